@@ -1,0 +1,5 @@
+"""Zero-shot voice conversion that you can train yourself."""
+
+from vc_lightning.voice_converter import VoiceConverter
+
+__all__ = ["VoiceConverter"]

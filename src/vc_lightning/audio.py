@@ -1,0 +1,182 @@
+"""Recordings: reading, writing, sample rate, loudness and voice activity."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+import webrtcvad
+from scipy.ndimage import binary_dilation
+
+from vc_lightning.errors import InputError
+
+AUDIO_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64".split())
+MIN_SAMPLE_RATE = 8_000
+MAX_SAMPLE_RATE = 192_000
+READ_BLOCK_FRAMES = 1 << 18
+SILENCE_PEAK = 1e-4  # -80 dBFS: below this a recording holds nothing but its own noise floor
+
+VAD_SAMPLE_RATE = 16_000
+VAD_MODE = 3  # the most aggressive of WebRTC's four
+VAD_WINDOW_MS = 30
+VAD_AVERAGE_WINDOWS = 8
+VAD_DILATION_WINDOWS = 7
+VAD_LEVEL_DBFS = -30.0
+INT16_MAX = 2**15 - 1
+
+
+def load(path: Path | str) -> tuple[np.ndarray, int]:
+    """Reads any file that libsndfile knows as mono.
+
+    Channels are averaged; where they cancel each other the loudest one is taken.
+
+    Returns: wav, float32 (n,), and its sample rate in Hz.
+    Raises: InputError when the file is missing, not audio, empty, silent, not finite or of a
+        sample rate outside 8 to 192 kHz.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a recording")
+    try:
+        with soundfile.SoundFile(path) as file:
+            sample_rate = file.samplerate
+            channels = _read_blocks(file)
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        raise InputError(f"{path}: is not audio that libsndfile can read ({error})") from error
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise InputError(
+            f"{path}: sample rate {sample_rate} Hz lies outside "
+            f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz; resample it first"
+        )
+    try:
+        return check(mono(channels)), sample_rate
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _read_blocks(file: soundfile.SoundFile) -> np.ndarray:
+    """Reads (n, n_channels) block by block: a header may promise far more than the file holds."""
+    blocks = [np.zeros((0, file.channels), np.float32)]
+    while len(block := file.read(READ_BLOCK_FRAMES, "float32", always_2d=True)):
+        blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def mono(channels: np.ndarray) -> np.ndarray:
+    """Averages channels (n, n_channels) into (n,); the loudest where they cancel each other."""
+    if channels.shape[1] == 1 or len(channels) == 0:
+        return channels[:, 0]
+    wav = channels.mean(axis=1)
+    power = np.square(channels).mean(axis=0)
+    cancelled = np.square(wav).mean() < 1e-3 * power.max()
+    return channels[:, power.argmax()] if cancelled else wav
+
+
+def check(wav: np.ndarray) -> np.ndarray:
+    """Returns wav (n,) as float32 when it holds sound; raises InputError saying why not."""
+    wav = np.asarray(wav)
+    if wav.ndim != 1:
+        raise InputError(f"a recording has shape {wav.shape}; give mono samples (n,)")
+    if not np.issubdtype(wav.dtype, np.floating):
+        raise InputError(f"a recording is of type {wav.dtype}; give floats in -1..1")
+    wav = wav.astype(np.float32, copy=False)
+    if len(wav) == 0:
+        raise InputError("the recording is empty (0 samples)")
+    if not np.isfinite(wav).all():
+        raise InputError("the recording has NaN or infinite samples; export it again")
+    if np.abs(wav).max() < SILENCE_PEAK:
+        raise InputError(f"the recording is silent (peak {np.abs(wav).max():.1e})")
+    return wav
+
+
+def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Resamples wav (n,) from one rate in Hz to another (band-limited, by soxr)."""
+    if from_rate == to_rate:
+        return wav
+    return librosa.resample(wav, orig_sr=from_rate, target_sr=to_rate, res_type="soxr_hq")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that replaces it only when the block succeeds."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide the file from a group
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(path: Path | str, wav: np.ndarray, sample_rate: int) -> Path:
+    """Writes wav (n,) as 16-bit PCM, atomically; scaled down, never clipped, above full scale."""
+    peak = float(np.abs(wav).max(initial=0.0))
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, wav / max(peak, 1.0), sample_rate, "PCM_16", format="WAV")
+    return Path(path)
+
+
+def rms_dbfs(wav: np.ndarray) -> float:
+    """Root mean square of wav in dB relative to full scale (a constant 1.0 has 0 dB)."""
+    return float(10 * np.log10(np.mean(np.square(wav, dtype=np.float64)) + 1e-20))
+
+
+def voiced_mask(wav: np.ndarray) -> np.ndarray:
+    """Marks speech by WebRTC's detector, smoothed and widened as GE2E's pipeline does it.
+
+    Quiet recordings are first raised to -30 dBFS. Flags of 30 ms windows are averaged over 8
+    windows, rounded and dilated by 7 (Resemblyzer 0.1.4, `trim_long_silences`).
+
+    Args: wav, float32 (n,) at 16 kHz.
+    Returns: bool (m,), m = n rounded down to whole windows.
+    """
+    window = VAD_WINDOW_MS * VAD_SAMPLE_RATE // 1000
+    pcm = np.round(raise_level(wav, VAD_LEVEL_DBFS) * INT16_MAX)
+    pcm = np.clip(pcm, -INT16_MAX - 1, INT16_MAX).astype("<i2")
+    vad = webrtcvad.Vad(VAD_MODE)
+    starts = range(0, len(wav) - window + 1, window)
+    flags = [vad.is_speech(pcm[i : i + window].tobytes(), VAD_SAMPLE_RATE) for i in starts]
+    if not flags:
+        return np.zeros(0, dtype=bool)
+    # An even-length average: three windows of the past and four of the future.
+    padded = np.pad(np.asarray(flags, dtype=np.float64), (VAD_AVERAGE_WINDOWS - 1) // 2)
+    padded = np.append(padded, 0.0)
+    average = np.convolve(padded, np.ones(VAD_AVERAGE_WINDOWS), "valid") / VAD_AVERAGE_WINDOWS
+    voiced = binary_dilation(np.round(average).astype(bool), np.ones(VAD_DILATION_WINDOWS))
+    return np.repeat(voiced, window)
+
+
+def raise_level(wav: np.ndarray, dbfs: float) -> np.ndarray:
+    """Scales wav so that its RMS is at least `dbfs`; louder recordings stay as they are."""
+    return wav * np.float32(10 ** (max(0.0, dbfs - rms_dbfs(wav)) / 20))
+
+
+def trim_silences(wav: np.ndarray) -> np.ndarray:
+    """Cuts long pauses out of wav (n,) at 16 kHz and raises it to at least -30 dBFS."""
+    mask = voiced_mask(wav)
+    return raise_level(wav, VAD_LEVEL_DBFS)[: len(mask)][mask]
+
+
+def level(wav: np.ndarray, sample_rate: int, dbfs: float) -> np.ndarray:
+    """Brings the RMS over the voiced part of wav (n,) to `dbfs`, without clipping.
+
+    Raises: InputError when the detector finds no speech.
+    """
+    wav16 = resample(wav, sample_rate, VAD_SAMPLE_RATE)
+    mask = voiced_mask(wav16)
+    if not mask.any():
+        raise InputError("no speech found in it by the voice activity detector")
+    return wav * np.float32(10 ** ((dbfs - rms_dbfs(wav16[: len(mask)][mask])) / 20))

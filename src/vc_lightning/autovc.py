@@ -1,0 +1,166 @@
+"""AutoVC, the autoencoder whose bottleneck drops the speaker (Qian et al. 2019, arXiv 1905.05879)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vc_lightning.errors import InputError
+
+KERNEL_SIZE = 5
+
+
+class AutoVC(nn.Module):
+    """Converts mel-spectrograms between speakers that are given by their embeddings.
+
+    Args:
+        dim_neck: cells a direction of the bottleneck; codes have twice as many channels.
+        dim_emb: numbers in a speaker embedding.
+        dim_pre: width of the decoder before its last LSTM.
+        freq: frames that one code stands for.
+        n_mels: mel bands.
+        dim_encoder, dim_decoder, dim_postnet: widths of the encoder's convolutions, the decoder's
+            last LSTM and the postnet's convolutions.
+        decoder_layers: layers of the decoder's last LSTM.
+    Raises: InputError when one of them is below 1.
+    """
+
+    def __init__(
+        self,
+        dim_neck: int,
+        dim_emb: int,
+        dim_pre: int,
+        freq: int,
+        n_mels: int = 80,
+        dim_encoder: int = 512,
+        dim_decoder: int = 1024,
+        decoder_layers: int = 2,
+        dim_postnet: int = 512,
+    ):
+        super().__init__()
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        for name, value in self.arguments.items():
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"model.{name} is {value}: it must be an integer of at least 1")
+        self.encoder = ContentEncoder(n_mels + dim_emb, dim_encoder, dim_neck, freq)
+        self.decoder = Decoder(2 * dim_neck + dim_emb, dim_pre, dim_decoder, decoder_layers, n_mels)
+        self.postnet = Postnet(n_mels, dim_postnet)
+
+    @property
+    def freq(self) -> int:
+        return self.arguments["freq"]
+
+    def forward(
+        self, mel: Tensor, source_embedding: Tensor, target_embedding: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Says what `mel` says, in the target's voice.
+
+        Args: mel (B, n_mels, T); embeddings (B, dim_emb) of who speaks and who shall speak.
+        Returns: the decoder's mel and the postnet's, (B, n_mels, T), and the codes.
+        """
+        n_frames = mel.shape[-1]
+        codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
+        content = codes.repeat_interleave(self.freq, dim=-1)[..., :n_frames]
+        decoder_mel = self.decoder(with_speaker(content, target_embedding))
+        postnet_mel = decoder_mel + self.postnet(decoder_mel)
+        return decoder_mel, postnet_mel, codes
+
+    def encode(self, mel: Tensor, embedding: Tensor) -> Tensor:
+        """Codes (B, 2·dim_neck, ⌈T/freq⌉) of mel (B, n_mels, T) spoken by embedding (B, dim_emb).
+
+        The last code is completed with frames of silence (zeros).
+        """
+        mel = F.pad(mel, (0, -mel.shape[-1] % self.freq))
+        return self.encoder(with_speaker(mel, embedding))
+
+    @torch.no_grad()
+    def initialize_output(self, mean_mel: Tensor) -> None:
+        """Lets an untrained network start from the corpus's mean mel (n_mels,).
+
+        The output bias is the mean, and the postnet, whose last BatchNorm would add unit-variance
+        noise to mels in 0…1, adds nothing at first.
+        """
+        self.decoder.projection.bias.copy_(mean_mel)
+        self.postnet.convolutions[-1].norm.weight.zero_()
+
+
+class ContentEncoder(nn.Module):
+    """Convolutions, then a bidirectional LSTM that is read once in `freq` frames."""
+
+    def __init__(self, dim_in: int, dim: int, dim_neck: int, freq: int):
+        super().__init__()
+        self.dim_neck = dim_neck
+        self.freq = freq
+        dims = [dim_in, dim, dim, dim]
+        self.convolutions = nn.ModuleList(
+            ConvNorm(a, b, "relu") for a, b in zip(dims[:-1], dims[1:], strict=True)
+        )
+        self.lstm = nn.LSTM(dim, dim_neck, num_layers=2, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, dim_in, T), T a multiple of freq -> codes (B, 2·dim_neck, T/freq)."""
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        x = self.lstm(x.transpose(1, 2))[0]  # (B, T, 2*dim_neck)
+        # Each direction at the frame where it has seen the whole block.
+        forward = x[:, self.freq - 1 :: self.freq, : self.dim_neck]
+        backward = x[:, :: self.freq, self.dim_neck :]
+        return torch.cat([forward, backward], dim=-1).transpose(1, 2)
+
+
+class Decoder(nn.Module):
+    """LSTM, convolutions and LSTM again, then a linear layer to the mel."""
+
+    def __init__(self, dim_in: int, dim: int, dim_out: int, n_layers: int, n_mels: int):
+        super().__init__()
+        self.lstm1 = nn.LSTM(dim_in, dim, batch_first=True)
+        self.convolutions = nn.ModuleList(ConvNorm(dim, dim, "relu") for _ in range(3))
+        self.lstm2 = nn.LSTM(dim, dim_out, num_layers=n_layers, batch_first=True)
+        self.projection = nn.Linear(dim_out, n_mels)
+        nn.init.xavier_uniform_(self.projection.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, dim_in, T) -> mel (B, n_mels, T)."""
+        x = self.lstm1(x.transpose(1, 2))[0].transpose(1, 2)  # (B, dim, T)
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        x = self.lstm2(x.transpose(1, 2))[0]  # (B, T, dim_out)
+        return self.projection(x).transpose(1, 2)
+
+
+class Postnet(nn.Module):
+    """Five convolutions that sharpen the decoder's mel by a residual (after Tacotron 2)."""
+
+    def __init__(self, n_mels: int, dim: int):
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            [
+                ConvNorm(n_mels, dim, "tanh"),
+                *(ConvNorm(dim, dim, "tanh") for _ in range(3)),
+                ConvNorm(dim, n_mels, "linear"),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, n_mels, T) -> residual (B, n_mels, T)."""
+        for convolution in self.convolutions[:-1]:
+            x = torch.tanh(convolution(x))
+        return self.convolutions[-1](x)
+
+
+class ConvNorm(nn.Module):
+    """Convolution of unchanged length and BatchNorm, initialised for what `follows`."""
+
+    def __init__(self, dim_in: int, dim_out: int, follows: str):
+        super().__init__()
+        self.conv = nn.Conv1d(dim_in, dim_out, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.norm = nn.BatchNorm1d(dim_out)
+        nn.init.xavier_uniform_(self.conv.weight, gain=nn.init.calculate_gain(follows))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, dim_in, T) -> (B, dim_out, T)."""
+        return self.norm(self.conv(x))
+
+
+def with_speaker(x: Tensor, embedding: Tensor) -> Tensor:
+    """Appends embedding (B, dim_emb) to every frame of x (B, C, T) -> (B, C + dim_emb, T)."""
+    return torch.cat([x, embedding[:, :, None].expand(-1, -1, x.shape[-1])], dim=1)

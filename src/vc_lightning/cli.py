@@ -1,0 +1,159 @@
+"""What the command lines share: paths of any spelling, and errors in one sentence."""
+
+import difflib
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import InstantiationException as HydraInstantiationException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vc_lightning import resources
+from vc_lightning.errors import InputError
+
+log = logging.getLogger(__name__)
+
+EXIT_BAD_INPUT = 2
+PATH_KEYS = frozenset(
+    "source target output also ckpt ckpt_path init_from speaker_encoder run_dir trained_on licence "
+    "data.dir data.manifest data.cache_dir checkpoint.dir checkpoint.name vocoder.path "
+    "hydra.run.dir".split()
+)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls a Hydra entry point so that every key may hold any path and errors are one line."""
+    sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets the exceptions come through to here
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(explain(error))
+
+
+def reports_input_errors(main: Callable) -> Callable:
+    """Decorates a Hydra job: an error of the input is one line on stderr and exit code 2."""
+
+    @functools.wraps(main)
+    def reporting(cfg: object) -> object:
+        try:
+            return main(cfg)
+        except (InputError, HydraException, OmegaConfBaseException) as error:
+            log.debug("what happened", exc_info=True)  # hydra.verbose=true shows it
+            fail(explain(error))
+
+    return reporting
+
+
+def fail(sentence: str) -> None:
+    """Ends the program for bad input."""
+    sys.stderr.write(f"error: {' '.join(sentence.split())}\n")
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def quote_path(argument: str) -> str:
+    """Quotes the value of a path key, so that Hydra's grammar leaves it alone.
+
+    Spaces, commas, `=`, quotes and brackets are fine in file names, but a comma starts a sweep in
+    Hydra. A list `[a,b]` and a quoted value stay what they are unless a file has that very name.
+    """
+    key, equals, value = argument.partition("=")
+    if key.lstrip("+") not in PATH_KEYS or not equals:
+        return argument
+    is_list = value.startswith("[") and value.endswith("]")
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    is_special = is_list or is_quoted or value in ("", "null") or value.startswith("${")
+    if is_special and not (value and os.path.lexists(value)):
+        return argument
+    text = value.replace("${", r"\${")
+    return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
+
+
+def explain(error: Exception) -> str:
+    """One sentence for a person out of an error of the command line or the configuration."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, HydraInstantiationException):
+        cause = error.__cause__ or error
+        key = re.search(r"full_key: (\S+)", str(error))
+        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        return reason if isinstance(cause, InputError) or not key else f"{key[1]}: {reason}"
+    if isinstance(error, MissingConfigException):
+        return _explain_choice(str(error))
+    key = re.search(r"Could not override '([^']+)'", str(error))
+    if isinstance(error, ConfigCompositionException) and key:
+        return f"there is no key {key[1]}{_nearest(key[1], known_keys())}"
+    while not str(error) and error.__cause__:
+        error = error.__cause__
+    return str(error) or type(error).__name__
+
+
+def _explain_choice(message: str) -> str:
+    """For a group's unknown choice; Hydra lists what there is."""
+    wanted = re.search(r"'([^']*)/([^'/]*)'", message)
+    if not wanted:
+        return message
+    group, choice = wanted.groups()
+    choices = sorted(path.stem for path in (resources.CONF / group).glob("*.yaml"))
+    if not choices:
+        return f"there is no group {group}{_nearest(group, known_keys())}"
+    listed = ", ".join(choices)
+    return f"{group}={choice} does not exist{_nearest(choice, choices)}; there are {listed}"
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]}?" if matches else "; --help lists them"
+
+
+def known_keys() -> list[str]:
+    """Every key and group of the command lines, as dotted names."""
+    names = set()
+    for path in resources.CONF.rglob("*.yaml"):
+        group = path.relative_to(resources.CONF).parent.as_posix()
+        prefix = "" if group in (".", "experiment", "debug") else f"{group.replace('/', '.')}."
+        config = OmegaConf.to_container(OmegaConf.load(path))
+        names.update(_flatten(config, prefix))
+        if group != ".":
+            names.add(group)
+    return sorted(names)
+
+
+def _flatten(config: dict, prefix: str) -> list[str]:
+    names = []
+    for key, value in config.items():
+        if str(key).startswith("_") or key == "defaults":
+            continue
+        names.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            names += _flatten(value, f"{prefix}{key}.")
+    return names
+
+
+def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str]) -> list[Path]:
+    """Files that a path key names: a file, a list, a folder (its files with suffixes) or a glob.
+
+    Raises: InputError when there are none.
+    """
+    if not isinstance(value, str):
+        return [path for item in value for path in existing_paths(str(item), key, suffixes)]
+    path = Path(value)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+        if not found:
+            raise InputError(f"{key}={value}: the folder holds no audio")
+        return found
+    if path.exists() or not re.search(r"[*?\[]", value):
+        return [path]  # a missing file is reported by who reads it
+    anchor = Path(path.anchor) if path.anchor else Path()
+    found = sorted(p for p in anchor.glob(str(path.relative_to(path.anchor))) if p.is_file())
+    if not found:
+        raise InputError(f"{key}={value}: no file is named like that")
+    return found

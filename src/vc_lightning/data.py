@@ -1,0 +1,346 @@
+"""Recordings as a LightningDataModule: which files, whose voice, which split, which frames."""
+
+import csv
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vc_lightning.audio import AUDIO_SUFFIXES
+from vc_lightning.errors import InputError
+from vc_lightning.features import FeatureCache, n_frames, read_embedding, read_mel
+from vc_lightning.mel import MelSpectrogram
+from vc_lightning.speaker_encoder import SpeakerEncoder
+
+log = logging.getLogger(__name__)
+
+MEAN_MEL_UTTERANCES = 500  # enough that the mean mel no longer moves
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording: its file, whose voice it is, its split and, once computed, its features."""
+
+    path: Path
+    speaker: str
+    split: str = ""
+    entry: Path | None = None
+    n_frames: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Mels (B, n_mels, T) padded by zeros, their lengths (B,) and speaker embeddings (B, E)."""
+
+    mel: Tensor
+    lengths: Tensor
+    embedding: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """Moves all tensors to a device."""
+        tensors = (self.mel, self.lengths, self.embedding)
+        return Batch(*(tensor.to(device, non_blocking=non_blocking) for tensor in tensors))
+
+    def pin_memory(self) -> "Batch":
+        """Copies all tensors to page-locked memory."""
+        return Batch(self.mel.pin_memory(), self.lengths.pin_memory(), self.embedding.pin_memory())
+
+
+def find_utterances(root: Path) -> list[Utterance]:
+    """All audio files below a folder; the speaker is the parent folder, or the file in a flat one.
+
+    Raises: InputError when the folder is missing or holds no audio.
+    """
+    if not root.is_dir():
+        raise InputError(f"data.dir={root}: there is no such folder")
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    if not files:
+        raise InputError(
+            f"data.dir={root}: holds no audio ({' '.join(sorted(AUDIO_SUFFIXES))} are read)"
+        )
+    return [
+        Utterance(path, path.stem if path.parent == root else str(path.parent.relative_to(root)))
+        for path in files
+    ]
+
+
+def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
+    """Utterances of a tab-separated table with the columns path, speaker and (optional) split.
+
+    Paths are relative to root, or to the table's folder. Utterances of the split `test` are left
+    out: nothing may be trained or chosen on them.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"data.manifest={path}: cannot be read ({error})") from error
+    if not rows or not {"path", "speaker"} <= rows[0].keys():
+        raise InputError(f"data.manifest={path}: needs tab-separated columns named path, speaker")
+    folder = root or path.parent
+    utterances = [
+        Utterance(folder / row["path"], row["speaker"], row.get("split") or "")
+        for row in rows
+        if row["path"] and row["speaker"]
+    ]
+    return [utterance for utterance in utterances if utterance.split != "test"]
+
+
+def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
+    """Keeps the first files of each speaker until they last `minutes`, at least one file."""
+    seconds = defaultdict(float)
+    kept = []
+    for utterance in utterances:
+        if seconds[utterance.speaker] >= 60 * minutes:
+            continue
+        kept.append(utterance)
+        try:
+            seconds[utterance.speaker] += soundfile.info(utterance.path).duration
+        except (soundfile.SoundFileError, OSError):
+            continue  # the features' computation will say what is wrong with it
+    return kept
+
+
+def split_utterances(
+    utterances: Sequence[Utterance],
+    val_fraction: float,
+    val_speakers: int | Sequence[str],
+    seed: int,
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Divides utterances into training and validation.
+
+    Where a manifest names a split `val`, that is the validation. Otherwise whole speakers are
+    held out (val_speakers: their names, or how many), then val_fraction of the other utterances,
+    but never a speaker's last one.
+    """
+    if any(utterance.split == "val" for utterance in utterances):
+        val = [utterance for utterance in utterances if utterance.split == "val"]
+        return [utterance for utterance in utterances if utterance.split != "val"], val
+    rng = np.random.default_rng(seed)
+    speakers = sorted({utterance.speaker for utterance in utterances})
+    if isinstance(val_speakers, int):
+        if val_speakers and val_speakers >= len(speakers):
+            raise InputError(
+                f"data.val_speakers={val_speakers} leaves none of {len(speakers)} speakers to train"
+            )
+        held_out = set(rng.permutation(speakers)[:val_speakers].tolist())
+    else:
+        held_out = set(val_speakers)
+        if unknown := held_out - set(speakers):
+            raise InputError(f"data.val_speakers: there is no speaker {sorted(unknown)[0]}")
+    others = [u for u in utterances if u.speaker not in held_out]
+    left = defaultdict(int)
+    for utterance in others:
+        left[utterance.speaker] += 1
+    wanted = round(val_fraction * len(others))
+    chosen = set()
+    for index in rng.permutation(len(others)):
+        speaker = others[index].speaker
+        if len(chosen) < wanted and left[speaker] > 1:
+            left[speaker] -= 1
+            chosen.add(index)
+    train = [u for i, u in enumerate(others) if i not in chosen]
+    val = [u for u in utterances if u.speaker in held_out]
+    return train, val + [others[index] for index in sorted(chosen)]
+
+
+class Crops(Dataset):
+    """Random crops of cached mels; an item is a pure function of (seed, epoch, position).
+
+    Args:
+        crop_frames: length of the crops; None gives whole utterances.
+    """
+
+    def __init__(self, utterances: Sequence[Utterance], crop_frames: int | None, seed: int):
+        self.utterances = list(utterances)
+        self.crop_frames = crop_frames
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """(epoch, position in the epoch, utterance) -> mel (n_mels, T) and embedding (E,)."""
+        epoch, position, index = item
+        utterance = self.utterances[index]
+        length = min(self.crop_frames or utterance.n_frames, utterance.n_frames)
+        rng = np.random.default_rng((self.seed, epoch, position))
+        start = int(rng.integers(utterance.n_frames - length + 1))
+        return read_mel(utterance.entry, start, start + length), read_embedding(utterance.entry)
+
+
+class EpochSampler(Sampler):
+    """Yields (epoch, position, utterance), in an order that depends on seed and epoch only."""
+
+    def __init__(self, size: int, shuffle: bool, seed: int):
+        self.size = size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        epoch = self.epoch if self.shuffle else 0
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(self.size) if self.shuffle else np.arange(self.size)
+        for position, index in enumerate(order.tolist()):
+            yield epoch, position, index
+
+
+def collate(items: Sequence[tuple[Tensor, Tensor]]) -> Batch:
+    """Pads mels (n_mels, T) with zeros to the longest of them."""
+    lengths = torch.tensor([mel.shape[-1] for mel, _ in items])
+    mel = items[0][0].new_zeros(len(items), items[0][0].shape[0], int(lengths.max()))
+    for row, (utterance, _) in zip(mel, items, strict=True):
+        row[:, : utterance.shape[-1]] = utterance
+    return Batch(mel, lengths, torch.stack([embedding for _, embedding in items]))
+
+
+class VoiceDataModule(LightningDataModule):
+    """Any folder of recordings, or a manifest of them, as batches of mels and embeddings.
+
+    Args:
+        mel, speaker_encoder, encoder_identity: what makes the features, see `FeatureCache`.
+        cache_dir: where the features are kept, shared by all data sets and runs.
+        dir: folder of audio; with a manifest, what its paths are relative to.
+        manifest: table of path, speaker and split.
+        batch_size, shuffle, num_workers, pin_memory: of the training batches.
+        crop_frames: length of random crops in mel frames; None gives whole utterances.
+        val_fraction, val_speakers: what is held out where no manifest says it.
+        minutes_per_speaker: how much of every speaker is used; None for all.
+        seed: of split, order and crops.
+    """
+
+    def __init__(
+        self,
+        mel: MelSpectrogram,
+        speaker_encoder: SpeakerEncoder,
+        encoder_identity: str,
+        *,
+        dir: str | None,
+        manifest: str | None,
+        cache_dir: str,
+        batch_size: int,
+        shuffle: bool,
+        num_workers: int,
+        pin_memory: bool,
+        crop_frames: int | None,
+        val_fraction: float,
+        val_speakers: int | Sequence[str],
+        minutes_per_speaker: float | None,
+        seed: int,
+    ):
+        super().__init__()
+        if dir is None and manifest is None:
+            raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
+        at_least_one = {"batch_size": batch_size, "crop_frames": crop_frames}
+        for name, value in at_least_one.items():
+            if value is not None and value < 1:
+                raise InputError(f"data.{name}={value}: it must be at least 1")
+        if not 0 <= val_fraction < 1:
+            raise InputError(f"data.val_fraction={val_fraction}: it must lie in 0…1, below 1")
+        if num_workers < 0:
+            raise InputError(f"data.num_workers={num_workers}: it must be 0 or more")
+        if minutes_per_speaker is not None and minutes_per_speaker <= 0:
+            raise InputError(f"data.minutes_per_speaker={minutes_per_speaker}: must be above 0")
+        self.features = FeatureCache(Path(cache_dir), mel, speaker_encoder, encoder_identity)
+        self.dir = Path(dir) if dir is not None else None
+        self.manifest = Path(manifest) if manifest is not None else None
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory and torch.cuda.is_available()
+        self.crop_frames = crop_frames
+        self.val_fraction = val_fraction
+        self.val_speakers = val_speakers
+        self.minutes_per_speaker = minutes_per_speaker
+        self.seed = seed
+        self.train: list[Utterance] = []
+        self.val: list[Utterance] = []
+
+    def prepare_data(self) -> None:
+        """Computes the features that the cache does not hold yet."""
+        for path, reason in self.features.prepare(
+            [u.path for u in self._listed() if u.path.is_file()], self.num_workers
+        ).items():
+            log.warning("skipped %s: %s", path, reason)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Finds the usable utterances and divides them."""
+        if self.train:
+            return
+        listed = self._listed()
+        usable = []
+        for utterance in listed:
+            entry = self.features.entry(utterance.path) if utterance.path.is_file() else None
+            frames = n_frames(entry) if entry else None
+            if frames:
+                usable.append(replace(utterance, entry=entry, n_frames=frames))
+            elif entry is None:
+                log.warning("skipped %s: there is no such file", utterance.path)
+        if not usable:
+            raise InputError(f"{self.manifest or self.dir}: none of {len(listed)} files is usable")
+        self.train, self.val = split_utterances(
+            usable, self.val_fraction, self.val_speakers, self.seed
+        )
+        if not self.train:
+            raise InputError(f"{self.manifest or self.dir}: no utterance is left for training")
+        hop_seconds = self.features.mel.hop_length / self.features.mel.sample_rate
+        for name, utterances in (("training", self.train), ("validation", self.val)):
+            log.info(
+                "%s: %d utterances of %d speakers, %.1f minutes",
+                name,
+                len(utterances),
+                len({u.speaker for u in utterances}),
+                sum(u.n_frames for u in utterances) * hop_seconds / 60,
+            )
+        if skipped := len(listed) - len(usable):
+            log.warning("%d of %d files were skipped", skipped, len(listed))
+
+    def _listed(self) -> list[Utterance]:
+        if self.manifest is not None:
+            listed = read_manifest(self.manifest, self.dir)
+        else:
+            listed = find_utterances(self.dir)
+        if self.minutes_per_speaker is not None:
+            listed = limit_minutes(listed, self.minutes_per_speaker)
+        return listed
+
+    def mean_mel(self) -> Tensor:
+        """Mean training mel (n_mels,): what the networks have to beat."""
+        rng = np.random.default_rng(self.seed)
+        chosen = rng.permutation(len(self.train))[:MEAN_MEL_UTTERANCES]
+        utterances = [self.train[index] for index in chosen]
+        total = sum(read_mel(u.entry, 0, u.n_frames).sum(dim=-1) for u in utterances)
+        return total / sum(u.n_frames for u in utterances)
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.train, self.shuffle)
+
+    def val_dataloader(self) -> DataLoader | list:
+        return self._loader(self.val, False) if self.val else []
+
+    def _loader(self, utterances: list[Utterance], shuffle: bool) -> DataLoader:
+        return DataLoader(
+            Crops(utterances, self.crop_frames, self.seed),
+            batch_size=self.batch_size,
+            sampler=EpochSampler(len(utterances), shuffle, self.seed),
+            num_workers=min(self.num_workers, len(utterances)),
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.pin_memory,
+            collate_fn=collate,
+        )

@@ -1,0 +1,145 @@
+"""The feature cache: mel and speaker embedding of every recording, computed once."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from vc_lightning import audio
+from vc_lightning.errors import InputError
+from vc_lightning.mel import MelSpectrogram
+from vc_lightning.speaker_encoder import SpeakerEncoder
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1  # part of every key: counted up when the contents of entries change
+
+
+class FeatureCache:
+    """One safetensors file a recording, named by what made it.
+
+    The key covers the recording (path, size, modification time), the mel settings and the speaker
+    encoder, so that a change of any of them computes anew just what depends on it. Mels are kept
+    as float16: in 0…1 that rounds by at most 0.025 dB.
+
+    Args:
+        root: folder of the cache, shared by any number of data sets and runs.
+        mel: makes the mels.
+        speaker_encoder: makes the embeddings; `encoder_identity` names its weights.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        mel: MelSpectrogram,
+        speaker_encoder: SpeakerEncoder,
+        encoder_identity: str,
+    ):
+        self.root = Path(root).expanduser()
+        self.mel = mel
+        self.speaker_encoder = speaker_encoder
+        self.settings = [FORMAT_VERSION, mel.settings, encoder_identity]
+
+    def entry(self, path: Path) -> Path:
+        """File that holds, or will hold, the features of a recording."""
+        stat = path.stat()
+        made_by = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, *self.settings]
+        key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
+        return self.root / key[:2] / f"{key}.safetensors"
+
+    def compute(self, path: Path) -> Path:
+        """Computes and stores the features of one recording; InputError when it is unusable."""
+        wav, sample_rate = audio.load(path)
+        encoder_rate = self.speaker_encoder.sample_rate
+        try:
+            features = {
+                "mel": self.mel.extract(wav, sample_rate).T.astype(np.float16),  # (T, n_mels)
+                "embedding": self.speaker_encoder.embed_utterance(
+                    audio.resample(wav, sample_rate, encoder_rate)
+                ),
+            }
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        entry = self.entry(path)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        features = {key: np.ascontiguousarray(value) for key, value in features.items()}
+        with audio.atomic_path(entry) as temporary:
+            save_file(features, temporary)
+        return entry
+
+    def prepare(self, paths: Sequence[Path], num_workers: int) -> dict[Path, str]:
+        """Computes what is missing, in parallel, with a progress bar.
+
+        Returns: the unusable recordings and why.
+        """
+        self._require_writable()
+        missing = [path for path in paths if n_frames(self.entry(path)) is None]
+        if not missing:
+            return {}
+        log.info("computing features of %d of %d recordings", len(missing), len(paths))
+        failures = {}
+        loader = DataLoader(
+            _Computation(self, missing), batch_size=None, num_workers=min(num_workers, len(missing))
+        )
+        for path, reason in tqdm(loader, desc="features", unit="file", dynamic_ncols=True):
+            if reason:
+                failures[Path(path)] = reason
+        return failures
+
+    def _require_writable(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with audio.atomic_path(self.root / "writable"):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"data.cache_dir {self.root} cannot be written ({error.strerror}); name another"
+            ) from error
+
+
+class _Computation(Dataset):
+    """Lets a DataLoader's workers compute features: item i is a path and why it failed, or ""."""
+
+    def __init__(self, cache: FeatureCache, paths: list[Path]):
+        self.cache = cache
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[str, str]:
+        path = self.paths[index]
+        try:
+            self.cache.compute(path)
+        except InputError as error:
+            return str(path), str(error).removeprefix(f"{path}: ")
+        return str(path), ""
+
+
+def n_frames(entry: Path) -> int | None:
+    """Frames of a cached mel; None when the entry is missing or damaged."""
+    try:
+        with safe_open(entry, "numpy") as file:
+            return file.get_slice("mel").get_shape()[0]
+    except (OSError, SafetensorError):
+        return None
+
+
+def read_mel(entry: Path, start: int, stop: int) -> torch.Tensor:
+    """Frames start…stop of a cached mel, float32 (n_mels, stop − start); reads nothing else."""
+    with safe_open(entry, "pt") as file:
+        return file.get_slice("mel")[start:stop].float().T
+
+
+def read_embedding(entry: Path) -> torch.Tensor:
+    """The cached speaker embedding (embedding_size,)."""
+    with safe_open(entry, "pt") as file:
+        return file.get_tensor("embedding")

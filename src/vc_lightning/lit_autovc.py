@@ -1,0 +1,124 @@
+"""Training AutoVC: one LightningModule over the network and its loss."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vc_lightning.autovc import AutoVC
+from vc_lightning.checkpoints import Card
+from vc_lightning.data import Batch
+from vc_lightning.losses import autovc_losses, code_mask, masked_mean, valid_mask
+
+
+class LitAutoVC(LightningModule):
+    """AutoVC with its reconstruction loss, Adam and the Noam schedule.
+
+    Args:
+        network: the AutoVC to train.
+        card: what its weight files will say of it (mel settings, speaker encoder, data).
+        optimizer: from parameters to an optimizer; `scheduler`: from that to a schedule that
+            steps after every optimizer step.
+        decoder_weight, content_weight: μ and λ of the loss
+            postnet + μ · decoder + λ · content.
+        mean_mel: (n_mels,), the training data's mean, whose error is the unit of `*_ratio`.
+    """
+
+    def __init__(
+        self,
+        network: AutoVC,
+        card: Card,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        decoder_weight: float,
+        content_weight: float,
+        mean_mel: Tensor,
+    ):
+        super().__init__()
+        self.network = network
+        self.card = card
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.decoder_weight = decoder_weight
+        self.content_weight = content_weight
+        self.register_buffer("mean_mel", mean_mel)
+
+    def forward(self, mel: Tensor, source_embedding: Tensor, target_embedding: Tensor) -> Tensor:
+        """Converted mel (B, n_mels, T)."""
+        return self.network(mel, source_embedding, target_embedding)[1]
+
+    def losses(self, network: AutoVC, batch: Batch) -> dict[str, Tensor]:
+        """The loss, its terms, each term as a ratio to a trivial answer, and the codes' spread."""
+        speaker = batch.embedding
+        decoder_mel, postnet_mel, codes = network(batch.mel, speaker, speaker)
+        postnet_codes = network.encode(postnet_mel, speaker)
+        terms = autovc_losses(
+            batch.mel,
+            decoder_mel.float(),
+            postnet_mel.float(),
+            codes.float(),
+            postnet_codes.float(),
+            batch.lengths,
+            network.freq,
+        )
+        loss = (
+            terms["postnet"]
+            + self.decoder_weight * terms["decoder"]
+            + self.content_weight * terms["content"]
+        )
+        return {"loss": loss, **terms, **self._yardsticks(batch, codes.detach().float(), terms)}
+
+    @torch.no_grad()
+    def _yardsticks(self, batch: Batch, codes: Tensor, terms: dict) -> dict[str, Tensor]:
+        """Ratios to predicting the mean mel and, for the content term, to constant codes."""
+        frames = valid_mask(batch.lengths, batch.mel.shape[-1])
+        mean_mel_error = masked_mean((batch.mel - self.mean_mel[:, None]).square(), frames)
+        blocks = code_mask(batch.lengths, self.network.freq, codes)
+        # Mean of every channel, over the codes that hold sound.
+        centre = (codes * blocks).sum(dim=(0, 2), keepdim=True) / blocks.sum()
+        constant_codes_error = masked_mean((codes - centre).abs(), blocks)
+        return {
+            "postnet_ratio": terms["postnet"].detach() / mean_mel_error,
+            "decoder_ratio": terms["decoder"].detach() / mean_mel_error,
+            "content_ratio": terms["content"].detach() / constant_codes_error.clamp(min=1e-8),
+            "codes_std": masked_mean((codes - centre).square(), blocks).sqrt(),
+        }
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses = self.losses(self.network, batch)
+        self.log_losses("train", losses, batch)
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False)
+        return losses["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log_losses("val_original", self.losses(self.network, batch), batch)
+
+    def log_losses(self, split: str, losses: dict[str, Tensor], batch: Batch) -> None:
+        """Logs every value of `losses` as split/name."""
+        named = {f"{split}/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(named, batch_size=len(batch.lengths))
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Logs the gradient's norm before the Trainer clips it, and the learning rate."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        lr = optimizer.param_groups[0]["lr"]
+        self.log("train/lr", lr)
+        self.log("lr", lr, prog_bar=True, logger=False)
+
+    def configure_optimizers(self) -> dict:
+        optimizer = self.make_optimizer(self.network.parameters())
+        schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def current_card(self, weights: str) -> Card:
+        """The card of the weights as they are now."""
+        return replace(self.card, step=self.card.step + self.global_step, weights=weights)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Lets `last.ckpt` be read like any other weight file."""
+        checkpoint["card"] = asdict(self.current_card("average"))

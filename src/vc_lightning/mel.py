@@ -1,0 +1,197 @@
+"""Mel-spectrograms: the log-mel that voices are converted in, GE2E's power mel, and the way back."""
+
+import librosa
+import numpy as np
+import torch
+from scipy import signal
+from torch import Tensor, nn
+
+from vc_lightning import audio
+from vc_lightning.errors import InputError
+
+AMPLITUDE_FLOOR = 1e-5  # -100 dB
+HIGHPASS_ORDER = 5
+MIN_SPEECH_SECONDS = 0.5
+
+
+class MelSpectrogram(nn.Module):
+    """Log-mel in 0…1: clip((20·log10(max(1e-5, M·|STFT|)) − ref_db + 100) / 100, 0, 1).
+
+    Mels are absolute, so every recording is brought to one level first (`prepare`), in training
+    and in conversion alike; the level is part of the settings. AutoVC's own recipe also adds
+    noise of 1e-6 before the transform; its mel energy lies 20 dB below the floor and can not
+    change a value, so it is left out.
+
+    Args:
+        sample_rate, fmin, fmax, highpass_hz: in Hz; fmax None means half the rate, highpass_hz
+            None means no filter.
+        n_fft, hop_length, win_length: in samples.
+        ref_db: level that is mapped to 1, in dB.
+        gain: factor between the filter and the transform.
+        level_dbfs: RMS of the voiced part of every recording, in dB of full scale.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int,
+        n_fft: int,
+        hop_length: int,
+        win_length: int,
+        n_mels: int,
+        fmin: float,
+        fmax: float | None,
+        ref_db: float,
+        highpass_hz: float | None,
+        gain: float,
+        level_dbfs: float,
+    ):
+        super().__init__()
+        self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        for name in ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels"):
+            if self.settings[name] < 1:
+                raise InputError(f"mel.{name} is {self.settings[name]}: it must be at least 1")
+        if not win_length <= n_fft:
+            raise InputError(f"mel.win_length {win_length} is longer than mel.n_fft {n_fft}")
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+        self.n_mels = n_mels
+        filters = librosa.filters.mel(
+            sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
+        )
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.register_buffer("window", torch.hann_window(win_length), persistent=False)
+
+    def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Brings a recording (n,) of any rate to this rate and level, filtered; for `forward`.
+
+        Raises: InputError when it holds no speech or is shorter than one window.
+        """
+        wav = audio.resample(wav, sample_rate, self.sample_rate)
+        if len(wav) <= self.settings["n_fft"] // 2:
+            raise InputError(
+                f"{len(wav) / self.sample_rate:.3f} s is too short for a mel-spectrogram; "
+                f"give at least {MIN_SPEECH_SECONDS} s"
+            )
+        wav = audio.level(wav, self.sample_rate, self.settings["level_dbfs"])
+        if self.settings["highpass_hz"] is not None:
+            cutoff = self.settings["highpass_hz"] / (self.sample_rate / 2)
+            sections = signal.butter(HIGHPASS_ORDER, cutoff, "highpass", output="sos")
+            wav = signal.sosfiltfilt(sections, wav)  # forwards and backwards: zero phase
+        return (wav * self.settings["gain"]).astype(np.float32)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """wav (..., n) -> mel (..., n_mels, n // hop_length + 1)."""
+        spectrum = torch.stft(
+            wav,
+            n_fft=self.settings["n_fft"],
+            hop_length=self.hop_length,
+            win_length=self.settings["win_length"],
+            window=self.window,
+            pad_mode="reflect",
+            return_complex=True,
+        )
+        amplitude = self.filters @ spectrum.abs()
+        decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
+        return ((decibels - self.settings["ref_db"] + 100) / 100).clamp(0, 1)
+
+    def amplitude(self, mel: Tensor) -> Tensor:
+        """Undoes the logarithm: mel -> M·|STFT| of the recording before `gain`."""
+        decibels = mel * 100 - 100 + self.settings["ref_db"]
+        return 10 ** (decibels / 20) / self.settings["gain"]
+
+    @torch.inference_mode()
+    def extract(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """A recording (n,) of any rate and level -> mel (n_mels, T)."""
+        prepared = torch.from_numpy(self.prepare(wav, sample_rate))
+        return self(prepared.to(self.window.device)).cpu().numpy()
+
+
+def require_same_settings(settings: dict, other: dict, name: str, other_name: str) -> None:
+    """Raises InputError naming every mel setting in which two parties differ, with both values."""
+    differing = [
+        f"{key} {settings.get(key)} != {other.get(key)}"
+        for key in sorted(settings.keys() | other.keys())
+        if settings.get(key) != other.get(key)
+    ]
+    if differing:
+        raise InputError(
+            f"mel settings of {name} and {other_name} differ ({', '.join(differing)}); "
+            "use two that were made with the same `mel=`"
+        )
+
+
+class PowerMel(nn.Module):
+    """GE2E's input: mel power of the speech between pauses (Resemblyzer 0.1.4), no logarithm."""
+
+    sample_rate = audio.VAD_SAMPLE_RATE
+    hop_length = 160  # 10 ms
+    n_fft = 400  # 25 ms
+    n_mels = 40
+
+    def __init__(self):
+        super().__init__()
+        filters = librosa.filters.mel(sr=self.sample_rate, n_fft=self.n_fft, n_mels=self.n_mels)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+
+    def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Cuts the pauses out of a recording (n,); InputError when too little speech is left."""
+        speech = audio.trim_silences(audio.resample(wav, sample_rate, self.sample_rate))
+        seconds = len(speech) / self.sample_rate
+        if seconds == 0:
+            raise InputError("no speech found in it by the voice activity detector")
+        if seconds < MIN_SPEECH_SECONDS:
+            raise InputError(
+                f"{seconds:.2f} s of speech are too short for the speaker encoder; "
+                f"give at least {MIN_SPEECH_SECONDS} s"
+            )
+        return speech
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """wav (..., n) at 16 kHz -> mel power (..., 40, n // 160 + 1)."""
+        spectrum = torch.stft(
+            wav,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            window=self.window,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        return self.filters @ spectrum.abs().square()
+
+
+class GriffinLim(nn.Module):
+    """A vocoder without weights: pseudo-inverse filterbank, then phase by Griffin & Lim (1984).
+
+    Args:
+        mel: the mel-spectrogram to invert.
+        n_iter: rounds of fast Griffin-Lim (Perraudin et al. 2013) with this `momentum`.
+    """
+
+    def __init__(self, mel: MelSpectrogram, n_iter: int, momentum: float):
+        super().__init__()
+        self.mel = mel
+        self.mel_settings = mel.settings
+        self.n_iter = n_iter
+        self.momentum = momentum
+        self.register_buffer("inverse", torch.linalg.pinv(mel.filters), persistent=False)
+
+    @torch.inference_mode()
+    def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
+        """mel (B, n_mels, T) -> wav (B, T · hop_length); the phases start at random by `seed`."""
+        # T frames centred on 0, hop, … span (T−1)·hop samples; a repeated last one makes it T·hop.
+        mel = torch.cat([mel, mel[..., -1:]], dim=-1)
+        magnitude = (self.inverse @ self.mel.amplitude(mel)).clamp(min=0)  # (B, n_fft/2+1, T+1)
+        wavs = [
+            librosa.griffinlim(
+                utterance.cpu().numpy(),
+                n_iter=self.n_iter,
+                momentum=self.momentum,
+                hop_length=self.mel.hop_length,
+                win_length=self.mel.settings["win_length"],
+                random_state=seed,
+            )
+            for utterance in magnitude
+        ]
+        return torch.from_numpy(np.stack(wavs)).to(mel.device)

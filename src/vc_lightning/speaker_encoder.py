@@ -1,0 +1,136 @@
+"""The speaker encoder: who speaks, as a vector (GE2E, Wan et al. 2018, arXiv 1710.10467)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vc_lightning.mel import MelSpectrogram, PowerMel
+
+MAX_PARTIALS_AT_ONCE = 64  # an hour of speech has 4 700: one batch of them would fill the memory
+
+
+class SpeakerEncoder(nn.Module):
+    """An LSTM over windows ("partials") of an utterance whose vectors are averaged.
+
+    The published GE2E weights and the D_VECTOR of the original AutoVC differ only in settings.
+
+    Args:
+        mel: its own input features, loudness and pauses included.
+        hidden_size, num_layers, embedding_size: sizes of the network.
+        relu: whether embeddings are kept positive (GE2E) or not (D_VECTOR).
+        partial_frames, partial_hop: length and distance of partials, in frames.
+        min_coverage: share of the last partial that sound must fill for it to count.
+        unit_norm: whether averages are scaled to length 1 (GE2E) or left plain (D_VECTOR).
+    """
+
+    sample_rate = PowerMel.sample_rate
+
+    def __init__(
+        self,
+        mel: PowerMel | MelSpectrogram,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        embedding_size: int,
+        relu: bool,
+        partial_frames: int,
+        partial_hop: int,
+        min_coverage: float,
+        unit_norm: bool,
+    ):
+        super().__init__()
+        self.mel = mel
+        self.relu = relu
+        self.partial_frames = partial_frames
+        self.partial_hop = partial_hop
+        self.min_coverage = min_coverage
+        self.unit_norm = unit_norm
+        self.lstm = nn.LSTM(mel.n_mels, hidden_size, num_layers, batch_first=True)
+        self.linear = nn.Linear(hidden_size, embedding_size)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """mel (B, n_mels, partial_frames) -> unit vectors (B, embedding_size)."""
+        hidden = self.lstm(mel.transpose(1, 2))[0][:, -1]  # (B, hidden_size)
+        embedding = self.linear(hidden)
+        return F.normalize(F.relu(embedding) if self.relu else embedding)
+
+    @torch.inference_mode()
+    def embed_utterance(self, wav: np.ndarray) -> np.ndarray:
+        """Embeds one recording, its loudness and pauses seen to.
+
+        Args: wav, float32 (n,) at 16 kHz.
+        Returns: float32 (embedding_size,), of unit length if `unit_norm`.
+        Raises: InputError when too little speech is in it.
+        """
+        speech = self.mel.prepare(np.asarray(wav, dtype=np.float32), self.sample_rate)
+        starts = self._partial_starts(len(speech))
+        n_samples = (starts[-1] + self.partial_frames) * self.mel.hop_length
+        speech = np.pad(speech, (0, max(0, n_samples - len(speech))))
+        mel = self.mel(torch.from_numpy(speech).to(self.linear.weight.device))  # (n_mels, T)
+        partials = torch.stack([mel[:, i : i + self.partial_frames] for i in starts])
+        embeddings = torch.cat([self(batch) for batch in partials.split(MAX_PARTIALS_AT_ONCE)])
+        return self._average(embeddings.cpu().numpy())
+
+    def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
+        """Mean embedding (embedding_size,) of several recordings of one speaker at 16 kHz."""
+        return self.average([self.embed_utterance(wav) for wav in wavs])
+
+    def average(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
+        """Mean (embedding_size,) of embeddings of one speaker."""
+        return self._average(np.stack(embeddings))
+
+    def _average(self, embeddings: np.ndarray) -> np.ndarray:
+        mean = embeddings.mean(axis=0)
+        return mean / np.linalg.norm(mean) if self.unit_norm else mean
+
+    def _partial_starts(self, n_samples: int) -> list[int]:
+        """First frames of the partials of n_samples, the last one dropped if mostly padding."""
+        n_frames = -(-(n_samples + 1) // self.mel.hop_length)
+        n_starts = max(1, n_frames - self.partial_frames + self.partial_hop + 1)
+        starts = list(range(0, n_starts, self.partial_hop))
+        covered = n_samples / self.mel.hop_length - starts[-1]
+        if covered < self.min_coverage * self.partial_frames and len(starts) > 1:
+            starts.pop()
+        return starts
+
+
+def similarity(embedding: np.ndarray, other: np.ndarray) -> float:
+    """Cosine between two embeddings: 1 for the same direction."""
+    return float(embedding @ other / (np.linalg.norm(embedding) * np.linalg.norm(other)))
+
+
+def ge2e() -> SpeakerEncoder:
+    """The untrained network of the published GE2E weights (Resemblyzer 0.1.4)."""
+    return SpeakerEncoder(
+        PowerMel(),
+        hidden_size=256,
+        num_layers=3,
+        embedding_size=256,
+        relu=True,
+        partial_frames=160,  # 1.6 s
+        partial_hop=77,  # 1.3 partials a second
+        min_coverage=0.75,
+        unit_norm=True,
+    )
+
+
+def d_vector(mel: MelSpectrogram) -> SpeakerEncoder:
+    """The untrained D_VECTOR of the original AutoVC; mel must be of the `autovc` settings.
+
+    Its authors embedded one random crop of 128 frames an utterance; here every half-overlapping
+    crop counts, so that a recording has one embedding.
+    """
+    return SpeakerEncoder(
+        mel,
+        hidden_size=768,
+        num_layers=3,
+        embedding_size=256,
+        relu=False,
+        partial_frames=128,
+        partial_hop=64,
+        min_coverage=0.75,
+        unit_norm=False,
+    )

@@ -1,0 +1,194 @@
+"""Voice conversion from recording to recording: frozen speaker encoder, AutoVC and vocoder."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vc_lightning import audio, checkpoints, resources
+from vc_lightning.autovc import AutoVC
+from vc_lightning.checkpoints import Card
+from vc_lightning.errors import InputError
+from vc_lightning.mel import GriffinLim, MelSpectrogram, require_same_settings
+from vc_lightning.speaker_encoder import SpeakerEncoder
+from vc_lightning.wavernn import WaveRNN
+
+log = logging.getLogger(__name__)
+
+Recording = Path | str | np.ndarray
+
+
+class Vocoder(Protocol):
+    """Turns mels into sound: any module with these two members will do."""
+
+    mel_settings: dict
+
+    def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
+        """mel (B, n_mels, T) -> wav (B, T · hop_length), the same for a seed."""
+
+
+def griffin_lim(mel: MelSpectrogram, n_iter: int, momentum: float) -> Vocoder:
+    """`vocoder=griffin_lim`: needs no weights."""
+    return GriffinLim(mel, n_iter, momentum)
+
+
+def wavernn(mel: MelSpectrogram, path: Path | str | None) -> WaveRNN:
+    """`vocoder=wavernn`: the network in a file; InputError when it is for other mels."""
+    path = path or resources.WAVERNN
+    network = checkpoints.load_wavernn(path)
+    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
+    return network
+
+
+def auto_vocoder(
+    mel: MelSpectrogram, path: Path | str | None, fallback: Callable[[MelSpectrogram], Vocoder]
+) -> Vocoder:
+    """`vocoder=auto`: the WaveRNN in `path` when it exists and is for these mels, else fallback."""
+    path = path or resources.WAVERNN
+    if not Path(path).is_file():
+        log.info("vocoder: Griffin-Lim (there is no WaveRNN at %s)", path)
+        return fallback(mel)
+    network = checkpoints.load_wavernn(path)
+    try:
+        require_same_settings(network.mel_settings, mel.settings, f"WaveRNN {path}", "the model")
+    except InputError as error:
+        log.info("vocoder: Griffin-Lim (%s)", error)
+        return fallback(mel)
+    log.info("vocoder: WaveRNN %s", path)
+    return network
+
+
+class VoiceConverter(nn.Module):
+    """Converts recordings between voices that it has never heard.
+
+    Args:
+        autovc, card: the network and what its file says of it.
+        speaker_encoder, encoder_identity: the encoder and the name of its weights.
+        mel: the mel-spectrogram of the network's settings.
+        vocoder: makes sound of such mels.
+    Raises: InputError when the parts do not belong together.
+    """
+
+    def __init__(
+        self,
+        autovc: AutoVC,
+        card: Card,
+        speaker_encoder: SpeakerEncoder,
+        encoder_identity: str,
+        mel: MelSpectrogram,
+        vocoder: Vocoder,
+    ):
+        super().__init__()
+        require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
+        require_same_settings(vocoder.mel_settings, mel.settings, "the vocoder", "the checkpoint")
+        checkpoints.require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
+        self.autovc = autovc
+        self.card = card
+        self.speaker_encoder = speaker_encoder
+        self.mel = mel
+        self.vocoder = vocoder
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls) -> "VoiceConverter":
+        """The converter that comes with the project."""
+        return cls.from_checkpoint(resources.AUTOVC)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path | str,
+        *,
+        vocoder: Callable[[MelSpectrogram], Vocoder] | None = None,
+        speaker_encoder: Path | str = resources.SPEAKER_ENCODER,
+        freq: int = 32,
+    ) -> "VoiceConverter":
+        """A converter around any AutoVC file, ours or public.
+
+        Args:
+            vocoder: from a mel-spectrogram to a vocoder; None for that of `vocoder=auto`.
+            speaker_encoder: weights of the encoder that the network was trained with.
+            freq: of public files, which do not carry it.
+        """
+        autovc, card = checkpoints.read_autovc(path, freq)
+        encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
+        mel = MelSpectrogram(**card.mel)
+        make_vocoder = vocoder or default_vocoder
+        return cls(autovc, card, encoder, encoder_card.speaker_encoder, mel, make_vocoder(mel))
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate in Hz of what `convert` returns, and of the arrays that it takes."""
+        return self.mel.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.autovc.parameters()).device
+
+    def convert(
+        self, source: Recording, targets: Recording | Sequence[Recording], seed: int = 0
+    ) -> np.ndarray:
+        """Says what the source says in the voice of the targets.
+
+        Args:
+            source: a path, or float samples (n,) at `sample_rate`.
+            targets: one or several recordings of one speaker, whose mean embedding is taken.
+        Returns: float32 (n,) at `sample_rate`, as long as the source.
+        Raises: InputError naming a recording that can not be used.
+        """
+        if isinstance(targets, Path | str | np.ndarray):
+            targets = [targets]
+        if not targets:
+            raise InputError("no target recording was given")
+        target = self.speaker_encoder.average([self.embed(recording) for recording in targets])
+        return self.convert_to(source, target, seed)
+
+    @torch.inference_mode()
+    def convert_to(self, source: Recording, target: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Like `convert`, for a target given by its embedding (dim_emb,)."""
+        wav = self.load(source)
+        voices = [torch.from_numpy(v).to(self.device)[None] for v in (self.embed(wav), target)]
+        mel = torch.from_numpy(self.mel.extract(wav, self.sample_rate)).to(self.device)[None]
+        converted = self.autovc(mel, *voices)[1]
+        return self._vocode(converted, len(wav), seed)
+
+    @torch.inference_mode()
+    def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:
+        """The recording through the vocoder alone, which shows what of the loss is its own."""
+        wav = self.load(recording)
+        mel = torch.from_numpy(self.mel.extract(wav, self.sample_rate)).to(self.device)[None]
+        return self._vocode(mel, len(wav), seed)
+
+    def _vocode(self, mel: Tensor, n_samples: int, seed: int) -> np.ndarray:
+        wav = self.vocoder.generate(mel.clamp(0, 1), seed)[0, :n_samples]
+        return wav.cpu().numpy().astype(np.float32)
+
+    def load(self, recording: Recording) -> np.ndarray:
+        """A recording as float32 (n,) at `sample_rate`, checked."""
+        if isinstance(recording, np.ndarray):
+            return audio.check(recording)
+        wav, sample_rate = audio.load(recording)
+        return audio.resample(wav, sample_rate, self.sample_rate)
+
+    def embed(self, recording: Recording) -> np.ndarray:
+        """Speaker embedding (dim_emb,) of a recording."""
+        wav = self.load(recording)
+        encoder_rate = self.speaker_encoder.sample_rate
+        try:
+            return self.speaker_encoder.embed_utterance(
+                audio.resample(wav, self.sample_rate, encoder_rate)
+            )
+        except InputError as error:
+            name = "" if isinstance(recording, np.ndarray) else f"{recording}: "
+            raise InputError(f"{name}{error}") from None
+
+
+def default_vocoder(mel: MelSpectrogram) -> Vocoder:
+    """What `vocoder=auto` stands for, from conf/vocoder."""
+    settings = resources.settings("vocoder", "griffin_lim")
+    return auto_vocoder(mel, None, lambda mel: griffin_lim(mel, **settings))

@@ -1,0 +1,100 @@
+"""Trains AutoVC on a folder of recordings: python train.py data.dir=FOLDER"""
+
+import logging
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import seed_everything
+from torch import Tensor
+
+from vc_lightning import cli, resources
+from vc_lightning.autovc import AutoVC
+from vc_lightning.checkpoints import Card, read_autovc, read_speaker_encoder
+from vc_lightning.errors import InputError
+from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.precision import best_precision
+
+log = logging.getLogger("train")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@cli.reports_input_errors
+def main(cfg: DictConfig) -> None:
+    """Prepares the features, trains, and says how to go on."""
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    mel = instantiate(cfg.mel)
+    encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
+    identity = encoder_card.speaker_encoder
+    network = instantiate(cfg.model)
+    data = instantiate(cfg.data, mel=mel, speaker_encoder=encoder, encoder_identity=identity)
+    files = instantiate(cfg.checkpoint)
+    callbacks = [*(instantiate(callback) for callback in cfg.callbacks.values()), files]
+    logger = instantiate(cfg.logger)
+    if cfg.trainer.precision == "auto":
+        cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
+
+    data.prepare_data()
+    data.setup()
+    mean_mel = data.mean_mel()
+    card = Card(
+        kind="autovc",
+        network=network.arguments,
+        mel=mel.settings,
+        speaker_encoder=identity,
+        trained_on=cfg.trained_on,
+        licence=cfg.licence,
+    )
+    log.info(initialize(network, card, cfg.init_from, cfg.init_freq, mean_mel))
+    model = LitAutoVC(
+        network=network,
+        card=card,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        mean_mel=mean_mel,
+        **cfg.loss,
+    )
+    if logger:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    log.info("this run: %s", cfg.run_dir)
+    trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    log.info("weights: %s", files.dir)
+    average = files.path(trainer.global_step, "average")
+    log.info("convert: python convert.py ckpt=%s source=a.wav target=b.wav", average)
+    log.info("resume:  python train.py ckpt_path=%s …", files.last)
+    log.info("look:    tensorboard --logdir %s", cfg.run_dir)
+
+
+def initialize(
+    network: AutoVC, card: Card, init_from: str | None, freq: int, mean_mel: Tensor
+) -> str:
+    """Fills the network from `init_from` and says with what.
+
+    The shipped weights are taken only where they fit; a file that was asked for must fit.
+    """
+    path = resources.AUTOVC if init_from == "shipped" else init_from
+    if path is None or (init_from == "shipped" and not resources.AUTOVC.is_file()):
+        network.initialize_output(mean_mel)
+        return "weights: from scratch"
+    source, source_card = read_autovc(path, freq)
+    differing = [
+        f"{name} {source.arguments[name]} != {value}"
+        for name, value in network.arguments.items()
+        if name != "freq" and source.arguments[name] != value
+    ]
+    if differing and init_from == "shipped":
+        network.initialize_output(mean_mel)
+        return f"weights: from scratch (the shipped ones differ: {', '.join(differing)})"
+    if differing:
+        raise InputError(f"init_from={path}: another network ({', '.join(differing)})")
+    if source_card.mel != card.mel:
+        log.warning("init_from=%s was trained on mels of other settings", path)
+    if source_card.speaker_encoder != card.speaker_encoder:
+        log.warning("init_from=%s was trained with another speaker encoder", path)
+    network.load_state_dict(source.state_dict())
+    return f"weights: from {path}, step {source_card.step}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
