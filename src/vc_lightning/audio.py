@@ -14,7 +14,9 @@ from scipy.ndimage import binary_dilation
 
 from vc_lightning.errors import InputError
 
-AUDIO_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64".split())
+AUDIO_SUFFIXES = frozenset(
+    [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"]
+)
 MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 READ_BLOCK_FRAMES = 1 << 18
@@ -116,7 +118,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide the file from a group
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

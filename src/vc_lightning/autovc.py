@@ -1,4 +1,6 @@
-"""AutoVC, the autoencoder whose bottleneck drops the speaker (Qian et al. 2019, arXiv 1905.05879)."""
+"""AutoVC: an autoencoder whose neck drops the speaker (Qian et al. 2019, arXiv 1905.05879)."""
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +94,7 @@ class ContentEncoder(nn.Module):
         self.freq = freq
         dims = [dim_in, dim, dim, dim]
         self.convolutions = nn.ModuleList(
-            ConvNorm(a, b, "relu") for a, b in zip(dims[:-1], dims[1:], strict=True)
+            ConvNorm(a, b, "relu") for a, b in itertools.pairwise(dims)
         )
         self.lstm = nn.LSTM(dim, dim_neck, num_layers=2, batch_first=True, bidirectional=True)
 

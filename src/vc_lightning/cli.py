@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.errors import InstantiationException as HydraInstantiationException
@@ -21,16 +22,18 @@ from vc_lightning.errors import InputError
 log = logging.getLogger(__name__)
 
 EXIT_BAD_INPUT = 2
-PATH_KEYS = frozenset(
-    "source target output also ckpt ckpt_path init_from speaker_encoder run_dir trained_on licence "
-    "data.dir data.manifest data.cache_dir checkpoint.dir checkpoint.name vocoder.path "
-    "hydra.run.dir".split()
+FREE_TEXT_KEYS = frozenset(  # their values may hold anything, so Hydra must not parse them
+    [
+        *("source", "target", "output", "also", "ckpt", "speaker_encoder", "vocoder.path"),
+        *("data.dir", "data.manifest", "data.cache_dir", "init_from", "ckpt_path", "run_dir"),
+        *("checkpoint.dir", "checkpoint.name", "hydra.run.dir", "trained_on", "licence"),
+    ]
 )
 
 
 def run(main: Callable[[], None]) -> None:
     """Calls a Hydra entry point so that every key may hold any path and errors are one line."""
-    sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [quote_free_text(argument) for argument in sys.argv[1:]]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets the exceptions come through to here
     try:
         main()
@@ -58,14 +61,14 @@ def fail(sentence: str) -> None:
     sys.exit(EXIT_BAD_INPUT)
 
 
-def quote_path(argument: str) -> str:
-    """Quotes the value of a path key, so that Hydra's grammar leaves it alone.
+def quote_free_text(argument: str) -> str:
+    """Quotes the value of a key for paths or words, so that Hydra's grammar leaves it alone.
 
     Spaces, commas, `=`, quotes and brackets are fine in file names, but a comma starts a sweep in
     Hydra. A list `[a,b]` and a quoted value stay what they are unless a file has that very name.
     """
     key, equals, value = argument.partition("=")
-    if key.lstrip("+") not in PATH_KEYS or not equals:
+    if key.lstrip("+") not in FREE_TEXT_KEYS or not equals:
         return argument
     is_list = value.startswith("[") and value.endswith("]")
     is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
@@ -90,7 +93,7 @@ def explain(error: Exception) -> str:
     key = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and key:
         return f"there is no key {key[1]}{_nearest(key[1], known_keys())}"
-    while not str(error) and error.__cause__:
+    while not str(error) and error.__cause__:  # Hydra wraps errors of the grammar in empty ones
         error = error.__cause__
     return str(error) or type(error).__name__
 
@@ -118,6 +121,8 @@ def known_keys() -> list[str]:
     names = set()
     for path in resources.CONF.rglob("*.yaml"):
         group = path.relative_to(resources.CONF).parent.as_posix()
+        if group.startswith("hydra"):
+            continue
         prefix = "" if group in (".", "experiment", "debug") else f"{group.replace('/', '.')}."
         config = OmegaConf.to_container(OmegaConf.load(path))
         names.update(_flatten(config, prefix))
@@ -157,3 +162,38 @@ def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str
     if not found:
         raise InputError(f"{key}={value}: no file is named like that")
     return found
+
+
+def choices(value: str, key: str, allowed: Sequence[str]) -> list[str]:
+    """Words of a comma-separated value; InputError for one that is not allowed."""
+    words = [word.strip() for word in value.split(",") if word.strip()]
+    for word in words:
+        if word not in allowed:
+            raise InputError(f"{key}={value}: {word} is none of {', '.join(allowed)}")
+    return words
+
+
+def writable_path(value: str, key: str) -> Path:
+    """A file to write to, whose folder is made; InputError now rather than after the work."""
+    path = Path(value)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{key}={value}: its folder cannot be made ({error.strerror})") from error
+    if path.is_dir():
+        raise InputError(f"{key}={value}: is a folder; name a file")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"{key}={value}: cannot be written; name another place")
+    return path
+
+
+def torch_device(name: str) -> torch.device:
+    """The device that `device=` names; auto is a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={name}: {str(error).splitlines()[0]}") from error
+    return device

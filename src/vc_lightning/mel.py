@@ -1,4 +1,4 @@
-"""Mel-spectrograms: the log-mel that voices are converted in, GE2E's power mel, and the way back."""
+"""Mel-spectrograms: the log-mel of the converter, the power mel of GE2E, and the way back."""
 
 import librosa
 import numpy as np

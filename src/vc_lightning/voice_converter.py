@@ -1,7 +1,8 @@
 """Voice conversion from recording to recording: frozen speaker encoder, AutoVC and vocoder."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -152,21 +153,24 @@ class VoiceConverter(nn.Module):
     def convert_to(self, source: Recording, target: np.ndarray, seed: int = 0) -> np.ndarray:
         """Like `convert`, for a target given by its embedding (dim_emb,)."""
         wav = self.load(source)
-        voices = [torch.from_numpy(v).to(self.device)[None] for v in (self.embed(wav), target)]
-        mel = torch.from_numpy(self.mel.extract(wav, self.sample_rate)).to(self.device)[None]
-        converted = self.autovc(mel, *voices)[1]
-        return self._vocode(converted, len(wav), seed)
+        with _naming(source):
+            voices = [self._batch(self._embed(wav)), self._batch(target)]
+            mel = self._batch(self.mel.extract(wav, self.sample_rate))
+        return self._vocode(self.autovc(mel, *voices)[1], len(wav), seed)
 
     @torch.inference_mode()
     def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:
         """The recording through the vocoder alone, which shows what of the loss is its own."""
         wav = self.load(recording)
-        mel = torch.from_numpy(self.mel.extract(wav, self.sample_rate)).to(self.device)[None]
+        with _naming(recording):
+            mel = self._batch(self.mel.extract(wav, self.sample_rate))
         return self._vocode(mel, len(wav), seed)
 
-    def _vocode(self, mel: Tensor, n_samples: int, seed: int) -> np.ndarray:
-        wav = self.vocoder.generate(mel.clamp(0, 1), seed)[0, :n_samples]
-        return wav.cpu().numpy().astype(np.float32)
+    def embed(self, recording: Recording) -> np.ndarray:
+        """Speaker embedding (dim_emb,) of a recording."""
+        wav = self.load(recording)
+        with _naming(recording):
+            return self._embed(wav)
 
     def load(self, recording: Recording) -> np.ndarray:
         """A recording as float32 (n,) at `sample_rate`, checked."""
@@ -175,17 +179,29 @@ class VoiceConverter(nn.Module):
         wav, sample_rate = audio.load(recording)
         return audio.resample(wav, sample_rate, self.sample_rate)
 
-    def embed(self, recording: Recording) -> np.ndarray:
-        """Speaker embedding (dim_emb,) of a recording."""
-        wav = self.load(recording)
+    def _embed(self, wav: np.ndarray) -> np.ndarray:
         encoder_rate = self.speaker_encoder.sample_rate
-        try:
-            return self.speaker_encoder.embed_utterance(
-                audio.resample(wav, self.sample_rate, encoder_rate)
-            )
-        except InputError as error:
-            name = "" if isinstance(recording, np.ndarray) else f"{recording}: "
-            raise InputError(f"{name}{error}") from None
+        return self.speaker_encoder.embed_utterance(
+            audio.resample(wav, self.sample_rate, encoder_rate)
+        )
+
+    def _batch(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)[None]
+
+    def _vocode(self, mel: Tensor, n_samples: int, seed: int) -> np.ndarray:
+        wav = self.vocoder.generate(mel.clamp(0, 1), seed)[0, :n_samples]
+        return wav.cpu().numpy().astype(np.float32)
+
+
+@contextlib.contextmanager
+def _naming(recording: Recording) -> Iterator[None]:
+    """Puts the name of a recording before what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        if isinstance(recording, np.ndarray):
+            raise
+        raise InputError(f"{recording}: {error}") from None
 
 
 def default_vocoder(mel: MelSpectrogram) -> Vocoder:

@@ -32,8 +32,6 @@ class WaveRNN(nn.Module):
             run as one batch, cross-faded over overlap_frames; fold_frames None runs them whole.
     """
 
-    mel_settings: dict = {}  # of the mels it was trained on; filled in by who loads the weights
-
     def __init__(
         self,
         mode: str,
@@ -54,6 +52,7 @@ class WaveRNN(nn.Module):
         self.arguments["upsample_factors"] = list(upsample_factors)
         if mode not in ("RAW", "MOL"):
             raise InputError(f"wavernn.mode is {mode}: it must be RAW or MOL")
+        self.mel_settings: dict = {}  # of the mels it was trained on; known to who loads weights
         self.mode = mode
         self.pad = pad
         self.hop_length = math.prod(upsample_factors)
