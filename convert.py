@@ -78,4 +78,4 @@ def report_similarity(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, "convert")

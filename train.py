@@ -10,9 +10,10 @@ from torch import Tensor
 
 from vc_lightning import cli, resources
 from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card, read_autovc, read_speaker_encoder
+from vc_lightning.checkpoints import Card, read, read_autovc, read_speaker_encoder
 from vc_lightning.errors import InputError
 from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.mel import require_same_settings
 from vc_lightning.precision import best_precision
 
 log = logging.getLogger("train")
@@ -46,7 +47,10 @@ def main(cfg: DictConfig) -> None:
         trained_on=cfg.trained_on,
         licence=cfg.licence,
     )
-    log.info(initialize(network, card, cfg.init_from, cfg.init_freq, mean_mel))
+    if cfg.ckpt_path is not None:
+        require_same_training(cfg.ckpt_path, card)
+    else:
+        log.info(initialize(network, card, cfg.init_from, cfg.init_freq, mean_mel))
     model = LitAutoVC(
         network=network,
         card=card,
@@ -55,6 +59,8 @@ def main(cfg: DictConfig) -> None:
         mean_mel=mean_mel,
         **cfg.loss,
     )
+    size = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    log.info("network: AutoVC, %.1f M parameters, precision %s", size, trainer.precision)
     if logger:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     log.info("this run: %s", cfg.run_dir)
@@ -88,13 +94,23 @@ def initialize(
         return f"weights: from scratch (the shipped ones differ: {', '.join(differing)})"
     if differing:
         raise InputError(f"init_from={path}: another network ({', '.join(differing)})")
-    if source_card.mel != card.mel:
-        log.warning("init_from=%s was trained on mels of other settings", path)
+    require_same_settings(source_card.mel, card.mel, f"init_from={path}", "this training")
     if source_card.speaker_encoder != card.speaker_encoder:
-        log.warning("init_from=%s was trained with another speaker encoder", path)
+        log.warning("init_from=%s is used to embeddings of another speaker encoder", path)
     network.load_state_dict(source.state_dict())
     return f"weights: from {path}, step {source_card.step}"
 
 
+def require_same_training(path: str, card: Card) -> None:
+    """Raises InputError unless the checkpoint to resume is of this network, mel and encoder."""
+    stored = read(path, "autovc")[1]
+    for name in ("network", "mel", "speaker_encoder"):
+        if getattr(stored, name) != getattr(card, name):
+            raise InputError(
+                f"ckpt_path={path}: its {name} is {getattr(stored, name)}, this training's is "
+                f"{getattr(card, name)}; resume with the settings that it was made with"
+            )
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, "train")

@@ -161,9 +161,14 @@ def voiced_mask(wav: np.ndarray) -> np.ndarray:
     return np.repeat(voiced, window)
 
 
+def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:
+    """Scales wav by a gain in dB."""
+    return wav * np.float32(10 ** (decibels / 20))
+
+
 def raise_level(wav: np.ndarray, dbfs: float) -> np.ndarray:
     """Scales wav so that its RMS is at least `dbfs`; louder recordings stay as they are."""
-    return wav * np.float32(10 ** (max(0.0, dbfs - rms_dbfs(wav)) / 20))
+    return amplify(wav, max(0.0, dbfs - rms_dbfs(wav)))
 
 
 def trim_silences(wav: np.ndarray) -> np.ndarray:
@@ -175,10 +180,13 @@ def trim_silences(wav: np.ndarray) -> np.ndarray:
 def level(wav: np.ndarray, sample_rate: int, dbfs: float) -> np.ndarray:
     """Brings the RMS over the voiced part of wav (n,) to `dbfs`, without clipping.
 
+    The detector hears every recording at the same level, so that the result does not depend on
+    how loud the recording was.
+
     Raises: InputError when the detector finds no speech.
     """
     wav16 = resample(wav, sample_rate, VAD_SAMPLE_RATE)
-    mask = voiced_mask(wav16)
+    mask = voiced_mask(amplify(wav16, VAD_LEVEL_DBFS - rms_dbfs(wav16)))
     if not mask.any():
         raise InputError("no speech found in it by the voice activity detector")
-    return wav * np.float32(10 ** ((dbfs - rms_dbfs(wav16[: len(mask)][mask])) / 20))
+    return amplify(wav, dbfs - rms_dbfs(wav16[: len(mask)][mask]))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.errors import InputError
+from vc_lightning.errors import require_at_least
 
 KERNEL_SIZE = 5
 
@@ -40,9 +40,7 @@ class AutoVC(nn.Module):
     ):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        for name, value in self.arguments.items():
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"model.{name} is {value}: it must be an integer of at least 1")
+        require_at_least(1, "model", **self.arguments)
         self.encoder = ContentEncoder(n_mels + dim_emb, dim_encoder, dim_neck, freq)
         self.decoder = Decoder(2 * dim_neck + dim_emb, dim_pre, dim_decoder, decoder_layers, n_mels)
         self.postnet = Postnet(n_mels, dim_postnet)

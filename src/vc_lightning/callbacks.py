@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from vc_lightning import checkpoints
 from vc_lightning.autovc import AutoVC
 from vc_lightning.data import Batch, VoiceDataModule
-from vc_lightning.errors import InputError
+from vc_lightning.errors import InputError, require_at_least, require_within
 from vc_lightning.features import read_embedding, read_mel
 from vc_lightning.lit_autovc import LitAutoVC
 from vc_lightning.voice_converter import Vocoder
@@ -49,8 +49,7 @@ class EMA(Callback):
     """
 
     def __init__(self, decay: float):
-        if not 0 <= decay < 1:
-            raise InputError(f"callbacks.ema.decay is {decay}: it must lie in 0…1, below 1")
+        require_within(0, 1, "callbacks.ema", decay=decay)
         self.decay = decay
         self.network: AutoVC | None = None
         self.steps = 0
@@ -104,8 +103,7 @@ class WeightFiles(Callback):
     """
 
     def __init__(self, dir: str, name: str, every_n_steps: int):
-        if every_n_steps < 1:
-            raise InputError(f"checkpoint.every_n_steps={every_n_steps}: it must be at least 1")
+        require_at_least(1, "checkpoint", every_n_steps=every_n_steps)
         self.dir = Path(dir)
         self.name = name
         self.every_n_steps = every_n_steps
@@ -142,7 +140,7 @@ class WeightFiles(Callback):
                 card = pl_module.current_card(weights)
                 checkpoints.save(self.path(step, weights), network.state_dict(), card)
         unfinished = self.dir / ".last.ckpt"  # save_checkpoint runs on every rank
-        trainer.save_checkpoint(unfinished)
+        trainer.save_checkpoint(unfinished, weights_only=False)
         if trainer.is_global_zero:
             unfinished.replace(self.last)
 
@@ -191,13 +189,35 @@ class Throughput(Callback):
         self._restart(trainer)
 
 
-class ProgressBar(TQDMProgressBar):
-    """Lightning's bar: loss, learning rate and steps per second, without a version number."""
+class StepBar(Callback):
+    """A progress bar over the whole training: steps, time left, loss and learning rate."""
 
-    def get_metrics(self, trainer: Trainer, pl_module: LitAutoVC) -> dict:
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return {k: f"{v:.2e}" if k == "lr" else v for k, v in metrics.items()}
+    def __init__(self):
+        self.bar: tqdm | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        self.bar = tqdm(
+            total=int(trainer.estimated_stepping_batches),
+            initial=trainer.global_step,
+            desc="training",
+            unit="step",
+            dynamic_ncols=True,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LitAutoVC, outputs: dict, batch: Batch, batch_idx: int
+    ) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            lr = trainer.optimizers[0].param_groups[0]["lr"]
+            self.bar.set_postfix(
+                loss=f"{outputs['loss'].item():.4f}", lr=f"{lr:.2e}", refresh=False
+            )
+        self.bar.update(trainer.global_step - self.bar.n)
+
+    def teardown(self, trainer: Trainer, pl_module: LitAutoVC, stage: str) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
 
 class Samples(Callback):
@@ -212,8 +232,13 @@ class Samples(Callback):
     def __init__(
         self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
     ):
-        if every_n_steps < 1 or n_speakers < 1:
-            raise InputError("callbacks.samples: every_n_steps and n_speakers must be at least 1")
+        require_at_least(
+            1,
+            "callbacks.samples",
+            every_n_steps=every_n_steps,
+            n_speakers=n_speakers,
+            max_frames=max_frames,
+        )
         self.every_n_steps = every_n_steps
         self.n_speakers = n_speakers
         self.max_frames = max_frames

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,14 +32,19 @@ FREE_TEXT_KEYS = frozenset(  # their values may hold anything, so Hydra must not
 )
 
 
-def run(main: Callable[[], None]) -> None:
-    """Calls a Hydra entry point so that every key may hold any path and errors are one line."""
+def run(main: Callable[[], None], config_name: str) -> None:
+    """Calls a Hydra entry point so that every key may hold any path and errors are one line.
+
+    Args: config_name, whose keys are suggested for misspelt ones.
+    """
     sys.argv[1:] = [quote_free_text(argument) for argument in sys.argv[1:]]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets the exceptions come through to here
+    # Lightning 2.6 under torch 2.13; nothing that a user could change.
+    warnings.filterwarnings("ignore", r".*treespec, LeafSpec.*", FutureWarning)
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(explain(error))
+        fail(explain(error, config_name))
 
 
 def reports_input_errors(main: Callable) -> Callable:
@@ -79,7 +85,7 @@ def quote_free_text(argument: str) -> str:
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, config_name: str = "train") -> str:
     """One sentence for a person out of an error of the command line or the configuration."""
     if isinstance(error, InputError):
         return str(error)
@@ -89,16 +95,16 @@ def explain(error: Exception) -> str:
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         return reason if isinstance(cause, InputError) or not key else f"{key[1]}: {reason}"
     if isinstance(error, MissingConfigException):
-        return _explain_choice(str(error))
+        return _explain_choice(str(error), known_keys(config_name))
     key = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and key:
-        return f"there is no key {key[1]}{_nearest(key[1], known_keys())}"
+        return f"there is no key {key[1]}{_nearest(key[1], known_keys(config_name))}"
     while not str(error) and error.__cause__:  # Hydra wraps errors of the grammar in empty ones
         error = error.__cause__
     return str(error) or type(error).__name__
 
 
-def _explain_choice(message: str) -> str:
+def _explain_choice(message: str, keys: Sequence[str]) -> str:
     """For a group's unknown choice; Hydra lists what there is."""
     wanted = re.search(r"'([^']*)/([^'/]*)'", message)
     if not wanted:
@@ -106,7 +112,7 @@ def _explain_choice(message: str) -> str:
     group, choice = wanted.groups()
     choices = sorted(path.stem for path in (resources.CONF / group).glob("*.yaml"))
     if not choices:
-        return f"there is no group {group}{_nearest(group, known_keys())}"
+        return f"there is no group {group}{_nearest(group, keys)}"
     listed = ", ".join(choices)
     return f"{group}={choice} does not exist{_nearest(choice, choices)}; there are {listed}"
 
@@ -116,19 +122,18 @@ def _nearest(name: str, names: Sequence[str]) -> str:
     return f"; did you mean {matches[0]}?" if matches else "; --help lists them"
 
 
-def known_keys() -> list[str]:
-    """Every key and group of the command lines, as dotted names."""
-    names = set()
-    for path in resources.CONF.rglob("*.yaml"):
-        group = path.relative_to(resources.CONF).parent.as_posix()
-        if group.startswith("hydra"):
-            continue
-        prefix = "" if group in (".", "experiment", "debug") else f"{group.replace('/', '.')}."
-        config = OmegaConf.to_container(OmegaConf.load(path))
-        names.update(_flatten(config, prefix))
-        if group != ".":
-            names.add(group)
-    return sorted(names)
+def known_keys(config_name: str) -> list[str]:
+    """Every key and group of a command line, as dotted names."""
+    config = OmegaConf.to_container(OmegaConf.load(resources.CONF / f"{config_name}.yaml"))
+    names = _flatten(config, "")
+    for default in config["defaults"]:
+        group = next(iter(default)).removeprefix("optional ") if isinstance(default, dict) else ""
+        if (resources.CONF / group).is_dir() and group:
+            names.append(group)
+            for path in (resources.CONF / group).glob("*.yaml"):
+                options = OmegaConf.to_container(OmegaConf.load(path))
+                names += _flatten(options, f"{group}.")
+    return sorted(set(names))
 
 
 def _flatten(config: dict, prefix: str) -> list[str]:

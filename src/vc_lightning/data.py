@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vc_lightning.audio import AUDIO_SUFFIXES
-from vc_lightning.errors import InputError
+from vc_lightning.errors import InputError, require_at_least, require_within
 from vc_lightning.features import FeatureCache, n_frames, read_embedding, read_mel
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.speaker_encoder import SpeakerEncoder
@@ -247,16 +247,13 @@ class VoiceDataModule(LightningDataModule):
         super().__init__()
         if dir is None and manifest is None:
             raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
-        at_least_one = {"batch_size": batch_size, "crop_frames": crop_frames}
-        for name, value in at_least_one.items():
-            if value is not None and value < 1:
-                raise InputError(f"data.{name}={value}: it must be at least 1")
-        if not 0 <= val_fraction < 1:
-            raise InputError(f"data.val_fraction={val_fraction}: it must lie in 0…1, below 1")
-        if num_workers < 0:
-            raise InputError(f"data.num_workers={num_workers}: it must be 0 or more")
-        if minutes_per_speaker is not None and minutes_per_speaker <= 0:
-            raise InputError(f"data.minutes_per_speaker={minutes_per_speaker}: must be above 0")
+        require_at_least(1, "data", batch_size=batch_size)
+        require_at_least(0, "data", num_workers=num_workers)
+        require_within(0, 1, "data", val_fraction=val_fraction)
+        if crop_frames is not None:
+            require_at_least(1, "data", crop_frames=crop_frames)
+        if minutes_per_speaker is not None:
+            require_within(0, float("inf"), "data", minutes_per_speaker=minutes_per_speaker)
         self.features = FeatureCache(Path(cache_dir), mel, speaker_encoder, encoder_identity)
         self.dir = Path(dir) if dir is not None else None
         self.manifest = Path(manifest) if manifest is not None else None
@@ -299,6 +296,8 @@ class VoiceDataModule(LightningDataModule):
         )
         if not self.train:
             raise InputError(f"{self.manifest or self.dir}: no utterance is left for training")
+        if not self.val:
+            log.warning("no validation: every speaker has one file; see data.val_speakers")
         hop_seconds = self.features.mel.hop_length / self.features.mel.sample_rate
         for name, utterances in (("training", self.train), ("validation", self.val)):
             log.info(

@@ -1,5 +1,21 @@
-"""The one exception that a person is meant to read."""
+"""The one exception that a person is meant to read, and the check that raises it most."""
+
+from numbers import Real
 
 
 class InputError(ValueError):
     """Bad input: one sentence that names the file or key, its value and the remedy."""
+
+
+def require_at_least(minimum: int, group: str, /, **values: object) -> None:
+    """Raises InputError naming the first of a group's values that is not an integer ≥ minimum."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise InputError(f"{group}.{name}={value}: give an integer of at least {minimum}")
+
+
+def require_within(low: float, high: float, group: str, /, **values: object) -> None:
+    """Raises InputError naming the first of a group's values that is not in low ≤ value < high."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
+            raise InputError(f"{group}.{name}={value}: give a number from {low} to below {high}")

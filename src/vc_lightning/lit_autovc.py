@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.data import Batch
+from vc_lightning.errors import InputError
 from vc_lightning.losses import autovc_losses, code_mask, masked_mean, valid_mask
 
 
@@ -91,7 +92,6 @@ class LitAutoVC(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.losses(self.network, batch)
         self.log_losses("train", losses, batch)
-        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False)
         return losses["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -106,13 +106,14 @@ class LitAutoVC(LightningModule):
         """Logs the gradient's norm before the Trainer clips it, and the learning rate."""
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
-        lr = optimizer.param_groups[0]["lr"]
-        self.log("train/lr", lr)
-        self.log("lr", lr, prog_bar=True, logger=False)
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def configure_optimizers(self) -> dict:
-        optimizer = self.make_optimizer(self.network.parameters())
-        schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        try:
+            optimizer = self.make_optimizer(self.network.parameters())
+            schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer or scheduler: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def current_card(self, weights: str) -> Card:

@@ -7,7 +7,7 @@ from scipy import signal
 from torch import Tensor, nn
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError
+from vc_lightning.errors import InputError, require_at_least
 
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
 HIGHPASS_ORDER = 5
@@ -19,8 +19,7 @@ class MelSpectrogram(nn.Module):
 
     Mels are absolute, so every recording is brought to one level first (`prepare`), in training
     and in conversion alike; the level is part of the settings. AutoVC's own recipe also adds
-    noise of 1e-6 before the transform; its mel energy lies 20 dB below the floor and can not
-    change a value, so it is left out.
+    noise of 1e-6 before the transform, which moves no value by more than 0.001; it is left out.
 
     Args:
         sample_rate, fmin, fmax, highpass_hz: in Hz; fmax None means half the rate, highpass_hz
@@ -48,11 +47,10 @@ class MelSpectrogram(nn.Module):
     ):
         super().__init__()
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        for name in ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels"):
-            if self.settings[name] < 1:
-                raise InputError(f"mel.{name} is {self.settings[name]}: it must be at least 1")
-        if not win_length <= n_fft:
-            raise InputError(f"mel.win_length {win_length} is longer than mel.n_fft {n_fft}")
+        require_at_least(1, "mel", sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
+        require_at_least(1, "mel", hop_length=hop_length, win_length=win_length)
+        if win_length > n_fft:
+            raise InputError(f"mel.win_length={win_length} is longer than mel.n_fft={n_fft}")
         self.sample_rate = sample_rate
         self.hop_length = hop_length
         self.n_mels = n_mels

@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from vc_lightning.errors import InputError
+from vc_lightning.errors import require_at_least
 
 
 def noam_factor(step: int, warmup: int) -> float:
@@ -16,6 +16,5 @@ def noam_factor(step: int, warmup: int) -> float:
 
 def noam(optimizer: Optimizer, warmup: int) -> LambdaLR:
     """Noam schedule whose peak, after `warmup` optimizer steps, is the optimizer's `lr`."""
-    if warmup < 1:
-        raise InputError(f"scheduler.warmup is {warmup}: it must be at least 1 step")
+    require_at_least(1, "scheduler", warmup=warmup)
     return LambdaLR(optimizer, lambda step: noam_factor(step, warmup))

@@ -117,7 +117,10 @@ class VoiceConverter(nn.Module):
         """
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
-        mel = MelSpectrogram(**card.mel)
+        try:
+            mel = MelSpectrogram(**card.mel)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: its mel settings are not usable ({error})") from error
         make_vocoder = vocoder or default_vocoder
         return cls(autovc, card, encoder, encoder_card.speaker_encoder, mel, make_vocoder(mel))
 

@@ -12,7 +12,7 @@ from vc_lightning.distributions import (
     sample_classes,
     sample_mixture,
 )
-from vc_lightning.errors import InputError
+from vc_lightning.errors import InputError, require_at_least
 
 N_MIXTURES = 10
 
@@ -53,6 +53,7 @@ class WaveRNN(nn.Module):
         if mode not in ("RAW", "MOL"):
             raise InputError(f"wavernn.mode is {mode}: it must be RAW or MOL")
         self.mel_settings: dict = {}  # of the mels it was trained on; known to who loads weights
+        require_at_least(1, "wavernn", bits=bits, n_mels=n_mels, rnn_dims=rnn_dims, fc_dims=fc_dims)
         self.mode = mode
         self.pad = pad
         self.hop_length = math.prod(upsample_factors)
