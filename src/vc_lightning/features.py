@@ -58,13 +58,11 @@ class FeatureCache:
     def compute(self, path: Path) -> Path:
         """Computes and stores the features of one recording; InputError when it is unusable."""
         wav, sample_rate = audio.load(path)
-        encoder_rate = self.speaker_encoder.sample_rate
+        level_dbfs = self.mel.settings["level_dbfs"]
         try:
             features = {
                 "mel": self.mel.extract(wav, sample_rate).T.astype(np.float16),  # (T, n_mels)
-                "embedding": self.speaker_encoder.embed_utterance(
-                    audio.resample(wav, sample_rate, encoder_rate)
-                ),
+                "embedding": self.speaker_encoder.embed_recording(wav, sample_rate, level_dbfs),
             }
         except InputError as error:
             raise InputError(f"{path}: {error}") from None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vc_lightning import audio
 from vc_lightning.mel import MelSpectrogram, PowerMel
 
 MAX_PARTIALS_AT_ONCE = 64  # an hour of speech has 4 700: one batch of them would fill the memory
@@ -73,6 +74,15 @@ class SpeakerEncoder(nn.Module):
         partials = torch.stack([mel[:, i : i + self.partial_frames] for i in starts])
         embeddings = torch.cat([self(batch) for batch in partials.split(MAX_PARTIALS_AT_ONCE)])
         return self._average(embeddings.cpu().numpy())
+
+    def embed_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
+        """Like `embed_utterance` for a recording (n,) of any rate, brought to a level first.
+
+        GE2E only raises what is quiet, and hears loudness as voice: without one level the same
+        recording at a twentieth of its amplitude is another speaker (cosine 0.93).
+        """
+        wav = audio.resample(wav, sample_rate, self.sample_rate)
+        return self.embed_utterance(audio.level(wav, self.sample_rate, level_dbfs))
 
     def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
         """Mean embedding (embedding_size,) of several recordings of one speaker at 16 kHz."""

@@ -183,10 +183,8 @@ class VoiceConverter(nn.Module):
         return audio.resample(wav, sample_rate, self.sample_rate)
 
     def _embed(self, wav: np.ndarray) -> np.ndarray:
-        encoder_rate = self.speaker_encoder.sample_rate
-        return self.speaker_encoder.embed_utterance(
-            audio.resample(wav, self.sample_rate, encoder_rate)
-        )
+        level_dbfs = self.mel.settings["level_dbfs"]
+        return self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
 
     def _batch(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)[None]

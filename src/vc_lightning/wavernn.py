@@ -110,7 +110,7 @@ class WaveRNN(nn.Module):
         n_segments = segments.shape[1]
         wavs = self._recur(segments.flatten(0, 1), generator).unflatten(0, (batch, n_segments))
         overlap = self.overlap_frames * self.hop_length
-        return cross_fade(wavs, overlap)[:, : n_frames * self.hop_length]
+        return cross_fade(wavs, overlap)[:, : n_frames * self.hop_length].clamp(-1, 1)
 
     def _recur(self, mel: Tensor, generator: torch.Generator) -> Tensor:
         """Padded mel (B, n_mels, N + 2·pad) -> wav (B, N·hop), sample after sample."""

@@ -1,0 +1,66 @@
+import math
+
+import torch
+
+from vc_lightning.distributions import (
+    NUM_LEVELS,
+    mixture_log_prob,
+    mu_law_decode,
+    mu_law_encode,
+    sample_classes,
+    sample_mixture,
+)
+
+
+def logits(weights, means, log_scales):
+    return torch.tensor([*weights, *means, *log_scales], dtype=torch.float64)
+
+
+def test_probabilities_of_all_levels_sum_to_one():
+    levels = torch.linspace(-1, 1, NUM_LEVELS, dtype=torch.float64)
+    mixture = logits([0.3, -1.0], [-0.4, 0.7], [-3.0, -5.0])
+    log_prob = mixture_log_prob(mixture.expand(NUM_LEVELS, -1), levels)
+    assert abs(log_prob.exp().sum() - 1) < 1e-6
+
+
+def test_log_prob_of_one_wide_logistic_is_its_density_times_the_width():
+    log_prob = mixture_log_prob(logits([0.0], [0.0], [0.0]), torch.tensor(0.25).double())
+    density = math.exp(-0.25) / (1 + math.exp(-0.25)) ** 2
+    assert math.isclose(log_prob.exp(), density * 2 / (NUM_LEVELS - 1), rel_tol=1e-6)
+
+
+def test_log_prob_stays_finite_far_from_a_narrow_logistic():
+    value = torch.tensor(0.9, requires_grad=True)
+    log_prob = mixture_log_prob(logits([0.0], [-0.9], [-30.0]).float(), value)
+    log_prob.backward()
+    assert torch.isfinite(log_prob)
+    assert torch.isfinite(value.grad)
+
+
+def test_samples_follow_the_mixture():
+    generator = torch.Generator().manual_seed(0)
+    mixture = logits([math.log(0.25), math.log(0.75)], [-0.5, 0.5], [-6.0, -4.0]).float()
+    wav = sample_mixture(mixture.expand(40_000, -1), generator)
+    low = wav[wav < 0]
+    assert abs(len(low) / len(wav) - 0.25) < 0.01
+    assert abs(low.mean() + 0.5) < 1e-3
+    high = wav[wav > 0]
+    assert abs(high.std() - math.exp(-4) * math.pi / math.sqrt(3)) < 2e-3
+
+
+def test_classes_follow_their_probabilities():
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.tensor([0.1, 0.2, 0.7])
+    classes = sample_classes(probabilities.log().expand(40_000, -1), generator)
+    frequencies = torch.bincount(classes, minlength=3) / 40_000
+    torch.testing.assert_close(frequencies, probabilities, atol=0.01, rtol=0)
+
+
+def test_mu_law_round_trip_and_known_values():
+    wav = torch.linspace(-1, 1, 1001)
+    classes = mu_law_encode(wav, 512)
+    assert mu_law_encode(torch.tensor([-1.0, 0.0, 1.0]), 512).tolist() == [0, 256, 511]
+    error = (mu_law_decode(classes, 512) - wav).abs()
+    assert error.max() < 0.013  # half of the widest class, at full scale
+    assert error[480:521].max() < 6e-4
+    assert torch.equal(mu_law_encode(mu_law_decode(torch.arange(512), 512), 512), torch.arange(512))

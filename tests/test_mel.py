@@ -1,0 +1,98 @@
+import librosa
+import numpy as np
+import pytest
+import torch
+from scipy import signal
+
+from vc_lightning import audio, resources
+from vc_lightning.errors import InputError
+from vc_lightning.mel import GriffinLim, MelSpectrogram, PowerMel, require_same_settings
+
+
+@pytest.mark.parametrize("name", ["autovc", "wavernn"])
+def test_mel_equals_librosa(name, speech):
+    settings = resources.settings("mel", name)
+    mel = MelSpectrogram(**settings)
+    wav = mel.prepare(speech, 16_000)
+    amplitude = librosa.feature.melspectrogram(
+        y=wav,
+        sr=settings["sample_rate"],
+        n_fft=settings["n_fft"],
+        hop_length=settings["hop_length"],
+        win_length=settings["win_length"],
+        n_mels=80,
+        fmin=settings["fmin"],
+        fmax=settings["fmax"],
+        power=1.0,
+        pad_mode="reflect",
+    )
+    decibels = 20 * np.log10(np.maximum(1e-5, amplitude)) - settings["ref_db"]
+    expected = np.clip((decibels + 100) / 100, 0, 1)
+    np.testing.assert_allclose(mel(torch.from_numpy(wav)).numpy(), expected, atol=2e-4)
+    assert expected.shape[1] == len(wav) // settings["hop_length"] + 1
+
+
+def test_prepare_is_the_published_recipe(speech, mel_settings):
+    b, a = signal.butter(5, 30 / 8000, "highpass")
+    expected = 0.96 * signal.filtfilt(b, a, audio.level(speech, 16_000, -24))
+    wav = MelSpectrogram(**mel_settings).prepare(speech, 16_000)
+    np.testing.assert_allclose(wav, expected, atol=1e-5)
+
+
+def test_mels_do_not_depend_on_loudness_and_hardly_on_rate(speech, mel_settings):
+    mel = MelSpectrogram(**mel_settings)
+    reference = mel.extract(speech, 16_000)
+    np.testing.assert_allclose(mel.extract(0.1 * speech, 16_000), reference, atol=1e-3)
+    other_rate = mel.extract(audio.resample(speech, 16_000, 48_000), 48_000)
+    assert np.abs(other_rate - reference).mean() < 0.005
+
+
+def test_too_short_and_impossible_settings_are_refused(mel_settings):
+    with pytest.raises(InputError, match="too short"):
+        MelSpectrogram(**mel_settings).extract(np.ones(100, "f4"), 16_000)
+    with pytest.raises(InputError, match="hop_length=0"):
+        MelSpectrogram(**mel_settings | {"hop_length": 0})
+    with pytest.raises(InputError, match="win_length=2048"):
+        MelSpectrogram(**mel_settings | {"win_length": 2048})
+
+
+def test_differing_settings_are_named_with_both_values(mel_settings):
+    require_same_settings(mel_settings, dict(mel_settings), "a", "b")
+    with pytest.raises(
+        InputError, match=r"of a and b differ \(fmax 7600 != 8000, ref_db 16 != 0\)"
+    ):
+        require_same_settings(mel_settings, mel_settings | {"fmax": 8000, "ref_db": 0}, "a", "b")
+
+
+def test_power_mel_equals_librosa(speech):
+    expected = librosa.feature.melspectrogram(
+        y=speech, sr=16_000, n_fft=400, hop_length=160, n_mels=40
+    )
+    mel = PowerMel()(torch.from_numpy(speech)).numpy()
+    np.testing.assert_allclose(mel, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_power_mel_refuses_too_little_speech(speech):
+    with pytest.raises(InputError, match="too short for the speaker encoder"):
+        PowerMel().prepare(speech[30_000:36_000], 16_000)
+    with pytest.raises(InputError, match="no speech"):
+        PowerMel().prepare(np.full(16_000, 1e-3, "f4"), 16_000)
+
+
+@pytest.mark.parametrize("name", ["autovc", "wavernn"])
+def test_griffin_lim_gives_back_the_mel(name, speech):
+    mel = MelSpectrogram(**resources.settings("mel", name))
+    wanted = torch.from_numpy(mel.extract(speech, 16_000))[None, :, :100]
+    vocoder = GriffinLim(mel, n_iter=30, momentum=0.99)
+    wav = vocoder.generate(wanted, seed=3)
+    assert wav.shape == (1, 100 * mel.hop_length)
+    again = mel(mel.settings["gain"] * wav)[..., :100]
+    assert (again - wanted).abs().mean() < 0.04
+    assert torch.equal(wav, vocoder.generate(wanted, seed=3))
+
+
+def test_griffin_lim_takes_a_single_frame(mel_settings):
+    mel = MelSpectrogram(**mel_settings)
+    wav = GriffinLim(mel, n_iter=2, momentum=0.99).generate(torch.rand(2, 80, 1))
+    assert wav.shape == (2, 256)
+    assert torch.isfinite(wav).all()
