@@ -20,6 +20,7 @@ AUDIO_SUFFIXES = frozenset(
 MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 READ_BLOCK_FRAMES = 1 << 18
+MIN_SECONDS = 0.5  # a third of what the speaker encoder looks at
 SILENCE_PEAK = 1e-4  # -80 dBFS: below this a recording holds nothing but its own noise floor
 
 VAD_SAMPLE_RATE = 16_000
@@ -183,8 +184,11 @@ def level(wav: np.ndarray, sample_rate: int, dbfs: float) -> np.ndarray:
     The detector hears every recording at the same level, so that the result does not depend on
     how loud the recording was.
 
-    Raises: InputError when the detector finds no speech.
+    Raises: InputError when it is too short or the detector finds no speech.
     """
+    seconds = len(wav) / sample_rate
+    if seconds < MIN_SECONDS:
+        raise InputError(f"{seconds:.3f} s are too short; give at least {MIN_SECONDS} s of speech")
     wav16 = resample(wav, sample_rate, VAD_SAMPLE_RATE)
     mask = voiced_mask(amplify(wav16, VAD_LEVEL_DBFS - rms_dbfs(wav16)))
     if not mask.any():

@@ -167,9 +167,12 @@ class Crops(Dataset):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """(epoch, position in the epoch, utterance) -> mel (n_mels, T) and embedding (E,)."""
-        epoch, position, index = item
+    def __getitem__(self, item: tuple[int, int, int] | int) -> tuple[Tensor, Tensor]:
+        """(epoch, position in the epoch, utterance) -> mel (n_mels, T) and embedding (E,).
+
+        A bare number comes from samplers of Lightning's own (`trainer.overfit_batches`).
+        """
+        epoch, position, index = (0, item, item) if isinstance(item, int) else item
         utterance = self.utterances[index]
         length = min(self.crop_frames or utterance.n_frames, utterance.n_frames)
         rng = np.random.default_rng((self.seed, epoch, position))

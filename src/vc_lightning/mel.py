@@ -11,7 +11,6 @@ from vc_lightning.errors import InputError, require_at_least
 
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
 HIGHPASS_ORDER = 5
-MIN_SPEECH_SECONDS = 0.5
 
 
 class MelSpectrogram(nn.Module):
@@ -63,14 +62,9 @@ class MelSpectrogram(nn.Module):
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """Brings a recording (n,) of any rate to this rate and level, filtered; for `forward`.
 
-        Raises: InputError when it holds no speech or is shorter than one window.
+        Raises: InputError when it is too short or holds no speech.
         """
         wav = audio.resample(wav, sample_rate, self.sample_rate)
-        if len(wav) <= self.settings["n_fft"] // 2:
-            raise InputError(
-                f"{len(wav) / self.sample_rate:.3f} s is too short for a mel-spectrogram; "
-                f"give at least {MIN_SPEECH_SECONDS} s"
-            )
         wav = audio.level(wav, self.sample_rate, self.settings["level_dbfs"])
         if self.settings["highpass_hz"] is not None:
             cutoff = self.settings["highpass_hz"] / (self.sample_rate / 2)
@@ -139,10 +133,10 @@ class PowerMel(nn.Module):
         seconds = len(speech) / self.sample_rate
         if seconds == 0:
             raise InputError("no speech found in it by the voice activity detector")
-        if seconds < MIN_SPEECH_SECONDS:
+        if seconds < audio.MIN_SECONDS:
             raise InputError(
                 f"{seconds:.2f} s of speech are too short for the speaker encoder; "
-                f"give at least {MIN_SPEECH_SECONDS} s"
+                f"give at least {audio.MIN_SECONDS} s"
             )
         return speech
 

@@ -1,0 +1,244 @@
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_wav
+
+from vc_lightning import audio
+from vc_lightning.data import (
+    Crops,
+    EpochSampler,
+    Utterance,
+    VoiceDataModule,
+    collate,
+    find_utterances,
+    limit_minutes,
+    read_manifest,
+    split_utterances,
+)
+from vc_lightning.errors import InputError
+from vc_lightning.mel import MelSpectrogram
+
+DEFAULTS = {
+    "dir": None,
+    "manifest": None,
+    "batch_size": 2,
+    "shuffle": True,
+    "num_workers": 0,
+    "pin_memory": True,
+    "crop_frames": 64,
+    "val_fraction": 0.0,
+    "val_speakers": 0,
+    "minutes_per_speaker": None,
+    "seed": 1,
+}
+
+
+@pytest.fixture
+def module(mel_settings, encoder, cache_dir):
+    """Makes data modules with DEFAULTS and changes."""
+
+    def make(**changes):
+        return VoiceDataModule(
+            MelSpectrogram(**mel_settings),
+            encoder,
+            "ge2e-test",
+            **DEFAULTS | {"cache_dir": str(cache_dir)} | changes,
+        )
+
+    return make
+
+
+def prepared(data):
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def utterances(*counts):
+    """Speaker 0 with counts[0] utterances, and so on."""
+    return [
+        Utterance(Path(f"{speaker}/{index}.wav"), f"s{speaker}")
+        for speaker, count in enumerate(counts)
+        for index in range(count)
+    ]
+
+
+def test_speakers_are_the_folders_or_the_files_of_a_flat_folder(tmp_path, speech):
+    for name in ("a.wav", "b.FLAC", "p1/x.wav", "p2/deep/y.ogg", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    found = {str(u.path.relative_to(tmp_path)): u.speaker for u in find_utterances(tmp_path)}
+    assert found == {
+        "a.wav": "a",
+        "b.FLAC": "b",
+        "p1/x.wav": "p1",
+        "p2/deep/y.ogg": str(Path("p2/deep")),
+    }
+
+
+def test_folders_without_audio_are_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no audio"):
+        find_utterances(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        find_utterances(tmp_path / "missing")
+
+
+def test_a_manifest_names_speakers_and_splits_and_hides_the_test_split(tmp_path):
+    table = tmp_path / "MANIFEST.tsv"
+    table.write_text("path\tspeaker\tsplit\na.wav\tx\ttrain\nb c.wav\ty\tval\nd.wav\tz\ttest\n")
+    found = read_manifest(table, None)
+    assert [(u.path, u.speaker, u.split) for u in found] == [
+        (tmp_path / "a.wav", "x", "train"),
+        (tmp_path / "b c.wav", "y", "val"),
+    ]
+    assert read_manifest(table, Path("/data"))[0].path == Path("/data/a.wav")
+    train, val = split_utterances(found, 0.5, 0, 0)
+    assert ([u.speaker for u in train], [u.speaker for u in val]) == (["x"], ["y"])
+
+
+@pytest.mark.parametrize("text", ["", "file\tspeaker\na\tb\n", "path,speaker\na,b\n"])
+def test_a_table_without_the_columns_is_refused(tmp_path, text):
+    table = tmp_path / "m.tsv"
+    table.write_text(text)
+    with pytest.raises(InputError, match=r"data\.manifest"):
+        read_manifest(table, None)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.3, 0.9, 0.99])
+def test_validation_never_empties_a_speaker(fraction):
+    listed = utterances(1, 2, 10, 40)
+    train, val = split_utterances(listed, fraction, 0, seed=3)
+    assert Counter(u.speaker for u in train).keys() == {"s0", "s1", "s2", "s3"}
+    assert sorted([*train, *val], key=listed.index) == listed
+    assert len(val) == min(round(fraction * 53), 53 - 4)
+    assert (train, val) == split_utterances(listed, fraction, 0, seed=3)
+
+
+def test_speakers_are_held_out_by_number_or_name():
+    listed = utterances(3, 3, 3)
+    train, val = split_utterances(listed, 0, ["s1"], 0)
+    assert {u.speaker for u in val} == {"s1"}
+    train, val = split_utterances(listed, 0, 2, 0)
+    assert len({u.speaker for u in train}) == 1
+    assert len(val) == 6
+    with pytest.raises(InputError, match="no speaker bob"):
+        split_utterances(listed, 0, ["bob"], 0)
+    with pytest.raises(InputError, match="none of 3 speakers"):
+        split_utterances(listed, 0, 3, 0)
+
+
+def test_minutes_per_speaker(corpus):
+    listed = find_utterances(corpus)  # two speakers, three files of two seconds each
+    for seconds, per_speaker in {1: 1, 2: 1, 3: 2, 4: 2, 100: 3}.items():
+        kept = limit_minutes(listed, seconds / 60)
+        assert Counter(u.speaker for u in kept) == {"man": per_speaker, "woman": per_speaker}
+
+
+def test_batches_hold_crops_of_what_was_recorded(module, corpus):
+    data = prepared(module(dir=str(corpus)))
+    mel = data.features.mel
+    whole = [torch.from_numpy(mel.extract(*audio.load(u.path))) for u in data.train]
+    batch = next(iter(data.train_dataloader()))
+    assert batch.mel.shape == (2, 80, 64)
+    assert batch.embedding.shape == (2, 256)
+    assert batch.lengths.tolist() == [64, 64]
+    for crop in batch.mel:
+        distances = [
+            (utterance[:, start : start + 64] - crop).abs().max()
+            for utterance in whole
+            for start in range(utterance.shape[1] - 63)
+        ]
+        assert min(distances) < 1e-3
+
+
+def test_order_and_crops_depend_on_seed_epoch_and_position_only(module, corpus):
+    def epoch(number, **changes):
+        loader = prepared(module(dir=str(corpus), **changes)).train_dataloader()
+        loader.sampler.set_epoch(number)
+        return torch.cat([batch.mel for batch in loader])
+
+    first = epoch(0)
+    assert torch.equal(first, epoch(0))
+    assert torch.equal(first, epoch(0, num_workers=2))
+    assert not torch.equal(first, epoch(1))
+    assert not torch.equal(first, epoch(0, seed=2))
+
+
+def test_every_epoch_holds_every_utterance_once():
+    sampler = EpochSampler(10, shuffle=True, seed=0)
+    orders = []
+    for number in range(3):
+        sampler.set_epoch(number)
+        items = list(sampler)
+        assert [item[:2] for item in items] == [(number, i) for i in range(10)]
+        orders.append([item[2] for item in items])
+        assert sorted(orders[-1]) == list(range(10))
+    assert orders[0] != orders[1] != orders[2]
+    in_order = EpochSampler(3, shuffle=False, seed=0)
+    in_order.set_epoch(5)
+    assert list(in_order) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+
+
+def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus):
+    data = prepared(module(dir=str(corpus), crop_frames=500))
+    batch = next(iter(data.train_dataloader()))
+    assert batch.mel.shape[-1] == batch.lengths.max() == 126
+    whole = Crops(data.train, None, 0)[0, 0, 0][0]
+    assert whole.shape == (80, 126)
+    batch = collate([(whole, torch.zeros(4)), (whole[:, :50], torch.ones(4))])
+    assert batch.lengths.tolist() == [126, 50]
+    assert torch.equal(batch.mel[1, :, :50], whole[:, :50])
+    assert batch.mel[1, :, 50:].abs().max() == 0
+
+
+def test_unusable_files_are_skipped_named_and_counted(module, tmp_path, speech, caplog):
+    write_wav(tmp_path / "good.wav", speech[:32_000])
+    write_wav(tmp_path / "silent.wav", np.zeros(16_000))
+    (tmp_path / "text.wav").write_text("no sound")
+    with caplog.at_level(logging.WARNING):
+        data = prepared(module(dir=str(tmp_path)))
+    assert [u.path.name for u in data.train] == ["good.wav"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("silent.wav: the recording is silent" in m for m in messages)
+    assert any("text.wav: is not audio" in m for m in messages)
+    assert "2 of 3 files were skipped" in messages
+
+
+def test_a_folder_without_a_usable_file_is_refused(module, tmp_path):
+    write_wav(tmp_path / "silent.wav", np.zeros(16_000))
+    with pytest.raises(InputError, match="none of 1 files is usable"):
+        prepared(module(dir=str(tmp_path)))
+
+
+def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
+    data = prepared(module(dir=str(corpus)))
+    mels = [data.features.mel.extract(*audio.load(u.path)) for u in data.train]
+    expected = np.concatenate(mels, axis=1).mean(axis=1)
+    np.testing.assert_allclose(data.mean_mel().numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 0},
+        {"batch_size": "a"},
+        {"num_workers": -1},
+        {"val_fraction": 1.0},
+        {"crop_frames": 0},
+        {"minutes_per_speaker": -1},
+    ],
+)
+def test_impossible_values_are_refused_by_name(module, changes):
+    (name, value), *_ = changes.items()
+    with pytest.raises(InputError, match=f"data.{name}={value}"):
+        module(dir="x", **changes)
+
+
+def test_no_data_is_refused(module):
+    with pytest.raises(InputError, match="say what to train on"):
+        module()

@@ -1,0 +1,285 @@
+"""LitAutoVC and the callbacks, through real trainings of a tiny network by train.py."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_OVERRIDES, composed
+from pytorch_lightning import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from vc_lightning import callbacks, checkpoints
+from vc_lightning.autovc import AutoVC
+from vc_lightning.callbacks import ema_decay
+from vc_lightning.checkpoints import Card
+from vc_lightning.data import Batch
+from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.losses import autovc_losses
+from vc_lightning.schedulers import noam
+
+
+@pytest.fixture
+def run(corpus, cache_dir, tmp_path):
+    """Runs train.py's job with a tiny network; returns the run's folder."""
+
+    def run(*overrides, name="run"):
+        folder = tmp_path / name
+        settings = {
+            "data.dir": corpus,
+            "data.cache_dir": cache_dir,
+            "data.num_workers": 0,
+            "data.val_fraction": 0.34,
+            "data.crop_frames": 32,
+            "run_dir": folder,
+            "init_from": "null",
+            "scheduler.warmup": 20,
+            "trainer.max_steps": 4,
+            "trainer.precision": "32-true",
+            "trainer.val_check_interval": 2,
+            "trainer.log_every_n_steps": 1,
+            "callbacks.samples.every_n_steps": 1000,
+            "callbacks.samples.max_frames": 20,
+            "callbacks.samples.vocoder.n_iter": 1,
+            "checkpoint.every_n_steps": 2,
+        }
+        listed = [f"{key}={value}" for key, value in settings.items()]
+        train.main(composed("train", *listed, *TINY_OVERRIDES, *overrides))
+        return folder
+
+    return run
+
+
+def weights(folder, step, kind, name="autovc"):
+    return checkpoints.read_autovc(folder / f"checkpoints/{name}_step{step}_{kind}.safetensors")
+
+
+def test_both_weight_sets_are_kept_and_say_what_they_are(run, mel_settings, encoder):
+    folder = run("checkpoint.name=mine", "trained_on=a b", "licence=CC0")
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {
+        *(f"mine_step{s}_{k}.safetensors" for s in (2, 4) for k in ("average", "original")),
+        "last.ckpt",
+    }
+    network, card = weights(folder, 4, "average", "mine")
+    assert (card.step, card.weights, card.trained_on, card.licence) == (4, "average", "a b", "CC0")
+    assert card.mel == mel_settings
+    assert card.speaker_encoder == checkpoints.identity("ge2e", encoder.state_dict())
+    assert card.network == network.arguments
+    # last.ckpt serves as a weight file too
+    last = checkpoints.load_autovc(folder / "checkpoints/last.ckpt").state_dict()
+    assert all(torch.equal(value, last[key]) for key, value in network.state_dict().items())
+
+
+def test_the_average_is_the_average(run):
+    """Of the weights after every step, kept one by one."""
+    folder = run("checkpoint.every_n_steps=1", "trainer.max_steps=5")
+    originals = [weights(folder, step, "original")[0].state_dict() for step in range(1, 6)]
+    key = "encoder.convolutions.0.conv.weight"
+    norm = "postnet.convolutions.0.norm.running_var"
+    torch.manual_seed(0)
+    for name in (key, norm):
+        average = weights(folder, 1, "average")[0].state_dict()[name].double()
+        for step in range(1, 5):
+            decay = (1 + step) / (10 + step)
+            average = decay * average + (1 - decay) * originals[step][name].double()
+        result = weights(folder, 5, "average")[0].state_dict()[name]
+        torch.testing.assert_close(result.double(), average, atol=1e-7, rtol=1e-5)
+        assert not torch.allclose(result, originals[-1][name])
+
+
+def test_the_averages_decay_warms_up():
+    assert ema_decay(0, 0.9999) == pytest.approx(0.1)
+    assert ema_decay(90, 0.9999) == pytest.approx(0.91)
+    assert ema_decay(10**9, 0.9999) == 0.9999
+
+
+def test_training_lowers_every_term_of_the_loss(run):
+    folder = run("trainer.max_steps=150", "optimizer.lr=3e-3", "logger=csv")
+    with (folder / "csv/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/postnet"]]
+    terms = {
+        name: np.array([float(row[f"train/{name}"]) for row in rows])
+        for name in (
+            "loss",
+            "postnet",
+            "decoder",
+            "content",
+            "postnet_ratio",
+            "codes_std",
+            "grad_norm",
+        )
+    }
+    assert len(rows) == 150
+    for name in ("loss", "postnet", "decoder"):
+        assert terms[name][-20:].mean() < 0.8 * terms[name][:20].mean()
+    assert terms["postnet_ratio"][0] < 2  # begins near the mean mel
+    total = terms["postnet"] + terms["decoder"] + terms["content"]
+    np.testing.assert_allclose(terms["loss"], total, rtol=1e-4)
+    rates = [float(row["train/lr"]) for row in rows]
+    assert rates[:3] == pytest.approx([3e-3 * (i + 1) / 20 for i in range(3)])
+    assert max(rates) == rates[19] == pytest.approx(3e-3)
+
+
+def test_tensorboard_shows_losses_pictures_sound_and_speakers(run):
+    folder = run("callbacks.samples.every_n_steps=2") / "tensorboard"
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "audio": 0}).Reload()
+    scalars = set(events.Tags()["scalars"])
+    for split in ("train", "val", "val_original"):
+        for name in ("loss", "postnet", "decoder", "content", "postnet_ratio", "codes_std"):
+            assert f"{split}/{name}" in scalars
+    assert {"train/lr", "train/grad_norm", "train/steps_per_second"} <= scalars
+    assert "mel/man_to_woman" in events.Tags()["images"]
+    assert [event.step for event in events.Images("mel/man_to_woman")] == [2, 4]
+    assert {f"man_to_woman/{n}" for n in ("source", "reconstruction", "conversion")} <= set(
+        events.Tags()["audio"]
+    )
+    speakers = next(folder.rglob("metadata.tsv")).read_text().split()
+    assert set(speakers) == {"man", "woman"}
+    assert "data.batch_size" in (folder / "hparams.yaml").read_text().replace(": \n", ".") or (
+        "batch_size: 2" in (folder / "hparams.yaml").read_text()
+    )
+
+
+def test_validation_measures_the_average_and_the_network_itself(run):
+    folder = run("logger=csv", "trainer.max_steps=6", "optimizer.lr=1e-2")
+    with (folder / "csv/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    assert len(rows) == 3
+    last = rows[-1]
+    assert float(last["val/loss"]) != float(last["val_original/loss"])
+
+
+def test_a_resumed_run_goes_on_where_it_was(run):
+    first = run(name="first")
+    resumed = run(f"ckpt_path={first}/checkpoints/last.ckpt", "trainer.max_steps=6", name="resumed")
+    assert {p.name for p in (resumed / "checkpoints").glob("*_average*")} == {
+        "autovc_step6_average.safetensors"
+    }
+    assert weights(resumed, 6, "average")[1].step == 6
+    content = torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)
+    assert content["lr_schedulers"][0]["last_epoch"] == 6
+    assert content["callbacks"]["EMA"]["steps"] == 6
+
+
+def test_init_from_takes_weights_without_their_past(run):
+    first = run(name="first")
+    path = first / "checkpoints/autovc_step4_average.safetensors"
+    second = run(f"init_from={path}", "optimizer.lr=1e-12", "trainer.max_steps=1", name="second")
+    wanted, reached = checkpoints.load_autovc(path), weights(second, 1, "original")[0]
+    for ours, theirs in zip(wanted.parameters(), reached.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    assert weights(second, 1, "original")[1].step == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["model.dim_pre=17"], "dim_pre 16 != 17"),
+        (["mel.ref_db=0"], "ref_db 16 != 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(run, tiny_checkpoint, capsys, overrides, reason):
+    for key in ("init_from", "ckpt_path"):
+        with pytest.raises(SystemExit) as stop:
+            run(f"{key}={tiny_checkpoint}", *overrides)
+        assert stop.value.code == 2
+        assert reason in capsys.readouterr().err or key == "ckpt_path"
+
+
+@pytest.mark.parametrize("choice", ["fdr", "overfit", "profiler"])
+def test_debug_modes_run(run, choice):
+    folder = run(f"debug={choice}", "trainer.max_steps=1", "trainer.val_check_interval=1")
+    assert (folder / "checkpoints/last.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.precision=bf16-mixed"],
+        ["data.crop_frames=null", "logger=none"],
+        ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
+        ["data.val_fraction=0", "trainer.max_steps=-1", "trainer.max_epochs=1"],
+        ["data.num_workers=2", "data.minutes_per_speaker=0.05"],
+    ],
+)
+def test_other_settings_run(run, overrides):
+    folder = run(*overrides)
+    assert (folder / "checkpoints/last.ckpt").is_file()
+
+
+def test_a_lost_loss_stops_the_training(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("optimizer.lr=1e30", "trainer.max_steps=50", "trainer.gradient_clip_val=null")
+    assert stop.value.code == 2
+    assert "lower optimizer.lr" in capsys.readouterr().err
+
+
+@pytest.fixture
+def module(tiny_autovc, mel_settings):
+    return LitAutoVC(
+        network=tiny_autovc,
+        card=Card("autovc", tiny_autovc.arguments, mel_settings),
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+        scheduler=lambda optimizer: noam(optimizer, 10),
+        decoder_weight=0.5,
+        content_weight=3.0,
+        mean_mel=torch.full((80,), 0.4),
+    )
+
+
+def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_autovc):
+    torch.manual_seed(2)
+    batch = Batch(torch.rand(2, 80, 20), torch.tensor([20, 12]), torch.rand(2, 256))
+    batch.mel[1, :, 12:] = 0
+    losses = module.losses(tiny_autovc, batch)
+    decoder_mel, postnet_mel, codes = tiny_autovc(batch.mel, batch.embedding, batch.embedding)
+    again = tiny_autovc.encode(postnet_mel, batch.embedding)
+    terms = autovc_losses(batch.mel, decoder_mel, postnet_mel, codes, again, batch.lengths, 8)
+    expected = terms["postnet"] + 0.5 * terms["decoder"] + 3 * terms["content"]
+    torch.testing.assert_close(losses["loss"], expected)
+
+    valid = torch.cat([batch.mel[0], batch.mel[1, :, :12]], dim=1)
+    error = (valid - 0.4).square().mean()
+    torch.testing.assert_close(losses["postnet_ratio"], terms["postnet"] / error)
+    valid_codes = torch.cat([codes[0], codes[1, :, :2]], dim=1)  # 12 frames: two codes of 8
+    spread = valid_codes - valid_codes.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(losses["codes_std"], spread.square().mean().sqrt())
+    torch.testing.assert_close(losses["content_ratio"], terms["content"] / spread.abs().mean())
+
+
+def test_nothing_frozen_is_averaged_or_saved(run):
+    content = torch.load(run() / "checkpoints/last.ckpt", weights_only=True)
+    assert {key.split(".")[0] for key in content["state_dict"]} == {"network", "mean_mel"}
+    assert (
+        content["callbacks"]["EMA"]["average"].keys()
+        == AutoVC(**content["card"]["network"]).state_dict().keys()
+    )
+
+
+def test_a_failed_save_keeps_the_last_checkpoint(module, tmp_path, monkeypatch):
+    files = callbacks.WeightFiles(dir=str(tmp_path), name="a", every_n_steps=1)
+    files.last.write_bytes(b"whole")
+
+    def full_disk(self, path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", full_disk)
+    monkeypatch.setattr(Trainer, "global_step", 5)
+    trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
+    trainer.strategy.connect(module)
+    with pytest.raises(OSError, match="space"):
+        files.save(trainer, module)
+    assert files.last.read_bytes() == b"whole"
+
+
+def test_a_picture_shows_mels_upright_and_bright_where_loud():
+    mel = torch.zeros(1, 80, 10)
+    mel[0, 79, :] = 1  # the highest band
+    image = callbacks.picture([mel, mel])
+    assert image.shape == (2 * (80 + 4 + 80), 20, 3)
+    assert image[0].min() > 180  # the top row
+    assert image[100].max() < 10

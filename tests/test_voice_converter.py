@@ -1,0 +1,150 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import SOURCE, TARGET, write_wav
+from test_wavernn import tiny as tiny_wavernn
+
+from vc_lightning import VoiceConverter, audio, checkpoints, resources
+from vc_lightning.checkpoints import Card
+from vc_lightning.errors import InputError
+from vc_lightning.mel import GriffinLim, MelSpectrogram
+from vc_lightning.speaker_encoder import similarity
+from vc_lightning.voice_converter import auto_vocoder, griffin_lim, wavernn
+
+
+@pytest.fixture
+def converter(tiny_checkpoint):
+    return VoiceConverter.from_checkpoint(
+        tiny_checkpoint, vocoder=lambda mel: griffin_lim(mel, n_iter=2, momentum=0.99)
+    )
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return VoiceConverter.from_pretrained()
+
+
+def test_a_conversion_is_as_long_as_the_source_and_repeatable(converter, speech):
+    wav = converter.convert(SOURCE, TARGET, seed=1)
+    assert (wav.dtype, wav.shape) == (np.float32, speech.shape)
+    assert np.isfinite(wav).all()
+    assert np.array_equal(wav, converter.convert(str(SOURCE), [TARGET], seed=1))
+
+
+def test_paths_and_arrays_are_the_same(converter, speech, other_speech):
+    by_array = converter.convert(speech, other_speech)
+    assert np.array_equal(by_array, converter.convert(SOURCE, TARGET))
+
+
+def test_several_targets_are_one_mean_voice(converter, speech, other_speech):
+    halves = [other_speech[:70_000], other_speech[70_000:]]
+    mean = converter.speaker_encoder.average([converter.embed(half) for half in halves])
+    expected = converter.convert_to(speech, mean)
+    assert np.array_equal(converter.convert(speech, halves), expected)
+    assert not np.array_equal(converter.convert(speech, halves[0]), expected)
+
+
+def test_conversion_is_the_networks_chain(converter, speech, other_speech):
+    mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
+    voices = [torch.from_numpy(converter.embed(w))[None] for w in (speech, other_speech)]
+    converted = converter.autovc(mel, *voices)[1].clamp(0, 1)
+    wav = converter.vocoder.generate(converted, seed=0)[0, : len(speech)].numpy()
+    np.testing.assert_allclose(converter.convert(speech, other_speech), wav, atol=1e-6)
+
+
+def test_everything_is_frozen(converter):
+    assert not converter.training
+    assert not any(parameter.requires_grad for parameter in converter.parameters())
+
+
+def test_the_shipped_converter_leaves_the_source_voice(pretrained, speech, other_speech):
+    wav = pretrained.convert(SOURCE, TARGET)
+    source, target, result = (pretrained.embed(w) for w in (speech, other_speech, wav))
+    assert similarity(result, target) > similarity(source, target)
+    assert similarity(result, source) < 0.8
+    copy = pretrained.resynthesize(SOURCE)
+    assert similarity(pretrained.embed(copy), source) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("wav", "reason"),
+    [
+        (np.zeros(16_000, "f4"), "silent"),
+        (np.full(16_000, np.nan, "f4"), "NaN"),
+        (np.zeros((2, 16_000), "f4"), "shape"),
+        (np.ones(16_000, "i2"), "int16"),
+        (np.zeros(0, "f4"), "empty"),
+        (0.1 * np.ones(100, "f4"), "short|no speech"),
+        (0.01 * np.random.default_rng(0).standard_normal(32_000).astype("f4"), "no speech"),
+    ],
+)
+def test_unusable_recordings_are_refused(converter, speech, tmp_path, wav, reason):
+    with pytest.raises(InputError, match=reason):
+        converter.convert(wav, speech)
+    with pytest.raises(InputError, match=reason):
+        converter.convert(speech, wav)
+    if wav.ndim == 1 and wav.dtype == np.float32:
+        path = write_wav(tmp_path / "bad.wav", wav, subtype="FLOAT")
+        with pytest.raises(InputError, match=re.escape(f"{path}: ")):
+            converter.convert(path, speech)
+
+
+def test_no_target_is_refused(converter, speech):
+    with pytest.raises(InputError, match="no target"):
+        converter.convert(speech, [])
+
+
+@pytest.fixture
+def wavernn_file(tmp_path, mel_settings):
+    """An untrained WaveRNN for the autovc mels."""
+    network = tiny_wavernn(n_mels=80, upsample_factors=(4, 8, 8)).float()
+    card = Card("wavernn", network.arguments, mel_settings)
+    return checkpoints.save(tmp_path / "wavernn.safetensors", network.state_dict(), card)
+
+
+def test_vocoder_auto_takes_a_wavernn_of_these_mels_only(wavernn_file, mel_settings, tmp_path):
+    def fallback(mel):
+        return griffin_lim(mel, n_iter=1, momentum=0)
+
+    mel = MelSpectrogram(**mel_settings)
+    assert auto_vocoder(mel, wavernn_file, fallback).mel_settings == mel_settings
+    other = MelSpectrogram(**resources.settings("mel", "wavernn"))
+    assert isinstance(auto_vocoder(other, wavernn_file, fallback), GriffinLim)
+    assert isinstance(auto_vocoder(mel, tmp_path / "missing", fallback), GriffinLim)
+    with pytest.raises(InputError, match="hop_length 256 != 275"):
+        wavernn(other, wavernn_file)
+
+
+def test_wavernn_speaks_for_the_converter(tiny_checkpoint, wavernn_file, speech, other_speech):
+    converter = VoiceConverter.from_checkpoint(
+        tiny_checkpoint, vocoder=lambda mel: wavernn(mel, wavernn_file)
+    )
+    wav = converter.convert(speech[:16_000], other_speech[:32_000])
+    assert wav.shape == (16_000,)
+    assert np.abs(wav).max() <= 1
+
+
+def test_parts_that_do_not_belong_together_are_refused(tiny_checkpoint, tmp_path, mel_settings):
+    state, card = checkpoints.read(tiny_checkpoint, "autovc")
+    path = tmp_path / "other.safetensors"
+
+    def changed(**values):
+        return checkpoints.save(path, state, Card(**{**vars(card), **values}))
+
+    with pytest.raises(InputError, match="speaker encoder is ge2e"):
+        VoiceConverter.from_checkpoint(changed(speaker_encoder="d_vector"))
+    with pytest.raises(InputError, match="mel settings"):
+        VoiceConverter.from_checkpoint(changed(mel={"hop_length": 200}))
+    other = MelSpectrogram(**mel_settings | {"ref_db": 20})
+    with pytest.raises(InputError, match="ref_db 20 != 16"):
+        VoiceConverter.from_checkpoint(
+            tiny_checkpoint, vocoder=lambda _: griffin_lim(other, n_iter=1, momentum=0)
+        )
+
+
+def test_audio_of_another_rate_is_resampled(converter, speech, other_speech, tmp_path):
+    path = write_wav(tmp_path / "a.wav", audio.resample(speech, 16_000, 44_100), 44_100)
+    wav = converter.convert(path, other_speech)
+    assert abs(len(wav) - len(speech)) <= 1
