@@ -60,7 +60,8 @@ def main(cfg: DictConfig) -> None:
         **cfg.loss,
     )
     size = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    log.info("network: AutoVC, %.1f M parameters, precision %s", size, trainer.precision)
+    device = trainer.strategy.root_device
+    log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
     if logger:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     log.info("this run: %s", cfg.run_dir)

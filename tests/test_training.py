@@ -199,7 +199,7 @@ def test_debug_modes_run(run, choice):
     "overrides",
     [
         ["trainer.precision=bf16-mixed"],
-        ["data.crop_frames=null", "logger=none"],
+        ["data.crop_frames=null", "logger=none", "loss.content_per_std=true"],
         ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
         ["data.val_fraction=0", "trainer.max_steps=-1", "trainer.max_epochs=1"],
         ["data.num_workers=2", "data.minutes_per_speaker=0.05"],
@@ -226,6 +226,7 @@ def module(tiny_autovc, mel_settings):
         scheduler=lambda optimizer: noam(optimizer, 10),
         decoder_weight=0.5,
         content_weight=3.0,
+        content_per_std=False,
         mean_mel=torch.full((80,), 0.4),
     )
 
@@ -240,6 +241,10 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     terms = autovc_losses(batch.mel, decoder_mel, postnet_mel, codes, again, batch.lengths, 8)
     expected = terms["postnet"] + 0.5 * terms["decoder"] + 3 * terms["content"]
     torch.testing.assert_close(losses["loss"], expected)
+
+    module.content_per_std = True
+    expected += 3 * terms["content"] * (1 / losses["codes_std"] - 1)
+    torch.testing.assert_close(module.losses(tiny_autovc, batch)["loss"], expected)
 
     valid = torch.cat([batch.mel[0], batch.mel[1, :, :12]], dim=1)
     error = (valid - 0.4).square().mean()

@@ -15,6 +15,8 @@ from vc_lightning.data import Batch
 from vc_lightning.errors import InputError
 from vc_lightning.losses import autovc_losses, code_mask, masked_mean, valid_mask
 
+MIN_CODES_STD = 1e-4  # a hundredth of what trained networks have
+
 
 class LitAutoVC(LightningModule):
     """AutoVC with its reconstruction loss, Adam and the Noam schedule.
@@ -26,6 +28,8 @@ class LitAutoVC(LightningModule):
             steps after every optimizer step.
         decoder_weight, content_weight: μ and λ of the loss
             postnet + μ · decoder + λ · content.
+        content_per_std: whether the content term is divided by the codes' std, through which no
+            gradient flows; else the network lowers the term by merely shrinking its codes.
         mean_mel: (n_mels,), the training data's mean, whose error is the unit of `*_ratio`.
     """
 
@@ -37,6 +41,7 @@ class LitAutoVC(LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler],
         decoder_weight: float,
         content_weight: float,
+        content_per_std: bool,
         mean_mel: Tensor,
     ):
         super().__init__()
@@ -46,6 +51,7 @@ class LitAutoVC(LightningModule):
         self.make_scheduler = scheduler
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
+        self.content_per_std = content_per_std
         self.register_buffer("mean_mel", mean_mel)
 
     def forward(self, mel: Tensor, source_embedding: Tensor, target_embedding: Tensor) -> Tensor:
@@ -66,12 +72,14 @@ class LitAutoVC(LightningModule):
             batch.lengths,
             network.freq,
         )
+        yardsticks = self._yardsticks(batch, codes.detach().float(), terms)
+        unit = yardsticks["codes_std"].clamp(min=MIN_CODES_STD) if self.content_per_std else 1
         loss = (
             terms["postnet"]
             + self.decoder_weight * terms["decoder"]
-            + self.content_weight * terms["content"]
+            + self.content_weight * terms["content"] / unit
         )
-        return {"loss": loss, **terms, **self._yardsticks(batch, codes.detach().float(), terms)}
+        return {"loss": loss, **terms, **yardsticks}
 
     @torch.no_grad()
     def _yardsticks(self, batch: Batch, codes: Tensor, terms: dict) -> dict[str, Tensor]:
