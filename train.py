@@ -1,6 +1,7 @@
 """Trains AutoVC on a folder of recordings: python train.py data.dir=FOLDER"""
 
 import logging
+from shlex import quote
 
 import hydra
 from hydra.utils import instantiate
@@ -66,11 +67,13 @@ def main(cfg: DictConfig) -> None:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     log.info("this run: %s", cfg.run_dir)
     trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    average = quote(str(files.path(trainer.global_step, "average")))
     log.info("weights: %s", files.dir)
-    average = files.path(trainer.global_step, "average")
     log.info("convert: python convert.py ckpt=%s source=a.wav target=b.wav", average)
-    log.info("resume:  python train.py ckpt_path=%s …", files.last)
-    log.info("look:    tensorboard --logdir %s", cfg.run_dir)
+    log.info(
+        "resume:  python train.py ckpt_path=%s (and the settings of now)", quote(str(files.last))
+    )
+    log.info("look:    tensorboard --logdir %s", quote(cfg.run_dir))
 
 
 def initialize(
@@ -80,26 +83,34 @@ def initialize(
 
     The shipped weights are taken only where they fit; a file that was asked for must fit.
     """
-    path = resources.AUTOVC if init_from == "shipped" else init_from
-    if path is None or (init_from == "shipped" and not resources.AUTOVC.is_file()):
+    if init_from is None:
         network.initialize_output(mean_mel)
         return "weights: from scratch"
+    path = resources.AUTOVC if init_from == "shipped" else init_from
     source, source_card = read_autovc(path, freq)
-    differing = [
-        f"{name} {source.arguments[name]} != {value}"
-        for name, value in network.arguments.items()
-        if name != "freq" and source.arguments[name] != value
-    ]
-    if differing and init_from == "shipped":
+    try:
+        require_same_network(source, network, f"init_from={path}")
+        require_same_settings(source_card.mel, card.mel, f"init_from={path}", "this training")
+    except InputError as error:
+        if init_from != "shipped":
+            raise
         network.initialize_output(mean_mel)
-        return f"weights: from scratch (the shipped ones differ: {', '.join(differing)})"
-    if differing:
-        raise InputError(f"init_from={path}: another network ({', '.join(differing)})")
-    require_same_settings(source_card.mel, card.mel, f"init_from={path}", "this training")
+        return f"weights: from scratch; the shipped ones do not fit: {error}"
     if source_card.speaker_encoder != card.speaker_encoder:
         log.warning("init_from=%s is used to embeddings of another speaker encoder", path)
     network.load_state_dict(source.state_dict())
     return f"weights: from {path}, step {source_card.step}"
+
+
+def require_same_network(source: AutoVC, network: AutoVC, name: str) -> None:
+    """Raises InputError naming the sizes in which two networks differ; freq is no weight's size."""
+    differing = [
+        f"{key} {source.arguments[key]} != {value}"
+        for key, value in network.arguments.items()
+        if key != "freq" and source.arguments[key] != value
+    ]
+    if differing:
+        raise InputError(f"{name}: is another network ({', '.join(differing)})")
 
 
 def require_same_training(path: str, card: Card) -> None:

@@ -1,12 +1,17 @@
 """LitAutoVC and the callbacks, through real trainings of a tiny network by train.py."""
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_OVERRIDES, composed
+from conftest import ROOT, TINY_OVERRIDES, composed
 from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -203,11 +208,36 @@ def test_debug_modes_run(run, choice):
         ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
         ["data.val_fraction=0", "trainer.max_steps=-1", "trainer.max_epochs=1"],
         ["data.num_workers=2", "data.minutes_per_speaker=0.05"],
+        ["mel=wavernn", "init_from=shipped"],
     ],
 )
 def test_other_settings_run(run, overrides):
     folder = run(*overrides)
     assert (folder / "checkpoints/last.ckpt").is_file()
+
+
+def test_ctrl_c_saves_before_leaving(corpus, cache_dir, tmp_path):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, ROOT / "train.py", f"data.dir={corpus}", "data.num_workers=0"),
+            *(f"data.cache_dir={cache_dir}", f"hydra.run.dir={tmp_path}/run", "init_from=null"),
+            *("checkpoint.every_n_steps=5", "callbacks.samples.every_n_steps=100000"),
+            *TINY_OVERRIDES,
+        ],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    while not checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["global_step"] >= 5
+    assert content["global_step"] == checkpoints.read(checkpoint, "autovc")[1].step
+    saved = {p.name for p in checkpoint.parent.glob("*_average.safetensors")}
+    assert f"autovc_step{content['global_step']}_average.safetensors" in saved
 
 
 def test_a_lost_loss_stops_the_training(run, capsys):

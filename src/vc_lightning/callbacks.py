@@ -1,10 +1,12 @@
 """What happens beside the training: averaged weights, weight files, pictures and sound."""
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from vc_lightning.errors import InputError, require_at_least, require_within
 from vc_lightning.features import read_embedding, read_mel
 from vc_lightning.lit_autovc import LitAutoVC
 from vc_lightning.voice_converter import Vocoder
+
+log = logging.getLogger(__name__)
 
 MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
 COLOURS = np.array(  # dark to bright, perceptually even enough to read a spectrogram by
@@ -126,6 +130,13 @@ class WeightFiles(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
         self.save(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LitAutoVC, exception: BaseException
+    ) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
+            self.save(trainer, pl_module)
+            log.warning("interrupted; go on with ckpt_path=%s", quote(str(self.last)))
 
     def save(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
         """Writes both weight sets and `last.ckpt`, each by replacing a finished file."""

@@ -39,6 +39,10 @@ def griffin_lim(mel: MelSpectrogram, n_iter: int, momentum: float) -> Vocoder:
 
 def wavernn(mel: MelSpectrogram, path: Path | str | None) -> WaveRNN:
     """`vocoder=wavernn`: the network in a file; InputError when it is for other mels."""
+    if path is None and not resources.WAVERNN.is_file():
+        raise InputError(
+            "vocoder=wavernn: none is shipped yet; give vocoder.path=FILE or vocoder=griffin_lim"
+        )
     path = path or resources.WAVERNN
     network = checkpoints.load_wavernn(path)
     require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
