@@ -1,5 +1,6 @@
 """Training AutoVC: one LightningModule over the network and its loss."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -9,11 +10,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from vc_lightning import resources
 from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
+from vc_lightning.checkpoints import Card, read, read_autovc
 from vc_lightning.data import Batch
 from vc_lightning.errors import InputError
 from vc_lightning.losses import autovc_losses, code_mask, masked_mean, valid_mask
+from vc_lightning.mel import require_same_settings
+
+log = logging.getLogger(__name__)
 
 MIN_CODES_STD = 1e-4  # a hundredth of what trained networks have
 
@@ -131,3 +136,51 @@ class LitAutoVC(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Lets `last.ckpt` be read like any other weight file."""
         checkpoint["card"] = asdict(self.current_card("average"))
+
+
+def initialize(
+    network: AutoVC, card: Card, init_from: str | None, freq: int, mean_mel: Tensor
+) -> str:
+    """Fills the network from `init_from` and says with what.
+
+    The shipped weights are taken only where they fit; a file that was asked for must fit.
+    """
+    if init_from is None:
+        network.initialize_output(mean_mel)
+        return "weights: from scratch"
+    path = resources.AUTOVC if init_from == "shipped" else init_from
+    source, source_card = read_autovc(path, freq)
+    try:
+        require_same_network(source, network, f"init_from={path}")
+        require_same_settings(source_card.mel, card.mel, f"init_from={path}", "this training")
+    except InputError as error:
+        if init_from != "shipped":
+            raise
+        network.initialize_output(mean_mel)
+        return f"weights: from scratch; the shipped ones do not fit: {error}"
+    if source_card.speaker_encoder != card.speaker_encoder:
+        log.warning("init_from=%s is used to embeddings of another speaker encoder", path)
+    network.load_state_dict(source.state_dict())
+    return f"weights: from {path}, step {source_card.step}"
+
+
+def require_same_network(source: AutoVC, network: AutoVC, name: str) -> None:
+    """Raises InputError naming the sizes in which two networks differ; freq is no weight's size."""
+    differing = [
+        f"{key} {source.arguments[key]} != {value}"
+        for key, value in network.arguments.items()
+        if key != "freq" and source.arguments[key] != value
+    ]
+    if differing:
+        raise InputError(f"{name}: is another network ({', '.join(differing)})")
+
+
+def require_same_training(path: str, card: Card) -> None:
+    """Raises InputError unless the checkpoint to resume is of this network, mel and encoder."""
+    stored = read(path, "autovc")[1]
+    for name in ("network", "mel", "speaker_encoder"):
+        if getattr(stored, name) != getattr(card, name):
+            raise InputError(
+                f"ckpt_path={path}: its {name} is {getattr(stored, name)}, this training's is "
+                f"{getattr(card, name)}; resume with the settings that it was made with"
+            )
