@@ -30,6 +30,8 @@ DEFAULTS = {
     "num_workers": 0,
     "pin_memory": True,
     "crop_frames": 64,
+    "warps": [],
+    "warp_probability": 0.75,
     "val_fraction": 0.0,
     "val_speakers": 0,
     "minutes_per_speaker": None,
@@ -188,9 +190,10 @@ def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus
     data = prepared(module(dir=str(corpus), crop_frames=500))
     batch = next(iter(data.train_dataloader()))
     assert batch.mel.shape[-1] == batch.lengths.max() == 126
-    whole = Crops(data.train, None, 0)[0, 0, 0][0]
+    whole = Crops(data.train, None, 0)[0][0]
     assert whole.shape == (80, 126)
-    batch = collate([(whole, torch.zeros(4)), (whole[:, :50], torch.ones(4))])
+    zero, one = torch.zeros(4), torch.ones(4)
+    batch = collate([(whole, zero, whole, one), (whole[:, :50], one, whole[:, :50], one)])
     assert batch.lengths.tolist() == [126, 50]
     assert torch.equal(batch.mel[1, :, :50], whole[:, :50])
     assert batch.mel[1, :, 50:].abs().max() == 0

@@ -263,10 +263,11 @@ def module(tiny_autovc, mel_settings):
 
 def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_autovc):
     torch.manual_seed(2)
-    batch = Batch(torch.rand(2, 80, 20), torch.tensor([20, 12]), torch.rand(2, 256))
-    batch.mel[1, :, 12:] = 0
+    mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
+    mels[:, 1, :, 12:] = 0
+    batch = Batch(mels[0], torch.tensor([20, 12]), voices[0], mels[1], voices[1])
     losses = module.losses(tiny_autovc, batch)
-    decoder_mel, postnet_mel, codes = tiny_autovc(batch.mel, batch.embedding, batch.embedding)
+    decoder_mel, postnet_mel, codes = tiny_autovc(mels[1], voices[1], voices[0])
     again = tiny_autovc.encode(postnet_mel, batch.embedding)
     terms = autovc_losses(batch.mel, decoder_mel, postnet_mel, codes, again, batch.lengths, 8)
     expected = terms["postnet"] + 0.5 * terms["decoder"] + 3 * terms["content"]

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vc_lightning.audio import AUDIO_SUFFIXES
@@ -38,20 +39,28 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Batch:
-    """Mels (B, n_mels, T) padded by zeros, their lengths (B,) and speaker embeddings (B, E)."""
+    """Utterances of one batch, padded by zeros.
+
+    Attributes:
+        mel: (B, n_mels, T), what is to be reconstructed.
+        lengths: (B,), frames that are not padding.
+        embedding: (B, E), whose voice it is.
+        heard_mel, heard_embedding: the same, or of a copy in another voice, for the encoder.
+    """
 
     mel: Tensor
     lengths: Tensor
     embedding: Tensor
+    heard_mel: Tensor
+    heard_embedding: Tensor
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """Moves all tensors to a device."""
-        tensors = (self.mel, self.lengths, self.embedding)
-        return Batch(*(tensor.to(device, non_blocking=non_blocking) for tensor in tensors))
+        return Batch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
 
     def pin_memory(self) -> "Batch":
         """Copies all tensors to page-locked memory."""
-        return Batch(self.mel.pin_memory(), self.lengths.pin_memory(), self.embedding.pin_memory())
+        return Batch(*(tensor.pin_memory() for tensor in vars(self).values()))
 
 
 def find_utterances(root: Path) -> list[Utterance]:
@@ -157,18 +166,29 @@ class Crops(Dataset):
 
     Args:
         crop_frames: length of the crops; None gives whole utterances.
+        n_warps, warp_probability: how many warped copies there are, and how often one of them is
+            what the encoder hears.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], crop_frames: int | None, seed: int):
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        crop_frames: int | None,
+        seed: int,
+        n_warps: int = 0,
+        warp_probability: float = 0.0,
+    ):
         self.utterances = list(utterances)
         self.crop_frames = crop_frames
         self.seed = seed
+        self.n_warps = n_warps
+        self.warp_probability = warp_probability
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, item: tuple[int, int, int] | int) -> tuple[Tensor, Tensor]:
-        """(epoch, position in the epoch, utterance) -> mel (n_mels, T) and embedding (E,).
+    def __getitem__(self, item: tuple[int, int, int] | int) -> tuple[Tensor, ...]:
+        """(epoch, position in the epoch, utterance) -> mel (n_mels, T), embedding (E,), both heard.
 
         A bare number comes from samplers of Lightning's own (`trainer.overfit_batches`).
         """
@@ -177,7 +197,16 @@ class Crops(Dataset):
         length = min(self.crop_frames or utterance.n_frames, utterance.n_frames)
         rng = np.random.default_rng((self.seed, epoch, position))
         start = int(rng.integers(utterance.n_frames - length + 1))
-        return read_mel(utterance.entry, start, start + length), read_embedding(utterance.entry)
+        warped = self.n_warps > 0 and rng.random() < self.warp_probability
+        copies = (0, int(rng.integers(self.n_warps)) + 1 if warped else 0)
+        return tuple(
+            feature
+            for copy in copies
+            for feature in (
+                read_mel(utterance.entry, start, start + length, copy),
+                read_embedding(utterance.entry, copy),
+            )
+        )
 
 
 class EpochSampler(Sampler):
@@ -204,13 +233,21 @@ class EpochSampler(Sampler):
             yield epoch, position, index
 
 
-def collate(items: Sequence[tuple[Tensor, Tensor]]) -> Batch:
-    """Pads mels (n_mels, T) with zeros to the longest of them."""
-    lengths = torch.tensor([mel.shape[-1] for mel, _ in items])
-    mel = items[0][0].new_zeros(len(items), items[0][0].shape[0], int(lengths.max()))
-    for row, (utterance, _) in zip(mel, items, strict=True):
-        row[:, : utterance.shape[-1]] = utterance
-    return Batch(mel, lengths, torch.stack([embedding for _, embedding in items]))
+def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
+    """Pads the mels (n_mels, T) of items with zeros to the longest of them."""
+    mels, embeddings, heard_mels, heard_embeddings = zip(*items, strict=True)
+    lengths = torch.tensor([mel.shape[-1] for mel in mels])
+    return Batch(
+        mel=_padded(mels),
+        lengths=lengths,
+        embedding=torch.stack(embeddings),
+        heard_mel=_padded(heard_mels),
+        heard_embedding=torch.stack(heard_embeddings),
+    )
+
+
+def _padded(mels: Sequence[Tensor]) -> Tensor:
+    return pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
 
 
 class VoiceDataModule(LightningDataModule):
@@ -223,6 +260,8 @@ class VoiceDataModule(LightningDataModule):
         manifest: table of path, speaker and split.
         batch_size, shuffle, num_workers, pin_memory: of the training batches.
         crop_frames: length of random crops in mel frames; None gives whole utterances.
+        warps: factors of copies with a stretched frequency axis, one of which the encoder hears in
+            warp_probability of the crops, so that codes which carry the voice do not help.
         val_fraction, val_speakers: what is held out where no manifest says it.
         minutes_per_speaker: how much of every speaker is used; None for all.
         seed: of split, order and crops.
@@ -242,6 +281,8 @@ class VoiceDataModule(LightningDataModule):
         num_workers: int,
         pin_memory: bool,
         crop_frames: int | None,
+        warps: Sequence[float],
+        warp_probability: float,
         val_fraction: float,
         val_speakers: int | Sequence[str],
         minutes_per_speaker: float | None,
@@ -253,11 +294,16 @@ class VoiceDataModule(LightningDataModule):
         require_at_least(1, "data", batch_size=batch_size)
         require_at_least(0, "data", num_workers=num_workers)
         require_within(0, 1, "data", val_fraction=val_fraction)
+        require_within(0, 1 + 1e-9, "data", warp_probability=warp_probability)
+        for warp in warps:
+            require_within(0.5, 2, "data", warps=warp)
         if crop_frames is not None:
             require_at_least(1, "data", crop_frames=crop_frames)
         if minutes_per_speaker is not None:
             require_within(0, float("inf"), "data", minutes_per_speaker=minutes_per_speaker)
-        self.features = FeatureCache(Path(cache_dir), mel, speaker_encoder, encoder_identity)
+        self.features = FeatureCache(
+            Path(cache_dir), mel, speaker_encoder, encoder_identity, list(warps)
+        )
         self.dir = Path(dir) if dir is not None else None
         self.manifest = Path(manifest) if manifest is not None else None
         self.batch_size = batch_size
@@ -265,6 +311,7 @@ class VoiceDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.crop_frames = crop_frames
+        self.warp_probability = warp_probability
         self.val_fraction = val_fraction
         self.val_speakers = val_speakers
         self.minutes_per_speaker = minutes_per_speaker
@@ -331,14 +378,17 @@ class VoiceDataModule(LightningDataModule):
         return total / sum(u.n_frames for u in utterances)
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train, self.shuffle)
+        return self._loader(self.train, self.shuffle, self.warp_probability)
 
     def val_dataloader(self) -> DataLoader | list:
-        return self._loader(self.val, False) if self.val else []
+        return self._loader(self.val, False, warp_probability=0.0) if self.val else []
 
-    def _loader(self, utterances: list[Utterance], shuffle: bool) -> DataLoader:
+    def _loader(
+        self, utterances: list[Utterance], shuffle: bool, warp_probability: float
+    ) -> DataLoader:
+        n_warps = len(self.features.warps) - 1
         return DataLoader(
-            Crops(utterances, self.crop_frames, self.seed),
+            Crops(utterances, self.crop_frames, self.seed, n_warps, warp_probability),
             batch_size=self.batch_size,
             sampler=EpochSampler(len(utterances), shuffle, self.seed),
             num_workers=min(self.num_workers, len(utterances)),

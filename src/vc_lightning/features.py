@@ -30,10 +30,14 @@ class FeatureCache:
     encoder, so that a change of any of them computes anew just what depends on it. Mels are kept
     as float16: in 0…1 that rounds by at most 0.025 dB.
 
+    Beside the features of the recording an entry holds those of copies whose frequency axis is
+    stretched by each of `warps` (see `mel.mel_filters`): other voices with the same words.
+
     Args:
         root: folder of the cache, shared by any number of data sets and runs.
         mel: makes the mels.
         speaker_encoder: makes the embeddings; `encoder_identity` names its weights.
+        warps: factors of the copies; often none.
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class FeatureCache:
         mel: MelSpectrogram,
         speaker_encoder: SpeakerEncoder,
         encoder_identity: str,
+        warps: Sequence[float] = (),
     ):
         self.root = Path(root).expanduser()
         self.mel = mel
         self.speaker_encoder = speaker_encoder
-        self.settings = [FORMAT_VERSION, mel.settings, encoder_identity]
+        self.warps = [1.0, *warps]
+        self.settings = [FORMAT_VERSION, mel.settings, encoder_identity, self.warps]
 
     def entry(self, path: Path) -> Path:
         """File that holds, or will hold, the features of a recording."""
@@ -59,16 +65,18 @@ class FeatureCache:
         """Computes and stores the features of one recording; InputError when it is unusable."""
         wav, sample_rate = audio.load(path)
         level_dbfs = self.mel.settings["level_dbfs"]
+        embed = self.speaker_encoder.embed_recording
         try:
-            features = {
-                "mel": self.mel.extract(wav, sample_rate).T.astype(np.float16),  # (T, n_mels)
-                "embedding": self.speaker_encoder.embed_recording(wav, sample_rate, level_dbfs),
-            }
+            mels = [self.mel.extract(wav, sample_rate, warp).T for warp in self.warps]
+            embeddings = [embed(wav, sample_rate, level_dbfs, warp) for warp in self.warps]
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         entry = self.entry(path)
         entry.parent.mkdir(parents=True, exist_ok=True)
-        features = {key: np.ascontiguousarray(value) for key, value in features.items()}
+        features = {
+            "mels": np.stack(mels).astype(np.float16, order="C"),  # (1 + n_warps, T, n_mels)
+            "embeddings": np.stack(embeddings),  # (1 + n_warps, embedding_size)
+        }
         with audio.atomic_path(entry) as temporary:
             save_file(features, temporary)
         return entry
@@ -126,18 +134,21 @@ def n_frames(entry: Path) -> int | None:
     """Frames of a cached mel; None when the entry is missing or damaged."""
     try:
         with safe_open(entry, "numpy") as file:
-            return file.get_slice("mel").get_shape()[0]
+            return file.get_slice("mels").get_shape()[1]
     except (OSError, SafetensorError):
         return None
 
 
-def read_mel(entry: Path, start: int, stop: int) -> torch.Tensor:
-    """Frames start…stop of a cached mel, float32 (n_mels, stop − start); reads nothing else."""
+def read_mel(entry: Path, start: int, stop: int, copy: int = 0) -> torch.Tensor:
+    """Frames start…stop of a cached mel, float32 (n_mels, stop − start); reads nothing else.
+
+    Args: copy, 0 for the recording, i for its copy by the i-th warp.
+    """
     with safe_open(entry, "pt") as file:
-        return file.get_slice("mel")[start:stop].float().T
+        return file.get_slice("mels")[copy, start:stop].float().T
 
 
-def read_embedding(entry: Path) -> torch.Tensor:
-    """The cached speaker embedding (embedding_size,)."""
+def read_embedding(entry: Path, copy: int = 0) -> torch.Tensor:
+    """The cached speaker embedding (embedding_size,) of a recording or its copy."""
     with safe_open(entry, "pt") as file:
-        return file.get_tensor("embedding")
+        return file.get_slice("embeddings")[copy]

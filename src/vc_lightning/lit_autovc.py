@@ -66,7 +66,7 @@ class LitAutoVC(LightningModule):
     def losses(self, network: AutoVC, batch: Batch) -> dict[str, Tensor]:
         """The loss, its terms, each term as a ratio to a trivial answer, and the codes' spread."""
         speaker = batch.embedding
-        decoder_mel, postnet_mel, codes = network(batch.mel, speaker, speaker)
+        decoder_mel, postnet_mel, codes = network(batch.heard_mel, batch.heard_embedding, speaker)
         postnet_codes = network.encode(postnet_mel, speaker)
         terms = autovc_losses(
             batch.mel,

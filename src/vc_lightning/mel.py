@@ -1,5 +1,7 @@
 """Mel-spectrograms: the log-mel of the converter, the power mel of GE2E, and the way back."""
 
+import warnings
+
 import librosa
 import numpy as np
 import torch
@@ -53,10 +55,7 @@ class MelSpectrogram(nn.Module):
         self.sample_rate = sample_rate
         self.hop_length = hop_length
         self.n_mels = n_mels
-        filters = librosa.filters.mel(
-            sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
-        )
-        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
 
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -72,8 +71,16 @@ class MelSpectrogram(nn.Module):
             wav = signal.sosfiltfilt(sections, wav)  # forwards and backwards: zero phase
         return (wav * self.settings["gain"]).astype(np.float32)
 
-    def forward(self, wav: Tensor) -> Tensor:
-        """wav (..., n) -> mel (..., n_mels, n // hop_length + 1)."""
+    def warped_filters(self, warp: float) -> Tensor:
+        """Filterbank (n_mels, n_fft/2 + 1) that hears every frequency `warp` times as high."""
+        settings = self.settings
+        fmax = settings["fmax"] or self.sample_rate / 2
+        return mel_filters(
+            self.sample_rate, settings["n_fft"], self.n_mels, settings["fmin"], fmax, warp
+        )
+
+    def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
+        """wav (..., n) -> mel (..., n_mels, n // hop_length + 1); filters replace its own."""
         spectrum = torch.stft(
             wav,
             n_fft=self.settings["n_fft"],
@@ -83,7 +90,7 @@ class MelSpectrogram(nn.Module):
             pad_mode="reflect",
             return_complex=True,
         )
-        amplitude = self.filters @ spectrum.abs()
+        amplitude = (self.filters if filters is None else filters) @ spectrum.abs()
         decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
         return ((decibels - self.settings["ref_db"] + 100) / 100).clamp(0, 1)
 
@@ -93,10 +100,31 @@ class MelSpectrogram(nn.Module):
         return 10 ** (decibels / 20) / self.settings["gain"]
 
     @torch.inference_mode()
-    def extract(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
-        """A recording (n,) of any rate and level -> mel (n_mels, T)."""
-        prepared = torch.from_numpy(self.prepare(wav, sample_rate))
-        return self(prepared.to(self.window.device)).cpu().numpy()
+    def extract(self, wav: np.ndarray, sample_rate: int, warp: float = 1.0) -> np.ndarray:
+        """A recording (n,) of any rate and level -> mel (n_mels, T), see `mel_filters` for warp."""
+        prepared = torch.from_numpy(self.prepare(wav, sample_rate)).to(self.window.device)
+        filters = self.warped_filters(warp).to(self.window.device)
+        return self(prepared, filters).cpu().numpy()
+
+
+def mel_filters(
+    sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, warp: float
+) -> Tensor:
+    """Slaney's mel filterbank (n_mels, n_fft/2 + 1), the frequency axis stretched by `warp`.
+
+    A warp of 1.2 makes a voice's formants and pitch 1.2 times as high at the same tempo. Bands
+    above what was recorded repeat the highest one below.
+    """
+    # Reading the bins as those of another sample rate moves every frequency by the same factor.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Empty filters")
+        filters = librosa.filters.mel(
+            sr=sample_rate * warp, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
+        )
+    upper_edges = librosa.mel_frequencies(n_mels + 2, fmin=fmin, fmax=fmax)[2:]
+    n_recorded = int((upper_edges <= sample_rate * warp / 2 * (1 + 1e-6)).sum())
+    filters[n_recorded:] = filters[n_recorded - 1]
+    return torch.from_numpy(filters * np.float32(warp))  # of bins as wide as before
 
 
 def require_same_settings(settings: dict, other: dict, name: str, other_name: str) -> None:
@@ -123,8 +151,7 @@ class PowerMel(nn.Module):
 
     def __init__(self):
         super().__init__()
-        filters = librosa.filters.mel(sr=self.sample_rate, n_fft=self.n_fft, n_mels=self.n_mels)
-        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
 
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -140,7 +167,11 @@ class PowerMel(nn.Module):
             )
         return speech
 
-    def forward(self, wav: Tensor) -> Tensor:
+    def warped_filters(self, warp: float) -> Tensor:
+        """Filterbank (40, 201) that hears every frequency `warp` times as high."""
+        return mel_filters(self.sample_rate, self.n_fft, self.n_mels, 0, self.sample_rate / 2, warp)
+
+    def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
         """wav (..., n) at 16 kHz -> mel power (..., 40, n // 160 + 1)."""
         spectrum = torch.stft(
             wav,
@@ -150,7 +181,7 @@ class PowerMel(nn.Module):
             pad_mode="constant",
             return_complex=True,
         )
-        return self.filters @ spectrum.abs().square()
+        return (self.filters if filters is None else filters) @ spectrum.abs().square()
 
 
 class GriffinLim(nn.Module):

@@ -59,10 +59,12 @@ class SpeakerEncoder(nn.Module):
         return F.normalize(F.relu(embedding) if self.relu else embedding)
 
     @torch.inference_mode()
-    def embed_utterance(self, wav: np.ndarray) -> np.ndarray:
+    def embed_utterance(self, wav: np.ndarray, warp: float = 1.0) -> np.ndarray:
         """Embeds one recording, its loudness and pauses seen to.
 
-        Args: wav, float32 (n,) at 16 kHz.
+        Args:
+            wav: float32 (n,) at 16 kHz.
+            warp: factor by which all frequencies are heard higher, see `mel_filters`.
         Returns: float32 (embedding_size,), of unit length if `unit_norm`.
         Raises: InputError when too little speech is in it.
         """
@@ -70,19 +72,23 @@ class SpeakerEncoder(nn.Module):
         starts = self._partial_starts(len(speech))
         n_samples = (starts[-1] + self.partial_frames) * self.mel.hop_length
         speech = np.pad(speech, (0, max(0, n_samples - len(speech))))
-        mel = self.mel(torch.from_numpy(speech).to(self.linear.weight.device))  # (n_mels, T)
+        device = self.linear.weight.device
+        filters = self.mel.warped_filters(warp).to(device)
+        mel = self.mel(torch.from_numpy(speech).to(device), filters)  # (n_mels, T)
         partials = torch.stack([mel[:, i : i + self.partial_frames] for i in starts])
         embeddings = torch.cat([self(batch) for batch in partials.split(MAX_PARTIALS_AT_ONCE)])
         return self._average(embeddings.cpu().numpy())
 
-    def embed_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
+    def embed_recording(
+        self, wav: np.ndarray, sample_rate: int, level_dbfs: float, warp: float = 1.0
+    ) -> np.ndarray:
         """Like `embed_utterance` for a recording (n,) of any rate, brought to a level first.
 
         GE2E only raises what is quiet, and hears loudness as voice: without one level the same
         recording at a twentieth of its amplitude is another speaker (cosine 0.93).
         """
         wav = audio.resample(wav, sample_rate, self.sample_rate)
-        return self.embed_utterance(audio.level(wav, self.sample_rate, level_dbfs))
+        return self.embed_utterance(audio.level(wav, self.sample_rate, level_dbfs), warp)
 
     def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
         """Mean embedding (embedding_size,) of several recordings of one speaker at 16 kHz."""
