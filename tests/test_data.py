@@ -20,6 +20,7 @@ from vc_lightning.data import (
     split_utterances,
 )
 from vc_lightning.errors import InputError
+from vc_lightning.features import read_embedding, read_mel
 from vc_lightning.mel import MelSpectrogram
 
 DEFAULTS = {
@@ -158,6 +159,27 @@ def test_batches_hold_crops_of_what_was_recorded(module, corpus):
         assert min(distances) < 1e-3
 
 
+def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
+    changes = {"warps": [0.8, 1.25], "warp_probability": 0.5, "val_fraction": 0.4}
+    data = prepared(module(dir=str(corpus), **changes))
+    crops = Crops(data.train, 64, seed=0, n_warps=2, warp_probability=0.5)
+    seen = Counter()
+    for position in range(60):
+        mel, embedding, heard_mel, heard_embedding = crops[0, position, 0]
+        entry = data.train[0].entry
+        copies = [i for i in range(3) if torch.equal(read_embedding(entry, i), heard_embedding)]
+        seen.update(copies)
+        assert torch.equal(read_embedding(entry), embedding)
+        starts = [s for s in range(63) if torch.equal(read_mel(entry, s, s + 64), mel)]
+        expected = read_mel(entry, starts[0], starts[0] + 64, copies[0])
+        assert torch.equal(heard_mel, expected)  # the same frames
+    assert 20 < seen[0] < 40
+    assert min(seen[1], seen[2]) > 5
+    for batch in data.val_dataloader():
+        assert torch.equal(batch.heard_mel, batch.mel)
+        assert torch.equal(batch.heard_embedding, batch.embedding)
+
+
 def test_order_and_crops_depend_on_seed_epoch_and_position_only(module, corpus):
     def epoch(number, **changes):
         loader = prepared(module(dir=str(corpus), **changes)).train_dataloader()
@@ -234,6 +256,7 @@ def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
         {"val_fraction": 1.0},
         {"crop_frames": 0},
         {"minutes_per_speaker": -1},
+        {"warp_probability": 2},
     ],
 )
 def test_impossible_values_are_refused_by_name(module, changes):

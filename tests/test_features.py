@@ -30,6 +30,20 @@ def test_entries_hold_the_mel_and_the_embedding(cache, recording, speech, encode
     np.testing.assert_array_equal(features.read_embedding(entry).numpy(), embedding)
 
 
+def test_entries_hold_warped_copies_with_embeddings_of_their_own(cache, recording, speech, encoder):
+    warped = FeatureCache(cache.root, cache.mel, encoder, "ge2e-1", warps=[0.8, 1.25])
+    warped.prepare([recording], num_workers=0)
+    entry = warped.entry(recording)
+    assert entry != cache.entry(recording)
+    for copy, warp in enumerate([1.0, 0.8, 1.25]):
+        mel = cache.mel.extract(speech[:32_000], 16_000, warp)
+        np.testing.assert_allclose(features.read_mel(entry, 0, 126, copy).numpy(), mel, atol=3e-4)
+        embedding = encoder.embed_recording(speech[:32_000], 16_000, -24, warp)
+        np.testing.assert_array_equal(features.read_embedding(entry, copy).numpy(), embedding)
+    original, *copies = (features.read_embedding(entry, copy) for copy in range(3))
+    assert all(original @ copy < 0.85 for copy in copies)  # other voices
+
+
 def test_what_is_cached_is_not_computed_again(cache, recording):
     cache.prepare([recording], num_workers=0)
     written = cache.entry(recording).stat().st_mtime_ns

@@ -47,6 +47,26 @@ def test_mels_do_not_depend_on_loudness_and_hardly_on_rate(speech, mel_settings)
     assert np.abs(other_rate - reference).mean() < 0.005
 
 
+@pytest.mark.parametrize("warp", [0.8, 1.25])
+def test_warped_filters_hear_every_frequency_that_much_higher(mel_settings, warp):
+    mel = MelSpectrogram(**mel_settings)
+    power_mel = PowerMel()
+    seconds = torch.arange(16_000) / 16_000
+    for frequency in (300.0, 1000.0, 3000.0):
+        tone = 0.1 * torch.sin(2 * torch.pi * frequency * seconds)
+        wanted = 0.1 * torch.sin(2 * torch.pi * warp * frequency * seconds)
+        for transform in (mel, power_mel):
+            heard = transform(tone, transform.warped_filters(warp))[:, 20]
+            assert abs(heard.argmax() - transform(wanted)[:, 20].argmax()) <= 1
+    # The level stays, and bands above what was recorded are not empty.
+    noise = torch.randn(160_000, generator=torch.Generator().manual_seed(0))
+    change = mel.amplitude(mel(0.01 * noise, mel.warped_filters(warp))).mean(dim=1) / mel.amplitude(
+        mel(0.01 * noise)
+    ).mean(dim=1)
+    assert 0.8 < change.min() < change.max() < 1.25
+    assert torch.equal(mel.warped_filters(1.0), mel.filters)
+
+
 def test_too_short_and_impossible_settings_are_refused(mel_settings):
     with pytest.raises(InputError, match="too short"):
         MelSpectrogram(**mel_settings).extract(np.ones(100, "f4"), 16_000)

@@ -209,6 +209,7 @@ def test_debug_modes_run(run, choice):
         ["data.val_fraction=0", "trainer.max_steps=-1", "trainer.max_epochs=1"],
         ["data.num_workers=2", "data.minutes_per_speaker=0.05"],
         ["mel=wavernn", "init_from=shipped"],
+        ["data.warps=[0.9]", "data.warp_probability=1"],
     ],
 )
 def test_other_settings_run(run, overrides):
