@@ -138,6 +138,11 @@ def test_voiced_mask_tells_speech_from_silence(speech):
     assert mask[3 * RATE + 8000 : 3 * RATE + 72_000].mean() > 0.7
 
 
+def test_voiced_mask_of_samples_beyond_full_scale_is_that_of_clipped_ones(speech):
+    loud = 20 * speech
+    np.testing.assert_array_equal(audio.voiced_mask(loud), audio.voiced_mask(loud.clip(-1, 1)))
+
+
 def test_voiced_mask_of_less_than_a_window_is_empty():
     assert len(audio.voiced_mask(np.ones(100, "f4"))) == 0
 

@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from vc_lightning.distributions import (
@@ -16,9 +17,10 @@ def logits(weights, means, log_scales):
     return torch.tensor([*weights, *means, *log_scales], dtype=torch.float64)
 
 
-def test_probabilities_of_all_levels_sum_to_one():
+@pytest.mark.parametrize("means", [[-0.4, 0.7], [-1.0, 1.0]])
+def test_probabilities_of_all_levels_sum_to_one(means):
     levels = torch.linspace(-1, 1, NUM_LEVELS, dtype=torch.float64)
-    mixture = logits([0.3, -1.0], [-0.4, 0.7], [-3.0, -5.0])
+    mixture = logits([0.3, -1.0], means, [-3.0, -5.0])
     log_prob = mixture_log_prob(mixture.expand(NUM_LEVELS, -1), levels)
     assert abs(log_prob.exp().sum() - 1) < 1e-6
 
@@ -46,6 +48,14 @@ def test_samples_follow_the_mixture():
     assert abs(low.mean() + 0.5) < 1e-3
     high = wav[wav > 0]
     assert abs(high.std() - math.exp(-4) * math.pi / math.sqrt(3)) < 2e-3
+
+
+@pytest.mark.parametrize(("uniform", "side"), [(torch.zeros, -1), (torch.ones, 1)])
+def test_the_rarest_draws_are_finite(monkeypatch, uniform, side):
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: uniform(shape, dtype=torch.float64))
+    sample = sample_mixture(logits([0.0, 0.0], [0.1, 0.1], [-3.0, -3.0]))
+    expected = 0.1 + side * math.exp(-3) * math.log((1 - 1e-5) / 1e-5)
+    assert sample.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_classes_follow_their_probabilities():

@@ -47,6 +47,16 @@ def test_mels_do_not_depend_on_loudness_and_hardly_on_rate(speech, mel_settings)
     assert np.abs(other_rate - reference).mean() < 0.005
 
 
+def test_amplitude_undoes_the_logarithm_and_the_gain(speech, mel_settings):
+    mel = MelSpectrogram(**mel_settings)
+    wav = torch.from_numpy(audio.level(speech, 16_000, -24))
+    spectrum = torch.stft(wav, 1024, 256, window=torch.hann_window(1024), return_complex=True)
+    expected = mel.filters @ spectrum.abs()
+    audible = (expected > 1e-3) & (expected < 1)
+    amplitude = mel.amplitude(mel(mel_settings["gain"] * wav))
+    torch.testing.assert_close(amplitude[audible], expected[audible], rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("warp", [0.8, 1.25])
 def test_warped_filters_hear_every_frequency_that_much_higher(mel_settings, warp):
     mel = MelSpectrogram(**mel_settings)

@@ -169,6 +169,19 @@ def test_a_resumed_run_goes_on_where_it_was(run):
     assert content["callbacks"]["EMA"]["steps"] == 6
 
 
+def test_a_resumed_average_goes_on_from_the_old_one(run):
+    first = run(name="first")
+    last = first / "checkpoints/last.ckpt"
+    resumed = run(f"ckpt_path={last}", "trainer.max_steps=5", name="resumed")
+    before, after = weights(first, 4, "average")[0], weights(resumed, 5, "average")[0]
+    stepped = weights(resumed, 5, "original")[0]
+    decay = 5 / 14
+    for old, new, current in zip(
+        before.parameters(), after.parameters(), stepped.parameters(), strict=True
+    ):
+        torch.testing.assert_close(new, decay * old + (1 - decay) * current)
+
+
 def test_init_from_takes_weights_without_their_past(run):
     first = run(name="first")
     path = first / "checkpoints/autovc_step4_average.safetensors"

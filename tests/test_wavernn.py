@@ -34,6 +34,8 @@ def tiny(mode="MOL", **changes):
 def test_generate_is_the_plain_recurrence_of_forward(mode):
     """Every sample, drawn from teacher-forced logits of all samples before it."""
     network = tiny(mode)
+    network.fc3.weight.data *= 30  # an untrained network would hardly listen to its past
+    network.input.weight.data[:, 0] *= 30
     mel = torch.rand(2, 5, 3).double()
     padded = F.pad(mel, (2, 2))
     generator = torch.Generator().manual_seed(5)
@@ -52,6 +54,32 @@ def test_generate_is_the_plain_recurrence_of_forward(mode):
                 wav.append(mu_law_decode(classes, 64).double())
             inputs = torch.cat([inputs, sample], dim=1)
     torch.testing.assert_close(network.generate(mel, seed=5), torch.cat(wav, dim=1))
+
+
+def gru_cell(gru, x, h):
+    """One step by the equations of Cho et al. 2014, as PyTorch documents them."""
+    i_reset, i_update, i_new = F.linear(x, gru.weight_ih_l0, gru.bias_ih_l0).chunk(3, dim=1)
+    h_reset, h_update, h_new = F.linear(h, gru.weight_hh_l0, gru.bias_hh_l0).chunk(3, dim=1)
+    reset, update = torch.sigmoid(i_reset + h_reset), torch.sigmoid(i_update + h_update)
+    return (1 - update) * torch.tanh(i_new + reset * h_new) + update * h
+
+
+def test_forward_is_the_published_network():
+    network = tiny()
+    wav, mel = 2 * torch.rand(2, 18).double() - 1, torch.rand(2, 5, 7).double()
+    mels, features = network.upsample(mel)
+    aux = features.split(2, dim=2)
+    h1, h2 = torch.zeros(2, 2, 8).double()
+    logits = network(wav, mel)
+    for t in range(18):
+        x = network.input(torch.cat([wav[:, t : t + 1], mels[:, t], aux[0][:, t]], dim=1))
+        h1 = gru_cell(network.rnn1, x, h1)
+        x = x + h1
+        h2 = gru_cell(network.rnn2, torch.cat([x, aux[1][:, t]], dim=1), h2)
+        x = x + h2
+        x = torch.relu(network.fc1(torch.cat([x, aux[2][:, t]], dim=1)))
+        x = torch.relu(network.fc2(torch.cat([x, aux[3][:, t]], dim=1)))
+        torch.testing.assert_close(network.fc3(x), logits[:, t])
 
 
 @pytest.mark.parametrize("mode", ["RAW", "MOL"])

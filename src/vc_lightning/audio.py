@@ -148,7 +148,7 @@ def voiced_mask(wav: np.ndarray) -> np.ndarray:
     """
     window = VAD_WINDOW_MS * VAD_SAMPLE_RATE // 1000
     pcm = np.round(raise_level(wav, VAD_LEVEL_DBFS) * INT16_MAX)
-    pcm = np.clip(pcm, -INT16_MAX - 1, INT16_MAX).astype("<i2")
+    pcm = np.clip(pcm, -INT16_MAX, INT16_MAX).astype("<i2")
     vad = webrtcvad.Vad(VAD_MODE)
     starts = range(0, len(wav) - window + 1, window)
     flags = [vad.is_speech(pcm[i : i + window].tobytes(), VAD_SAMPLE_RATE) for i in starts]
