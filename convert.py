@@ -2,7 +2,6 @@
 
 import logging
 import time
-from pathlib import Path
 
 import hydra
 import numpy as np
@@ -21,38 +20,42 @@ log = logging.getLogger("convert")
 @cli.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Converts one recording and says how near it came to the voice."""
-    if cfg.source is None or cfg.target is None:
+    if not cfg.source or not cfg.target:
         raise InputError("say which recordings: convert.py source=FILE target=FILE")
-    source = Path(cfg.source)
+    source = cli.single_path(cfg.source, "source")
     targets = cli.existing_paths(cfg.target, "target", audio.AUDIO_SUFFIXES)
     also = cli.choices(cfg.also, "also", ("source", "target"))
     output = cli.writable_path(cfg.output, "output")
     converter = VoiceConverter.from_checkpoint(
-        cfg.ckpt or resources.AUTOVC,
+        cli.single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt"),
         vocoder=instantiate(cfg.vocoder),
-        speaker_encoder=cfg.speaker_encoder or resources.SPEAKER_ENCODER,
+        speaker_encoder=cli.single_path(
+            cfg.speaker_encoder or str(resources.SPEAKER_ENCODER), "speaker_encoder"
+        ),
         freq=cfg.ckpt_freq,
     ).to(cli.torch_device(cfg.device))
 
-    # With several target recordings one is kept out of the voice, so that it can judge it.
-    voice_targets, judge = (
-        (targets[:-1], targets[-1]) if len(targets) > 1 else (targets, targets[0])
-    )
     started = time.perf_counter()
-    wav = converter.convert(source, voice_targets, cfg.seed)
+    source_voice = converter.embed(source)
+    *voices, judge = [converter.embed(path) for path in targets]
+    # With several target recordings one is kept out of the voice, so that it can judge it.
+    voice = converter.speaker_encoder.average(voices or [judge])
+    wav = converter.convert_to(source, voice, cfg.seed)
     seconds = time.perf_counter() - started
-    duration = len(wav) / converter.sample_rate
     audio.save(output, wav, converter.sample_rate)
+    duration = len(wav) / converter.sample_rate
     log.info(
         "%s: %.2f s of sound in %.2f s (real-time factor %.2f), vocoder %s",
-        output,
+        cfg.output,
         duration,
         seconds,
         seconds / duration,
         type(converter.vocoder).__name__,
     )
-    report_similarity(converter, source, judge, wav, left_out=len(targets) > 1)
-    for name, path in {"source": source, "target": judge}.items():
+    report_similarity(converter, wav, source_voice, judge)
+    if voices:
+        log.info("(target: %s, left out of the voice)", targets[-1])
+    for name, path in {"source": source, "target": targets[-1]}.items():
         if name in also:
             copy = output.with_stem(f"{output.stem}_{name}")
             audio.save(copy, converter.resynthesize(path, cfg.seed), converter.sample_rate)
@@ -60,21 +63,17 @@ def main(cfg: DictConfig) -> None:
 
 
 def report_similarity(
-    converter: VoiceConverter, source: Path, target: Path, wav: np.ndarray, left_out: bool
+    converter: VoiceConverter, wav: np.ndarray, source: np.ndarray, target: np.ndarray
 ) -> None:
-    """Logs GE2E cosines of source and conversion to both voices."""
-    voices = [converter.embed(path) for path in (target, source)]
+    """Logs GE2E cosines of the source's voice and the conversion's to both voices."""
+    rows = {"before (source)": source}
+    try:
+        rows["after (conversion)"] = converter.embed(wav)
+    except InputError as error:
+        log.warning("the conversion's voice is not measured: %s", error)
     log.info("voice similarity (GE2E cosine)   to target   to source")
-    rows = {"before (source)": source, "after (conversion)": wav}
-    for name, recording in rows.items():
-        try:
-            embedding = converter.embed(recording)
-        except InputError as error:
-            log.info("%-31s  not measured: %s", name, error)
-            continue
-        log.info("%-31s  %9.2f   %9.2f", name, *(similarity(embedding, v) for v in voices))
-    if left_out:
-        log.info("(target: %s, left out of the voice's embedding)", target)
+    for name, voice in rows.items():
+        log.info("%-31s  %9.2f   %9.2f", name, similarity(voice, target), similarity(voice, source))
 
 
 if __name__ == "__main__":

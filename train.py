@@ -10,16 +10,31 @@ from pytorch_lightning import seed_everything
 
 from vc_lightning import cli, resources
 from vc_lightning.checkpoints import Card, read_speaker_encoder
+from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
 from vc_lightning.lit_autovc import LitAutoVC, initialize, require_same_training
 from vc_lightning.precision import best_precision
 
 log = logging.getLogger("train")
+
+TRAINER_MINIMA = {  # Lightning's own complaints about these come late or as tracebacks
+    "max_steps": -1,
+    "max_epochs": -1,
+    "accumulate_grad_batches": 1,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": -1,
+    "num_nodes": 1,
+}
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @cli.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Prepares the features, trains, and says how to go on."""
+    require_seed("seed", cfg.seed)
+    for name, minimum in TRAINER_MINIMA.items():
+        require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
+    if cfg.trainer.gradient_clip_val is not None:
+        require_within(0, float("inf"), "trainer", gradient_clip_val=cfg.trainer.gradient_clip_val)
     seed_everything(cfg.seed, workers=True, verbose=False)
     mel = instantiate(cfg.mel)
     encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
@@ -41,8 +56,8 @@ def main(cfg: DictConfig) -> None:
         network=network.arguments,
         mel=mel.settings,
         speaker_encoder=identity,
-        trained_on=cfg.trained_on,
-        licence=cfg.licence,
+        trained_on=str(cfg.trained_on),
+        licence=str(cfg.licence),
     )
     if cfg.ckpt_path is not None:
         require_same_training(cfg.ckpt_path, card)
@@ -63,6 +78,10 @@ def main(cfg: DictConfig) -> None:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     log.info("this run: %s", cfg.run_dir)
     trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    if not files.last.is_file():
+        raise InputError(
+            "no step was taken; raise trainer.max_steps or what else ends the training"
+        )
     average = quote(str(files.path(trainer.global_step, "average")))
     log.info("weights: %s", files.dir)
     log.info("convert: python convert.py ckpt=%s source=a.wav target=b.wav", average)

@@ -183,14 +183,41 @@ def test_other_networks_are_refused(tmp_path, tiny_autovc, tiny_checkpoint, mel_
     state, card = checkpoints.read(tiny_checkpoint, "autovc")
     path = tmp_path / "changed.safetensors"
     checkpoints.save(path, state, replace(card, network=card.network | {"dim_pre": 17}))
-    with pytest.raises(InputError, match="another shape"):
+    with pytest.raises(InputError, match="its header says dim_pre 17, its weights say 16"):
         checkpoints.load_autovc(path)
     checkpoints.save(path, {k: v for k, v in state.items() if "projection" not in k}, card)
-    with pytest.raises(InputError, match=r"lacks weight decoder\.projection"):
+    with pytest.raises(InputError, match="not a whole AutoVC"):
         checkpoints.load_autovc(path)
-    checkpoints.save(path, state, replace(card, network={"size": 1}))
+    checkpoints.save(path, {k: v for k, v in state.items() if k != "encoder.lstm.bias_hh_l1"}, card)
+    with pytest.raises(InputError, match=r"lacks weight encoder\.lstm\.bias_hh_l1"):
+        checkpoints.load_autovc(path)
+    checkpoints.save(path, state, replace(card, network=card.network | {"size": 1}))
     with pytest.raises(InputError, match="header"):
         checkpoints.load_autovc(path)
+
+
+def test_weights_that_are_not_finite_are_neither_read_nor_written(
+    tmp_path, tiny_checkpoint, tiny_autovc
+):
+    state, card = checkpoints.read(tiny_checkpoint, "autovc")
+    before = tiny_checkpoint.read_bytes()
+    state["decoder.projection.bias"][3] = float("nan")
+    with pytest.raises(InputError, match="NaN"):
+        checkpoints.save(tiny_checkpoint, state, card)
+    assert tiny_checkpoint.read_bytes() == before
+    tiny_autovc.decoder.projection.bias.data[3] = float("inf")
+    torch.save({"model": public_autovc(tiny_autovc)}, tmp_path / "inf.ckpt")
+    with pytest.raises(InputError, match="diverged"):
+        checkpoints.load_autovc(tmp_path / "inf.ckpt", freq=8)
+
+
+def test_headers_of_other_types_are_refused(tmp_path, tiny_checkpoint):
+    state, card = checkpoints.read(tiny_checkpoint, "autovc")
+    path = tmp_path / "a.safetensors"
+    for changes in ({"step": "7"}, {"network": None}, {"speaker_encoder": 5}):
+        checkpoints.save(path, state, replace(card, **changes))
+        with pytest.raises(InputError, match="not of this version"):
+            checkpoints.load_autovc(path)
 
 
 def test_a_failed_save_keeps_the_old_file(tmp_path, tiny_checkpoint, monkeypatch):

@@ -82,7 +82,7 @@ def test_targets_as_list_folder_and_glob_leave_one_out_as_the_judge(run, tmp_pat
         for target in (folder, f"{folder}/*.wav", f"[{folder}/0.wav,{folder}/1.wav]")
     ]
     assert outputs[0] == outputs[1] == outputs[2]
-    assert f"(target: {folder}/1.wav, left out of the voice's embedding)" in caplog.messages
+    assert f"(target: {folder}/1.wav, left out of the voice)" in caplog.messages
     assert outputs[0] == run(target=folder / "0.wav").read_bytes()
 
 
@@ -137,14 +137,21 @@ def test_bad_checkpoints_and_outputs_are_one_sentence_and_code_2(
     other = tmp_path / "other.pt"
     torch.save({"weight": torch.zeros(1)}, other)
     (tmp_path / "blocked").write_text("")
+    folder, pipe = tmp_path / "folder.wav", tmp_path / "pipe.wav"
+    folder.mkdir()
+    os.mkfifo(pipe)
     for settings, reason in [
         ({"ckpt": cut}, "cannot be read"),
         ({"ckpt": other}, "none of the known networks"),
         ({"ckpt": SOURCE}, "cannot be read"),
-        ({"ckpt": tmp_path / "missing"}, "no such checkpoint"),
+        ({"ckpt": tmp_path / "missing"}, "no such file"),
         ({"speaker_encoder": tiny_checkpoint}, "holds autovc weights"),
-        ({"output": tmp_path}, "is a folder"),
-        ({"output": tmp_path / "blocked" / "a.wav"}, "folder cannot be made"),
+        ({"output": tmp_path}, "end in .wav"),
+        ({"output": folder}, "is a folder"),
+        ({"output": pipe}, "is a device or pipe"),
+        ({"source": pipe}, "is a device or pipe"),
+        ({"seed": -1}, "seed=-1"),
+        ({"output": tmp_path / "blocked" / "a.wav"}, "cannot be written"),
         ({"also": "voice"}, "none of source, target"),
         ({"target": "null"}, "target=FILE"),
         ({"device": "warp"}, "device=warp"),

@@ -112,6 +112,18 @@ def test_a_table_without_the_columns_is_refused(tmp_path, text):
         read_manifest(table, None)
 
 
+def test_manifests_of_other_programs(tmp_path):
+    table = tmp_path / "m.tsv"
+    table.write_text('\ufeffpath\tspeaker\tsplit\nsay "a".wav\tx\t\n', encoding="utf-8")
+    assert [u.path.name for u in read_manifest(table, None)] == ['say "a".wav']
+    table.write_text("path\tspeaker\tsplit\na.wav\tx\tvalid\n")
+    with pytest.raises(InputError, match="split valid"):
+        read_manifest(table, None)
+    table.write_text("path\tspeaker\tsplit\na.wav\tx\ttest\n")
+    with pytest.raises(InputError, match="all of its rows"):
+        read_manifest(table, None)
+
+
 @pytest.mark.parametrize("fraction", [0.05, 0.3, 0.9, 0.99])
 def test_validation_never_empties_a_speaker(fraction):
     listed = utterances(1, 2, 10, 40)
@@ -129,6 +141,7 @@ def test_speakers_are_held_out_by_number_or_name():
     train, val = split_utterances(listed, 0, 2, 0)
     assert len({u.speaker for u in train}) == 1
     assert len(val) == 6
+    assert {u.speaker for u in split_utterances(listed, 0, "s2", 0)[1]} == {"s2"}
     with pytest.raises(InputError, match="no speaker bob"):
         split_utterances(listed, 0, ["bob"], 0)
     with pytest.raises(InputError, match="none of 3 speakers"):
@@ -256,6 +269,8 @@ def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
         {"val_fraction": 1.0},
         {"crop_frames": 0},
         {"minutes_per_speaker": -1},
+        {"seed": -1},
+        {"val_speakers": -1},
         {"warp_probability": 2},
     ],
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,18 +42,12 @@ def load(path: Path | str) -> tuple[np.ndarray, int]:
     Raises: InputError when the file is missing, not audio, empty, silent, not finite or of a
         sample rate outside 8 to 192 kHz.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a recording")
+    path = require_file(path)
     try:
         with soundfile.SoundFile(path) as file:
             sample_rate = file.samplerate
             channels = _read_blocks(file)
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
         raise InputError(f"{path}: is not audio that libsndfile can read ({error})") from error
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise InputError(
@@ -63,6 +58,24 @@ def load(path: Path | str) -> tuple[np.ndarray, int]:
         return check(mono(channels)), sample_rate
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def require_file(path: Path | str) -> Path:
+    """The path of a file that can be opened; InputError for anything else that a path may be."""
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be opened ({error})") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder; name a file")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is a device or pipe; name a file")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: may not be read; change its permissions")
+    return path
 
 
 def _read_blocks(file: soundfile.SoundFile) -> np.ndarray:

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from vc_lightning import checkpoints
+from vc_lightning.audio import atomic_path
 from vc_lightning.autovc import AutoVC
 from vc_lightning.data import Batch, VoiceDataModule
 from vc_lightning.errors import InputError, require_at_least, require_within
@@ -122,6 +123,19 @@ class WeightFiles(Callback):
         """File of the "average" or "original" weights of a step."""
         return self.dir / f"{self.name}_step{step}_{weights}.safetensors"
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        """Finds out now, not after hours, that the folder can be written."""
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            with atomic_path(self.path(0, "average")):
+                pass
+            self.path(0, "average").unlink()
+        except OSError as error:
+            raise InputError(
+                f"checkpoint.dir={self.dir}, checkpoint.name={self.name}: cannot be written "
+                f"({error.strerror}); name another"
+            ) from error
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
@@ -144,7 +158,6 @@ class WeightFiles(Callback):
         if step == self.saved_step:
             return
         self.saved_step = step
-        self.dir.mkdir(parents=True, exist_ok=True)
         if trainer.is_global_zero:
             networks = {"original": pl_module.network, "average": averaged_network(trainer)}
             for weights, network in networks.items():
@@ -207,8 +220,9 @@ class StepBar(Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        total = trainer.estimated_stepping_batches
         self.bar = tqdm(
-            total=int(trainer.estimated_stepping_batches),
+            total=int(total) if math.isfinite(total) else None,
             initial=trainer.global_step,
             desc="training",
             unit="step",

@@ -9,6 +9,7 @@ import json
 import pickle
 import re
 import struct
+import warnings
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vc_lightning import resources
-from vc_lightning.audio import atomic_path
+from vc_lightning.audio import atomic_path, require_file
 from vc_lightning.autovc import AutoVC
 from vc_lightning.errors import InputError
 from vc_lightning.mel import MelSpectrogram
@@ -98,7 +99,7 @@ def load_speaker_encoder(path: Path | str = resources.SPEAKER_ENCODER) -> Speake
 def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN:
     """WaveRNN in eval mode, with the `mel_settings` of its training."""
     state, card = read(path, "wavernn")
-    network = _fill(_build(WaveRNN, card, path), state, path)
+    network = _fill(_build(WaveRNN, card, _wavernn_arguments(state, path), path), state, path)
     network.mel_settings = card.mel
     return network
 
@@ -108,7 +109,9 @@ def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
     state, card = read(path, "autovc")
     if "freq" not in card.network:
         card = replace(card, network=card.network | {"freq": freq})
-    return _fill(_build(AutoVC, card, path), state, path), card
+    if card.mel.get("n_mels") != card.network.get("n_mels"):
+        raise InputError(f"{path}: its header gives the network and the mels other n_mels")
+    return _fill(_build(AutoVC, card, _autovc_arguments(state, path), path), state, path), card
 
 
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
@@ -127,14 +130,26 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
     A Lightning checkpoint gives its averaged weights.
     Raises: InputError when the file is missing, damaged, unsafe, or of none of `kinds`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint file")
-    content = _open(path)
-    state, card = _identify(content, path)
+    path = require_file(path)
+    state, card = _identify(_open(path), path)
     if card.kind not in kinds:
         raise InputError(f"{path}: holds {card.kind} weights; {' or '.join(kinds)} are needed here")
     return state, card
+
+
+def read_training(path: Path | str) -> Card:
+    """The card of a checkpoint that a training can go on from.
+
+    Raises: InputError when it holds weights only.
+    """
+    path = require_file(path)
+    content = _open(path)
+    if not {"state_dict", "optimizer_states", "lr_schedulers", "loops"} <= content.keys():
+        raise InputError(
+            f"ckpt_path={path}: holds weights only; resume from a last.ckpt, or begin with these "
+            "weights by init_from="
+        )
+    return _identify(content, path)[1]
 
 
 def _open(path: Path) -> dict:
@@ -147,7 +162,8 @@ def _open(path: Path) -> dict:
                 metadata = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return {"state": state, "card": json.loads(metadata.get(METADATA_KEY, "null"))}
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise InputError(
             f"{path}: cannot be read as a checkpoint; it is cut short, of another kind, or holds "
@@ -160,11 +176,15 @@ def _open(path: Path) -> dict:
 
 def _identify(content: dict, path: Path) -> tuple[State, Card]:
     if "card" in content and content["card"] is not None:
-        state = content.get("state") or content.get("callbacks", {}).get("EMA", {}).get("average")
-        known = {field.name for field in fields(Card)}
-        if not isinstance(content["card"], dict) or not known >= content["card"].keys():
-            raise InputError(f"{path}: its header is not of this version of vc_lightning")
-        return state, Card(**content["card"])
+        try:
+            card = Card(**content["card"])
+            state = content.get("state") or content["callbacks"]["EMA"]["average"]
+            wrong = [f.name for f in fields(card) if type(getattr(card, f.name)) is not f.type]
+        except (TypeError, KeyError) as error:
+            raise InputError(f"{path}: its header is not of this version ({error})") from error
+        if wrong:
+            raise InputError(f"{path}: {wrong[0]} in its header is not of this version")
+        return _renamed(state, {}, path), card
     if "model_b" in content:
         return _renamed(content["model_b"], D_VECTOR_RENAMES, path), Card(
             "d_vector", {}, settings("mel", "autovc")
@@ -256,7 +276,16 @@ def _public_wavernn_mel(arguments: dict) -> dict:
     return {"hop_length": hop_length}
 
 
-def _build(network: type[nn.Module], card: Card, path: Path | str) -> nn.Module:
+def _build(network: type[nn.Module], card: Card, found: dict, path: Path | str) -> nn.Module:
+    """The network of a card whose sizes are those `found` in the weights, else InputError.
+
+    Comparing first keeps a damaged header from asking for all memory.
+    """
+    for name, value in found.items():
+        if name != "bits" and card.network.get(name) != value:
+            raise InputError(
+                f"{path}: its header says {name} {card.network.get(name)}, its weights say {value}"
+            )
     try:
         return network(**card.network)
     except (TypeError, ValueError) as error:
@@ -275,6 +304,8 @@ def _fill(network: nn.Module, state: State, path: Path | str) -> nn.Module:
         first = (missing or unexpected)[0]
         what = "lacks" if missing else "has an unknown"
         raise InputError(f"{path}: {what} weight {first}; it belongs to another network")
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise InputError(f"{path}: has weights that are NaN or infinite; its training diverged")
     return network.eval()
 
 
@@ -282,7 +313,12 @@ def _fill(network: nn.Module, state: State, path: Path | str) -> nn.Module:
 
 
 def save(path: Path | str, state: State, card: Card, dtype: torch.dtype | None = None) -> Path:
-    """Writes weights and card as safetensors, atomically; floats as `dtype` when it is given."""
+    """Writes weights and card as safetensors, atomically; floats as `dtype` when it is given.
+
+    Raises: InputError when a weight is not finite, instead of replacing a good file.
+    """
+    if not all(value.isfinite().all() for value in state.values()):
+        raise InputError("the weights are NaN or infinite; lower optimizer.lr")
     tensors = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for key, value in state.items()

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from hydra.errors import InstantiationException as HydraInstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from soundfile import SoundFileError
 
 from vc_lightning import resources
 from vc_lightning.errors import InputError
@@ -23,6 +25,7 @@ from vc_lightning.errors import InputError
 log = logging.getLogger(__name__)
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 FREE_TEXT_KEYS = frozenset(  # their values may hold anything, so Hydra must not parse them
     [
         *("source", "target", "output", "also", "ckpt", "speaker_encoder", "vocoder.path"),
@@ -37,13 +40,17 @@ def run(main: Callable[[], None], config_name: str) -> None:
 
     Args: config_name, whose keys are suggested for misspelt ones.
     """
-    sys.argv[1:] = [quote_free_text(argument) for argument in sys.argv[1:]]
+    arguments = [quote_free_text(argument) for argument in sys.argv[1:]]
+    # Options are understood wherever they stand; Hydra wants them before the overrides.
+    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets the exceptions come through to here
     # Lightning 2.6 under torch 2.13; nothing that a user could change.
     warnings.filterwarnings("ignore", r".*treespec, LeafSpec.*", FutureWarning)
     try:
         main()
-    except (HydraException, OmegaConfBaseException) as error:
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         fail(explain(error, config_name))
 
 
@@ -54,7 +61,13 @@ def reports_input_errors(main: Callable) -> Callable:
     def reporting(cfg: object) -> object:
         try:
             return main(cfg)
-        except (InputError, HydraException, OmegaConfBaseException) as error:
+        except (
+            InputError,
+            HydraException,
+            OmegaConfBaseException,
+            OSError,
+            SoundFileError,
+        ) as error:
             log.debug("what happened", exc_info=True)  # hydra.verbose=true shows it
             fail(explain(error))
 
@@ -81,6 +94,8 @@ def quote_free_text(argument: str) -> str:
     is_special = is_list or is_quoted or value in ("", "null") or value.startswith("${")
     if is_special and not (value and os.path.lexists(value)):
         return argument
+    if value.startswith("~") and not os.path.lexists(value):
+        value = str(Path(value).expanduser())  # shells do so only at the beginning of a word
     text = value.replace("${", r"\${")
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
@@ -101,6 +116,12 @@ def explain(error: Exception, config_name: str = "train") -> str:
         return f"there is no key {key[1]}{_nearest(key[1], known_keys(config_name))}"
     while not str(error) and error.__cause__:  # Hydra wraps errors of the grammar in empty ones
         error = error.__cause__
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if "missing EQUAL" in str(error):
+        return f"{str(error).split(' missing')[0]}: give key=value, such as source=a.wav"
+    if str(error) == "Config group override must be a string or a list. Got NoneType":
+        return "a group cannot be null; logger=none logs nothing"
     return str(error) or type(error).__name__
 
 
@@ -154,13 +175,19 @@ def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str
     """
     if not isinstance(value, str):
         return [path for item in value for path in existing_paths(str(item), key, suffixes)]
-    path = Path(value)
-    if path.is_dir():
+    path = Path(value).expanduser()
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise InputError(f"{key}={value}: cannot be opened ({error.strerror})") from error
+    if is_folder:
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise InputError(f"{key}={value}: the folder may not be read; change its permissions")
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
         if not found:
             raise InputError(f"{key}={value}: the folder holds no audio")
         return found
-    if path.exists() or not re.search(r"[*?\[]", value):
+    if exists or not re.search(r"[*?\[]", value):
         return [path]  # a missing file is reported by who reads it
     anchor = Path(path.anchor) if path.anchor else Path()
     found = sorted(p for p in anchor.glob(str(path.relative_to(path.anchor))) if p.is_file())
@@ -169,26 +196,39 @@ def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str
     return found
 
 
+def single_path(value: object, key: str) -> Path:
+    """The one path that a key must name."""
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{key}={'' if value is None else value}: name one file")
+    return Path(value).expanduser()
+
+
 def choices(value: str, key: str, allowed: Sequence[str]) -> list[str]:
     """Words of a comma-separated value; InputError for one that is not allowed."""
-    words = [word.strip() for word in value.split(",") if word.strip()]
+    words = [word.strip() for word in str(value or "").split(",") if word.strip()]
     for word in words:
         if word not in allowed:
             raise InputError(f"{key}={value}: {word} is none of {', '.join(allowed)}")
     return words
 
 
-def writable_path(value: str, key: str) -> Path:
-    """A file to write to, whose folder is made; InputError now rather than after the work."""
-    path = Path(value)
+def writable_path(value: object, key: str) -> Path:
+    """A wav file to write to, links followed; InputError now rather than after the work."""
+    path = single_path(value, key).resolve()
+    if path.suffix.lower() != ".wav":
+        raise InputError(f"{key}={value}: sound is written as wav; let the name end in .wav")
     try:
+        if path.is_dir():
+            raise InputError(f"{key}={value}: is a folder; name a file")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{key}={value}: is a device or pipe; name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
-        raise InputError(f"{key}={value}: its folder cannot be made ({error.strerror})") from error
-    if path.is_dir():
-        raise InputError(f"{key}={value}: is a folder; name a file")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise InputError(f"{key}={value}: cannot be written; name another place")
+        raise InputError(
+            f"{key}={value}: cannot be written ({error.strerror}); name another place"
+        ) from error
     return path
 
 
@@ -198,7 +238,7 @@ def torch_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(f"device={name}: {str(error).splitlines()[0]}") from error
     return device

@@ -16,13 +16,14 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vc_lightning.audio import AUDIO_SUFFIXES
-from vc_lightning.errors import InputError, require_at_least, require_within
+from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
 from vc_lightning.features import FeatureCache, n_frames, read_embedding, read_mel
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.speaker_encoder import SpeakerEncoder
 
 log = logging.getLogger(__name__)
 
+SPLITS = ("", "train", "val", "test")
 MEAN_MEL_UTTERANCES = 500  # enough that the mean mel no longer moves
 
 
@@ -88,8 +89,8 @@ def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
     out: nothing may be trained or chosen on them.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"data.manifest={path}: cannot be read ({error})") from error
     if not rows or not {"path", "speaker"} <= rows[0].keys():
@@ -100,7 +101,25 @@ def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
         for row in rows
         if row["path"] and row["speaker"]
     ]
-    return [utterance for utterance in utterances if utterance.split != "test"]
+    for utterance in utterances:
+        if utterance.split not in SPLITS:
+            raise InputError(
+                f"data.manifest={path}: split {utterance.split} of {utterance.path} is none of "
+                "train, val and test"
+            )
+    if len(utterances) < len(rows):
+        log.warning("%d rows of %s lack a path or speaker", len(rows) - len(utterances), path)
+    kept = [utterance for utterance in utterances if utterance.split != "test"]
+    if not kept:
+        raise InputError(f"data.manifest={path}: all of its rows are of the split test")
+    return kept
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that may not be entered, a name that is too long
+        return False
 
 
 def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
@@ -135,6 +154,8 @@ def split_utterances(
         return [utterance for utterance in utterances if utterance.split != "val"], val
     rng = np.random.default_rng(seed)
     speakers = sorted({utterance.speaker for utterance in utterances})
+    if isinstance(val_speakers, str):
+        val_speakers = [val_speakers]
     if isinstance(val_speakers, int):
         if val_speakers and val_speakers >= len(speakers):
             raise InputError(
@@ -293,6 +314,9 @@ class VoiceDataModule(LightningDataModule):
             raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
         require_at_least(1, "data", batch_size=batch_size)
         require_at_least(0, "data", num_workers=num_workers)
+        require_seed("data.seed", seed)
+        if not isinstance(val_speakers, str | Sequence):
+            require_at_least(0, "data", val_speakers=val_speakers)
         require_within(0, 1, "data", val_fraction=val_fraction)
         require_within(0, 1 + 1e-9, "data", warp_probability=warp_probability)
         for warp in warps:
@@ -321,8 +345,10 @@ class VoiceDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Computes the features that the cache does not hold yet."""
+        if self.train:
+            return  # the Trainer calls this again
         for path, reason in self.features.prepare(
-            [u.path for u in self._listed() if u.path.is_file()], self.num_workers
+            [u.path for u in self._listed() if _is_file(u.path)], self.num_workers
         ).items():
             log.warning("skipped %s: %s", path, reason)
 
@@ -333,7 +359,7 @@ class VoiceDataModule(LightningDataModule):
         listed = self._listed()
         usable = []
         for utterance in listed:
-            entry = self.features.entry(utterance.path) if utterance.path.is_file() else None
+            entry = self.features.entry(utterance.path) if _is_file(utterance.path) else None
             frames = n_frames(entry) if entry else None
             if frames:
                 usable.append(replace(utterance, entry=entry, n_frames=frames))

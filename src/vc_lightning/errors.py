@@ -19,3 +19,9 @@ def require_within(low: float, high: float, group: str, /, **values: object) -> 
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
             raise InputError(f"{group}.{name}={value}: give a number from {low} to below {high}")
+
+
+def require_seed(name: str, value: object) -> None:
+    """Raises InputError unless value is a seed that NumPy and PyTorch take."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise InputError(f"{name}={value}: give an integer from 0 to below 2^32")

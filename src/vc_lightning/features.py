@@ -105,6 +105,7 @@ class FeatureCache:
             self.root.mkdir(parents=True, exist_ok=True)
             with audio.atomic_path(self.root / "writable"):
                 pass
+            (self.root / "writable").unlink(missing_ok=True)  # another training may be first
         except OSError as error:
             raise InputError(
                 f"data.cache_dir {self.root} cannot be written ({error.strerror}); name another"

@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning import resources
 from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card, read, read_autovc
+from vc_lightning.checkpoints import Card, read_autovc, read_training
 from vc_lightning.data import Batch
-from vc_lightning.errors import InputError
+from vc_lightning.errors import InputError, require_within
 from vc_lightning.losses import autovc_losses, code_mask, masked_mean, valid_mask
 from vc_lightning.mel import require_same_settings
 
@@ -50,6 +50,8 @@ class LitAutoVC(LightningModule):
         mean_mel: Tensor,
     ):
         super().__init__()
+        weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
+        require_within(0, float("inf"), "loss", **weights)
         self.network = network
         self.card = card
         self.make_optimizer = optimizer
@@ -177,7 +179,7 @@ def require_same_network(source: AutoVC, network: AutoVC, name: str) -> None:
 
 def require_same_training(path: str, card: Card) -> None:
     """Raises InputError unless the checkpoint to resume is of this network, mel and encoder."""
-    stored = read(path, "autovc")[1]
+    stored = read_training(path)
     for name in ("network", "mel", "speaker_encoder"):
         if getattr(stored, name) != getattr(card, name):
             raise InputError(

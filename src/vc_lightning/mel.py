@@ -9,7 +9,7 @@ from scipy import signal
 from torch import Tensor, nn
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError, require_at_least
+from vc_lightning.errors import InputError, require_at_least, require_within
 
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
 HIGHPASS_ORDER = 5
@@ -50,6 +50,13 @@ class MelSpectrogram(nn.Module):
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         require_at_least(1, "mel", sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
         require_at_least(1, "mel", hop_length=hop_length, win_length=win_length)
+        require_within(0, sample_rate / 2, "mel", fmin=fmin)
+        if fmax is not None:
+            require_within(fmin, sample_rate / 2 + 1, "mel", fmax=fmax)
+        if highpass_hz is not None:
+            require_within(1, sample_rate / 2, "mel", highpass_hz=highpass_hz)
+        require_within(-200, 200, "mel", ref_db=ref_db, level_dbfs=level_dbfs)
+        require_within(1e-3, 1e3, "mel", gain=gain)
         if win_length > n_fft:
             raise InputError(f"mel.win_length={win_length} is longer than mel.n_fft={n_fft}")
         self.sample_rate = sample_rate
@@ -194,6 +201,8 @@ class GriffinLim(nn.Module):
 
     def __init__(self, mel: MelSpectrogram, n_iter: int, momentum: float):
         super().__init__()
+        require_at_least(1, "vocoder", n_iter=n_iter)
+        require_within(0, 1, "vocoder", momentum=momentum)
         self.mel = mel
         self.mel_settings = mel.settings
         self.n_iter = n_iter

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vc_lightning import audio, checkpoints, resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
-from vc_lightning.errors import InputError
+from vc_lightning.errors import InputError, require_seed
 from vc_lightning.mel import GriffinLim, MelSpectrogram, require_same_settings
 from vc_lightning.speaker_encoder import SpeakerEncoder
 from vc_lightning.wavernn import WaveRNN
@@ -53,10 +53,10 @@ def auto_vocoder(
     mel: MelSpectrogram, path: Path | str | None, fallback: Callable[[MelSpectrogram], Vocoder]
 ) -> Vocoder:
     """`vocoder=auto`: the WaveRNN in `path` when it exists and is for these mels, else fallback."""
-    path = path or resources.WAVERNN
-    if not Path(path).is_file():
-        log.info("vocoder: Griffin-Lim (there is no WaveRNN at %s)", path)
+    if path is None and not resources.WAVERNN.is_file():
+        log.info("vocoder: Griffin-Lim (no WaveRNN is shipped)")
         return fallback(mel)
+    path = path or resources.WAVERNN
     network = checkpoints.load_wavernn(path)
     try:
         require_same_settings(network.mel_settings, mel.settings, f"WaveRNN {path}", "the model")
@@ -91,6 +91,11 @@ class VoiceConverter(nn.Module):
         require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
         require_same_settings(vocoder.mel_settings, mel.settings, "the vocoder", "the checkpoint")
         checkpoints.require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
+        if autovc.arguments["dim_emb"] != speaker_encoder.linear.out_features:
+            raise InputError(
+                f"the checkpoint takes embeddings of {autovc.arguments['dim_emb']} numbers, the "
+                f"speaker encoder gives {speaker_encoder.linear.out_features}"
+            )
         self.autovc = autovc
         self.card = card
         self.speaker_encoder = speaker_encoder
@@ -160,6 +165,10 @@ class VoiceConverter(nn.Module):
     def convert_to(self, source: Recording, target: np.ndarray, seed: int = 0) -> np.ndarray:
         """Like `convert`, for a target given by its embedding (dim_emb,)."""
         wav = self.load(source)
+        target = np.asarray(target, dtype=np.float32)
+        dim_emb = self.autovc.arguments["dim_emb"]
+        if target.shape != (dim_emb,) or not np.isfinite(target).all():
+            raise InputError(f"the target's embedding must be {dim_emb} finite numbers")
         with _naming(source):
             voices = [self._batch(self._embed(wav)), self._batch(target)]
             mel = self._batch(self.mel.extract(wav, self.sample_rate))
@@ -183,6 +192,9 @@ class VoiceConverter(nn.Module):
         """A recording as float32 (n,) at `sample_rate`, checked."""
         if isinstance(recording, np.ndarray):
             return audio.check(recording)
+        if not isinstance(recording, Path | str):
+            kind = type(recording).__name__
+            raise InputError(f"a recording is a {kind}; give a path or a NumPy array of floats")
         wav, sample_rate = audio.load(recording)
         return audio.resample(wav, sample_rate, self.sample_rate)
 
@@ -194,6 +206,7 @@ class VoiceConverter(nn.Module):
         return torch.from_numpy(array).to(self.device)[None]
 
     def _vocode(self, mel: Tensor, n_samples: int, seed: int) -> np.ndarray:
+        require_seed("seed", seed)
         wav = self.vocoder.generate(mel.clamp(0, 1), seed)[0, :n_samples]
         return wav.cpu().numpy().astype(np.float32)
 
