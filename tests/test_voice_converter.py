@@ -51,7 +51,7 @@ def test_conversion_is_the_networks_chain(converter, speech, other_speech):
     voices = [torch.from_numpy(converter.embed(w))[None] for w in (speech, other_speech)]
     converted = converter.autovc(mel, *voices)[1].clamp(0, 1)
     wav = converter.vocoder.generate(converted, seed=0)[0, : len(speech)].numpy()
-    np.testing.assert_allclose(converter.convert(speech, other_speech), wav, atol=1e-6)
+    np.testing.assert_allclose(converter.convert(speech, other_speech), wav, atol=1e-4)
 
 
 def test_everything_is_frozen(converter):

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import librosa
 import numpy as np
 import soundfile
+import soxr
 import webrtcvad
 from scipy.ndimage import binary_dilation
 
@@ -117,7 +117,7 @@ def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     """Resamples wav (n,) from one rate in Hz to another (band-limited, by soxr)."""
     if from_rate == to_rate:
         return wav
-    return librosa.resample(wav, orig_sr=from_rate, target_sr=to_rate, res_type="soxr_hq")
+    return soxr.resample(wav, from_rate, to_rate, quality="HQ")
 
 
 @contextlib.contextmanager

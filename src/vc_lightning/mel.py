@@ -215,15 +215,29 @@ class GriffinLim(nn.Module):
         # T frames centred on 0, hop, … span (T−1)·hop samples; a repeated last one makes it T·hop.
         mel = torch.cat([mel, mel[..., -1:]], dim=-1)
         magnitude = (self.inverse @ self.mel.amplitude(mel)).clamp(min=0)  # (B, n_fft/2+1, T+1)
-        wavs = [
-            librosa.griffinlim(
-                utterance.cpu().numpy(),
-                n_iter=self.n_iter,
-                momentum=self.momentum,
-                hop_length=self.mel.hop_length,
-                win_length=self.mel.settings["win_length"],
-                random_state=seed,
-            )
-            for utterance in magnitude
-        ]
-        return torch.from_numpy(np.stack(wavs)).to(mel.device)
+        generator = torch.Generator(mel.device).manual_seed(seed)
+        turns = torch.rand(magnitude.shape, generator=generator, device=mel.device)
+        phases = torch.polar(torch.ones_like(magnitude), 2 * torch.pi * turns)
+        before = torch.zeros_like(phases)
+        for _ in range(self.n_iter):
+            consistent = self._stft(self._istft(magnitude * phases))
+            phases = consistent - self.momentum / (1 + self.momentum) * before
+            phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
+            before = consistent
+        return self._istft(magnitude * phases)
+
+    def _stft(self, wav: Tensor) -> Tensor:
+        return torch.stft(wav, **self._transform, pad_mode="constant", return_complex=True)
+
+    def _istft(self, spectrum: Tensor) -> Tensor:
+        n_samples = (spectrum.shape[-1] - 1) * self.mel.hop_length
+        return torch.istft(spectrum, **self._transform, length=n_samples)
+
+    @property
+    def _transform(self) -> dict:
+        return {
+            "n_fft": self.mel.settings["n_fft"],
+            "hop_length": self.mel.hop_length,
+            "win_length": self.mel.settings["win_length"],
+            "window": self.mel.window,
+        }
