@@ -8,20 +8,17 @@ import torch
 from conftest import write_wav
 
 from vc_lightning import audio
-from vc_lightning.data import (
-    Crops,
-    EpochSampler,
+from vc_lightning.data import Crops, EpochSampler, VoiceDataModule, collate
+from vc_lightning.errors import InputError
+from vc_lightning.features import read_embedding, read_mel
+from vc_lightning.mel import MelSpectrogram
+from vc_lightning.utterances import (
     Utterance,
-    VoiceDataModule,
-    collate,
     find_utterances,
     limit_minutes,
     read_manifest,
     split_utterances,
 )
-from vc_lightning.errors import InputError
-from vc_lightning.features import read_embedding, read_mel
-from vc_lightning.mel import MelSpectrogram
 
 DEFAULTS = {
     "dir": None,

@@ -14,7 +14,7 @@ FLOORS = [
     {"audio", "distributions", "losses", "schedulers"},
     {"mel", "autovc", "wavernn"},
     {"speaker_encoder"},
-    {"checkpoints", "features"},
+    {"checkpoints", "features", "utterances"},
     {"voice_converter", "data"},
     {"lit_autovc"},
     {"callbacks"},

@@ -162,6 +162,10 @@ def initialize(
         return f"weights: from scratch; the shipped ones do not fit: {error}"
     if source_card.speaker_encoder != card.speaker_encoder:
         log.warning("init_from=%s is used to embeddings of another speaker encoder", path)
+    if source.freq != network.freq:
+        log.warning(
+            "init_from=%s had freq %d, this training has %d", path, source.freq, network.freq
+        )
     network.load_state_dict(source.state_dict())
     return f"weights: from {path}, step {source_card.step}"
 
