@@ -171,6 +171,7 @@ def test_bad_checkpoints_and_outputs_are_one_sentence_and_code_2(
         ("vocodr=auto", "did you mean vocoder?"),
         ("vocoder.n_itr=3", "did you mean"),
         ("source", "source"),
+        ("vocoder=null", "a group was given null"),
     ],
 )
 def test_misspelt_keys_get_the_nearest_one(argument, answer):

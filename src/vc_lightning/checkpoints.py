@@ -6,6 +6,7 @@ opened with `weights_only=True`, so that no code in them ever runs.
 
 import hashlib
 import json
+import math
 import pickle
 import re
 import struct
@@ -265,9 +266,7 @@ def _wavernn_arguments(state: State, path: Path) -> dict:
 
 def _public_wavernn_mel(arguments: dict) -> dict:
     """Public WaveRNN files do not say what mels they want; their hop length tells them apart."""
-    hop_length = 1
-    for factor in arguments["upsample_factors"]:
-        hop_length *= factor
+    hop_length = math.prod(arguments["upsample_factors"])
     for name in ("wavernn", "autovc"):
         if settings("mel", name)["hop_length"] == hop_length:
             return settings("mel", name)

@@ -50,8 +50,12 @@ def run(main: Callable[[], None], config_name: str) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, OSError) as error:
         fail(explain(error, config_name))
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be"):
+            raise  # a bug of ours, which deserves its traceback
+        fail("a group was given null or a number; --help lists its choices")
 
 
 def reports_input_errors(main: Callable) -> Callable:
@@ -120,8 +124,6 @@ def explain(error: Exception, config_name: str = "train") -> str:
         return f"{error.filename}: {error.strerror}"
     if "missing EQUAL" in str(error):
         return f"{str(error).split(' missing')[0]}: give key=value, such as source=a.wav"
-    if str(error) == "Config group override must be a string or a list. Got NoneType":
-        return "a group cannot be null; logger=none logs nothing"
     return str(error) or type(error).__name__
 
 

@@ -1,5 +1,6 @@
 """Recordings as a LightningDataModule: crops of cached mels, in an order that can be repeated."""
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -222,7 +223,7 @@ class VoiceDataModule(LightningDataModule):
         if self.train:
             return  # the Trainer calls this again
         for path, reason in self.features.prepare(
-            [u.path for u in self._listed() if is_file(u.path)], self.num_workers
+            [u.path for u in self._listed if is_file(u.path)], self.num_workers
         ).items():
             log.warning("skipped %s: %s", path, reason)
 
@@ -230,7 +231,7 @@ class VoiceDataModule(LightningDataModule):
         """Finds the usable utterances and divides them."""
         if self.train:
             return
-        listed = self._listed()
+        listed = self._listed
         usable = []
         for utterance in listed:
             entry = self.features.entry(utterance.path) if is_file(utterance.path) else None
@@ -260,7 +261,9 @@ class VoiceDataModule(LightningDataModule):
         if skipped := len(listed) - len(usable):
             log.warning("%d of %d files were skipped", skipped, len(listed))
 
+    @functools.cached_property
     def _listed(self) -> list[Utterance]:
+        """What the folder or the manifest holds, usable or not."""
         if self.manifest is not None:
             listed = read_manifest(self.manifest, self.dir)
         else:

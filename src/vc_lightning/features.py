@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,16 +62,19 @@ class FeatureCache:
         key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
         return self.root / key[:2] / f"{key}.safetensors"
 
+    @torch.inference_mode()
     def compute(self, path: Path) -> Path:
         """Computes and stores the features of one recording; InputError when it is unusable."""
         wav, sample_rate = audio.load(path)
+        encoder = self.speaker_encoder
         level_dbfs = self.mel.settings["level_dbfs"]
-        embed = self.speaker_encoder.embed_recording
         try:
-            mels = [self.mel.extract(wav, sample_rate, warp).T for warp in self.warps]
-            embeddings = [embed(wav, sample_rate, level_dbfs, warp) for warp in self.warps]
+            prepared = torch.from_numpy(self.mel.prepare(wav, sample_rate))
+            speech = encoder.prepare_recording(wav, sample_rate, level_dbfs)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+        mels = [self.mel(prepared, self.mel.warped_filters(warp)).T for warp in self.warps]
+        embeddings = [encoder.embed_speech(speech, warp) for warp in self.warps]
         entry = self.entry(path)
         entry.parent.mkdir(parents=True, exist_ok=True)
         features = {
@@ -103,9 +107,8 @@ class FeatureCache:
     def _require_writable(self) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with audio.atomic_path(self.root / "writable"):
+            with tempfile.TemporaryFile(dir=self.root):
                 pass
-            (self.root / "writable").unlink(missing_ok=True)  # another training may be first
         except OSError as error:
             raise InputError(
                 f"data.cache_dir {self.root} cannot be written ({error.strerror}); name another"

@@ -133,7 +133,7 @@ class LitAutoVC(LightningModule):
 
     def current_card(self, weights: str) -> Card:
         """The card of the weights as they are now."""
-        return replace(self.card, step=self.card.step + self.global_step, weights=weights)
+        return replace(self.card, step=self.global_step, weights=weights)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Lets `last.ckpt` be read like any other weight file."""

@@ -1,5 +1,6 @@
 """Mel-spectrograms: the log-mel of the converter, the power mel of GE2E, and the way back."""
 
+import functools
 import warnings
 
 import librosa
@@ -107,13 +108,13 @@ class MelSpectrogram(nn.Module):
         return 10 ** (decibels / 20) / self.settings["gain"]
 
     @torch.inference_mode()
-    def extract(self, wav: np.ndarray, sample_rate: int, warp: float = 1.0) -> np.ndarray:
-        """A recording (n,) of any rate and level -> mel (n_mels, T), see `mel_filters` for warp."""
-        prepared = torch.from_numpy(self.prepare(wav, sample_rate)).to(self.window.device)
-        filters = self.warped_filters(warp).to(self.window.device)
-        return self(prepared, filters).cpu().numpy()
+    def extract(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """A recording (n,) of any rate and level -> mel (n_mels, T)."""
+        prepared = torch.from_numpy(self.prepare(wav, sample_rate))
+        return self(prepared.to(self.window.device)).cpu().numpy()
 
 
+@functools.cache
 def mel_filters(
     sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, warp: float
 ) -> Tensor:

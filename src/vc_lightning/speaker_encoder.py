@@ -58,37 +58,45 @@ class SpeakerEncoder(nn.Module):
         embedding = self.linear(hidden)
         return F.normalize(F.relu(embedding) if self.relu else embedding)
 
-    @torch.inference_mode()
-    def embed_utterance(self, wav: np.ndarray, warp: float = 1.0) -> np.ndarray:
+    def embed_utterance(self, wav: np.ndarray) -> np.ndarray:
         """Embeds one recording, its loudness and pauses seen to.
 
-        Args:
-            wav: float32 (n,) at 16 kHz.
-            warp: factor by which all frequencies are heard higher, see `mel_filters`.
+        Args: wav, float32 (n,) at 16 kHz.
         Returns: float32 (embedding_size,), of unit length if `unit_norm`.
         Raises: InputError when too little speech is in it.
         """
-        speech = self.mel.prepare(np.asarray(wav, dtype=np.float32), self.sample_rate)
+        wav = np.asarray(wav, dtype=np.float32)
+        return self.embed_speech(self.mel.prepare(wav, self.sample_rate))
+
+    @torch.inference_mode()
+    def embed_speech(self, speech: np.ndarray, warp: float | None = None) -> np.ndarray:
+        """Embeds what `mel.prepare` made of a recording.
+
+        Args: warp, factor by which all frequencies are heard higher, see `mel_filters`.
+        """
         starts = self._partial_starts(len(speech))
         n_samples = (starts[-1] + self.partial_frames) * self.mel.hop_length
         speech = np.pad(speech, (0, max(0, n_samples - len(speech))))
         device = self.linear.weight.device
-        filters = self.mel.warped_filters(warp).to(device)
+        filters = None if warp is None else self.mel.warped_filters(warp).to(device)
         mel = self.mel(torch.from_numpy(speech).to(device), filters)  # (n_mels, T)
         partials = torch.stack([mel[:, i : i + self.partial_frames] for i in starts])
         embeddings = torch.cat([self(batch) for batch in partials.split(MAX_PARTIALS_AT_ONCE)])
         return self._average(embeddings.cpu().numpy())
 
-    def embed_recording(
-        self, wav: np.ndarray, sample_rate: int, level_dbfs: float, warp: float = 1.0
-    ) -> np.ndarray:
+    def embed_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
         """Like `embed_utterance` for a recording (n,) of any rate, brought to a level first.
 
         GE2E only raises what is quiet, and hears loudness as voice: without one level the same
         recording at a twentieth of its amplitude is another speaker (cosine 0.93).
         """
+        return self.embed_speech(self.prepare_recording(wav, sample_rate, level_dbfs))
+
+    def prepare_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
+        """What `embed_speech` takes, of a recording (n,) of any rate and level."""
         wav = audio.resample(wav, sample_rate, self.sample_rate)
-        return self.embed_utterance(audio.level(wav, self.sample_rate, level_dbfs), warp)
+        wav = audio.level(wav, self.sample_rate, level_dbfs)
+        return self.mel.prepare(wav, self.sample_rate)
 
     def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
         """Mean embedding (embedding_size,) of several recordings of one speaker at 16 kHz."""
