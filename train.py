@@ -1,28 +1,33 @@
 """Trains AutoVC on a folder of recordings: python train.py data.dir=FOLDER"""
 
 import logging
+from pathlib import Path
 from shlex import quote
 
 import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import seed_everything
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.utilities import rank_zero_only
 
 from vc_lightning import cli, resources
 from vc_lightning.checkpoints import Card, read_speaker_encoder
+from vc_lightning.data import VoiceDataModule
 from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
-from vc_lightning.lit_autovc import LitAutoVC, initialize, require_same_training
+from vc_lightning.lit_autovc import LitAutoVC, initialize
 from vc_lightning.precision import best_precision
+from vc_lightning.resume import newest, require_same_training
 
 log = logging.getLogger("train")
 
-TRAINER_MINIMA = {  # Lightning's own complaints about these come late or as tracebacks
+TRAINER_MINIMA = {
     "max_steps": -1,
     "max_epochs": -1,
     "accumulate_grad_batches": 1,
     "log_every_n_steps": 1,
     "num_sanity_val_steps": -1,
     "num_nodes": 1,
+    "val_check_interval": 1,
 }
 
 
@@ -30,11 +35,9 @@ TRAINER_MINIMA = {  # Lightning's own complaints about these come late or as tra
 @cli.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Prepares the features, trains, and says how to go on."""
-    require_seed("seed", cfg.seed)
-    for name, minimum in TRAINER_MINIMA.items():
-        require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
-    if cfg.trainer.gradient_clip_val is not None:
-        require_within(0, float("inf"), "trainer", gradient_clip_val=cfg.trainer.gradient_clip_val)
+    if rank_zero_only.rank != 0:
+        logging.getLogger().setLevel(logging.ERROR)  # the first process speaks for all
+    require_valid(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     mel = instantiate(cfg.mel)
     encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
@@ -46,11 +49,15 @@ def main(cfg: DictConfig) -> None:
     logger = instantiate(cfg.logger)
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
+    if cfg.ckpt_path == "last":
+        cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
+        log.info("resuming %s", cfg.ckpt_path)
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
+    data.trainer = trainer
 
-    data.prepare_data()
     data.setup()
-    mean_mel = data.mean_mel()
+    if cfg.trainer.max_epochs > 0:
+        limit_epochs(trainer, data, cfg.trainer.max_epochs)
     card = Card(
         kind="autovc",
         network=network.arguments,
@@ -59,8 +66,10 @@ def main(cfg: DictConfig) -> None:
         trained_on=str(cfg.trained_on),
         licence=str(cfg.licence),
     )
+    config = OmegaConf.to_container(cfg, resolve=True)
+    mean_mel = data.mean_mel()
     if cfg.ckpt_path is not None:
-        require_same_training(cfg.ckpt_path, card)
+        require_same_training(cfg.ckpt_path, card, config)
     else:
         log.info(initialize(network, card, cfg.init_from, cfg.init_freq, mean_mel))
     model = LitAutoVC(
@@ -69,13 +78,14 @@ def main(cfg: DictConfig) -> None:
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
         mean_mel=mean_mel,
+        config=config,
         **cfg.loss,
     )
     size = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     device = trainer.strategy.root_device
     log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
     if logger:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+        logger.log_hyperparams(config)
     log.info("this run: %s", cfg.run_dir)
     trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     if not files.last.is_file():
@@ -89,6 +99,23 @@ def main(cfg: DictConfig) -> None:
         "resume:  python train.py ckpt_path=%s (and the settings of now)", quote(str(files.last))
     )
     log.info("look:    tensorboard --logdir %s", quote(cfg.run_dir))
+
+
+def limit_epochs(trainer: Trainer, data: VoiceDataModule, max_epochs: int) -> None:
+    """Ends the training after so many epochs, which to the Trainer are one, see `sampling`."""
+    n_batches = max_epochs * len(data.train_batches())
+    n_steps = -(-n_batches // trainer.accumulate_grad_batches)
+    steps = trainer.max_steps
+    trainer.fit_loop.epoch_loop.max_steps = n_steps if steps == -1 else min(steps, n_steps)
+
+
+def require_valid(cfg: DictConfig) -> None:
+    """Raises InputError for values about which Lightning would complain late or at length."""
+    require_seed("seed", cfg.seed)
+    for name, minimum in TRAINER_MINIMA.items():
+        require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
+    if cfg.trainer.gradient_clip_val is not None:
+        require_within(0, float("inf"), "trainer", gradient_clip_val=cfg.trainer.gradient_clip_val)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Recordings: reading, writing, sample rate, loudness and voice activity."""
 
 import contextlib
+import itertools
 import os
 import stat
 import tempfile
@@ -185,6 +186,11 @@ def raise_level(wav: np.ndarray, dbfs: float) -> np.ndarray:
     return amplify(wav, max(0.0, dbfs - rms_dbfs(wav)))
 
 
+def speech_mask(wav: np.ndarray) -> np.ndarray:
+    """Like `voiced_mask` for wav (n,) at 16 kHz of any loudness, heard at -30 dBFS."""
+    return voiced_mask(amplify(wav, VAD_LEVEL_DBFS - rms_dbfs(wav)))
+
+
 def trim_silences(wav: np.ndarray) -> np.ndarray:
     """Cuts long pauses out of wav (n,) at 16 kHz and raises it to at least -30 dBFS."""
     mask = voiced_mask(wav)
@@ -203,7 +209,36 @@ def level(wav: np.ndarray, sample_rate: int, dbfs: float) -> np.ndarray:
     if seconds < MIN_SECONDS:
         raise InputError(f"{seconds:.3f} s are too short; give at least {MIN_SECONDS} s of speech")
     wav16 = resample(wav, sample_rate, VAD_SAMPLE_RATE)
-    mask = voiced_mask(amplify(wav16, VAD_LEVEL_DBFS - rms_dbfs(wav16)))
+    mask = speech_mask(wav16)
     if not mask.any():
         raise InputError("no speech found in it by the voice activity detector")
     return amplify(wav, dbfs - rms_dbfs(wav16[: len(mask)][mask]))
+
+
+def cut_at_pauses(wav: np.ndarray, sample_rate: int, max_seconds: float) -> list[tuple[int, int]]:
+    """Divides a recording (n,) into pieces of max_seconds or less, in pauses where it can.
+
+    Each cut lies in the middle of the longest pause of the second half of what a piece may hold,
+    or, where nobody pauses, at the quietest moment there.
+
+    Returns: the first sample of every piece and the one after its last.
+    """
+    if len(wav) <= max_seconds * sample_rate:
+        return [(0, len(wav))]
+    wav16 = resample(wav, sample_rate, VAD_SAMPLE_RATE)
+    window = VAD_SAMPLE_RATE * VAD_WINDOW_MS // 1000
+    voiced = speech_mask(wav16)[::window]  # of every window
+    power = np.square(wav16[: len(voiced) * window]).reshape(-1, window).mean(axis=1)
+    longest = int(max_seconds * 1000 / VAD_WINDOW_MS)
+    cuts = [0]
+    while len(voiced) - cuts[-1] > longest:
+        low, high = cuts[-1] + longest // 2, cuts[-1] + longest
+        edges = np.flatnonzero(np.diff(np.concatenate([[1], voiced[low:high], [1]]).astype(int)))
+        pauses = edges.reshape(-1, 2)  # first window of each and the one after its last
+        if len(pauses):
+            start, stop = pauses[np.argmax(pauses[:, 1] - pauses[:, 0])]
+            cuts.append(low + int(start + stop) // 2)
+        else:
+            cuts.append(low + int(np.argmin(power[low:high])))
+    samples = [round(cut * window * sample_rate / VAD_SAMPLE_RATE) for cut in cuts]
+    return list(itertools.pairwise([*samples, len(wav)]))

@@ -1,36 +1,18 @@
-"""What happens beside the training: averaged weights, weight files, pictures and sound."""
+"""What happens beside the training: averaged weights, speed, a progress bar."""
 
 import copy
-import logging
 import math
 import time
-from collections.abc import Callable
-from pathlib import Path
-from shlex import quote
 
-import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from vc_lightning import checkpoints
-from vc_lightning.audio import atomic_path
 from vc_lightning.autovc import AutoVC
-from vc_lightning.data import Batch, VoiceDataModule
-from vc_lightning.errors import InputError, require_at_least, require_within
-from vc_lightning.features import read_embedding, read_mel
+from vc_lightning.crops import Batch
+from vc_lightning.errors import InputError, require_within
 from vc_lightning.lit_autovc import LitAutoVC
-from vc_lightning.voice_converter import Vocoder
-
-log = logging.getLogger(__name__)
-
-MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
-COLOURS = np.array(  # dark to bright, perceptually even enough to read a spectrogram by
-    [[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 183, 122], [252, 253, 191]]
-)
 
 
 def ema_decay(step: int, limit: float) -> float:
@@ -95,84 +77,6 @@ def _floats(network: AutoVC) -> list[Tensor]:
     """Parameters and the buffers that are not counters."""
     buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     return [*network.parameters(), *buffers]
-
-
-class WeightFiles(Callback):
-    """Writes the weights every `every_n_steps` optimizer steps and at the end.
-
-    `<name>_step<n>_original.safetensors` holds the network at that step,
-    `<name>_step<n>_average.safetensors` its moving average; `last.ckpt` resumes the training.
-
-    Args:
-        dir: folder of the files; `name`: the beginning of their names.
-    """
-
-    def __init__(self, dir: str, name: str, every_n_steps: int):
-        require_at_least(1, "checkpoint", every_n_steps=every_n_steps)
-        self.dir = Path(dir)
-        self.name = name
-        self.every_n_steps = every_n_steps
-        self.saved_step = 0
-
-    @property
-    def last(self) -> Path:
-        """File to resume from."""
-        return self.dir / "last.ckpt"
-
-    def path(self, step: int, weights: str) -> Path:
-        """File of the "average" or "original" weights of a step."""
-        return self.dir / f"{self.name}_step{step}_{weights}.safetensors"
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
-        """Finds out now, not after hours, that the folder can be written."""
-        try:
-            self.dir.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.path(0, "average")):
-                pass
-            self.path(0, "average").unlink()
-        except OSError as error:
-            raise InputError(
-                f"checkpoint.dir={self.dir}, checkpoint.name={self.name}: cannot be written "
-                f"({error.strerror}); name another"
-            ) from error
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
-    ) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
-            self.save(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
-        self.save(trainer, pl_module)
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LitAutoVC, exception: BaseException
-    ) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
-            self.save(trainer, pl_module)
-            log.warning("interrupted; go on with ckpt_path=%s", quote(str(self.last)))
-
-    def save(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
-        """Writes both weight sets and `last.ckpt`, each by replacing a finished file."""
-        step = trainer.global_step
-        if step == self.saved_step:
-            return
-        self.saved_step = step
-        if trainer.is_global_zero:
-            networks = {"original": pl_module.network, "average": averaged_network(trainer)}
-            for weights, network in networks.items():
-                card = pl_module.current_card(weights)
-                checkpoints.save(self.path(step, weights), network.state_dict(), card)
-        unfinished = self.dir / ".last.ckpt"  # save_checkpoint runs on every rank
-        trainer.save_checkpoint(unfinished, weights_only=False)
-        if trainer.is_global_zero:
-            unfinished.replace(self.last)
-
-    def state_dict(self) -> dict:
-        return {"saved_step": self.saved_step}
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        self.saved_step = state_dict["saved_step"]
 
 
 def averaged_network(trainer: Trainer) -> AutoVC:
@@ -243,92 +147,3 @@ class StepBar(Callback):
     def teardown(self, trainer: Trainer, pl_module: LitAutoVC, stage: str) -> None:
         if self.bar is not None:
             self.bar.close()
-
-
-class Samples(Callback):
-    """Pictures and sound of conversions between held-out speakers, for TensorBoard.
-
-    Args:
-        every_n_steps: how often; `n_speakers`: between how many speakers, each into the next.
-        vocoder: from mel settings to what makes them audible.
-        max_frames: cut of the recordings.
-    """
-
-    def __init__(
-        self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
-    ):
-        require_at_least(
-            1,
-            "callbacks.samples",
-            every_n_steps=every_n_steps,
-            n_speakers=n_speakers,
-            max_frames=max_frames,
-        )
-        self.every_n_steps = every_n_steps
-        self.n_speakers = n_speakers
-        self.max_frames = max_frames
-        self.make_vocoder = vocoder
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
-        data: VoiceDataModule = trainer.datamodule
-        by_speaker = {u.speaker: u for u in reversed(data.val or data.train)}
-        self.chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][: self.n_speakers]
-        self.vocoder = self.make_vocoder(mel=data.features.mel)
-        if writer := _writer(trainer):
-            shown = (data.val + data.train)[:MAX_PROJECTED]
-            embeddings = torch.stack([read_embedding(u.entry) for u in shown])
-            writer.add_embedding(embeddings, [u.speaker for u in shown], tag="speakers")
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
-    ) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
-            self.write(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
-        if trainer.global_step % self.every_n_steps != 0:
-            self.write(trainer)
-
-    @torch.no_grad()
-    def write(self, trainer: Trainer) -> None:
-        """Converts every chosen recording into the next one's voice."""
-        writer = _writer(trainer)
-        if writer is None:
-            return
-        network = averaged_network(trainer)
-        device = next(network.parameters()).device
-        for source, target in zip(self.chosen, self.chosen[1:] + self.chosen[:1], strict=True):
-            mel = read_mel(source.entry, 0, min(source.n_frames, self.max_frames))[None].to(device)
-            voices = [read_embedding(u.entry)[None].to(device) for u in (source, target)]
-            was_training = network.training
-            network.eval()
-            mels = {
-                "source": mel,
-                "reconstruction": network(mel, voices[0], voices[0])[1],
-                "conversion": network(mel, voices[0], voices[1])[1],
-            }
-            network.train(was_training)
-            title = f"{source.speaker}_to_{target.speaker}"
-            step = trainer.global_step
-            writer.add_image(f"mel/{title}", picture(list(mels.values())), step, dataformats="HWC")
-            for name, value in mels.items():
-                wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
-                sample_rate = trainer.datamodule.features.mel.sample_rate
-                writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, sample_rate)
-
-
-def picture(mels: list[Tensor]) -> np.ndarray:
-    """Mels (1, n_mels, T) in 0…1, one above the other, as an RGB image (height, width, 3)."""
-    gap = np.ones((4, mels[0].shape[-1]))
-    rows = [part for mel in mels for part in (mel[0].flip(0).float().cpu().numpy(), gap)]
-    values = np.concatenate(rows[:-1]).clip(0, 1).repeat(2, axis=0).repeat(2, axis=1)
-    positions = np.linspace(0, 1, len(COLOURS))
-    channels = [np.interp(values, positions, channel) for channel in COLOURS.T]
-    return np.stack(channels, axis=-1).astype(np.uint8)
-
-
-def _writer(trainer: Trainer) -> SummaryWriter | None:
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-            return logger.experiment
-    return None

@@ -138,8 +138,8 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
     return state, card
 
 
-def read_training(path: Path | str) -> Card:
-    """The card of a checkpoint that a training can go on from.
+def read_training(path: Path | str) -> tuple[Card, dict]:
+    """The card and the settings of a checkpoint that a training can go on from.
 
     Raises: InputError when it holds weights only.
     """
@@ -150,7 +150,8 @@ def read_training(path: Path | str) -> Card:
             f"ckpt_path={path}: holds weights only; resume from a last.ckpt, or begin with these "
             "weights by init_from="
         )
-    return _identify(content, path)[1]
+    config = content.get("config")
+    return _identify(content, path)[1], config if isinstance(config, dict) else {}
 
 
 def _open(path: Path) -> dict:

@@ -1,26 +1,35 @@
 """Recordings as a LightningDataModule: crops of cached mels, in an order that can be repeated."""
 
-import functools
+import fnmatch
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
-from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
-from vc_lightning.features import FeatureCache, n_frames, read_embedding, read_mel
+from vc_lightning.crops import Augmentation, Crops, collate
+from vc_lightning.errors import (
+    InputError,
+    require_at_least,
+    require_one_of,
+    require_seed,
+    require_within,
+)
+from vc_lightning.features import FeatureCache
 from vc_lightning.mel import MelSpectrogram
+from vc_lightning.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
 from vc_lightning.speaker_encoder import SpeakerEncoder
 from vc_lightning.utterances import (
     Utterance,
     find_utterances,
-    is_file,
     limit_minutes,
     read_manifest,
     split_utterances,
@@ -29,121 +38,7 @@ from vc_lightning.utterances import (
 log = logging.getLogger(__name__)
 
 MEAN_MEL_UTTERANCES = 500  # enough that the mean mel no longer moves
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Utterances of one batch, padded by zeros.
-
-    Attributes:
-        mel: (B, n_mels, T), what is to be reconstructed.
-        lengths: (B,), frames that are not padding.
-        embedding: (B, E), whose voice it is.
-        heard_mel, heard_embedding: the same, or of a copy in another voice, for the encoder.
-    """
-
-    mel: Tensor
-    lengths: Tensor
-    embedding: Tensor
-    heard_mel: Tensor
-    heard_embedding: Tensor
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """Moves all tensors to a device."""
-        return Batch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
-
-    def pin_memory(self) -> "Batch":
-        """Copies all tensors to page-locked memory."""
-        return Batch(*(tensor.pin_memory() for tensor in vars(self).values()))
-
-
-class Crops(Dataset):
-    """Random crops of cached mels; an item is a pure function of (seed, epoch, position).
-
-    Args:
-        crop_frames: length of the crops; None gives whole utterances.
-        n_warps, warp_probability: how many warped copies there are, and how often one of them is
-            what the encoder hears.
-    """
-
-    def __init__(
-        self,
-        utterances: Sequence[Utterance],
-        crop_frames: int | None,
-        seed: int,
-        n_warps: int = 0,
-        warp_probability: float = 0.0,
-    ):
-        self.utterances = list(utterances)
-        self.crop_frames = crop_frames
-        self.seed = seed
-        self.n_warps = n_warps
-        self.warp_probability = warp_probability
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    def __getitem__(self, item: tuple[int, int, int] | int) -> tuple[Tensor, ...]:
-        """(epoch, position in the epoch, utterance) -> mel (n_mels, T), embedding (E,), both heard.
-
-        A bare number comes from samplers of Lightning's own (`trainer.overfit_batches`).
-        """
-        epoch, position, index = (0, item, item) if isinstance(item, int) else item
-        utterance = self.utterances[index]
-        length = min(self.crop_frames or utterance.n_frames, utterance.n_frames)
-        rng = np.random.default_rng((self.seed, epoch, position))
-        start = int(rng.integers(utterance.n_frames - length + 1))
-        warped = self.n_warps > 0 and rng.random() < self.warp_probability
-        copies = (0, int(rng.integers(self.n_warps)) + 1 if warped else 0)
-        return tuple(
-            feature
-            for copy in copies
-            for feature in (
-                read_mel(utterance.entry, start, start + length, copy),
-                read_embedding(utterance.entry, copy),
-            )
-        )
-
-
-class EpochSampler(Sampler):
-    """Yields (epoch, position, utterance), in an order that depends on seed and epoch only."""
-
-    def __init__(self, size: int, shuffle: bool, seed: int):
-        self.size = size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        epoch = self.epoch if self.shuffle else 0
-        rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(self.size) if self.shuffle else np.arange(self.size)
-        for position, index in enumerate(order.tolist()):
-            yield epoch, position, index
-
-
-def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
-    """Pads the mels (n_mels, T) of items with zeros to the longest of them."""
-    mels, embeddings, heard_mels, heard_embeddings = zip(*items, strict=True)
-    lengths = torch.tensor([mel.shape[-1] for mel in mels])
-    return Batch(
-        mel=_padded(mels),
-        lengths=lengths,
-        embedding=torch.stack(embeddings),
-        heard_mel=_padded(heard_mels),
-        heard_embedding=torch.stack(heard_embeddings),
-    )
-
-
-def _padded(mels: Sequence[Tensor]) -> Tensor:
-    return pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
+SPEAKER_EMBEDDINGS = ("utterance", "speaker")
 
 
 class VoiceDataModule(LightningDataModule):
@@ -154,10 +49,15 @@ class VoiceDataModule(LightningDataModule):
         cache_dir: where the features are kept, shared by all data sets and runs.
         dir: folder of audio; with a manifest, what its paths are relative to.
         manifest: table of path, speaker and split.
-        batch_size, shuffle, num_workers, pin_memory: of the training batches.
+        exclude: patterns of file names to leave out, such as "*_mic2.flac".
+        max_seconds: longer recordings are cut into pieces at pauses.
+        batch_size, shuffle, num_workers, pin_memory: of the training batches of one process.
+        sampling: what is as likely to be drawn, see `sampling.shares`.
         crop_frames: length of random crops in mel frames; None gives whole utterances.
+        speaker_embedding: "utterance", every one's own, or "speaker", the mean of all of them.
         warps: factors of copies with a stretched frequency axis, one of which the encoder hears in
             warp_probability of the crops, so that codes which carry the voice do not help.
+        augmentations: what else is done to what the encoder hears, see `augmentations`.
         val_fraction, val_speakers: what is held out where no manifest says it.
         minutes_per_speaker: how much of every speaker is used; None for all.
         seed: of split, order and crops.
@@ -171,14 +71,19 @@ class VoiceDataModule(LightningDataModule):
         *,
         dir: str | None,
         manifest: str | None,
+        exclude: Sequence[str],
         cache_dir: str,
+        max_seconds: float,
         batch_size: int,
         shuffle: bool,
         num_workers: int,
         pin_memory: bool,
+        sampling: str,
         crop_frames: int | None,
+        speaker_embedding: str,
         warps: Sequence[float],
         warp_probability: float,
+        augmentations: Sequence[Augmentation],
         val_fraction: float,
         val_speakers: int | Sequence[str],
         minutes_per_speaker: float | None,
@@ -196,104 +101,176 @@ class VoiceDataModule(LightningDataModule):
         require_within(0, 1 + 1e-9, "data", warp_probability=warp_probability)
         for warp in warps:
             require_within(0.5, 2, "data", warps=warp)
+        require_within(2, 3600, "data", max_seconds=max_seconds)
         if crop_frames is not None:
             require_at_least(1, "data", crop_frames=crop_frames)
         if minutes_per_speaker is not None:
             require_within(0, float("inf"), "data", minutes_per_speaker=minutes_per_speaker)
+        require_one_of(SAMPLINGS, "data", sampling=sampling)
+        require_one_of(SPEAKER_EMBEDDINGS, "data", speaker_embedding=speaker_embedding)
         self.features = FeatureCache(
-            Path(cache_dir), mel, speaker_encoder, encoder_identity, list(warps)
+            Path(cache_dir), mel, speaker_encoder, encoder_identity, list(warps), max_seconds
         )
         self.dir = Path(dir) if dir is not None else None
         self.manifest = Path(manifest) if manifest is not None else None
+        self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
+        self.sampling = sampling
         self.crop_frames = crop_frames
+        self.speaker_embedding = speaker_embedding
         self.warp_probability = warp_probability
+        self.augmentations = list(augmentations)
         self.val_fraction = val_fraction
         self.val_speakers = val_speakers
         self.minutes_per_speaker = minutes_per_speaker
         self.seed = seed
         self.train: list[Utterance] = []
         self.val: list[Utterance] = []
-
-    def prepare_data(self) -> None:
-        """Computes the features that the cache does not hold yet."""
-        if self.train:
-            return  # the Trainer calls this again
-        for path, reason in self.features.prepare(
-            [u.path for u in self._listed if is_file(u.path)], self.num_workers
-        ).items():
-            log.warning("skipped %s: %s", path, reason)
+        self.unusable: dict[Path, str] = {}
+        self.resumed: dict | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Finds the usable utterances and divides them."""
+        """Finds the recordings, computes the features that are missing, divides the utterances."""
         if self.train:
-            return
-        listed = self._listed
-        usable = []
-        for utterance in listed:
-            entry = self.features.entry(utterance.path) if is_file(utterance.path) else None
-            frames = n_frames(entry) if entry else None
-            if frames:
-                usable.append(replace(utterance, entry=entry, n_frames=frames))
-            elif entry is None:
-                log.warning("skipped %s: there is no such file", utterance.path)
+            return  # the Trainer calls this again
+        listed = self._listed()
+        pieces, self.unusable = self.features.prepare(
+            list(dict.fromkeys(u.path for u in listed)),
+            self.num_workers,
+            show_progress=rank_zero_only.rank == 0,
+        )
+        for path, reason in self.unusable.items():
+            log.warning("skipped %s: %s", path, reason)
+        usable = [replace(u, piece=piece) for u in listed for piece in pieces.get(u.path, [])]
+        place = self.manifest or self.dir
         if not usable:
-            raise InputError(f"{self.manifest or self.dir}: none of {len(listed)} files is usable")
+            raise InputError(f"{place}: none of {len(listed)} files is usable")
         self.train, self.val = split_utterances(
             usable, self.val_fraction, self.val_speakers, self.seed
         )
         if not self.train:
-            raise InputError(f"{self.manifest or self.dir}: no utterance is left for training")
+            raise InputError(f"{place}: no utterance is left for training")
         if not self.val:
             log.warning("no validation: every speaker has one file; see data.val_speakers")
-        hop_seconds = self.features.mel.hop_length / self.features.mel.sample_rate
-        for name, utterances in (("training", self.train), ("validation", self.val)):
-            log.info(
-                "%s: %d utterances of %d speakers, %.1f minutes",
-                name,
-                len(utterances),
-                len({u.speaker for u in utterances}),
-                sum(u.n_frames for u in utterances) * hop_seconds / 60,
-            )
-        if skipped := len(listed) - len(usable):
-            log.warning("%d of %d files were skipped", skipped, len(listed))
+        if self.unusable:
+            log.warning("%d of %d files were skipped", len(self.unusable), len(listed))
+        lost = {u.speaker for u in listed} - {u.speaker for u in usable}
+        if lost:
+            log.warning("speakers without a usable file: %s", ", ".join(sorted(lost)[:10]))
 
-    @functools.cached_property
     def _listed(self) -> list[Utterance]:
         """What the folder or the manifest holds, usable or not."""
         if self.manifest is not None:
             listed = read_manifest(self.manifest, self.dir)
         else:
             listed = find_utterances(self.dir)
+        kept = [u for u in listed if not any(fnmatch.fnmatch(u.path.name, p) for p in self.exclude)]
+        if not kept:
+            raise InputError(f"data.exclude={self.exclude}: leaves none of {len(listed)} files")
         if self.minutes_per_speaker is not None:
-            listed = limit_minutes(listed, self.minutes_per_speaker)
-        return listed
+            kept = limit_minutes(kept, self.minutes_per_speaker)
+        return kept
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with what there is to train on and in which order it is drawn."""
+        order = (self.seed, self.shuffle, self.sampling, self.batch_size, self._process[1])
+        digest = hashlib.sha256(repr(order).encode())
+        for utterance in self.train:
+            digest.update(f"{utterance.piece.content} {utterance.piece.index}\n".encode())
+        return digest.hexdigest()[:16]
 
     def mean_mel(self) -> Tensor:
         """Mean training mel (n_mels,): what the networks have to beat."""
         rng = np.random.default_rng(self.seed)
         chosen = rng.permutation(len(self.train))[:MEAN_MEL_UTTERANCES]
         utterances = [self.train[index] for index in chosen]
-        total = sum(read_mel(u.entry, 0, u.n_frames).sum(dim=-1) for u in utterances)
+        files = self.features.files
+        total = sum(files.read_mel(u.piece, 0, u.n_frames).sum(dim=-1) for u in utterances)
         return total / sum(u.n_frames for u in utterances)
 
+    def voices(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
+        """Mean embeddings (n_copies, embedding_size) of the speakers of some utterances."""
+        files, encoder = self.features.files, self.features.speaker_encoder
+        by_speaker = defaultdict(list)
+        for utterance in utterances:
+            by_speaker[utterance.speaker].append(utterance.piece)
+        return {
+            speaker: torch.stack(
+                [
+                    torch.from_numpy(
+                        encoder.average([files.read_embedding(p, copy).numpy() for p in pieces])
+                    )
+                    for copy in range(len(files.warps))
+                ]
+            )
+            for speaker, pieces in by_speaker.items()
+        }
+
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train, self.shuffle, self.warp_probability)
+        batches = EndlessBatches(self.train_batches(), self._first_batch())
+        return self._loader(self.train, batches, self.warp_probability, self.augmentations)
+
+    def train_batches(self) -> EpochBatches:
+        """The batches of an epoch that this process trains on."""
+        likely = shares(self.train, self.sampling)
+        return EpochBatches(
+            len(self.train), self.batch_size, self.shuffle, self.seed, likely, *self._process
+        )
 
     def val_dataloader(self) -> DataLoader | list:
-        return self._loader(self.val, False, warp_probability=0.0) if self.val else []
+        if len(self.val) < self._process[1]:
+            return []
+        batches = EpochBatches(
+            len(self.val), self.batch_size, False, self.seed, None, *self._process
+        )
+        return self._loader(self.val, batches, 0.0, [])
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        """Which process this is, and of how many."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def state_dict(self) -> dict:
+        done = self.trainer.global_step * self.trainer.accumulate_grad_batches
+        return {"batches": done, "epoch_batches": len(self.train_batches()), "of": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.resumed = state_dict
+
+    def _first_batch(self) -> int:
+        """How many batches were trained on before: none unless a checkpoint was restored."""
+        if self.resumed is None:
+            return 0
+        if self.resumed["of"] == self.fingerprint:
+            return self.resumed["batches"]
+        log.warning("the training data or their order are no longer the same; a new epoch begins")
+        epochs = -(-self.resumed["batches"] // self.resumed["epoch_batches"])
+        return epochs * len(self.train_batches())
 
     def _loader(
-        self, utterances: list[Utterance], shuffle: bool, warp_probability: float
+        self,
+        utterances: list[Utterance],
+        batches: EpochBatches | EndlessBatches,
+        warp_probability: float,
+        augmentations: Sequence[Augmentation],
     ) -> DataLoader:
-        n_warps = len(self.features.warps) - 1
+        voices = self.voices(utterances) if self.speaker_embedding == "speaker" else None
+        crops = Crops(
+            utterances,
+            self.features.files,
+            self.crop_frames,
+            self.seed,
+            warp_probability,
+            augmentations,
+            voices,
+        )
         return DataLoader(
-            Crops(utterances, self.crop_frames, self.seed, n_warps, warp_probability),
-            batch_size=self.batch_size,
-            sampler=EpochSampler(len(utterances), shuffle, self.seed),
+            crops,
+            batch_sampler=batches,
             num_workers=min(self.num_workers, len(utterances)),
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,

@@ -1,5 +1,6 @@
-"""The one exception that a person is meant to read, and the check that raises it most."""
+"""The one exception that a person is meant to read, and the checks that raise it most."""
 
+from collections.abc import Sequence
 from numbers import Real
 
 
@@ -19,6 +20,13 @@ def require_within(low: float, high: float, group: str, /, **values: object) -> 
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
             raise InputError(f"{group}.{name}={value}: give a number from {low} to below {high}")
+
+
+def require_one_of(choices: Sequence[str], group: str, /, **values: object) -> None:
+    """Raises InputError naming the first of a group's values that is none of some words."""
+    for name, value in values.items():
+        if value not in choices:
+            raise InputError(f"{group}.{name}={value}: is none of {', '.join(choices)}")
 
 
 def require_seed(name: str, value: object) -> None:

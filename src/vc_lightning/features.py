@@ -1,44 +1,132 @@
 """The feature cache: mel and speaker embedding of every recording, computed once."""
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
+import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError
 from vc_lightning.mel import MelSpectrogram
+from vc_lightning.quality import Quality, measure
 from vc_lightning.speaker_encoder import SpeakerEncoder
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1  # part of every key: counted up when the contents of entries change
+FORMAT_VERSION = 2  # part of every key: counted up when the contents of files change
+RECORDINGS_AT_ONCE = 8  # their speaker embeddings are computed in one batch
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a recording without long pauses at its ends; a short recording is one piece.
+
+    Attributes:
+        content: hash of the recording's bytes, which names the files of its features.
+        index: which piece of the recording it is.
+        start, n_frames: where its frames lie in the recording's mel file.
+    """
+
+    content: str
+    index: int
+    start: int
+    n_frames: int
+
+
+class FeatureFiles:
+    """Reads features; small, so that it can be sent to the workers of a DataLoader.
+
+    Features are named by what made them: `mels-<key>/<content>_<warp>.safetensors` holds `mel`
+    (frames, n_mels), float16 (in 0…1 that rounds by at most 0.025 dB), and `spans` (n_pieces, 2),
+    the frames of every piece; `voices-<key>/…` holds `embeddings` (n_pieces, embedding_size). The
+    keys cover the mel settings or the speaker encoder, so that a change of one leaves the other.
+    Copy 0 is the recording, copy i has its frequency axis stretched by the i-th warp.
+    """
+
+    def __init__(self, root: Path, mel_key: str, voice_key: str, warps: Sequence[float]):
+        self.mels = root / f"mels-{mel_key}"
+        self.voices = root / f"voices-{voice_key}"
+        self.warps = [1.0, *warps]
+
+    def mel_file(self, content: str, copy: int) -> Path:
+        return self.mels / content[:2] / f"{content}_{self.warps[copy]:g}.safetensors"
+
+    def voice_file(self, content: str, copy: int) -> Path:
+        return self.voices / content[:2] / f"{content}_{self.warps[copy]:g}.safetensors"
+
+    def read_mel(self, piece: Piece, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Frames start…stop of a piece's mel, float32 (n_mels, stop − start); maps nothing else."""
+        with _opened(self.mel_file(piece.content, copy)) as file:
+            return file.get_slice("mel")[piece.start + start : piece.start + stop].float().T
+
+    def read_embedding(self, piece: Piece, copy: int = 0) -> Tensor:
+        """The speaker embedding (embedding_size,) of a piece."""
+        with _opened(self.voice_file(piece.content, copy)) as file:
+            return file.get_slice("embeddings")[piece.index]
+
+    def pieces(self, content: str) -> list[Piece] | None:
+        """The usable pieces of a recording; None when a file is missing or damaged."""
+        for copy in range(1, len(self.warps)):
+            if not _is_whole(self.mel_file(content, copy)):
+                return None
+            if not _is_whole(self.voice_file(content, copy)):
+                return None
+        try:
+            with safe_open(self.mel_file(content, 0), "numpy") as file:
+                spans = file.get_tensor("spans").tolist()
+            with safe_open(self.voice_file(content, 0), "numpy") as file:
+                has_voice = np.isfinite(file.get_tensor("embeddings")).all(axis=1)
+        except (OSError, SafetensorError):
+            return None
+        return [
+            Piece(content, index, start, stop - start)
+            for index, (start, stop) in enumerate(spans)
+            if stop > start and has_voice[index]
+        ]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path}: this part of the feature cache has vanished or is damaged ({error}); "
+            "start again, which rebuilds it"
+        ) from error
 
 
 class FeatureCache:
-    """One safetensors file a recording, named by what made it.
+    """Computes features that `files` reads, each once for all data sets and runs.
 
-    The key covers the recording (path, size, modification time), the mel settings and the speaker
-    encoder, so that a change of any of them computes anew just what depends on it. Mels are kept
-    as float16: in 0…1 that rounds by at most 0.025 dB.
-
-    Beside the features of the recording an entry holds those of copies whose frequency axis is
-    stretched by each of `warps` (see `mel.mel_filters`): other voices with the same words.
+    A recording is known by its path, size and modification time; only when one of them is new is
+    its content hashed, and only when the content is new are features computed. `paths/` remembers
+    the contents of paths, `sounds/` what the recordings are like (see `quality`). Every file is
+    written whole, so that any number of processes may prepare the same recordings at once: they
+    share the work.
 
     Args:
-        root: folder of the cache, shared by any number of data sets and runs.
+        root: folder of the cache.
         mel: makes the mels.
         speaker_encoder: makes the embeddings; `encoder_identity` names its weights.
-        warps: factors of the copies; often none.
+        warps: factors of the copies with a stretched frequency axis (`mel.mel_filters`): other
+            voices with the same words; often none.
+        max_seconds: longer recordings are cut at pauses into pieces of at most this length.
     """
 
     def __init__(
@@ -48,61 +136,180 @@ class FeatureCache:
         speaker_encoder: SpeakerEncoder,
         encoder_identity: str,
         warps: Sequence[float] = (),
+        max_seconds: float = 30.0,
     ):
         self.root = Path(root).expanduser()
         self.mel = mel
         self.speaker_encoder = speaker_encoder
-        self.warps = [1.0, *warps]
-        self.settings = [FORMAT_VERSION, mel.settings, encoder_identity, self.warps]
+        self.max_seconds = max_seconds
+        level = mel.settings["level_dbfs"]
+        mel_key = _key(mel.settings, max_seconds)
+        voice_key = _key(encoder_identity, level, max_seconds)
+        self.files = FeatureFiles(self.root, mel_key, voice_key, warps)
+        self.key = f"{mel_key}-{voice_key}"
 
-    def entry(self, path: Path) -> Path:
-        """File that holds, or will hold, the features of a recording."""
-        stat = path.stat()
-        made_by = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, *self.settings]
-        key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
-        return self.root / key[:2] / f"{key}.safetensors"
+    def prepare(
+        self, paths: Sequence[Path], num_workers: int, show_progress: bool = True
+    ) -> tuple[dict[Path, list[Piece]], dict[Path, str]]:
+        """Computes what is missing, in parallel processes, with a progress bar.
+
+        Returns: the pieces of the usable recordings, and why the others are not usable.
+        Raises: InputError when the cache cannot be written or a process died.
+        """
+        found = {path: self.lookup(path) for path in paths}
+        missing = [path for path, result in found.items() if result is None]
+        if missing:
+            self._require_writable()
+            log.info("computing features of %d of %d recordings", len(missing), len(paths))
+            reasons = self._compute_all(missing, num_workers, show_progress)
+            found |= {path: reasons[path] or self.lookup(path) for path in missing}
+        pieces = {path: result for path, result in found.items() if isinstance(result, list)}
+        return pieces, {path: str(found[path]) for path in found.keys() - pieces.keys()}
+
+    def lookup(self, path: Path) -> list[Piece] | str | None:
+        """Pieces of a recording, or why there are none; None while nothing is known of it."""
+        try:
+            content = self._known_content(path)
+        except OSError as error:
+            return f"cannot be opened ({error.strerror})"
+        if content is None:
+            return None
+        return self.files.pieces(content) or self._sound(content).get("unusable", {}).get(self.key)
+
+    def quality(self, piece: Piece) -> Quality | None:
+        """What the recording of a piece is like, as far as it is known."""
+        sound = self._sound(piece.content)
+        return Quality(**sound["quality"]) if "quality" in sound else None
+
+    def compute(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Computes what the cache lacks of recordings; returns why each is unusable, or ""."""
+        reasons = dict.fromkeys(paths, "")
+        recordings = {}
+        for path in paths:
+            try:
+                content = self._content(path)
+                if self.files.pieces(content) is None:  # else another process was faster
+                    recordings[path] = _Recording(content, *self._load(path), self.max_seconds)
+            except InputError as error:
+                reasons[path] = str(error).removeprefix(f"{path}: ")
+            except OSError as error:
+                reasons[path] = f"cannot be opened ({error.strerror})"
+        for path, recording in recordings.items():
+            reasons[path] = recording.prepare(self.mel, self.speaker_encoder)
+            sound = {"quality": asdict(recording.quality)}
+            if reasons[path]:
+                sound["unusable"] = {self.key: reasons[path]}
+            _write_json(self._sound_file(recording.content), sound)
+        self._write_features([r for path, r in recordings.items() if not reasons[path]])
+        return reasons
 
     @torch.inference_mode()
-    def compute(self, path: Path) -> Path:
-        """Computes and stores the features of one recording; InputError when it is unusable."""
+    def _write_features(self, recordings: "Sequence[_Recording]") -> None:
+        """Writes the files that are missing; what only another setting needs anew stays."""
+        for copy, warp in enumerate(self.files.warps):
+            filters = self.mel.warped_filters(warp)
+            for recording in self._lacking(recordings, self.files.mel_file, copy):
+                mels = [self._mel(wav, filters) for wav in recording.wavs]
+                stops = np.cumsum([len(mel) for mel in mels])
+                spans = np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1)
+                path = self.files.mel_file(recording.content, copy)
+                _save(path, {"mel": np.concatenate(mels), "spans": spans})
+            lacking = self._lacking(recordings, self.files.voice_file, copy)
+            speeches = [s for r in lacking for s in r.speeches if s is not None]
+            voices = iter(self.speaker_encoder.embed_batch(speeches, warp))
+            absent = np.full(self.speaker_encoder.embedding_size, np.nan, np.float32)
+            for recording in lacking:
+                embeddings = [absent if s is None else next(voices) for s in recording.speeches]
+                path = self.files.voice_file(recording.content, copy)
+                _save(path, {"embeddings": np.stack(embeddings)})
+
+    def _lacking(
+        self, recordings: "Sequence[_Recording]", name: Callable[[str, int], Path], copy: int
+    ) -> "list[_Recording]":
+        return [r for r in recordings if not _is_whole(name(r.content, copy))]
+
+    def _mel(self, wav: np.ndarray | None, filters: Tensor) -> np.ndarray:
+        """Mel (T, n_mels) of a prepared piece; no frames of one without speech."""
+        if wav is None:
+            return np.zeros((0, self.mel.n_mels), np.float16)
+        return self.mel(torch.from_numpy(wav), filters).T.numpy().astype(np.float16)
+
+    def _load(self, path: Path) -> tuple[np.ndarray, int]:
+        """Reads a recording; InputError when it is unusable or being written just now."""
+        before = path.stat()
         wav, sample_rate = audio.load(path)
-        encoder = self.speaker_encoder
-        level_dbfs = self.mel.settings["level_dbfs"]
-        try:
-            prepared = torch.from_numpy(self.mel.prepare(wav, sample_rate))
-            speech = encoder.prepare_recording(wav, sample_rate, level_dbfs)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        mels = [self.mel(prepared, self.mel.warped_filters(warp)).T for warp in self.warps]
-        embeddings = [encoder.embed_speech(speech, warp) for warp in self.warps]
-        entry = self.entry(path)
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        features = {
-            "mels": np.stack(mels).astype(np.float16, order="C"),  # (1 + n_warps, T, n_mels)
-            "embeddings": np.stack(embeddings),  # (1 + n_warps, embedding_size)
-        }
-        with audio.atomic_path(entry) as temporary:
-            save_file(features, temporary)
-        return entry
+        after = path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise InputError("it changed while it was read; start again when it is finished")
+        return wav, sample_rate
 
-    def prepare(self, paths: Sequence[Path], num_workers: int) -> dict[Path, str]:
-        """Computes what is missing, in parallel, with a progress bar.
-
-        Returns: the unusable recordings and why.
-        """
-        self._require_writable()
-        missing = [path for path in paths if n_frames(self.entry(path)) is None]
-        if not missing:
-            return {}
-        log.info("computing features of %d of %d recordings", len(missing), len(paths))
-        failures = {}
+    def _compute_all(
+        self, paths: list[Path], num_workers: int, show_progress: bool
+    ) -> dict[Path, str]:
+        # Each process in an order of its own: those that prepare the same folder at once meet
+        # at few recordings, and what one has finished the others leave out.
+        paths = random.Random(os.urandom(8)).sample(paths, len(paths))
+        size = max(1, min(RECORDINGS_AT_ONCE, len(paths) // (4 * max(1, num_workers))))
+        chunks = [paths[i : i + size] for i in range(0, len(paths), size)]
         loader = DataLoader(
-            _Computation(self, missing), batch_size=None, num_workers=min(num_workers, len(missing))
+            _Computation(self, chunks), batch_size=None, num_workers=min(num_workers, len(chunks))
         )
-        for path, reason in tqdm(loader, desc="features", unit="file", dynamic_ncols=True):
-            if reason:
-                failures[Path(path)] = reason
-        return failures
+        reasons = {}
+        progress = tqdm(
+            total=len(paths),
+            desc="features",
+            unit="file",
+            dynamic_ncols=True,
+            disable=not show_progress,
+        )
+        try:
+            with progress:
+                for of_chunk in loader:
+                    reasons |= of_chunk
+                    progress.update(len(of_chunk))
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                f"a process that computed features died ({error}); it was killed or ran out of "
+                "memory: lower data.num_workers and start again, what is done is kept"
+            ) from error
+        return reasons
+
+    # What is known of paths and contents
+
+    def _content(self, path: Path) -> str:
+        """Hash of a recording's bytes, remembered with its size and modification time."""
+        known = self._known_content(path)
+        if known is not None:
+            return known
+        stat = audio.require_file(path).stat()
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        remembered = {
+            "path": str(path.resolve()),
+            "size": stat.st_size,
+            "mtime_ns": stat.st_mtime_ns,
+            "content": content.hexdigest(),
+        }
+        _write_json(self._path_file(path), remembered)
+        return remembered["content"]
+
+    def _known_content(self, path: Path) -> str | None:
+        stat = path.stat()
+        known = _read_json(self._path_file(path))
+        unchanged = (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
+        return known["content"] if unchanged else None
+
+    def _path_file(self, path: Path) -> Path:
+        name = _key(os.fsdecode(os.path.realpath(path)))
+        return self.root / "paths" / name[:2] / f"{name}.json"
+
+    def _sound_file(self, content: str) -> Path:
+        return self.root / "sounds" / content[:2] / f"{content}.json"
+
+    def _sound(self, content: str) -> dict:
+        return _read_json(self._sound_file(content))
 
     def _require_writable(self) -> None:
         try:
@@ -115,44 +322,79 @@ class FeatureCache:
             ) from error
 
 
-class _Computation(Dataset):
-    """Lets a DataLoader's workers compute features: item i is a path and why it failed, or ""."""
+class _Recording:
+    """One recording on its way into the cache: its pieces, ready for mels and embeddings."""
 
-    def __init__(self, cache: FeatureCache, paths: list[Path]):
+    def __init__(self, content: str, wav: np.ndarray, sample_rate: int, max_seconds: float):
+        self.content = content
+        self.wav = wav
+        self.sample_rate = sample_rate
+        self.max_seconds = max_seconds
+        self.quality = measure(wav, sample_rate)
+
+    def prepare(self, mel: MelSpectrogram, encoder: SpeakerEncoder) -> str:
+        """Fills `wavs` and `speeches`, one a piece, None without speech; says why all are None."""
+        self.wavs, self.speeches = [], []
+        reason = ""
+        for start, stop in audio.cut_at_pauses(self.wav, self.sample_rate, self.max_seconds):
+            wav = self.wav[start:stop]
+            try:
+                prepared = mel.prepare(wav, self.sample_rate)
+                level = mel.settings["level_dbfs"]
+                speech = encoder.prepare_recording(wav, self.sample_rate, level)
+            except InputError as error:
+                prepared, speech = None, None
+                reason = reason or str(error)
+            self.wavs.append(prepared)
+            self.speeches.append(speech)
+        return reason if all(wav is None for wav in self.wavs) else ""
+
+
+class _Computation(Dataset):
+    """Lets a DataLoader's workers compute features: item i is why recordings are unusable."""
+
+    def __init__(self, cache: FeatureCache, chunks: list[list[Path]]):
         self.cache = cache
-        self.paths = paths
+        self.chunks = chunks
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.chunks)
 
-    def __getitem__(self, index: int) -> tuple[str, str]:
-        path = self.paths[index]
-        try:
-            self.cache.compute(path)
-        except InputError as error:
-            return str(path), str(error).removeprefix(f"{path}: ")
-        return str(path), ""
+    def __getitem__(self, index: int) -> dict[Path, str]:
+        return self.cache.compute(self.chunks[index])
 
 
-def n_frames(entry: Path) -> int | None:
-    """Frames of a cached mel; None when the entry is missing or damaged."""
+def _key(*made_by: object) -> str:
+    """Name for what was made by given settings."""
+    text = json.dumps([FORMAT_VERSION, *made_by], sort_keys=True)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of features is there and as long as its header says."""
     try:
-        with safe_open(entry, "numpy") as file:
-            return file.get_slice("mels").get_shape()[1]
+        with safe_open(path, "numpy"):
+            return True
     except (OSError, SafetensorError):
-        return None
+        return False
 
 
-def read_mel(entry: Path, start: int, stop: int, copy: int = 0) -> torch.Tensor:
-    """Frames start…stop of a cached mel, float32 (n_mels, stop − start); reads nothing else.
-
-    Args: copy, 0 for the recording, i for its copy by the i-th warp.
-    """
-    with safe_open(entry, "pt") as file:
-        return file.get_slice("mels")[copy, start:stop].float().T
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with audio.atomic_path(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
 
 
-def read_embedding(entry: Path, copy: int = 0) -> torch.Tensor:
-    """The cached speaker embedding (embedding_size,) of a recording or its copy."""
-    with safe_open(entry, "pt") as file:
-        return file.get_slice("embeddings")[copy]
+def _write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with audio.atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content))
+
+
+def _read_json(path: Path) -> dict:
+    """A JSON file's content; empty when it is missing or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -12,10 +12,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning import resources
 from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card, read_autovc, read_training
-from vc_lightning.data import Batch
+from vc_lightning.checkpoints import Card, read_autovc
+from vc_lightning.crops import Batch
 from vc_lightning.errors import InputError, require_within
-from vc_lightning.losses import autovc_losses, code_mask, masked_mean, valid_mask
+from vc_lightning.losses import Valid, autovc_losses, masked_mean, valid_elements
 from vc_lightning.mel import require_same_settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class LitAutoVC(LightningModule):
         content_per_std: whether the content term is divided by the codes' std, through which no
             gradient flows; else the network lowers the term by merely shrinking its codes.
         mean_mel: (n_mels,), the training data's mean, whose error is the unit of `*_ratio`.
+        config: what the run was told, kept in `last.ckpt` to be compared with on resuming.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LitAutoVC(LightningModule):
         content_weight: float,
         content_per_std: bool,
         mean_mel: Tensor,
+        config: dict,
     ):
         super().__init__()
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
@@ -59,6 +61,7 @@ class LitAutoVC(LightningModule):
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
         self.content_per_std = content_per_std
+        self.config = config
         self.register_buffer("mean_mel", mean_mel)
 
     def forward(self, mel: Tensor, source_embedding: Tensor, target_embedding: Tensor) -> Tensor:
@@ -70,16 +73,16 @@ class LitAutoVC(LightningModule):
         speaker = batch.embedding
         decoder_mel, postnet_mel, codes = network(batch.heard_mel, batch.heard_embedding, speaker)
         postnet_codes = network.encode(postnet_mel, speaker)
+        valid = of_all_processes(valid_elements(batch.lengths, batch.mel.shape[-1], network.freq))
         terms = autovc_losses(
             batch.mel,
             decoder_mel.float(),
             postnet_mel.float(),
             codes.float(),
             postnet_codes.float(),
-            batch.lengths,
-            network.freq,
+            valid,
         )
-        yardsticks = self._yardsticks(batch, codes.detach().float(), terms)
+        yardsticks = self._yardsticks(batch, codes.detach().float(), terms, valid)
         unit = yardsticks["codes_std"].clamp(min=MIN_CODES_STD) if self.content_per_std else 1
         loss = (
             terms["postnet"]
@@ -89,19 +92,21 @@ class LitAutoVC(LightningModule):
         return {"loss": loss, **terms, **yardsticks}
 
     @torch.no_grad()
-    def _yardsticks(self, batch: Batch, codes: Tensor, terms: dict) -> dict[str, Tensor]:
+    def _yardsticks(
+        self, batch: Batch, codes: Tensor, terms: dict, valid: Valid
+    ) -> dict[str, Tensor]:
         """Ratios to predicting the mean mel and, for the content term, to constant codes."""
-        frames = valid_mask(batch.lengths, batch.mel.shape[-1])
-        mean_mel_error = masked_mean((batch.mel - self.mean_mel[:, None]).square(), frames)
-        blocks = code_mask(batch.lengths, self.network.freq, codes)
+        deviation = (batch.mel - self.mean_mel[:, None]).square()
+        mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
         # Mean of every channel, over the codes that hold sound.
-        centre = (codes * blocks).sum(dim=(0, 2), keepdim=True) / blocks.sum()
-        constant_codes_error = masked_mean((codes - centre).abs(), blocks)
+        centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
+        constant_codes_error = masked_mean((codes - centre).abs(), valid.codes, valid.n_codes)
+        variance = masked_mean((codes - centre).square(), valid.codes, valid.n_codes)
         return {
             "postnet_ratio": terms["postnet"].detach() / mean_mel_error,
             "decoder_ratio": terms["decoder"].detach() / mean_mel_error,
             "content_ratio": terms["content"].detach() / constant_codes_error.clamp(min=1e-8),
-            "codes_std": masked_mean((codes - centre).square(), blocks).sqrt(),
+            "codes_std": variance.sqrt(),
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -113,14 +118,23 @@ class LitAutoVC(LightningModule):
         self.log_losses("val_original", self.losses(self.network, batch), batch)
 
     def log_losses(self, split: str, losses: dict[str, Tensor], batch: Batch) -> None:
-        """Logs every value of `losses` as split/name."""
-        named = {f"{split}/{name}": value.detach() for name, value in losses.items()}
+        """Logs every value of `losses` as split/name, the mean over all processes."""
+        values = torch.stack([value.detach() for value in losses.values()])
+        if self.trainer.world_size > 1:
+            values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        named = {f"{split}/{name}": v for name, v in zip(losses, values, strict=True)}
         self.log_dict(named, batch_size=len(batch.lengths))
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Logs the gradient's norm before the Trainer clips it, and the learning rate."""
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None,
+        gradient_clip_algorithm: str | None,
+    ) -> None:
+        """Clips by the norm that is logged; Lightning's own refuses Adam's fused form."""
+        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        self.log("train/grad_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def configure_optimizers(self) -> dict:
@@ -136,8 +150,23 @@ class LitAutoVC(LightningModule):
         return replace(self.card, step=self.global_step, weights=weights)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Lets `last.ckpt` be read like any other weight file."""
+        """Lets `last.ckpt` be read like any other weight file, and compared with on resuming."""
         checkpoint["card"] = asdict(self.current_card("average"))
+        checkpoint["config"] = self.config
+
+
+def of_all_processes(valid: Valid) -> Valid:
+    """Replaces the counts by their mean over all processes.
+
+    Each process divides its sums by them and DDP averages the gradients, which is then the
+    gradient of one process on the joint batch, however unequal the shares are.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return valid
+    counts = torch.stack([valid.n_frames, valid.n_codes])
+    torch.distributed.all_reduce(counts)
+    n_frames, n_codes = counts / torch.distributed.get_world_size()
+    return replace(valid, n_frames=n_frames, n_codes=n_codes)
 
 
 def initialize(
@@ -179,14 +208,3 @@ def require_same_network(source: AutoVC, network: AutoVC, name: str) -> None:
     ]
     if differing:
         raise InputError(f"{name}: is another network ({', '.join(differing)})")
-
-
-def require_same_training(path: str, card: Card) -> None:
-    """Raises InputError unless the checkpoint to resume is of this network, mel and encoder."""
-    stored = read_training(path)
-    for name in ("network", "mel", "speaker_encoder"):
-        if getattr(stored, name) != getattr(card, name):
-            raise InputError(
-                f"ckpt_path={path}: its {name} is {getattr(stored, name)}, this training's is "
-                f"{getattr(card, name)}; resume with the settings that it was made with"
-            )

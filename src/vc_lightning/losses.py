@@ -1,7 +1,31 @@
 """AutoVC's training loss, term by term."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Valid:
+    """What of a batch is not padding.
+
+    Attributes:
+        frames: (B, 1, T), 1 for frames and 0 for padding; `n_frames`: how many there are.
+        codes: (B, 1, ⌈T/freq⌉), 1 for codes that hold at least one frame; `n_codes`: how many.
+    """
+
+    frames: Tensor
+    codes: Tensor
+    n_frames: Tensor
+    n_codes: Tensor
+
+
+def valid_elements(lengths: Tensor, size: int, freq: int) -> Valid:
+    """What is valid in a batch of `size` frames of which each utterance fills lengths (B,)."""
+    frames = valid_mask(lengths, size)
+    codes = valid_mask(torch.ceil(lengths / freq), -(-size // freq))
+    return Valid(frames, codes, frames.sum(), codes.sum())
 
 
 def valid_mask(lengths: Tensor, size: int) -> Tensor:
@@ -10,9 +34,9 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
     return (positions < lengths[:, None]).float()[:, None]
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of values (B, C, T) over the elements that mask (B, 1, T) keeps."""
-    return (values * mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1)
+def masked_mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
+    """Mean of values (B, C, T) over the elements that mask (B, 1, T) keeps, `count` a channel."""
+    return (values * mask).sum() / (count * values.shape[1])
 
 
 def autovc_losses(
@@ -21,16 +45,14 @@ def autovc_losses(
     postnet_mel: Tensor,
     codes: Tensor,
     postnet_codes: Tensor,
-    lengths: Tensor,
-    freq: int,
+    valid: Valid,
 ) -> dict[str, Tensor]:
     """AutoVC's three terms (Qian et al. 2019, equations 6 and 7), means over valid elements only.
 
     Args:
         mel, decoder_mel, postnet_mel: (B, n_mels, T), the target and the two reconstructions.
         codes, postnet_codes: (B, C, ⌈T/freq⌉), of the target and of `postnet_mel`.
-        lengths: (B,), valid frames of each utterance.
-        freq: frames that one code stands for.
+        valid: what of them counts.
     Returns: `postnet` and `decoder`, mean squared errors, and `content`, mean absolute error.
     Raises: ValueError when shapes differ: broadcasting would average over the wrong pairs.
     """
@@ -38,14 +60,9 @@ def autovc_losses(
         raise ValueError(f"mels: {mel.shape}, {decoder_mel.shape}, {postnet_mel.shape}")
     if codes.shape != postnet_codes.shape:
         raise ValueError(f"codes: {codes.shape} != {postnet_codes.shape}")
-    frames = valid_mask(lengths, mel.shape[-1])
+    frames, n_frames = valid.frames, valid.n_frames
     return {
-        "postnet": masked_mean((postnet_mel - mel).square(), frames),
-        "decoder": masked_mean((decoder_mel - mel).square(), frames),
-        "content": masked_mean((postnet_codes - codes).abs(), code_mask(lengths, freq, codes)),
+        "postnet": masked_mean((postnet_mel - mel).square(), frames, n_frames),
+        "decoder": masked_mean((decoder_mel - mel).square(), frames, n_frames),
+        "content": masked_mean((postnet_codes - codes).abs(), valid.codes, valid.n_codes),
     }
-
-
-def code_mask(lengths: Tensor, freq: int, codes: Tensor) -> Tensor:
-    """Mask (B, 1, ⌈T/freq⌉) of the codes that hold at least one valid frame."""
-    return valid_mask(torch.ceil(lengths / freq), codes.shape[-1])

@@ -49,6 +49,7 @@ class SpeakerEncoder(nn.Module):
         self.partial_hop = partial_hop
         self.min_coverage = min_coverage
         self.unit_norm = unit_norm
+        self.embedding_size = embedding_size
         self.lstm = nn.LSTM(mel.n_mels, hidden_size, num_layers, batch_first=True)
         self.linear = nn.Linear(hidden_size, embedding_size)
 
@@ -67,6 +68,14 @@ class SpeakerEncoder(nn.Module):
         """
         wav = np.asarray(wav, dtype=np.float32)
         return self.embed_speech(self.mel.prepare(wav, self.sample_rate))
+
+    def embed_batch(self, speeches: Sequence[np.ndarray], warp: float = 1.0) -> np.ndarray:
+        """Embeds several of what `mel.prepare` made of recordings: (n, embedding_size)."""
+        return (
+            np.stack([self.embed_speech(s, warp) for s in speeches])
+            if speeches
+            else np.zeros((0, self.embedding_size), np.float32)
+        )
 
     @torch.inference_mode()
     def embed_speech(self, speech: np.ndarray, warp: float | None = None) -> np.ndarray:

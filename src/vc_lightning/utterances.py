@@ -12,6 +12,7 @@ import soundfile
 
 from vc_lightning.audio import AUDIO_SUFFIXES
 from vc_lightning.errors import InputError
+from vc_lightning.features import Piece
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +21,19 @@ SPLITS = ("", "train", "val", "test")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording: its file, whose voice it is, its split and, once computed, its features."""
+    """One recording, or a piece of a long one: its file, whose voice it is and its split.
+
+    Attributes: piece, where its features are, once they are computed.
+    """
 
     path: Path
     speaker: str
     split: str = ""
-    entry: Path | None = None
-    n_frames: int = 0
+    piece: Piece | None = None
+
+    @property
+    def n_frames(self) -> int:
+        return self.piece.n_frames
 
 
 def find_utterances(root: Path) -> list[Utterance]:

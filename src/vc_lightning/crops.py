@@ -1,0 +1,116 @@
+"""Crops of cached mels with their speaker embeddings, one by one and as batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from vc_lightning.features import FeatureFiles
+from vc_lightning.sampling import Item
+from vc_lightning.utterances import Utterance
+
+Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of one batch, padded by zeros.
+
+    Attributes:
+        mel: (B, n_mels, T), what is to be reconstructed.
+        lengths: (B,), frames that are not padding.
+        embedding: (B, E), whose voice it is.
+        heard_mel, heard_embedding: the same, or of a copy in another voice, for the encoder.
+    """
+
+    mel: Tensor
+    lengths: Tensor
+    embedding: Tensor
+    heard_mel: Tensor
+    heard_embedding: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """Moves all tensors to a device."""
+        return Batch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
+
+    def pin_memory(self) -> "Batch":
+        """Copies all tensors to page-locked memory."""
+        return Batch(*(tensor.pin_memory() for tensor in vars(self).values()))
+
+
+class Crops(Dataset):
+    """Random crops of cached mels; an item is a pure function of (seed, epoch, position).
+
+    Args:
+        files: where the features lie.
+        crop_frames: length of the crops; None gives whole utterances.
+        warp_probability: how often the encoder hears one of the warped copies, where there are
+            some; `augmentations`: what else is done to what it hears.
+        voices: embeddings (n_copies, embedding_size) of the speakers, in place of every
+            utterance's own.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        files: FeatureFiles,
+        crop_frames: int | None,
+        seed: int,
+        warp_probability: float = 0.0,
+        augmentations: Sequence[Augmentation] = (),
+        voices: dict[str, Tensor] | None = None,
+    ):
+        self.utterances = list(utterances)
+        self.files = files
+        self.crop_frames = crop_frames
+        self.seed = seed
+        self.warp_probability = warp_probability
+        self.augmentations = augmentations
+        self.voices = voices
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, item: Item) -> tuple[Tensor, ...]:
+        """(epoch, position, utterance) -> mel (n_mels, T), embedding (E,), both as heard."""
+        epoch, position, index = item
+        utterance = self.utterances[index]
+        length = min(self.crop_frames or utterance.n_frames, utterance.n_frames)
+        rng = np.random.default_rng((self.seed, epoch, position))
+        start = int(rng.integers(utterance.n_frames - length + 1))
+        n_warps = len(self.files.warps) - 1
+        warped = n_warps > 0 and rng.random() < self.warp_probability
+        copy = int(rng.integers(n_warps)) + 1 if warped else 0
+        mel = self.files.read_mel(utterance.piece, start, start + length)
+        heard_mel = (
+            self.files.read_mel(utterance.piece, start, start + length, copy) if copy else mel
+        )
+        for augment in self.augmentations:
+            heard_mel = augment(heard_mel, rng)
+        return mel, self._voice(utterance, 0), heard_mel, self._voice(utterance, copy)
+
+    def _voice(self, utterance: Utterance, copy: int) -> Tensor:
+        if self.voices is not None:
+            return self.voices[utterance.speaker][copy]
+        return self.files.read_embedding(utterance.piece, copy)
+
+
+def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
+    """Pads the mels (n_mels, T) of items with zeros to the longest of them."""
+    mels, embeddings, heard_mels, heard_embeddings = zip(*items, strict=True)
+    lengths = torch.tensor([mel.shape[-1] for mel in mels])
+    return Batch(
+        mel=_padded(mels),
+        lengths=lengths,
+        embedding=torch.stack(embeddings),
+        heard_mel=_padded(heard_mels),
+        heard_embedding=torch.stack(heard_embeddings),
+    )
+
+
+def _padded(mels: Sequence[Tensor]) -> Tensor:
+    return pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)

@@ -1,0 +1,113 @@
+"""Pictures and sound of conversions while the network learns."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from vc_lightning.callbacks import averaged_network
+from vc_lightning.crops import Batch
+from vc_lightning.data import VoiceDataModule
+from vc_lightning.errors import require_at_least
+from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.voice_converter import Vocoder
+
+MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
+COLOURS = np.array(  # dark to bright, perceptually even enough to read a spectrogram by
+    [[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 183, 122], [252, 253, 191]]
+)
+
+
+class Samples(Callback):
+    """Pictures and sound of conversions between held-out speakers, for TensorBoard.
+
+    Args:
+        every_n_steps: how often; `n_speakers`: between how many speakers, each into the next.
+        vocoder: from mel settings to what makes them audible.
+        max_frames: cut of the recordings.
+    """
+
+    def __init__(
+        self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
+    ):
+        require_at_least(
+            1,
+            "callbacks.samples",
+            every_n_steps=every_n_steps,
+            n_speakers=n_speakers,
+            max_frames=max_frames,
+        )
+        self.every_n_steps = every_n_steps
+        self.n_speakers = n_speakers
+        self.max_frames = max_frames
+        self.make_vocoder = vocoder
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        data: VoiceDataModule = trainer.datamodule
+        by_speaker = {u.speaker: u for u in reversed(data.val or data.train)}
+        self.chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][: self.n_speakers]
+        self.vocoder = self.make_vocoder(mel=data.features.mel)
+        self.files = data.features.files
+        if writer := tensorboard_writer(trainer):
+            shown = (data.val + data.train)[:MAX_PROJECTED]
+            embeddings = torch.stack([self.files.read_embedding(u.piece) for u in shown])
+            writer.add_embedding(embeddings, [u.speaker for u in shown], tag="speakers")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every_n_steps == 0:
+            self.write(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        if trainer.global_step % self.every_n_steps != 0:
+            self.write(trainer)
+
+    @torch.no_grad()
+    def write(self, trainer: Trainer) -> None:
+        """Converts every chosen recording into the next one's voice."""
+        writer = tensorboard_writer(trainer)
+        if writer is None:
+            return
+        network = averaged_network(trainer)
+        device = next(network.parameters()).device
+        for source, target in zip(self.chosen, self.chosen[1:] + self.chosen[:1], strict=True):
+            n_frames = min(source.n_frames, self.max_frames)
+            mel = self.files.read_mel(source.piece, 0, n_frames)[None].to(device)
+            voices = [self.files.read_embedding(u.piece)[None].to(device) for u in (source, target)]
+            was_training = network.training
+            network.eval()
+            mels = {
+                "source": mel,
+                "reconstruction": network(mel, voices[0], voices[0])[1],
+                "conversion": network(mel, voices[0], voices[1])[1],
+            }
+            network.train(was_training)
+            title = f"{source.speaker}_to_{target.speaker}"
+            step = trainer.global_step
+            writer.add_image(f"mel/{title}", picture(list(mels.values())), step, dataformats="HWC")
+            for name, value in mels.items():
+                wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
+                sample_rate = trainer.datamodule.features.mel.sample_rate
+                writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, sample_rate)
+
+
+def picture(mels: list[Tensor]) -> np.ndarray:
+    """Mels (1, n_mels, T) in 0…1, one above the other, as an RGB image (height, width, 3)."""
+    gap = np.ones((4, mels[0].shape[-1]))
+    rows = [part for mel in mels for part in (mel[0].flip(0).float().cpu().numpy(), gap)]
+    values = np.concatenate(rows[:-1]).clip(0, 1).repeat(2, axis=0).repeat(2, axis=1)
+    positions = np.linspace(0, 1, len(COLOURS))
+    channels = [np.interp(values, positions, channel) for channel in COLOURS.T]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            return logger.experiment
+    return None

@@ -1,0 +1,169 @@
+"""What a training leaves behind: weights to use, and a checkpoint to go on from."""
+
+import logging
+import signal
+from pathlib import Path
+from shlex import quote
+from types import FrameType
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from safetensors import SafetensorError
+
+from vc_lightning import checkpoints
+from vc_lightning.audio import atomic_path
+from vc_lightning.callbacks import averaged_network
+from vc_lightning.crops import Batch
+from vc_lightning.errors import InputError, require_at_least
+from vc_lightning.lit_autovc import LitAutoVC
+
+log = logging.getLogger(__name__)
+
+EXIT_SIGNALLED = 128  # plus the signal's number: what shells expect of a program that obeyed one
+
+
+class Interrupted(SystemExit):
+    """The training was asked to stop, has saved and leaves."""
+
+
+class WeightFiles(Callback):
+    """Writes the weights every `every_n_steps` optimizer steps and at the end.
+
+    `<name>_step<n>_original.safetensors` holds the network at that step,
+    `<name>_step<n>_average.safetensors` its moving average; `last.ckpt` resumes the training and
+    is also refreshed every `resume_every_n_steps`. Ctrl-C and SIGTERM end the step that runs, save
+    and leave; a second Ctrl-C leaves at once.
+
+    Args:
+        dir: folder of the files; `name`: the beginning of their names.
+        best: a logged value such as "val/loss"; whenever it is lower than ever the average is
+            kept as `<name>_best_average.safetensors`. None for no such file.
+    """
+
+    def __init__(
+        self, dir: str, name: str, every_n_steps: int, resume_every_n_steps: int, best: str | None
+    ):
+        require_at_least(
+            1,
+            "checkpoint",
+            every_n_steps=every_n_steps,
+            resume_every_n_steps=resume_every_n_steps,
+        )
+        self.dir = Path(dir)
+        self.name = name
+        self.every_n_steps = every_n_steps
+        self.resume_every_n_steps = resume_every_n_steps
+        self.best = best
+        self.best_value = float("inf")
+        self.saved_step = 0  # of last.ckpt
+        self.weights_step = 0  # of the newest weights
+        self.signal = 0
+
+    @property
+    def last(self) -> Path:
+        """File to resume from."""
+        return self.dir / "last.ckpt"
+
+    def path(self, step: int | None, weights: str) -> Path:
+        """File of the "average" or "original" weights of a step; None for the best step."""
+        moment = "best" if step is None else f"step{step}"
+        return self.dir / f"{self.name}_{moment}_{weights}.safetensors"
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        """Finds out now, not after hours, that the folder can be written."""
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            with atomic_path(self.path(0, f"rank{trainer.global_rank}")) as temporary:
+                temporary.touch()
+            self.path(0, f"rank{trainer.global_rank}").unlink()
+        except OSError as error:
+            raise InputError(
+                f"checkpoint.dir={self.dir}, checkpoint.name={self.name}: cannot be written "
+                f"({error.strerror}); name another"
+            ) from error
+
+    def on_train_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        # After Lightning has set its own, which leave at the end of the epoch and unsaved.
+        self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def teardown(self, trainer: Trainer, pl_module: LitAutoVC, stage: str) -> None:
+        for number, handler in getattr(self, "previous", {}).items():
+            signal.signal(number, handler)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        asked_to_stop = trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False)
+        if asked_to_stop:
+            self.save(trainer, pl_module)
+            log.warning("interrupted; go on with ckpt_path=%s", quote(str(self.last)))
+            raise Interrupted(EXIT_SIGNALLED + (self.signal or signal.SIGTERM))
+        if step == self.saved_step:
+            return  # gradients are being accumulated: no optimizer step was taken
+        if step % self.every_n_steps == 0:
+            self._try_to_save(trainer, pl_module, weights=True)
+        elif step % self.resume_every_n_steps == 0:
+            self._try_to_save(trainer, pl_module, weights=False)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        value = trainer.callback_metrics.get(self.best)
+        if trainer.sanity_checking or value is None or not value < self.best_value:
+            return
+        self.best_value = float(value)
+        if trainer.is_global_zero:
+            self._save_weights(None, "average", averaged_network(trainer), pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        self.save(trainer, pl_module)
+
+    def _try_to_save(self, trainer: Trainer, pl_module: LitAutoVC, weights: bool) -> None:
+        """Saves; a disk that is full now may not be at the next time, so the training goes on."""
+        try:
+            self.save(trainer, pl_module, weights)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if trainer.world_size > 1:
+                raise  # the other processes wait for this one
+            log.error("step %d could not be saved (%s); going on", trainer.global_step, error)
+
+    def save(self, trainer: Trainer, pl_module: LitAutoVC, weights: bool = True) -> None:
+        """Writes `last.ckpt` and, if asked, both weight sets, by replacing finished files."""
+        step = trainer.global_step
+        if weights and step != self.weights_step and trainer.is_global_zero:
+            self.weights_step = step
+            self._save_weights(step, "original", pl_module.network, pl_module)
+            self._save_weights(step, "average", averaged_network(trainer), pl_module)
+        if step == self.saved_step:
+            return
+        before, self.saved_step = self.saved_step, step
+        unfinished = self.dir / ".last.ckpt"  # save_checkpoint runs on every rank
+        try:
+            trainer.save_checkpoint(unfinished, weights_only=False)
+        except BaseException:
+            self.saved_step = before
+            unfinished.unlink(missing_ok=True)
+            raise
+        if trainer.is_global_zero:
+            unfinished.replace(self.last)
+
+    def _save_weights(
+        self, step: int | None, weights: str, network: torch.nn.Module, pl_module: LitAutoVC
+    ) -> None:
+        card = pl_module.current_card(weights)
+        checkpoints.save(self.path(step, weights), network.state_dict(), card)
+
+    def state_dict(self) -> dict:
+        return {
+            "saved_step": self.saved_step,
+            "weights_step": self.weights_step,
+            "best_value": self.best_value,
+        }
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.saved_step = state_dict["saved_step"]
+        self.weights_step = state_dict["weights_step"]
+        self.best_value = state_dict["best_value"]
