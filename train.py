@@ -5,6 +5,7 @@ from pathlib import Path
 from shlex import quote
 
 import hydra
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer, seed_everything
@@ -47,8 +48,7 @@ def main(cfg: DictConfig) -> None:
     files = instantiate(cfg.checkpoint)
     callbacks = [*(instantiate(callback) for callback in cfg.callbacks.values()), files]
     logger = instantiate(cfg.logger)
-    if cfg.trainer.precision == "auto":
-        cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
+    settle(cfg.trainer)
     if cfg.ckpt_path == "last":
         cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
         log.info("resuming %s", cfg.ckpt_path)
@@ -99,6 +99,14 @@ def main(cfg: DictConfig) -> None:
         "resume:  python train.py ckpt_path=%s (and the settings of now)", quote(str(files.last))
     )
     log.info("look:    tensorboard --logdir %s", quote(cfg.run_dir))
+
+
+def settle(trainer: DictConfig) -> None:
+    """Replaces what is "auto" by what this machine has."""
+    if trainer.precision == "auto":
+        trainer.precision = best_precision(trainer.accelerator)
+    if trainer.sync_batchnorm == "auto":  # PyTorch has it for GPUs only
+        trainer.sync_batchnorm = trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def limit_epochs(trainer: Trainer, data: VoiceDataModule, max_epochs: int) -> None:

@@ -1,5 +1,7 @@
 """Shared by all tests: real recordings, a small corpus cut out of them, tiny networks."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -89,6 +91,64 @@ def tiny_checkpoint(tmp_path, tiny_autovc, mel_settings, encoder):
     identity = checkpoints.identity("ge2e", encoder.state_dict())
     card = Card("autovc", tiny_autovc.arguments, mel_settings, identity, "average", 7)
     return checkpoints.save(tmp_path / "tiny.safetensors", tiny_autovc.state_dict(), card)
+
+
+@pytest.fixture
+def overrides(corpus, cache_dir, tmp_path):
+    """Makes the command line of a training of a tiny network into the folder tmp_path/name."""
+
+    def overrides(*more, name="run"):
+        settings = {
+            "data.dir": corpus,
+            "data.cache_dir": cache_dir,
+            "data.num_workers": 0,
+            "data.val_fraction": 0.34,
+            "data.crop_frames": 32,
+            "run_dir": tmp_path / name,
+            "init_from": "null",
+            "scheduler.warmup": 20,
+            "trainer.max_steps": 4,
+            "trainer.precision": "32-true",
+            "trainer.val_check_interval": 2,
+            "trainer.log_every_n_steps": 1,
+            "callbacks.samples.every_n_steps": 1000,
+            "callbacks.samples.max_frames": 20,
+            "callbacks.samples.vocoder.n_iter": 1,
+            "checkpoint.every_n_steps": 2,
+        }
+        return [*(f"{key}={value}" for key, value in settings.items()), *TINY_OVERRIDES, *more]
+
+    return overrides
+
+
+@pytest.fixture
+def run(overrides, tmp_path):
+    """Runs train.py's job with a tiny network; returns the run's folder."""
+    import train  # Lightning and Hydra, which most tests do not need
+
+    def run(*more, name="run"):
+        train.main(composed("train", *overrides(*more, name=name)))
+        return tmp_path / name
+
+    return run
+
+
+def command(*arguments: str, wait: bool = True) -> subprocess.Popen:
+    """Starts `python train.py …` as a person would, on one thread; its stderr is kept."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    if wait:
+        process.output, _ = process.communicate(timeout=300)
+    return process
+
+
+def weights(folder, step, kind, name="autovc"):
+    return checkpoints.read_autovc(folder / f"checkpoints/{name}_step{step}_{kind}.safetensors")
 
 
 def composed(config_name: str, *overrides: str):

@@ -1,3 +1,4 @@
+import itertools
 import logging
 from collections import Counter
 from pathlib import Path
@@ -8,9 +9,10 @@ import torch
 from conftest import write_wav
 
 from vc_lightning import audio
-from vc_lightning.data import Crops, EpochSampler, VoiceDataModule, collate
+from vc_lightning.augmentations import Gain
+from vc_lightning.crops import Crops, collate
+from vc_lightning.data import VoiceDataModule
 from vc_lightning.errors import InputError
-from vc_lightning.features import read_embedding, read_mel
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.utterances import (
     Utterance,
@@ -23,6 +25,11 @@ from vc_lightning.utterances import (
 DEFAULTS = {
     "dir": None,
     "manifest": None,
+    "exclude": [],
+    "max_seconds": 30,
+    "sampling": "utterance",
+    "speaker_embedding": "utterance",
+    "augmentations": [],
     "batch_size": 2,
     "shuffle": True,
     "num_workers": 0,
@@ -53,7 +60,6 @@ def module(mel_settings, encoder, cache_dir):
 
 
 def prepared(data):
-    data.prepare_data()
     data.setup()
     return data
 
@@ -172,11 +178,13 @@ def test_batches_hold_crops_of_what_was_recorded(module, corpus):
 def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
     changes = {"warps": [0.8, 1.25], "warp_probability": 0.5, "val_fraction": 0.4}
     data = prepared(module(dir=str(corpus), **changes))
-    crops = Crops(data.train, 64, seed=0, n_warps=2, warp_probability=0.5)
+    files = data.features.files
+    crops = Crops(data.train, files, 64, seed=0, warp_probability=0.5)
+    read_mel, read_embedding = files.read_mel, files.read_embedding
     seen = Counter()
     for position in range(60):
         mel, embedding, heard_mel, heard_embedding = crops[0, position, 0]
-        entry = data.train[0].entry
+        entry = data.train[0].piece
         copies = [i for i in range(3) if torch.equal(read_embedding(entry, i), heard_embedding)]
         seen.update(copies)
         assert torch.equal(read_embedding(entry), embedding)
@@ -190,39 +198,76 @@ def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
         assert torch.equal(batch.heard_embedding, batch.embedding)
 
 
+def first_batches(data, number=3):
+    """Mels of the first training batches."""
+    return torch.cat([b.mel for b in itertools.islice(data.train_dataloader(), number)])
+
+
 def test_order_and_crops_depend_on_seed_epoch_and_position_only(module, corpus):
-    def epoch(number, **changes):
-        loader = prepared(module(dir=str(corpus), **changes)).train_dataloader()
-        loader.sampler.set_epoch(number)
-        return torch.cat([batch.mel for batch in loader])
+    def epochs(**changes):
+        mels = first_batches(prepared(module(dir=str(corpus), **changes)), 6)
+        return mels[:6], mels[6:]
 
-    first = epoch(0)
-    assert torch.equal(first, epoch(0))
-    assert torch.equal(first, epoch(0, num_workers=2))
-    assert not torch.equal(first, epoch(1))
-    assert not torch.equal(first, epoch(0, seed=2))
+    first, second = epochs()
+    assert torch.equal(first, epochs()[0])
+    assert torch.equal(second, epochs(num_workers=2)[1])
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, epochs(seed=2)[0])
+    assert torch.equal(*epochs(shuffle=False))
 
 
-def test_every_epoch_holds_every_utterance_once():
-    sampler = EpochSampler(10, shuffle=True, seed=0)
-    orders = []
-    for number in range(3):
-        sampler.set_epoch(number)
-        items = list(sampler)
-        assert [item[:2] for item in items] == [(number, i) for i in range(10)]
-        orders.append([item[2] for item in items])
-        assert sorted(orders[-1]) == list(range(10))
-    assert orders[0] != orders[1] != orders[2]
-    in_order = EpochSampler(3, shuffle=False, seed=0)
-    in_order.set_epoch(5)
-    assert list(in_order) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+def test_augmentations_change_only_what_is_heard_and_repeat(module, corpus):
+    def draw(*augmentations):
+        data = prepared(module(dir=str(corpus), augmentations=augmentations))
+        return next(iter(data.train_dataloader())), next(iter(data.val_dataloader()), None)
+
+    plain, _ = draw()
+    gained, _ = draw(Gain(6))
+    assert torch.equal(plain.mel, gained.mel)
+    assert torch.equal(plain.heard_mel, plain.mel)
+    assert not torch.equal(gained.heard_mel, gained.mel)
+    assert torch.equal(gained.heard_mel, draw(Gain(6))[0].heard_mel)
+    data = prepared(module(dir=str(corpus), augmentations=[Gain(6)], val_fraction=0.5))
+    for batch in data.val_dataloader():
+        assert torch.equal(batch.heard_mel, batch.mel)
+
+
+def test_speaker_embeddings_are_the_mean_of_the_speaker_s_utterances(module, corpus, encoder):
+    data = prepared(
+        module(dir=str(corpus), speaker_embedding="speaker", shuffle=False, warps=[0.9])
+    )
+    files = data.features.files
+    of_man = [files.read_embedding(u.piece).numpy() for u in data.train if u.speaker == "man"]
+    batch = next(iter(data.train_dataloader()))  # two recordings of the man
+    for embedding in batch.embedding:
+        np.testing.assert_allclose(embedding.numpy(), encoder.average(of_man), atol=1e-6)
+    warped = [files.read_embedding(u.piece, 1).numpy() for u in data.train if u.speaker == "man"]
+    np.testing.assert_allclose(
+        data.voices(data.train)["man"][1], encoder.average(warped), atol=1e-6
+    )
+
+
+def test_files_can_be_excluded(module, corpus):
+    data = prepared(module(dir=str(corpus), exclude=["0.wav", "2.*"]))
+    assert {u.path.name for u in data.train} == {"1.wav"}
+    with pytest.raises(InputError, match="leaves none of 6 files"):
+        prepared(module(dir=str(corpus), exclude=["*"]))
+
+
+def test_speakers_without_a_usable_file_are_named(module, tmp_path, speech, caplog):
+    for name, wav in {"anna": speech[:32_000], "ben": np.zeros(16_000)}.items():
+        (tmp_path / name).mkdir()
+        write_wav(tmp_path / name / "a.wav", wav)
+    data = prepared(module(dir=str(tmp_path)))
+    assert {u.speaker for u in data.train} == {"anna"}
+    assert "speakers without a usable file: ben" in caplog.text
 
 
 def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus):
     data = prepared(module(dir=str(corpus), crop_frames=500))
     batch = next(iter(data.train_dataloader()))
     assert batch.mel.shape[-1] == batch.lengths.max() == 126
-    whole = Crops(data.train, None, 0)[0][0]
+    whole = Crops(data.train, data.features.files, None, 0)[0, 0, 0][0]
     assert whole.shape == (80, 126)
     zero, one = torch.zeros(4), torch.ones(4)
     batch = collate([(whole, zero, whole, one), (whole[:, :50], one, whole[:, :50], one)])
@@ -269,6 +314,9 @@ def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
         {"seed": -1},
         {"val_speakers": -1},
         {"warp_probability": 2},
+        {"max_seconds": 0},
+        {"sampling": "file"},
+        {"speaker_embedding": "none"},
     ],
 )
 def test_impossible_values_are_refused_by_name(module, changes):

@@ -120,10 +120,11 @@ class LitAutoVC(LightningModule):
     def log_losses(self, split: str, losses: dict[str, Tensor], batch: Batch) -> None:
         """Logs every value of `losses` as split/name, the mean over all processes."""
         values = torch.stack([value.detach() for value in losses.values()])
-        if self.trainer.world_size > 1:
+        training = split == "train"
+        if training and self.trainer.world_size > 1:
             values = self.trainer.strategy.reduce(values, reduce_op="mean")
         named = {f"{split}/{name}": v for name, v in zip(losses, values, strict=True)}
-        self.log_dict(named, batch_size=len(batch.lengths))
+        self.log_dict(named, batch_size=len(batch.lengths), sync_dist=not training)
 
     def configure_gradient_clipping(
         self,
