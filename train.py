@@ -92,7 +92,8 @@ def main(cfg: DictConfig) -> None:
         raise InputError(
             "no step was taken; raise trainer.max_steps or what else ends the training"
         )
-    average = quote(str(files.path(trainer.global_step, "average")))
+    best = files.path(None, "average")
+    average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))
     log.info("weights: %s", files.dir)
     log.info("convert: python convert.py ckpt=%s source=a.wav target=b.wav", average)
     log.info(

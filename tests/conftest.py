@@ -94,10 +94,10 @@ def tiny_checkpoint(tmp_path, tiny_autovc, mel_settings, encoder):
 
 
 @pytest.fixture
-def overrides(corpus, cache_dir, tmp_path):
+def arguments(corpus, cache_dir, tmp_path):
     """Makes the command line of a training of a tiny network into the folder tmp_path/name."""
 
-    def overrides(*more, name="run"):
+    def arguments(*more, name="run"):
         settings = {
             "data.dir": corpus,
             "data.cache_dir": cache_dir,
@@ -118,16 +118,16 @@ def overrides(corpus, cache_dir, tmp_path):
         }
         return [*(f"{key}={value}" for key, value in settings.items()), *TINY_OVERRIDES, *more]
 
-    return overrides
+    return arguments
 
 
 @pytest.fixture
-def run(overrides, tmp_path):
+def run(arguments, tmp_path):
     """Runs train.py's job with a tiny network; returns the run's folder."""
     import train  # Lightning and Hydra, which most tests do not need
 
     def run(*more, name="run"):
-        train.main(composed("train", *overrides(*more, name=name)))
+        train.main(composed("train", *arguments(*more, name=name)))
         return tmp_path / name
 
     return run

@@ -87,10 +87,10 @@ def test_gradients_are_those_of_one_process_on_the_joint_batch(free_port):
         process.join()
 
 
-def test_two_processes_train_and_leave_one_set_of_files(overrides, tmp_path):
+def test_two_processes_train_and_leave_one_set_of_files(arguments, tmp_path):
     """And the data that they draw together are those of one process."""
     process = command(
-        *overrides(
+        *arguments(
             *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv"),
             *("data.batch_size=1", f"data.cache_dir={tmp_path}/cache", "trainer.max_steps=5"),
         )

@@ -86,16 +86,16 @@ def test_a_resumed_training_is_the_one_that_never_stopped(run, step, more):
     require_equal(*networks)
 
 
-def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(overrides, run, tmp_path):
+def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(arguments, run, tmp_path):
     more = ["logger=csv", "trainer.max_steps=60", "checkpoint.every_n_steps=50"]
     more += ["checkpoint.resume_every_n_steps=3", "callbacks.samples.every_n_steps=7"]
     whole = run(*more, name="whole")
     rng = random.Random(0)
     last = tmp_path / "runs/killed/checkpoints/last.ckpt"
-    arguments = overrides(*more, f"run_dir={tmp_path}/runs/killed")
+    line = arguments(*more, f"run_dir={tmp_path}/runs/killed")
     for resume in ([], ["ckpt_path=last"]):
         before = last.stat().st_mtime_ns if last.exists() else 0
-        process = command(*arguments, *resume, wait=False)
+        process = command(*line, *resume, wait=False)
         while not (last.exists() and last.stat().st_mtime_ns > before):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
@@ -109,9 +109,9 @@ def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(overrides
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_a_training_saves_and_leaves(overrides, tmp_path, number):
+def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
     process = command(
-        *overrides("trainer.max_steps=100000", "checkpoint.every_n_steps=5"), wait=False
+        *arguments("trainer.max_steps=100000", "checkpoint.every_n_steps=5"), wait=False
     )
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     while not checkpoint.exists():
