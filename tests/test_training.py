@@ -1,18 +1,22 @@
 """LitAutoVC and the callbacks, through real trainings of a tiny network by train.py."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from conftest import weights
+from conftest import composed, weights
+from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import train
 from vc_lightning import checkpoints, samples
 from vc_lightning.autovc import AutoVC
 from vc_lightning.callbacks import ema_decay
 from vc_lightning.checkpoints import Card
 from vc_lightning.crops import Batch
+from vc_lightning.data import VoiceDataModule
 from vc_lightning.lit_autovc import LitAutoVC
 from vc_lightning.losses import autovc_losses, valid_elements
 from vc_lightning.schedulers import noam
@@ -260,3 +264,53 @@ def test_a_picture_shows_mels_upright_and_bright_where_loud():
     assert image.shape == (2 * (80 + 4 + 80), 20, 3)
     assert image[0].min() > 180  # the top row
     assert image[100].max() < 10
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_features_that_vanish_are_one_sentence(run, tmp_path, capsys, monkeypatch, num_workers):
+    """Also where a worker of the DataLoader finds out."""
+    cache = tmp_path / "vanishing"
+    run(f"data.cache_dir={cache}", "trainer.max_steps=1")
+    fit = VoiceDataModule.train_dataloader
+
+    def without_mels(self):
+        shutil.rmtree(self.features.files.mels)
+        return fit(self)
+
+    monkeypatch.setattr(VoiceDataModule, "train_dataloader", without_mels)
+    with pytest.raises(SystemExit) as stop:
+        run(f"data.cache_dir={cache}", f"data.num_workers={num_workers}", name="second")
+    assert stop.value.code == 2
+    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error: ")]
+    assert len(errors) == 1
+    assert "this part of the feature cache has vanished" in errors[0]
+    assert "Traceback" not in errors[0]
+
+
+def test_a_finetuning_takes_the_network_from_the_weights_and_stops_by_itself(
+    tiny_checkpoint, tiny_autovc, arguments, tmp_path, monkeypatch
+):
+    """Whatever its sizes; here the learning rate is such that nothing improves."""
+    more = ("experiment=finetune", f"init_from={tiny_checkpoint}", "optimizer.lr=1e-12")
+    more += ("trainer.max_steps=500", "data.warps=[]", "logger=csv")
+    line = [a for a in arguments(*more) if not a.startswith("model.")]
+    train.main(composed("train", *line))
+    (folder,) = {p.parent for p in tmp_path.glob("run/checkpoints/*")}
+    best = checkpoints.load_autovc(folder / "autovc_best_average.safetensors")
+    assert best.arguments == tiny_autovc.arguments
+    for ours, theirs in zip(best.parameters(), tiny_autovc.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    reached = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
+    assert 7 * 2 <= reached < 500  # six validations without a new best, every two steps
+
+
+def test_the_best_average_is_that_of_the_lowest_value(run, monkeypatch):
+    """Values are made up: the lowest comes in the middle."""
+    made_up = {2: 3.0, 4: 1.0, 6: 2.0}
+    metrics = property(lambda trainer: {"val/loss": torch.tensor(made_up[trainer.global_step])})
+    monkeypatch.setattr(Trainer, "callback_metrics", metrics)
+    folder = run("checkpoint.best=val/loss", "trainer.max_steps=6", "checkpoint.every_n_steps=2")
+    best = checkpoints.read_autovc(folder / "checkpoints/autovc_best_average.safetensors")
+    assert best[1].step == 4
+    expected = weights(folder, 4, "average")[0].state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in best[0].state_dict().items())

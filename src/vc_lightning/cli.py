@@ -106,8 +106,8 @@ def quote_free_text(argument: str) -> str:
 
 def explain(error: Exception, config_name: str = "train") -> str:
     """One sentence for a person out of an error of the command line or the configuration."""
-    if isinstance(error, InputError):
-        return str(error)
+    if isinstance(error, InputError):  # after a DataLoader worker's traceback, if there is one
+        return str(error).rsplit("vc_lightning.errors.InputError: ", 1)[-1]
     if isinstance(error, HydraInstantiationException):
         cause = error.__cause__ or error
         key = re.search(r"full_key: (\S+)", str(error))

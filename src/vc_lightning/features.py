@@ -187,7 +187,7 @@ class FeatureCache:
         recordings = {}
         for path in paths:
             try:
-                content = self._content(path)
+                content = self.remember(path)
                 if self.files.pieces(content) is None:  # else another process was faster
                     recordings[path] = _Recording(content, *self._load(path), self.max_seconds)
             except InputError as error:
@@ -278,7 +278,7 @@ class FeatureCache:
 
     # What is known of paths and contents
 
-    def _content(self, path: Path) -> str:
+    def remember(self, path: Path) -> str:
         """Hash of a recording's bytes, remembered with its size and modification time."""
         known = self._known_content(path)
         if known is not None:
