@@ -38,6 +38,13 @@ def test_load_returns_the_samples_of_every_format(tmp_path, suffix, subtype, tol
     np.testing.assert_allclose(wav[middle], tone()[middle], atol=tolerance)
 
 
+@pytest.mark.parametrize("block", [1000, 4000, 16_000, 16_001])
+def test_load_reads_long_files_in_blocks(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(audio, "READ_BLOCK_FRAMES", block)
+    path = write_wav(tmp_path / "a.wav", tone(), subtype="FLOAT")
+    np.testing.assert_array_equal(audio.load(path)[0], tone())
+
+
 @pytest.mark.parametrize("n_channels", [1, 2, 8])
 def test_load_averages_channels(tmp_path, n_channels):
     gains = np.arange(1, n_channels + 1) / n_channels

@@ -27,6 +27,7 @@ DEFAULTS = {
     "manifest": None,
     "exclude": [],
     "max_seconds": 30,
+    "feature_precision": "32",
     "sampling": "utterance",
     "speaker_embedding": "utterance",
     "augmentations": [],

@@ -76,6 +76,16 @@ def test_warped_copies_have_embeddings_of_their_own(make_cache, recording, speec
     assert all(original @ copy < 0.85 for copy in copies)  # other voices
 
 
+def test_bfloat16_gives_the_same_voices(make_cache, recording, tmp_path):
+    (piece,) = prepared(make_cache(), recording)
+    voices = [make_cache(bf16=bf16) for bf16 in (False, True)]
+    for cache in voices:
+        prepared(cache, recording)
+    exact, fast = (cache.files.read_embedding(piece) for cache in voices)
+    assert exact @ fast > 0.999
+    assert not torch.equal(exact, fast)
+
+
 def test_what_is_cached_is_not_computed_again(cache, recording):
     prepared(cache, recording)
     before = written(cache, "")
@@ -111,6 +121,7 @@ def test_a_changed_recording_is_computed_again(cache, recording, speech):
         ({"settings": {"ref_db": 20}}, "voices"),
         ({"warps": [0.9]}, "both"),
         ({"max_seconds": 20.0}, "neither"),
+        ({"bf16": True}, "mels"),
     ],
 )
 def test_other_settings_compute_just_what_they_must(

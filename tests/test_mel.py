@@ -6,7 +6,13 @@ from scipy import signal
 
 from vc_lightning import audio, resources
 from vc_lightning.errors import InputError
-from vc_lightning.mel import GriffinLim, MelSpectrogram, PowerMel, require_same_settings
+from vc_lightning.mel import (
+    GriffinLim,
+    MelSpectrogram,
+    PowerMel,
+    power_spectra,
+    require_same_settings,
+)
 
 
 @pytest.mark.parametrize("name", ["autovc", "wavernn"])
@@ -75,6 +81,33 @@ def test_warped_filters_hear_every_frequency_that_much_higher(mel_settings, warp
     ).mean(dim=1)
     assert 0.8 < change.min() < change.max() < 1.25
     assert torch.equal(mel.warped_filters(1.0), mel.filters)
+
+
+@pytest.mark.parametrize("frames_at_once", [1, 7, 4096])
+def test_spectra_come_in_blocks_that_leave_no_seam(
+    mel_settings, speech, monkeypatch, frames_at_once
+):
+    monkeypatch.setattr("vc_lightning.mel.FRAMES_AT_ONCE", frames_at_once)
+    wav = torch.from_numpy(speech[:20_011])
+    for n_fft, hop, pad_mode in ((1024, 256, "reflect"), (400, 160, "constant")):
+        window = torch.hann_window(n_fft)
+        blocks = list(power_spectra(wav, n_fft, hop, window, pad_mode))
+        expected = torch.stft(
+            wav, n_fft, hop, window=window, pad_mode=pad_mode, return_complex=True
+        )
+        assert max(block.shape[1] for block in blocks) <= frames_at_once
+        torch.testing.assert_close(torch.cat(blocks, dim=1).sqrt(), expected.abs())
+    both = torch.stack([wav, 0.5 * wav])
+    for mel in (MelSpectrogram(**mel_settings), PowerMel()):
+        torch.testing.assert_close(mel(both), torch.stack([mel(wav), mel(0.5 * wav)]))
+
+
+def test_several_filterbanks_share_one_transform(mel_settings, speech):
+    wav = torch.from_numpy(speech)
+    for mel in (MelSpectrogram(**mel_settings), PowerMel()):
+        banks = [mel.warped_filters(warp) for warp in (0.8, 1.0, 1.25)]
+        expected = torch.stack([mel(wav, bank) for bank in banks])
+        torch.testing.assert_close(mel(wav, torch.stack(banks)), expected)
 
 
 def test_too_short_and_impossible_settings_are_refused(mel_settings):

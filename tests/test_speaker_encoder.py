@@ -59,6 +59,31 @@ def test_long_recordings_are_embedded_in_pieces(encoder, speech, monkeypatch):
     np.testing.assert_allclose(encoder.embed_utterance(speech), reference, atol=1e-5)
 
 
+WARPS = [1.0, 0.8, 1.25]
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 48])
+def test_a_batch_gives_what_each_recording_gives_alone(
+    encoder, speech, other_speech, monkeypatch, at_once
+):
+    speeches = [encoder.mel.prepare(w, 16_000) for w in (speech, other_speech, speech[:20_000])]
+    alone = [[encoder.embed_speech(wav, warp) for warp in WARPS] for wav in speeches]
+    monkeypatch.setattr("vc_lightning.speaker_encoder.MAX_PARTIALS_AT_ONCE", at_once)
+    batch = encoder.embed_batch(speeches, WARPS)
+    assert batch.shape == (3, 3, 256)
+    assert batch.dtype == np.float32
+    np.testing.assert_allclose(batch, alone, atol=1e-6)
+
+
+def test_bf16_hears_the_same_voices(encoder, speech, other_speech):
+    speeches = [encoder.mel.prepare(w, 16_000) for w in (speech, other_speech)]
+    exact, rounded = (encoder.embed_batch(speeches, WARPS, bf16=bf16) for bf16 in (False, True))
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rounded, axis=-1), 1, atol=1e-5)
+    cosines = (exact * rounded).sum(axis=-1)
+    assert 0.999 < cosines.min() < cosines.max() < 0.9999999  # not the same arithmetic
+
+
 def test_too_little_speech_is_refused(encoder, speech):
     with pytest.raises(InputError, match="speech"):
         encoder.embed_utterance(speech[:3_000])

@@ -81,9 +81,9 @@ def require_file(path: Path | str) -> Path:
 
 def _read_blocks(file: soundfile.SoundFile) -> np.ndarray:
     """Reads (n, n_channels) block by block: a header may promise far more than the file holds."""
-    blocks = [np.zeros((0, file.channels), np.float32)]
-    while len(block := file.read(READ_BLOCK_FRAMES, "float32", always_2d=True)):
-        blocks.append(block)
+    blocks = []
+    while not blocks or len(blocks[-1]) == READ_BLOCK_FRAMES:
+        blocks.append(file.read(READ_BLOCK_FRAMES, "float32", always_2d=True))
     return np.concatenate(blocks)
 
 
@@ -107,10 +107,11 @@ def check(wav: np.ndarray) -> np.ndarray:
     wav = wav.astype(np.float32, copy=False)
     if len(wav) == 0:
         raise InputError("the recording is empty (0 samples)")
-    if not np.isfinite(wav).all():
+    peak = max(wav.max(), -wav.min())  # NaN when one sample is
+    if not np.isfinite(peak):
         raise InputError("the recording has NaN or infinite samples; export it again")
-    if np.abs(wav).max() < SILENCE_PEAK:
-        raise InputError(f"the recording is silent (peak {np.abs(wav).max():.1e})")
+    if peak < SILENCE_PEAK:
+        raise InputError(f"the recording is silent (peak {peak:.1e})")
     return wav
 
 

@@ -28,7 +28,8 @@ from vc_lightning.speaker_encoder import SpeakerEncoder
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2  # part of every key: counted up when the contents of files change
-RECORDINGS_AT_ONCE = 8  # their speaker embeddings are computed in one batch
+RECORDINGS_AT_ONCE = 8  # their speaker embeddings are computed in one batch …
+SECONDS_AT_ONCE = 120  # … or fewer: long ones shall not pile up in memory
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class FeatureCache:
         warps: factors of the copies with a stretched frequency axis (`mel.mel_filters`): other
             voices with the same words; often none.
         max_seconds: longer recordings are cut at pauses into pieces of at most this length.
+        bf16: whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
     """
 
     def __init__(
@@ -137,14 +139,16 @@ class FeatureCache:
         encoder_identity: str,
         warps: Sequence[float] = (),
         max_seconds: float = 30.0,
+        bf16: bool = False,
     ):
         self.root = Path(root).expanduser()
         self.mel = mel
         self.speaker_encoder = speaker_encoder
         self.max_seconds = max_seconds
+        self.bf16 = bf16
         level = mel.settings["level_dbfs"]
         mel_key = _key(mel.settings, max_seconds)
-        voice_key = _key(encoder_identity, level, max_seconds)
+        voice_key = _key(encoder_identity, level, max_seconds, bf16)
         self.files = FeatureFiles(self.root, mel_key, voice_key, warps)
         self.key = f"{mel_key}-{voice_key}"
 
@@ -184,55 +188,88 @@ class FeatureCache:
     def compute(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Computes what the cache lacks of recordings; returns why each is unusable, or ""."""
         reasons = dict.fromkeys(paths, "")
-        recordings = {}
+        waiting = []
         for path in paths:
             try:
                 content = self.remember(path)
                 if self.files.pieces(content) is None:  # else another process was faster
-                    recordings[path] = _Recording(content, *self._load(path), self.max_seconds)
+                    waiting.append(self._prepare(path, content))
             except InputError as error:
                 reasons[path] = str(error).removeprefix(f"{path}: ")
             except OSError as error:
                 reasons[path] = f"cannot be opened ({error.strerror})"
-        for path, recording in recordings.items():
-            reasons[path] = recording.prepare(self.mel, self.speaker_encoder)
-            sound = {"quality": asdict(recording.quality)}
-            if reasons[path]:
-                sound["unusable"] = {self.key: reasons[path]}
-            _write_json(self._sound_file(recording.content), sound)
-        self._write_features([r for path, r in recordings.items() if not reasons[path]])
+            if sum(recording.seconds for recording in waiting) > SECONDS_AT_ONCE:
+                self._write_features(waiting)
+                waiting = []
+        self._write_features(waiting)
         return reasons
+
+    def _prepare(self, path: Path, content: str) -> "_Recording":
+        """Reads a recording and brings its pieces to the right level, for `_write_features`.
+
+        Raises: InputError when it is unusable, which is then remembered.
+        """
+        wav, sample_rate = self._load(path)
+        wavs, speeches = [], []
+        reason = ""
+        for start, stop in audio.cut_at_pauses(wav, sample_rate, self.max_seconds):
+            try:
+                leveled = self.mel.leveled(wav[start:stop], sample_rate)
+                speech = self.speaker_encoder.mel.prepare(leveled, self.mel.sample_rate)
+                prepared = self.mel.filtered(leveled)
+            except InputError as error:
+                prepared, speech = None, None
+                reason = reason or str(error)
+            wavs.append(prepared)
+            speeches.append(speech)
+        sound = {"quality": asdict(measure(wav, sample_rate))}
+        unusable = all(wav is None for wav in wavs)
+        if unusable:
+            sound["unusable"] = {self.key: reason}
+        _write_json(self._sound_file(content), sound)
+        if unusable:
+            raise InputError(reason)
+        return _Recording(content, len(wav) / sample_rate, wavs, speeches)
 
     @torch.inference_mode()
     def _write_features(self, recordings: "Sequence[_Recording]") -> None:
         """Writes the files that are missing; what only another setting needs anew stays."""
-        for copy, warp in enumerate(self.files.warps):
-            filters = self.mel.warped_filters(warp)
-            for recording in self._lacking(recordings, self.files.mel_file, copy):
-                mels = [self._mel(wav, filters) for wav in recording.wavs]
-                stops = np.cumsum([len(mel) for mel in mels])
-                spans = np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1)
-                path = self.files.mel_file(recording.content, copy)
-                _save(path, {"mel": np.concatenate(mels), "spans": spans})
-            lacking = self._lacking(recordings, self.files.voice_file, copy)
-            speeches = [s for r in lacking for s in r.speeches if s is not None]
-            voices = iter(self.speaker_encoder.embed_batch(speeches, warp))
-            absent = np.full(self.speaker_encoder.embedding_size, np.nan, np.float32)
-            for recording in lacking:
-                embeddings = [absent if s is None else next(voices) for s in recording.speeches]
-                path = self.files.voice_file(recording.content, copy)
-                _save(path, {"embeddings": np.stack(embeddings)})
+        for recording in recordings:
+            self._write_mels(recording)
+        files = self.files
+        lacking = {
+            r.content: _missing(files.voice_file, r.content, files.warps) for r in recordings
+        }
+        copies = sorted({copy for missing in lacking.values() for copy in missing})
+        recordings = [r for r in recordings if lacking[r.content]]
+        speeches = [speech for r in recordings for speech in r.speeches if speech is not None]
+        if not speeches:
+            return
+        warps = [files.warps[copy] for copy in copies]
+        # (n_pieces, n_copies, embedding_size)
+        voices = iter(self.speaker_encoder.embed_batch(speeches, warps, self.bf16))
+        for recording in recordings:
+            embeddings = [None if s is None else next(voices) for s in recording.speeches]
+            absent = np.full_like(next(e for e in embeddings if e is not None), np.nan)
+            stacked = np.stack([absent if e is None else e for e in embeddings])
+            for index, copy in enumerate(copies):
+                _save(files.voice_file(recording.content, copy), {"embeddings": stacked[:, index]})
 
-    def _lacking(
-        self, recordings: "Sequence[_Recording]", name: Callable[[str, int], Path], copy: int
-    ) -> "list[_Recording]":
-        return [r for r in recordings if not _is_whole(name(r.content, copy))]
-
-    def _mel(self, wav: np.ndarray | None, filters: Tensor) -> np.ndarray:
-        """Mel (T, n_mels) of a prepared piece; no frames of one without speech."""
-        if wav is None:
-            return np.zeros((0, self.mel.n_mels), np.float16)
-        return self.mel(torch.from_numpy(wav), filters).T.numpy().astype(np.float16)
+    def _write_mels(self, recording: "_Recording") -> None:
+        copies = _missing(self.files.mel_file, recording.content, self.files.warps)
+        if not copies:
+            return
+        filters = torch.stack([self.mel.warped_filters(self.files.warps[copy]) for copy in copies])
+        nothing = torch.zeros(len(copies), self.mel.n_mels, 0)
+        mels = [
+            nothing if wav is None else self.mel(torch.from_numpy(wav), filters)
+            for wav in recording.wavs
+        ]
+        stops = np.cumsum([mel.shape[-1] for mel in mels])
+        spans = np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1)
+        whole = torch.cat(mels, dim=-1).half().transpose(1, 2).numpy()  # (n_copies, T, n_mels)
+        for copy, mel in zip(copies, whole, strict=True):
+            _save(self.files.mel_file(recording.content, copy), {"mel": mel, "spans": spans})
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Reads a recording; InputError when it is unusable or being written just now."""
@@ -322,32 +359,14 @@ class FeatureCache:
             ) from error
 
 
+@dataclass(frozen=True)
 class _Recording:
-    """One recording on its way into the cache: its pieces, ready for mels and embeddings."""
+    """A recording on its way into the cache; of its pieces those without speech are None."""
 
-    def __init__(self, content: str, wav: np.ndarray, sample_rate: int, max_seconds: float):
-        self.content = content
-        self.wav = wav
-        self.sample_rate = sample_rate
-        self.max_seconds = max_seconds
-        self.quality = measure(wav, sample_rate)
-
-    def prepare(self, mel: MelSpectrogram, encoder: SpeakerEncoder) -> str:
-        """Fills `wavs` and `speeches`, one a piece, None without speech; says why all are None."""
-        self.wavs, self.speeches = [], []
-        reason = ""
-        for start, stop in audio.cut_at_pauses(self.wav, self.sample_rate, self.max_seconds):
-            wav = self.wav[start:stop]
-            try:
-                prepared = mel.prepare(wav, self.sample_rate)
-                level = mel.settings["level_dbfs"]
-                speech = encoder.prepare_recording(wav, self.sample_rate, level)
-            except InputError as error:
-                prepared, speech = None, None
-                reason = reason or str(error)
-            self.wavs.append(prepared)
-            self.speeches.append(speech)
-        return reason if all(wav is None for wav in self.wavs) else ""
+    content: str
+    seconds: float
+    wavs: list[np.ndarray | None]  # for `mel`
+    speeches: list[np.ndarray | None]  # for the speaker encoder
 
 
 class _Computation(Dataset):
@@ -368,6 +387,11 @@ def _key(*made_by: object) -> str:
     """Name for what was made by given settings."""
     text = json.dumps([FORMAT_VERSION, *made_by], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _missing(name: Callable[[str, int], Path], content: str, warps: Sequence[float]) -> list[int]:
+    """The copies of which there is no whole file."""
+    return [copy for copy in range(len(warps)) if not _is_whole(name(content, copy))]
 
 
 def _is_whole(path: Path) -> bool:

@@ -2,18 +2,21 @@
 
 import functools
 import warnings
+from collections.abc import Iterator
 
 import librosa
 import numpy as np
 import torch
 from scipy import signal
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError, require_at_least, require_within
 
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
 HIGHPASS_ORDER = 5
+FRAMES_AT_ONCE = 4096  # of a spectrum: those of an hour fill a gigabyte and more
 
 
 class MelSpectrogram(nn.Module):
@@ -65,18 +68,26 @@ class MelSpectrogram(nn.Module):
         self.n_mels = n_mels
         self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
+        self.highpass = highpass_hz and signal.butter(
+            HIGHPASS_ORDER, highpass_hz, "highpass", output="sos", fs=sample_rate
+        )
 
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """Brings a recording (n,) of any rate to this rate and level, filtered; for `forward`.
 
         Raises: InputError when it is too short or holds no speech.
         """
+        return self.filtered(self.leveled(wav, sample_rate))
+
+    def leveled(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """The first half of `prepare`, rate and level, which a speaker encoder may share."""
         wav = audio.resample(wav, sample_rate, self.sample_rate)
-        wav = audio.level(wav, self.sample_rate, self.settings["level_dbfs"])
-        if self.settings["highpass_hz"] is not None:
-            cutoff = self.settings["highpass_hz"] / (self.sample_rate / 2)
-            sections = signal.butter(HIGHPASS_ORDER, cutoff, "highpass", output="sos")
-            wav = signal.sosfiltfilt(sections, wav)  # forwards and backwards: zero phase
+        return audio.level(wav, self.sample_rate, self.settings["level_dbfs"])
+
+    def filtered(self, wav: np.ndarray) -> np.ndarray:
+        """The second half of `prepare`, for what `leveled` returned (n,)."""
+        if self.highpass is not None:
+            wav = signal.sosfiltfilt(self.highpass, wav)  # forwards and backwards: zero phase
         return (wav * self.settings["gain"]).astype(np.float32)
 
     def warped_filters(self, warp: float) -> Tensor:
@@ -88,17 +99,18 @@ class MelSpectrogram(nn.Module):
         )
 
     def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
-        """wav (..., n) -> mel (..., n_mels, n // hop_length + 1); filters replace its own."""
-        spectrum = torch.stft(
-            wav,
-            n_fft=self.settings["n_fft"],
-            hop_length=self.hop_length,
-            win_length=self.settings["win_length"],
-            window=self.window,
-            pad_mode="reflect",
-            return_complex=True,
+        """wav (..., n) -> mel (..., n_mels, n // hop_length + 1).
+
+        Args: filters, used in place of its own; several of them (n_warps, n_mels, n_fft/2 + 1)
+            make of one wav (n,) mels (n_warps, n_mels, T).
+        """
+        filters = self.filters if filters is None else filters
+        blocks = power_spectra(
+            wav, self.settings["n_fft"], self.hop_length, self.window, pad_mode="reflect"
         )
-        amplitude = (self.filters if filters is None else filters) @ spectrum.abs()
+        return torch.cat([self._logarithm(filters @ power.sqrt()) for power in blocks], dim=-1)
+
+    def _logarithm(self, amplitude: Tensor) -> Tensor:
         decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
         return ((decibels - self.settings["ref_db"] + 100) / 100).clamp(0, 1)
 
@@ -112,6 +124,29 @@ class MelSpectrogram(nn.Module):
         """A recording (n,) of any rate and level -> mel (n_mels, T)."""
         prepared = torch.from_numpy(self.prepare(wav, sample_rate))
         return self(prepared.to(self.window.device)).cpu().numpy()
+
+
+def power_spectra(
+    wav: Tensor, n_fft: int, hop_length: int, window: Tensor, pad_mode: str
+) -> Iterator[Tensor]:
+    """|STFT|² of wav (..., n) as blocks (..., n_fft/2 + 1, up to FRAMES_AT_ONCE), in order.
+
+    Frames are centred on 0, hop_length, … as `torch.stft` centres them.
+    """
+    wav = F.pad(wav[None], (n_fft // 2, n_fft // 2), mode=pad_mode)[0]
+    n_frames = (wav.shape[-1] - n_fft) // hop_length + 1
+    for first in range(0, n_frames, FRAMES_AT_ONCE):
+        last = min(first + FRAMES_AT_ONCE, n_frames) - 1
+        spectrum = torch.stft(
+            wav[..., first * hop_length : last * hop_length + n_fft],
+            n_fft=n_fft,
+            hop_length=hop_length,
+            win_length=len(window),
+            window=window,
+            center=False,
+            return_complex=True,
+        )
+        yield spectrum.real.square() + spectrum.imag.square()  # several times as fast as abs()
 
 
 @functools.cache
@@ -180,16 +215,10 @@ class PowerMel(nn.Module):
         return mel_filters(self.sample_rate, self.n_fft, self.n_mels, 0, self.sample_rate / 2, warp)
 
     def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
-        """wav (..., n) at 16 kHz -> mel power (..., 40, n // 160 + 1)."""
-        spectrum = torch.stft(
-            wav,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            window=self.window,
-            pad_mode="constant",
-            return_complex=True,
-        )
-        return (self.filters if filters is None else filters) @ spectrum.abs().square()
+        """wav (..., n) at 16 kHz -> mel power (..., 40, n // 160 + 1); see `MelSpectrogram`."""
+        filters = self.filters if filters is None else filters
+        blocks = power_spectra(wav, self.n_fft, self.hop_length, self.window, pad_mode="constant")
+        return torch.cat([filters @ power for power in blocks], dim=-1)
 
 
 class GriffinLim(nn.Module):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vc_lightning import audio
 from vc_lightning.mel import MelSpectrogram, PowerMel
 
-MAX_PARTIALS_AT_ONCE = 64  # an hour of speech has 4 700: one batch of them would fill the memory
+MAX_PARTIALS_AT_ONCE = 48  # enough for fast products of matrices; an hour of speech has 4 700
 
 
 class SpeakerEncoder(nn.Module):
@@ -49,7 +49,6 @@ class SpeakerEncoder(nn.Module):
         self.partial_hop = partial_hop
         self.min_coverage = min_coverage
         self.unit_norm = unit_norm
-        self.embedding_size = embedding_size
         self.lstm = nn.LSTM(mel.n_mels, hidden_size, num_layers, batch_first=True)
         self.linear = nn.Linear(hidden_size, embedding_size)
 
@@ -69,29 +68,41 @@ class SpeakerEncoder(nn.Module):
         wav = np.asarray(wav, dtype=np.float32)
         return self.embed_speech(self.mel.prepare(wav, self.sample_rate))
 
-    def embed_batch(self, speeches: Sequence[np.ndarray], warp: float = 1.0) -> np.ndarray:
-        """Embeds several of what `mel.prepare` made of recordings: (n, embedding_size)."""
-        return (
-            np.stack([self.embed_speech(s, warp) for s in speeches])
-            if speeches
-            else np.zeros((0, self.embedding_size), np.float32)
-        )
+    def embed_speech(self, speech: np.ndarray, warp: float = 1.0) -> np.ndarray:
+        """Embeds what `mel.prepare` made of one recording, see `embed_batch`."""
+        return self.embed_batch([speech], [warp])[0, 0]
 
     @torch.inference_mode()
-    def embed_speech(self, speech: np.ndarray, warp: float | None = None) -> np.ndarray:
-        """Embeds what `mel.prepare` made of a recording.
+    def embed_batch(
+        self, speeches: Sequence[np.ndarray], warps: Sequence[float] = (1.0,), bf16: bool = False
+    ) -> np.ndarray:
+        """Embeds what `mel.prepare` made of recordings, all their partials in common batches.
 
-        Args: warp, factor by which all frequencies are heard higher, see `mel_filters`.
+        Args:
+            warps: factors by which all frequencies are heard higher, see `mel_filters`.
+            bf16: computes the LSTM in bfloat16: four times as fast on processors with AMX,
+                cosine to float32 above 0.999.
+        Returns: float32 (len(speeches), len(warps), embedding_size).
         """
-        starts = self._partial_starts(len(speech))
-        n_samples = (starts[-1] + self.partial_frames) * self.mel.hop_length
-        speech = np.pad(speech, (0, max(0, n_samples - len(speech))))
         device = self.linear.weight.device
-        filters = None if warp is None else self.mel.warped_filters(warp).to(device)
-        mel = self.mel(torch.from_numpy(speech).to(device), filters)  # (n_mels, T)
-        partials = torch.stack([mel[:, i : i + self.partial_frames] for i in starts])
-        embeddings = torch.cat([self(batch) for batch in partials.split(MAX_PARTIALS_AT_ONCE)])
-        return self._average(embeddings.cpu().numpy())
+        filters = torch.stack([self.mel.warped_filters(warp) for warp in warps]).to(device)
+        partials, counts = [], []
+        for speech in speeches:
+            starts = self._partial_starts(len(speech))
+            n_samples = (starts[-1] + self.partial_frames) * self.mel.hop_length
+            speech = np.pad(speech, (0, max(0, n_samples - len(speech))))
+            mels = self.mel(torch.from_numpy(speech).to(device), filters)  # (n_warps, n_mels, T)
+            partials += [mel[:, i : i + self.partial_frames] for mel in mels for i in starts]
+            counts += [len(starts)] * len(warps)
+        n_batches = -(-len(partials) // MAX_PARTIALS_AT_ONCE)
+        size = -(-len(partials) // n_batches)  # batches of one size: a small last one is slow
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            embeddings = [
+                self(torch.stack(partials[i : i + size])) for i in range(0, len(partials), size)
+            ]
+        by_copy = torch.cat(embeddings).float().cpu().split(counts)
+        means = np.stack([self._average(vectors.numpy()) for vectors in by_copy])
+        return means.reshape(len(speeches), len(warps), -1)
 
     def embed_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
         """Like `embed_utterance` for a recording (n,) of any rate, brought to a level first.

@@ -1,0 +1,207 @@
+"""Prints how fast features are computed here: hours of sound a minute, stages and the floor.
+
+python benchmarks/feature_speed.py [FOLDER] [--files N] [--workers 1 2] [--public FOLDER]
+
+FOLDER holds recordings (the examples, repeated, without one). The folder of --public holds the
+user's copies of `resemblyzer/` (Resemblyzer 0.1.4) and `make_spect.py` (auspicious3000/autovc),
+which are then timed beside ours, file by file. OMP_NUM_THREADS=1 gives them one thread.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import runpy
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import librosa
+import numpy as np
+import scipy.ndimage
+import soundfile
+import torch
+
+from vc_lightning import audio, checkpoints, resources
+from vc_lightning.features import FILES_AT_ONCE, FeatureCache
+from vc_lightning.mel import MelSpectrogram
+from vc_lightning.speaker_encoder import SpeakerEncoder, similarity
+
+WARPS = [0.8, 0.9, 1.1, 1.25]  # of the shipped recipe
+
+
+def main() -> None:
+    """Times everything in turn, several rounds, and prints medians."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="recordings; else the examples")
+    parser.add_argument("--files", type=int, default=48, help="how many of them, at random")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, os.cpu_count() or 1])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--public", type=Path, help="folder of resemblyzer/ and make_spect.py")
+    options = parser.parse_args()
+    encoder = checkpoints.load_speaker_encoder()
+    mel = MelSpectrogram(**resources.settings("mel", "autovc"))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = recordings(options.folder, options.files, Path(folder))
+        seconds = sum(soundfile.info(path).duration for path in paths)
+        print(f"{len(paths)} recordings of {seconds / len(paths):.1f} s on average")
+        print("\n| | workers | warps | h/min | ms a file |\n|---|---|---|---|---|")
+        for name, n_workers, n_warps, taken in throughput(paths, mel, encoder, options):
+            hours = seconds / 3600 / (taken / 60)
+            each = 1e3 * taken / len(paths)
+            print(f"| {name} | {n_workers} | {n_warps} | {hours:.2f} | {each:.1f} |")
+        torch.set_num_threads(1)  # as in a worker
+        stages(paths, mel, encoder, options.rounds)
+
+
+def recordings(folder: Path | None, n_files: int, copies: Path) -> list[Path]:
+    """At most n_files recordings of a folder; without one, that many copies of the examples."""
+    if folder is None:
+        examples = sorted((resources.ROOT / "examples").glob("*.wav"))
+        return [
+            Path(shutil.copy(examples[i % len(examples)], copies / f"{i}.wav"))
+            for i in range(n_files)
+        ]
+    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in audio.AUDIO_SUFFIXES]
+    return random.Random(0).sample(found, min(n_files, len(found)))
+
+
+def throughput(
+    paths: list[Path], mel: MelSpectrogram, encoder: SpeakerEncoder, options: argparse.Namespace
+) -> list[tuple[str, int, int, float]]:
+    """Name, workers, warps and median seconds for all paths, of every way to compute them."""
+    ways: dict[tuple, Callable[[], object]] = {}
+    if options.public:
+        threads = torch.get_num_threads()
+        ways[f"public pipeline, {threads} threads", 1, 0] = public_pipeline(options.public, paths)
+    for warps in ([], WARPS):
+        for n_workers in options.workers:
+            for name, bf16 in (("float32", False), ("bf16", True)):
+
+                def ours(warps=warps, n_workers=n_workers, bf16=bf16):
+                    with tempfile.TemporaryDirectory() as root, quiet():
+                        cache = FeatureCache(root, mel, encoder, "benchmark", warps, bf16)
+                        cache.prepare(paths, n_workers)
+
+                ways[name, n_workers, len(warps)] = ours
+    taken = timed(ways, options.rounds)
+    return [(*way, taken[way]) for way in ways]
+
+
+def timed(ways: dict[tuple, Callable[[], object]], rounds: int) -> dict[tuple, float]:
+    """Median seconds of each way over rounds in which all take turns, after one that warms up."""
+    taken = defaultdict(list)
+    for _ in range(rounds + 1):
+        for way, run in ways.items():
+            start = time.perf_counter()
+            run()
+            taken[way].append(time.perf_counter() - start)
+    return {way: statistics.median(times[1:]) for way, times in taken.items()}
+
+
+def public_pipeline(folder: Path, paths: Sequence[Path]) -> Callable[[], None]:
+    """A function that makes the mels and the embeddings of all paths by the public code."""
+    folder = folder.resolve()
+    sys.modules["scipy.ndimage.morphology"] = scipy.ndimage  # its name until SciPy 1.15
+    sys.path.insert(0, str(folder))
+    import resemblyzer
+
+    encoder = resemblyzer.VoiceEncoder("cpu", verbose=False)
+    filters = librosa.filters.mel
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as root, contextlib.chdir(root), quiet():
+            for name in ("wavs/p1", "spmel"):
+                Path(name).mkdir(parents=True)
+            for index, path in enumerate(paths):
+                Path(f"wavs/p1/{index:05}{path.suffix}").symlink_to(path.resolve())
+            # Positional arguments until librosa 0.10.
+            librosa.filters.mel = lambda sr, n_fft, **rest: filters(sr=sr, n_fft=n_fft, **rest)
+            runpy.run_path(str(folder / "make_spect.py"))
+            librosa.filters.mel = filters
+        for path in paths:
+            encoder.embed_utterance(resemblyzer.preprocess_wav(path))
+
+    return run
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hides progress bars and prints."""
+    with (
+        Path(os.devnull).open("w") as nothing,
+        contextlib.redirect_stdout(nothing),
+        contextlib.redirect_stderr(nothing),
+    ):
+        yield
+
+
+@torch.inference_mode()
+def stages(
+    paths: Sequence[Path], mel: MelSpectrogram, encoder: SpeakerEncoder, rounds: int
+) -> None:
+    """Prints the milliseconds of each stage of one thread, the cosine of bf16, and the floor."""
+    loaded = [audio.load(path) for path in paths]
+    leveled = [mel.leveled(*recording) for recording in loaded]
+    filtered = [torch.from_numpy(mel.filtered(wav)) for wav in leveled]
+    speeches = [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled]
+    banks = {0: mel.filters[None], len(WARPS): torch.stack([*map(mel.warped_filters, [1, *WARPS])])}
+    parts = [speeches[i : i + FILES_AT_ONCE] for i in range(0, len(speeches), FILES_AT_ONCE)]
+    ways = {
+        ("decode",): lambda: [audio.load(path) for path in paths],
+        ("level",): lambda: [mel.leveled(*recording) for recording in loaded],
+        ("high-pass filter",): lambda: [mel.filtered(wav) for wav in leveled],
+        ("cut pauses",): lambda: [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled],
+    }
+    for n_warps, filters in banks.items():
+        warps = [1.0, *WARPS[:n_warps]]
+        name = f"{n_warps} warps"
+        ways |= {
+            (f"mel, {name}",): lambda f=filters: [mel(wav, f) for wav in filtered],
+            (f"embedding, {name}, float32",): lambda w=warps: [
+                encoder.embed_batch(part, w) for part in parts
+            ],
+            (f"embedding, {name}, bf16",): lambda w=warps: [
+                encoder.embed_batch(part, w, bf16=True) for part in parts
+            ],
+        }
+    print("\n| stage, one thread | ms a file |\n|---|---|")
+    for (name,), taken in timed(ways, rounds).items():
+        print(f"| {name} | {1e3 * taken / len(paths):.1f} |")
+
+    exact, rounded = (
+        np.concatenate([encoder.embed_batch(part, bf16=bf16)[:, 0] for part in parts])
+        for bf16 in (False, True)
+    )
+    cosines = [similarity(a, b) for a, b in zip(exact, rounded, strict=True)]
+    print(f"\ncosine of bf16 to float32: least {min(cosines):.5f}, mean {np.mean(cosines):.5f}")
+    n_partials = sum(len(encoder._partial_starts(len(speech))) for speech in speeches)
+    gigaflop = n_partials * flop_of_a_partial(encoder) / 1e9 / len(paths)
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        rate = matmul_rate(dtype)
+        print(
+            f"floor of an embedding in {name}: {gigaflop:.2f} GFLOP a file at {rate:.0f} GFLOP/s "
+            f"= {1e3 * gigaflop / rate:.1f} ms"
+        )
+
+
+def flop_of_a_partial(encoder: SpeakerEncoder) -> int:
+    """Operations in the matrix products of the LSTM over one partial: 0.43 G for GE2E."""
+    weights = sum(p.numel() for name, p in encoder.lstm.named_parameters() if "weight" in name)
+    return 2 * weights * encoder.partial_frames
+
+
+def matmul_rate(dtype: torch.dtype) -> float:
+    """GFLOP/s of one thread in products as large as an LSTM layer's over a batch of partials."""
+    left, right = torch.rand(4096, 512, dtype=dtype), torch.rand(512, 1024, dtype=dtype)
+    taken = timed({("matmul",): lambda: left @ right}, rounds=20)["matmul",]
+    return 2 * 4096 * 512 * 1024 / taken / 1e9
+
+
+if __name__ == "__main__":
+    main()
