@@ -8,12 +8,11 @@ import hydra
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 
-from vc_lightning import cli, resources
+from vc_lightning import cli, resources, shards
 from vc_lightning.checkpoints import Card, read_speaker_encoder
-from vc_lightning.data import VoiceDataModule
 from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
 from vc_lightning.lit_autovc import LitAutoVC, initialize
 from vc_lightning.precision import best_precision
@@ -55,7 +54,13 @@ def main(cfg: DictConfig) -> None:
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
     data.trainer = trainer
 
+    write_shards = cfg.data.get("write_shards")
+    if write_shards is not None:
+        shards.require_writable(write_shards)  # before the features, which may take hours
     data.setup()
+    if write_shards is not None:
+        shards.write(data, write_shards, data.shard_megabytes, data.shard_utterances)
+        return
     if cfg.trainer.max_epochs > 0:
         limit_epochs(trainer, data, cfg.trainer.max_epochs)
     card = Card(
@@ -110,9 +115,9 @@ def settle(trainer: DictConfig) -> None:
         trainer.sync_batchnorm = trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
-def limit_epochs(trainer: Trainer, data: VoiceDataModule, max_epochs: int) -> None:
+def limit_epochs(trainer: Trainer, data: LightningDataModule, max_epochs: int) -> None:
     """Ends the training after so many epochs, which to the Trainer are one, see `sampling`."""
-    n_batches = max_epochs * len(data.train_batches())
+    n_batches = max_epochs * data.batches_per_epoch
     n_steps = -(-n_batches // trainer.accumulate_grad_batches)
     steps = trainer.max_steps
     trainer.fit_loop.epoch_loop.max_steps = n_steps if steps == -1 else min(steps, n_steps)

@@ -41,6 +41,9 @@ DEFAULTS = {
     "val_fraction": 0.0,
     "val_speakers": 0,
     "minutes_per_speaker": None,
+    "write_shards": None,
+    "shard_megabytes": 256,
+    "shard_utterances": 10_000,
     "seed": 1,
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vc_lightning.errors import InputError
-from vc_lightning.features import Piece
+from vc_lightning.feature_files import Piece
 from vc_lightning.sampling import EndlessBatches, EpochBatches, shares
 from vc_lightning.utterances import Utterance
 

@@ -115,14 +115,6 @@ def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
     return _fill(_build(AutoVC, card, _autovc_arguments(state, path), path), state, path), card
 
 
-def network_like(path: str | None, freq: int) -> AutoVC:
-    """A new AutoVC of the sizes that a weight file has; "shipped" is the shipped one."""
-    if path is None:
-        raise InputError("model=pretrained: name the weights by init_from=")
-    network = load_autovc(resources.AUTOVC if path == "shipped" else path, freq)
-    return network.train()
-
-
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
     """Like `load_speaker_encoder`, with the file's card, whose identity is that of the weights."""
     state, card = read(path, "ge2e", "d_vector")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from vc_lightning.features import FeatureFiles
+from vc_lightning.feature_files import FeatureFiles
 from vc_lightning.sampling import Item
 from vc_lightning.utterances import Utterance
 
@@ -40,6 +40,32 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """Copies all tensors to page-locked memory."""
         return Batch(*(tensor.pin_memory() for tensor in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Example:
+    """What there is to show of one utterance.
+
+    Attributes: speaker; mel, (n_mels, T), all of it; embedding, (E,).
+    """
+
+    speaker: str
+    mel: Tensor
+    embedding: Tensor
+
+
+def draw(
+    rng: np.random.Generator,
+    n_frames: int,
+    crop_frames: int | None,
+    n_warps: int,
+    warp_probability: float,
+) -> tuple[int, int, int]:
+    """Where a random crop begins and ends, in frames, and which copy the encoder hears."""
+    length = min(crop_frames or n_frames, n_frames)
+    start = int(rng.integers(n_frames - length + 1))
+    warped = n_warps > 0 and rng.random() < warp_probability
+    return start, start + length, int(rng.integers(n_warps)) + 1 if warped else 0
 
 
 class Crops(Dataset):
@@ -79,16 +105,13 @@ class Crops(Dataset):
         """(epoch, position, utterance) -> mel (n_mels, T), embedding (E,), both as heard."""
         epoch, position, index = item
         utterance = self.utterances[index]
-        length = min(self.crop_frames or utterance.n_frames, utterance.n_frames)
         rng = np.random.default_rng((self.seed, epoch, position))
-        start = int(rng.integers(utterance.n_frames - length + 1))
         n_warps = len(self.files.warps) - 1
-        warped = n_warps > 0 and rng.random() < self.warp_probability
-        copy = int(rng.integers(n_warps)) + 1 if warped else 0
-        mel = self.files.read_mel(utterance.piece, start, start + length)
-        heard_mel = (
-            self.files.read_mel(utterance.piece, start, start + length, copy) if copy else mel
+        start, stop, copy = draw(
+            rng, utterance.n_frames, self.crop_frames, n_warps, self.warp_probability
         )
+        mel = self.files.read_mel(utterance.piece, start, stop)
+        heard_mel = self.files.read_mel(utterance.piece, start, stop, copy) if copy else mel
         for augment in self.augmentations:
             heard_mel = augment(heard_mel, rng)
         return mel, self._voice(utterance, 0), heard_mel, self._voice(utterance, copy)

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vc_lightning.crops import Augmentation, Crops, collate
+from vc_lightning.crops import Augmentation, Crops, Example, collate
 from vc_lightning.errors import (
     InputError,
     require_at_least,
@@ -65,6 +65,8 @@ class VoiceDataModule(LightningDataModule):
         val_fraction, val_speakers: what is held out where no manifest says it.
         minutes_per_speaker: how much of every speaker is used; None for all.
         seed: of split, order and crops.
+        write_shards: folder for the features as `shards`, of at most shard_megabytes and
+            shard_utterances each, in place of a training.
     """
 
     def __init__(
@@ -93,6 +95,9 @@ class VoiceDataModule(LightningDataModule):
         val_speakers: int | Sequence[str],
         minutes_per_speaker: float | None,
         seed: int,
+        write_shards: str | None,
+        shard_megabytes: float,
+        shard_utterances: int,
     ):
         super().__init__()
         if dir is None and manifest is None:
@@ -111,6 +116,8 @@ class VoiceDataModule(LightningDataModule):
             require_at_least(1, "data", crop_frames=crop_frames)
         if minutes_per_speaker is not None:
             require_within(0, float("inf"), "data", minutes_per_speaker=minutes_per_speaker)
+        require_within(0.001, float("inf"), "data", shard_megabytes=shard_megabytes)
+        require_at_least(1, "data", shard_utterances=shard_utterances)
         require_one_of(SAMPLINGS, "data", sampling=sampling)
         require_one_of(SPEAKER_EMBEDDINGS, "data", speaker_embedding=speaker_embedding)
         require_one_of(FEATURE_PRECISIONS, "data", feature_precision=feature_precision)
@@ -125,6 +132,7 @@ class VoiceDataModule(LightningDataModule):
             max_seconds,
             feature_precision == "bf16",
         )
+        self.encoder_identity = encoder_identity
         self.dir = Path(dir) if dir is not None else None
         self.manifest = Path(manifest) if manifest is not None else None
         self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
@@ -141,6 +149,9 @@ class VoiceDataModule(LightningDataModule):
         self.val_speakers = val_speakers
         self.minutes_per_speaker = minutes_per_speaker
         self.seed = seed
+        self.write_shards = write_shards
+        self.shard_megabytes = shard_megabytes
+        self.shard_utterances = shard_utterances
         self.train: list[Utterance] = []
         self.val: list[Utterance] = []
         self.unusable: dict[Path, str] = {}
@@ -206,6 +217,29 @@ class VoiceDataModule(LightningDataModule):
         total = sum(files.read_mel(u.piece, 0, u.n_frames).sum(dim=-1) for u in utterances)
         return total / sum(u.n_frames for u in utterances)
 
+    @property
+    def mel(self) -> MelSpectrogram:
+        """What made the mels."""
+        return self.features.mel
+
+    def examples(self, n_speakers: int) -> list[Example]:
+        """An utterance of each of the first speakers, held out ones where there are any."""
+        by_speaker = {u.speaker: u for u in reversed(self.val or self.train)}
+        chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
+        files = self.features.files
+        return [
+            Example(
+                u.speaker, files.read_mel(u.piece, 0, u.n_frames), files.read_embedding(u.piece)
+            )
+            for u in chosen
+        ]
+
+    def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
+        """Embeddings (N, E) of some utterances, held out ones first, and whose they are."""
+        shown = (self.val + self.train)[:limit]
+        embeddings = [self.features.files.read_embedding(u.piece) for u in shown]
+        return torch.stack(embeddings), [u.speaker for u in shown]
+
     def voices(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
         """Mean embeddings (n_copies, embedding_size) of the speakers of some utterances."""
         files, encoder = self.features.files, self.features.speaker_encoder
@@ -234,6 +268,11 @@ class VoiceDataModule(LightningDataModule):
         return EpochBatches(
             len(self.train), self.batch_size, self.shuffle, self.seed, likely, *self._process
         )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many batches of this process are an epoch."""
+        return len(self.train_batches())
 
     def val_dataloader(self) -> DataLoader | list:
         if len(self.val) < self._process[1]:

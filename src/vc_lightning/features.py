@@ -1,26 +1,23 @@
 """The feature cache: mel and speaker embedding of every recording, computed once."""
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError
+from vc_lightning.feature_files import FeatureFiles, Piece, is_whole, save
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.quality import Quality, measure
 from vc_lightning.speaker_encoder import SpeakerEncoder
@@ -30,86 +27,6 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 2  # part of every key: counted up when the contents of files change
 RECORDINGS_AT_ONCE = 8  # their speaker embeddings are computed in one batch …
 SECONDS_AT_ONCE = 120  # … or fewer: long ones shall not pile up in memory
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A stretch of a recording without long pauses at its ends; a short recording is one piece.
-
-    Attributes:
-        content: hash of the recording's bytes, which names the files of its features.
-        index: which piece of the recording it is.
-        start, n_frames: where its frames lie in the recording's mel file.
-    """
-
-    content: str
-    index: int
-    start: int
-    n_frames: int
-
-
-class FeatureFiles:
-    """Reads features; small, so that it can be sent to the workers of a DataLoader.
-
-    Features are named by what made them: `mels-<key>/<content>_<warp>.safetensors` holds `mel`
-    (frames, n_mels), float16 (in 0…1 that rounds by at most 0.025 dB), and `spans` (n_pieces, 2),
-    the frames of every piece; `voices-<key>/…` holds `embeddings` (n_pieces, embedding_size). The
-    keys cover the mel settings or the speaker encoder, so that a change of one leaves the other.
-    Copy 0 is the recording, copy i has its frequency axis stretched by the i-th warp.
-    """
-
-    def __init__(self, root: Path, mel_key: str, voice_key: str, warps: Sequence[float]):
-        self.mels = root / f"mels-{mel_key}"
-        self.voices = root / f"voices-{voice_key}"
-        self.warps = [1.0, *warps]
-
-    def mel_file(self, content: str, copy: int) -> Path:
-        return self.mels / content[:2] / f"{content}_{self.warps[copy]:g}.safetensors"
-
-    def voice_file(self, content: str, copy: int) -> Path:
-        return self.voices / content[:2] / f"{content}_{self.warps[copy]:g}.safetensors"
-
-    def read_mel(self, piece: Piece, start: int, stop: int, copy: int = 0) -> Tensor:
-        """Frames start…stop of a piece's mel, float32 (n_mels, stop − start); maps nothing else."""
-        with _opened(self.mel_file(piece.content, copy)) as file:
-            return file.get_slice("mel")[piece.start + start : piece.start + stop].float().T
-
-    def read_embedding(self, piece: Piece, copy: int = 0) -> Tensor:
-        """The speaker embedding (embedding_size,) of a piece."""
-        with _opened(self.voice_file(piece.content, copy)) as file:
-            return file.get_slice("embeddings")[piece.index]
-
-    def pieces(self, content: str) -> list[Piece] | None:
-        """The usable pieces of a recording; None when a file is missing or damaged."""
-        for copy in range(1, len(self.warps)):
-            if not _is_whole(self.mel_file(content, copy)):
-                return None
-            if not _is_whole(self.voice_file(content, copy)):
-                return None
-        try:
-            with safe_open(self.mel_file(content, 0), "numpy") as file:
-                spans = file.get_tensor("spans").tolist()
-            with safe_open(self.voice_file(content, 0), "numpy") as file:
-                has_voice = np.isfinite(file.get_tensor("embeddings")).all(axis=1)
-        except (OSError, SafetensorError):
-            return None
-        return [
-            Piece(content, index, start, stop - start)
-            for index, (start, stop) in enumerate(spans)
-            if stop > start and has_voice[index]
-        ]
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
-    try:
-        with safe_open(path, "pt") as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path}: this part of the feature cache has vanished or is damaged ({error}); "
-            "start again, which rebuilds it"
-        ) from error
 
 
 class FeatureCache:
@@ -253,7 +170,7 @@ class FeatureCache:
             absent = np.full_like(next(e for e in embeddings if e is not None), np.nan)
             stacked = np.stack([absent if e is None else e for e in embeddings])
             for index, copy in enumerate(copies):
-                _save(files.voice_file(recording.content, copy), {"embeddings": stacked[:, index]})
+                save(files.voice_file(recording.content, copy), {"embeddings": stacked[:, index]})
 
     def _write_mels(self, recording: "_Recording") -> None:
         copies = _missing(self.files.mel_file, recording.content, self.files.warps)
@@ -269,7 +186,7 @@ class FeatureCache:
         spans = np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1)
         whole = torch.cat(mels, dim=-1).half().transpose(1, 2).numpy()  # (n_copies, T, n_mels)
         for copy, mel in zip(copies, whole, strict=True):
-            _save(self.files.mel_file(recording.content, copy), {"mel": mel, "spans": spans})
+            save(self.files.mel_file(recording.content, copy), {"mel": mel, "spans": spans})
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Reads a recording; InputError when it is unusable or being written just now."""
@@ -391,22 +308,7 @@ def _key(*made_by: object) -> str:
 
 def _missing(name: Callable[[str, int], Path], content: str, warps: Sequence[float]) -> list[int]:
     """The copies of which there is no whole file."""
-    return [copy for copy in range(len(warps)) if not _is_whole(name(content, copy))]
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file of features is there and as long as its header says."""
-    try:
-        with safe_open(path, "numpy"):
-            return True
-    except (OSError, SafetensorError):
-        return False
-
-
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with audio.atomic_path(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+    return [copy for copy in range(len(warps)) if not is_whole(name(content, copy))]
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning import resources
 from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card, read_autovc
+from vc_lightning.checkpoints import Card, load_autovc, read_autovc
 from vc_lightning.crops import Batch
 from vc_lightning.errors import InputError, require_within
 from vc_lightning.losses import Valid, autovc_losses, masked_mean, valid_elements
@@ -198,6 +198,14 @@ def initialize(
         )
     network.load_state_dict(source.state_dict())
     return f"weights: from {path}, step {source_card.step}"
+
+
+def network_like(path: str | None, freq: int) -> AutoVC:
+    """A new AutoVC of the sizes that a weight file has; "shipped" is the shipped one."""
+    if path is None:
+        raise InputError("model=pretrained: name the weights by init_from=")
+    network = load_autovc(resources.AUTOVC if path == "shipped" else path, freq)
+    return network.train()
 
 
 def require_same_network(source: AutoVC, network: AutoVC, name: str) -> None:

@@ -13,6 +13,7 @@ FREE_KEYS = (  # they change nothing that is learnt, or only how long and where
     *("run_dir", "ckpt_path", "init_from", "init_freq", "speaker_encoder", "trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
     *("data.cache_dir", "data.num_workers", "data.pin_memory", "data.check"),
+    *("data.write_shards", "data.shard_megabytes", "data.shard_utterances"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.profiler"),
     *("trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
     *("trainer.log_every_n_steps", "trainer.default_root_dir", "trainer.num_sanity_val_steps"),

@@ -1,6 +1,7 @@
 """Pictures and sound of conversions while the network learns."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,16 +11,28 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.callbacks import averaged_network
-from vc_lightning.crops import Batch
-from vc_lightning.data import VoiceDataModule
+from vc_lightning.crops import Batch, Example
 from vc_lightning.errors import require_at_least
 from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.mel import MelSpectrogram
 from vc_lightning.voice_converter import Vocoder
 
 MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
 COLOURS = np.array(  # dark to bright, perceptually even enough to read a spectrogram by
     [[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 183, 122], [252, 253, 191]]
 )
+
+
+class Showable(Protocol):
+    """What is asked of a data module, whether it reads a folder or a stream."""
+
+    mel: MelSpectrogram
+
+    def examples(self, n_speakers: int) -> list[Example]:
+        """One utterance each of so many speakers, or of fewer."""
+
+    def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
+        """Embeddings (N, E) of up to so many utterances, and whose they are."""
 
 
 class Samples(Callback):
@@ -47,15 +60,11 @@ class Samples(Callback):
         self.make_vocoder = vocoder
 
     def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
-        data: VoiceDataModule = trainer.datamodule
-        by_speaker = {u.speaker: u for u in reversed(data.val or data.train)}
-        self.chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][: self.n_speakers]
-        self.vocoder = self.make_vocoder(mel=data.features.mel)
-        self.files = data.features.files
+        data: Showable = trainer.datamodule
+        self.vocoder = self.make_vocoder(mel=data.mel)
         if writer := tensorboard_writer(trainer):
-            shown = (data.val + data.train)[:MAX_PROJECTED]
-            embeddings = torch.stack([self.files.read_embedding(u.piece) for u in shown])
-            writer.add_embedding(embeddings, [u.speaker for u in shown], tag="speakers")
+            self.examples = data.examples(self.n_speakers)
+            writer.add_embedding(*data.embeddings(MAX_PROJECTED), tag="speakers")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
@@ -75,10 +84,10 @@ class Samples(Callback):
             return
         network = averaged_network(trainer)
         device = next(network.parameters()).device
-        for source, target in zip(self.chosen, self.chosen[1:] + self.chosen[:1], strict=True):
-            n_frames = min(source.n_frames, self.max_frames)
-            mel = self.files.read_mel(source.piece, 0, n_frames)[None].to(device)
-            voices = [self.files.read_embedding(u.piece)[None].to(device) for u in (source, target)]
+        targets = self.examples[1:] + self.examples[:1]
+        for source, target in zip(self.examples, targets, strict=True):
+            mel = source.mel[None, :, : self.max_frames].to(device)
+            voices = [example.embedding[None].to(device) for example in (source, target)]
             was_training = network.training
             network.eval()
             mels = {
@@ -92,7 +101,7 @@ class Samples(Callback):
             writer.add_image(f"mel/{title}", picture(list(mels.values())), step, dataformats="HWC")
             for name, value in mels.items():
                 wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
-                sample_rate = trainer.datamodule.features.mel.sample_rate
+                sample_rate = trainer.datamodule.mel.sample_rate
                 writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, sample_rate)
 
 
