@@ -95,7 +95,8 @@ def main(cfg: DictConfig) -> None:
     trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     if not files.last.is_file():
         raise InputError(
-            "no step was taken; raise trainer.max_steps or what else ends the training"
+            f"no step was taken after step {trainer.global_step}; raise trainer.max_steps or what "
+            "else ends the training"
         )
     best = files.path(None, "average")
     average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))

@@ -170,7 +170,7 @@ def test_other_settings_run(run, overrides):
     [
         (["seed=-1"], "seed=-1"),
         (["trainer.max_steps=abc"], "trainer.max_steps=abc"),
-        (["trainer.max_steps=0"], "no step was taken"),
+        (["trainer.max_steps=0"], "no step was taken after step 0"),
         (["trainer.log_every_n_steps=0"], "trainer.log_every_n_steps=0"),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1"),
         (["trainer.precision=5"], "Precision"),

@@ -47,6 +47,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets the exceptions come through to here
     # Lightning 2.6 under torch 2.13; nothing that a user could change.
     warnings.filterwarnings("ignore", r".*treespec, LeafSpec.*", FutureWarning)
+    warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
     try:
         main()
     except KeyboardInterrupt:
