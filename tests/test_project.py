@@ -12,8 +12,8 @@ PACKAGE = ROOT / "src" / "vc_lightning"
 FLOORS = [
     {"errors", "resources", "precision"},
     {"audio", "augmentations", "distributions", "losses", "schedulers"},
-    {"mel", "autovc", "feature_files", "quality", "wavernn"},
-    {"speaker_encoder"},
+    {"lstm", "mel", "feature_files", "quality", "wavernn"},
+    {"autovc", "speaker_encoder"},
     {"checkpoints", "features"},
     {"resume", "utterances"},
     {"sampling", "voice_converter"},

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.errors import require_at_least
+from vc_lightning.lstm import LSTM
 
 KERNEL_SIZE = 5
 
@@ -94,7 +95,7 @@ class ContentEncoder(nn.Module):
         self.convolutions = nn.ModuleList(
             ConvNorm(a, b, "relu") for a, b in itertools.pairwise(dims)
         )
-        self.lstm = nn.LSTM(dim, dim_neck, num_layers=2, batch_first=True, bidirectional=True)
+        self.lstm = LSTM(dim, dim_neck, num_layers=2, batch_first=True, bidirectional=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, dim_in, T), T a multiple of freq -> codes (B, 2·dim_neck, T/freq)."""
@@ -112,9 +113,9 @@ class Decoder(nn.Module):
 
     def __init__(self, dim_in: int, dim: int, dim_out: int, n_layers: int, n_mels: int):
         super().__init__()
-        self.lstm1 = nn.LSTM(dim_in, dim, batch_first=True)
+        self.lstm1 = LSTM(dim_in, dim, batch_first=True)
         self.convolutions = nn.ModuleList(ConvNorm(dim, dim, "relu") for _ in range(3))
-        self.lstm2 = nn.LSTM(dim, dim_out, num_layers=n_layers, batch_first=True)
+        self.lstm2 = LSTM(dim, dim_out, num_layers=n_layers, batch_first=True)
         self.projection = nn.Linear(dim_out, n_mels)
         nn.init.xavier_uniform_(self.projection.weight)
 

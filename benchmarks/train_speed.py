@@ -1,0 +1,244 @@
+"""How fast training is here: steps and GFLOP/s, beside what the machine's matrix products reach.
+
+    python benchmarks/train_speed.py
+    python benchmarks/train_speed.py --data FOLDER --batch-sizes 2,16 --compile model=autovc_small
+    python benchmarks/train_speed.py --public FOLDER
+
+Each line is `train.py` itself, with data loading, logging and averaging, in a process of its own;
+arguments with `=` go to it. `--public` names a folder with the model_vc.py of the public
+AutoVC (github.com/auspicious3000/autovc), whose training loop then gets the same batches.
+Numbers are medians over the second half of the steps.
+"""
+
+import argparse
+import itertools
+import logging
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import soundfile
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, open_dict
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.nn import functional as F
+
+from vc_lightning import audio, resources
+from vc_lightning.autovc import AutoVC
+from vc_lightning.checkpoints import read_speaker_encoder
+
+sys.path.insert(0, str(resources.ROOT))  # train.py lies there
+
+PIECES, PIECE_SECONDS = 16, 4  # what is cut out of each example, when no folder is given
+FETCH = "[_TrainingEpochLoop].train_dataloader_next"  # Lightning's name for waiting for a batch
+
+
+class Clock(Callback):
+    """Keeps when each training step ended, and how long the Trainer waited for each batch."""
+
+    ends: list[float]
+    waits: list[float]
+
+    def __init__(self, compiled: bool):
+        self.compiled = compiled
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Clock.ends = []
+        if self.compiled:
+            pl_module.network.compile()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        Clock.ends.append(time.perf_counter())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Clock.waits = trainer.profiler.recorded_durations[FETCH]
+
+
+def ours(overrides: list[str], compiled: bool) -> tuple[list[float], list[float]]:
+    """Seconds of the steps of `train.py`, and how much of each was waiting for data."""
+    import train
+
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    cfg = composed(overrides)
+    clock = {"_target_": f"{Clock.__module__}.Clock", "compiled": compiled}
+    with open_dict(cfg):
+        cfg.callbacks["clock"] = clock
+        del cfg.callbacks["samples"]  # sound and pictures, every 2 000 steps
+        del cfg.callbacks["progress"]
+    quietly(lambda: train.main(cfg))
+    return differences(Clock.ends), Clock.waits[1 : len(Clock.ends)]
+
+
+def public(folder: str, overrides: list[str], n_steps: int) -> tuple[list[float], list[float]]:
+    """The same of the public implementation's loop, written after its solver_encoder.py."""
+    sys.path.insert(0, folder)
+    from model_vc import Generator
+
+    cfg = composed(overrides)
+    encoder, card = read_speaker_encoder(resources.SPEAKER_ENCODER)
+    mel = instantiate(cfg.mel)
+    data = instantiate(
+        cfg.data, mel=mel, speaker_encoder=encoder, encoder_identity=card.speaker_encoder
+    )
+    quietly(data.setup)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    sizes = (cfg.model[key] for key in ("dim_neck", "dim_emb", "dim_pre", "freq"))
+    generator = Generator(*sizes).to(device).train()
+    optimizer = torch.optim.Adam(generator.parameters(), 1e-4)
+    batches = iter(data.train_dataloader())
+    ends, waits = [], []
+    for _ in range(n_steps):
+        start = time.perf_counter()
+        batch = next(batches)
+        waits.append(time.perf_counter() - start)
+        mel = batch.mel.transpose(1, 2).to(device)
+        speaker = batch.embedding.to(device)
+        first, second, codes = generator(mel, speaker, speaker)
+        terms = [
+            F.mse_loss(first.squeeze(1), mel),
+            F.mse_loss(second.squeeze(1), mel),
+            F.l1_loss(generator(second, speaker, None), codes),
+        ]
+        optimizer.zero_grad()
+        sum(terms).backward()
+        optimizer.step()
+        for term in terms:
+            term.item()
+        ends.append(time.perf_counter())
+    return differences(ends), waits[1:]
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The configuration that a command line of train.py gives."""
+    with initialize_config_dir(str(resources.CONF), version_base="1.3"):
+        return compose("train", overrides=overrides)
+
+
+def quietly(call: Callable[[], None]) -> None:
+    logging.disable(logging.WARNING)
+    call()
+    logging.disable(logging.NOTSET)
+
+
+def differences(ends: list[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(ends)]
+
+
+def flops_per_frame(network: AutoVC) -> int:
+    """Floating-point operations of a training step, for each frame of the batch.
+
+    A weight is multiplied and added once a frame forward and twice backward, the encoder's twice
+    as often: it also reads what the decoder made of its codes.
+    """
+
+    def weights(module: torch.nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters() if p.ndim > 1)
+
+    return 6 * (weights(network) + weights(network.encoder))
+
+
+def matmul_gflops(dtype: torch.dtype, device: str, size: int = 2048) -> float:
+    """What the product of two square matrices reaches."""
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(seconds) / 1e9
+
+
+def cut_examples(folder: Path) -> None:
+    """Two speakers' folders with overlapping pieces of the recordings in examples/."""
+    for name in ("source", "target"):
+        wav, sample_rate = audio.load(resources.ROOT / "examples" / f"{name}.wav")
+        (folder / name).mkdir()
+        size = PIECE_SECONDS * sample_rate
+        for index in range(PIECES):
+            start = index * (len(wav) - size) // PIECES
+            path = folder / name / f"{index}.wav"
+            soundfile.write(path, wav[start : start + size], sample_rate)
+
+
+def measured(call: Callable[..., tuple], *arguments: object) -> tuple[float, float]:
+    """Median seconds of a step, and the share of them that was waiting for data.
+
+    In a process of its own: neither memory nor threads of the measurement before play a part.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        seconds, waits = processes.submit(call, *arguments).result()
+    half = len(seconds) // 2
+    return statistics.median(seconds[half:]), sum(waits[half:]) / sum(seconds[half:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder of recordings; else the examples")
+    parser.add_argument("--batch-sizes", default="2,16", help="separated by commas")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
+    parser.add_argument("--public", help="folder with the public model_vc.py")
+    parser.add_argument("overrides", nargs="*", help="as of train.py: model=autovc_small")
+    arguments = parser.parse_intermixed_args()
+    overrides = arguments.overrides
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"{torch.get_num_threads()} threads, {device}, torch {torch.__version__}")
+    for dtype in (torch.float32, torch.bfloat16):
+        print(f"matmul {str(dtype)[6:]:9} {matmul_gflops(dtype, device):8.0f} GFLOP/s")
+    network = instantiate(composed(overrides).model)
+    print(f"{flops_per_frame(network) / 1e6:.0f} MFLOP a frame\n")
+    print("batch  what                  s/step   steps/s   GFLOP/s   waiting")
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = arguments.data
+        if data is None:
+            data = Path(folder) / "recordings"
+            data.mkdir()
+            cut_examples(data)
+        fixed = [
+            f"data.dir={data}",
+            f"data.cache_dir={folder}/cache",
+            f"run_dir={folder}",
+            "init_from=null",
+            f"trainer.max_steps={arguments.steps}",
+            "trainer.profiler=simple",
+            "trainer.limit_val_batches=0",
+        ]
+        for size in map(int, arguments.batch_sizes.split(",")):
+            here = [*fixed, f"data.batch_size={size}", *overrides]
+            variants = {
+                name + suffix: (ours, [*here, f"trainer.precision={precision}"], compiled)
+                for name, precision in (("float32", "32-true"), ("bfloat16", "bf16-mixed"))
+                for suffix, compiled in (("", False), (" compiled", True))
+                if arguments.compile or not compiled
+            }
+            if arguments.public:
+                variants["public, float32"] = (public, arguments.public, here, arguments.steps)
+            frames = size * composed(here).data.crop_frames
+            for name, call in variants.items():
+                seconds, waiting = measured(*call)
+                gflops = flops_per_frame(network) * frames / seconds / 1e9
+                print(
+                    f"{size:5}  {name:18} {seconds:9.3f} {1 / seconds:9.2f} {gflops:9.0f} "
+                    f"{waiting:8.1%}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
