@@ -11,12 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 
-from vc_lightning import cli, resources, shards
+from vc_lightning import cli, doctor, resources, shards
 from vc_lightning.checkpoints import Card, read_speaker_encoder
+from vc_lightning.data import VoiceDataModule
 from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
 from vc_lightning.lit_autovc import LitAutoVC, initialize
 from vc_lightning.precision import best_precision
 from vc_lightning.resume import newest, require_same_training
+from vc_lightning.samples import tensorboard_writer
 
 log = logging.getLogger("train")
 
@@ -58,6 +60,11 @@ def main(cfg: DictConfig) -> None:
     if write_shards is not None:
         shards.require_writable(write_shards)  # before the features, which may take hours
     data.setup()
+    check = cfg.data.get("check")  # streamed shards have no recordings to look at
+    if check is not None and rank_zero_only.rank == 0:
+        see_doctor(data, trainer, cfg.run_dir)
+    if check:
+        return
     if write_shards is not None:
         shards.write(data, write_shards, data.shard_megabytes, data.shard_utterances)
         return
@@ -106,6 +113,15 @@ def main(cfg: DictConfig) -> None:
         "resume:  python train.py ckpt_path=%s (and the settings of now)", quote(str(files.last))
     )
     log.info("look:    tensorboard --logdir %s", quote(cfg.run_dir))
+
+
+def see_doctor(data: VoiceDataModule, trainer: Trainer, run_dir: str) -> None:
+    """Says what the recordings are like: in short, or with data.check=true at length."""
+    report = doctor.diagnose(data.train, data.val, data.unusable, data.features)
+    log.info("%s", doctor.table(report) if data.check else "\n".join(doctor.brief(report)))
+    if data.check and (writer := tensorboard_writer(trainer)):
+        doctor.write(report, writer)
+        log.info("look:    tensorboard --logdir %s", quote(run_dir))
 
 
 def settle(trainer: DictConfig) -> None:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import soundfile
@@ -176,3 +178,34 @@ def test_examples_are_two_real_recordings():
     wav, rate = audio.load(SOURCE)
     assert rate == RATE
     assert 3 < len(wav) / rate < 12
+
+
+@pytest.mark.parametrize(("rate", "max_seconds"), [(16_000, 8), (16_000, 12.5), (44_100, 8)])
+def test_long_recordings_are_cut_in_their_pauses(speech, other_speech, rate, max_seconds):
+    sentences = [speech[:80_000], other_speech[:70_000], speech[20_000:90_000]] * 2
+    pause = np.zeros(12_000, "f4")
+    wav = np.concatenate([part for sentence in sentences for part in (sentence, pause)])
+    wav = audio.resample(wav, RATE, rate)
+    pieces = audio.cut_at_pauses(wav, rate, max_seconds)
+    assert len(pieces) >= 3
+    assert pieces[0][0] == 0
+    assert pieces[-1][1] == len(wav)
+    for (_, stop), (start, _) in itertools.pairwise(pieces):
+        assert start == stop
+        assert np.abs(wav[start - rate // 10 : start + rate // 10]).max() < 1e-3
+    assert all(0 < stop - start <= max_seconds * rate + 1 for start, stop in pieces)
+
+
+def test_who_never_pauses_is_cut_at_the_quietest_moment(monkeypatch):
+    monkeypatch.setattr(audio, "speech_mask", lambda wav: np.ones(len(wav) // 480 * 480, bool))
+    wav = np.random.default_rng(0).standard_normal(10 * RATE).astype("f4")
+    wav[2 * RATE : 2 * RATE + 1_000] *= 0.01  # too early: the pieces would be short
+    wav[7 * RATE : 7 * RATE + 1_000] *= 0.1
+    wav[9 * RATE + 1_000 : 9 * RATE + 2_000] *= 0.01  # too late
+    (start, cut), (again, stop) = audio.cut_at_pauses(wav, RATE, 9)
+    assert (start, again, stop) == (0, cut, len(wav))
+    assert 7 * RATE - 480 <= cut <= 7 * RATE + 1_000
+
+
+def test_short_recordings_are_one_piece(speech):
+    assert audio.cut_at_pauses(speech, RATE, len(speech) / RATE) == [(0, len(speech))]

@@ -28,6 +28,7 @@ DEFAULTS = {
     "exclude": [],
     "max_seconds": 30,
     "feature_precision": "32",
+    "check": False,
     "sampling": "utterance",
     "speaker_embedding": "utterance",
     "augmentations": [],

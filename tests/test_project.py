@@ -11,14 +11,14 @@ from conftest import ROOT, composed
 PACKAGE = ROOT / "src" / "vc_lightning"
 FLOORS = [
     {"errors", "resources", "precision"},
-    {"audio", "augmentations", "distributions", "losses", "schedulers"},
+    {"audio", "augmentations", "charts", "distributions", "losses", "schedulers"},
     {"lstm", "mel", "feature_files", "quality", "wavernn"},
     {"autovc", "speaker_encoder"},
     {"checkpoints", "features"},
     {"resume", "utterances"},
-    {"sampling", "voice_converter"},
-    {"crops"},
-    {"data", "lit_autovc"},
+    {"columns", "sampling", "voice_converter"},
+    {"crops", "findings"},
+    {"data", "doctor", "lit_autovc"},
     {"callbacks", "shards"},
     {"samples", "streams", "weight_files"},
     {"cli"},

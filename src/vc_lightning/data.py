@@ -55,6 +55,7 @@ class VoiceDataModule(LightningDataModule):
         max_seconds: longer recordings are cut into pieces at pauses.
         feature_precision: of the speaker embeddings: "32", "bf16" (cosine above 0.999 to them),
             or "auto", which is bf16 where the processor has it.
+        check: whether the doctor's report takes the place of the training, see `doctor`.
         batch_size, shuffle, num_workers, pin_memory: of the training batches of one process.
         sampling: what is as likely to be drawn, see `sampling.shares`.
         crop_frames: length of random crops in mel frames; None gives whole utterances.
@@ -81,6 +82,7 @@ class VoiceDataModule(LightningDataModule):
         cache_dir: str,
         max_seconds: float,
         feature_precision: str,
+        check: bool,
         batch_size: int,
         shuffle: bool,
         num_workers: int,
@@ -120,6 +122,8 @@ class VoiceDataModule(LightningDataModule):
         require_at_least(1, "data", shard_utterances=shard_utterances)
         require_one_of(SAMPLINGS, "data", sampling=sampling)
         require_one_of(SPEAKER_EMBEDDINGS, "data", speaker_embedding=speaker_embedding)
+        if not isinstance(check, bool):
+            raise InputError(f"data.check={check}: give true or false")
         require_one_of(FEATURE_PRECISIONS, "data", feature_precision=feature_precision)
         if feature_precision == "auto":
             feature_precision = best_precision("cpu").removesuffix("-mixed")
@@ -136,6 +140,7 @@ class VoiceDataModule(LightningDataModule):
         self.dir = Path(dir) if dir is not None else None
         self.manifest = Path(manifest) if manifest is not None else None
         self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
+        self.check = check
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.num_workers = num_workers
