@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> None:
     files = instantiate(cfg.checkpoint)
     callbacks = [*(instantiate(callback) for callback in cfg.callbacks.values()), files]
     logger = instantiate(cfg.logger)
-    settle(cfg.trainer)
+    settle(cfg)
     if cfg.ckpt_path == "last":
         cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
         log.info("resuming %s", cfg.ckpt_path)
@@ -84,6 +84,9 @@ def main(cfg: DictConfig) -> None:
         require_same_training(cfg.ckpt_path, card, config)
     else:
         log.info(initialize(network, card, cfg.init_from, cfg.init_freq, mean_mel))
+    if cfg.compile:
+        for part in network.children():
+            part.compile()
     model = LitAutoVC(
         network=network,
         card=card,
@@ -124,10 +127,13 @@ def see_doctor(data: VoiceDataModule, trainer: Trainer, run_dir: str) -> None:
         log.info("look:    tensorboard --logdir %s", quote(run_dir))
 
 
-def settle(trainer: DictConfig) -> None:
+def settle(cfg: DictConfig) -> None:
     """Replaces what is "auto" by what this machine has."""
+    trainer = cfg.trainer
     if trainer.precision == "auto":
         trainer.precision = best_precision(trainer.accelerator)
+    if trainer.precision == "16-mixed" and cfg.optimizer.get("fused"):
+        cfg.optimizer.fused = False  # it would unscale gradients itself, after they are clipped
     if trainer.sync_batchnorm == "auto":  # PyTorch has it for GPUs only
         trainer.sync_batchnorm = trainer.accelerator != "cpu" and torch.cuda.is_available()
 

@@ -28,7 +28,7 @@ import soundfile
 import torch
 
 from vc_lightning import audio, checkpoints, resources
-from vc_lightning.features import FILES_AT_ONCE, FeatureCache
+from vc_lightning.features import RECORDINGS_AT_ONCE, FeatureCache
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.speaker_encoder import SpeakerEncoder, similarity
 
@@ -85,7 +85,7 @@ def throughput(
 
                 def ours(warps=warps, n_workers=n_workers, bf16=bf16):
                     with tempfile.TemporaryDirectory() as root, quiet():
-                        cache = FeatureCache(root, mel, encoder, "benchmark", warps, bf16)
+                        cache = FeatureCache(root, mel, encoder, "benchmark", warps, bf16=bf16)
                         cache.prepare(paths, n_workers)
 
                 ways[name, n_workers, len(warps)] = ours
@@ -151,7 +151,9 @@ def stages(
     filtered = [torch.from_numpy(mel.filtered(wav)) for wav in leveled]
     speeches = [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled]
     banks = {0: mel.filters[None], len(WARPS): torch.stack([*map(mel.warped_filters, [1, *WARPS])])}
-    parts = [speeches[i : i + FILES_AT_ONCE] for i in range(0, len(speeches), FILES_AT_ONCE)]
+    parts = [
+        speeches[i : i + RECORDINGS_AT_ONCE] for i in range(0, len(speeches), RECORDINGS_AT_ONCE)
+    ]
     ways = {
         ("decode",): lambda: [audio.load(path) for path in paths],
         ("level",): lambda: [mel.leveled(*recording) for recording in loaded],

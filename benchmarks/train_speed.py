@@ -47,13 +47,8 @@ class Clock(Callback):
     ends: list[float]
     waits: list[float]
 
-    def __init__(self, compiled: bool):
-        self.compiled = compiled
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         Clock.ends = []
-        if self.compiled:
-            pl_module.network.compile()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         if pl_module.device.type == "cuda":
@@ -64,15 +59,14 @@ class Clock(Callback):
         Clock.waits = trainer.profiler.recorded_durations[FETCH]
 
 
-def ours(overrides: list[str], compiled: bool) -> tuple[list[float], list[float]]:
+def ours(overrides: list[str]) -> tuple[list[float], list[float]]:
     """Seconds of the steps of `train.py`, and how much of each was waiting for data."""
     import train
 
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     cfg = composed(overrides)
-    clock = {"_target_": f"{Clock.__module__}.Clock", "compiled": compiled}
     with open_dict(cfg):
-        cfg.callbacks["clock"] = clock
+        cfg.callbacks["clock"] = {"_target_": f"{Clock.__module__}.Clock"}
         del cfg.callbacks["samples"]  # sound and pictures, every 2 000 steps
         del cfg.callbacks["progress"]
     quietly(lambda: train.main(cfg))
@@ -222,7 +216,10 @@ def main() -> None:
         for size in map(int, arguments.batch_sizes.split(",")):
             here = [*fixed, f"data.batch_size={size}", *overrides]
             variants = {
-                name + suffix: (ours, [*here, f"trainer.precision={precision}"], compiled)
+                name + suffix: (
+                    ours,
+                    [*here, f"trainer.precision={precision}", f"compile={compiled}"],
+                )
                 for name, precision in (("float32", "32-true"), ("bfloat16", "bf16-mixed"))
                 for suffix, compiled in (("", False), (" compiled", True))
                 if arguments.compile or not compiled

@@ -10,7 +10,8 @@ from vc_lightning.errors import InputError
 log = logging.getLogger(__name__)
 
 FREE_KEYS = (  # they change nothing that is learnt, or only how long and where
-    *("run_dir", "ckpt_path", "init_from", "init_freq", "speaker_encoder", "trained_on", "licence"),
+    *("run_dir", "ckpt_path", "init_from", "init_freq", "speaker_encoder", "compile"),
+    *("trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
     *("data.cache_dir", "data.num_workers", "data.pin_memory", "data.check"),
     *("data.write_shards", "data.shard_megabytes", "data.shard_utterances"),
