@@ -19,6 +19,7 @@ from vc_lightning.lit_autovc import LitAutoVC, initialize
 from vc_lightning.precision import best_precision
 from vc_lightning.resume import newest, require_same_training
 from vc_lightning.samples import tensorboard_writer
+from vc_lightning.weight_files import WeightFiles
 
 log = logging.getLogger("train")
 
@@ -103,6 +104,11 @@ def main(cfg: DictConfig) -> None:
         logger.log_hyperparams(config)
     log.info("this run: %s", cfg.run_dir)
     trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    say_what_to_do_next(trainer, files, cfg.run_dir)
+
+
+def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> None:
+    """Names the files that the training has left and the commands that use them."""
     if not files.last.is_file():
         raise InputError(
             f"no step was taken after step {trainer.global_step}; raise trainer.max_steps or what "
@@ -115,7 +121,7 @@ def main(cfg: DictConfig) -> None:
     log.info(
         "resume:  python train.py ckpt_path=%s (and the settings of now)", quote(str(files.last))
     )
-    log.info("look:    tensorboard --logdir %s", quote(cfg.run_dir))
+    log.info("look:    tensorboard --logdir %s", quote(run_dir))
 
 
 def see_doctor(data: VoiceDataModule, trainer: Trainer, run_dir: str) -> None:
@@ -149,8 +155,12 @@ def limit_epochs(trainer: Trainer, data: LightningDataModule, max_epochs: int) -
 def require_valid(cfg: DictConfig) -> None:
     """Raises InputError for values about which Lightning would complain late or at length."""
     require_seed("seed", cfg.seed)
+    if not isinstance(cfg.compile, bool):
+        raise InputError(f"compile={cfg.compile}: give true or false")
     for name, minimum in TRAINER_MINIMA.items():
         require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
+    if cfg.trainer.limit_train_batches is not None:
+        require_at_least(1, "trainer", limit_train_batches=cfg.trainer.limit_train_batches)
     if cfg.trainer.gradient_clip_val is not None:
         require_within(0, float("inf"), "trainer", gradient_clip_val=cfg.trainer.gradient_clip_val)
 

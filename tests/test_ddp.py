@@ -1,6 +1,7 @@
 """Several processes train what one would."""
 
 import multiprocessing
+import os
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.crops import Batch
 from vc_lightning.lit_autovc import LitAutoVC
+
+KEPT = []  # DDP modules, which must not be destroyed before the process ends
 
 
 class Loss(torch.nn.Module):
@@ -36,15 +39,16 @@ def gradients(batch, rank=0, world_size=1, port=0):
         address = f"tcp://127.0.0.1:{port}"
         torch.distributed.init_process_group("gloo", address, rank=rank, world_size=world_size)
         module = torch.nn.parallel.DistributedDataParallel(module)
+        KEPT.append(module)
     module(batch).backward()
-    result = {name: p.grad.clone() for name, p in network.named_parameters()}
-    if world_size > 1:
-        torch.distributed.destroy_process_group()
-    return result
+    return {name: p.grad.clone() for name, p in network.named_parameters()}
 
 
 def report(results, *arguments):
     results.put({name: gradient.numpy() for name, gradient in gradients(*arguments).items()})
+    results.close()
+    results.join_thread()
+    os._exit(0)  # gloo's destructor may wait for ever
 
 
 def share(batch, rows):

@@ -171,6 +171,13 @@ def test_other_settings_run(run, overrides):
         (["seed=-1"], "seed=-1"),
         (["trainer.max_steps=abc"], "trainer.max_steps=abc"),
         (["trainer.max_steps=0"], "no step was taken after step 0"),
+        (["trainer.val_check_interval=0.5"], "trainer.val_check_interval=0.5"),
+        (["trainer.limit_train_batches=0.5"], "trainer.limit_train_batches=0.5"),
+        (["compile=abc"], "compile=abc"),
+        (["data.shuffle=abc"], "data.shuffle=abc"),
+        (["data.augmentations=[3]"], "3 is no augmentation"),
+        (["checkpoint.best=val/los"], "val/los: is not logged; there are val/codes_std"),
+        (["checkpoint.resume_every_n_steps=0"], "checkpoint.resume_every_n_steps=0"),
         (["trainer.log_every_n_steps=0"], "trainer.log_every_n_steps=0"),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1"),
         (["trainer.precision=5"], "Precision"),
@@ -195,9 +202,10 @@ def test_impossible_values_are_one_sentence_and_code_2(run, capsys, overrides, r
     with pytest.raises(SystemExit) as stop:
         run(*overrides)
     assert stop.value.code == 2
-    message = [line for line in capsys.readouterr().err.splitlines() if "step/s" not in line]
-    assert len(message) == 1
-    assert reason in message[0]
+    _, *errors = capsys.readouterr().err.split("error: ")  # after progress bars
+    assert len(errors) == 1
+    assert errors[0].count("\n") == 1
+    assert reason in errors[0]
 
 
 def test_a_lost_loss_stops_the_training(run, capsys):

@@ -119,6 +119,8 @@ def explain(error: Exception, config_name: str = "train") -> str:
         return _explain_choice(str(error), known_keys(config_name))
     key = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and key:
+        if key[1] in known_keys(config_name):
+            return f"there is no key {key[1]} with the choices made here; --cfg job shows them all"
         return f"there is no key {key[1]}{_nearest(key[1], known_keys(config_name))}"
     while not str(error) and error.__cause__:  # Hydra wraps errors of the grammar in empty ones
         error = error.__cause__

@@ -19,6 +19,7 @@ from vc_lightning.crops import Augmentation, Crops, Example, collate
 from vc_lightning.errors import (
     InputError,
     require_at_least,
+    require_flag,
     require_one_of,
     require_seed,
     require_within,
@@ -122,8 +123,12 @@ class VoiceDataModule(LightningDataModule):
         require_at_least(1, "data", shard_utterances=shard_utterances)
         require_one_of(SAMPLINGS, "data", sampling=sampling)
         require_one_of(SPEAKER_EMBEDDINGS, "data", speaker_embedding=speaker_embedding)
-        if not isinstance(check, bool):
-            raise InputError(f"data.check={check}: give true or false")
+        require_flag("data", check=check, shuffle=shuffle, pin_memory=pin_memory)
+        for augmentation in augmentations:
+            if not callable(augmentation):
+                raise InputError(
+                    f"data.augmentations: {augmentation} is no augmentation; see data=augmented"
+                )
         require_one_of(FEATURE_PRECISIONS, "data", feature_precision=feature_precision)
         if feature_precision == "auto":
             feature_precision = best_precision("cpu").removesuffix("-mixed")

@@ -111,8 +111,13 @@ class WeightFiles(Callback):
             self._try_to_save(trainer, pl_module, weights=False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
-        value = trainer.callback_metrics.get(self.best)
-        if trainer.sanity_checking or value is None or not value < self.best_value:
+        if trainer.sanity_checking or self.best is None:
+            return
+        if self.best not in trainer.callback_metrics:
+            logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
+            raise InputError(f"checkpoint.best={self.best}: is not logged; there are {logged}")
+        value = trainer.callback_metrics[self.best]
+        if not value < self.best_value:
             return
         self.best_value = float(value)
         if trainer.is_global_zero:
