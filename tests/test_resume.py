@@ -1,6 +1,7 @@
 """Trainings that are interrupted, killed and resumed: nothing of it can be seen in the result."""
 
 import csv
+import os
 import random
 import resource
 import signal
@@ -100,7 +101,7 @@ def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(arguments
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         assert 0 < state(tmp_path / "runs/killed")["global_step"] < 60
     resumed = run(*more, "ckpt_path=last", f"run_dir={tmp_path}/runs/end", name="runs/end")
@@ -110,14 +111,16 @@ def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(arguments
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
+    """Terminals and clusters signal every process, those that load data too."""
     process = command(
-        *arguments("trainer.max_steps=100000", "checkpoint.every_n_steps=5"), wait=False
+        *arguments("trainer.max_steps=100000", "checkpoint.every_n_steps=5", "data.num_workers=2"),
+        wait=False,
     )
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert f"interrupted; go on with ckpt_path={checkpoint}" in output

@@ -1,5 +1,6 @@
 """Crops of cached mels with their speaker embeddings, one by one and as batches."""
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -137,3 +138,12 @@ def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
 
 def _padded(mels: Sequence[Tensor]) -> Tensor:
     return pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
+
+
+def outlive_signals(_worker: int) -> None:
+    """Lets a DataLoader's worker ignore Ctrl-C and SIGTERM, which are sent to all processes.
+
+    The training still needs it for the step after which it saves and leaves, and then ends it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vc_lightning.crops import Augmentation, Crops, Example, collate
+from vc_lightning.crops import Augmentation, Crops, Example, collate, outlive_signals
 from vc_lightning.errors import (
     InputError,
     require_at_least,
@@ -338,4 +338,5 @@ class VoiceDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
             collate_fn=collate,
+            worker_init_fn=outlive_signals,
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vc_lightning import shards
-from vc_lightning.crops import Augmentation, Example, collate, draw
+from vc_lightning.crops import Augmentation, Example, collate, draw, outlive_signals
 from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
 from vc_lightning.mel import MelSpectrogram, require_same_settings
 from vc_lightning.shards import Index, Sample, Shards
@@ -262,6 +262,7 @@ class ShardsDataModule(LightningDataModule):
             persistent_workers=num_workers > 0,
             pin_memory=self.pin_memory,
             collate_fn=collate,
+            worker_init_fn=outlive_signals,
         )
 
     def state_dict(self) -> dict:
