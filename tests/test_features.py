@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -312,3 +313,17 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path, make_cache, recordi
     blocked.write_text("")
     with pytest.raises(InputError, match=r"data\.cache_dir"):
         make_cache(root=blocked / "cache").prepare([recording], num_workers=0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_full_disk_is_explained_and_leaves_nothing_half_written(cache, recording, num_workers):
+    """The limit on the size of files stands for the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"data\.cache_dir .* cannot be written"):
+            cache.prepare([recording], num_workers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert written(cache, "mels") == {}
+    assert prepared(cache, recording)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -83,7 +84,8 @@ class FeatureCache:
             self._require_writable()
             log.info("computing features of %d of %d recordings", len(missing), len(paths))
             reasons = self._compute_all(missing, num_workers, show_progress)
-            found |= {path: reasons[path] or self.lookup(path) for path in missing}
+            for path in missing:
+                found[path] = reasons[path] or self.lookup(path) or "its features have vanished"
         pieces = {path: result for path, result in found.items() if isinstance(result, list)}
         return pieces, {path: str(found[path]) for path in found.keys() - pieces.keys()}
 
@@ -151,8 +153,17 @@ class FeatureCache:
     @torch.inference_mode()
     def _write_features(self, recordings: "Sequence[_Recording]") -> None:
         """Writes the files that are missing; what only another setting needs anew stays."""
-        for recording in recordings:
-            self._write_mels(recording)
+        try:
+            for recording in recordings:
+                self._write_mels(recording)
+            self._write_voices(recordings)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"data.cache_dir {self.root} cannot be written ({error}); make room or name "
+                "another, and start again: what is done is kept"
+            ) from error
+
+    def _write_voices(self, recordings: "Sequence[_Recording]") -> None:
         files = self.files
         lacking = {
             r.content: _missing(files.voice_file, r.content, files.warps) for r in recordings
