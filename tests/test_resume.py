@@ -146,6 +146,7 @@ def test_a_full_disk_costs_a_checkpoint_but_neither_the_training_nor_the_last_on
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             steps.append((trainer.global_step, state(tmp_path / "run")["global_step"]))
+            assert not (tmp_path / "run/checkpoints/.last.ckpt").exists()
 
     monkeypatch.setattr(WeightFiles, "save", save_with_little_space)
     folder = run("trainer.max_steps=8", "logger=none")

@@ -150,7 +150,7 @@ class WeightFiles(Callback):
             trainer.save_checkpoint(unfinished, weights_only=False)
         except BaseException:
             self.saved_step = before
-            unfinished.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)  # Lightning may have copied half of it here
             raise
         if trainer.is_global_zero:
             unfinished.replace(self.last)
