@@ -159,6 +159,20 @@ def test_a_full_disk_costs_a_checkpoint_but_neither_the_training_nor_the_last_on
     }
 
 
+def test_a_save_that_failed_at_the_last_step_is_tried_again(run, monkeypatch):
+    save, steps = Trainer.save_checkpoint, []
+
+    def fails_once(self, *arguments, **options):
+        steps.append(self.global_step)
+        if steps == [2, 4]:
+            raise OSError("no space left")
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", fails_once)
+    assert state(run())["global_step"] == 4
+    assert steps == [2, 4, 4]
+
+
 def test_a_save_that_fails_at_the_end_is_an_error(run, monkeypatch):
     def fails(*_, **__):
         raise OSError("no space left")
