@@ -256,6 +256,23 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     torch.testing.assert_close(losses["content_ratio"], terms["content"] / spread.abs().mean())
 
 
+@pytest.mark.parametrize(("limit", "after"), [(0.5, 0.5), (100.0, 8.0), (None, 8.0)])
+def test_gradients_are_clipped_by_the_norm_that_is_logged(module, monkeypatch, limit, after):
+    logged = {}
+    monkeypatch.setattr(LitAutoVC, "log", lambda _, name, value: logged.update({name: value}))
+    parameters = list(module.network.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    parameters[0].grad.view(-1)[:4] = 4.0
+    optimizer = torch.optim.Adam(parameters, lr=0.25)
+    module.configure_gradient_clipping(optimizer, limit, None)
+    assert torch.nn.utils.get_total_norm([p.grad for p in parameters]).item() == (
+        pytest.approx(after, rel=1e-4)
+    )
+    assert logged["train/grad_norm"].item() == pytest.approx(8.0)
+    assert logged["train/lr"] == 0.25
+
+
 def test_nothing_frozen_is_averaged_or_saved(run):
     content = torch.load(run() / "checkpoints/last.ckpt", weights_only=True)
     assert {key.split(".")[0] for key in content["state_dict"]} == {"network", "mean_mel"}
