@@ -189,7 +189,12 @@ class VoiceDataModule(LightningDataModule):
         if not self.train:
             raise InputError(f"{place}: no utterance is left for training")
         if not self.val:
-            log.warning("no validation: every speaker has one file; see data.val_speakers")
+            log.warning(
+                "no validation: data.val_fraction=%s of %d utterances spares none; "
+                "raise it or see data.val_speakers",
+                self.val_fraction,
+                len(self.train),
+            )
         if self.unusable:
             log.warning("%d of %d files were skipped", len(self.unusable), len(listed))
         lost = {u.speaker for u in listed} - {u.speaker for u in usable}
