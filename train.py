@@ -14,7 +14,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from vc_lightning import cli, doctor, resources, shards
 from vc_lightning.checkpoints import Card, read_speaker_encoder
 from vc_lightning.data import VoiceDataModule
-from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
+from vc_lightning.errors import (
+    InputError,
+    require_at_least,
+    require_flag,
+    require_seed,
+    require_within,
+)
 from vc_lightning.lit_autovc import LitAutoVC, initialize
 from vc_lightning.precision import best_precision
 from vc_lightning.resume import newest, require_same_training
@@ -155,8 +161,7 @@ def limit_epochs(trainer: Trainer, data: LightningDataModule, max_epochs: int) -
 def require_valid(cfg: DictConfig) -> None:
     """Raises InputError for values about which Lightning would complain late or at length."""
     require_seed("seed", cfg.seed)
-    if not isinstance(cfg.compile, bool):
-        raise InputError(f"compile={cfg.compile}: give true or false")
+    require_flag("compile", cfg.compile)
     for name, minimum in TRAINER_MINIMA.items():
         require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
     if cfg.trainer.limit_train_batches is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from vc_lightning import resources
+from vc_lightning import doctor, resources
 from vc_lightning.checkpoints import read_speaker_encoder
 from vc_lightning.data import VoiceDataModule
 
@@ -72,6 +72,7 @@ def main() -> None:
                 data = module(folder)
                 since = time.perf_counter()
                 data.setup()
+                doctor.brief(doctor.diagnose(data.train, data.val, data.unusable, data.features))
                 next(iter(data.train_dataloader()))
                 seconds.append(time.perf_counter() - since)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

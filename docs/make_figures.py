@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from vc_lightning import VoiceConverter, audio, resources
-from vc_lightning.callbacks import picture
+from vc_lightning.charts import picture
 
 DOCS = Path(__file__).parent
 LABELS = ("the words: source.wav", "the voice: target.wav", "both: conversion.wav")

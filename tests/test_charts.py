@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from vc_lightning import charts
 from vc_lightning.charts import BAD, BOTTOM, GOOD, LEFT, RIGHT, TOP, histogram
@@ -30,3 +31,12 @@ def test_the_outer_bars_hold_what_lies_beyond():
 def test_any_number_of_values_can_be_drawn(values):
     histogram("title", "s", "things", np.array(values, dtype=float), np.arange(40))
     assert all(highest <= 6 * charts._count_step(highest) for highest in range(1, 20_000))
+
+
+def test_a_picture_shows_mels_upright_and_bright_where_loud():
+    mel = torch.zeros(1, 80, 10)
+    mel[0, 79, :] = 1  # the highest band
+    image = charts.picture([mel, mel])
+    assert image.shape == (2 * (80 + 4 + 80), 20, 3)
+    assert image[0].min() > 180  # the top row
+    assert image[100].max() < 10

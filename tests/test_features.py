@@ -184,6 +184,20 @@ def test_speechless_recordings_are_remembered(cache, tmp_path, monkeypatch):
     assert "no speech" in first[noise]
 
 
+def test_what_is_known_of_a_recording_is_kept_when_other_settings_come(
+    make_cache, tmp_path, monkeypatch
+):
+    """Its quality is not measured again, and why it is unusable with the old ones not forgotten."""
+    rng = np.random.default_rng(0)
+    noise = write_wav(tmp_path / "noise.wav", 0.001 * rng.standard_normal(32_000))
+    one, other = make_cache(), make_cache(identity="ge2e-2")
+    one.prepare([noise], 0)
+    monkeypatch.setattr(features, "measure", None)  # must not be called
+    other.prepare([noise], 0)
+    assert "no speech" in one.lookup(noise)
+    assert one.lookup(noise) == other.lookup(noise)
+
+
 def test_long_recordings_become_pieces_like_recordings_of_their_own(make_cache, tmp_path, speech):
     pause = np.zeros(24_000, np.float32)
     parts = [speech[:40_000], speech[40_000:80_000], speech[:56_000]]

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 
@@ -84,6 +85,15 @@ def test_the_quick_start_is_two_commands_and_ci_runs_the_second():
     install, test = quick_start()
     assert "python convert.py source=examples/source.wav target=examples/target.wav" in install
     assert test in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "checkpoints", "docs"])
+def test_scripts_find_what_they_import(folder):
+    """What no other test runs; the scripts themselves take minutes."""
+    scripts = sorted((ROOT / folder).glob("*.py"))
+    assert scripts
+    for script in scripts:
+        runpy.run_path(str(script), run_name="imported")
 
 
 def test_tracked_weights_stay_small():

@@ -173,6 +173,21 @@ def test_a_save_that_failed_at_the_last_step_is_tried_again(run, monkeypatch):
     assert steps == [2, 4, 4]
 
 
+def test_weights_that_could_not_be_saved_at_the_last_step_are_tried_again(run, monkeypatch):
+    save, steps = checkpoints.save, []
+
+    def fails_once(path, state, card):
+        steps.append(card.step)
+        if steps == [2, 2, 4]:
+            raise OSError("no space left")
+        return save(path, state, card)
+
+    monkeypatch.setattr(checkpoints, "save", fails_once)
+    folder = run()
+    assert state(folder)["global_step"] == 4
+    assert [weights(folder, 4, kind)[1].step for kind in ("average", "original")] == [4, 4]
+
+
 def test_a_save_that_fails_at_the_end_is_an_error(run, monkeypatch):
     def fails(*_, **__):
         raise OSError("no space left")

@@ -355,7 +355,9 @@ def test_what_breaks_off_on_its_way_is_asked_for_again(many, tmp_path, monkeypat
 def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="ref_db 16 != 0"):
         module(mel={"ref_db": 0})
-    with pytest.raises(InputError, match=r"made by ge2e-.* speaker encoder is other; give"):
+    with pytest.raises(
+        InputError, match=r"made with embeddings of ge2e-.* speaker encoder is other; give"
+    ):
         module(encoder_identity="other")
     with pytest.raises(InputError, match="4 training shards are fewer than 2 processes × 3 work"):
         module(world_size=2, num_workers=3)

@@ -1,16 +1,30 @@
-"""Bar charts as images, drawn by Pillow with its own font."""
+"""Pictures as arrays: mel-spectrograms, and bar charts drawn by Pillow with its own font."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
+COLOURS = np.array(  # dark to bright, perceptually even enough to read a spectrogram by
+    [[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 183, 122], [252, 253, 191]]
+)
 WIDTH, HEIGHT = 800, 400  # pixels
 LEFT, RIGHT, TOP, BOTTOM = 70, 770, 90, 340  # of the bars
 PAPER, INK, GRID = (255, 255, 255), (40, 40, 40), (225, 225, 225)
-GOOD, BAD = (65, 15, 117), (241, 96, 93)  # two of the mels' colours, `samples.COLOURS`
+GOOD, BAD = tuple(COLOURS[1].tolist()), tuple(COLOURS[3].tolist())
 LEAST_BAR = 3  # pixels: what is there can be seen
 LABEL_GAP = 12  # pixels between two labels
+
+
+def picture(mels: list[Tensor]) -> np.ndarray:
+    """Mels (1, n_mels, T) in 0…1, one above the other, as an RGB image (height, width, 3)."""
+    gap = np.ones((4, mels[0].shape[-1]))
+    rows = [part for mel in mels for part in (mel[0].flip(0).float().cpu().numpy(), gap)]
+    values = np.concatenate(rows[:-1]).clip(0, 1).repeat(2, axis=0).repeat(2, axis=1)
+    positions = np.linspace(0, 1, len(COLOURS))
+    channels = [np.interp(values, positions, channel) for channel in COLOURS.T]
+    return np.stack(channels, axis=-1).astype(np.uint8)
 
 
 def histogram(

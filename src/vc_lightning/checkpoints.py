@@ -345,6 +345,6 @@ def require_same_encoder(wanted: str, given: str, name: str) -> None:
     same_kind = wanted.split("-")[0] == given.split("-")[0]
     if wanted != given and not (same_kind and "-" not in wanted):
         raise InputError(
-            f"{name} was trained with embeddings of {wanted}, the speaker encoder is {given}; "
-            "give speaker_encoder= the one it was trained with"
+            f"{name} was made with embeddings of {wanted}, the speaker encoder is {given}; "
+            "give speaker_encoder= the one it was made with"
         )

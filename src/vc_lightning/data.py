@@ -1,6 +1,7 @@
 """Recordings as a LightningDataModule: crops of cached mels, in an order that can be repeated."""
 
 import fnmatch
+import functools
 import hashlib
 import logging
 from collections import defaultdict
@@ -123,7 +124,9 @@ class VoiceDataModule(LightningDataModule):
         require_at_least(1, "data", shard_utterances=shard_utterances)
         require_one_of(SAMPLINGS, "data", sampling=sampling)
         require_one_of(SPEAKER_EMBEDDINGS, "data", speaker_embedding=speaker_embedding)
-        require_flag("data", check=check, shuffle=shuffle, pin_memory=pin_memory)
+        require_flag("data.check", check)
+        require_flag("data.shuffle", shuffle)
+        require_flag("data.pin_memory", pin_memory)
         for augmentation in augmentations:
             if not callable(augmentation):
                 raise InputError(
@@ -214,7 +217,7 @@ class VoiceDataModule(LightningDataModule):
             kept = limit_minutes(kept, self.minutes_per_speaker)
         return kept
 
-    @property
+    @functools.cached_property  # every checkpoint asks for it
     def fingerprint(self) -> str:
         """Changes with what there is to train on and in which order it is drawn."""
         order = (self.seed, self.shuffle, self.sampling, self.batch_size, self._process[1])

@@ -29,11 +29,10 @@ def require_one_of(choices: Sequence[str], group: str, /, **values: object) -> N
             raise InputError(f"{group}.{name}={value}: is none of {', '.join(choices)}")
 
 
-def require_flag(group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's values that is neither true nor false."""
-    for name, value in values.items():
-        if not isinstance(value, bool):
-            raise InputError(f"{group}.{name}={value}: give true or false")
+def require_flag(name: str, value: object) -> None:
+    """Raises InputError unless value is true or false: any word would count as true."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}={value}: give true or false")
 
 
 def require_seed(name: str, value: object) -> None:

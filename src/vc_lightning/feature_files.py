@@ -1,7 +1,7 @@
 """The files of the feature cache: how they are named, read and written."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +46,11 @@ class FeatureFiles:
         self.warps = [1.0, *warps]
 
     def mel_file(self, content: str, copy: int) -> Path:
+        """File of the mels of a recording's copy."""
         return self.mels / content[:2] / f"{content}_{self.warps[copy]:g}.safetensors"
 
     def voice_file(self, content: str, copy: int) -> Path:
+        """File of the embeddings of a recording's copy."""
         return self.voices / content[:2] / f"{content}_{self.warps[copy]:g}.safetensors"
 
     def read_mel(self, piece: Piece, start: int, stop: int, copy: int = 0) -> Tensor:
@@ -60,6 +62,10 @@ class FeatureFiles:
         """The speaker embedding (embedding_size,) of a piece."""
         with _opened(self.voice_file(piece.content, copy)) as file:
             return file.get_slice("embeddings")[piece.index]
+
+    def missing(self, name: Callable[[str, int], Path], content: str) -> list[int]:
+        """The copies of a recording without a whole `mel_file` or `voice_file`, the `name`."""
+        return [copy for copy in range(len(self.warps)) if not is_whole(name(content, copy))]
 
     def pieces(self, content: str) -> list[Piece] | None:
         """The usable pieces of a recording; None when a file is missing or damaged."""

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError
-from vc_lightning.feature_files import FeatureFiles, Piece, is_whole, save
+from vc_lightning.feature_files import FeatureFiles, Piece, save
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.quality import Quality, measure
 from vc_lightning.speaker_encoder import SpeakerEncoder
@@ -141,10 +141,12 @@ class FeatureCache:
                 reason = reason or str(error)
             wavs.append(prepared)
             speeches.append(speech)
-        sound = {"quality": asdict(measure(wav, sample_rate))}
+        sound = self._sound(content)  # known where only other settings are new
+        if "quality" not in sound:
+            sound["quality"] = asdict(measure(wav, sample_rate))
         unusable = all(wav is None for wav in wavs)
         if unusable:
-            sound["unusable"] = {self.key: reason}
+            sound["unusable"] = sound.get("unusable", {}) | {self.key: reason}
         _write_json(self._sound_file(content), sound)
         if unusable:
             raise InputError(reason)
@@ -165,9 +167,7 @@ class FeatureCache:
 
     def _write_voices(self, recordings: "Sequence[_Recording]") -> None:
         files = self.files
-        lacking = {
-            r.content: _missing(files.voice_file, r.content, files.warps) for r in recordings
-        }
+        lacking = {r.content: files.missing(files.voice_file, r.content) for r in recordings}
         copies = sorted({copy for missing in lacking.values() for copy in missing})
         recordings = [r for r in recordings if lacking[r.content]]
         speeches = [speech for r in recordings for speech in r.speeches if speech is not None]
@@ -184,7 +184,7 @@ class FeatureCache:
                 save(files.voice_file(recording.content, copy), {"embeddings": stacked[:, index]})
 
     def _write_mels(self, recording: "_Recording") -> None:
-        copies = _missing(self.files.mel_file, recording.content, self.files.warps)
+        copies = self.files.missing(self.files.mel_file, recording.content)
         if not copies:
             return
         filters = torch.stack([self.mel.warped_filters(self.files.warps[copy]) for copy in copies])
@@ -315,11 +315,6 @@ def _key(*made_by: object) -> str:
     """Name for what was made by given settings."""
     text = json.dumps([FORMAT_VERSION, *made_by], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _missing(name: Callable[[str, int], Path], content: str, warps: Sequence[float]) -> list[int]:
-    """The copies of which there is no whole file."""
-    return [copy for copy in range(len(warps)) if not is_whole(name(content, copy))]
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -7,7 +7,7 @@ def best_precision(accelerator: str) -> str:
     """Lightning's `precision` for an accelerator ("auto", "cpu", "gpu", …) on this machine.
 
     bf16-mixed where there are bfloat16 units (GPUs since Ampere; CPUs with AMX or AVX512-BF16,
-    where it is about four times as fast), else 32-true, which is never wrong.
+    whose products of matrices are about four times as fast), else 32-true, which is never wrong.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)

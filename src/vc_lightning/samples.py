@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.callbacks import averaged_network
+from vc_lightning.charts import picture
 from vc_lightning.crops import Batch, Example
 from vc_lightning.errors import require_at_least
 from vc_lightning.lit_autovc import LitAutoVC
@@ -18,9 +18,6 @@ from vc_lightning.mel import MelSpectrogram
 from vc_lightning.voice_converter import Vocoder
 
 MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
-COLOURS = np.array(  # dark to bright, perceptually even enough to read a spectrogram by
-    [[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 183, 122], [252, 253, 191]]
-)
 
 
 class Showable(Protocol):
@@ -103,16 +100,6 @@ class Samples(Callback):
                 wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
                 sample_rate = trainer.datamodule.mel.sample_rate
                 writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, sample_rate)
-
-
-def picture(mels: list[Tensor]) -> np.ndarray:
-    """Mels (1, n_mels, T) in 0…1, one above the other, as an RGB image (height, width, 3)."""
-    gap = np.ones((4, mels[0].shape[-1]))
-    rows = [part for mel in mels for part in (mel[0].flip(0).float().cpu().numpy(), gap)]
-    values = np.concatenate(rows[:-1]).clip(0, 1).repeat(2, axis=0).repeat(2, axis=1)
-    positions = np.linspace(0, 1, len(COLOURS))
-    channels = [np.interp(values, positions, channel) for channel in COLOURS.T]
-    return np.stack(channels, axis=-1).astype(np.uint8)
 
 
 def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:

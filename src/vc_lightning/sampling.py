@@ -60,16 +60,14 @@ class EpochBatches(Sampler[list[Item]]):
         self.seed = seed
         self.shares = shares
         self.rank = rank
-        starts = list(range(0, size, batch_size * world_size))
-        if len(starts) > 1 and size - starts[-1] < world_size:
-            starts.pop()  # too few for every process to get one: the batch before takes them
-        self.bounds = [  # of a batch: where each process's share begins, and the batch's end
-            np.linspace(start, stop, world_size + 1).astype(int)
-            for start, stop in zip(starts, [*starts[1:], size], strict=True)
-        ]
+        self.world_size = world_size
+        self.joint_size = batch_size * world_size
+        self.n_batches = -(-size // self.joint_size)
+        if self.n_batches > 1 and 0 < size % self.joint_size < world_size:
+            self.n_batches -= 1  # too few for every process to get one: the batch before has them
 
     def __len__(self) -> int:
-        return len(self.bounds)
+        return self.n_batches
 
     def __iter__(self) -> Iterator[list[Item]]:
         return self.of_epoch(0)
@@ -78,7 +76,10 @@ class EpochBatches(Sampler[list[Item]]):
         """The batches of an epoch from a given one on; without shuffling epochs are the same."""
         epoch = epoch if self.shuffle else 0
         order = self.order(epoch)
-        for bounds in self.bounds[first_batch:]:
+        for batch in range(first_batch, self.n_batches):
+            start = batch * self.joint_size
+            stop = self.size if batch == self.n_batches - 1 else start + self.joint_size
+            bounds = np.linspace(start, stop, self.world_size + 1).astype(int)  # of the shares
             start, stop = bounds[self.rank : self.rank + 2]
             yield [(epoch, position, int(order[position])) for position in range(start, stop)]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vc_lightning import shards
+from vc_lightning.checkpoints import require_same_encoder
 from vc_lightning.crops import Augmentation, Example, collate, draw, outlive_signals
 from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
 from vc_lightning.mel import MelSpectrogram, require_same_settings
@@ -170,12 +171,7 @@ class ShardsDataModule(LightningDataModule):
         index = shards.read_index(self.dir)
         name = f"data.dir={self.dir}"
         require_same_settings(index.mel, self.mel.settings, name, "this training")
-        if index.speaker_encoder != self.encoder_identity:
-            raise InputError(
-                f"{name}: its embeddings were made by {index.speaker_encoder}, this training's "
-                f"speaker encoder is {self.encoder_identity}; give speaker_encoder= the one of "
-                "the shards, or write them anew"
-            )
+        require_same_encoder(index.speaker_encoder, self.encoder_identity, name)
         wanted = index.warps if self.warps is None else self.warps
         for warp in wanted:
             if warp not in index.warps:

@@ -83,6 +83,7 @@ class WeightFiles(Callback):
             ) from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        self.saved_step = self.weights_step = trainer.global_step  # of what is resumed, or 0
         # After Lightning has set its own, which leave at the end of the epoch and unsaved.
         self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
 
@@ -139,21 +140,20 @@ class WeightFiles(Callback):
         """Writes `last.ckpt` and, if asked, both weight sets, by replacing finished files."""
         step = trainer.global_step
         if weights and step != self.weights_step and trainer.is_global_zero:
-            self.weights_step = step
             self._save_weights(step, "original", pl_module.network, pl_module)
             self._save_weights(step, "average", averaged_network(trainer), pl_module)
+            self.weights_step = step
         if step == self.saved_step:
             return
-        before, self.saved_step = self.saved_step, step
         unfinished = self.dir / ".last.ckpt"  # save_checkpoint runs on every rank
         try:
             trainer.save_checkpoint(unfinished, weights_only=False)
         except BaseException:
-            self.saved_step = before
             unfinished.unlink(missing_ok=True)  # Lightning may have copied half of it here
             raise
         if trainer.is_global_zero:
             unfinished.replace(self.last)
+        self.saved_step = step
 
     def _save_weights(
         self, step: int | None, weights: str, network: torch.nn.Module, pl_module: LitAutoVC
@@ -162,13 +162,7 @@ class WeightFiles(Callback):
         checkpoints.save(self.path(step, weights), network.state_dict(), card)
 
     def state_dict(self) -> dict:
-        return {
-            "saved_step": self.saved_step,
-            "weights_step": self.weights_step,
-            "best_value": self.best_value,
-        }
+        return {"best_value": self.best_value}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        self.saved_step = state_dict["saved_step"]
-        self.weights_step = state_dict["weights_step"]
         self.best_value = state_dict["best_value"]
