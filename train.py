@@ -1,4 +1,4 @@
-"""Trains AutoVC on a folder of recordings: python train.py data.dir=FOLDER"""
+"""Trains AutoVC, or a vocoder, on a folder of recordings: python train.py data.dir=FOLDER"""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,6 @@ from vc_lightning.errors import (
     require_seed,
     require_within,
 )
-from vc_lightning.lit_autovc import LitAutoVC, initialize
 from vc_lightning.precision import best_precision
 from vc_lightning.resume import newest, require_same_training
 from vc_lightning.samples import tensorboard_writer
@@ -78,7 +77,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.trainer.max_epochs > 0:
         limit_epochs(trainer, data, cfg.trainer.max_epochs)
     card = Card(
-        kind="autovc",
+        kind=network.kind,
         network=network.arguments,
         mel=mel.settings,
         speaker_encoder=identity,
@@ -86,23 +85,20 @@ def main(cfg: DictConfig) -> None:
         licence=str(cfg.licence),
     )
     config = OmegaConf.to_container(cfg, resolve=True)
-    mean_mel = data.mean_mel()
-    if cfg.ckpt_path is not None:
-        require_same_training(cfg.ckpt_path, card, config)
-    else:
-        log.info(initialize(network, card, cfg.init_from, cfg.init_freq, mean_mel))
-    if cfg.compile:
-        for part in network.children():
-            part.compile()
-    model = LitAutoVC(
+    model = instantiate(cfg.loss)(
         network=network,
         card=card,
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
-        mean_mel=mean_mel,
         config=config,
-        **cfg.loss,
     )
+    if cfg.ckpt_path is not None:
+        require_same_training(cfg.ckpt_path, card, config)
+    else:
+        log.info(model.begin(cfg.init_from, cfg.init_freq, data))
+    if cfg.compile:
+        for part in network.children():
+            part.compile()
     size = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     device = trainer.strategy.root_device
     log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
@@ -123,7 +119,8 @@ def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> N
     best = files.path(None, "average")
     average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))
     log.info("weights: %s", files.dir)
-    log.info("convert: python convert.py ckpt=%s source=a.wav target=b.wav", average)
+    use = trainer.lightning_module.convert_with + average
+    log.info("convert: python convert.py %s source=a.wav target=b.wav", use)
     log.info(
         "resume:  python train.py ckpt_path=%s (and the settings of now)", quote(str(files.last))
     )

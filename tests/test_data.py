@@ -42,6 +42,8 @@ DEFAULTS = {
     "val_fraction": 0.0,
     "val_speakers": 0,
     "minutes_per_speaker": None,
+    "context_frames": None,
+    "mels_from": None,
     "write_shards": None,
     "shard_megabytes": 256,
     "shard_utterances": 10_000,

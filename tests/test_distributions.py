@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from vc_lightning.distributions import (
     mu_law_encode,
     sample_classes,
     sample_mixture,
+    uniforms,
 )
 
 
@@ -39,10 +41,15 @@ def test_log_prob_stays_finite_far_from_a_narrow_logistic():
     assert torch.isfinite(value.grad)
 
 
+def draw(n_samples, n_numbers):
+    like = torch.empty(0)
+    draws = uniforms([torch.Generator().manual_seed(0)], n_numbers, like)
+    return torch.cat(list(itertools.islice(draws, n_samples)))
+
+
 def test_samples_follow_the_mixture():
-    generator = torch.Generator().manual_seed(0)
     mixture = logits([math.log(0.25), math.log(0.75)], [-0.5, 0.5], [-6.0, -4.0]).float()
-    wav = sample_mixture(mixture.expand(40_000, -1), generator)
+    wav = sample_mixture(mixture.expand(40_000, -1), draw(40_000, 3))
     low = wav[wav < 0]
     assert abs(len(low) / len(wav) - 0.25) < 0.01
     assert abs(low.mean() + 0.5) < 1e-3
@@ -52,18 +59,31 @@ def test_samples_follow_the_mixture():
 
 @pytest.mark.parametrize(("uniform", "side"), [(torch.zeros, -1), (torch.ones, 1)])
 def test_the_rarest_draws_are_finite(monkeypatch, uniform, side):
-    monkeypatch.setattr(torch, "rand", lambda shape, **_: uniform(shape, dtype=torch.float64))
-    sample = sample_mixture(logits([0.0, 0.0], [0.1, 0.1], [-3.0, -3.0]))
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: uniform(*shape))
+    mixture = logits([0.0, 0.0], [0.1, 0.1], [-3.0, -3.0])
+    numbers = next(uniforms([torch.Generator()], 3, like=mixture))
     expected = 0.1 + side * math.exp(-3) * math.log((1 - 1e-5) / 1e-5)
-    assert sample.item() == pytest.approx(expected, rel=1e-4)
+    assert sample_mixture(mixture[None], numbers).item() == pytest.approx(expected, rel=1e-4)
+    assert sample_classes(mixture[None], numbers[:, 0]).item() == (0 if side < 0 else 5)
 
 
 def test_classes_follow_their_probabilities():
-    generator = torch.Generator().manual_seed(0)
     probabilities = torch.tensor([0.1, 0.2, 0.7])
-    classes = sample_classes(probabilities.log().expand(40_000, -1), generator)
+    classes = sample_classes(probabilities.log().expand(40_000, -1), draw(40_000, 1)[:, 0])
     frequencies = torch.bincount(classes, minlength=3) / 40_000
     torch.testing.assert_close(frequencies, probabilities, atol=0.01, rtol=0)
+
+
+def test_numbers_of_a_source_do_not_depend_on_the_others_or_on_the_precision():
+    def rows(dtype, *seeds):
+        sources = [torch.Generator().manual_seed(seed) for seed in seeds]
+        draws = uniforms(sources, 3, like=torch.empty(0, dtype=dtype))
+        return torch.stack(list(itertools.islice(draws, 600)), dim=1)
+
+    both = rows(torch.float32, 4, 5)  # (2, 600, 3)
+    assert torch.equal(both[1:], rows(torch.float32, 5))
+    torch.testing.assert_close(both.double(), rows(torch.float64, 4, 5), atol=1e-7, rtol=0)
+    assert len(both.flatten().unique()) > 0.999 * both.numel()
 
 
 def test_mu_law_round_trip_and_known_values():

@@ -146,7 +146,7 @@ def test_power_mel_refuses_too_little_speech(speech):
 def test_griffin_lim_gives_back_the_mel(name, speech):
     mel = MelSpectrogram(**resources.settings("mel", name))
     wanted = torch.from_numpy(mel.extract(speech, 16_000))[None, :, :100]
-    vocoder = GriffinLim(mel, n_iter=30, momentum=0.99)
+    vocoder = GriffinLim(mel, None, sharpness=1, n_iter=30, momentum=0.99)
     wav = vocoder.generate(wanted, seed=3)
     assert wav.shape == (1, 100 * mel.hop_length)
     again = mel(mel.settings["gain"] * wav)[..., :100]
@@ -156,6 +156,29 @@ def test_griffin_lim_gives_back_the_mel(name, speech):
 
 def test_griffin_lim_takes_a_single_frame(mel_settings):
     mel = MelSpectrogram(**mel_settings)
-    wav = GriffinLim(mel, n_iter=2, momentum=0.99).generate(torch.rand(2, 80, 1))
+    wav = GriffinLim(mel, None, 1, n_iter=2, momentum=0.99).generate(torch.rand(2, 80, 1))
     assert wav.shape == (2, 256)
     assert torch.isfinite(wav).all()
+
+
+def test_the_rough_spectrum_has_the_mel_it_was_made_of(mel_settings, speech, monkeypatch):
+    mel = MelSpectrogram(**mel_settings)
+    wanted = torch.from_numpy(mel.extract(speech, 16_000))
+    spectrum = mel.spectrum(wanted)
+    assert spectrum.shape == (513, wanted.shape[1])
+    again = mel.logarithm(mel.filters @ (mel_settings["gain"] * mel.amplitude(spectrum)))
+    assert (again - wanted).abs().mean() < 0.005  # half a dB
+    assert spectrum[:5].max() < -0.1  # the filters begin at 90 Hz
+    # After one round every bin is the mean of its bands, weighted by how well they hear it.
+    monkeypatch.setattr("vc_lightning.mel.DECONVOLUTION_ROUNDS", 1)
+    bands = mel.amplitude(wanted[:, 50]) * mel_settings["gain"] / mel.filters.sum(dim=1)
+    expected = (mel.filters[:, 100] * bands).sum() / mel.filters[:, 100].sum()
+    torch.testing.assert_close(mel.spectrum(wanted)[100, 50], mel.logarithm(expected))
+
+
+def test_sharpening_keeps_the_power_of_every_frame(mel_settings):
+    vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1.5, n_iter=1, momentum=0)
+    magnitude = torch.tensor([[[1.0, 1e-6], [4.0, 1e-6]]])
+    expected = torch.tensor([1.0, 8.0]) * (17 / 65) ** 0.5
+    torch.testing.assert_close(vocoder.sharpened(magnitude)[0, :, 0], expected)
+    torch.testing.assert_close(vocoder.sharpened(magnitude)[..., 1], magnitude[..., 1])

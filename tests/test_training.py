@@ -217,7 +217,7 @@ def test_a_lost_loss_stops_the_training(run, capsys):
 
 @pytest.fixture
 def module(tiny_autovc, mel_settings):
-    return LitAutoVC(
+    module = LitAutoVC(
         network=tiny_autovc,
         card=Card("autovc", tiny_autovc.arguments, mel_settings),
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
@@ -225,9 +225,10 @@ def module(tiny_autovc, mel_settings):
         decoder_weight=0.5,
         content_weight=3.0,
         content_per_std=False,
-        mean_mel=torch.full((80,), 0.4),
         config={},
     )
+    module.mean_mel.fill_(0.4)
+    return module
 
 
 def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_autovc):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SOURCE, TARGET, write_wav
+from test_multiband import tiny as tiny_multiband
 from test_wavernn import tiny as tiny_wavernn
 
 from vc_lightning import VoiceConverter, audio, checkpoints, resources
@@ -11,13 +12,13 @@ from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError
 from vc_lightning.mel import GriffinLim, MelSpectrogram
 from vc_lightning.speaker_encoder import similarity
-from vc_lightning.voice_converter import auto_vocoder, griffin_lim, wavernn
+from vc_lightning.voice_converter import auto_vocoder, default_vocoder, griffin_lim, wavernn
 
 
 @pytest.fixture
 def converter(tiny_checkpoint):
     return VoiceConverter.from_checkpoint(
-        tiny_checkpoint, vocoder=lambda mel: griffin_lim(mel, n_iter=2, momentum=0.99)
+        tiny_checkpoint, vocoder=lambda mel: griffin_lim(mel, None, 1, n_iter=2, momentum=0.99)
     )
 
 
@@ -49,7 +50,8 @@ def test_several_targets_are_one_mean_voice(converter, speech, other_speech):
 def test_conversion_is_the_networks_chain(converter, speech, other_speech):
     mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
     voices = [torch.from_numpy(converter.embed(w))[None] for w in (speech, other_speech)]
-    converted = converter.autovc(mel, *voices)[1].clamp(0, 1)
+    with torch.inference_mode():  # rounds as `convert` does: phases multiply small differences
+        converted = converter.autovc(mel, *voices)[1].clamp(0, 1)
     wav = converter.vocoder.generate(converted, seed=0)[0, : len(speech)].numpy()
     np.testing.assert_allclose(converter.convert(speech, other_speech), wav, atol=1e-4)
 
@@ -106,17 +108,67 @@ def wavernn_file(tmp_path, mel_settings):
 
 def test_vocoder_auto_takes_a_wavernn_of_these_mels_only(wavernn_file, mel_settings, tmp_path):
     def fallback(mel):
-        return griffin_lim(mel, n_iter=1, momentum=0)
+        return griffin_lim(mel, None, 1, n_iter=1, momentum=0)
 
     mel = MelSpectrogram(**mel_settings)
     assert auto_vocoder(mel, wavernn_file, fallback).mel_settings == mel_settings
     other = MelSpectrogram(**resources.settings("mel", "wavernn"))
     assert isinstance(auto_vocoder(other, wavernn_file, fallback), GriffinLim)
-    assert isinstance(auto_vocoder(mel, None, fallback), GriffinLim)  # none is shipped
+    assert isinstance(auto_vocoder(mel, None, fallback), GriffinLim)
     with pytest.raises(InputError, match="no such file"):
         auto_vocoder(mel, tmp_path / "missing", fallback)
     with pytest.raises(InputError, match="hop_length 256 != 275"):
         wavernn(other, wavernn_file)
+
+
+def test_the_temperature_is_that_of_the_file_or_the_given_one(tmp_path, mel_settings, wavernn_file):
+    network = tiny_multiband(n_mels=80, hop_length=256, temperature=0.6).float()
+    card = Card(network.kind, network.arguments, mel_settings)
+    path = checkpoints.save(tmp_path / "multiband.safetensors", network.state_dict(), card)
+    mel = MelSpectrogram(**mel_settings)
+    assert wavernn(mel, path).temperature == 0.6
+    assert wavernn(mel, path, 0.3).temperature == 0.3
+    with pytest.raises(InputError, match=r"vocoder.temperature=0.3: .* is not a multi-band"):
+        wavernn(mel, wavernn_file, 0.3)
+    with pytest.raises(InputError, match=r"vocoder\.temperature=3"):
+        wavernn(mel, path, 3.0)
+
+
+def test_griffin_lim_takes_its_network_where_it_fits(mel_settings, tmp_path, caplog):
+    settings = {"sharpness": 1, "n_iter": 1, "momentum": 0}
+    mel = MelSpectrogram(**mel_settings)
+    other = MelSpectrogram(**resources.settings("mel", "wavernn"))
+    shipped = griffin_lim(mel, "shipped", **settings)
+    assert shipped.network.mel_settings == mel_settings
+    log_mel = torch.rand(1, 80, 3)
+    expected = mel.amplitude(shipped.network(log_mel, mel.spectrum(log_mel)))
+    torch.testing.assert_close(shipped.magnitude(log_mel), expected)
+
+    with caplog.at_level("INFO"):
+        without = griffin_lim(other, "shipped", **settings)
+    assert without.network is None
+    assert "hop_length 256 != 275" in caplog.text
+    torch.testing.assert_close(without.magnitude(log_mel), other.amplitude(other.spectrum(log_mel)))
+    assert griffin_lim(mel, None, **settings).network is None
+    with pytest.raises(InputError, match="hop_length 256 != 275"):
+        griffin_lim(other, resources.GRIFFIN_LIM, **settings)
+    with pytest.raises(InputError, match="no such file"):
+        griffin_lim(mel, tmp_path / "missing", **settings)
+
+
+def test_the_default_vocoder_has_the_network(mel_settings):
+    assert default_vocoder(MelSpectrogram(**mel_settings)).network is not None
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 77])
+def test_griffin_lim_makes_whole_frames_the_same_for_a_seed(mel_settings, n_frames):
+    vocoder = griffin_lim(MelSpectrogram(**mel_settings), "shipped", 1.15, 2, 0.99)
+    mel = torch.rand(1, 80, n_frames)
+    wav = vocoder.generate(mel, seed=4)
+    assert wav.shape == (1, n_frames * 256)
+    assert torch.isfinite(wav).all()
+    assert torch.equal(wav, vocoder.generate(mel, seed=4))
+    assert not torch.equal(wav, vocoder.generate(mel, seed=5))
 
 
 def test_wavernn_speaks_for_the_converter(tiny_checkpoint, wavernn_file, speech, other_speech):
@@ -142,7 +194,7 @@ def test_parts_that_do_not_belong_together_are_refused(tiny_checkpoint, tmp_path
     other = MelSpectrogram(**mel_settings | {"ref_db": 20})
     with pytest.raises(InputError, match="ref_db 20 != 16"):
         VoiceConverter.from_checkpoint(
-            tiny_checkpoint, vocoder=lambda _: griffin_lim(other, n_iter=1, momentum=0)
+            tiny_checkpoint, vocoder=lambda _: griffin_lim(other, None, 1, n_iter=1, momentum=0)
         )
 
 

@@ -1,12 +1,12 @@
-import math
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from vc_lightning.distributions import mu_law_decode, sample_classes, sample_mixture
+from vc_lightning import recurrence
+from vc_lightning.distributions import mu_law_decode, sample_classes, sample_mixture, uniforms
 from vc_lightning.errors import InputError
-from vc_lightning.wavernn import WaveRNN, cross_fade, fold
+from vc_lightning.recurrence import run_steps
+from vc_lightning.wavernn import WaveRNN
 
 
 def tiny(mode="MOL", **changes):
@@ -20,7 +20,6 @@ def tiny(mode="MOL", **changes):
         "compute_dims": 8,
         "res_out_dims": 8,
         "res_blocks": 2,
-        "fold_frames": None,
     }
     network = WaveRNN(mode, **arguments | changes).double().eval()
     for module in network.modules():  # untrained BatchNorm would be the identity
@@ -30,30 +29,76 @@ def tiny(mode="MOL", **changes):
     return network
 
 
-@pytest.mark.parametrize("mode", ["RAW", "MOL"])
-def test_generate_is_the_plain_recurrence_of_forward(mode):
-    """Every sample, drawn from teacher-forced logits of all samples before it."""
-    network = tiny(mode)
-    network.fc3.weight.data *= 30  # an untrained network would hardly listen to its past
+def listening(network):
+    """An untrained network would hardly listen to its past."""
+    network.fc3.weight.data *= 30
     network.input.weight.data[:, 0] *= 30
-    mel = torch.rand(2, 5, 3).double()
+    return network
+
+
+@pytest.mark.parametrize("mode", ["RAW", "MOL"])
+@pytest.mark.parametrize("n_frames", [1, 2, 9, 23])
+def test_generate_is_the_plain_recurrence_of_forward(mode, n_frames):
+    """Every sample, drawn from teacher-forced logits of all samples before it."""
+    network = listening(tiny(mode))
+    mel = torch.rand(2, 5, n_frames).double()
     padded = F.pad(mel, (2, 2))
-    generator = torch.Generator().manual_seed(5)
+    seed = torch.randint(2**32, (1,), generator=torch.Generator().manual_seed(5)).item()
+    sources = [torch.Generator().manual_seed(seed) for _ in range(2)]
+    draws = uniforms(sources, 11 if mode == "MOL" else 1, like=mel)
     inputs = torch.zeros(2, 1).double()
     wav = []
     with torch.no_grad():
-        for t in range(3 * 6):
-            past = F.pad(inputs, (0, 18 - inputs.shape[1]))
-            logits = network(past, padded)[:, t : t + 1]
+        for t in range(n_frames * 6):
+            past = F.pad(inputs, (0, n_frames * 6 - inputs.shape[1]))
+            logits = network(past, padded)[:, t]
             if mode == "MOL":
-                sample = sample_mixture(logits, generator)
+                sample = sample_mixture(logits, next(draws))
                 wav.append(sample)
             else:
-                classes = sample_classes(logits, generator)
+                classes = sample_classes(logits, next(draws)[:, 0])
                 sample = 2 * classes.double() / 63 - 1
                 wav.append(mu_law_decode(classes, 64).double())
-            inputs = torch.cat([inputs, sample], dim=1)
-    torch.testing.assert_close(network.generate(mel, seed=5), torch.cat(wav, dim=1))
+            inputs = torch.cat([inputs, sample[:, None]], dim=1)
+    generated = network.generate(mel, seed=5, fold_frames=(n_frames, n_frames))
+    torch.testing.assert_close(generated, torch.stack(wav, dim=1))
+
+
+def teacher_forced(network, wav, mel, dtype):
+    """Logits of the recurrence that generates, fed with true samples."""
+    logits = []
+
+    def choose(step, now):
+        logits.append(now.clone())
+        return wav[None, :, (step + 1) % wav.shape[1]]
+
+    run_steps(network, mel, choose, dtype)
+    return torch.stack(logits, dim=1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.02)]
+)
+@pytest.mark.parametrize("factors", [(2, 3), (5, 5, 3), (40,)])
+def test_the_fast_recurrence_has_the_logits_of_forward(dtype, tolerance, factors):
+    """Relative to their spread over time."""
+    network = listening(tiny(rnn_dims=64, fc_dims=48, upsample_factors=factors))
+    n_samples = 6 * network.hop_length
+    wav, mel = 2 * torch.rand(3, n_samples).double() - 1, torch.rand(3, 5, 10).double()
+    wav[:, 0] = 0
+    with torch.no_grad():
+        expected = network(wav, mel)
+    if dtype != torch.float64:
+        network, wav, mel = network.float(), wav.float(), mel.float()
+    error = teacher_forced(network, wav, mel, dtype) - expected
+    assert error.square().mean().sqrt() < tolerance * expected.std(dim=1).mean()
+
+
+def test_large_products_are_bfloat16_where_the_processor_has_it(monkeypatch):
+    for precision, dtype in (("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)):
+        monkeypatch.setattr(recurrence, "best_precision", lambda _, name=precision: name)
+        assert recurrence.product_dtype(tiny().float()) == dtype
+        assert recurrence.product_dtype(tiny()) == torch.float64
 
 
 def gru_cell(gru, x, h):
@@ -85,27 +130,15 @@ def test_forward_is_the_published_network():
 @pytest.mark.parametrize("mode", ["RAW", "MOL"])
 @pytest.mark.parametrize("n_frames", [1, 2, 9, 10, 11, 23])
 def test_any_length_is_frames_times_hop(mode, n_frames):
-    network = tiny(mode, fold_frames=8, overlap_frames=2)
+    network = tiny(mode)
     mel = torch.rand(2, 5, n_frames).double()
-    wav = network.generate(mel, seed=1)
+    wav = network.generate(mel, seed=1, fold_frames=(2, 8))
     assert wav.shape == (2, n_frames * 6)
     assert wav.abs().max() <= 1
-    assert torch.equal(wav, network.generate(mel, seed=1))
-    assert not torch.equal(wav, network.generate(mel, seed=2))
-
-
-def test_folds_hear_what_the_whole_hears():
-    network = tiny()
-    mel = torch.rand(1, 5, 20).double()
-    padded = F.pad(mel, (2, 2))
-    whole, features = network.upsample(padded)
-    segments = fold(padded, 8, 2, pad=2)
-    assert segments.shape == (1, 3, 5, 8 + 2 + 4)
-    for index in range(2):
-        part, part_features = network.upsample(segments[:, index])
-        where = slice(index * 48, index * 48 + 60)
-        torch.testing.assert_close(part, whole[:, where])
-        torch.testing.assert_close(part_features, features[:, where])
+    assert torch.equal(wav, network.generate(mel, seed=1, fold_frames=(2, 8)))
+    assert not torch.equal(wav, network.generate(mel, seed=2, fold_frames=(2, 8)))
+    torch.testing.assert_close(network.generate(mel[1:], seed=1, fold_frames=(2, 8)), wav[1:])
+    assert torch.cat(list(network.generate_stream(mel)), dim=1).shape == (2, n_frames * 6)
 
 
 def test_upsampling_smooths_repeated_frames():
@@ -116,14 +149,15 @@ def test_upsampling_smooths_repeated_frames():
     assert features.shape == (1, 30, 8)
 
 
-def test_cross_fade_keeps_the_power_and_switches_after_the_warm_up():
-    segments = torch.stack([torch.ones(20), 2 * torch.ones(20)])[None]
-    joined = cross_fade(segments, overlap=8)[0]
-    assert joined.shape == (32,)
-    assert torch.equal(joined[:16], torch.ones(16))  # the overlap begins at 12
-    torch.testing.assert_close(joined[20:], 2 * torch.ones(12))
-    angle = torch.linspace(0, math.pi / 2, 4)
-    torch.testing.assert_close(joined[16:20], angle.cos() + 2 * angle.sin())
+def test_an_impulse_tells_how_frames_are_smoothed():
+    network = tiny(upsample_factors=(5, 2))
+    for convolution in network.upsample.smoothing:
+        convolution.weight.data.normal_()
+    mel = torch.rand(1, 5, 9).double()
+    smoothed = network.upsample(mel)[0]  # (1, 50, 5)
+    frames = mel[0].unfold(-1, 5, 1)  # (5, 5, 5): bands, frames, taps
+    expected = torch.einsum("bnk,pk->npb", frames, network.upsample.taps()).flatten(0, 1)
+    torch.testing.assert_close(smoothed[0], expected)
 
 
 def test_public_sizes():
@@ -140,3 +174,5 @@ def test_impossible_settings_are_refused():
         tiny("raw")
     with pytest.raises(InputError, match=r"wavernn.rnn_dims=0"):
         tiny(rnn_dims=0)
+    with pytest.raises(InputError, match=r"wavernn.pad=1: upsampling by \[2, 3\] reads 2 frames"):
+        tiny(pad=1)

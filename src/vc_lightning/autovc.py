@@ -27,6 +27,8 @@ class AutoVC(nn.Module):
     Raises: InputError when one of them is below 1.
     """
 
+    kind = "autovc"
+
     def __init__(
         self,
         dim_neck: int,

@@ -6,13 +6,11 @@ import time
 
 import torch
 from pytorch_lightning import Callback, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from vc_lightning.autovc import AutoVC
-from vc_lightning.crops import Batch
 from vc_lightning.errors import InputError, require_within
-from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.lit_network import AnyBatch, LitNetwork
 
 
 def ema_decay(step: int, limit: float) -> float:
@@ -38,19 +36,24 @@ class EMA(Callback):
     def __init__(self, decay: float):
         require_within(0, 1, "callbacks.ema", decay=decay)
         self.decay = decay
-        self.network: AutoVC | None = None
+        self.network: nn.Module | None = None
         self.steps = 0
 
-    def setup(self, trainer: Trainer, pl_module: LitAutoVC, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LitNetwork, stage: str) -> None:
         if self.network is None:
             self.network = copy.deepcopy(pl_module.network).eval().requires_grad_(False)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         self.network.to(pl_module.device)
 
     @torch.no_grad()
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LitNetwork,
+        outputs: object,
+        batch: AnyBatch,
+        batch_idx: int,
     ) -> None:
         if trainer.global_step == self.steps:
             return  # gradients are being accumulated: no optimizer step was taken
@@ -60,7 +63,12 @@ class EMA(Callback):
         torch._foreach_lerp_(averaged, current, weight)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LitNetwork,
+        outputs: object,
+        batch: AnyBatch,
+        batch_idx: int,
     ) -> None:
         with trainer.precision_plugin.forward_context():
             pl_module.log_losses("val", pl_module.losses(self.network, batch), batch)
@@ -73,13 +81,13 @@ class EMA(Callback):
         self.steps = state_dict["steps"]
 
 
-def _floats(network: AutoVC) -> list[Tensor]:
+def _floats(network: nn.Module) -> list[Tensor]:
     """Parameters and the buffers that are not counters."""
     buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     return [*network.parameters(), *buffers]
 
 
-def averaged_network(trainer: Trainer) -> AutoVC:
+def averaged_network(trainer: Trainer) -> nn.Module:
     """The EMA callback's network, or the trained one where there is no such callback."""
     averages = [callback.network for callback in trainer.callbacks if isinstance(callback, EMA)]
     return averages[0] if averages else trainer.lightning_module.network
@@ -88,7 +96,7 @@ def averaged_network(trainer: Trainer) -> AutoVC:
 class Throughput(Callback):
     """Logs optimizer steps and seconds of speech per second, and stops when the loss is lost."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         self._restart(trainer)
 
     def _restart(self, trainer: Trainer) -> None:
@@ -97,9 +105,14 @@ class Throughput(Callback):
         self.n_frames = 0
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LitAutoVC, outputs: dict, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LitNetwork,
+        outputs: dict,
+        batch: AnyBatch,
+        batch_idx: int,
     ) -> None:
-        self.n_frames += batch.mel.shape[0] * batch.mel.shape[-1]
+        self.n_frames += batch.n_frames
         if trainer.global_step - self.first_step < trainer.log_every_n_steps:
             return
         loss = outputs["loss"].item()
@@ -123,7 +136,7 @@ class StepBar(Callback):
     def __init__(self):
         self.bar: tqdm | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         total = trainer.estimated_stepping_batches
         self.bar = tqdm(
             total=int(total) if math.isfinite(total) else None,
@@ -135,7 +148,12 @@ class StepBar(Callback):
         )
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LitAutoVC, outputs: dict, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LitNetwork,
+        outputs: dict,
+        batch: AnyBatch,
+        batch_idx: int,
     ) -> None:
         if trainer.global_step % trainer.log_every_n_steps == 0:
             lr = trainer.optimizers[0].param_groups[0]["lr"]
@@ -144,6 +162,6 @@ class StepBar(Callback):
             )
         self.bar.update(trainer.global_step - self.bar.n)
 
-    def teardown(self, trainer: Trainer, pl_module: LitAutoVC, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LitNetwork, stage: str) -> None:
         if self.bar is not None:
             self.bar.close()

@@ -31,7 +31,8 @@ FREE_TEXT_KEYS = frozenset(  # their values may hold anything, so Hydra must not
         *("source", "target", "output", "also", "ckpt", "speaker_encoder", "vocoder.path"),
         *("data.dir", "data.manifest", "data.cache_dir", "init_from", "ckpt_path", "run_dir"),
         *("checkpoint.dir", "checkpoint.name", "hydra.run.dir", "trained_on", "licence"),
-        "data.write_shards",
+        *("data.write_shards", "vocoder.magnitude", "vocoder.fallback.magnitude"),
+        "callbacks.samples.vocoder.magnitude",
     ]
 )
 

@@ -34,6 +34,11 @@ class Batch:
     heard_mel: Tensor
     heard_embedding: Tensor
 
+    @property
+    def n_frames(self) -> int:
+        """Frames of all utterances, padding included."""
+        return self.mel.shape[0] * self.mel.shape[-1]
+
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """Moves all tensors to a device."""
         return Batch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))

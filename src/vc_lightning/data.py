@@ -1,6 +1,5 @@
 """Recordings as a LightningDataModule: crops of cached mels, in an order that can be repeated."""
 
-import fnmatch
 import functools
 import hashlib
 import logging
@@ -28,15 +27,11 @@ from vc_lightning.errors import (
 from vc_lightning.features import FeatureCache
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.precision import best_precision
+from vc_lightning.reconstructions import reconstruct
 from vc_lightning.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
+from vc_lightning.segments import Segments
 from vc_lightning.speaker_encoder import SpeakerEncoder
-from vc_lightning.utterances import (
-    Utterance,
-    find_utterances,
-    limit_minutes,
-    read_manifest,
-    split_utterances,
-)
+from vc_lightning.utterances import Utterance, list_utterances, split_utterances
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +62,9 @@ class VoiceDataModule(LightningDataModule):
         augmentations: what else is done to what the encoder hears, see `augmentations`.
         val_fraction, val_speakers: what is held out where no manifest says it.
         minutes_per_speaker: how much of every speaker is used; None for all.
+        context_frames: gives batches of mel and sound for a vocoder, segments of crop_frames with
+            so many more on each side; None gives the converter's batches of mels and embeddings.
+        mels_from: an AutoVC file through which the vocoder's mels are sent.
         seed: of split, order and crops.
         write_shards: folder for the features as `shards`, of at most shard_megabytes and
             shard_utterances each, in place of a training.
@@ -98,6 +96,8 @@ class VoiceDataModule(LightningDataModule):
         val_fraction: float,
         val_speakers: int | Sequence[str],
         minutes_per_speaker: float | None,
+        context_frames: int | None,
+        mels_from: str | None,
         seed: int,
         write_shards: str | None,
         shard_megabytes: float,
@@ -118,6 +118,10 @@ class VoiceDataModule(LightningDataModule):
         require_within(2, 3600, "data", max_seconds=max_seconds)
         if crop_frames is not None:
             require_at_least(1, "data", crop_frames=crop_frames)
+        if context_frames is not None and crop_frames is None:
+            raise InputError("data.crop_frames=null: a vocoder needs segments of one length")
+        if mels_from is not None and context_frames is None:
+            raise InputError("data.mels_from: is for vocoders; see experiment=wavernn")
         if minutes_per_speaker is not None:
             require_within(0, float("inf"), "data", minutes_per_speaker=minutes_per_speaker)
         require_within(0.001, float("inf"), "data", shard_megabytes=shard_megabytes)
@@ -143,7 +147,11 @@ class VoiceDataModule(LightningDataModule):
             list(warps),
             max_seconds,
             feature_precision == "bf16",
+            context_frames is not None,
         )
+        self.files = self.features.files
+        self.context_frames = context_frames
+        self.mels_from = mels_from
         self.encoder_identity = encoder_identity
         self.dir = Path(dir) if dir is not None else None
         self.manifest = Path(manifest) if manifest is not None else None
@@ -174,7 +182,7 @@ class VoiceDataModule(LightningDataModule):
         """Finds the recordings, computes the features that are missing, divides the utterances."""
         if self.train:
             return  # the Trainer calls this again
-        listed = self._listed()
+        listed = list_utterances(self.dir, self.manifest, self.exclude, self.minutes_per_speaker)
         pieces, self.unusable = self.features.prepare(
             list(dict.fromkeys(u.path for u in listed)),
             self.num_workers,
@@ -191,6 +199,9 @@ class VoiceDataModule(LightningDataModule):
         )
         if not self.train:
             raise InputError(f"{place}: no utterance is left for training")
+        if self.mels_from is not None:
+            pieces = [u.piece for u in self.train + self.val]
+            self.files = reconstruct(self.mels_from, pieces, self.files, self.mel)
         if not self.val:
             log.warning(
                 "no validation: data.val_fraction=%s of %d utterances spares none; "
@@ -203,19 +214,6 @@ class VoiceDataModule(LightningDataModule):
         lost = {u.speaker for u in listed} - {u.speaker for u in usable}
         if lost:
             log.warning("speakers without a usable file: %s", ", ".join(sorted(lost)[:10]))
-
-    def _listed(self) -> list[Utterance]:
-        """What the folder or the manifest holds, usable or not."""
-        if self.manifest is not None:
-            listed = read_manifest(self.manifest, self.dir)
-        else:
-            listed = find_utterances(self.dir)
-        kept = [u for u in listed if not any(fnmatch.fnmatch(u.path.name, p) for p in self.exclude)]
-        if not kept:
-            raise InputError(f"data.exclude={self.exclude}: leaves none of {len(listed)} files")
-        if self.minutes_per_speaker is not None:
-            kept = limit_minutes(kept, self.minutes_per_speaker)
-        return kept
 
     @functools.cached_property  # every checkpoint asks for it
     def fingerprint(self) -> str:
@@ -231,8 +229,7 @@ class VoiceDataModule(LightningDataModule):
         rng = np.random.default_rng(self.seed)
         chosen = rng.permutation(len(self.train))[:MEAN_MEL_UTTERANCES]
         utterances = [self.train[index] for index in chosen]
-        files = self.features.files
-        total = sum(files.read_mel(u.piece, 0, u.n_frames).sum(dim=-1) for u in utterances)
+        total = sum(self.files.read_mel(u.piece, 0, u.n_frames).sum(dim=-1) for u in utterances)
         return total / sum(u.n_frames for u in utterances)
 
     @property
@@ -244,23 +241,19 @@ class VoiceDataModule(LightningDataModule):
         """An utterance of each of the first speakers, held out ones where there are any."""
         by_speaker = {u.speaker: u for u in reversed(self.val or self.train)}
         chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
-        files = self.features.files
-        return [
-            Example(
-                u.speaker, files.read_mel(u.piece, 0, u.n_frames), files.read_embedding(u.piece)
-            )
-            for u in chosen
-        ]
+        mels = [self.files.read_mel(u.piece, 0, u.n_frames) for u in chosen]
+        voices = [self.files.read_embedding(u.piece) for u in chosen]
+        return [Example(u.speaker, *pair) for u, *pair in zip(chosen, mels, voices, strict=True)]
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
         """Embeddings (N, E) of some utterances, held out ones first, and whose they are."""
         shown = (self.val + self.train)[:limit]
-        embeddings = [self.features.files.read_embedding(u.piece) for u in shown]
+        embeddings = [self.files.read_embedding(u.piece) for u in shown]
         return torch.stack(embeddings), [u.speaker for u in shown]
 
     def voices(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
         """Mean embeddings (n_copies, embedding_size) of the speakers of some utterances."""
-        files, encoder = self.features.files, self.features.speaker_encoder
+        files, encoder = self.files, self.features.speaker_encoder
         by_speaker = defaultdict(list)
         for utterance in utterances:
             by_speaker[utterance.speaker].append(utterance.piece)
@@ -329,22 +322,29 @@ class VoiceDataModule(LightningDataModule):
         warp_probability: float,
         augmentations: Sequence[Augmentation],
     ) -> DataLoader:
-        voices = self.voices(utterances) if self.speaker_embedding == "speaker" else None
-        crops = Crops(
-            utterances,
-            self.features.files,
-            self.crop_frames,
-            self.seed,
-            warp_probability,
-            augmentations,
-            voices,
-        )
+        if self.context_frames is not None:
+            examples = Segments(
+                utterances, self.files, self.crop_frames, self.context_frames, self.seed
+            )
+            stack = examples.collate
+        else:
+            voices = self.voices(utterances) if self.speaker_embedding == "speaker" else None
+            examples = Crops(
+                utterances,
+                self.files,
+                self.crop_frames,
+                self.seed,
+                warp_probability,
+                augmentations,
+                voices,
+            )
+            stack = collate
         return DataLoader(
-            crops,
+            examples,
             batch_sampler=batches,
             num_workers=min(self.num_workers, len(utterances)),
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
-            collate_fn=collate,
+            collate_fn=stack,
             worker_init_fn=outlive_signals,
         )

@@ -13,6 +13,8 @@ from torch import Tensor
 from vc_lightning import audio
 from vc_lightning.errors import InputError
 
+INT16_SCALE = 32_767
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -38,12 +40,24 @@ class FeatureFiles:
     the frames of every piece; `voices-<key>/…` holds `embeddings` (n_pieces, embedding_size). The
     keys cover the mel settings or the speaker encoder, so that a change of one leaves the other.
     Copy 0 is the recording, copy i has its frequency axis stretched by the i-th warp.
+
+    A vocoder also needs the sound, so hop_length is given for it: `wavs-<key>/…` holds `wav`,
+    int16, hop_length samples a frame of the mel file.
     """
 
-    def __init__(self, root: Path, mel_key: str, voice_key: str, warps: Sequence[float]):
+    def __init__(
+        self,
+        root: Path,
+        mel_key: str,
+        voice_key: str,
+        warps: Sequence[float],
+        hop_length: int | None = None,
+    ):
         self.mels = root / f"mels-{mel_key}"
         self.voices = root / f"voices-{voice_key}"
+        self.wavs = root / f"wavs-{mel_key}"
         self.warps = [1.0, *warps]
+        self.hop_length = hop_length
 
     def mel_file(self, content: str, copy: int) -> Path:
         """File of the mels of a recording's copy."""
@@ -53,10 +67,25 @@ class FeatureFiles:
         """File of the embeddings of a recording's copy."""
         return self.voices / content[:2] / f"{content}_{self.warps[copy]:g}.safetensors"
 
+    def wav_file(self, content: str) -> Path:
+        """File of the sound of a recording."""
+        return self.wavs / content[:2] / f"{content}.safetensors"
+
     def read_mel(self, piece: Piece, start: int, stop: int, copy: int = 0) -> Tensor:
         """Frames start…stop of a piece's mel, float32 (n_mels, stop − start); maps nothing else."""
         with _opened(self.mel_file(piece.content, copy)) as file:
             return file.get_slice("mel")[piece.start + start : piece.start + stop].float().T
+
+    def read_all_mels(self, content: str) -> Tensor:
+        """The mels of all pieces of a recording, float32 (T, n_mels)."""
+        with _opened(self.mel_file(content, 0)) as file:
+            return file.get_tensor("mel").float()
+
+    def read_wav(self, piece: Piece, start: int, stop: int) -> Tensor:
+        """The sound of frames start…stop of a piece, float32 ((stop − start) · hop_length,)."""
+        first, last = ((piece.start + frame) * self.hop_length for frame in (start, stop))
+        with _opened(self.wav_file(piece.content)) as file:
+            return file.get_slice("wav")[first:last].float() / INT16_SCALE
 
     def read_embedding(self, piece: Piece, copy: int = 0) -> Tensor:
         """The speaker embedding (embedding_size,) of a piece."""
@@ -67,8 +96,14 @@ class FeatureFiles:
         """The copies of a recording without a whole `mel_file` or `voice_file`, the `name`."""
         return [copy for copy in range(len(self.warps)) if not is_whole(name(content, copy))]
 
+    def lacks_wav(self, content: str) -> bool:
+        """Whether the sound of a recording is needed and not there."""
+        return self.hop_length is not None and not is_whole(self.wav_file(content))
+
     def pieces(self, content: str) -> list[Piece] | None:
         """The usable pieces of a recording; None when a file is missing or damaged."""
+        if self.lacks_wav(content):
+            return None
         for copy in range(1, len(self.warps)):
             if not is_whole(self.mel_file(content, copy)):
                 return None

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError
-from vc_lightning.feature_files import FeatureFiles, Piece, save
+from vc_lightning.feature_files import INT16_SCALE, FeatureFiles, Piece, save
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.quality import Quality, measure
 from vc_lightning.speaker_encoder import SpeakerEncoder
@@ -47,6 +47,7 @@ class FeatureCache:
             voices with the same words; often none.
         max_seconds: longer recordings are cut at pauses into pieces of at most this length.
         bf16: whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
+        keep_wavs: whether the sound is kept as well, as a vocoder needs it.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class FeatureCache:
         warps: Sequence[float] = (),
         max_seconds: float = 30.0,
         bf16: bool = False,
+        keep_wavs: bool = False,
     ):
         self.root = Path(root).expanduser()
         self.mel = mel
@@ -67,7 +69,8 @@ class FeatureCache:
         level = mel.settings["level_dbfs"]
         mel_key = _key(mel.settings, max_seconds)
         voice_key = _key(encoder_identity, level, max_seconds, bf16)
-        self.files = FeatureFiles(self.root, mel_key, voice_key, warps)
+        hop_length = mel.hop_length if keep_wavs else None
+        self.files = FeatureFiles(self.root, mel_key, voice_key, warps, hop_length)
         self.key = f"{mel_key}-{voice_key}"
 
     def prepare(
@@ -158,6 +161,7 @@ class FeatureCache:
         try:
             for recording in recordings:
                 self._write_mels(recording)
+                self._write_wav(recording)
             self._write_voices(recordings)
         except (OSError, SafetensorError) as error:
             raise InputError(
@@ -198,6 +202,15 @@ class FeatureCache:
         whole = torch.cat(mels, dim=-1).half().transpose(1, 2).numpy()  # (n_copies, T, n_mels)
         for copy, mel in zip(copies, whole, strict=True):
             save(self.files.mel_file(recording.content, copy), {"mel": mel, "spans": spans})
+
+    def _write_wav(self, recording: "_Recording") -> None:
+        if not self.files.lacks_wav(recording.content):
+            return
+        hop = self.mel.hop_length
+        # A mel has one frame more than the sound has whole hops.
+        wavs = [np.pad(wav, (0, hop - len(wav) % hop)) for wav in recording.wavs if wav is not None]
+        samples = (np.concatenate(wavs).clip(-1, 1) * INT16_SCALE).round().astype(np.int16)
+        save(self.files.wav_file(recording.content), {"wav": samples})
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Reads a recording; InputError when it is unusable or being written just now."""

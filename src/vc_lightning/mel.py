@@ -13,9 +13,12 @@ from torch.nn import functional as F
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError, require_at_least, require_within
+from vc_lightning.magnitude import MagnitudeNet
+from vc_lightning.phases import propagated
 
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
 HIGHPASS_ORDER = 5
+DECONVOLUTION_ROUNDS = 9
 FRAMES_AT_ONCE = 4096  # of a spectrum: those of an hour fill a gigabyte and more
 
 
@@ -108,16 +111,33 @@ class MelSpectrogram(nn.Module):
         blocks = power_spectra(
             wav, self.settings["n_fft"], self.hop_length, self.window, pad_mode="reflect"
         )
-        return torch.cat([self._logarithm(filters @ power.sqrt()) for power in blocks], dim=-1)
+        mels = [self.logarithm(filters @ power.sqrt()).clamp(0, 1) for power in blocks]
+        return torch.cat(mels, dim=-1)
 
-    def _logarithm(self, amplitude: Tensor) -> Tensor:
+    def logarithm(self, amplitude: Tensor) -> Tensor:
+        """The scale of the mel, in which 0.01 is a dB, for any amplitudes after `gain`."""
         decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
-        return ((decibels - self.settings["ref_db"] + 100) / 100).clamp(0, 1)
+        return (decibels - self.settings["ref_db"] + 100) / 100
 
     def amplitude(self, mel: Tensor) -> Tensor:
         """Undoes the logarithm: mel -> M·|STFT| of the recording before `gain`."""
         decibels = mel * 100 - 100 + self.settings["ref_db"]
         return 10 ** (decibels / 20) / self.settings["gain"]
+
+    def spectrum(self, mel: Tensor) -> Tensor:
+        """Undoes the filters roughly: mel (..., n_mels, T) -> log-|STFT| (..., n_fft/2 + 1, T).
+
+        The smoothest spectrum, then a few rounds of Richardson & Lucy towards one with this mel;
+        unlike the pseudo-inverse's it is nowhere negative. In the scale of the mel.
+        """
+        spread = self.filters.T
+        coverage = spread.sum(dim=1, keepdim=True).clamp(min=AMPLITUDE_FLOOR)
+        amplitude = self.amplitude(mel) * self.settings["gain"]
+        spectrum = torch.ones_like(coverage)
+        for _ in range(DECONVOLUTION_ROUNDS):
+            ratio = amplitude / (self.filters @ spectrum).clamp(min=AMPLITUDE_FLOOR**2)
+            spectrum = spectrum * (spread @ ratio) / coverage
+        return self.logarithm(spectrum)
 
     @torch.inference_mode()
     def extract(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -222,32 +242,44 @@ class PowerMel(nn.Module):
 
 
 class GriffinLim(nn.Module):
-    """A vocoder without weights: pseudo-inverse filterbank, then phase by Griffin & Lim (1984).
+    """Every bin's magnitude out of the mel, then phases by Griffin & Lim (1984).
 
     Args:
         mel: the mel-spectrogram to invert.
+        network: makes the rough magnitudes of `MelSpectrogram.spectrum` better, or None.
+        sharpness: power that raises the peaks of a frame over its valleys; 1 leaves them.
         n_iter: rounds of fast Griffin-Lim (Perraudin et al. 2013) with this `momentum`.
     """
 
-    def __init__(self, mel: MelSpectrogram, n_iter: int, momentum: float):
+    def __init__(
+        self,
+        mel: MelSpectrogram,
+        network: MagnitudeNet | None,
+        sharpness: float,
+        n_iter: int,
+        momentum: float,
+    ):
         super().__init__()
         require_at_least(1, "vocoder", n_iter=n_iter)
         require_within(0, 1, "vocoder", momentum=momentum)
+        require_within(0.5, 2, "vocoder", sharpness=sharpness)
         self.mel = mel
         self.mel_settings = mel.settings
+        self.network = network
+        self.sharpness = sharpness
         self.n_iter = n_iter
         self.momentum = momentum
-        self.register_buffer("inverse", torch.linalg.pinv(mel.filters), persistent=False)
 
     @torch.inference_mode()
     def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length); the phases start at random by `seed`."""
+        """mel (B, n_mels, T) -> wav (B, T · hop_length); the first phases are random by `seed`."""
         # T frames centred on 0, hop, … span (T−1)·hop samples; a repeated last one makes it T·hop.
-        mel = torch.cat([mel, mel[..., -1:]], dim=-1)
-        magnitude = (self.inverse @ self.mel.amplitude(mel)).clamp(min=0)  # (B, n_fft/2+1, T+1)
+        magnitude = self.sharpened(self.magnitude(torch.cat([mel, mel[..., -1:]], dim=-1)))
         generator = torch.Generator(mel.device).manual_seed(seed)
-        turns = torch.rand(magnitude.shape, generator=generator, device=mel.device)
-        phases = torch.polar(torch.ones_like(magnitude), 2 * torch.pi * turns)
+        start = torch.rand(magnitude.shape[:2], generator=generator, device=mel.device)
+        transform = (self.mel.settings[key] for key in ("n_fft", "hop_length", "win_length"))
+        angles = propagated(magnitude, *transform, 2 * torch.pi * start)
+        phases = torch.polar(torch.ones_like(angles), angles)
         before = torch.zeros_like(phases)
         for _ in range(self.n_iter):
             consistent = self._stft(self._istft(magnitude * phases))
@@ -255,6 +287,18 @@ class GriffinLim(nn.Module):
             phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
             before = consistent
         return self._istft(magnitude * phases)
+
+    def magnitude(self, mel: Tensor) -> Tensor:
+        """mel (B, n_mels, T) -> |STFT| (B, n_fft/2 + 1, T) of the recording before `gain`."""
+        spectrum = self.mel.spectrum(mel)
+        if self.network is not None:
+            spectrum = self.network(mel, spectrum)
+        return self.mel.amplitude(spectrum)
+
+    def sharpened(self, magnitude: Tensor) -> Tensor:
+        """Magnitudes (B, n_fft/2 + 1, T) with more contrast and the same power in every frame."""
+        sharp = magnitude**self.sharpness
+        return sharp * (magnitude.norm(dim=1, keepdim=True) / sharp.norm(dim=1, keepdim=True))
 
     def _stft(self, wav: Tensor) -> Tensor:
         return torch.stft(wav, **self._transform, pad_mode="constant", return_complex=True)

@@ -10,6 +10,7 @@ CHECKPOINTS = ROOT / "checkpoints"
 AUTOVC = CHECKPOINTS / "autovc.safetensors"
 SPEAKER_ENCODER = CHECKPOINTS / "speaker_encoder.safetensors"
 WAVERNN = CHECKPOINTS / "wavernn.safetensors"
+GRIFFIN_LIM = CHECKPOINTS / "griffin_lim.safetensors"
 
 
 def settings(group: str, name: str) -> dict:

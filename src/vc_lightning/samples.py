@@ -1,4 +1,4 @@
-"""Pictures and sound of conversions while the network learns."""
+"""Pictures and sound of what a network can do while it learns."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -6,14 +6,14 @@ from typing import Protocol
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.callbacks import averaged_network
 from vc_lightning.charts import picture
-from vc_lightning.crops import Batch, Example
+from vc_lightning.crops import Example
 from vc_lightning.errors import require_at_least
-from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.lit_network import AnyBatch, LitNetwork
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.voice_converter import Vocoder
 
@@ -33,17 +33,14 @@ class Showable(Protocol):
 
 
 class Samples(Callback):
-    """Pictures and sound of conversions between held-out speakers, for TensorBoard.
+    """Pictures and sound of held-out recordings, for TensorBoard; those below say which.
 
     Args:
-        every_n_steps: how often; `n_speakers`: between how many speakers, each into the next.
-        vocoder: from mel settings to what makes them audible.
+        every_n_steps: how often; `n_speakers`: of how many speakers.
         max_frames: cut of the recordings.
     """
 
-    def __init__(
-        self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
-    ):
+    def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
         require_at_least(
             1,
             "callbacks.samples",
@@ -54,52 +51,100 @@ class Samples(Callback):
         self.every_n_steps = every_n_steps
         self.n_speakers = n_speakers
         self.max_frames = max_frames
-        self.make_vocoder = vocoder
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         data: Showable = trainer.datamodule
-        self.vocoder = self.make_vocoder(mel=data.mel)
-        if writer := tensorboard_writer(trainer):
+        if tensorboard_writer(trainer):
             self.examples = data.examples(self.n_speakers)
-            writer.add_embedding(*data.embeddings(MAX_PROJECTED), tag="speakers")
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LitNetwork,
+        outputs: object,
+        batch: AnyBatch,
+        batch_idx: int,
     ) -> None:
         if trainer.global_step % self.every_n_steps == 0:
             self.write(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         if trainer.global_step % self.every_n_steps != 0:
             self.write(trainer)
 
     @torch.no_grad()
     def write(self, trainer: Trainer) -> None:
-        """Converts every chosen recording into the next one's voice."""
+        """Shows what the averaged network makes of the chosen recordings."""
         writer = tensorboard_writer(trainer)
         if writer is None:
             return
         network = averaged_network(trainer)
+        was_training = network.training
+        network.eval()
+        self.show(writer, network, trainer.global_step, trainer.datamodule.mel)
+        network.train(was_training)
+
+    def show(
+        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+    ) -> None:
+        """Writes the pictures and sounds of a step."""
+        raise NotImplementedError
+
+
+class Conversions(Samples):
+    """AutoVC's conversions between held-out speakers, each into the next one's voice.
+
+    Args: as of `Samples`; vocoder, from mel settings to what makes them audible.
+    """
+
+    def __init__(
+        self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
+    ):
+        super().__init__(every_n_steps, n_speakers, max_frames)
+        self.make_vocoder = vocoder
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+        super().on_fit_start(trainer, pl_module)
+        self.vocoder = self.make_vocoder(mel=trainer.datamodule.mel)
+        if writer := tensorboard_writer(trainer):
+            embeddings = trainer.datamodule.embeddings(MAX_PROJECTED)
+            writer.add_embedding(*embeddings, tag="speakers")
+
+    def show(
+        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+    ) -> None:
+        """Source, its reconstruction and its conversion."""
         device = next(network.parameters()).device
         targets = self.examples[1:] + self.examples[:1]
         for source, target in zip(self.examples, targets, strict=True):
-            mel = source.mel[None, :, : self.max_frames].to(device)
+            heard = source.mel[None, :, : self.max_frames].to(device)
             voices = [example.embedding[None].to(device) for example in (source, target)]
-            was_training = network.training
-            network.eval()
             mels = {
-                "source": mel,
-                "reconstruction": network(mel, voices[0], voices[0])[1],
-                "conversion": network(mel, voices[0], voices[1])[1],
+                "source": heard,
+                "reconstruction": network(heard, voices[0], voices[0])[1],
+                "conversion": network(heard, voices[0], voices[1])[1],
             }
-            network.train(was_training)
             title = f"{source.speaker}_to_{target.speaker}"
-            step = trainer.global_step
             writer.add_image(f"mel/{title}", picture(list(mels.values())), step, dataformats="HWC")
             for name, value in mels.items():
                 wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
-                sample_rate = trainer.datamodule.mel.sample_rate
-                writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, sample_rate)
+                writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, mel.sample_rate)
+
+
+class CopySynthesis(Samples):
+    """Held-out recordings through mel and vocoder, for a vocoder that is being trained."""
+
+    def show(
+        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+    ) -> None:
+        """The mel that the vocoder was given, that of its sound, and the sound."""
+        device = next(network.parameters()).device
+        for example in self.examples:
+            given = example.mel[None, :, : self.max_frames].to(device)
+            wav = network.generate(given).cpu()
+            pictures = picture([given.cpu(), mel(wav)[..., : given.shape[-1]]])
+            writer.add_image(f"mel/{example.speaker}", pictures, step, dataformats="HWC")
+            writer.add_audio(f"{example.speaker}", wav[0].clamp(-1, 1), step, mel.sample_rate)
 
 
 def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:

@@ -1,6 +1,7 @@
 """Which recordings there are, whose voice they hold and what they are for."""
 
 import csv
+import fnmatch
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -34,6 +35,20 @@ class Utterance:
     @property
     def n_frames(self) -> int:
         return self.piece.n_frames
+
+
+def list_utterances(
+    dir: Path | None, manifest: Path | None, exclude: Sequence[str], minutes: float | None
+) -> list[Utterance]:
+    """What a folder or a manifest holds, usable or not.
+
+    Args: exclude, patterns of file names to leave out; minutes, how much of every speaker.
+    """
+    listed = find_utterances(dir) if manifest is None else read_manifest(manifest, dir)
+    kept = [u for u in listed if not any(fnmatch.fnmatch(u.path.name, p) for p in exclude)]
+    if not kept:
+        raise InputError(f"data.exclude={exclude}: leaves none of {len(listed)} files")
+    return kept if minutes is None else limit_minutes(kept, minutes)
 
 
 def find_utterances(root: Path) -> list[Utterance]:

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from vc_lightning import audio, checkpoints, resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
-from vc_lightning.errors import InputError, require_seed
+from vc_lightning.errors import InputError, require_seed, require_within
 from vc_lightning.mel import GriffinLim, MelSpectrogram, require_same_settings
 from vc_lightning.speaker_encoder import SpeakerEncoder
-from vc_lightning.wavernn import WaveRNN
 
 log = logging.getLogger(__name__)
 
@@ -32,38 +31,64 @@ class Vocoder(Protocol):
         """mel (B, n_mels, T) -> wav (B, T · hop_length), the same for a seed."""
 
 
-def griffin_lim(mel: MelSpectrogram, n_iter: int, momentum: float) -> Vocoder:
-    """`vocoder=griffin_lim`: needs no weights."""
-    return GriffinLim(mel, n_iter, momentum)
+def griffin_lim(
+    mel: MelSpectrogram,
+    magnitude: Path | str | None,
+    sharpness: float,
+    n_iter: int,
+    momentum: float,
+) -> GriffinLim:
+    """`vocoder=griffin_lim`, for any mels.
+
+    Args: magnitude, the file of a `MagnitudeNet`, which must fit, "shipped", which is left out
+        where it does not fit, or None.
+    """
+    network = None
+    if magnitude is not None:
+        path = resources.GRIFFIN_LIM if magnitude == "shipped" else magnitude
+        network = checkpoints.load_magnitude(path)
+        try:
+            require_same_settings(network.mel_settings, mel.settings, str(path), "the model")
+        except InputError as error:
+            if magnitude != "shipped":
+                raise
+            log.info("Griffin-Lim without its network (%s)", error)
+            network = None
+    return GriffinLim(mel, network, sharpness, n_iter, momentum)
 
 
-def wavernn(mel: MelSpectrogram, path: Path | str | None) -> WaveRNN:
-    """`vocoder=wavernn`: the network in a file; InputError when it is for other mels."""
-    if path is None and not resources.WAVERNN.is_file():
-        raise InputError(
-            "vocoder=wavernn: none is shipped yet; give vocoder.path=FILE or vocoder=griffin_lim"
-        )
+def wavernn(
+    mel: MelSpectrogram, path: Path | str | None, temperature: float | None = None
+) -> Vocoder:
+    """`vocoder=wavernn`: the network in a file; InputError when it is for other mels.
+
+    Args: temperature, of a `MultiBandWaveRNN`; None is the file's.
+    """
     path = path or resources.WAVERNN
     network = checkpoints.load_wavernn(path)
     require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
+    if temperature is not None:
+        require_within(0, 2, "vocoder", temperature=temperature)
+        if not hasattr(network, "temperature"):
+            raise InputError(
+                f"vocoder.temperature={temperature}: {path} is not a multi-band WaveRNN"
+            )
+        network.temperature = temperature
     return network
 
 
 def auto_vocoder(
     mel: MelSpectrogram, path: Path | str | None, fallback: Callable[[MelSpectrogram], Vocoder]
 ) -> Vocoder:
-    """`vocoder=auto`: the WaveRNN in `path` when it exists and is for these mels, else fallback."""
-    if path is None and not resources.WAVERNN.is_file():
-        log.info("vocoder: Griffin-Lim (no WaveRNN is shipped)")
+    """`vocoder=auto`: the WaveRNN in `path` where it is for these mels, else `fallback`."""
+    if path is None:
         return fallback(mel)
-    path = path or resources.WAVERNN
     network = checkpoints.load_wavernn(path)
     try:
         require_same_settings(network.mel_settings, mel.settings, f"WaveRNN {path}", "the model")
     except InputError as error:
         log.info("vocoder: Griffin-Lim (%s)", error)
         return fallback(mel)
-    log.info("vocoder: WaveRNN %s", path)
     return network
 
 

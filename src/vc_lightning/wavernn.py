@@ -1,18 +1,23 @@
 """WaveRNN, mel to sound one sample at a time (fatchord's model after arXiv 1802.08435)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vc_lightning import folding
 from vc_lightning.distributions import (
+    mixture_log_prob,
     mu_law_decode,
+    mu_law_encode,
     sample_classes,
     sample_mixture,
+    uniforms,
 )
 from vc_lightning.errors import InputError, require_at_least
+from vc_lightning.recurrence import run_steps
 
 N_MIXTURES = 10
 
@@ -24,31 +29,31 @@ class WaveRNN(nn.Module):
         mode: "RAW", classes of mu-law samples, or "MOL", a mixture of logistics.
         bits: log2 of the number of classes (RAW only).
         n_mels: mel bands.
-        upsample_factors: their product is the hop length.
+        upsample_factors: their product is the hop length; or the hop length, see `three_factors`.
         pad: frames of context that the mel needs on each side.
         rnn_dims, fc_dims: widths of the GRUs and of the linear layers.
         compute_dims, res_out_dims, res_blocks: sizes of the residual network over frames.
-        fold_frames, overlap_frames: how `generate` cuts long mels: segments of fold_frames that
-            run as one batch, cross-faded over overlap_frames; fold_frames None runs them whole.
     """
+
+    kind = "wavernn"
 
     def __init__(
         self,
         mode: str,
         bits: int,
         n_mels: int,
-        upsample_factors: Sequence[int],
+        upsample_factors: Sequence[int] | int,
         pad: int = 2,
         rnn_dims: int = 512,
         fc_dims: int = 512,
         compute_dims: int = 128,
         res_out_dims: int = 128,
         res_blocks: int = 10,
-        fold_frames: int | None = 40,
-        overlap_frames: int = 2,
     ):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        if isinstance(upsample_factors, int):
+            upsample_factors = three_factors(upsample_factors)
         self.arguments["upsample_factors"] = list(upsample_factors)
         if mode not in ("RAW", "MOL"):
             raise InputError(f"wavernn.mode is {mode}: it must be RAW or MOL")
@@ -58,12 +63,15 @@ class WaveRNN(nn.Module):
         self.pad = pad
         self.hop_length = math.prod(upsample_factors)
         self.n_out = 2**bits if mode == "RAW" else 3 * N_MIXTURES
-        self.fold_frames = fold_frames
-        self.overlap_frames = overlap_frames
         dim_aux = res_out_dims // 4
         self.upsample = Upsample(
             n_mels, upsample_factors, compute_dims, res_blocks, res_out_dims, pad
         )
+        if self.upsample.reach > pad:
+            raise InputError(
+                f"wavernn.pad={pad}: upsampling by {self.upsample.factors} reads "
+                f"{self.upsample.reach} frames to each side; give at least as many"
+            )
         self.input = nn.Linear(1 + n_mels + dim_aux, rnn_dims)
         self.rnn1 = nn.GRU(rnn_dims, rnn_dims, batch_first=True)
         self.rnn2 = nn.GRU(rnn_dims + dim_aux, rnn_dims, batch_first=True)
@@ -80,55 +88,89 @@ class WaveRNN(nn.Module):
             mel: (B, n_mels, N + 2·pad).
         Returns: logits (B, N·hop, n_out).
         """
-        return self._step(wav, self.upsample(mel), None)[0]
-
-    def _step(
-        self, wav: Tensor, conditioning: tuple[Tensor, Tensor], states: tuple | None
-    ) -> tuple[Tensor, tuple]:
-        """Logits (B, L, n_out) of L samples and the GRUs' states after them."""
-        mel, aux = conditioning  # (B, L, n_mels), (B, L, res_out_dims)
+        mel, aux = self.upsample(mel)  # (B, N·hop, n_mels), (B, N·hop, res_out_dims)
         aux1, aux2, aux3, aux4 = aux.chunk(4, dim=-1)
-        state1, state2 = states or (None, None)
         x = self.input(torch.cat([wav[..., None], mel, aux1], dim=-1))
-        y, state1 = self.rnn1(x, state1)
-        x = x + y
-        y, state2 = self.rnn2(torch.cat([x, aux2], dim=-1), state2)
-        x = x + y
+        x = x + self.rnn1(x)[0]
+        x = x + self.rnn2(torch.cat([x, aux2], dim=-1))[0]
         x = F.relu(self.fc1(torch.cat([x, aux3], dim=-1)))
         x = F.relu(self.fc2(torch.cat([x, aux4], dim=-1)))
-        return self.fc3(x), (state1, state2)
+        return self.fc3(x)
 
-    @torch.inference_mode()
-    def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
+    def log_prob(self, wav: Tensor, mel: Tensor) -> Tensor:
+        """Log probability of every sample, or (RAW) of its class, given those before it.
+
+        Args: wav (B, (N + 2·pad) · hop_length), the sound of mel (B, n_mels, N + 2·pad).
+        Returns: (B, N · hop_length).
+        """
+        margin = self.pad * self.hop_length
+        wav = wav[:, margin : wav.shape[1] - margin]
+        if self.mode == "MOL":
+            logits = self(F.pad(wav[:, :-1], (1, 0)), mel)
+            return mixture_log_prob(logits.to(wav.dtype), wav)
+        classes = mu_law_encode(wav, self.n_out)
+        compressed = 2 * classes.to(wav.dtype) / (self.n_out - 1) - 1
+        logits = self(F.pad(compressed[:, :-1], (1, 0)), mel)
+        return -F.cross_entropy(logits.to(wav.dtype).transpose(1, 2), classes, reduction="none")
+
+    @torch.no_grad()
+    def initialize_output(self, wav: Tensor, mel: Tensor) -> None:
+        """Lets the first output be what sound is like on the whole; all else is learnt from there.
+
+        Args: as of `log_prob`.
+        """
+        self.fc3.weight *= 0.1
+        if self.mode == "MOL":
+            weights, means, log_scales = self.fc3.bias.chunk(3)
+            weights.zero_()
+            means.copy_(torch.linspace(-1, 1, N_MIXTURES) * wav.std())
+            log_scales.fill_(math.log(wav.std() / 2))
+        else:
+            counts = torch.bincount(mu_law_encode(wav, self.n_out).flatten(), minlength=self.n_out)
+            self.fc3.bias.copy_(torch.log((counts + 1) / (counts + 1).sum()))
+
+    def generate(
+        self, mel: Tensor, seed: int = 0, fold_frames: tuple[int, int] = folding.FOLD_FRAMES
+    ) -> Tensor:
         """mel (B, n_mels, T), T ≥ 1 -> wav (B, T · hop_length) in −1…1, the same for a seed."""
-        generator = torch.Generator(mel.device).manual_seed(seed)
-        batch, _, n_frames = mel.shape
-        mel = F.pad(mel, (self.pad, self.pad))  # silence before and after
-        if self.fold_frames is None or n_frames <= self.fold_frames + self.overlap_frames:
-            return self._recur(mel, generator)
-        segments = fold(mel, self.fold_frames, self.overlap_frames, self.pad)
-        n_segments = segments.shape[1]
-        wavs = self._recur(segments.flatten(0, 1), generator).unflatten(0, (batch, n_segments))
-        overlap = self.overlap_frames * self.hop_length
-        return cross_fade(wavs, overlap)[:, : n_frames * self.hop_length].clamp(-1, 1)
+        return folding.generate(self, mel, seed, fold_frames)
 
-    def _recur(self, mel: Tensor, generator: torch.Generator) -> Tensor:
-        """Padded mel (B, n_mels, N + 2·pad) -> wav (B, N·hop), sample after sample."""
-        mels, auxs = self.upsample(mel)
-        sample = mel.new_zeros(mel.shape[0], 1)
-        states = None
-        wav = []
-        for t in range(mels.shape[1]):
-            now = slice(t, t + 1)
-            logits, states = self._step(sample, (mels[:, now], auxs[:, now]), states)
-            if self.mode == "MOL":
-                sample = sample_mixture(logits, generator)  # (B, 1)
-                wav.append(sample)
-            else:
-                classes = sample_classes(logits, generator)
-                sample = 2 * classes.to(mel.dtype) / (self.n_out - 1) - 1
-                wav.append(mu_law_decode(classes, self.n_out).to(mel.dtype))
-        return torch.cat(wav, dim=1)
+    def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
+        """Such a wav in pieces (B, n), the first one early, in memory that does not depend on T."""
+        return folding.stream(self, mel, seed)
+
+    def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
+        """Padded mels (S, n_mels, N + 2·pad), a source of noise each -> wavs (S, N·hop)."""
+        n_samples = (mel.shape[-1] - 2 * self.pad) * self.hop_length
+        wavs = mel.new_empty(n_samples, len(mel))
+        draws = uniforms(noise, N_MIXTURES + 1 if self.mode == "MOL" else 1, like=mel)
+
+        def choose_value(step: int, logits: Tensor) -> Tensor:
+            wavs[step] = sample_mixture(logits, next(draws))
+            return wavs[step : step + 1]
+
+        def choose_class(step: int, logits: Tensor) -> Tensor:
+            wavs[step] = sample_classes(logits, next(draws)[:, 0])
+            return 2 * wavs[step : step + 1] / (self.n_out - 1) - 1
+
+        if self.mode == "MOL":
+            run_steps(self, mel, choose_value)
+            return wavs.t()
+        run_steps(self, mel, choose_class)
+        return mu_law_decode(wavs.t(), self.n_out)
+
+
+def three_factors(hop_length: int) -> tuple[int, int, int]:
+    """The three ascending factors of a hop length with the least sum: 256 -> 4, 8, 8."""
+    require_at_least(1, "model", upsample_factors=hop_length)
+    divisors = [n for n in range(1, hop_length + 1) if hop_length % n == 0]
+    triples = [
+        (a, b, hop_length // (a * b))
+        for a in divisors
+        for b in divisors
+        if a <= b and hop_length % (a * b) == 0 and b <= hop_length // (a * b)
+    ]
+    return min(triples, key=sum)
 
 
 class Upsample(nn.Module):
@@ -146,6 +188,10 @@ class Upsample(nn.Module):
         super().__init__()
         self.factors = list(factors)
         self.pad = pad
+        self.hop_length = math.prod(factors)
+        # A smoothing reads `factor` of its samples to each side: frames that all of them read.
+        n_samples = sum(math.prod(factors[index:]) for index in range(len(factors)))
+        self.reach = math.ceil(n_samples / self.hop_length)
         self.resnet = MelResNet(n_mels, dim, n_blocks, dim_out, pad)
         self.smoothing = nn.ModuleList(
             nn.Conv2d(1, 1, (1, 2 * factor + 1), padding=(0, factor), bias=False)
@@ -156,13 +202,23 @@ class Upsample(nn.Module):
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """mel (B, n_mels, N + 2·pad) -> mel (B, N·hop, n_mels), features (B, N·hop, dim_out)."""
-        hop = math.prod(self.factors)
+        hop = self.hop_length
         features = self.resnet(mel).repeat_interleave(hop, dim=-1)
-        mel = mel[:, None]
+        mel = self._smooth(mel[:, None])[:, 0, :, self.pad * hop : -self.pad * hop]
+        return mel.transpose(1, 2), features.transpose(1, 2)
+
+    def taps(self) -> Tensor:
+        """Weights (hop, 2·reach + 1) of the frames around a sample in what smoothing gives."""
+        impulse = self.smoothing[0].weight.new_zeros(1, 1, 1, 4 * self.reach + 1)
+        impulse[..., 2 * self.reach] = 1
+        response = self._smooth(impulse).view(-1, self.hop_length)  # (frames, hop)
+        return response[self.reach : 3 * self.reach + 1].flip(0).t().contiguous()
+
+    def _smooth(self, mel: Tensor) -> Tensor:
+        """(B, 1, n, N) -> (B, 1, n, N·hop)."""
         for factor, convolution in zip(self.factors, self.smoothing, strict=True):
             mel = convolution(mel.repeat_interleave(factor, dim=-1))
-        mel = mel[:, 0, :, self.pad * hop : -self.pad * hop or None]
-        return mel.transpose(1, 2), features.transpose(1, 2)
+        return mel
 
 
 class MelResNet(nn.Module):
@@ -197,39 +253,3 @@ class ResBlock(nn.Module):
         """x (B, dim, N) -> (B, dim, N)."""
         y = F.relu(self.batch_norm1(self.conv1(x)))
         return x + self.batch_norm2(self.conv2(y))
-
-
-def fold(mel: Tensor, fold_frames: int, overlap_frames: int, pad: int) -> Tensor:
-    """Cuts a padded mel into segments that share `overlap_frames` with the next.
-
-    Args: mel (B, n_mels, T + 2·pad).
-    Returns: (B, S, n_mels, fold_frames + overlap_frames + 2·pad), the last completed by zeros.
-    """
-    n_frames = mel.shape[-1] - 2 * pad
-    n_segments = max(1, -(-(n_frames - overlap_frames) // fold_frames))
-    missing = n_segments * fold_frames + overlap_frames - n_frames
-    window = fold_frames + overlap_frames + 2 * pad
-    return F.pad(mel, (0, missing)).unfold(-1, window, fold_frames).movedim(1, 2)
-
-
-def cross_fade(wavs: Tensor, overlap: int) -> Tensor:
-    """Joins segments (B, S, L) whose last `overlap` samples are the next one's first.
-
-    The first half of the overlap still belongs to the segment before, as the next GRUs warm up;
-    over the second half the power, not the amplitude, stays constant, for the two differ in phase.
-    Returns: (B, S·(L − overlap) + overlap).
-    """
-    batch, n_segments, length = wavs.shape
-    warm_up = overlap // 2
-    angle = torch.linspace(0, math.pi / 2, overlap - warm_up, dtype=wavs.dtype)
-    fade = torch.cat([torch.zeros(warm_up, dtype=wavs.dtype), angle]).to(wavs.device)
-    joined = wavs.new_zeros(batch, n_segments * (length - overlap) + overlap)
-    for index in range(n_segments):
-        segment = wavs[:, index].clone()
-        if index > 0:
-            segment[:, :overlap] *= fade.sin()
-        if index < n_segments - 1:
-            segment[:, length - overlap :] *= fade.cos()
-        start = index * (length - overlap)
-        joined[:, start : start + length] += segment
-    return joined

@@ -13,9 +13,8 @@ from safetensors import SafetensorError
 from vc_lightning import checkpoints
 from vc_lightning.audio import atomic_path
 from vc_lightning.callbacks import averaged_network
-from vc_lightning.crops import Batch
 from vc_lightning.errors import InputError, require_at_least
-from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.lit_network import AnyBatch, LitNetwork
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class WeightFiles(Callback):
         moment = "best" if step is None else f"step{step}"
         return self.dir / f"{self.name}_{moment}_{weights}.safetensors"
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         """Finds out now, not after hours, that the folder can be written."""
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
@@ -82,7 +81,7 @@ class WeightFiles(Callback):
                 f"({error.strerror}); name another"
             ) from error
 
-    def on_train_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         self.saved_step = self.weights_step = trainer.global_step  # of what is resumed, or 0
         # After Lightning has set its own, which leave at the end of the epoch and unsaved.
         self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -91,12 +90,17 @@ class WeightFiles(Callback):
         self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def teardown(self, trainer: Trainer, pl_module: LitAutoVC, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LitNetwork, stage: str) -> None:
         for number, handler in getattr(self, "previous", {}).items():
             signal.signal(number, handler)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LitAutoVC, outputs: object, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LitNetwork,
+        outputs: object,
+        batch: AnyBatch,
+        batch_idx: int,
     ) -> None:
         step = trainer.global_step
         asked_to_stop = trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False)
@@ -111,7 +115,7 @@ class WeightFiles(Callback):
         elif step % self.resume_every_n_steps == 0:
             self._try_to_save(trainer, pl_module, weights=False)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         if trainer.sanity_checking or self.best is None:
             return
         if self.best not in trainer.callback_metrics:
@@ -124,10 +128,10 @@ class WeightFiles(Callback):
         if trainer.is_global_zero:
             self._save_weights(None, "average", averaged_network(trainer), pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
         self.save(trainer, pl_module)
 
-    def _try_to_save(self, trainer: Trainer, pl_module: LitAutoVC, weights: bool) -> None:
+    def _try_to_save(self, trainer: Trainer, pl_module: LitNetwork, weights: bool) -> None:
         """Saves; a disk that is full now may not be at the next time, so the training goes on."""
         try:
             self.save(trainer, pl_module, weights)
@@ -136,7 +140,7 @@ class WeightFiles(Callback):
                 raise  # the other processes wait for this one
             log.error("step %d could not be saved (%s); going on", trainer.global_step, error)
 
-    def save(self, trainer: Trainer, pl_module: LitAutoVC, weights: bool = True) -> None:
+    def save(self, trainer: Trainer, pl_module: LitNetwork, weights: bool = True) -> None:
         """Writes `last.ckpt` and, if asked, both weight sets, by replacing finished files."""
         step = trainer.global_step
         if weights and step != self.weights_step and trainer.is_global_zero:
@@ -156,7 +160,7 @@ class WeightFiles(Callback):
         self.saved_step = step
 
     def _save_weights(
-        self, step: int | None, weights: str, network: torch.nn.Module, pl_module: LitAutoVC
+        self, step: int | None, weights: str, network: torch.nn.Module, pl_module: LitNetwork
     ) -> None:
         card = pl_module.current_card(weights)
         checkpoints.save(self.path(step, weights), network.state_dict(), card)

@@ -1,0 +1,304 @@
+"""How fast WaveRNN speaks here, beside what the machine's matrix products reach.
+
+    python benchmarks/vocoder_speed.py
+    python benchmarks/vocoder_speed.py --public FOLDER --seconds 4,20 --training
+    python benchmarks/vocoder_speed.py --stream-minutes 60 model=wavernn_multiband mel=autovc
+    python benchmarks/vocoder_speed.py --weights FILE --output FOLDER
+
+Without weights the network is random, which changes nothing about its speed: of public size, or
+what the arguments with `=` say, as of train.py.
+`--public` names a clone of github.com/fatchord/WaveRNN, whose `generate` then gets the same weights
+and mels (batched, target 11 000, overlap 550), in turns with ours; `--training` compares steps of
+training, too. With weights the sound of the example is also compared with the recording; `--output`
+keeps it for listening and for judges. OMP_NUM_THREADS=1 is faster where another program keeps a
+core busy.
+"""
+
+import argparse
+import re
+import resource
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vc_lightning import audio, checkpoints, folding, resources
+from vc_lightning.mel import MelSpectrogram
+from vc_lightning.multiband import MultiBandWaveRNN
+from vc_lightning.recurrence import product_dtype, run_steps
+from vc_lightning.wavernn import WaveRNN
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from train_speed import composed, matmul_gflops
+
+Network = WaveRNN | MultiBandWaveRNN
+
+PUBLIC_SIZE = ["experiment=wavernn", "model=wavernn", "mel=wavernn"]
+BATCH, SEGMENT = 32, 5  # sequences and frames of a step of the public training
+TARGET, OVERLAP = 11_000, 550  # samples, of the public generate
+TEACHER_FRAMES = 40
+
+
+def public_network(folder: str, network: WaveRNN, sample_rate: int) -> nn.Module:
+    """The public network with the weights of ours; what it prints and saves goes nowhere."""
+    display = types.ModuleType("utils.display")
+    display.time, display.progbar, display.stream = time, lambda *_: "", lambda *_: None
+    dsp = types.ModuleType("utils.dsp")
+    dsp.save_wav, dsp.decode_mu_law = lambda *_: None, lambda wav, *_: wav
+    package = types.ModuleType("utils")
+    package.__path__ = [str(Path(folder) / "utils")]
+    sys.modules |= {"utils": package, "utils.display": display, "utils.dsp": dsp}
+    sys.path.insert(0, folder)
+    vars(np).setdefault("cumproduct", np.cumprod)  # its name before NumPy 2
+    from models.fatchord_version import WaveRNN as PublicWaveRNN
+
+    sizes = network.arguments
+    public = PublicWaveRNN(
+        rnn_dims=sizes["rnn_dims"],
+        fc_dims=sizes["fc_dims"],
+        bits=sizes["bits"],
+        pad=sizes["pad"],
+        upsample_factors=sizes["upsample_factors"],
+        feat_dims=sizes["n_mels"],
+        compute_dims=sizes["compute_dims"],
+        res_out_dims=sizes["res_out_dims"],
+        res_blocks=sizes["res_blocks"],
+        hop_length=network.hop_length,
+        sample_rate=sample_rate,
+        mode=sizes["mode"],
+    )
+    state = {public_name(name): value for name, value in network.state_dict().items()}
+    public.load_state_dict(state | {"step": torch.zeros(1, dtype=torch.long)})
+    return public.eval()
+
+
+def public_name(name: str) -> str:
+    name = re.sub(r"^input\.", "I.", name)
+    return re.sub(r"smoothing\.(\d+)", lambda match: f"up_layers.{2 * int(match[1]) + 1}", name)
+
+
+def flops_per_sample(network: Network) -> float:
+    """Floating-point operations of a sample by definition, two for each weight of a step."""
+    of_frames = ("upsample.", "frames.", "predictor.", "envelope")
+    weights = (p for n, p in network.named_parameters() if not n.startswith(of_frames))
+    return 2 * sum(p.numel() for p in weights if p.ndim > 1) / getattr(network, "bands", 1)
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def log_spectral_distance(wav: Tensor, other: Tensor) -> float:
+    """Between two recordings (n,), in dB: root mean square over bins, mean over frames."""
+    window = torch.hann_window(1024)
+    decibels = [
+        20 * torch.stft(x, 1024, 256, window=window, return_complex=True).abs().clamp(1e-3).log10()
+        for x in (wav, other)
+    ]
+    return (decibels[0] - decibels[1]).square().mean(0).sqrt().mean().item()
+
+
+class Report:
+    """Prints a line for each way to make some sound."""
+
+    def __init__(self, network: Network, sample_rate: int):
+        self.network = network
+        self.sample_rate = sample_rate
+        print("sound    what                        s     kHz  real-time factor  GFLOP/s")
+
+    def line(self, what: str, n_frames: int, seconds: float, remark: str = "") -> None:
+        n_samples = n_frames * self.network.hop_length
+        sound = n_samples / self.sample_rate
+        gflops = flops_per_sample(self.network) * n_samples / seconds / 1e9
+        print(
+            f"{sound:5.1f} s  {what:22} {seconds:6.2f} {n_samples / seconds / 1e3:7.1f} "
+            f"{seconds / sound:17.3f} {gflops:8.0f}  {remark}",
+            flush=True,
+        )
+
+
+def compare(report: Report, public: nn.Module | None, lengths: list[int], repeats: int) -> None:
+    """Ours and the public `generate`, in turns."""
+    network = report.network
+    for n_frames in lengths:
+        mel = torch.rand(1, network.arguments["n_mels"], n_frames)
+        ours, theirs = [], []
+        for _ in range(repeats):
+            ours.append(seconds_of(lambda mel=mel: network.generate(mel)))
+            if public:
+                arguments = (mel, "", True, TARGET, OVERLAP, False)
+                theirs.append(seconds_of(lambda given=arguments: public.generate(*given)))
+        median = statistics.median(ours)
+        if public:
+            of_public = statistics.median(theirs)
+            report.line("public", n_frames, of_public)
+            report.line("ours", n_frames, median, f"{of_public / median:.1f} times as fast")
+        else:
+            report.line("ours", n_frames, median)
+
+
+def compare_folds(
+    report: Report, mel: Tensor, recording: Tensor | None, output: Path | None
+) -> None:
+    """Speed, and with trained weights the distance to the recording, against fold length."""
+    n_frames = mel.shape[-1]
+    for fold_frames in (4, 8, 12, 24, 48, n_frames):
+        if fold_frames == n_frames and recording is None:
+            continue  # it takes minutes and tells nothing without sound
+        start = time.perf_counter()
+        wav = report.network.generate(mel, fold_frames=(fold_frames, fold_frames))[0]
+        seconds = time.perf_counter() - start
+        remark = ""
+        if recording is not None:
+            length = min(len(wav), len(recording))
+            distance = log_spectral_distance(wav[:length], recording[:length])
+            remark = f"{distance:.2f} dB from the recording"
+        if output:
+            audio.save(output / f"folds_{fold_frames}.wav", wav.numpy(), report.sample_rate)
+        milliseconds = 1000 * fold_frames * report.network.hop_length / report.sample_rate
+        report.line(f"folds of {milliseconds:.0f} ms", n_frames, seconds, remark)
+
+
+def measure_stream(network: Network, sample_rate: int, minutes: float) -> None:
+    """How early the first piece comes, and how much memory the rest needs."""
+    n_frames = int(60 * minutes * sample_rate / network.hop_length)
+    mel = torch.rand(network.arguments["n_mels"], 1).expand(1, -1, n_frames)
+    before = peak_megabytes()
+    start = time.perf_counter()
+    pieces = network.generate_stream(mel)
+    first = next(pieces)
+    waited = time.perf_counter() - start
+    n_samples = first.shape[1] + sum(piece.shape[1] for piece in pieces)
+    seconds = time.perf_counter() - start
+    assert n_samples == n_frames * network.hop_length
+    print(
+        f"\nstream of {minutes:g} min: first sound after {waited:.2f} s, real-time factor "
+        f"{seconds / minutes / 60:.3f}, peak memory {before:.0f} -> {peak_megabytes():.0f} MB"
+    )
+
+
+def peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_logits(network: WaveRNN, mel: Tensor, wav: Tensor) -> None:
+    """How far the logits of the fast recurrence are from the definition in float64.
+
+    Args: mel (1, n_mels, T), wav (≥ T·hop), given to both as what they have said.
+    """
+    mel = mel[..., : TEACHER_FRAMES + 2 * network.pad]
+    start = network.pad * network.hop_length
+    wav = wav[None, start : start + TEACHER_FRAMES * network.hop_length]
+    with torch.inference_mode():
+        expected = network.double()(F.pad(wav[:, :-1], (1, 0)).double(), mel.double())
+    network.float()
+    spread = expected.std(dim=1).mean()
+    for dtype in dict.fromkeys((torch.float32, product_dtype(network))):
+        logits = []
+
+        def choose(step: int, now: Tensor, logits: list[Tensor] = logits) -> Tensor:
+            logits.append(now.clone())
+            return wav[:, step : step + 1]
+
+        run_steps(network, mel, choose, dtype)
+        error = (torch.stack(logits, dim=1) - expected).square().mean().sqrt()
+        print(
+            f"teacher-forced logits, products in {str(dtype)[6:]}: root mean square error "
+            f"{error:.1e}, {error / spread:.1e} of their spread"
+        )
+
+
+def compare_training(network: Network, public: nn.Module | None) -> None:
+    """Steps of training with Adam, forward and backward, on a batch of noise."""
+    n_frames = SEGMENT + 2 * network.pad
+    mel = torch.rand(BATCH, network.arguments["n_mels"], n_frames)
+    wav = 0.1 * torch.randn(BATCH, n_frames * network.hop_length)
+
+    def ours() -> Tensor:
+        return -network.log_prob(wav, mel).mean()
+
+    def theirs() -> Tensor:
+        from utils.distribution import discretized_mix_logistic_loss
+
+        inner = wav[:, : SEGMENT * network.hop_length]
+        return discretized_mix_logistic_loss(public(inner, mel), inner[..., None])
+
+    ways = {"ours, float32": (network, ours, False), "ours, bfloat16": (network, ours, True)}
+    if public:
+        ways["public, float32"] = (public, theirs, False)
+    print(f"\ntraining on {BATCH} segments of {SEGMENT} frames  s/step  samples/s")
+    for name, (trained, loss, bf16) in ways.items():
+        optimizer = torch.optim.Adam(trained.train().parameters())
+
+        def step(optimizer=optimizer, loss=loss, bf16=bf16) -> None:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                value = loss()
+            value.backward()
+            optimizer.step()
+
+        seconds = min(seconds_of(step) for _ in range(3))
+        n_samples = BATCH * SEGMENT * network.hop_length
+        print(f"{name:36} {seconds:9.2f} {n_samples / seconds:10.0f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--public", help="folder with the public models/ and utils/")
+    parser.add_argument("--seconds", default="4,20", help="of sound, separated by commas")
+    parser.add_argument("--repeats", type=int, default=3, help="their median is printed")
+    parser.add_argument("--weights", type=Path, help="a WaveRNN file, ours or public")
+    parser.add_argument("--output", type=Path, help="folder for sound of different folds")
+    parser.add_argument("--stream-minutes", type=float, default=1)
+    parser.add_argument("--training", action="store_true", help="also steps of training")
+    parser.add_argument("overrides", nargs="*", help="as of train.py: model=wavernn_small")
+    arguments = parser.parse_intermixed_args()
+
+    torch.manual_seed(0)
+    if arguments.weights:
+        network = checkpoints.load_wavernn(arguments.weights)
+        mel_spectrogram = MelSpectrogram(**network.mel_settings)
+    else:
+        cfg = composed([*PUBLIC_SIZE, *arguments.overrides])
+        network, mel_spectrogram = instantiate(cfg.model).eval(), instantiate(cfg.mel)
+    sample_rate = mel_spectrogram.sample_rate
+    wav, rate = audio.load(resources.ROOT / "examples" / "source.wav")
+    example = torch.from_numpy(mel_spectrogram.prepare(wav, rate))
+    mel = mel_spectrogram(example)[None]
+    recording = example if arguments.weights else None
+
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    for dtype in (torch.float32, torch.bfloat16):
+        print(f"matmul {str(dtype)[6:]:9} {matmul_gflops(dtype, 'cpu'):8.0f} GFLOP/s")
+    print(f"{network.kind}: {flops_per_sample(network) / 1e6:.2f} MFLOP a sample\n")
+    network.generate(mel[..., : folding.FOLD_FRAMES[0]])  # warms up
+    measure_stream(network, sample_rate, arguments.stream_minutes)
+    if isinstance(network, WaveRNN):
+        measure_logits(network, mel, example)
+    print()
+    report = Report(network, sample_rate)
+    lengths = [
+        int(float(s) * sample_rate / network.hop_length) for s in arguments.seconds.split(",")
+    ]
+    public = public_network(arguments.public, network, sample_rate) if arguments.public else None
+    compare(report, public, lengths, arguments.repeats)
+    compare_folds(report, mel, recording, arguments.output)
+    if arguments.training:
+        compare_training(network, public)
+
+
+if __name__ == "__main__":
+    main()

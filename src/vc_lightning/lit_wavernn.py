@@ -1,0 +1,41 @@
+"""Training WaveRNN: the likelihood of recordings, sample after sample, given their mels."""
+
+import itertools
+import math
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from vc_lightning import resources
+from vc_lightning.checkpoints import Card, read_wavernn
+from vc_lightning.lit_network import LitNetwork
+from vc_lightning.multiband import MultiBandWaveRNN
+from vc_lightning.segments import SoundBatch
+from vc_lightning.wavernn import WaveRNN
+
+N_FIRST_BATCHES = 16  # from which the first output is estimated
+
+
+class LitWaveRNN(LitNetwork):
+    """WaveRNN, in one band or several, with teacher forcing on segments of recordings."""
+
+    trains = (WaveRNN, MultiBandWaveRNN)
+    shipped = resources.WAVERNN
+    free_arguments = ("temperature",)
+    convert_with = "vocoder=wavernn vocoder.path="
+
+    def read(self, path: Path | str, freq: int) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
+        """A WaveRNN file."""
+        return read_wavernn(path)
+
+    def begin_anew(self, data: LightningDataModule) -> None:
+        """The first output is what the data are like on the whole."""
+        batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
+        wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
+        self.network.initialize_output(wav, mel)
+
+    def losses(self, network: WaveRNN | MultiBandWaveRNN, batch: SoundBatch) -> dict[str, Tensor]:
+        """`loss`: bits that a sample still costs when mel and past are known."""
+        return {"loss": -network.log_prob(batch.wav, batch.mel).mean() / math.log(2)}

@@ -1,0 +1,47 @@
+"""What a mel-spectrogram does not say of the spectrum, learned."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+KERNEL_SIZE = 3
+AUDIBLE_DB = 60  # below the loudest bin
+
+
+class MagnitudeNet(nn.Module):
+    """Corrects a rough log-|STFT| by a few convolutions over the frames of the log-mel.
+
+    All are in the scale of the mel (`MelSpectrogram.logarithm`), in which 0.01 is a dB.
+
+    Args:
+        n_mels, n_bins: bands of the mel and bins of the spectrum (n_fft/2 + 1).
+        dim: channels in between.
+        n_blocks: residual convolutions, each of which sees one frame more on both sides.
+    """
+
+    def __init__(self, n_mels: int, n_bins: int, dim: int, n_blocks: int):
+        super().__init__()
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.input = nn.Conv1d(n_mels, dim, KERNEL_SIZE, padding="same")
+        self.blocks = nn.ModuleList(
+            nn.Conv1d(dim, dim, KERNEL_SIZE, padding="same") for _ in range(n_blocks)
+        )
+        self.output = nn.Conv1d(dim, n_bins, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)  # begins with the rough spectrum
+
+    def forward(self, mel: Tensor, rough: Tensor) -> Tensor:
+        """mel (B, n_mels, T), rough (B, n_bins, T) -> log-magnitude (B, n_bins, T)."""
+        hidden = self.input(mel)  # (B, dim, T)
+        for block in self.blocks:
+            hidden = hidden + block(F.gelu(hidden))
+        return rough + self.output(F.gelu(hidden))
+
+
+def log_spectral_distance(spectrum: Tensor, reference: Tensor) -> Tensor:
+    """RMS over the bins of the difference in dB, mean over frames; below 60 dB all is silence.
+
+    Args: log-magnitudes (..., n_bins, T) of one recording in the scale of the mel.
+    """
+    floor = reference.max() - AUDIBLE_DB / 100
+    decibels = 100 * (spectrum.clamp(min=floor) - reference.clamp(min=floor))
+    return decibels.square().mean(dim=-2).sqrt().mean()

@@ -1,0 +1,60 @@
+"""Phases for a spectrum of which only the magnitude is known."""
+
+import math
+
+import torch
+from torch import Tensor
+
+HANN_GAMMA = 0.25645  # of the Gaussian that a Hann window of length 1 resembles
+FLOOR = 1e-5  # smallest magnitude whose logarithm is taken
+
+
+def propagated(
+    magnitude: Tensor, n_fft: int, hop_length: int, win_length: int, start: Tensor
+) -> Tensor:
+    """Follows every partial through time, so that Griffin-Lim has little left to repair.
+
+    A window like a Gaussian ties the gradients of the phase to those of the log-magnitude (Průša,
+    Balazs & Søndergaard 2017). Peaks go on from the frame before, and the bins around a peak are
+    locked to it (as Laroche & Dolson 1999 do in the phase vocoder).
+
+    Args:
+        magnitude: (B, n_bins, T), two frames or more; Hann windows, frames from `torch.stft`.
+        start: phases before the first frame (B, n_bins), in radians.
+    Returns: (B, n_bins, T) in radians.
+    """
+    along_bins, along_frames = torch.gradient(magnitude.clamp(min=FLOOR).log(), dim=(1, 2))
+    stretch = HANN_GAMMA * win_length**2 / (hop_length * n_fft)
+    bins = torch.arange(magnitude.shape[1], device=magnitude.device)[:, None]
+    advance = along_bins / stretch + 2 * math.pi * hop_length / n_fft * bins  # radians a frame
+    slope = -stretch * along_frames - math.pi  # radians a bin; frames count time from their edge
+    advance = torch.cat([torch.zeros_like(start)[..., None], _between(advance, 2)], dim=2)
+    height = torch.cat([torch.zeros_like(slope[:, :1]), _between(slope, 1).cumsum(1)], dim=1)
+    peak = _nearest_peak(magnitude)
+    height = height - height.gather(1, peak)  # over the peak's phase
+    frames = []
+    phase = start
+    for t in range(magnitude.shape[-1]):
+        phase = (phase + advance[..., t]).gather(1, peak[..., t]) + height[..., t]
+        phase = phase.remainder(2 * math.pi)  # else the sum would lose precision
+        frames.append(phase)
+    return torch.stack(frames, dim=-1)
+
+
+def _between(values: Tensor, dim: int) -> Tensor:
+    """Means of neighbours, one fewer than the values."""
+    size = values.shape[dim] - 1
+    return (values.narrow(dim, 0, size) + values.narrow(dim, 1, size)) / 2
+
+
+def _nearest_peak(magnitude: Tensor) -> Tensor:
+    """For every bin (B, n_bins, T) the nearest bin of its frame that no neighbour exceeds."""
+    n_bins = magnitude.shape[1]
+    bins = torch.arange(n_bins, device=magnitude.device)[:, None].expand_as(magnitude)
+    rising = magnitude[:, 1:] >= magnitude[:, :-1]
+    falling = magnitude[:, 1:] <= magnitude[:, :-1]
+    edge = torch.ones_like(rising[:, :1])
+    is_peak = torch.cat([edge, rising], dim=1) & torch.cat([falling, edge], dim=1)
+    below = torch.where(is_peak, bins, -2 * n_bins).cummax(1).values
+    above = torch.where(is_peak, bins, 2 * n_bins).flip(1).cummin(1).values.flip(1)
+    return torch.where(bins - below <= above - bins, below, above)

@@ -1,0 +1,76 @@
+"""Sound as a few slow bands and back: a pseudo-quadrature mirror filterbank."""
+
+import functools
+
+import numpy as np
+import torch
+from scipy import optimize, signal
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TAPS_PER_BAND = 16  # length of the filters, in samples of a band
+KAISER_BETA = 9.0  # about 90 dB between a band and those that are not its neighbours
+
+
+class PQMF(nn.Module):
+    """Cosine-modulated filterbank, near to perfect reconstruction (Nguyen 1994).
+
+    The prototype is a Kaiser window's low-pass whose cutoff makes analysis and synthesis
+    together as good as an impulse (Lin & Vaidyanathan 1998).
+
+    Args:
+        bands: how many; each has the bands-th part of the sample rate.
+    """
+
+    def __init__(self, bands: int):
+        super().__init__()
+        self.bands = bands
+        prototype = best_prototype(bands)
+        n = np.arange(len(prototype)) - (len(prototype) - 1) / 2
+        centre = (2 * np.arange(bands)[:, None] + 1) * np.pi / (2 * bands)
+        phase = (-1) ** np.arange(bands)[:, None] * np.pi / 4
+        to_bands = 2 * prototype * np.cos(centre * n + phase)
+        to_sound = 2 * prototype * np.cos(centre * n - phase)
+        # (bands, 1, taps); a convolution in PyTorch does not turn its kernel round
+        self.register_buffer("to_bands", _kernels(to_bands[:, ::-1]), persistent=False)
+        self.register_buffer("to_sound", _kernels(bands * to_sound), persistent=False)
+
+    @property
+    def reach(self) -> int:
+        """How many samples of sound on either side a sample of a band depends on."""
+        return self.to_bands.shape[-1] // 2
+
+    def analyse(self, wav: Tensor) -> Tensor:
+        """wav (B, N), N a multiple of `bands` -> bands (B, N / bands, bands)."""
+        padded = F.pad(wav, (self.reach, self.reach))
+        return F.conv1d(padded[:, None], self.to_bands, stride=self.bands)[
+            ..., : wav.shape[-1] // self.bands
+        ].transpose(1, 2)
+
+    def synthesize(self, bands: Tensor) -> Tensor:
+        """bands (B, L, bands) -> wav (B, L · bands)."""
+        wav = F.conv_transpose1d(bands.transpose(1, 2), self.to_sound, stride=self.bands)[:, 0]
+        return F.pad(wav[:, self.reach :], (0, self.bands))[:, : bands.shape[1] * self.bands]
+
+
+def _kernels(filters: np.ndarray) -> Tensor:
+    return torch.from_numpy(filters.astype(np.float32).copy())[:, None]
+
+
+@functools.cache
+def best_prototype(bands: int) -> np.ndarray:
+    """The low-pass (TAPS_PER_BAND · bands + 1,) whose square is nearest to a Nyquist filter."""
+    n_taps = TAPS_PER_BAND * bands + 1
+
+    def prototype(cutoff: float) -> np.ndarray:
+        return signal.firwin(n_taps, cutoff, window=("kaiser", KAISER_BETA))
+
+    def unevenness(cutoff: float) -> float:
+        around_zero = np.convolve(prototype(cutoff), prototype(cutoff))[n_taps - 1 :: 2 * bands]
+        return np.abs(around_zero[1:]).max()
+
+    middle = 1 / (2 * bands)
+    found = optimize.minimize_scalar(
+        unevenness, bounds=(middle, 2 * middle), method="bounded", options={"xatol": 1e-9}
+    )
+    return prototype(found.x)
