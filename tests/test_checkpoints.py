@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import TINY
+from test_multiband import tiny as tiny_multiband
 
 from vc_lightning import checkpoints, resources
 from vc_lightning.autovc import AutoVC
@@ -164,6 +165,36 @@ def test_code_in_a_pickle_never_runs(tmp_path, writer):
     with pytest.raises(InputError, match="never run"):
         checkpoints.read_autovc(path)
     assert not proof.exists()
+
+
+def test_a_multi_band_wavernn_round_trips_and_a_wrong_header_is_refused(tmp_path, mel_settings):
+    network = tiny_multiband(n_mels=80, hop_length=256).float()
+    card = Card(network.kind, network.arguments, mel_settings, step=5)
+    path = checkpoints.save(tmp_path / "vocoder.safetensors", network.state_dict(), card)
+    again, read = checkpoints.read_wavernn(path)
+    assert read == card
+    assert again.mel_settings == mel_settings
+    mel = torch.rand(1, 80, 3)
+    assert torch.equal(again.generate(mel), network.generate(mel))
+    for key, value, message in [
+        ("hop_length", 512, "other hop_lengths"),
+        ("rnn_dims", 13, "its header says rnn_dims 13, its weights say 12"),
+        ("prediction_order", 1, "its header says prediction_order 1, its weights say 3"),
+        ("frame_blocks", 10**9, "its header says frame_blocks 1000000000, its weights say 1"),
+        ("bands", 2, "its header says bands 2, its weights say 4"),
+        ("pad", 9, "its header says pad 9, its weights say 3"),
+    ]:
+        wrong = replace(card, network=card.network | {key: value})
+        checkpoints.save(path, network.state_dict(), wrong)
+        with pytest.raises(InputError, match=message):
+            checkpoints.load_wavernn(path)
+
+
+def test_the_shipped_wavernn_fits_the_shipped_autovc():
+    network, card = checkpoints.read_wavernn(resources.WAVERNN)
+    assert card.mel == checkpoints.read_autovc(resources.AUTOVC)[1].mel
+    assert card.licence
+    assert network.generate(torch.rand(1, 80, 2)).shape == (1, 512)
 
 
 def test_other_networks_are_refused(tmp_path, tiny_autovc, tiny_checkpoint, mel_settings):

@@ -46,12 +46,17 @@ class Sine:
         return wavs
 
 
-@pytest.mark.parametrize("n_frames", [*range(1, 40), 100, 777, 778, 779, 3300])
-@pytest.mark.parametrize("fold_frames", [folding.FOLD_FRAMES, (1, 1), (3, 7), (5000, 5000)])
-def test_what_agrees_is_joined_exactly(n_frames, fold_frames):
+@pytest.mark.parametrize(
+    ("fold_frames", "n_frames"),
+    [
+        (fold_frames, n_frames)
+        for n_frames in [*range(1, 40), 100, 777, 778, 779, 3300]
+        for fold_frames in [folding.FOLD_FRAMES, (1, 1), (3, 7), (5000, 5000)]
+        if n_frames <= 100 or fold_frames != (1, 1)  # it would take minutes
+    ],
+)
+def test_what_agrees_is_joined_exactly(fold_frames, n_frames):
     """Every length, batch row and fold; to the last sample, which is not faded away."""
-    if fold_frames == (1, 1) and n_frames > 100:
-        pytest.skip("slow")
     vocoder, mel = Copy(), torch.randn(2, 8, n_frames).double().clamp(-2, 2)
     expected = vocoder.whole(mel)
     wav = folding.generate(vocoder, mel, 0, fold_frames)
