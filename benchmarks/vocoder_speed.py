@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning import audio, checkpoints, folding, resources
+from vc_lightning.magnitude import log_spectral_distance
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.multiband import MultiBandWaveRNN
 from vc_lightning.recurrence import product_dtype, run_steps
@@ -99,16 +100,6 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def log_spectral_distance(wav: Tensor, other: Tensor) -> float:
-    """Between two recordings (n,), in dB: root mean square over bins, mean over frames."""
-    window = torch.hann_window(1024)
-    decibels = [
-        20 * torch.stft(x, 1024, 256, window=window, return_complex=True).abs().clamp(1e-3).log10()
-        for x in (wav, other)
-    ]
-    return (decibels[0] - decibels[1]).square().mean(0).sqrt().mean().item()
-
-
 class Report:
     """Prints a line for each way to make some sound."""
 
@@ -149,7 +140,11 @@ def compare(report: Report, public: nn.Module | None, lengths: list[int], repeat
 
 
 def compare_folds(
-    report: Report, mel: Tensor, recording: Tensor | None, output: Path | None
+    report: Report,
+    mel_spectrogram: MelSpectrogram,
+    mel: Tensor,
+    recording: Tensor | None,
+    output: Path | None,
 ) -> None:
     """Speed, and with trained weights the distance to the recording, against fold length."""
     n_frames = mel.shape[-1]
@@ -162,7 +157,8 @@ def compare_folds(
         remark = ""
         if recording is not None:
             length = min(len(wav), len(recording))
-            distance = log_spectral_distance(wav[:length], recording[:length])
+            spectra = (mel_spectrogram.log_magnitude(x[:length]) for x in (wav, recording))
+            distance = log_spectral_distance(*spectra)
             remark = f"{distance:.2f} dB from the recording"
         if output:
             audio.save(output / f"folds_{fold_frames}.wav", wav.numpy(), report.sample_rate)
@@ -295,7 +291,7 @@ def main() -> None:
     ]
     public = public_network(arguments.public, network, sample_rate) if arguments.public else None
     compare(report, public, lengths, arguments.repeats)
-    compare_folds(report, mel, recording, arguments.output)
+    compare_folds(report, mel_spectrogram, mel, recording, arguments.output)
     if arguments.training:
         compare_training(network, public)
 

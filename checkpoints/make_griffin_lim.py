@@ -17,7 +17,7 @@ from vc_lightning import audio, checkpoints, resources
 from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError
 from vc_lightning.magnitude import MagnitudeNet, log_spectral_distance
-from vc_lightning.mel import MelSpectrogram, power_spectra
+from vc_lightning.mel import MelSpectrogram
 from vc_lightning.utterances import find_utterances, read_manifest, split_utterances
 
 SEED = 0
@@ -54,7 +54,7 @@ def main(data: Path, output: Path, trained_on: str, licence: str) -> None:
     for step in range(STEPS):
         starts = rng.integers(len(sound) - CROP_FRAMES * mel.hop_length, size=BATCH_SIZE)
         crops = torch.stack([sound[i : i + CROP_FRAMES * mel.hop_length] for i in starts])
-        log_mel, target = mel(crops), spectrum(crops, mel).clamp(min=0)
+        log_mel, target = mel(crops), mel.log_magnitude(crops).clamp(min=0)
         rough = mel.spectrum(log_mel)
         if step == 0:
             network.output.bias.data.copy_((target - rough).mean(dim=(0, 2)))
@@ -92,19 +92,14 @@ def prepared(paths: Sequence[Path], mel: MelSpectrogram) -> Iterator[Tensor]:
         yield torch.from_numpy(wav)
 
 
-def spectrum(wav: Tensor, mel: MelSpectrogram) -> Tensor:
-    """The true log-|STFT| (..., n_bins, T) of prepared recordings (..., n)."""
-    blocks = power_spectra(wav, mel.settings["n_fft"], mel.hop_length, mel.window, "reflect")
-    return torch.cat([mel.logarithm(power.sqrt()) for power in blocks], dim=-1)
-
-
 @torch.no_grad()
 def distance(
     to_spectrum: Callable[[Tensor], Tensor], wavs: Sequence[Tensor], mel: MelSpectrogram
 ) -> float:
     """Mean log-spectral distance in dB between recordings and what is made of their mels."""
     distances = [
-        log_spectral_distance(to_spectrum(mel(wav)[None])[0], spectrum(wav, mel)) for wav in wavs
+        log_spectral_distance(to_spectrum(mel(wav)[None])[0], mel.log_magnitude(wav))
+        for wav in wavs
     ]
     return float(torch.stack(distances).mean())
 

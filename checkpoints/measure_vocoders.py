@@ -109,17 +109,8 @@ def copy(vocoder: Vocoder, mel: MelSpectrogram, wav: np.ndarray) -> np.ndarray:
 
 def distance(mel: MelSpectrogram, wav: np.ndarray, other: np.ndarray) -> float:
     """Log-spectral distance in dB, see `log_spectral_distance`."""
-    spectra = [spectrum(mel, torch.from_numpy(x)) for x in (other, wav)]
+    spectra = [mel.log_magnitude(torch.from_numpy(x)) for x in (other, wav)]
     return log_spectral_distance(*spectra).item()
-
-
-def spectrum(mel: MelSpectrogram, wav: torch.Tensor) -> torch.Tensor:
-    """Log-magnitude (n_bins, T) in the scale of the mel."""
-    settings = mel.settings
-    transform = torch.stft(
-        wav, settings["n_fft"], mel.hop_length, window=mel.window, return_complex=True
-    )
-    return mel.logarithm(transform.abs())
 
 
 if __name__ == "__main__":

@@ -80,12 +80,9 @@ def sample_mixture(logits: Tensor, uniform: Tensor) -> Tensor:
 
     K of them choose the logistic (Gumbel), the last one goes through its inverse CDF.
     """
-    weights, means, log_scales = split_mixture(logits)
-    gumbel, uniform = -torch.log(-uniform[..., :-1].log()), uniform[..., -1]
-    choice = (weights + gumbel).argmax(dim=-1, keepdim=True)
-    mean = means.gather(-1, choice)[..., 0]
-    scale = log_scales.gather(-1, choice)[..., 0].exp()
-    return (mean + scale * torch.logit(uniform)).clamp(-1, 1)
+    parameters = (parameter[..., None] for parameter in split_mixture(logits))
+    noise = mixture_noise(uniform[..., None], temperature=1.0)
+    return pick(*parameters, *noise)[..., 0].clamp(-1, 1)
 
 
 def sample_classes(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -108,16 +108,21 @@ class MelSpectrogram(nn.Module):
             make of one wav (n,) mels (n_warps, n_mels, T).
         """
         filters = self.filters if filters is None else filters
-        blocks = power_spectra(
-            wav, self.settings["n_fft"], self.hop_length, self.window, pad_mode="reflect"
-        )
-        mels = [self.logarithm(filters @ power.sqrt()).clamp(0, 1) for power in blocks]
+        mels = [self.logarithm(filters @ power.sqrt()).clamp(0, 1) for power in self._powers(wav)]
         return torch.cat(mels, dim=-1)
+
+    def _powers(self, wav: Tensor) -> Iterator[Tensor]:
+        n_fft = self.settings["n_fft"]
+        return power_spectra(wav, n_fft, self.hop_length, self.window, pad_mode="reflect")
 
     def logarithm(self, amplitude: Tensor) -> Tensor:
         """The scale of the mel, in which 0.01 is a dB, for any amplitudes after `gain`."""
         decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
         return (decibels - self.settings["ref_db"] + 100) / 100
+
+    def log_magnitude(self, wav: Tensor) -> Tensor:
+        """log-|STFT| (..., n_fft/2 + 1, T) of a prepared wav (..., n), which `spectrum` seeks."""
+        return torch.cat([self.logarithm(power.sqrt()) for power in self._powers(wav)], dim=-1)
 
     def amplitude(self, mel: Tensor) -> Tensor:
         """Undoes the logarithm: mel -> M·|STFT| of the recording before `gain`."""
