@@ -78,11 +78,15 @@ def pick(
 def sample_mixture(logits: Tensor, uniform: Tensor) -> Tensor:
     """Draws wav (...) in −1…1 from logits (..., 3·K) by uniform numbers (..., K + 1).
 
-    K of them choose the logistic (Gumbel), the last one goes through its inverse CDF.
+    K of them choose the logistic (Gumbel), the last one goes through its inverse CDF. The same as
+    `pick` with the logistics last, where they lie in memory here: that is faster.
     """
-    parameters = (parameter[..., None] for parameter in split_mixture(logits))
-    noise = mixture_noise(uniform[..., None], temperature=1.0)
-    return pick(*parameters, *noise)[..., 0].clamp(-1, 1)
+    weights, means, log_scales = split_mixture(logits)
+    gumbel, uniform = -torch.log(-uniform[..., :-1].log()), uniform[..., -1]
+    choice = (weights + gumbel).argmax(dim=-1, keepdim=True)
+    mean = means.gather(-1, choice)[..., 0]
+    scale = log_scales.gather(-1, choice)[..., 0].exp()
+    return (mean + scale * torch.logit(uniform)).clamp(-1, 1)
 
 
 def sample_classes(logits: Tensor, uniform: Tensor) -> Tensor:
