@@ -37,9 +37,9 @@ def main(cfg: DictConfig) -> None:
 
     started = time.perf_counter()
     source_voice = converter.embed(source)
-    *voices, judge = [converter.embed(path) for path in targets]
+    judge = converter.embed(targets[-1])
     # With several target recordings one is kept out of the voice, so that it can judge it.
-    voice = converter.speaker_encoder.average(voices or [judge])
+    voice = converter.voice(targets[:-1] or targets)
     wav = converter.convert_to(source, voice, cfg.seed)
     seconds = time.perf_counter() - started
     audio.save(output, wav, converter.sample_rate)
@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> None:
         type(converter.vocoder).__name__,
     )
     report_similarity(converter, wav, source_voice, judge)
-    if voices:
+    if len(targets) > 1:
         log.info("(target: %s, left out of the voice)", targets[-1])
     for name, path in {"source": source, "target": targets[-1]}.items():
         if name in also:

@@ -19,6 +19,7 @@ FLOORS = [
         "distributions",
         "folding",
         "losses",
+        "pitch",
         "pqmf",
         "schedulers",
     },

@@ -12,7 +12,7 @@ from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError
 from vc_lightning.mel import GriffinLim, MelSpectrogram
 from vc_lightning.speaker_encoder import similarity
-from vc_lightning.voice_converter import auto_vocoder, default_vocoder, griffin_lim, wavernn
+from vc_lightning.voice_converter import Voice, auto_vocoder, default_vocoder, griffin_lim, wavernn
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_paths_and_arrays_are_the_same(converter, speech, other_speech):
 def test_several_targets_are_one_mean_voice(converter, speech, other_speech):
     halves = [other_speech[:70_000], other_speech[70_000:]]
     mean = converter.speaker_encoder.average([converter.embed(half) for half in halves])
-    expected = converter.convert_to(speech, mean)
+    expected = converter.convert_to(speech, Voice(mean))
     assert np.array_equal(converter.convert(speech, halves), expected)
     assert not np.array_equal(converter.convert(speech, halves[0]), expected)
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -92,6 +93,16 @@ def auto_vocoder(
     return network
 
 
+@dataclass(frozen=True)
+class Voice:
+    """What a conversion takes from recordings of a speaker.
+
+    Attributes: embedding (dim_emb,), float32, the mean of theirs.
+    """
+
+    embedding: np.ndarray
+
+
 class VoiceConverter(nn.Module):
     """Converts recordings between voices that it has never heard.
 
@@ -179,23 +190,27 @@ class VoiceConverter(nn.Module):
         Returns: float32 (n,) at `sample_rate`, as long as the source.
         Raises: InputError naming a recording that can not be used.
         """
-        if isinstance(targets, Path | str | np.ndarray):
-            targets = [targets]
-        if not targets:
+        return self.convert_to(source, self.voice(targets), seed)
+
+    def voice(self, recordings: Recording | Sequence[Recording]) -> Voice:
+        """What `convert_to` needs of one or several recordings of one speaker."""
+        if isinstance(recordings, Path | str | np.ndarray):
+            recordings = [recordings]
+        if not recordings:
             raise InputError("no target recording was given")
-        target = self.speaker_encoder.average([self.embed(recording) for recording in targets])
-        return self.convert_to(source, target, seed)
+        embeddings = [self.embed(recording) for recording in recordings]
+        return Voice(self.speaker_encoder.average(embeddings))
 
     @torch.inference_mode()
-    def convert_to(self, source: Recording, target: np.ndarray, seed: int = 0) -> np.ndarray:
-        """Like `convert`, for a target given by its embedding (dim_emb,)."""
+    def convert_to(self, source: Recording, target: Voice, seed: int = 0) -> np.ndarray:
+        """Like `convert`, for a voice that may be kept and used again."""
         wav = self.load(source)
-        target = np.asarray(target, dtype=np.float32)
+        embedding = np.asarray(target.embedding, dtype=np.float32)
         dim_emb = self.autovc.arguments["dim_emb"]
-        if target.shape != (dim_emb,) or not np.isfinite(target).all():
+        if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
             raise InputError(f"the target's embedding must be {dim_emb} finite numbers")
         with _naming(source):
-            voices = [self._batch(self._embed(wav)), self._batch(target)]
+            voices = [self._batch(self._embed(wav)), self._batch(embedding)]
             mel = self._batch(self.mel.extract(wav, self.sample_rate))
         return self._vocode(self.autovc(mel, *voices)[1], len(wav), seed)
 

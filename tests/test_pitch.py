@@ -1,0 +1,51 @@
+"""Pitch contours against tones of known pitch, and the arithmetic of ranges."""
+
+import numpy as np
+import pytest
+
+from vc_lightning import pitch
+
+RATE = 16_000
+HOP = 256
+
+
+def glide(start_hz: float, stop_hz: float, seconds: float) -> np.ndarray:
+    """A voice-like tone of twenty harmonics whose pitch moves in octaves."""
+    f0 = np.geomspace(start_hz, stop_hz, int(seconds * RATE))
+    phase = 2 * np.pi * np.cumsum(f0) / RATE
+    return 0.1 * sum(np.sin(k * phase) / k for k in range(1, 20)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(100, 100), (90, 180), (380, 240)])
+def test_the_pitch_of_a_glide_is_found(start: float, stop: float) -> None:
+    wav = glide(start, stop, 1.5)
+    f0 = pitch.track(wav, RATE, HOP)
+    assert f0.dtype == np.float32 and len(f0) == len(wav) // HOP + 1
+    expected = np.geomspace(start, stop, len(wav))[::HOP]
+    inner = slice(4, -4)
+    assert (f0[inner] > 0).mean() > 0.9
+    voiced = f0[inner] > 0
+    error = np.abs(np.log2(f0[inner] / expected[: len(f0)][inner]))[voiced] * 12
+    assert error.max() < 0.5  # semitones
+
+
+def test_noise_and_silence_have_none() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+    assert (pitch.track(noise, RATE, HOP) > 0).mean() < 0.1
+    assert not pitch.track(np.zeros(RATE, np.float32), RATE, HOP).any()
+
+
+def test_a_moved_contour_has_the_range_of_the_target() -> None:
+    f0 = np.array([0, 100, 110, 120, 0, 130, 115, 105, 125, 118, 101, 111, 108, 0], np.float32)
+    source, target = pitch.range_of([f0]), pitch.PitchRange(np.log2(220), 0.2)
+    moved = pitch.moved(f0, source, target)
+    found = pitch.range_of([moved])
+    assert np.array_equal(moved > 0, f0 > 0)
+    assert found.centre == pytest.approx(target.centre) and found.spread == pytest.approx(0.2)
+    assert np.allclose(pitch.moved(moved, target, source), f0, rtol=1e-4)
+
+
+def test_an_unknown_range_changes_nothing() -> None:
+    f0 = np.array([0, 100, 0], np.float32)
+    assert pitch.range_of([f0]) is None
+    assert pitch.moved(f0, None, pitch.PitchRange(7, 0.1)) is f0
