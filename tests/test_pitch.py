@@ -20,7 +20,8 @@ def glide(start_hz: float, stop_hz: float, seconds: float) -> np.ndarray:
 def test_the_pitch_of_a_glide_is_found(start: float, stop: float) -> None:
     wav = glide(start, stop, 1.5)
     f0 = pitch.track(wav, RATE, HOP)
-    assert f0.dtype == np.float32 and len(f0) == len(wav) // HOP + 1
+    assert f0.dtype == np.float32
+    assert len(f0) == len(wav) // HOP + 1
     expected = np.geomspace(start, stop, len(wav))[::HOP]
     inner = slice(4, -4)
     assert (f0[inner] > 0).mean() > 0.9
@@ -41,7 +42,8 @@ def test_a_moved_contour_has_the_range_of_the_target() -> None:
     moved = pitch.moved(f0, source, target)
     found = pitch.range_of([moved])
     assert np.array_equal(moved > 0, f0 > 0)
-    assert found.centre == pytest.approx(target.centre) and found.spread == pytest.approx(0.2)
+    assert found.centre == pytest.approx(target.centre)
+    assert found.spread == pytest.approx(0.2)
     assert np.allclose(pitch.moved(moved, target, source), f0, rtol=1e-4)
 
 
