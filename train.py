@@ -51,7 +51,13 @@ def main(cfg: DictConfig) -> None:
     encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
     identity = encoder_card.speaker_encoder
     network = instantiate(cfg.model)
-    data = instantiate(cfg.data, mel=mel, speaker_encoder=encoder, encoder_identity=identity)
+    data = instantiate(
+        cfg.data,
+        mel=mel,
+        speaker_encoder=encoder,
+        encoder_identity=identity,
+        with_f0=network.arguments.get("f0", False),
+    )
     files = instantiate(cfg.checkpoint)
     callbacks = [*(instantiate(callback) for callback in cfg.callbacks.values()), files]
     logger = instantiate(cfg.logger)

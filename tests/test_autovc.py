@@ -70,3 +70,23 @@ def test_an_initialised_network_starts_at_the_mean_mel(tiny_autovc):
 def test_impossible_sizes_are_refused_by_name(name, value):
     with pytest.raises(InputError, match=f"model.{name}={value}"):
         AutoVC(**TINY | {name: value})
+
+
+def test_the_decoder_is_told_the_pitch_and_the_encoder_is_not():
+    torch.manual_seed(0)
+    network = AutoVC(**TINY, f0=True).eval()
+    mel, voices = torch.rand(1, 80, 32), torch.rand(2, 1, 256)
+    low, high = torch.rand(2, 1, 82, 32)
+    converted, *_, codes = network(mel, *voices, low)
+    other, *_, same_codes = network(mel, *voices, high)
+    assert torch.equal(codes, same_codes)
+    assert not torch.allclose(converted, other)
+    later = torch.cat([low[..., :20], high[..., 20:]], dim=-1)
+    changed = (network(mel, *voices, later)[0] - converted).abs().amax(dim=(0, 1)) > 0
+    assert not changed[:14].any()  # the decoder's convolutions look six frames ahead
+    assert changed[20:].all()
+
+
+def test_whether_it_is_told_the_pitch_is_yes_or_no():
+    with pytest.raises(InputError, match=r"model\.f0=1: give true or false"):
+        AutoVC(**TINY, f0=1)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import write_wav
 
-from vc_lightning import audio
+from vc_lightning import audio, pitch
 from vc_lightning.augmentations import Gain
-from vc_lightning.crops import Crops, collate
+from vc_lightning.crops import Crops, collate, speaker_voices
 from vc_lightning.data import VoiceDataModule
 from vc_lightning.errors import InputError
 from vc_lightning.mel import MelSpectrogram
@@ -190,7 +190,7 @@ def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
     read_mel, read_embedding = files.read_mel, files.read_embedding
     seen = Counter()
     for position in range(60):
-        mel, embedding, heard_mel, heard_embedding = crops[0, position, 0]
+        mel, embedding, heard_mel, heard_embedding, _ = crops[0, position, 0]
         entry = data.train[0].piece
         copies = [i for i in range(3) if torch.equal(read_embedding(entry, i), heard_embedding)]
         seen.update(copies)
@@ -249,9 +249,35 @@ def test_speaker_embeddings_are_the_mean_of_the_speaker_s_utterances(module, cor
     for embedding in batch.embedding:
         np.testing.assert_allclose(embedding.numpy(), encoder.average(of_man), atol=1e-6)
     warped = [files.read_embedding(u.piece, 1).numpy() for u in data.train if u.speaker == "man"]
-    np.testing.assert_allclose(
-        data.voices(data.train)["man"][1], encoder.average(warped), atol=1e-6
-    )
+    voices = speaker_voices(data.train, files, encoder.average)
+    np.testing.assert_allclose(voices["man"][1], encoder.average(warped), atol=1e-6)
+
+
+def test_crops_have_the_pitch_of_their_frames_where_it_is_asked_for(module, corpus, mel_settings):
+    data = prepared(module(dir=str(corpus), with_f0=True, warps=[0.8], warp_probability=1.0))
+    files, utterance = data.files, data.train[0]
+    hop_length = mel_settings["hop_length"]
+    prepared_wav = data.mel.prepare(*audio.load(utterance.path))
+    expected = torch.from_numpy(pitch.track(prepared_wav, 16_000, hop_length))
+    assert torch.equal(files.read_f0(utterance.piece, 0, utterance.n_frames), expected)
+    assert (expected > 0).float().mean() > 0.2
+    crops = Crops(data.train, files, 64, seed=0, warp_probability=1.0)
+    mel, *_, f0 = crops[0, 5, 0]
+    starts = [s for s in range(63) if torch.equal(files.read_mel(utterance.piece, s, s + 64), mel)]
+    assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the warped copy
+    assert torch.equal(data.examples(1)[0].f0, files.read_f0(data.val[0].piece, 0, 126))
+    without = prepared(module(dir=str(corpus)))
+    assert not next(iter(without.train_dataloader())).f0.any()
+
+
+def test_only_the_pitch_is_computed_when_it_is_asked_for_later(module, corpus, tmp_path):
+    before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
+    files = list(tmp_path.rglob("*.safetensors"))
+    times = {p: p.stat().st_mtime_ns for p in files}
+    after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
+    assert {p: p.stat().st_mtime_ns for p in files} == times
+    assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
+    assert before.fingerprint == after.fingerprint
 
 
 def test_files_can_be_excluded(module, corpus):
@@ -277,7 +303,9 @@ def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus
     whole = Crops(data.train, data.features.files, None, 0)[0, 0, 0][0]
     assert whole.shape == (80, 126)
     zero, one = torch.zeros(4), torch.ones(4)
-    batch = collate([(whole, zero, whole, one), (whole[:, :50], one, whole[:, :50], one)])
+    short, f0 = whole[:, :50], torch.full((126,), 100.0)
+    batch = collate([(whole, zero, whole, one, f0), (short, one, short, one, f0[:50])])
+    assert batch.f0.sum() == 100 * (126 + 50)
     assert batch.lengths.tolist() == [126, 50]
     assert torch.equal(batch.mel[1, :, :50], whole[:, :50])
     assert batch.mel[1, :, 50:].abs().max() == 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import TINY, command, weights
 
+from vc_lightning import resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.crops import Batch
@@ -33,7 +34,8 @@ def gradients(batch, rank=0, world_size=1, port=0):
     network = AutoVC(**TINY).eval()
     parts = {"optimizer": None, "scheduler": None, "config": {}}
     weighed = {"decoder_weight": 1.0, "content_weight": 1.0, "content_per_std": False}
-    card = Card("autovc", network.arguments, {})
+    weighed["distance"] = "l2"
+    card = Card("autovc", network.arguments, resources.settings("mel", "autovc"))
     module = Loss(LitAutoVC(network=network, card=card, **parts, **weighed))
     if world_size > 1:
         address = f"tcp://127.0.0.1:{port}"
@@ -71,7 +73,7 @@ def test_gradients_are_those_of_one_process_on_the_joint_batch(free_port):
     lengths = torch.tensor([9, 64, 40, 24])
     mels = torch.rand(2, 4, 80, 64) * (torch.arange(64) < lengths[:, None, None])
     voices = torch.rand(2, 4, 256)
-    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1])
+    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(4, 64))
     expected = gradients(batch)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -15,6 +15,23 @@ from vc_lightning.mel import (
 )
 
 
+def test_harmonics_lie_where_those_of_a_tone_are(mel_settings):
+    """The comb of a pitch and the mel of a tone of that pitch rise and fall together."""
+    mel = MelSpectrogram(**mel_settings)
+    seconds = np.arange(16_000) / 16_000
+    tone = sum(np.sin(2 * np.pi * 250 * k * seconds) for k in range(1, 30)).astype(np.float32)
+    spectrum = mel(torch.from_numpy(0.01 * tone))[:22, 30]  # bands up to 1 kHz
+    harmonics = mel.harmonics(torch.tensor([[250.0, 0.0, 190.0]]))[0]
+    assert harmonics.shape == (82, 3)
+    agreement = [np.corrcoef(spectrum, harmonics[2:24, frame])[0, 1] for frame in (0, 2)]
+    assert agreement[0] > 0.8 > 0.4 > agreement[1]
+    assert harmonics[0].tolist() == [1, 0, 1]
+    assert harmonics[1, 0] == pytest.approx(np.log2(250 / 150))
+    assert not harmonics[:, 1].any()
+    low = mel.harmonics(torch.tensor([[80.0]]))[0]
+    assert low[2:12].abs().max() > 0.5 > 0.01 > low[-20:].abs().max()  # too wide to tell them apart
+
+
 @pytest.mark.parametrize("name", ["autovc", "wavernn"])
 def test_mel_equals_librosa(name, speech):
     settings = resources.settings("mel", name)

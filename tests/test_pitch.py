@@ -38,12 +38,13 @@ def test_noise_and_silence_have_none() -> None:
 
 def test_a_moved_contour_has_the_range_of_the_target() -> None:
     f0 = np.array([0, 100, 110, 120, 0, 130, 115, 105, 125, 118, 101, 111, 108, 0], np.float32)
-    source, target = pitch.range_of([f0]), pitch.PitchRange(np.log2(220), 0.2)
+    source = pitch.range_of([f0])
+    target = pitch.PitchRange(np.log2(220), 1.3 * source.spread)
     moved = pitch.moved(f0, source, target)
     found = pitch.range_of([moved])
     assert np.array_equal(moved > 0, f0 > 0)
     assert found.centre == pytest.approx(target.centre)
-    assert found.spread == pytest.approx(0.2)
+    assert found.spread == pytest.approx(target.spread)
     assert np.allclose(pitch.moved(moved, target, source), f0, rtol=1e-4)
 
 
@@ -51,3 +52,20 @@ def test_an_unknown_range_changes_nothing() -> None:
     f0 = np.array([0, 100, 0], np.float32)
     assert pitch.range_of([f0]) is None
     assert pitch.moved(f0, None, pitch.PitchRange(7, 0.1)) is f0
+
+
+def test_a_contour_is_not_stretched_beyond_reason():
+    f0 = np.geomspace(100, 130, 30).astype(np.float32)
+    source = pitch.range_of([f0])
+    wild = pitch.moved(f0, source, pitch.PitchRange(source.centre, 10 * source.spread))
+    assert pitch.range_of([wild]).spread == pytest.approx(1.5 * source.spread)
+    monotone = pitch.range_of([np.full(30, 150.0)])
+    assert np.isfinite(pitch.moved(f0, monotone, source)).all()
+
+
+def test_the_range_does_not_heed_what_the_tracker_takes_for_a_pitch():
+    f0 = np.geomspace(180, 220, 100)
+    creaky = np.concatenate([f0, np.full(10, 60.0)])
+    clean, found = pitch.range_of([f0]), pitch.range_of([creaky])
+    assert found.centre == pytest.approx(clean.centre, abs=0.03)
+    assert found.spread < 1.5 * clean.spread

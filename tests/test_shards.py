@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 import train
 from vc_lightning import checkpoints, shards
 from vc_lightning.augmentations import Gain
+from vc_lightning.crops import speaker_voices
 from vc_lightning.errors import InputError
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.shards import Shards
@@ -66,7 +67,9 @@ def data(preparation, mel_settings, encoder, identity):
     """The same features as they lie in the cache."""
     config = composed("train", *preparation).data
     mel = MelSpectrogram(**mel_settings)
-    data = instantiate(config, mel=mel, speaker_encoder=encoder, encoder_identity=identity)
+    data = instantiate(
+        config, mel=mel, speaker_encoder=encoder, encoder_identity=identity, with_f0=True
+    )
     data.setup()
     return data
 
@@ -121,6 +124,9 @@ def test_the_shards_hold_what_the_cache_holds(folder, data):
             assert sample.mels.dtype == np.float16
             whole = [files.read_mel(u.piece, 0, u.n_frames).T.numpy() for u in left]
             utterance = left.pop([np.array_equal(sample.mels[0], mel) for mel in whole].index(True))
+            f0 = files.read_f0(utterance.piece, 0, utterance.n_frames)
+            assert f0.any()
+            assert np.array_equal(sample.f0, f0.numpy())
             assert sample.speaker == utterance.speaker
             for copy in range(3):
                 mel = files.read_mel(utterance.piece, 0, utterance.n_frames, copy)
@@ -140,7 +146,7 @@ def test_crops_are_of_one_place_in_both_copies(module, folder):
     data = module(augmentations=[Gain(6)], warp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, heard, heard_embedding = stream.crop(3, sample)
+        mel, embedding, heard, heard_embedding, f0 = stream.crop(3, sample)
         assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
         assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
@@ -149,6 +155,7 @@ def test_crops_are_of_one_place_in_both_copies(module, folder):
         whole = torch.from_numpy(sample.mels).float()
         starts = range(whole.shape[1] - 31)
         start = [torch.equal(whole[0, s : s + 32].T, mel) for s in starts].index(True)
+        assert np.array_equal(f0.numpy(), sample.f0[start : start + 32])
         difference = heard - whole[copy, start : start + 32].T
         inside = (heard > 0) & (heard < 1)
         assert difference[inside].std() < 1e-4 < difference[inside].abs().max()  # only louder
@@ -238,7 +245,7 @@ def test_a_voice_may_be_the_speakers(data, tmp_path):
     index = shards.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
     data.speaker_embedding = "utterance"
     assert index.speaker_embedding == "speaker"
-    voices = data.voices(data.train)
+    voices = speaker_voices(data.train, data.files, data.features.speaker_encoder.average)
     for sample in Shards(str(tmp_path), "train", index.train.shards, 3).read_all():
         assert np.array_equal(sample.embeddings, voices[sample.speaker].numpy())
 
@@ -361,6 +368,12 @@ def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatc
         module(encoder_identity="other")
     with pytest.raises(InputError, match="4 training shards are fewer than 2 processes × 3 work"):
         module(world_size=2, num_workers=3)
+    index = shards.read_index(str(folder))
+    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, f0=False))
+    module(with_f0=False)
+    with pytest.raises(InputError, match="the shards hold no pitch; write them anew"):
+        module(with_f0=True)
+    monkeypatch.undo()
     with pytest.raises(InputError, match="say where the shards are"):
         module(dir=None)
     with pytest.raises(InputError, match=r"its index\.json cannot be read \(No such file"):
@@ -372,7 +385,7 @@ def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatc
         module(dir=str(tmp_path))
     index = shards.read_index(str(folder))
     (tmp_path / "index.json").write_text(json.dumps(vars(replace(index, format=9)), default=vars))
-    with pytest.raises(InputError, match="of format 9, this program reads 1"):
+    with pytest.raises(InputError, match="of format 9, this program reads 2"):
         module(dir=str(tmp_path))
     monkeypatch.setattr(shards, "webdataset", None)
     with pytest.raises(InputError, match=r'data=shards needs .* pip install -e "\.\[shards\]"'):

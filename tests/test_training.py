@@ -17,7 +17,7 @@ from vc_lightning.callbacks import ema_decay
 from vc_lightning.checkpoints import Card
 from vc_lightning.crops import Batch
 from vc_lightning.data import VoiceDataModule
-from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.lit_autovc import LitAutoVC, told_the_pitch
 from vc_lightning.losses import autovc_losses, valid_elements
 from vc_lightning.schedulers import noam
 
@@ -225,6 +225,7 @@ def module(tiny_autovc, mel_settings):
         decoder_weight=0.5,
         content_weight=3.0,
         content_per_std=False,
+        distance="l2",
         config={},
     )
     module.mean_mel.fill_(0.4)
@@ -235,7 +236,9 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     mels[:, 1, :, 12:] = 0
-    batch = Batch(mels[0], torch.tensor([20, 12]), voices[0], mels[1], voices[1])
+    batch = Batch(
+        mels[0], torch.tensor([20, 12]), voices[0], mels[1], voices[1], torch.zeros(2, 20)
+    )
     losses = module.losses(tiny_autovc, batch)
     decoder_mel, postnet_mel, codes = tiny_autovc(mels[1], voices[1], voices[0])
     again = tiny_autovc.encode(postnet_mel, batch.embedding)
@@ -331,3 +334,36 @@ def test_the_best_average_is_that_of_the_lowest_value(run, monkeypatch):
     assert best[1].step == 4
     expected = weights(folder, 4, "average")[0].state_dict()
     assert all(torch.equal(v, expected[k]) for k, v in best[0].state_dict().items())
+
+
+def test_a_network_that_is_told_the_pitch_begins_where_one_that_is_not_has_ended(tiny_autovc):
+    listening = told_the_pitch(tiny_autovc).eval()
+    assert listening.arguments == tiny_autovc.arguments | {"f0": True}
+    mel, voices, harmonics = torch.rand(1, 80, 20), torch.rand(2, 1, 256), torch.rand(1, 82, 20)
+    expected = tiny_autovc(mel, *voices)
+    torch.testing.assert_close(listening(mel, *voices, harmonics), expected)
+
+
+def test_the_pitch_may_be_new_to_a_network_but_not_forgotten(
+    run, tmp_path, tiny_checkpoint, capsys
+):
+    run(f"init_from={tiny_checkpoint}", "trainer.max_steps=2")
+    network, _ = weights(tmp_path / "run", 2, "original")
+    assert network.f0
+    assert network.decoder.lstm1.weight_ih_l0[:, -82:].abs().max() > 0  # it has begun to listen
+    path = tmp_path / "run/checkpoints/autovc_step2_average.safetensors"
+    with pytest.raises(SystemExit):
+        run(f"init_from={path}", "model.f0=false", f"run_dir={tmp_path / 'other'}")
+    assert "is told the pitch; set model.f0=true" in capsys.readouterr().err
+
+
+def test_absolute_errors_may_be_learnt_from(module, tiny_autovc):
+    torch.manual_seed(3)
+    mel, voice = torch.rand(2, 80, 16), torch.rand(2, 256)
+    batch = Batch(mel, torch.tensor([16, 16]), voice, mel, voice, torch.zeros(2, 16))
+    module.distance = "l1"
+    losses = module.losses(tiny_autovc, batch)
+    decoder_mel = tiny_autovc(mel, voice, voice)[0]
+    torch.testing.assert_close(losses["decoder"], (decoder_mel - mel).abs().mean())
+    error = losses["decoder"] / (mel - 0.4).abs().mean()
+    torch.testing.assert_close(losses["decoder_ratio"], error)

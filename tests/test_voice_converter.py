@@ -3,11 +3,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import SOURCE, TARGET, write_wav
+from conftest import SOURCE, TARGET, TINY, write_wav
 from test_multiband import tiny as tiny_multiband
 from test_wavernn import tiny as tiny_wavernn
 
-from vc_lightning import VoiceConverter, audio, checkpoints, resources
+from vc_lightning import VoiceConverter, audio, checkpoints, pitch, resources
+from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError
 from vc_lightning.mel import GriffinLim, MelSpectrogram
@@ -54,6 +55,30 @@ def test_conversion_is_the_networks_chain(converter, speech, other_speech):
         converted = converter.autovc(mel, *voices)[1].clamp(0, 1)
     wav = converter.vocoder.generate(converted, seed=0)[0, : len(speech)].numpy()
     np.testing.assert_allclose(converter.convert(speech, other_speech), wav, atol=1e-4)
+
+
+def test_a_network_that_is_told_the_pitch_gets_the_source_s_in_the_target_s_range(
+    tmp_path, mel_settings, encoder, speech, other_speech
+):
+    network = AutoVC(**TINY, f0=True)
+    identity = checkpoints.identity("ge2e", encoder.state_dict())
+    card = Card("autovc", network.arguments, mel_settings, identity)
+    path = checkpoints.save(tmp_path / "told.safetensors", network.state_dict(), card)
+    converter = VoiceConverter.from_checkpoint(path)
+    voice = converter.voice(other_speech)
+    contours = [
+        pitch.track(converter.mel.prepare(wav, 16_000), 16_000, 256)
+        for wav in (speech, other_speech)
+    ]
+    man, woman = (pitch.range_of([contour]) for contour in contours)
+    assert voice.pitch == woman
+    assert woman.centre - man.centre > 0.5  # octaves
+    heard = []
+    converter.autovc.register_forward_pre_hook(lambda _, arguments: heard.append(arguments[3]))
+    converter.convert_to(speech, voice)
+    voiced, octaves = heard[0][0, 0].numpy() > 0, heard[0][0, 1].numpy()
+    assert np.array_equal(voiced, contours[0] > 0)
+    assert np.median(octaves[voiced]) == pytest.approx(woman.centre - np.log2(150), abs=0.02)
 
 
 def test_everything_is_frozen(converter):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.errors import require_at_least
+from vc_lightning.errors import require_at_least, require_flag
 from vc_lightning.lstm import LSTM
+from vc_lightning.mel import n_harmonics
 
 KERNEL_SIZE = 5
 
@@ -24,6 +25,8 @@ class AutoVC(nn.Module):
         dim_encoder, dim_decoder, dim_postnet: widths of the encoder's convolutions, the decoder's
             last LSTM and the postnet's convolutions.
         decoder_layers: layers of the decoder's last LSTM.
+        f0: whether the decoder is told the pitch, as `MelSpectrogram.harmonics` draws it (after
+            Qian et al. 2020, arXiv 2004.07370, who give it as a number).
     Raises: InputError when one of them is below 1.
     """
 
@@ -40,30 +43,46 @@ class AutoVC(nn.Module):
         dim_decoder: int = 1024,
         decoder_layers: int = 2,
         dim_postnet: int = 512,
+        f0: bool = False,
     ):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        require_at_least(1, "model", **self.arguments)
+        require_flag("model.f0", f0)
+        sizes = {name: size for name, size in self.arguments.items() if name != "f0"}
+        require_at_least(1, "model", **sizes)
         self.encoder = ContentEncoder(n_mels + dim_emb, dim_encoder, dim_neck, freq)
-        self.decoder = Decoder(2 * dim_neck + dim_emb, dim_pre, dim_decoder, decoder_layers, n_mels)
+        dim_in = 2 * dim_neck + dim_emb + (n_harmonics(n_mels) if f0 else 0)
+        self.decoder = Decoder(dim_in, dim_pre, dim_decoder, decoder_layers, n_mels)
         self.postnet = Postnet(n_mels, dim_postnet)
 
     @property
     def freq(self) -> int:
         return self.arguments["freq"]
 
+    @property
+    def f0(self) -> bool:
+        return self.arguments["f0"]
+
     def forward(
-        self, mel: Tensor, source_embedding: Tensor, target_embedding: Tensor
+        self,
+        mel: Tensor,
+        source_embedding: Tensor,
+        target_embedding: Tensor,
+        harmonics: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Says what `mel` says, in the target's voice.
 
-        Args: mel (B, n_mels, T); embeddings (B, dim_emb) of who speaks and who shall speak.
+        Args: mel (B, n_mels, T); embeddings (B, dim_emb) of who speaks and who shall speak;
+            harmonics (B, n_mels + 2, T) of the pitch that it shall have, where `f0` is set.
         Returns: the decoder's mel and the postnet's, (B, n_mels, T), and the codes.
         """
         n_frames = mel.shape[-1]
         codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
         content = codes.repeat_interleave(self.freq, dim=-1)[..., :n_frames]
-        decoder_mel = self.decoder(with_speaker(content, target_embedding))
+        known = with_speaker(content, target_embedding)
+        if self.f0:
+            known = torch.cat([known, harmonics], dim=1)
+        decoder_mel = self.decoder(known)
         postnet_mel = decoder_mel + self.postnet(decoder_mel)
         return decoder_mel, postnet_mel, codes
 

@@ -1,6 +1,7 @@
 """Crops of cached mels with their speaker embeddings, one by one and as batches."""
 
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class Batch:
         lengths: (B,), frames that are not padding.
         embedding: (B, E), whose voice it is.
         heard_mel, heard_embedding: the same, or of a copy in another voice, for the encoder.
+        f0: (B, T), the pitch of `mel` in Hz, 0 where it has none or is not kept.
     """
 
     mel: Tensor
@@ -33,6 +35,7 @@ class Batch:
     embedding: Tensor
     heard_mel: Tensor
     heard_embedding: Tensor
+    f0: Tensor
 
     @property
     def n_frames(self) -> int:
@@ -52,12 +55,13 @@ class Batch:
 class Example:
     """What there is to show of one utterance.
 
-    Attributes: speaker; mel, (n_mels, T), all of it; embedding, (E,).
+    Attributes: speaker; mel, (n_mels, T), all of it; embedding, (E,); f0, (T,), as of `Batch`.
     """
 
     speaker: str
     mel: Tensor
     embedding: Tensor
+    f0: Tensor
 
 
 def draw(
@@ -108,7 +112,7 @@ class Crops(Dataset):
         return len(self.utterances)
 
     def __getitem__(self, item: Item) -> tuple[Tensor, ...]:
-        """(epoch, position, utterance) -> mel (n_mels, T), embedding (E,), both as heard."""
+        """(epoch, position, utterance) -> mel (n_mels, T), embedding (E,), both as heard, f0."""
         epoch, position, index = item
         utterance = self.utterances[index]
         rng = np.random.default_rng((self.seed, epoch, position))
@@ -120,7 +124,14 @@ class Crops(Dataset):
         heard_mel = self.files.read_mel(utterance.piece, start, stop, copy) if copy else mel
         for augment in self.augmentations:
             heard_mel = augment(heard_mel, rng)
-        return mel, self._voice(utterance, 0), heard_mel, self._voice(utterance, copy)
+        voices = [self._voice(utterance, heard) for heard in (0, copy)]
+        return (
+            mel,
+            voices[0],
+            heard_mel,
+            voices[1],
+            self.files.read_f0(utterance.piece, start, stop),
+        )
 
     def _voice(self, utterance: Utterance, copy: int) -> Tensor:
         if self.voices is not None:
@@ -130,7 +141,7 @@ class Crops(Dataset):
 
 def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
     """Pads the mels (n_mels, T) of items with zeros to the longest of them."""
-    mels, embeddings, heard_mels, heard_embeddings = zip(*items, strict=True)
+    mels, embeddings, heard_mels, heard_embeddings, f0 = zip(*items, strict=True)
     lengths = torch.tensor([mel.shape[-1] for mel in mels])
     return Batch(
         mel=_padded(mels),
@@ -138,11 +149,32 @@ def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
         embedding=torch.stack(embeddings),
         heard_mel=_padded(heard_mels),
         heard_embedding=torch.stack(heard_embeddings),
+        f0=pad_sequence(f0, batch_first=True),
     )
 
 
 def _padded(mels: Sequence[Tensor]) -> Tensor:
     return pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
+
+
+def speaker_voices(
+    utterances: Sequence[Utterance],
+    files: FeatureFiles,
+    average: Callable[[Sequence[np.ndarray]], np.ndarray],
+) -> dict[str, Tensor]:
+    """Mean embeddings (n_copies, embedding_size) of the speakers of some utterances."""
+    by_speaker = defaultdict(list)
+    for utterance in utterances:
+        by_speaker[utterance.speaker].append(utterance.piece)
+    return {
+        speaker: torch.stack(
+            [
+                torch.from_numpy(average([files.read_embedding(p, copy).numpy() for p in pieces]))
+                for copy in range(len(files.warps))
+            ]
+        )
+        for speaker, pieces in by_speaker.items()
+    }
 
 
 def outlive_signals(_worker: int) -> None:

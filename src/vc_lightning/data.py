@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vc_lightning.crops import Augmentation, Crops, Example, collate, outlive_signals
+from vc_lightning.crops import (
+    Augmentation,
+    Crops,
+    Example,
+    collate,
+    outlive_signals,
+    speaker_voices,
+)
 from vc_lightning.errors import (
     InputError,
     require_at_least,
@@ -45,6 +51,7 @@ class VoiceDataModule(LightningDataModule):
 
     Args:
         mel, speaker_encoder, encoder_identity: what makes the features, see `FeatureCache`.
+        with_f0: whether the network is told the pitch, so that its contours are features as well.
         cache_dir: where the features are kept, shared by all data sets and runs.
         dir: folder of audio; with a manifest, what its paths are relative to.
         manifest: table of path, speaker and split.
@@ -75,6 +82,7 @@ class VoiceDataModule(LightningDataModule):
         mel: MelSpectrogram,
         speaker_encoder: SpeakerEncoder,
         encoder_identity: str,
+        with_f0: bool = False,
         *,
         dir: str | None,
         manifest: str | None,
@@ -148,6 +156,7 @@ class VoiceDataModule(LightningDataModule):
             max_seconds,
             feature_precision == "bf16",
             context_frames is not None,
+            with_f0,
         )
         self.files = self.features.files
         self.context_frames = context_frames
@@ -241,33 +250,18 @@ class VoiceDataModule(LightningDataModule):
         """An utterance of each of the first speakers, held out ones where there are any."""
         by_speaker = {u.speaker: u for u in reversed(self.val or self.train)}
         chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
-        mels = [self.files.read_mel(u.piece, 0, u.n_frames) for u in chosen]
-        voices = [self.files.read_embedding(u.piece) for u in chosen]
-        return [Example(u.speaker, *pair) for u, *pair in zip(chosen, mels, voices, strict=True)]
+        files = self.files
+        mels = [files.read_mel(u.piece, 0, u.n_frames) for u in chosen]
+        voices = [files.read_embedding(u.piece) for u in chosen]
+        pitches = [files.read_f0(u.piece, 0, u.n_frames) for u in chosen]
+        columns = ([u.speaker for u in chosen], mels, voices, pitches)
+        return [Example(*row) for row in zip(*columns, strict=True)]
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
         """Embeddings (N, E) of some utterances, held out ones first, and whose they are."""
         shown = (self.val + self.train)[:limit]
         embeddings = [self.files.read_embedding(u.piece) for u in shown]
         return torch.stack(embeddings), [u.speaker for u in shown]
-
-    def voices(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
-        """Mean embeddings (n_copies, embedding_size) of the speakers of some utterances."""
-        files, encoder = self.files, self.features.speaker_encoder
-        by_speaker = defaultdict(list)
-        for utterance in utterances:
-            by_speaker[utterance.speaker].append(utterance.piece)
-        return {
-            speaker: torch.stack(
-                [
-                    torch.from_numpy(
-                        encoder.average([files.read_embedding(p, copy).numpy() for p in pieces])
-                    )
-                    for copy in range(len(files.warps))
-                ]
-            )
-            for speaker, pieces in by_speaker.items()
-        }
 
     def train_dataloader(self) -> DataLoader:
         batches = EndlessBatches(self.train_batches(), self._first_batch())
@@ -328,7 +322,10 @@ class VoiceDataModule(LightningDataModule):
             )
             stack = examples.collate
         else:
-            voices = self.voices(utterances) if self.speaker_embedding == "speaker" else None
+            voices = None
+            if self.speaker_embedding == "speaker":
+                average = self.features.speaker_encoder.average
+                voices = speaker_voices(utterances, self.files, average)
             examples = Crops(
                 utterances,
                 self.files,

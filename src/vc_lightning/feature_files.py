@@ -1,11 +1,13 @@
 """The files of the feature cache: how they are named, read and written."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
@@ -42,7 +44,8 @@ class FeatureFiles:
     Copy 0 is the recording, copy i has its frequency axis stretched by the i-th warp.
 
     A vocoder also needs the sound, so hop_length is given for it: `wavs-<key>/…` holds `wav`,
-    int16, hop_length samples a frame of the mel file.
+    int16, hop_length samples a frame of the mel file. A converter that is told the pitch needs
+    `pitches-<key>/…` with `f0`, float32, Hz, one a frame.
     """
 
     def __init__(
@@ -52,12 +55,15 @@ class FeatureFiles:
         voice_key: str,
         warps: Sequence[float],
         hop_length: int | None = None,
+        with_f0: bool = False,
     ):
         self.mels = root / f"mels-{mel_key}"
         self.voices = root / f"voices-{voice_key}"
         self.wavs = root / f"wavs-{mel_key}"
+        self.pitches = root / f"pitches-{mel_key}"
         self.warps = [1.0, *warps]
         self.hop_length = hop_length
+        self.with_f0 = with_f0
 
     def mel_file(self, content: str, copy: int) -> Path:
         """File of the mels of a recording's copy."""
@@ -70,6 +76,10 @@ class FeatureFiles:
     def wav_file(self, content: str) -> Path:
         """File of the sound of a recording."""
         return self.wavs / content[:2] / f"{content}.safetensors"
+
+    def pitch_file(self, content: str) -> Path:
+        """File of the pitch of a recording."""
+        return self.pitches / content[:2] / f"{content}.safetensors"
 
     def read_mel(self, piece: Piece, start: int, stop: int, copy: int = 0) -> Tensor:
         """Frames start…stop of a piece's mel, float32 (n_mels, stop − start); maps nothing else."""
@@ -87,6 +97,16 @@ class FeatureFiles:
         with _opened(self.wav_file(piece.content)) as file:
             return file.get_slice("wav")[first:last].float() / INT16_SCALE
 
+    def read_f0(self, piece: Piece, start: int, stop: int) -> Tensor:
+        """F0 of frames start…stop of a piece, float32 (stop − start,) in Hz, 0 where unvoiced.
+
+        All of it is 0 where the pitch is not kept.
+        """
+        if not self.with_f0:
+            return torch.zeros(stop - start)
+        with _opened(self.pitch_file(piece.content)) as file:
+            return file.get_slice("f0")[piece.start + start : piece.start + stop]
+
     def read_embedding(self, piece: Piece, copy: int = 0) -> Tensor:
         """The speaker embedding (embedding_size,) of a piece."""
         with _opened(self.voice_file(piece.content, copy)) as file:
@@ -100,9 +120,13 @@ class FeatureFiles:
         """Whether the sound of a recording is needed and not there."""
         return self.hop_length is not None and not is_whole(self.wav_file(content))
 
+    def lacks_f0(self, content: str) -> bool:
+        """Whether the pitch of a recording is needed and not there."""
+        return self.with_f0 and not is_whole(self.pitch_file(content))
+
     def pieces(self, content: str) -> list[Piece] | None:
         """The usable pieces of a recording; None when a file is missing or damaged."""
-        if self.lacks_wav(content):
+        if self.lacks_wav(content) or self.lacks_f0(content):
             return None
         for copy in range(1, len(self.warps)):
             if not is_whole(self.mel_file(content, copy)):
@@ -149,3 +173,19 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with audio.atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes what is known of a recording, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with audio.atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content))
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file's content; empty when it is missing or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

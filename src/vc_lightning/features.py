@@ -16,9 +16,16 @@ from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vc_lightning import audio
+from vc_lightning import audio, pitch
 from vc_lightning.errors import InputError
-from vc_lightning.feature_files import INT16_SCALE, FeatureFiles, Piece, save
+from vc_lightning.feature_files import (
+    INT16_SCALE,
+    FeatureFiles,
+    Piece,
+    read_json,
+    save,
+    write_json,
+)
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.quality import Quality, measure
 from vc_lightning.speaker_encoder import SpeakerEncoder
@@ -48,6 +55,7 @@ class FeatureCache:
         max_seconds: longer recordings are cut at pauses into pieces of at most this length.
         bf16: whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
         keep_wavs: whether the sound is kept as well, as a vocoder needs it.
+        with_f0: whether the pitch is found as well, for a network that is told it.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class FeatureCache:
         max_seconds: float = 30.0,
         bf16: bool = False,
         keep_wavs: bool = False,
+        with_f0: bool = False,
     ):
         self.root = Path(root).expanduser()
         self.mel = mel
@@ -70,7 +79,7 @@ class FeatureCache:
         mel_key = _key(mel.settings, max_seconds)
         voice_key = _key(encoder_identity, level, max_seconds, bf16)
         hop_length = mel.hop_length if keep_wavs else None
-        self.files = FeatureFiles(self.root, mel_key, voice_key, warps, hop_length)
+        self.files = FeatureFiles(self.root, mel_key, voice_key, warps, hop_length, with_f0)
         self.key = f"{mel_key}-{voice_key}"
 
     def prepare(
@@ -150,7 +159,7 @@ class FeatureCache:
         unusable = all(wav is None for wav in wavs)
         if unusable:
             sound["unusable"] = sound.get("unusable", {}) | {self.key: reason}
-        _write_json(self._sound_file(content), sound)
+        write_json(self._sound_file(content), sound)
         if unusable:
             raise InputError(reason)
         return _Recording(content, len(wav) / sample_rate, wavs, speeches)
@@ -162,6 +171,7 @@ class FeatureCache:
             for recording in recordings:
                 self._write_mels(recording)
                 self._write_wav(recording)
+                self._write_f0(recording)
             self._write_voices(recordings)
         except (OSError, SafetensorError) as error:
             raise InputError(
@@ -211,6 +221,13 @@ class FeatureCache:
         wavs = [np.pad(wav, (0, hop - len(wav) % hop)) for wav in recording.wavs if wav is not None]
         samples = (np.concatenate(wavs).clip(-1, 1) * INT16_SCALE).round().astype(np.int16)
         save(self.files.wav_file(recording.content), {"wav": samples})
+
+    def _write_f0(self, recording: "_Recording") -> None:
+        if not self.files.lacks_f0(recording.content):
+            return
+        wavs = [wav for wav in recording.wavs if wav is not None]
+        tracks = [pitch.track(wav, self.mel.sample_rate, self.mel.hop_length) for wav in wavs]
+        save(self.files.pitch_file(recording.content), {"f0": np.concatenate(tracks)})
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Reads a recording; InputError when it is unusable or being written just now."""
@@ -270,12 +287,12 @@ class FeatureCache:
             "mtime_ns": stat.st_mtime_ns,
             "content": content.hexdigest(),
         }
-        _write_json(self._path_file(path), remembered)
+        write_json(self._path_file(path), remembered)
         return remembered["content"]
 
     def _known_content(self, path: Path) -> str | None:
         stat = path.stat()
-        known = _read_json(self._path_file(path))
+        known = read_json(self._path_file(path))
         unchanged = (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
         return known["content"] if unchanged else None
 
@@ -287,7 +304,7 @@ class FeatureCache:
         return self.root / "sounds" / content[:2] / f"{content}.json"
 
     def _sound(self, content: str) -> dict:
-        return _read_json(self._sound_file(content))
+        return read_json(self._sound_file(content))
 
     def _require_writable(self) -> None:
         try:
@@ -328,18 +345,3 @@ def _key(*made_by: object) -> str:
     """Name for what was made by given settings."""
     text = json.dumps([FORMAT_VERSION, *made_by], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with audio.atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content))
-
-
-def _read_json(path: Path) -> dict:
-    """A JSON file's content; empty when it is missing or damaged."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

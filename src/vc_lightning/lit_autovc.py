@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -15,9 +16,10 @@ from vc_lightning import resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card, load_autovc, read_autovc
 from vc_lightning.crops import Batch
-from vc_lightning.errors import InputError, require_within
+from vc_lightning.errors import InputError, require_one_of, require_within
 from vc_lightning.lit_network import LitNetwork
-from vc_lightning.losses import Valid, autovc_losses, masked_mean, valid_elements
+from vc_lightning.losses import DISTANCES, Valid, autovc_losses, masked_mean, valid_elements
+from vc_lightning.mel import MelSpectrogram
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +35,12 @@ class LitAutoVC(LitNetwork):
             postnet + μ · decoder + λ · content.
         content_per_std: whether the content term is divided by the codes' std, through which no
             gradient flows; else the network lowers the term by merely shrinking its codes.
+        distance: between mels, "l2" or "l1".
     """
 
     trains = (AutoVC,)
     shipped = resources.AUTOVC
-    free_arguments = ("freq",)
+    free_arguments = ("freq", "f0")
     convert_with = "ckpt="
 
     def __init__(
@@ -50,13 +53,17 @@ class LitAutoVC(LitNetwork):
         decoder_weight: float,
         content_weight: float,
         content_per_std: bool,
+        distance: str,
     ):
         super().__init__(network, card, optimizer, scheduler, config)
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
         require_within(0, float("inf"), "loss", **weights)
+        require_one_of(DISTANCES, "loss", distance=distance)
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
         self.content_per_std = content_per_std
+        self.distance = distance
+        self.mel = MelSpectrogram(**card.mel)
         # The mean of the data that training began with, whose error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
 
@@ -72,7 +79,16 @@ class LitAutoVC(LitNetwork):
             log.warning(
                 "%s had freq %d, this training has %d", name, source.freq, self.network.freq
             )
+        if self.network.f0 and not source.f0:
+            log.info("%s was not told the pitch: its decoder now learns to listen to it", name)
+            source = told_the_pitch(source)
         super().adopt(source, card, name)
+
+    def require_same_network(self, source: nn.Module, name: str) -> None:
+        """Like `LitNetwork.require_same_network`; f0 may be new, but nothing may be lost."""
+        super().require_same_network(source, name)
+        if source.f0 and not self.network.f0:
+            raise InputError(f"{name}: is told the pitch; set model.f0=true")
 
     def begin(self, init_from: str | None, freq: int, data: LightningDataModule) -> str:
         """Like `LitNetwork.begin`; keeps the data's mean mel."""
@@ -83,14 +99,13 @@ class LitAutoVC(LitNetwork):
         """The first output is the mean mel."""
         self.network.initialize_output(self.mean_mel)
 
-    def forward(self, mel: Tensor, source_embedding: Tensor, target_embedding: Tensor) -> Tensor:
-        """Converted mel (B, n_mels, T)."""
-        return self.network(mel, source_embedding, target_embedding)[1]
-
     def losses(self, network: AutoVC, batch: Batch) -> dict[str, Tensor]:
         """The loss, its terms, each term as a ratio to a trivial answer, and the codes' spread."""
         speaker = batch.embedding
-        decoder_mel, postnet_mel, codes = network(batch.heard_mel, batch.heard_embedding, speaker)
+        harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
+        decoder_mel, postnet_mel, codes = network(
+            batch.heard_mel, batch.heard_embedding, speaker, harmonics
+        )
         postnet_codes = network.encode(postnet_mel, speaker)
         valid = of_all_processes(valid_elements(batch.lengths, batch.mel.shape[-1], network.freq))
         terms = autovc_losses(
@@ -100,6 +115,7 @@ class LitAutoVC(LitNetwork):
             codes.float(),
             postnet_codes.float(),
             valid,
+            self.distance,
         )
         yardsticks = self._yardsticks(batch, codes.detach().float(), terms, valid)
         unit = yardsticks["codes_std"].clamp(min=MIN_CODES_STD) if self.content_per_std else 1
@@ -115,7 +131,7 @@ class LitAutoVC(LitNetwork):
         self, batch: Batch, codes: Tensor, terms: dict, valid: Valid
     ) -> dict[str, Tensor]:
         """Ratios to predicting the mean mel and, for the content term, to constant codes."""
-        deviation = (batch.mel - self.mean_mel[:, None]).square()
+        deviation = DISTANCES[self.distance](batch.mel - self.mean_mel[:, None])
         mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
         # Mean of every channel, over the codes that hold sound.
         centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
@@ -141,6 +157,18 @@ def of_all_processes(valid: Valid) -> Valid:
     torch.distributed.all_reduce(counts)
     n_frames, n_codes = counts / torch.distributed.get_world_size()
     return replace(valid, n_frames=n_frames, n_codes=n_codes)
+
+
+@torch.no_grad()
+def told_the_pitch(network: AutoVC) -> AutoVC:
+    """A network without f0 as one that has it and does not listen to it yet."""
+    listening = AutoVC(**network.arguments | {"f0": True})
+    weights = network.state_dict()
+    name = "decoder.lstm1.weight_ih_l0"  # (4*dim_pre, codes and embedding, now and harmonics)
+    n_new = listening.state_dict()[name].shape[1] - weights[name].shape[1]
+    weights[name] = F.pad(weights[name], (0, n_new))
+    listening.load_state_dict(weights)
+    return listening
 
 
 def network_like(path: str | None, freq: int) -> AutoVC:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+DISTANCES = {"l1": torch.abs, "l2": torch.square}
+
 
 @dataclass(frozen=True)
 class Valid:
@@ -46,23 +48,26 @@ def autovc_losses(
     codes: Tensor,
     postnet_codes: Tensor,
     valid: Valid,
+    distance: str = "l2",
 ) -> dict[str, Tensor]:
     """AutoVC's three terms (Qian et al. 2019, equations 6 and 7), means over valid elements only.
 
     Args:
         mel, decoder_mel, postnet_mel: (B, n_mels, T), the target and the two reconstructions.
         codes, postnet_codes: (B, C, ⌈T/freq⌉), of the target and of `postnet_mel`.
-        valid: what of them counts.
-    Returns: `postnet` and `decoder`, mean squared errors, and `content`, mean absolute error.
+        valid: what of them counts; distance, between mels, one of `DISTANCES`.
+    Returns: `postnet` and `decoder`, mean squared errors (l2, the paper's) or mean absolute ones
+        (l1), and `content`, mean absolute error.
     Raises: ValueError when shapes differ: broadcasting would average over the wrong pairs.
     """
     if not mel.shape == decoder_mel.shape == postnet_mel.shape:
         raise ValueError(f"mels: {mel.shape}, {decoder_mel.shape}, {postnet_mel.shape}")
     if codes.shape != postnet_codes.shape:
         raise ValueError(f"codes: {codes.shape} != {postnet_codes.shape}")
+    error = DISTANCES[distance]
     frames, n_frames = valid.frames, valid.n_frames
     return {
-        "postnet": masked_mean((postnet_mel - mel).square(), frames, n_frames),
-        "decoder": masked_mean((decoder_mel - mel).square(), frames, n_frames),
+        "postnet": masked_mean(error(postnet_mel - mel), frames, n_frames),
+        "decoder": masked_mean(error(decoder_mel - mel), frames, n_frames),
         "content": masked_mean((postnet_codes - codes).abs(), valid.codes, valid.n_codes),
     }

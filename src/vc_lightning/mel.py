@@ -15,10 +15,12 @@ from vc_lightning import audio
 from vc_lightning.errors import InputError, require_at_least, require_within
 from vc_lightning.magnitude import MagnitudeNet
 from vc_lightning.phases import propagated
+from vc_lightning.pitch import FMIN_HZ
 
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
 HIGHPASS_ORDER = 5
 DECONVOLUTION_ROUNDS = 9
+REFERENCE_HZ = 150  # between the voices of men and women
 FRAMES_AT_ONCE = 4096  # of a spectrum: those of an hour fill a gigabyte and more
 
 
@@ -71,6 +73,10 @@ class MelSpectrogram(nn.Module):
         self.n_mels = n_mels
         self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
+        bands = librosa.mel_frequencies(n_mels + 2, fmin=fmin, fmax=fmax or sample_rate / 2)
+        bands = torch.from_numpy(bands.astype(np.float32))
+        self.register_buffer("band_centres", bands[1:-1], persistent=False)
+        self.register_buffer("band_widths", bands.diff()[1:], persistent=False)
         self.highpass = highpass_hz and signal.butter(
             HIGHPASS_ORDER, highpass_hz, "highpass", output="sos", fs=sample_rate
         )
@@ -111,6 +117,19 @@ class MelSpectrogram(nn.Module):
         mels = [self.logarithm(filters @ power.sqrt()).clamp(0, 1) for power in self._powers(wav)]
         return torch.cat(mels, dim=-1)
 
+    def harmonics(self, f0: Tensor) -> Tensor:
+        """What a pitch does to a mel: f0 (B, T) in Hz, 0 where unvoiced -> (B, n_mels + 2, T).
+
+        Whether there is a pitch, its height in octaves, and for every band the cosine that is 1
+        where one of its harmonics is centred, less where bands are too wide to tell them apart.
+        """
+        voiced = (f0 > 0).to(f0.dtype)[:, None]
+        pitch = f0.clamp(min=FMIN_HZ)[:, None]
+        height = torch.log2(pitch / REFERENCE_HZ)
+        resolved = torch.exp(-2 * (self.band_widths[:, None] / pitch).square())
+        comb = resolved * torch.cos(2 * torch.pi * self.band_centres[:, None] / pitch)
+        return torch.cat([voiced, voiced * height, voiced * comb], dim=1)
+
     def _powers(self, wav: Tensor) -> Iterator[Tensor]:
         n_fft = self.settings["n_fft"]
         return power_spectra(wav, n_fft, self.hop_length, self.window, pad_mode="reflect")
@@ -149,6 +168,11 @@ class MelSpectrogram(nn.Module):
         """A recording (n,) of any rate and level -> mel (n_mels, T)."""
         prepared = torch.from_numpy(self.prepare(wav, sample_rate))
         return self(prepared.to(self.window.device)).cpu().numpy()
+
+
+def n_harmonics(n_mels: int) -> int:
+    """How many numbers a frame `MelSpectrogram.harmonics` gives."""
+    return n_mels + 2
 
 
 def power_spectra(

@@ -10,7 +10,8 @@ FMIN_HZ = 60
 FMAX_HZ = 500
 SECONDS_OF_A_FRAME = 0.06  # at least: three periods of a low voice
 SEMITONES = 0.2  # between candidates: half as fine takes a quarter of the time
-MIN_SPREAD = 0.02  # octaves: a voice of fewer is a monotone, or was hardly heard
+MAX_STRETCH = 1.5  # of a contour: one recording says little about how lively a voice is
+IQR_OF_NORMAL = 1.349  # standard deviations
 MIN_VOICED_FRAMES = 10
 
 
@@ -18,7 +19,8 @@ MIN_VOICED_FRAMES = 10
 class PitchRange:
     """Where a voice lies.
 
-    Attributes: centre, median of log2 F0 in Hz; spread, its standard deviation, in octaves.
+    Attributes: centre, median of log2 F0 in Hz; spread, its standard deviation in octaves, as the
+        quartiles have it: where the tracker takes creak or noise for a pitch it is far off.
     """
 
     centre: float
@@ -51,7 +53,8 @@ def range_of(contours: Sequence[np.ndarray]) -> PitchRange | None:
     octaves = np.log2(f0[f0 > 0])
     if len(octaves) < MIN_VOICED_FRAMES:
         return None
-    return PitchRange(float(np.median(octaves)), max(float(octaves.std()), MIN_SPREAD))
+    low, centre, high = np.percentile(octaves, [25, 50, 75])
+    return PitchRange(float(centre), float(high - low) / IQR_OF_NORMAL)
 
 
 def moved(f0: np.ndarray, source: PitchRange | None, target: PitchRange | None) -> np.ndarray:
@@ -62,5 +65,7 @@ def moved(f0: np.ndarray, source: PitchRange | None, target: PitchRange | None) 
     if source is None or target is None:
         return f0
     octaves = np.log2(np.maximum(f0, FMIN_HZ))
-    octaves = target.centre + (octaves - source.centre) * (target.spread / source.spread)
+    stretch = target.spread / max(source.spread, 1e-6)
+    stretch = min(max(stretch, 1 / MAX_STRETCH), MAX_STRETCH)
+    octaves = target.centre + (octaves - source.centre) * stretch
     return np.where(f0 > 0, np.exp2(octaves).clip(FMIN_HZ, FMAX_HZ), 0).astype(np.float32)

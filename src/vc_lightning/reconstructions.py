@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from vc_lightning import pitch
 from vc_lightning.checkpoints import identity, read_autovc
 from vc_lightning.feature_files import FeatureFiles, Piece, is_whole, save
 from vc_lightning.mel import MelSpectrogram, require_same_settings
@@ -47,6 +48,11 @@ def reconstruct(
             voice = files.read_embedding(piece)[None]
             heard = files.read_mel(piece, 0, piece.n_frames)[None]
             span = slice(piece.start, piece.start + piece.n_frames)
-            whole[span] = network(heard, voice, voice)[1][0].T.clamp(0, 1)
+            harmonics = None
+            if network.f0:
+                wav = files.read_wav(piece, 0, piece.n_frames).numpy()
+                f0 = pitch.track(wav, mel.sample_rate, mel.hop_length)[: piece.n_frames]
+                harmonics = mel.harmonics(torch.from_numpy(f0)[None])
+            whole[span] = network(heard, voice, voice, harmonics)[1][0].T.clamp(0, 1)
         save(reconstructed.mel_file(content, 0), {"mel": whole.numpy().astype(np.float16)})
     return reconstructed

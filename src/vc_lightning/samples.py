@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from vc_lightning import pitch
 from vc_lightning.callbacks import averaged_network
 from vc_lightning.charts import picture
 from vc_lightning.crops import Example
@@ -119,16 +120,26 @@ class Conversions(Samples):
         for source, target in zip(self.examples, targets, strict=True):
             heard = source.mel[None, :, : self.max_frames].to(device)
             voices = [example.embedding[None].to(device) for example in (source, target)]
+            own, moved = (
+                mel.harmonics(f0[None, : self.max_frames]).to(device) if network.f0 else None
+                for f0 in (source.f0, moved_pitch(source, target))
+            )
             mels = {
                 "source": heard,
-                "reconstruction": network(heard, voices[0], voices[0])[1],
-                "conversion": network(heard, voices[0], voices[1])[1],
+                "reconstruction": network(heard, voices[0], voices[0], own)[1],
+                "conversion": network(heard, voices[0], voices[1], moved)[1],
             }
             title = f"{source.speaker}_to_{target.speaker}"
             writer.add_image(f"mel/{title}", picture(list(mels.values())), step, dataformats="HWC")
             for name, value in mels.items():
                 wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
                 writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, mel.sample_rate)
+
+
+def moved_pitch(source: Example, target: Example) -> Tensor:
+    """The source's F0 (T,) in the range of the target's voice."""
+    f0 = [example.f0.numpy() for example in (source, target)]
+    return torch.from_numpy(pitch.moved(f0[0], *(pitch.range_of([contour]) for contour in f0)))
 
 
 class CopySynthesis(Samples):

@@ -1,8 +1,9 @@
 """Features as WebDataset shards: a corpus that no disk holds is streamed from where it lies.
 
 A folder of shards holds `train-000000.tar`, `val-000000.tar`, … and an `index.json`, written last.
-Each utterance is three files of a tar: `<key>.mels.npy` (1 + W, T, n_mels), float16, the recording
-and its W warped copies, `<key>.embeddings.npy` (1 + W, E), float32, and `<key>.json`.
+Each utterance is four files of a tar: `<key>.mels.npy` (1 + W, T, n_mels), float16, the recording
+and its W warped copies, `<key>.embeddings.npy` (1 + W, E), float32, `<key>.f0.npy` (T,), float32,
+the pitch or zeros where the network is not told it, and `<key>.json`.
 """
 
 import io
@@ -26,6 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vc_lightning.audio import atomic_path
+from vc_lightning.crops import speaker_voices
 from vc_lightning.data import VoiceDataModule
 from vc_lightning.errors import InputError
 from vc_lightning.utterances import Utterance
@@ -37,11 +39,12 @@ except ImportError:  # the extra `shards` is not installed
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MIN_SHARDS = 16  # of a split, however small: so many workers can read side by side
-TAR_OVERHEAD = 4096  # bytes of headers and padding for the three files of an utterance
+TAR_OVERHEAD = 5120  # bytes of headers and padding for the four files of an utterance
 ATTEMPTS = 3  # to read a shard from afar
 RETRY_SECONDS = 2.0
+ARRAYS = ("mels.npy", "embeddings.npy", "f0.npy")
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zlib.error)
 
 
@@ -60,13 +63,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Index:
-    """What a folder of shards holds and what made it; mean_mel (n_mels,) is the training set's."""
+    """What a folder of shards holds and what made it; mean_mel (n_mels,) is the training set's.
+
+    Attributes: f0, whether the pitch is in them.
+    """
 
     format: int
     mel: dict
     speaker_encoder: str
     speaker_embedding: str
     warps: list[float]
+    f0: bool
     mean_mel: list[float]
     train: Split
     val: Split
@@ -74,12 +81,16 @@ class Index:
 
 @dataclass(frozen=True)
 class Sample:
-    """An utterance of a shard: key, speaker, mels (1 + W, T, n_mels), embeddings (1 + W, E)."""
+    """An utterance of a shard.
+
+    Attributes: key; speaker; mels (1 + W, T, n_mels); embeddings (1 + W, E); f0 (T,).
+    """
 
     key: int
     speaker: str
     mels: np.ndarray
     embeddings: np.ndarray
+    f0: np.ndarray
 
 
 def require_writable(folder: str) -> Path:
@@ -112,6 +123,7 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         speaker_encoder=data.encoder_identity,
         speaker_embedding=data.speaker_embedding,
         warps=data.features.files.warps[1:],
+        f0=data.features.files.with_f0,
         mean_mel=data.mean_mel().tolist(),
         **sizes,
     )
@@ -136,7 +148,7 @@ def _write_split(
     """Writes shards of about the same size, utterances in random order so that speakers mix."""
     files, voices = data.features.files, None
     if data.speaker_embedding == "speaker":
-        voices = data.voices(utterances)
+        voices = speaker_voices(utterances, files, data.features.speaker_encoder.average)
     n_bytes = sum(2 * len(files.warps) * u.n_frames * data.mel.n_mels for u in utterances)
     n_bytes += len(utterances) * TAR_OVERHEAD
     needed = max(n_bytes / max_bytes, len(utterances) / max_utterances, MIN_SHARDS)
@@ -173,6 +185,7 @@ def _files_of(
     encoded = {
         "mels.npy": webdataset.numpy_dumps(mels.half().numpy()),
         "embeddings.npy": webdataset.numpy_dumps(embeddings.float().numpy()),
+        "f0.npy": webdataset.numpy_dumps(files.read_f0(piece, 0, piece.n_frames).numpy()),
     }
     about = {
         "speaker": utterance.speaker,
@@ -183,7 +196,10 @@ def _files_of(
 
 
 def _checksum(files: dict[str, bytes]) -> int:
-    return zlib.crc32(files["embeddings.npy"], zlib.crc32(files["mels.npy"]))
+    checksum = 0
+    for name in ARRAYS:
+        checksum = zlib.crc32(files[name], checksum)
+    return checksum
 
 
 def _name(split: str, number: int) -> str:
@@ -239,11 +255,11 @@ class Shards:
         about = json.loads(files["json"])
         if _checksum(files) != about["crc32"]:
             raise ValueError("wrong checksum")
-        names = ("mels.npy", "embeddings.npy")
-        mels, voices = (np.load(io.BytesIO(files[n]), allow_pickle=False) for n in names)
-        if mels.shape[:2] != (self.n_copies, about["n_frames"]) or len(voices) != self.n_copies:
+        mels, voices, f0 = (np.load(io.BytesIO(files[n]), allow_pickle=False) for n in ARRAYS)
+        sizes = (*mels.shape[:2], len(voices), len(f0))
+        if sizes != (self.n_copies, about["n_frames"]) * 2:
             raise ValueError("of other warps or lengths than index.json says")
-        return Sample(int(files["__key__"]), about["speaker"], mels, voices)
+        return Sample(int(files["__key__"]), about["speaker"], mels, voices, f0)
 
 
 def is_remote(place: str) -> bool:

@@ -87,7 +87,7 @@ class CropStream(IterableDataset):
         return crops
 
     def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
-        """mel (n_mels, T), embedding (E,), both as heard by the encoder."""
+        """mel (n_mels, T), embedding (E,), both as heard by the encoder, f0 (T,)."""
         rng = np.random.default_rng((self.seed, epoch, sample.key))
         n_frames = sample.mels.shape[1]
         start, stop, warp = draw(
@@ -99,7 +99,8 @@ class CropStream(IterableDataset):
         heard_mel = _frames(sample, copy, start, stop) if copy else mel
         for augment in self.augmentations:
             heard_mel = augment(heard_mel, rng)
-        return mel, embeddings[0], heard_mel, embeddings[copy]
+        f0 = torch.from_numpy(sample.f0[start:stop].copy())
+        return mel, embeddings[0], heard_mel, embeddings[copy], f0
 
 
 def _frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
@@ -112,6 +113,7 @@ class ShardsDataModule(LightningDataModule):
 
     Args:
         mel, speaker_encoder, encoder_identity: what the features must have been made with.
+        with_f0: whether the network is told the pitch, which the shards must then hold.
         dir: the folder, its URL, or `pipe:` and a command in which {} stands for a file's name.
         batch_size, shuffle, num_workers, pin_memory: of the training batches of one process.
         shuffle_buffer: how many crops each worker keeps to draw the next one from.
@@ -126,6 +128,7 @@ class ShardsDataModule(LightningDataModule):
         mel: MelSpectrogram,
         speaker_encoder: SpeakerEncoder,
         encoder_identity: str,
+        with_f0: bool = False,
         *,
         dir: str | None,
         batch_size: int,
@@ -151,6 +154,7 @@ class ShardsDataModule(LightningDataModule):
             require_at_least(1, "data", crop_frames=crop_frames)
         self.mel = mel
         self.encoder_identity = encoder_identity
+        self.with_f0 = with_f0
         self.dir = str(dir)
         self.batch_size = batch_size
         self.shuffle_buffer = shuffle_buffer if shuffle else 0
@@ -172,6 +176,11 @@ class ShardsDataModule(LightningDataModule):
         name = f"data.dir={self.dir}"
         require_same_settings(index.mel, self.mel.settings, name, "this training")
         require_same_encoder(index.speaker_encoder, self.encoder_identity, name)
+        if self.with_f0 and not index.f0:
+            raise InputError(
+                f"{name}: the shards hold no pitch; write them anew with model.f0=true, or train "
+                "with model.f0=false"
+            )
         wanted = index.warps if self.warps is None else self.warps
         for warp in wanted:
             if warp not in index.warps:
@@ -200,7 +209,12 @@ class ShardsDataModule(LightningDataModule):
         by_speaker = {s.speaker: s for s in reversed(self._shown())}
         samples = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
         return [
-            Example(s.speaker, _frames(s, 0, 0, s.mels.shape[1]), torch.from_numpy(s.embeddings[0]))
+            Example(
+                s.speaker,
+                _frames(s, 0, 0, s.mels.shape[1]),
+                torch.from_numpy(s.embeddings[0]),
+                torch.from_numpy(s.f0),
+            )
             for s in samples
         ]
 

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc_lightning import audio, checkpoints, resources
+from vc_lightning import audio, checkpoints, pitch, resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError, require_seed, require_within
 from vc_lightning.mel import GriffinLim, MelSpectrogram, require_same_settings
+from vc_lightning.pitch import PitchRange
 from vc_lightning.speaker_encoder import SpeakerEncoder
 
 log = logging.getLogger(__name__)
@@ -97,10 +98,12 @@ def auto_vocoder(
 class Voice:
     """What a conversion takes from recordings of a speaker.
 
-    Attributes: embedding (dim_emb,), float32, the mean of theirs.
+    Attributes: embedding (dim_emb,), float32, the mean of theirs; pitch, its range, where the
+        network is told it.
     """
 
     embedding: np.ndarray
+    pitch: PitchRange | None = None
 
 
 class VoiceConverter(nn.Module):
@@ -198,8 +201,11 @@ class VoiceConverter(nn.Module):
             recordings = [recordings]
         if not recordings:
             raise InputError("no target recording was given")
-        embeddings = [self.embed(recording) for recording in recordings]
-        return Voice(self.speaker_encoder.average(embeddings))
+        embedding = self.speaker_encoder.average([self.embed(r) for r in recordings])
+        if not self.autovc.f0:
+            return Voice(embedding)
+        wavs = [self.mel.prepare(self.load(r), self.sample_rate) for r in recordings]
+        return Voice(embedding, pitch.range_of([self._f0(wav) for wav in wavs]))
 
     @torch.inference_mode()
     def convert_to(self, source: Recording, target: Voice, seed: int = 0) -> np.ndarray:
@@ -211,8 +217,14 @@ class VoiceConverter(nn.Module):
             raise InputError(f"the target's embedding must be {dim_emb} finite numbers")
         with _naming(source):
             voices = [self._batch(self._embed(wav)), self._batch(embedding)]
-            mel = self._batch(self.mel.extract(wav, self.sample_rate))
-        return self._vocode(self.autovc(mel, *voices)[1], len(wav), seed)
+            prepared = self.mel.prepare(wav, self.sample_rate)
+        mel = self.mel(self._batch(prepared))
+        harmonics = None
+        if self.autovc.f0:
+            f0 = self._f0(prepared)
+            f0 = pitch.moved(f0, pitch.range_of([f0]), target.pitch)
+            harmonics = self.mel.harmonics(self._batch(f0))
+        return self._vocode(self.autovc(mel, *voices, harmonics)[1], len(wav), seed)
 
     @torch.inference_mode()
     def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:
@@ -241,6 +253,9 @@ class VoiceConverter(nn.Module):
     def _embed(self, wav: np.ndarray) -> np.ndarray:
         level_dbfs = self.mel.settings["level_dbfs"]
         return self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
+
+    def _f0(self, prepared: np.ndarray) -> np.ndarray:
+        return pitch.track(prepared, self.sample_rate, self.mel.hop_length)
 
     def _batch(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)[None]
