@@ -33,9 +33,10 @@ FLOORS = [
     {"data", "doctor", "lit_network"},
     {"callbacks", "lit_autovc", "lit_wavernn", "shards"},
     {"samples", "streams", "weight_files"},
-    {"cli"},
+    {"cli", "diagnosis"},
 ]
 LIGHTNING = {"data", "lit_network", "lit_autovc", "lit_wavernn", "callbacks", "samples", "streams"}
+LIGHTNING |= {"diagnosis"}
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning import pitch
+from vc_lightning.autovc import AutoVC
 from vc_lightning.callbacks import averaged_network
 from vc_lightning.charts import picture
 from vc_lightning.crops import Example
@@ -115,19 +116,12 @@ class Conversions(Samples):
         self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
     ) -> None:
         """Source, its reconstruction and its conversion."""
-        device = next(network.parameters()).device
         targets = self.examples[1:] + self.examples[:1]
         for source, target in zip(self.examples, targets, strict=True):
-            heard = source.mel[None, :, : self.max_frames].to(device)
-            voices = [example.embedding[None].to(device) for example in (source, target)]
-            own, moved = (
-                mel.harmonics(f0[None, : self.max_frames]).to(device) if network.f0 else None
-                for f0 in (source.f0, moved_pitch(source, target))
-            )
             mels = {
-                "source": heard,
-                "reconstruction": network(heard, voices[0], voices[0], own)[1],
-                "conversion": network(heard, voices[0], voices[1], moved)[1],
+                "source": source.mel[None, :, : self.max_frames],
+                "reconstruction": convert(network, mel, source, source, self.max_frames),
+                "conversion": convert(network, mel, source, target, self.max_frames),
             }
             title = f"{source.speaker}_to_{target.speaker}"
             writer.add_image(f"mel/{title}", picture(list(mels.values())), step, dataformats="HWC")
@@ -136,10 +130,19 @@ class Conversions(Samples):
                 writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, mel.sample_rate)
 
 
-def moved_pitch(source: Example, target: Example) -> Tensor:
-    """The source's F0 (T,) in the range of the target's voice."""
-    f0 = [example.f0.numpy() for example in (source, target)]
-    return torch.from_numpy(pitch.moved(f0[0], *(pitch.range_of([contour]) for contour in f0)))
+def convert(
+    network: AutoVC, mel: MelSpectrogram, source: Example, target: Example, max_frames: int
+) -> Tensor:
+    """Mel (1, n_mels, T) of what the source says in the target's voice, T at most max_frames."""
+    device = next(network.parameters()).device
+    voices = [example.embedding[None].to(device) for example in (source, target)]
+    harmonics = None
+    if network.f0:
+        contours = [example.f0.numpy() for example in (source, target)]
+        ranges = [pitch.range_of([contour]) for contour in contours]
+        f0 = torch.from_numpy(pitch.moved(contours[0], *ranges))[None, :max_frames]
+        harmonics = mel.harmonics(f0.to(mel.window.device)).to(device)
+    return network(source.mel[None, :, :max_frames].to(device), *voices, harmonics)[1]
 
 
 class CopySynthesis(Samples):
