@@ -32,7 +32,7 @@ FREE_TEXT_KEYS = frozenset(  # their values may hold anything, so Hydra must not
         *("data.dir", "data.manifest", "data.cache_dir", "init_from", "ckpt_path", "run_dir"),
         *("checkpoint.dir", "checkpoint.name", "hydra.run.dir", "trained_on", "licence"),
         *("data.write_shards", "vocoder.magnitude", "vocoder.fallback.magnitude"),
-        "callbacks.samples.vocoder.magnitude",
+        *("callbacks.samples.vocoder.magnitude", "data.pairs", "recogniser", "judges"),
     ]
 )
 
