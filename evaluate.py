@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from vc_lightning import cli, pairs, report, resources
 from vc_lightning.errors import InputError, require_one_of, require_seed
 from vc_lightning.evaluation import PARTS, evaluate
-from vc_lightning.outcomes import figures
+from vc_lightning.outcomes import TITLES, figures
 from vc_lightning.voice_converter import VoiceConverter
 
 log = logging.getLogger("evaluate")
@@ -48,6 +48,7 @@ def main(cfg: DictConfig) -> None:
     found = evaluate(converter, listed, parts, recogniser, cfg.seed)
     about = {
         "converter": f"{ckpt} (step {converter.card.step})",
+        "trained on": converter.card.trained_on or "unknown",
         "vocoder": f"{type(converter.vocoder).__name__}, seed {cfg.seed}",
         "pairs": f"{len(listed)} of {origin}",
         "recogniser": recogniser,
@@ -55,7 +56,7 @@ def main(cfg: DictConfig) -> None:
     report.write(found, folder, about, converter.mel)
     for key, value in figures(found.outcomes).items():
         if key in SHOWN:
-            log.info("%-20s %s (%d)", key.partition("/")[0], f"{value.mean:.3f}", value.n)
+            log.info("%-50s %6.3f (%d pairs)", TITLES[key], value.mean, value.n)
     log.info("report:  %s", folder / "report.md")
     log.info("look:    tensorboard --logdir %s", quote(str(folder)))
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from vc_lightning import judges, metrics, pitch
 from vc_lightning.errors import InputError
 from vc_lightning.judges import MissingJudgeError
+from vc_lightning.mel import MelSpectrogram
 from vc_lightning.metrics import Figure
 from vc_lightning.outcomes import Outcome, Report, Ruler
 from vc_lightning.pairs import Pair
@@ -59,7 +60,7 @@ def evaluate(
         judge_prosody(converter, outcomes)
     # Last, as the judges' threads are in the way of everything that comes after them.
     if "naturalness" in parts:
-        judge_naturalness(judges.Listener(), outcomes, converter.sample_rate)
+        judge_naturalness(judges.Listener(), outcomes, converter.mel)
     if "words" in parts:
         listener = judges.Recogniser(recogniser)
         left_out += judge_words(listener, outcomes, converter.sample_rate)
@@ -254,14 +255,17 @@ def judge_prosody(converter: VoiceConverter, outcomes: Sequence[Outcome]) -> Non
 
 
 def judge_naturalness(
-    listener: judges.Listener, outcomes: Sequence[Outcome], sample_rate: int
+    listener: judges.Listener, outcomes: Sequence[Outcome], mel: MelSpectrogram
 ) -> None:
-    """DNSMOS of the recordings, of their copies by the vocoder alone, and of the conversions."""
-    known = {}
+    """DNSMOS of the recordings, of their copies by the vocoder alone, and of the conversions.
+
+    All at one level, that of the mels, which the latter two have anyway.
+    """
+    known, sample_rate = {}, mel.sample_rate
     for outcome in _progress(outcomes, "naturalness"):
         source = outcome.pair.source
         if source not in known:
-            both = outcome.source_wav, outcome.copy
+            both = mel.leveled(outcome.source_wav, sample_rate), outcome.copy
             known[source] = [listener.naturalness(wav, sample_rate) for wav in both]
         outcome.note("naturalness/recording", known[source][0])
         outcome.note("naturalness/vocoder", known[source][1])
@@ -283,7 +287,9 @@ def judge_words(
             both = outcome.source_wav, outcome.copy
             known[source] = [recogniser.transcript(wav, sample_rate, language) for wav in both]
         reference, copy = known[source]
-        after = recogniser.transcript(outcome.wav, sample_rate, language)
+        after = ""  # where there is no speech, Whisper makes up some
+        if outcome.values["similarity/speech"]:
+            after = recogniser.transcript(outcome.wav, sample_rate, language)
         outcome.words = {"source": reference, "vocoder": copy, "conversion": after}
         if not reference:
             continue
@@ -297,4 +303,4 @@ def judge_words(
     if not foreign:
         return []
     languages = ", ".join(sorted(set(foreign)))
-    return [f"words: {recogniser.name} does not understand {languages} ({len(foreign)} pairs)"]
+    return [f"words: {recogniser.name} does not understand {languages} (pairs: {len(foreign)})"]

@@ -147,19 +147,19 @@ def speaker_probe(codes: Sequence[np.ndarray], speakers: Sequence[str]) -> tuple
 
     Args: codes, of each utterance, (n_channels, T/freq); speakers, whose it is, each at least
         twice, two speakers or more.
-    Returns: share of an utterance's codes that are recognised, over the utterances, and the share
-        that is reached by always naming the most frequent speaker.
+    Returns: share of an utterance's codes that are recognised, over the utterances, and what
+        always naming the most frequent speaker would reach.
     """
     frames = np.concatenate([np.asarray(code).T for code in codes])  # (all codes, n_channels)
     utterances = np.repeat(np.arange(len(codes)), [code.shape[1] for code in codes])
     labels = np.asarray(speakers)[utterances]
-    least = min(np.unique(list(speakers), return_counts=True)[1])
-    folds = StratifiedGroupKFold(min(N_FOLDS, int(least)), shuffle=True, random_state=0)
+    counts = np.unique(list(speakers), return_counts=True)[1]  # utterances of each speaker
+    folds = StratifiedGroupKFold(min(N_FOLDS, int(counts.min())), shuffle=True, random_state=0)
     right = np.zeros(len(frames), dtype=bool)
     for train, test in folds.split(frames, labels, utterances):
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
+        classifier = LogisticRegression(max_iter=MAX_ITERATIONS, class_weight="balanced")
+        probe = make_pipeline(StandardScaler(), classifier)
         probe.fit(frames[train], labels[train])
         right[test] = probe.predict(frames[test]) == labels[test]
     shares = [right[utterances == index].mean() for index in range(len(codes))]
-    chance = np.unique(labels, return_counts=True)[1].max() / len(labels)
-    return figure(shares), float(chance)
+    return figure(shares), float(counts.max() / counts.sum())
