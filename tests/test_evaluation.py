@@ -12,7 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import evaluate
 from vc_lightning import cli, pairs
-from vc_lightning.evaluation import PARTS
 from vc_lightning.evaluation import evaluate as judge
 from vc_lightning.judges import MissingJudgeError
 from vc_lightning.outcomes import TITLES, figures
@@ -95,7 +94,7 @@ def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
 def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
     """A recording against itself: no word is lost, the pitch is the same, the voice stays."""
     monkeypatch.setattr(converter, "convert_to", lambda source, *_: converter.load(source))
-    report, found = judged(converter, listed, *PARTS)
+    report, found = judged(converter, listed, "words", "prosody")
     for pair in report.outcomes:
         assert np.array_equal(pair.wav, pair.source_wav)
         assert pair.values["similarity/to_target"] == pair.values["similarity/before"]
@@ -135,12 +134,11 @@ def test_a_converter_that_says_nothing(converter, listed, monkeypatch):
     """Silence is like nobody, has no words and no pitch, and ends no evaluation."""
     silence = np.zeros(32_000, dtype=np.float32)
     monkeypatch.setattr(converter, "convert_to", lambda *_: silence)
-    _, found = judged(converter, listed, "words", "prosody", "naturalness")
+    _, found = judged(converter, listed, "words", "prosody")
     assert found["similarity/speech"] == 0
     assert (found["similarity/nearer"], found["similarity/accepted"]) == (0, 0)
     assert found["words/word_errors"] == 1
     assert not {"similarity/to_target", "prosody/correlation", "prosody/distance"} & found.keys()
-    assert found["naturalness/conversion"] < found["naturalness/recording"]
     assert set(found) < set(TITLES)
 
 

@@ -54,6 +54,11 @@ def test_noise_is_less_natural_than_speech_and_loud_sound_is_taken(listener, spe
     assert 1 < listener.naturalness(noise, 16_000) < noisy < clean - 0.3 < 5
 
 
+def test_the_listener_stands_silence(listener, speech):
+    silence = np.zeros(80_000, dtype=np.float32)
+    assert 1 < listener.naturalness(silence, 16_000) < listener.naturalness(speech, 16_000)
+
+
 def test_the_listener_hears_other_rates(listener, speech):
     slow = listener.naturalness(speech, 16_000)
     assert listener.naturalness(speech.repeat(2), 32_000) == pytest.approx(slow, abs=0.3)
