@@ -33,6 +33,7 @@ def main(cfg: DictConfig) -> None:
             cfg.speaker_encoder or str(resources.SPEAKER_ENCODER), "speaker_encoder"
         ),
         freq=cfg.ckpt_freq,
+        guidance=cfg.guidance,
     ).to(cli.torch_device(cfg.device))
 
     started = time.perf_counter()

@@ -42,6 +42,7 @@ def main(cfg: DictConfig) -> None:
             cfg.speaker_encoder or str(resources.SPEAKER_ENCODER), "speaker_encoder"
         ),
         freq=cfg.ckpt_freq,
+        guidance=cfg.guidance,
     ).to(cli.torch_device(cfg.device))
     folder = report.require_folder(cfg.output, "output")
     log.info("%d pairs of %s", len(listed), origin)

@@ -19,7 +19,9 @@ from vc_lightning.voice_converter import Voice, auto_vocoder, default_vocoder, g
 @pytest.fixture
 def converter(tiny_checkpoint):
     return VoiceConverter.from_checkpoint(
-        tiny_checkpoint, vocoder=lambda mel: griffin_lim(mel, None, 1, n_iter=2, momentum=0.99)
+        tiny_checkpoint,
+        vocoder=lambda mel: griffin_lim(mel, None, 1, n_iter=2, momentum=0.99),
+        guidance=0,
     )
 
 
@@ -79,6 +81,37 @@ def test_a_network_that_is_told_the_pitch_gets_the_source_s_in_the_target_s_rang
     voiced, octaves = heard[0][0, 0].numpy() > 0, heard[0][0, 1].numpy()
     assert np.array_equal(voiced, contours[0] > 0)
     assert np.median(octaves[voiced]) == pytest.approx(woman.centre - np.log2(150), abs=0.02)
+
+
+def test_guidance_goes_beyond_the_target_away_from_the_source(
+    converter, tiny_checkpoint, speech, other_speech
+):
+    heard = []
+
+    class Vocoder(GriffinLim):
+        def generate(self, mel, seed=0):
+            heard.append(mel)
+            return super().generate(mel, seed)
+
+    guided = VoiceConverter.from_checkpoint(
+        tiny_checkpoint, vocoder=lambda mel: Vocoder(mel, None, 1, 1, 0), guidance=0.5
+    )
+    guided.convert(speech, other_speech)
+    mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
+    source, target = (torch.from_numpy(converter.embed(w))[None] for w in (speech, other_speech))
+    ours, theirs = (converter.autovc(mel, source, voice)[1] for voice in (source, target))
+    assert (theirs - ours).abs().max() > 1e-3
+    expected = (theirs + 0.5 * (theirs - ours)).clamp(0, 1)
+    torch.testing.assert_close(heard[0], expected, rtol=0, atol=1e-4)
+    guided.convert(speech, speech)
+    torch.testing.assert_close(heard[1], ours.clamp(0, 1), rtol=0, atol=1e-4)
+
+
+def test_guidance_is_a_number_and_by_default_the_configuration_s(tiny_checkpoint):
+    default = resources.settings("", "converter")["guidance"]
+    assert VoiceConverter.from_checkpoint(tiny_checkpoint).guidance == default
+    with pytest.raises(InputError, match=r"^guidance=-1: give a number from 0"):
+        VoiceConverter.from_checkpoint(tiny_checkpoint, guidance=-1)
 
 
 def test_everything_is_frozen(converter):

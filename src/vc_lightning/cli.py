@@ -156,6 +156,8 @@ def known_keys(config_name: str) -> list[str]:
     config = OmegaConf.to_container(OmegaConf.load(resources.CONF / f"{config_name}.yaml"))
     names = _flatten(config, "")
     for default in config["defaults"]:
+        if isinstance(default, str) and default != "_self_":
+            names += _flatten(resources.settings("", default), "")
         group = next(iter(default)).removeprefix("optional ") if isinstance(default, dict) else ""
         if (resources.CONF / group).is_dir() and group:
             names.append(group)

@@ -16,10 +16,14 @@ def require_at_least(minimum: int, group: str, /, **values: object) -> None:
 
 
 def require_within(low: float, high: float, group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's values that is not in low ≤ value < high."""
+    """Raises InputError naming the first of a group's values that is not in low ≤ value < high.
+
+    Args: group, "" for keys that are in none.
+    """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
-            raise InputError(f"{group}.{name}={value}: give a number from {low} to below {high}")
+            key = f"{group}.{name}".lstrip(".")
+            raise InputError(f"{key}={value}: give a number from {low} to below {high}")
 
 
 def require_one_of(choices: Sequence[str], group: str, /, **values: object) -> None:

@@ -114,6 +114,9 @@ class VoiceConverter(nn.Module):
         speaker_encoder, encoder_identity: the encoder and the name of its weights.
         mel: the mel-spectrogram of the network's settings.
         vocoder: makes sound of such mels.
+        guidance: how far a conversion goes beyond the mel that the network makes in the target's
+            voice, away from the one that it makes in the source's (as classifier-free guidance
+            does, Ho & Salimans 2022, arXiv 2207.12598); 0 for the network's own.
     Raises: InputError when the parts do not belong together.
     """
 
@@ -125,8 +128,10 @@ class VoiceConverter(nn.Module):
         encoder_identity: str,
         mel: MelSpectrogram,
         vocoder: Vocoder,
+        guidance: float,
     ):
         super().__init__()
+        require_within(0, 10, "", guidance=guidance)
         require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
         require_same_settings(vocoder.mel_settings, mel.settings, "the vocoder", "the checkpoint")
         checkpoints.require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
@@ -140,6 +145,7 @@ class VoiceConverter(nn.Module):
         self.speaker_encoder = speaker_encoder
         self.mel = mel
         self.vocoder = vocoder
+        self.guidance = guidance
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -155,6 +161,7 @@ class VoiceConverter(nn.Module):
         vocoder: Callable[[MelSpectrogram], Vocoder] | None = None,
         speaker_encoder: Path | str = resources.SPEAKER_ENCODER,
         freq: int = 32,
+        guidance: float | None = None,
     ) -> "VoiceConverter":
         """A converter around any AutoVC file, ours or public.
 
@@ -162,7 +169,10 @@ class VoiceConverter(nn.Module):
             vocoder: from a mel-spectrogram to a vocoder; None for that of `vocoder=auto`.
             speaker_encoder: weights of the encoder that the network was trained with.
             freq: of public files, which do not carry it.
+            guidance: see the class; None for that of conf/converter.yaml.
         """
+        if guidance is None:
+            guidance = resources.settings("", "converter")["guidance"]
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
         try:
@@ -170,7 +180,8 @@ class VoiceConverter(nn.Module):
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: its mel settings are not usable ({error})") from error
         make_vocoder = vocoder or default_vocoder
-        return cls(autovc, card, encoder, encoder_card.speaker_encoder, mel, make_vocoder(mel))
+        identity = encoder_card.speaker_encoder
+        return cls(autovc, card, encoder, identity, mel, make_vocoder(mel), guidance)
 
     @property
     def sample_rate(self) -> int:
@@ -224,7 +235,19 @@ class VoiceConverter(nn.Module):
             f0 = self._f0(prepared)
             f0 = pitch.moved(f0, pitch.range_of([f0]), target.pitch)
             harmonics = self.mel.harmonics(self._batch(f0))
-        return self._vocode(self.autovc(mel, *voices, harmonics)[1], len(wav), seed)
+        return self._vocode(self._guided(mel, *voices, harmonics), len(wav), seed)
+
+    def _guided(
+        self, mel: Tensor, source: Tensor, target: Tensor, harmonics: Tensor | None
+    ) -> Tensor:
+        """The converted mel (1, n_mels, T) of mel, embeddings (1, dim_emb) and harmonics."""
+        if self.guidance == 0:
+            return self.autovc(mel, source, target, harmonics)[1]
+        mel = mel.repeat(2, 1, 1)
+        harmonics = None if harmonics is None else harmonics.repeat(2, 1, 1)
+        voices = torch.cat([target, source])
+        converted, unconverted = self.autovc(mel, source.repeat(2, 1), voices, harmonics)[1]
+        return (converted + self.guidance * (converted - unconverted))[None]
 
     @torch.inference_mode()
     def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:
