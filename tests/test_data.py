@@ -39,6 +39,8 @@ DEFAULTS = {
     "crop_frames": 64,
     "warps": [],
     "warp_probability": 0.75,
+    "voice_warps": [],
+    "voice_warp_probability": 0.5,
     "val_fraction": 0.0,
     "val_speakers": 0,
     "minutes_per_speaker": None,
@@ -186,7 +188,7 @@ def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
     changes = {"warps": [0.8, 1.25], "warp_probability": 0.5, "val_fraction": 0.4}
     data = prepared(module(dir=str(corpus), **changes))
     files = data.features.files
-    crops = Crops(data.train, files, 64, seed=0, warp_probability=0.5)
+    crops = Crops(data.train, files, 64, seed=0, warping=data.warping)
     read_mel, read_embedding = files.read_mel, files.read_embedding
     seen = Counter()
     for position in range(60):
@@ -261,13 +263,36 @@ def test_crops_have_the_pitch_of_their_frames_where_it_is_asked_for(module, corp
     expected = torch.from_numpy(pitch.track(prepared_wav, 16_000, hop_length))
     assert torch.equal(files.read_f0(utterance.piece, 0, utterance.n_frames), expected)
     assert (expected > 0).float().mean() > 0.2
-    crops = Crops(data.train, files, 64, seed=0, warp_probability=1.0)
+    crops = Crops(data.train, files, 64, seed=0, warping=data.warping)
     mel, *_, f0 = crops[0, 5, 0]
     starts = [s for s in range(63) if torch.equal(files.read_mel(utterance.piece, s, s + 64), mel)]
     assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the warped copy
     assert torch.equal(data.examples(1)[0].f0, expected)
     without = prepared(module(dir=str(corpus)))
     assert not next(iter(without.train_dataloader())).f0.any()
+
+
+def test_copies_can_be_given_as_voices_of_more_speakers(module, corpus):
+    changes = {"warps": [0.8, 1.25], "voice_warps": [1.25], "voice_warp_probability": 0.5}
+    data = prepared(module(dir=str(corpus), with_f0=True, warp_probability=1.0, **changes))
+    files, utterance = data.files, data.train[0]
+    crops = Crops(data.train, files, None, seed=0, warping=data.warping)
+    mels = [files.read_mel(utterance.piece, 0, utterance.n_frames, copy) for copy in range(3)]
+    voices = [files.read_embedding(utterance.piece, copy) for copy in range(3)]
+    f0 = files.read_f0(utterance.piece, 0, utterance.n_frames)
+    seen = Counter()
+    for position in range(60):
+        mel, embedding, heard_mel, heard_embedding, pitch_of_it = crops[0, position, 0]
+        given = [torch.equal(mel, other) for other in mels].index(True)
+        heard = [torch.equal(heard_mel, other) for other in mels].index(True)
+        assert torch.equal(embedding, voices[given])
+        assert torch.equal(heard_embedding, voices[heard])
+        assert torch.equal(pitch_of_it, f0 * (1.25 if given else 1))
+        seen[given, heard] += 1
+    assert set(seen) == {(0, 1), (0, 2), (2, 0), (2, 1)}  # never the same voice twice
+    assert 18 < seen[2, 0] + seen[2, 1] < 42
+    for batch in data.val_dataloader():
+        assert torch.equal(batch.heard_mel, batch.mel)
 
 
 def test_only_the_pitch_is_computed_when_it_is_asked_for_later(module, corpus, tmp_path):
@@ -349,6 +374,7 @@ def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
         {"seed": -1},
         {"val_speakers": -1},
         {"warp_probability": 2},
+        {"voice_warp_probability": -1},
         {"max_seconds": 0},
         {"sampling": "file"},
         {"speaker_embedding": "none"},
@@ -358,6 +384,13 @@ def test_impossible_values_are_refused_by_name(module, changes):
     (name, value), *_ = changes.items()
     with pytest.raises(InputError, match=f"data.{name}={value}"):
         module(dir="x", **changes)
+
+
+def test_only_copies_that_there_are_can_be_given(module):
+    with pytest.raises(
+        InputError, match=r"data\.voice_warps=0\.9: is none of data\.warps=\[0\.8\]"
+    ):
+        module(dir="x", warps=[0.8], voice_warps=[0.9])
 
 
 def test_no_data_is_refused(module):

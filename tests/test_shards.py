@@ -33,6 +33,8 @@ DEFAULTS = {
     "crop_frames": 32,
     "warps": None,
     "warp_probability": 0.5,
+    "voice_warps": [],
+    "voice_warp_probability": 0.5,
     "augmentations": [],
     "seed": 1,
 }
@@ -161,9 +163,24 @@ def test_crops_are_of_one_place_in_both_copies(module, folder):
         assert difference[inside].std() < 1e-4 < difference[inside].abs().max()  # only louder
 
 
+def test_copies_can_be_given_as_voices_of_more_speakers(module, folder):
+    data = module(warp_probability=1, voice_warps=[1.25], voice_warp_probability=1)
+    stream = data.train_dataloader().dataset
+    for sample in data.train.read_all():
+        mel, embedding, _, heard_embedding, f0 = stream.crop(3, sample)
+        assert torch.equal(embedding, torch.from_numpy(sample.embeddings[2]))
+        assert not torch.equal(heard_embedding, embedding)
+        whole = torch.from_numpy(sample.mels[2]).float()
+        starts = range(len(whole) - 31)
+        start = [torch.equal(whole[s : s + 32].T, mel) for s in starts].index(True)
+        np.testing.assert_allclose(f0.numpy(), 1.25 * sample.f0[start : start + 32])
+
+
 def test_some_warps_or_none_may_be_chosen(module):
-    assert module(warps=[1.25]).warped == [2]
-    assert module(warps=[]).warped == []
+    assert module(warps=[1.25]).warping.heard == [2]
+    assert module(warps=[]).warping.heard == []
+    with pytest.raises(InputError, match=r"data\.voice_warps=0\.8: is none of"):
+        module(warps=[1.25], voice_warps=[0.8])
     with pytest.raises(InputError, match=r"data\.warps=0\.7"):
         module(warps=[0.7])
 

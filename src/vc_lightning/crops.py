@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from vc_lightning.errors import InputError, require_within
 from vc_lightning.feature_files import FeatureFiles
 from vc_lightning.sampling import Item
 from vc_lightning.utterances import Utterance
@@ -64,18 +65,72 @@ class Example:
     f0: Tensor
 
 
+@dataclass(frozen=True)
+class Warping:
+    """Which of an utterance's copies in other voices take part; copy 0 is the recording.
+
+    Attributes:
+        heard: copies that the encoder may hear, in `heard_probability` of the crops.
+        given: copies that the decoder may have to give, as if they were recordings of other
+            speakers, in `given_probability` of the crops.
+    """
+
+    heard: Sequence[int] = ()
+    heard_probability: float = 0.0
+    given: Sequence[int] = ()
+    given_probability: float = 0.0
+
+
+NO_WARPING = Warping()
+
+
+def warping_of(
+    warps: list[float],
+    probability: float,
+    voice_warps: list[float],
+    voice_probability: float,
+) -> Warping:
+    """The copies that `data.warps` and `data.voice_warps` name; InputError when they can not be."""
+    for warp in warps:
+        require_within(0.5, 2, "data", warps=warp)
+    for warp in voice_warps:
+        if warp not in warps:
+            raise InputError(f"data.voice_warps={warp}: is none of data.warps={warps}")
+    require_within(0, 1 + 1e-9, "data", warp_probability=probability)
+    require_within(0, 1 + 1e-9, "data", voice_warp_probability=voice_probability)
+    heard = range(1, len(warps) + 1)
+    given = [1 + warps.index(warp) for warp in voice_warps]
+    return Warping(heard, probability, given, voice_probability)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A random crop: frames start…stop, the copies that are `heard` and `given`."""
+
+    start: int
+    stop: int
+    heard: int
+    given: int
+
+
 def draw(
-    rng: np.random.Generator,
-    n_frames: int,
-    crop_frames: int | None,
-    n_warps: int,
-    warp_probability: float,
-) -> tuple[int, int, int]:
-    """Where a random crop begins and ends, in frames, and which copy the encoder hears."""
+    rng: np.random.Generator, n_frames: int, crop_frames: int | None, warping: Warping
+) -> Draw:
+    """Where a random crop of n_frames begins and ends, and which copies take part."""
     length = min(crop_frames or n_frames, n_frames)
     start = int(rng.integers(n_frames - length + 1))
-    warped = n_warps > 0 and rng.random() < warp_probability
-    return start, start + length, int(rng.integers(n_warps)) + 1 if warped else 0
+    heard = _one_of(rng, warping.heard, warping.heard_probability)
+    given = _one_of(rng, warping.given, warping.given_probability)
+    if heard == given:
+        heard = 0  # the recording is in another voice than the copy that is given
+    return Draw(start, start + length, heard, given)
+
+
+def _one_of(rng: np.random.Generator, copies: Sequence[int], probability: float) -> int:
+    """One of some copies, or with 1 − probability copy 0; draws nothing where there is none."""
+    if not copies or rng.random() >= probability:
+        return 0
+    return int(copies[rng.integers(len(copies))])
 
 
 class Crops(Dataset):
@@ -84,8 +139,8 @@ class Crops(Dataset):
     Args:
         files: where the features lie.
         crop_frames: length of the crops; None gives whole utterances.
-        warp_probability: how often the encoder hears one of the warped copies, where there are
-            some; `augmentations`: what else is done to what it hears.
+        warping: which copies in other voices take part; `augmentations`: what else is done to
+            what the encoder hears.
         voices: embeddings (n_copies, embedding_size) of the speakers, in place of every
             utterance's own.
     """
@@ -96,7 +151,7 @@ class Crops(Dataset):
         files: FeatureFiles,
         crop_frames: int | None,
         seed: int,
-        warp_probability: float = 0.0,
+        warping: Warping = NO_WARPING,
         augmentations: Sequence[Augmentation] = (),
         voices: dict[str, Tensor] | None = None,
     ):
@@ -104,7 +159,7 @@ class Crops(Dataset):
         self.files = files
         self.crop_frames = crop_frames
         self.seed = seed
-        self.warp_probability = warp_probability
+        self.warping = warping
         self.augmentations = augmentations
         self.voices = voices
 
@@ -116,22 +171,15 @@ class Crops(Dataset):
         epoch, position, index = item
         utterance = self.utterances[index]
         rng = np.random.default_rng((self.seed, epoch, position))
-        n_warps = len(self.files.warps) - 1
-        start, stop, copy = draw(
-            rng, utterance.n_frames, self.crop_frames, n_warps, self.warp_probability
-        )
-        mel = self.files.read_mel(utterance.piece, start, stop)
-        heard_mel = self.files.read_mel(utterance.piece, start, stop, copy) if copy else mel
+        crop = draw(rng, utterance.n_frames, self.crop_frames, self.warping)
+        span = crop.start, crop.stop
+        mel = self.files.read_mel(utterance.piece, *span, crop.given)
+        heard_mel = self.files.read_mel(utterance.piece, *span, crop.heard)
         for augment in self.augmentations:
             heard_mel = augment(heard_mel, rng)
-        voices = [self._voice(utterance, heard) for heard in (0, copy)]
-        return (
-            mel,
-            voices[0],
-            heard_mel,
-            voices[1],
-            self.files.read_f0(utterance.piece, start, stop),
-        )
+        f0 = self.files.read_f0(utterance.piece, *span) * self.files.warps[crop.given]  # (T,)
+        voices = [self._voice(utterance, copy) for copy in (crop.given, crop.heard)]
+        return mel, voices[0], heard_mel, voices[1], f0
 
     def _voice(self, utterance: Utterance, copy: int) -> Tensor:
         if self.voices is not None:

@@ -15,12 +15,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vc_lightning.crops import (
+    NO_WARPING,
     Augmentation,
     Crops,
     Example,
+    Warping,
     collate,
     outlive_signals,
     speaker_voices,
+    warping_of,
 )
 from vc_lightning.errors import (
     InputError,
@@ -65,7 +68,8 @@ class VoiceDataModule(LightningDataModule):
         crop_frames: length of random crops in mel frames; None gives whole utterances.
         speaker_embedding: "utterance", every one's own, or "speaker", the mean of all of them.
         warps: factors of copies with a stretched frequency axis, one of which the encoder hears in
-            warp_probability of the crops, so that codes which carry the voice do not help.
+            warp_probability of the crops, so that codes which carry the voice do not help;
+            voice_warps, those that the decoder has to give in voice_warp_probability of them.
         augmentations: what else is done to what the encoder hears, see `augmentations`.
         val_fraction, val_speakers: what is held out where no manifest says it.
         minutes_per_speaker: how much of every speaker is used; None for all.
@@ -100,6 +104,8 @@ class VoiceDataModule(LightningDataModule):
         speaker_embedding: str,
         warps: Sequence[float],
         warp_probability: float,
+        voice_warps: Sequence[float],
+        voice_warp_probability: float,
         augmentations: Sequence[Augmentation],
         val_fraction: float,
         val_speakers: int | Sequence[str],
@@ -120,9 +126,9 @@ class VoiceDataModule(LightningDataModule):
         if not isinstance(val_speakers, str | Sequence):
             require_at_least(0, "data", val_speakers=val_speakers)
         require_within(0, 1, "data", val_fraction=val_fraction)
-        require_within(0, 1 + 1e-9, "data", warp_probability=warp_probability)
-        for warp in warps:
-            require_within(0.5, 2, "data", warps=warp)
+        self.warping = warping_of(
+            list(warps), warp_probability, list(voice_warps), voice_warp_probability
+        )
         require_within(2, 3600, "data", max_seconds=max_seconds)
         if crop_frames is not None:
             require_at_least(1, "data", crop_frames=crop_frames)
@@ -136,9 +142,8 @@ class VoiceDataModule(LightningDataModule):
         require_at_least(1, "data", shard_utterances=shard_utterances)
         require_one_of(SAMPLINGS, "data", sampling=sampling)
         require_one_of(SPEAKER_EMBEDDINGS, "data", speaker_embedding=speaker_embedding)
-        require_flag("data.check", check)
-        require_flag("data.shuffle", shuffle)
-        require_flag("data.pin_memory", pin_memory)
+        for name, flag in {"check": check, "shuffle": shuffle, "pin_memory": pin_memory}.items():
+            require_flag(f"data.{name}", flag)
         for augmentation in augmentations:
             if not callable(augmentation):
                 raise InputError(
@@ -173,7 +178,6 @@ class VoiceDataModule(LightningDataModule):
         self.sampling = sampling
         self.crop_frames = crop_frames
         self.speaker_embedding = speaker_embedding
-        self.warp_probability = warp_probability
         self.augmentations = list(augmentations)
         self.val_fraction = val_fraction
         self.val_speakers = val_speakers
@@ -254,8 +258,7 @@ class VoiceDataModule(LightningDataModule):
         mels = [files.read_mel(u.piece, 0, u.n_frames) for u in chosen]
         voices = [files.read_embedding(u.piece) for u in chosen]
         pitches = [files.read_f0(u.piece, 0, u.n_frames) for u in chosen]
-        columns = ([u.speaker for u in chosen], mels, voices, pitches)
-        return [Example(*row) for row in zip(*columns, strict=True)]
+        return list(map(Example, [u.speaker for u in chosen], mels, voices, pitches))
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
         """Embeddings (N, E) of some utterances, held out ones first, and whose they are."""
@@ -265,7 +268,7 @@ class VoiceDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         batches = EndlessBatches(self.train_batches(), self._first_batch())
-        return self._loader(self.train, batches, self.warp_probability, self.augmentations)
+        return self._loader(self.train, batches, self.warping, self.augmentations)
 
     def train_batches(self) -> EpochBatches:
         """The batches of an epoch that this process trains on."""
@@ -285,7 +288,7 @@ class VoiceDataModule(LightningDataModule):
         batches = EpochBatches(
             len(self.val), self.batch_size, False, self.seed, None, *self._process
         )
-        return self._loader(self.val, batches, 0.0, [])
+        return self._loader(self.val, batches, NO_WARPING, [])
 
     @property
     def _process(self) -> tuple[int, int]:
@@ -313,7 +316,7 @@ class VoiceDataModule(LightningDataModule):
         self,
         utterances: list[Utterance],
         batches: EpochBatches | EndlessBatches,
-        warp_probability: float,
+        warping: Warping,
         augmentations: Sequence[Augmentation],
     ) -> DataLoader:
         if self.context_frames is not None:
@@ -331,7 +334,7 @@ class VoiceDataModule(LightningDataModule):
                 self.files,
                 self.crop_frames,
                 self.seed,
-                warp_probability,
+                warping,
                 augmentations,
                 voices,
             )

@@ -5,6 +5,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,8 +15,17 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vc_lightning import shards
 from vc_lightning.checkpoints import require_same_encoder
-from vc_lightning.crops import Augmentation, Example, collate, draw, outlive_signals
-from vc_lightning.errors import InputError, require_at_least, require_seed, require_within
+from vc_lightning.crops import (
+    NO_WARPING,
+    Augmentation,
+    Example,
+    Warping,
+    collate,
+    draw,
+    outlive_signals,
+    warping_of,
+)
+from vc_lightning.errors import InputError, require_at_least, require_seed
 from vc_lightning.mel import MelSpectrogram, require_same_settings
 from vc_lightning.shards import Index, Sample, Shards
 from vc_lightning.speaker_encoder import SpeakerEncoder
@@ -34,7 +44,8 @@ class CropStream(IterableDataset):
     Args:
         epochs: which to read, one after the other.
         crop_frames: length of the crops; None gives whole utterances.
-        warped: which copies the encoder may hear in warp_probability of the crops.
+        warping: which copies in other voices take part.
+        factors: the warps of the copies, 1 first.
         augmentations: what else is done to what it hears.
         shuffle_buffer: of how many crops each worker draws the next one; 0 for no random order.
         rank, world_size: which process this is.
@@ -46,8 +57,8 @@ class CropStream(IterableDataset):
         epochs: range,
         crop_frames: int | None,
         seed: int,
-        warped: Sequence[int] = (),
-        warp_probability: float = 0.0,
+        warping: Warping = NO_WARPING,
+        factors: Sequence[float] = (1.0,),
         augmentations: Sequence[Augmentation] = (),
         shuffle_buffer: int = 0,
         rank: int = 0,
@@ -58,8 +69,8 @@ class CropStream(IterableDataset):
         self.epochs = epochs
         self.crop_frames = crop_frames
         self.seed = seed
-        self.warped = warped
-        self.warp_probability = warp_probability
+        self.warping = warping
+        self.factors = factors
         self.augmentations = augmentations
         self.shuffle_buffer = shuffle_buffer
         self.rank = rank
@@ -89,18 +100,14 @@ class CropStream(IterableDataset):
     def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
         """mel (n_mels, T), embedding (E,), both as heard by the encoder, f0 (T,)."""
         rng = np.random.default_rng((self.seed, epoch, sample.key))
-        n_frames = sample.mels.shape[1]
-        start, stop, warp = draw(
-            rng, n_frames, self.crop_frames, len(self.warped), self.warp_probability
-        )
-        copy = self.warped[warp - 1] if warp else 0
+        crop = draw(rng, sample.mels.shape[1], self.crop_frames, self.warping)
         embeddings = torch.from_numpy(sample.embeddings)
-        mel = _frames(sample, 0, start, stop)
-        heard_mel = _frames(sample, copy, start, stop) if copy else mel
+        mel = _frames(sample, crop.given, crop.start, crop.stop)
+        heard_mel = _frames(sample, crop.heard, crop.start, crop.stop)
         for augment in self.augmentations:
             heard_mel = augment(heard_mel, rng)
-        f0 = torch.from_numpy(sample.f0[start:stop].copy())
-        return mel, embeddings[0], heard_mel, embeddings[copy], f0
+        f0 = torch.from_numpy(sample.f0[crop.start : crop.stop] * self.factors[crop.given])
+        return mel, embeddings[crop.given], heard_mel, embeddings[crop.heard], f0
 
 
 def _frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
@@ -119,7 +126,8 @@ class ShardsDataModule(LightningDataModule):
         shuffle_buffer: how many crops each worker keeps to draw the next one from.
         crop_frames: length of random crops in mel frames; None gives whole utterances.
         warps: which of the warped copies are used; None for all that there are.
-        warp_probability, augmentations: see `VoiceDataModule`.
+        warp_probability, voice_warps, voice_warp_probability, augmentations: see
+            `VoiceDataModule`.
         seed: of order and crops.
     """
 
@@ -139,6 +147,8 @@ class ShardsDataModule(LightningDataModule):
         crop_frames: int | None,
         warps: Sequence[float] | None,
         warp_probability: float,
+        voice_warps: Sequence[float],
+        voice_warp_probability: float,
         augmentations: Sequence[Augmentation],
         seed: int,
     ):
@@ -149,7 +159,6 @@ class ShardsDataModule(LightningDataModule):
         require_at_least(1, "data", batch_size=batch_size, shuffle_buffer=shuffle_buffer)
         require_at_least(0, "data", num_workers=num_workers)
         require_seed("data.seed", seed)
-        require_within(0, 1 + 1e-9, "data", warp_probability=warp_probability)
         if crop_frames is not None:
             require_at_least(1, "data", crop_frames=crop_frames)
         self.mel = mel
@@ -163,6 +172,8 @@ class ShardsDataModule(LightningDataModule):
         self.crop_frames = crop_frames
         self.warps = warps
         self.warp_probability = warp_probability
+        self.voice_warps = list(voice_warps)
+        self.voice_warp_probability = voice_warp_probability
         self.augmentations = list(augmentations)
         self.seed = seed
         self.index: Index | None = None
@@ -192,7 +203,14 @@ class ShardsDataModule(LightningDataModule):
                 f"processes × {n_workers} workers; lower data.num_workers or trainer.devices, or "
                 "write smaller shards (data.shard_megabytes)"
             )
-        self.warped = [1 + index.warps.index(warp) for warp in wanted]
+        chosen = warping_of(
+            list(wanted), self.warp_probability, self.voice_warps, self.voice_warp_probability
+        )
+        self.warping = replace(  # the same copies, by their places in the shards
+            chosen,
+            heard=[1 + index.warps.index(warp) for warp in wanted],
+            given=[1 + index.warps.index(warp) for warp in self.voice_warps],
+        )
         n_copies = 1 + len(index.warps)
         self.train = Shards(self.dir, "train", index.train.shards, n_copies)
         self.val = Shards(self.dir, "val", index.val.shards, n_copies)
@@ -248,8 +266,8 @@ class ShardsDataModule(LightningDataModule):
             range(first, sys.maxsize),
             self.crop_frames,
             self.seed,
-            self.warped,
-            self.warp_probability,
+            self.warping,
+            [1.0, *self.index.warps],
             self.augmentations,
             self.shuffle_buffer,
             *self._process,
