@@ -124,19 +124,21 @@ def convert(converter: VoiceConverter, pairs: Sequence[Pair], seed: int) -> list
             _, encoding = _timed(converter.embed, wav)
             _, analysis = _timed(converter.mel.extract, wav, converter.sample_rate)
             copy, copying = _timed(converter.resynthesize, wav, seed)
-            sources[pair.source] = wav, copy, encoding, analysis, max(0.0, copying - analysis)
-        source_wav, copy, encoding, analysis, vocoding = sources[pair.source]
+            parts = {
+                "speaker_encoder": encoding,
+                "mel": analysis,
+                "vocoder": max(0.0, copying - analysis),
+            }
+            if converter.autovc.f0:
+                hop_length = converter.mel.hop_length
+                _, parts["pitch"] = _timed(pitch.track, wav, converter.sample_rate, hop_length)
+            sources[pair.source] = wav, copy, parts
+        source_wav, copy, parts = sources[pair.source]
         with _stopwatch(converter.autovc) as network:
             wav, converting = _timed(converter.convert_to, source_wav, voices[pair.voice], seed)
         outcome = Outcome(pair, source_wav, copy, wav)
         duration = len(source_wav) / converter.sample_rate
-        seconds = {
-            "speaker_encoder": encoding,
-            "mel": analysis,
-            "autovc": sum(network),
-            "vocoder": vocoding,
-            "conversion": converting,
-        }
+        seconds = parts | {"autovc": sum(network), "conversion": converting}
         for part, value in seconds.items():
             outcome.note(f"speed/{part}", value / duration, duration)
         outcomes.append(outcome)

@@ -34,6 +34,7 @@ TITLES = {  # ↑ the more, ↓ the less the better
     "distortion/conversion": "mel-cepstral distortion, conversion to target, dB ↓",
     "speed/speaker_encoder": "speaker encoder, s per second of speech",
     "speed/mel": "mel, s per second of speech",
+    "speed/pitch": "pitch, s per second of speech",
     "speed/autovc": "AutoVC, s per second of speech",
     "speed/vocoder": "vocoder, s per second of speech",
     "speed/conversion": "conversion as a whole, s per second of speech ↓",
