@@ -8,7 +8,7 @@ import torch
 from conftest import TINY
 from test_multiband import tiny as tiny_multiband
 
-from vc_lightning import checkpoints, resources
+from vc_lightning import checkpoints, resources, sizes
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError
@@ -47,7 +47,14 @@ def test_our_files_round_trip_with_their_card(tiny_checkpoint, tiny_autovc, mel_
     network, card = checkpoints.read_autovc(tiny_checkpoint)
     assert_same_state(network, tiny_autovc)
     assert not network.training
-    assert (card.network, card.mel, card.step) == (TINY | {"n_mels": 80}, mel_settings, 7)
+    assert card.network == TINY | {"n_mels": 80, "f0": False}
+    assert (card.mel, card.step) == (mel_settings, 7)
+
+
+def test_whether_a_network_is_told_the_pitch_is_read_off_its_shapes():
+    for f0 in (True, False):
+        network = AutoVC(**TINY, f0=f0)
+        assert sizes.found_in(network.state_dict(), "AutoVC", "a file")["f0"] is f0
 
 
 def test_halves_are_read_as_floats(tmp_path, tiny_autovc, mel_settings):

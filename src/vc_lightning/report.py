@@ -36,8 +36,10 @@ def write(report: Report, folder: Path, about: dict[str, str], mel: MelSpectrogr
 
     Args: about, what was evaluated, in words; mel, of the converter.
     """
-    (folder / "report.json").write_text(to_json(report, about), encoding="utf-8")
-    (folder / "report.md").write_text(markdown(report, about), encoding="utf-8")
+    texts = {"report.json": to_json(report, about), "report.md": markdown(report, about)}
+    for name, text in texts.items():
+        with audio.atomic_path(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     for index, outcome in enumerate(report.outcomes):
         for name, wav in {"conversion": outcome.wav, "vocoder": outcome.copy}.items():
             audio.save(

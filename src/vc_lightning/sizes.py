@@ -21,15 +21,18 @@ def found_in(state: dict[str, Tensor], network: str, path: Path | str) -> dict:
 def _autovc(state: dict[str, Tensor]) -> dict:
     n_mels, dim_decoder = state["decoder.projection.weight"].shape
     dim_encoder, dim_in, _ = state["encoder.convolutions.0.conv.weight"].shape
+    dim_neck = state["encoder.lstm.weight_hh_l0"].shape[1]
+    dim_emb = dim_in - n_mels
     return {
-        "dim_neck": state["encoder.lstm.weight_hh_l0"].shape[1],
-        "dim_emb": dim_in - n_mels,
+        "dim_neck": dim_neck,
+        "dim_emb": dim_emb,
         "dim_pre": state["decoder.lstm1.weight_hh_l0"].shape[1],
         "n_mels": n_mels,
         "dim_encoder": dim_encoder,
         "dim_decoder": dim_decoder,
         "decoder_layers": sum(key.startswith("decoder.lstm2.weight_hh") for key in state),
         "dim_postnet": state["postnet.convolutions.0.conv.weight"].shape[0],
+        "f0": state["decoder.lstm1.weight_ih_l0"].shape[1] > 2 * dim_neck + dim_emb,
     }
 
 
