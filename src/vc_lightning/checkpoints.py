@@ -5,6 +5,7 @@ opened with `weights_only=True`, so that no code in them ever runs.
 """
 
 import hashlib
+import inspect
 import json
 import pickle
 import struct
@@ -163,8 +164,10 @@ def _network(network: type[nn.Module], card: Card, state: State, path: Path | st
 
     Comparing first keeps a damaged header from asking for all memory.
     """
+    parameters = inspect.signature(network).parameters.values()
+    said = {parameter.name: parameter.default for parameter in parameters} | card.network
     for name, value in sizes.found_in(state, network.__name__, path).items():
-        if name != "bits" and card.network.get(name) != value:
+        if name != "bits" and said[name] != value:
             raise InputError(
                 f"{path}: its header says {name} {card.network.get(name)}, its weights say {value}"
             )
