@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from vc_lightning import audio, pitch
+from vc_lightning import audio
 from vc_lightning.errors import InputError
 
 INT16_SCALE = 32_767
@@ -60,7 +60,7 @@ class FeatureFiles:
         self.mels = root / f"mels-{mel_key}"
         self.voices = root / f"voices-{voice_key}"
         self.wavs = root / f"wavs-{mel_key}"
-        self.pitches = root / f"pitches-{mel_key}-{pitch.TRACKER}"
+        self.pitches = root / f"pitches-{mel_key}"
         self.warps = [1.0, *warps]
         self.hop_length = hop_length
         self.with_f0 = with_f0

@@ -10,8 +10,6 @@ FMIN_HZ = 60
 FMAX_HZ = 500
 SECONDS_OF_A_FRAME = 0.06  # at least: three periods of a low voice
 SEMITONES = 0.2  # between candidates: half as fine takes a quarter of the time
-NO_TROUGH_PROBABILITY = 0.05  # pYIN's 0.01 finds no voice at all in some hoarse or noisy readers
-TRACKER = "pyin2"  # part of the cache's names: counted up when contours change
 MAX_STRETCH = 1.5  # of a contour: one recording says little about how lively a voice is
 IQR_OF_NORMAL = 1.349  # standard deviations
 MIN_VOICED_FRAMES = 10
@@ -45,7 +43,6 @@ def track(wav: np.ndarray, sample_rate: int, hop_length: int) -> np.ndarray:
         frame_length=frame_length,
         hop_length=hop_length,
         resolution=SEMITONES,
-        no_trough_prob=NO_TROUGH_PROBABILITY,
     )
     return np.where(is_voiced, np.nan_to_num(f0), 0).astype(np.float32)
 
