@@ -5,10 +5,9 @@ import time
 
 import hydra
 import numpy as np
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vc_lightning import audio, cli, resources
+from vc_lightning import audio, cli
 from vc_lightning.errors import InputError
 from vc_lightning.speaker_encoder import similarity
 from vc_lightning.voice_converter import VoiceConverter
@@ -26,15 +25,7 @@ def main(cfg: DictConfig) -> None:
     targets = cli.existing_paths(cfg.target, "target", audio.AUDIO_SUFFIXES)
     also = cli.choices(cfg.also, "also", ("source", "target"))
     output = cli.writable_path(cfg.output, "output")
-    converter = VoiceConverter.from_checkpoint(
-        cli.single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt"),
-        vocoder=instantiate(cfg.vocoder),
-        speaker_encoder=cli.single_path(
-            cfg.speaker_encoder or str(resources.SPEAKER_ENCODER), "speaker_encoder"
-        ),
-        freq=cfg.ckpt_freq,
-        guidance=cfg.guidance,
-    ).to(cli.torch_device(cfg.device))
+    converter = cli.made_converter(cfg)
 
     started = time.perf_counter()
     source_voice = converter.embed(source)

@@ -4,14 +4,12 @@ import logging
 from shlex import quote
 
 import hydra
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
-from vc_lightning import cli, pairs, report, resources
+from vc_lightning import cli, pairs, report
 from vc_lightning.errors import InputError, require_one_of, require_seed
 from vc_lightning.evaluation import PARTS, evaluate
 from vc_lightning.outcomes import TITLES, figures
-from vc_lightning.voice_converter import VoiceConverter
 
 log = logging.getLogger("evaluate")
 
@@ -34,22 +32,14 @@ def main(cfg: DictConfig) -> None:
     parts = cli.choices(words, "judges", PARTS)
     recogniser = str(cli.single_path(cfg.recogniser, "recogniser"))
     listed, origin = chosen_pairs(cfg)
-    ckpt = cli.single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt")
-    converter = VoiceConverter.from_checkpoint(
-        ckpt,
-        vocoder=instantiate(cfg.vocoder),
-        speaker_encoder=cli.single_path(
-            cfg.speaker_encoder or str(resources.SPEAKER_ENCODER), "speaker_encoder"
-        ),
-        freq=cfg.ckpt_freq,
-        guidance=cfg.guidance,
-    ).to(cli.torch_device(cfg.device))
+    converter = cli.made_converter(cfg)
     folder = report.require_folder(cfg.output, "output")
     log.info("%d pairs of %s", len(listed), origin)
     found = evaluate(converter, listed, parts, recogniser, cfg.seed)
     about = {
-        "converter": f"{ckpt} (step {converter.card.step})",
+        "converter": f"{cfg.ckpt or 'the shipped one'} (step {converter.card.step})",
         "trained on": converter.card.trained_on or "unknown",
+        "guidance": str(cfg.guidance),
         "vocoder": f"{type(converter.vocoder).__name__}, seed {cfg.seed}",
         "pairs": f"{len(listed)} of {origin}",
         "recogniser": recogniser,

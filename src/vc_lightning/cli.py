@@ -15,12 +15,14 @@ import torch
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.errors import InstantiationException as HydraInstantiationException
-from omegaconf import OmegaConf
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from soundfile import SoundFileError
 
 from vc_lightning import resources
 from vc_lightning.errors import InputError
+from vc_lightning.voice_converter import VoiceConverter
 
 log = logging.getLogger(__name__)
 
@@ -240,6 +242,19 @@ def writable_path(value: object, key: str) -> Path:
             f"{key}={value}: cannot be written ({error.strerror}); name another place"
         ) from error
     return path
+
+
+def made_converter(cfg: DictConfig) -> VoiceConverter:
+    """The converter that the keys of conf/converter.yaml and the group vocoder describe."""
+    return VoiceConverter.from_checkpoint(
+        single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt"),
+        vocoder=instantiate(cfg.vocoder),
+        speaker_encoder=single_path(
+            cfg.speaker_encoder or str(resources.SPEAKER_ENCODER), "speaker_encoder"
+        ),
+        freq=cfg.ckpt_freq,
+        guidance=cfg.guidance,
+    ).to(torch_device(cfg.device))
 
 
 def torch_device(name: str) -> torch.device:

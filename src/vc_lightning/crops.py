@@ -174,7 +174,9 @@ class Crops(Dataset):
         crop = draw(rng, utterance.n_frames, self.crop_frames, self.warping)
         span = crop.start, crop.stop
         mel = self.files.read_mel(utterance.piece, *span, crop.given)
-        heard_mel = self.files.read_mel(utterance.piece, *span, crop.heard)
+        heard_mel = mel
+        if crop.heard != crop.given:
+            heard_mel = self.files.read_mel(utterance.piece, *span, crop.heard)
         for augment in self.augmentations:
             heard_mel = augment(heard_mel, rng)
         f0 = self.files.read_f0(utterance.piece, *span) * self.files.warps[crop.given]  # (T,)

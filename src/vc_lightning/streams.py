@@ -103,7 +103,9 @@ class CropStream(IterableDataset):
         crop = draw(rng, sample.mels.shape[1], self.crop_frames, self.warping)
         embeddings = torch.from_numpy(sample.embeddings)
         mel = _frames(sample, crop.given, crop.start, crop.stop)
-        heard_mel = _frames(sample, crop.heard, crop.start, crop.stop)
+        heard_mel = mel
+        if crop.heard != crop.given:
+            heard_mel = _frames(sample, crop.heard, crop.start, crop.stop)
         for augment in self.augmentations:
             heard_mel = augment(heard_mel, rng)
         f0 = torch.from_numpy(sample.f0[crop.start : crop.stop] * self.factors[crop.given])
