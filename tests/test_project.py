@@ -19,12 +19,11 @@ FLOORS = [
         "distributions",
         "folding",
         "losses",
-        "metrics",
         "pitch",
         "pqmf",
         "schedulers",
     },
-    {"judges", "magnitude", "phases", "sizes"},
+    {"judges", "magnitude", "metrics", "phases", "sizes"},
     {"layouts", "lstm", "mel", "feature_files", "multiband", "quality", "recurrence"},
     {"autovc", "speaker_encoder", "wavernn"},
     {"checkpoints", "features"},
@@ -36,8 +35,8 @@ FLOORS = [
     {"samples", "streams", "weight_files"},
     {"cli", "diagnosis"},
 ]
-LIGHTNING = {"data", "lit_network", "lit_autovc", "lit_wavernn", "callbacks", "samples", "streams"}
-LIGHTNING |= {"diagnosis"}
+LIGHTNING = {"data", "lit_network", "lit_autovc", "lit_wavernn"}
+LIGHTNING |= {"callbacks", "diagnosis", "samples", "streams"}
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

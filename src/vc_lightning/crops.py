@@ -89,8 +89,12 @@ def warping_of(
     probability: float,
     voice_warps: list[float],
     voice_probability: float,
+    copies: list[float],
 ) -> Warping:
-    """The copies that `data.warps` and `data.voice_warps` name; InputError when they can not be."""
+    """The copies that `data.warps` and `data.voice_warps` name; InputError when they can not be.
+
+    Args: copies, the warps of all that there are, in their order.
+    """
     for warp in warps:
         require_within(0.5, 2, "data", warps=warp)
     for warp in voice_warps:
@@ -98,8 +102,7 @@ def warping_of(
             raise InputError(f"data.voice_warps={warp}: is none of data.warps={warps}")
     require_within(0, 1 + 1e-9, "data", warp_probability=probability)
     require_within(0, 1 + 1e-9, "data", voice_warp_probability=voice_probability)
-    heard = range(1, len(warps) + 1)
-    given = [1 + warps.index(warp) for warp in voice_warps]
+    heard, given = ([1 + copies.index(warp) for warp in chosen] for chosen in (warps, voice_warps))
     return Warping(heard, probability, given, voice_probability)
 
 

@@ -127,7 +127,7 @@ class VoiceDataModule(LightningDataModule):
             require_at_least(0, "data", val_speakers=val_speakers)
         require_within(0, 1, "data", val_fraction=val_fraction)
         self.warping = warping_of(
-            list(warps), warp_probability, list(voice_warps), voice_warp_probability
+            list(warps), warp_probability, list(voice_warps), voice_warp_probability, list(warps)
         )
         require_within(2, 3600, "data", max_seconds=max_seconds)
         if crop_frames is not None:

@@ -11,10 +11,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from vc_lightning.pitch import MIN_VOICED_FRAMES
+
 CONFIDENCE = 0.95
 N_RESAMPLES = 2_000
 MAX_RESAMPLED = 1_000_000  # numbers at once
-MIN_VOICED_FRAMES = 10  # fewer say nothing of a contour
 SEMITONES_OF_AN_OCTAVE = 12
 N_CEPSTRA = 24  # as usual at 16 kHz; the 0th, the level, is left out
 MEL_RANGE_DB = 100  # of a mel in 0…1

@@ -5,7 +5,6 @@ import logging
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -205,13 +204,12 @@ class ShardsDataModule(LightningDataModule):
                 f"processes × {n_workers} workers; lower data.num_workers or trainer.devices, or "
                 "write smaller shards (data.shard_megabytes)"
             )
-        chosen = warping_of(
-            list(wanted), self.warp_probability, self.voice_warps, self.voice_warp_probability
-        )
-        self.warping = replace(  # the same copies, by their places in the shards
-            chosen,
-            heard=[1 + index.warps.index(warp) for warp in wanted],
-            given=[1 + index.warps.index(warp) for warp in self.voice_warps],
+        self.warping = warping_of(
+            list(wanted),
+            self.warp_probability,
+            self.voice_warps,
+            self.voice_warp_probability,
+            index.warps,
         )
         n_copies = 1 + len(index.warps)
         self.train = Shards(self.dir, "train", index.train.shards, n_copies)

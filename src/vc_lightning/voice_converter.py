@@ -212,11 +212,15 @@ class VoiceConverter(nn.Module):
             recordings = [recordings]
         if not recordings:
             raise InputError("no target recording was given")
-        embedding = self.speaker_encoder.average([self.embed(r) for r in recordings])
-        if not self.autovc.f0:
-            return Voice(embedding)
-        wavs = [self.mel.prepare(self.load(r), self.sample_rate) for r in recordings]
-        return Voice(embedding, pitch.range_of([self._f0(wav) for wav in wavs]))
+        embeddings, contours = [], []
+        for recording in recordings:
+            wav = self.load(recording)
+            with _naming(recording):
+                embeddings.append(self._embed(wav))
+                if self.autovc.f0:
+                    contours.append(self._f0(self.mel.prepare(wav, self.sample_rate)))
+        embedding = self.speaker_encoder.average(embeddings)
+        return Voice(embedding, pitch.range_of(contours) if contours else None)
 
     @torch.inference_mode()
     def convert_to(self, source: Recording, target: Voice, seed: int = 0) -> np.ndarray:
