@@ -35,8 +35,6 @@ from vc_lightning import audio, resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import read_speaker_encoder
 
-sys.path.insert(0, str(resources.ROOT))  # train.py lies there
-
 PIECES, PIECE_SECONDS = 16, 4  # what is cut out of each example, when no folder is given
 FETCH = "[_TrainingEpochLoop].train_dataloader_next"  # Lightning's name for waiting for a batch
 
@@ -61,7 +59,7 @@ class Clock(Callback):
 
 def ours(overrides: list[str]) -> tuple[list[float], list[float]]:
     """Seconds of the steps of `train.py`, and how much of each was waiting for data."""
-    import train
+    from vc_lightning.commands import train
 
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     cfg = composed(overrides)

@@ -30,8 +30,6 @@ TINY = {
 }
 TINY_OVERRIDES = [f"model.{key}={value}" for key, value in TINY.items()]
 
-sys.path.insert(0, str(ROOT))  # the entry points lie at the root
-
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
@@ -124,7 +122,7 @@ def arguments(corpus, cache_dir, tmp_path):
 @pytest.fixture
 def run(arguments, tmp_path):
     """Runs train.py's job with a tiny network; returns the run's folder."""
-    import train  # Lightning and Hydra, which most tests do not need
+    from vc_lightning.commands import train  # Lightning and Hydra, which most tests do not need
 
     def run(*more, name="run"):
         train.main(composed("train", *arguments(*more, name=name)))

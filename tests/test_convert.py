@@ -10,8 +10,8 @@ import soundfile
 import torch
 from conftest import ROOT, SOURCE, TARGET, composed, write_wav
 
-import convert
 from vc_lightning import audio
+from vc_lightning.commands import convert
 
 
 def command(*arguments, cwd=ROOT):

@@ -10,8 +10,8 @@ import soundfile
 from conftest import TINY_OVERRIDES, composed, write_wav
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train
 from vc_lightning import doctor
+from vc_lightning.commands import train
 from vc_lightning.features import FeatureCache, Piece
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.quality import Quality

@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT, SOURCE, composed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import evaluate
 from vc_lightning import cli, pairs
+from vc_lightning.commands import evaluate
 from vc_lightning.evaluation import evaluate as judge
 from vc_lightning.judges import MissingJudgeError
 from vc_lightning.outcomes import TITLES, figures

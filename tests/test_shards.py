@@ -14,9 +14,9 @@ from hydra.utils import instantiate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-import train
 from vc_lightning import checkpoints, shards
 from vc_lightning.augmentations import Gain
+from vc_lightning.commands import train
 from vc_lightning.crops import speaker_voices
 from vc_lightning.errors import InputError
 from vc_lightning.mel import MelSpectrogram

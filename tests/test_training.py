@@ -10,11 +10,11 @@ from conftest import composed, weights
 from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train
 from vc_lightning import checkpoints
 from vc_lightning.autovc import AutoVC
 from vc_lightning.callbacks import ema_decay
 from vc_lightning.checkpoints import Card
+from vc_lightning.commands import train
 from vc_lightning.crops import Batch
 from vc_lightning.data import VoiceDataModule
 from vc_lightning.lit_autovc import LitAutoVC, told_the_pitch

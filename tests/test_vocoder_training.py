@@ -25,7 +25,7 @@ MODELS = {
 @pytest.fixture
 def run(corpus, cache_dir, tmp_path):
     """Runs train.py's job with a tiny vocoder; returns the run's folder."""
-    import train
+    from vc_lightning.commands import train
 
     def run(*more, model="wavernn_multiband", name="run"):
         settings = {
@@ -82,7 +82,7 @@ def test_a_folder_becomes_a_vocoder(run, model, network, mel_settings, tmp_path,
 def test_a_vocoder_that_was_trained_makes_conversions_audible(run, tmp_path, tiny_checkpoint):
     from conftest import SOURCE, TARGET
 
-    import convert
+    from vc_lightning.commands import convert
 
     folder = run()
     path = folder / "checkpoints/wavernn_step4_average.safetensors"

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from vc_lightning import resources
 from vc_lightning.audio import atomic_path
 from vc_lightning.crops import speaker_voices
 from vc_lightning.data import VoiceDataModule
@@ -133,7 +134,8 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         seconds = size.frames * data.mel.settings["hop_length"] / data.mel.sample_rate
         numbers = size.utterances, size.speakers, seconds / 3600, len(size.shards)
         log.info("%s: %d utterances of %d speakers, %.2f hours, in %d shards", split, *numbers)
-    log.info("train:   python train.py data=shards data.dir=%s", quote(str(folder)))
+    how = resources.command("train")
+    log.info("train:   %s data=shards data.dir=%s", how, quote(str(folder)))
     return index
 
 

@@ -1,0 +1,1 @@
+"""What a person types: one Hydra entry point a file."""

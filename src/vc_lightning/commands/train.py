@@ -1,0 +1,180 @@
+"""Trains AutoVC, or a vocoder, on a folder of recordings: python train.py data.dir=FOLDER"""
+
+import logging
+from pathlib import Path
+from shlex import quote
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import LightningDataModule, Trainer, seed_everything
+from pytorch_lightning.utilities import rank_zero_only
+
+from vc_lightning import cli, doctor, resources, shards
+from vc_lightning.checkpoints import Card, read_speaker_encoder
+from vc_lightning.data import VoiceDataModule
+from vc_lightning.errors import (
+    InputError,
+    require_at_least,
+    require_flag,
+    require_seed,
+    require_within,
+)
+from vc_lightning.precision import best_precision
+from vc_lightning.resume import newest, require_same_training
+from vc_lightning.samples import tensorboard_writer
+from vc_lightning.weight_files import WeightFiles
+
+log = logging.getLogger("train")
+
+TRAINER_MINIMA = {
+    "max_steps": -1,
+    "max_epochs": -1,
+    "accumulate_grad_batches": 1,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": -1,
+    "num_nodes": 1,
+    "val_check_interval": 1,
+}
+
+
+@hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="train")
+@cli.reports_input_errors
+def main(cfg: DictConfig) -> None:
+    """Prepares the features, trains, and says how to go on."""
+    if rank_zero_only.rank != 0:
+        logging.getLogger().setLevel(logging.ERROR)  # the first process speaks for all
+    require_valid(cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    mel = instantiate(cfg.mel)
+    encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
+    identity = encoder_card.speaker_encoder
+    network = instantiate(cfg.model)
+    data = instantiate(
+        cfg.data,
+        mel=mel,
+        speaker_encoder=encoder,
+        encoder_identity=identity,
+        with_f0=network.arguments.get("f0", False),
+    )
+    files = instantiate(cfg.checkpoint)
+    callbacks = [*(instantiate(callback) for callback in cfg.callbacks.values()), files]
+    logger = instantiate(cfg.logger)
+    settle(cfg)
+    if cfg.ckpt_path == "last":
+        cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
+        log.info("resuming %s", cfg.ckpt_path)
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
+    data.trainer = trainer
+
+    write_shards = cfg.data.get("write_shards")
+    if write_shards is not None:
+        shards.require_writable(write_shards)  # before the features, which may take hours
+    data.setup()
+    check = cfg.data.get("check")  # streamed shards have no recordings to look at
+    if check is not None and rank_zero_only.rank == 0:
+        see_doctor(data, trainer, cfg.run_dir)
+    if check:
+        return
+    if write_shards is not None:
+        shards.write(data, write_shards, data.shard_megabytes, data.shard_utterances)
+        return
+    if cfg.trainer.max_epochs > 0:
+        limit_epochs(trainer, data, cfg.trainer.max_epochs)
+    card = Card(
+        kind=network.kind,
+        network=network.arguments,
+        mel=mel.settings,
+        speaker_encoder=identity,
+        trained_on=str(cfg.trained_on),
+        licence=str(cfg.licence),
+    )
+    config = OmegaConf.to_container(cfg, resolve=True)
+    model = instantiate(cfg.loss)(
+        network=network,
+        card=card,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        config=config,
+    )
+    if cfg.ckpt_path is not None:
+        require_same_training(cfg.ckpt_path, card, config)
+    else:
+        log.info(model.begin(cfg.init_from, cfg.init_freq, data))
+    if cfg.compile:
+        for part in network.children():
+            part.compile()
+    size = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    device = trainer.strategy.root_device
+    log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
+    if logger:
+        logger.log_hyperparams(config)
+    log.info("this run: %s", cfg.run_dir)
+    trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    say_what_to_do_next(trainer, files, cfg.run_dir)
+
+
+def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> None:
+    """Names the files that the training has left and the commands that use them."""
+    if not files.last.is_file():
+        raise InputError(
+            f"no step was taken after step {trainer.global_step}; raise trainer.max_steps or what "
+            "else ends the training"
+        )
+    best = files.path(None, "average")
+    average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))
+    log.info("weights: %s", files.dir)
+    use = trainer.lightning_module.convert_with + average
+    log.info("convert: %s %s source=a.wav target=b.wav", resources.command("convert"), use)
+    log.info(
+        "resume:  %s ckpt_path=%s (and the settings of now)",
+        resources.command("train"),
+        quote(str(files.last)),
+    )
+    log.info("look:    tensorboard --logdir %s", quote(run_dir))
+
+
+def see_doctor(data: VoiceDataModule, trainer: Trainer, run_dir: str) -> None:
+    """Says what the recordings are like: in short, or with data.check=true at length."""
+    report = doctor.diagnose(data.train, data.val, data.unusable, data.features)
+    log.info("%s", doctor.table(report) if data.check else "\n".join(doctor.brief(report)))
+    if data.check and (writer := tensorboard_writer(trainer)):
+        doctor.write(report, writer)
+        log.info("look:    tensorboard --logdir %s", quote(run_dir))
+
+
+def settle(cfg: DictConfig) -> None:
+    """Replaces what is "auto" by what this machine has."""
+    trainer = cfg.trainer
+    if trainer.precision == "auto":
+        trainer.precision = best_precision(trainer.accelerator)
+    if trainer.precision == "16-mixed" and cfg.optimizer.get("fused"):
+        cfg.optimizer.fused = False  # it would unscale gradients itself, after they are clipped
+    if trainer.sync_batchnorm == "auto":  # PyTorch has it for GPUs only
+        trainer.sync_batchnorm = trainer.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def limit_epochs(trainer: Trainer, data: LightningDataModule, max_epochs: int) -> None:
+    """Ends the training after so many epochs, which to the Trainer are one, see `sampling`."""
+    n_batches = max_epochs * data.batches_per_epoch
+    n_steps = -(-n_batches // trainer.accumulate_grad_batches)
+    steps = trainer.max_steps
+    trainer.fit_loop.epoch_loop.max_steps = n_steps if steps == -1 else min(steps, n_steps)
+
+
+def require_valid(cfg: DictConfig) -> None:
+    """Raises InputError for values about which Lightning would complain late or at length."""
+    require_seed("seed", cfg.seed)
+    require_flag("compile", cfg.compile)
+    for name, minimum in TRAINER_MINIMA.items():
+        require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
+    if cfg.trainer.limit_train_batches is not None:
+        require_at_least(1, "trainer", limit_train_batches=cfg.trainer.limit_train_batches)
+    if cfg.trainer.gradient_clip_val is not None:
+        require_within(0, float("inf"), "trainer", gradient_clip_val=cfg.trainer.gradient_clip_val)
+
+
+def run() -> None:
+    """`python train.py`, and `vc-train` where the package is installed."""
+    cli.run(main, "train")
