@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from conftest import SOURCE, write_wav
 
-from vc_lightning import audio, provenance
+from vc_lightning import audio, provenance, tape
 from vc_lightning.errors import InputError
 from vc_lightning.provenance import Provenance
 
@@ -60,8 +60,7 @@ def test_the_note_is_in_the_strings_of_the_wav(tmp_path, speech):
 
 
 @pytest.mark.parametrize("gain", [0.5, 7.0])
-def test_the_samples_are_those_of_audio_save(tmp_path, speech, monkeypatch, gain):
-    monkeypatch.setattr(provenance, "BLOCK_FRAMES", 10_000)
+def test_the_samples_are_those_of_audio_save(tmp_path, speech, gain):
     wav = speech * np.float32(gain)
     noted = provenance.save(tmp_path / "noted.wav", wav, 22_050, NOTE)
     plain = audio.save(tmp_path / "plain.wav", wav, 22_050)
@@ -72,12 +71,12 @@ def test_the_samples_are_those_of_audio_save(tmp_path, speech, monkeypatch, gain
     )
 
 
-def test_a_memory_map_is_read_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "BLOCK_FRAMES", 1000)
-    wav = np.memmap(tmp_path / "wav.f32", np.float32, "w+", shape=(3500,))
-    wav[:] = np.linspace(-2, 2, 3500)
+def test_a_memory_map_is_read_in_blocks(tmp_path):
+    n = 2 * tape.BLOCK + 1000
+    wav = np.memmap(tmp_path / "wav.f32", np.float32, "w+", shape=(n,))
+    wav[:] = np.linspace(-2, 2, n)
     path = provenance.save(tmp_path / "a.wav", wav, 16_000, NOTE)
-    np.testing.assert_allclose(soundfile.read(path)[0], np.linspace(-1, 1, 3500), atol=2**-15)
+    np.testing.assert_allclose(soundfile.read(path)[0], np.linspace(-1, 1, n), atol=2**-15)
 
 
 def test_an_empty_wav_is_written(tmp_path):

@@ -13,6 +13,7 @@ import soundfile
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError
+from vc_lightning.tape import blocks
 
 SOFTWARE = "vc_lightning"
 TITLE = f"Synthetic speech (voice conversion by {SOFTWARE})"
@@ -20,7 +21,6 @@ SENTENCE = (
     f"Synthetic speech: a voice conversion by {SOFTWARE}, not a recording of the person whose "
     "voice is heard."
 )
-BLOCK_FRAMES = 1 << 20
 MAX_WAV_BYTES = 2**32 - 2**16  # a RIFF file counts its bytes in 32 bits; RF64 goes on
 PCM_BYTES = 2
 
@@ -61,9 +61,7 @@ def save(path: Path | str, wav: np.ndarray, sample_rate: int, note: Provenance) 
     The note goes into the strings of the wav (LIST/INFO: INAM, ISFT, ICRD, ICMT). The wav is read
     in blocks, so that one of hours may lie in a memory map; above 4 GiB the file becomes RF64.
     """
-    starts = range(0, len(wav), BLOCK_FRAMES)
-    peaks = [float(np.abs(wav[start : start + BLOCK_FRAMES]).max()) for start in starts]
-    scale = max([1.0, *peaks])
+    scale = max([1.0, *(float(np.abs(block).max()) for block in blocks(wav))])
     container = "WAV" if len(wav) * PCM_BYTES < MAX_WAV_BYTES else "RF64"
     with (
         audio.atomic_path(path) as temporary,
@@ -73,8 +71,8 @@ def save(path: Path | str, wav: np.ndarray, sample_rate: int, note: Provenance) 
         file.software = note.software
         file.date = note.made
         file.comment = f"{SENTENCE} {json.dumps(asdict(note))}"
-        for start in starts:
-            file.write(wav[start : start + BLOCK_FRAMES] / scale)
+        for block in blocks(wav):
+            file.write(block / scale)
     return Path(path)
 
 
