@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from conftest import SOURCE, write_wav
 
-from vc_lightning import audio
+from vc_lightning import audio, tape
 from vc_lightning.errors import InputError
 
 RATE = 16_000
@@ -123,6 +123,18 @@ def test_save_round_trips_and_never_clips(tmp_path):
     np.testing.assert_allclose(audio.load(path)[0], tone(), atol=1e-4)
     loud = audio.load(audio.save(tmp_path / "b.wav", 4 * tone(), RATE))[0]
     np.testing.assert_allclose(loud, 2 * tone(), atol=1e-3)
+
+
+def test_a_memory_map_is_written_in_blocks(tmp_path):
+    n = 2 * tape.BLOCK + 1000
+    wav = np.memmap(tmp_path / "wav.f32", np.float32, "w+", shape=(n,))
+    wav[:] = np.linspace(-2, 2, n)
+    path = audio.save(tmp_path / "a.wav", wav, RATE)
+    np.testing.assert_allclose(soundfile.read(path)[0], np.linspace(-1, 1, n), atol=2**-15)
+
+
+def test_an_empty_wav_is_written(tmp_path):
+    assert soundfile.info(audio.save(tmp_path / "a.wav", np.zeros(0, "f4"), RATE)).frames == 0
 
 
 def test_failed_save_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):

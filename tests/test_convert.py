@@ -1,8 +1,11 @@
 """convert.py as a user runs it."""
 
+import csv
+import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ import soundfile
 import torch
 from conftest import ROOT, SOURCE, TARGET, composed, write_wav
 
-from vc_lightning import audio
+from vc_lightning import VoiceConverter, audio
 from vc_lightning.commands import convert
+from vc_lightning.vocoders import griffin_lim
 
 
 def command(*arguments, cwd=ROOT):
@@ -41,6 +45,7 @@ def run(tiny_checkpoint, tmp_path):
         convert.main(composed("convert", *(f"{k}={v}" for k, v in settings.items())))
         return settings["output"]
 
+    run.checkpoint = tiny_checkpoint
     return run
 
 
@@ -78,12 +83,12 @@ def test_targets_as_list_folder_and_glob_leave_one_out_as_the_judge(run, tmp_pat
         write_wav(folder / f"{index}.wav", wav[index * 60_000 : index * 60_000 + 60_000], rate)
     (folder / "notes.txt").write_text("no audio")
     outputs = [
-        run(target=target).read_bytes()
+        soundfile.read(run(target=target))[0].tolist()
         for target in (folder, f"{folder}/*.wav", f"[{folder}/0.wav,{folder}/1.wav]")
     ]
     assert outputs[0] == outputs[1] == outputs[2]
     assert f"(target: {folder}/1.wav, left out of the voice)" in caplog.messages
-    assert outputs[0] == run(target=folder / "0.wav").read_bytes()
+    assert outputs[0] == soundfile.read(run(target=folder / "0.wav"))[0].tolist()
 
 
 def test_also_writes_what_the_vocoder_alone_makes(run):
@@ -146,7 +151,7 @@ def test_bad_checkpoints_and_outputs_are_one_sentence_and_code_2(
         ({"ckpt": SOURCE}, "cannot be read"),
         ({"ckpt": tmp_path / "missing"}, "no such file"),
         ({"speaker_encoder": tiny_checkpoint}, "holds autovc weights"),
-        ({"output": tmp_path}, "end in .wav"),
+        ({"output": tmp_path / "blocked"}, "cannot be written"),
         ({"output": folder}, "is a folder"),
         ({"output": pipe}, "is a device or pipe"),
         ({"source": pipe}, "is a device or pipe"),
@@ -155,12 +160,161 @@ def test_bad_checkpoints_and_outputs_are_one_sentence_and_code_2(
         ({"also": "voice"}, "none of source, target"),
         ({"target": "null"}, "target=FILE"),
         ({"device": "warp"}, "device=warp"),
+        ({"match": "some"}, "none of one, all, aligned"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"overwrite": "maybe"}, "overwrite=maybe"),
+        ({"match": "all", "also": "source"}, "also=source: is for one conversion"),
+        ({"match": "all", "output": tmp_path / "a.wav"}, "are written into a folder"),
+        ({"voices.learn": "a/b"}, "name it by"),
+        ({"cleanup.trim": 3}, "cleanup.trim=3"),
     ]:
         with pytest.raises(SystemExit) as stop:
             run(**settings)
         message = capsys.readouterr().err
         assert (stop.value.code, message.count("\n")) == (2, 1)
         assert reason in message
+
+
+@pytest.fixture
+def recordings(tmp_path, speech, other_speech):
+    """Folders of three sources, one of them unusable, and two targets."""
+    for folder, wav, count in (("in", speech, 2), ("to", other_speech, 2)):
+        (tmp_path / folder).mkdir()
+        for index in range(count):
+            part = wav[index * 32_000 : index * 32_000 + 32_000 + index * 5_000]
+            write_wav(tmp_path / folder / f"{folder}{index}.wav", part)
+    (tmp_path / "in" / "in2.wav").write_text("no sound")
+    return tmp_path
+
+
+def table(folder):
+    with (folder / "conversions.csv").open(newline="") as file:
+        return {Path(row["output"]).name: row for row in csv.DictReader(file)}
+
+
+def test_a_folder_is_converted_but_for_what_can_not_be_read(run, recordings, caplog):
+    caplog.set_level("INFO")
+    with pytest.raises(SystemExit) as stop:
+        run(source=recordings / "in", target=recordings / "to", output=recordings / "out")
+    assert stop.value.code == 1
+    assert any("in2.wav: is not audio" in message for message in caplog.messages)
+    assert "2 converted, 1 failed" in caplog.text
+    rows = table(recordings / "out")
+    assert sorted(rows) == ["in0_to_to.wav", "in1_to_to.wav", "in2_to_to.wav"]
+    assert "is not audio" in rows["in2_to_to.wav"]["error"]
+    for index, seconds in enumerate((2.0, 2.3125)):
+        row = rows[f"in{index}_to_to.wav"]
+        assert float(row["seconds"]) == pytest.approx(seconds, abs=1e-3)
+        assert row["error"] == ""
+        assert -1 <= float(row["before"]) <= 1
+        assert soundfile.info(row["output"]).frames == int(seconds * 16_000)
+    assert len(list((recordings / "out").iterdir())) == 3
+
+
+def test_what_is_there_already_is_left_alone_unless_told_otherwise(run, recordings, caplog):
+    caplog.set_level("INFO")
+    settings = {"source": f"{recordings}/in/in[01].wav", "target": recordings / "to" / "to0.wav"}
+    settings["output"] = recordings / "out"
+    run(**settings)
+    made = {path: path.read_bytes() for path in (recordings / "out").glob("*.wav")}
+    assert len(made) == 2
+    victim = next(iter(made))
+    victim.unlink()
+    caplog.clear()
+    run(**settings)
+    assert "1 of 2 conversions are there already" in caplog.text
+    assert "another way" not in caplog.text
+    assert (
+        soundfile.read(victim)[0].tolist() == soundfile.read(io.BytesIO(made[victim]))[0].tolist()
+    )
+    run(**settings, guidance=0)
+    assert "2 of them were made in another way; overwrite=true replaces them" in caplog.text
+    run(**settings, guidance=0, overwrite=True)
+    assert all(path.read_bytes() != before for path, before in made.items())
+    assert len(table(recordings / "out")) == 2
+
+
+def test_conversions_side_by_side_are_those_made_alone(run, recordings):
+    """Another's longer mel beside it changes Griffin-Lim's last moments only."""
+    settings = {"source": f"{recordings}/in/in[01].wav", "target": recordings / "to"}
+    wavs = {}
+    for batch_size in (1, 8):
+        folder = recordings / f"out{batch_size}"
+        run(**settings, output=folder, batch_size=batch_size)
+        wavs[batch_size] = [soundfile.read(path)[0] for path in sorted(folder.glob("*.wav"))]
+    for alone, beside in zip(*wavs.values(), strict=True):
+        np.testing.assert_allclose(alone[:-2048], beside[:-2048], atol=1e-3)
+
+
+def test_recordings_are_matched_all_aligned_and_both_ways(run, recordings):
+    settings = {"source": f"{recordings}/in/in[01].wav", "target": recordings / "to"}
+    expected = {
+        ("all", False): ["in0_to_to0", "in0_to_to1", "in1_to_to0", "in1_to_to1"],
+        ("aligned", False): ["in0_to_to0", "in1_to_to1"],
+        ("aligned", True): ["in0_to_to0", "in1_to_to1", "to0_to_in0", "to1_to_in1"],
+    }
+    for (match, both), names in expected.items():
+        folder = recordings / f"{match}{both}"
+        run(**settings, match=match, bidirectional=both, output=folder)
+        assert sorted(path.stem for path in folder.glob("*.wav")) == names
+
+
+def test_a_table_of_pairs_and_learned_voices(run, recordings, caplog):
+    caplog.set_level("INFO")
+    own = {"voices.dir": recordings / "voices"}
+    run(**own, **{"voices.learn": "Anna B", "target": recordings / "to"})
+    run(**own, **{"voices.list": True})
+    assert any(message.startswith("Anna B ") for message in caplog.messages)
+    run(**own, source=recordings / "in" / "in0.wav", target="Anna B", output=recordings / "a.wav")
+    converter = VoiceConverter.from_checkpoint(
+        run.checkpoint, vocoder=lambda mel: griffin_lim(mel, "shipped", 1.15, 1, 0.99)
+    )
+    voice = converter.voice(sorted((recordings / "to").iterdir()))
+    expected = converter.convert_to(recordings / "in" / "in0.wav", voice)
+    learned = soundfile.read(recordings / "a.wav")[0]
+    np.testing.assert_allclose(learned, expected, atol=1e-4)
+
+    (recordings / "pairs.tsv").write_text(
+        "source\ttarget\nin/in1.wav\tto/to0.wav|to/to1.wav\nin/in0.wav\tAnna B\n"
+    )
+    run(
+        **own,
+        pairs=recordings / "pairs.tsv",
+        source="null",
+        target="null",
+        output=recordings / "out",
+    )
+    assert sorted(table(recordings / "out")) == ["in0_to_Anna B.wav", "in1_to_to.wav"]
+    by_name = soundfile.read(recordings / "out" / "in0_to_Anna B.wav")[0]
+    np.testing.assert_array_equal(by_name, learned)
+
+
+def test_unusable_recordings_are_left_out_of_a_voice(run, recordings, caplog):
+    (recordings / "to" / "bad.wav").write_text("no sound")
+    run(target=recordings / "to")
+    assert "left out of the voice" in caplog.text
+    assert f"{recordings}/to/bad.wav: is not audio" in caplog.text
+
+
+def test_neither_a_file_nor_a_voice(run, recordings, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(target="Nobody")
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "target=Nobody: there is no such file, and no learned voice of this name" in message
+
+
+def test_a_conversion_says_what_it_is(run, caplog):
+    caplog.set_level("INFO")
+    output = run(guidance=0.2)
+    run(inspect=output)
+    said = caplog.messages[-1].splitlines()
+    assert said[0] == f"{output}: synthetic, a voice conversion"
+    assert "vocoder     GriffinLim" in said
+    assert "guidance    0.2" in said
+    assert any(line.startswith("checkpoint  tiny.safetensors ") for line in said)
+    run(inspect=SOURCE)
+    assert "carries no note of vc_lightning" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import itertools
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ VAD_AVERAGE_WINDOWS = 8
 VAD_DILATION_WINDOWS = 7
 VAD_LEVEL_DBFS = -30.0
 INT16_MAX = 2**15 - 1
+MAX_WAV_BYTES = 2**32 - 2**16  # RIFF counts bytes in 32 bits
+PCM_BYTES = 2
 
 
 def load(path: Path | str) -> tuple[np.ndarray, int]:
@@ -171,15 +173,25 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save(path: Path | str, wav: np.ndarray, sample_rate: int) -> Path:
-    """Writes wav (n,) as 16-bit PCM, atomically; scaled down, never clipped, above full scale."""
-    peak = max((float(np.abs(block).max()) for block in blocks(wav)), default=0.0)
+def save(
+    path: Path | str, wav: np.ndarray, sample_rate: int, strings: Mapping[str, str] | None = None
+) -> Path:
+    """Writes wav (n,) as 16-bit PCM, atomically; scaled down, never clipped, above full scale.
+
+    Above 4 GiB the file becomes RF64.
+
+    Args: strings, to be kept in it by libsndfile's names, such as {"title": "…"}.
+    """
+    scale = max([1.0, *(float(np.abs(block).max()) for block in blocks(wav))])
+    container = "WAV" if len(wav) * PCM_BYTES < MAX_WAV_BYTES else "RF64"
     with (
         atomic_path(path) as temporary,
-        soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format="WAV") as file,
+        soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format=container) as file,
     ):
+        for name, text in (strings or {}).items():  # libsndfile wants them before the samples
+            setattr(file, name, text)
         for block in blocks(wav):
-            file.write(block / max(peak, 1.0))
+            file.write(block / scale)
     return Path(path)
 
 

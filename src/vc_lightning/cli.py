@@ -35,7 +35,7 @@ FREE_TEXT_KEYS = frozenset(  # their values may hold anything, so Hydra must not
         *("checkpoint.dir", "checkpoint.name", "hydra.run.dir", "trained_on", "licence"),
         *("data.write_shards", "vocoder.magnitude", "vocoder.fallback.magnitude"),
         *("callbacks.samples.vocoder.magnitude", "callbacks.diagnosis.vocoder.magnitude"),
-        *("data.pairs", "recogniser", "judges"),
+        *("data.pairs", "recogniser", "judges", "pairs", "inspect", "voices.dir", "voices.learn"),
     ]
 )
 
@@ -222,6 +222,22 @@ def choices(value: str, key: str, allowed: Sequence[str]) -> list[str]:
         if word not in allowed:
             raise InputError(f"{key}={value}: {word} is none of {', '.join(allowed)}")
     return words
+
+
+def writable_folder(value: object, key: str) -> Path:
+    """A folder to write to, made where it is missing; InputError now rather than after the work."""
+    folder = Path(str(value)).expanduser()
+    if folder.suffix.lower() == ".wav" and not folder.is_dir():
+        raise InputError(f"{key}={value}: several conversions are written into a folder; name one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{key}={value}: cannot be written ({error.strerror}); name another place"
+        ) from error
+    return folder
 
 
 def writable_path(value: object, key: str) -> Path:

@@ -121,7 +121,7 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
     it; without it the source does), source_speaker and target_speaker (without them the parent
     folders), parallel, language. Every other column is a group.
     """
-    rows = _rows(path, "data.pairs", {"source", "target"})
+    rows = table_rows(path, "data.pairs", {"source", "target"})
     folder = root or path.parent
     pairs = []
     for number, row in enumerate(rows, start=2):
@@ -169,7 +169,7 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
 def _speakers(path: Path, root: Path | None, split: str) -> list[Speaker]:
     """The speakers of a manifest's split, by name, with those recordings that are long enough."""
     rows = defaultdict(list)
-    for row in _rows(path, "data.manifest", {"path", "speaker", "split"}):
+    for row in table_rows(path, "data.manifest", {"path", "speaker", "split"}):
         if row["split"] == split and row["path"] and _seconds(row) >= MIN_SECONDS:
             rows[row["speaker"]].append(row)
     folder = root or path.parent
@@ -190,7 +190,7 @@ def _speakers(path: Path, root: Path | None, split: str) -> list[Speaker]:
     return speakers
 
 
-def _rows(path: Path, key: str, columns: set[str]) -> list[dict[str, str]]:
+def table_rows(path: Path, key: str, columns: set[str]) -> list[dict[str, str]]:
     """The rows of a tab-separated table that must have some columns."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError
-from vc_lightning.tape import blocks
 
 SOFTWARE = "vc_lightning"
 TITLE = f"Synthetic speech (voice conversion by {SOFTWARE})"
@@ -21,8 +19,6 @@ SENTENCE = (
     f"Synthetic speech: a voice conversion by {SOFTWARE}, not a recording of the person whose "
     "voice is heard."
 )
-MAX_WAV_BYTES = 2**32 - 2**16  # a RIFF file counts its bytes in 32 bits; RF64 goes on
-PCM_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -55,25 +51,14 @@ def fingerprint(checkpoint: Path | str) -> str:
     return f"{name} {digest[:8]}"
 
 
-def save(path: Path | str, wav: np.ndarray, sample_rate: int, note: Provenance) -> Path:
-    """Writes wav (n,) as 16-bit PCM with its note, atomically; scaled down above full scale.
-
-    The note goes into the strings of the wav (LIST/INFO: INAM, ISFT, ICRD, ICMT). The wav is read
-    in blocks, so that one of hours may lie in a memory map; above 4 GiB the file becomes RF64.
-    """
-    scale = max([1.0, *(float(np.abs(block).max()) for block in blocks(wav))])
-    container = "WAV" if len(wav) * PCM_BYTES < MAX_WAV_BYTES else "RF64"
-    with (
-        audio.atomic_path(path) as temporary,
-        soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format=container) as file,
-    ):
-        file.title = TITLE  # libsndfile wants strings before the samples
-        file.software = note.software
-        file.date = note.made
-        file.comment = f"{SENTENCE} {json.dumps(asdict(note))}"
-        for block in blocks(wav):
-            file.write(block / scale)
-    return Path(path)
+def strings(note: Provenance) -> dict[str, str]:
+    """What `audio.save` keeps of a note in a wav (LIST/INFO: INAM, ISFT, ICRD, ICMT)."""
+    return {
+        "title": TITLE,
+        "software": note.software,
+        "date": note.made,
+        "comment": f"{SENTENCE} {json.dumps(asdict(note))}",
+    }
 
 
 def read(path: Path | str) -> Provenance | None:

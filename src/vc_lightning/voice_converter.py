@@ -97,6 +97,7 @@ class VoiceConverter(nn.Module):
         self.autovc = autovc
         self.card = card
         self.speaker_encoder = speaker_encoder
+        self.encoder_identity = encoder_identity
         self.mel = mel
         self.vocoder = vocoder
         self.guidance = guidance
@@ -197,7 +198,7 @@ class VoiceConverter(nn.Module):
         Args: with_pitch, whether to find the pitch, too; None where the network is told it.
         """
         wav = self.load(recording)
-        with _naming(recording):
+        with naming(recording):
             level_dbfs = self.mel.settings["level_dbfs"]
             gain_db = audio.level_gain(wav, self.sample_rate, level_dbfs)
             embedding = self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
@@ -276,7 +277,7 @@ class VoiceConverter(nn.Module):
         """The recording through the vocoder alone, which shows what of the loss is its own."""
         require_seed("seed", seed)
         wav = self.load(recording)
-        with _naming(recording):
+        with naming(recording):
             mel = torch.from_numpy(self.mel.extract(wav, self.sample_rate))
         mels = [mel.to(self.device)]
         return vocode(self.vocoder, mels, [len(wav)], self._frames(WINDOW_SECONDS), seed)[0]
@@ -284,7 +285,7 @@ class VoiceConverter(nn.Module):
     def embed(self, recording: Recording) -> np.ndarray:
         """Speaker embedding (dim_emb,) of a recording."""
         wav = self.load(recording)
-        with _naming(recording):
+        with naming(recording):
             return self.speaker_encoder.embed_recording(
                 wav, self.sample_rate, self.mel.settings["level_dbfs"]
             )
@@ -323,7 +324,7 @@ class VoiceConverter(nn.Module):
 
 
 @contextlib.contextmanager
-def _naming(recording: Recording) -> Iterator[None]:
+def naming(recording: Recording) -> Iterator[None]:
     """Puts the name of a recording before what is wrong with it."""
     try:
         yield

@@ -1,71 +1,269 @@
-"""Says what one recording says in another's voice: python convert.py source=a.wav target=b.wav"""
+"""Says what recordings say in other voices: python convert.py source=a.wav target=b.wav"""
 
 import logging
-import time
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
 
 import hydra
 import numpy as np
+import soundfile
 from omegaconf import DictConfig
+from tqdm import tqdm
 
-from vc_lightning import audio, cli, resources
-from vc_lightning.errors import InputError
-from vc_lightning.speaker_encoder import similarity
-from vc_lightning.voice_converter import VoiceConverter
+from vc_lightning import audio, cleanup, cli, jobs, provenance, resources, voices
+from vc_lightning.batch import Batch
+from vc_lightning.errors import InputError, require_at_least, require_flag, require_one_of
+from vc_lightning.jobs import Job, Target
+from vc_lightning.provenance import Provenance
+from vc_lightning.vocoders import Progress
 
 log = logging.getLogger("convert")
+
+EXIT_SOME_FAILED = 1
+NOTHING_SAID = "say which recordings: source=FILE target=FILE; --help has more"
+BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remaining} left]"
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="convert")
 @cli.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Converts one recording and says how near it came to the voice."""
-    if not cfg.source or not cfg.target:
-        raise InputError("say which recordings: source=FILE target=FILE")
-    source = cli.single_path(cfg.source, "source")
-    targets = cli.existing_paths(cfg.target, "target", audio.AUDIO_SUFFIXES)
-    also = cli.choices(cfg.also, "also", ("source", "target"))
-    output = cli.writable_path(cfg.output, "output")
-    converter = cli.made_converter(cfg)
+    """Converts, learns a voice, lists the voices or says what a file says of itself."""
+    require_valid(cfg)
+    folder = cli.single_path(cfg.voices.dir, "voices.dir")
+    if cfg.inspect:
+        log.info("%s", "\n".join(provenance.describe(cli.single_path(cfg.inspect, "inspect"))))
+    elif cfg.voices.list:
+        list_voices(folder)
+    elif cfg.voices.learn:
+        learn_voice(cfg, folder)
+    elif is_single(cfg):
+        convert_one(cfg, folder)
+    else:
+        convert_many(cfg, folder)
 
-    started = time.perf_counter()
-    source_voice = converter.embed(source)
-    judge = converter.embed(targets[-1])
-    # With several target recordings one is kept out of the voice, so that it can judge it.
-    voice = converter.voice(targets[:-1] or targets)
-    wav = converter.convert_to(source, voice, cfg.seed)
-    seconds = time.perf_counter() - started
-    audio.save(output, wav, converter.sample_rate)
-    duration = len(wav) / converter.sample_rate
+
+def require_valid(cfg: DictConfig) -> None:
+    """Raises InputError for values that would be found out late."""
+    require_one_of(("one", "all", "aligned"), "", match=cfg.match)
+    for key in ("bidirectional", "overwrite"):
+        require_flag(key, cfg[key])
+    require_flag("voices.list", cfg.voices.list)
+    require_at_least(1, "", batch_size=cfg.batch_size)
+    cleanup.require_settings(**cfg.cleanup)
+
+
+def is_single(cfg: DictConfig) -> bool:
+    """Whether one recording shall become one file."""
+    if cfg.pairs or cfg.match != "one" or cfg.bidirectional or not isinstance(cfg.source, str):
+        return False
+    if not cfg.source:
+        raise InputError(NOTHING_SAID)
+    found = cli.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    is_file = found == [cli.single_path(cfg.source, "source")]
+    return is_file and (cfg.output is None or Path(str(cfg.output)).suffix.lower() == ".wav")
+
+
+def convert_one(cfg: DictConfig, folder: Path) -> None:
+    """Converts one recording and says how near it came to the voice."""
+    source = cli.single_path(cfg.source, "source")
+    target = target_of(cfg.target, folder)
+    also = cli.choices(cfg.also, "also", ("source", "target"))
+    if "target" in also and isinstance(target, str):
+        raise InputError(f"also=target: the recordings of the learned voice {target} are not kept")
+    output = cli.writable_path(cfg.output or "conversion.wav", "output")
+    batch = made_batch(cfg, folder)
+    (row,) = batch.convert([Job(source, target, output)])
+    if row.error:
+        raise InputError(row.error)
     log.info(
         "%s: %.2f s of sound in %.2f s (real-time factor %.2f), vocoder %s",
-        cfg.output,
-        duration,
-        seconds,
-        seconds / duration,
-        type(converter.vocoder).__name__,
+        cfg.output or output.name,
+        row.seconds,
+        row.seconds * row.real_time_factor,
+        row.real_time_factor,
+        batch.note.vocoder,
     )
-    report_similarity(converter, wav, source_voice, judge)
-    if len(targets) > 1:
-        log.info("(target: %s, left out of the voice)", targets[-1])
-    for name, path in {"source": source, "target": targets[-1]}.items():
+    log.info("voice similarity (GE2E cosine)   to target   to source")
+    log.info("%-31s  %9.2f   %9.2f", "before (source)", row.before, 1)
+    if row.to_target is not None:
+        log.info("%-31s  %9.2f   %9.2f", "after (conversion)", row.to_target, row.to_source)
+    if left_out := batch.target(target).left_out:
+        log.info("(target: %s, left out of the voice)", left_out)
+    for name, path in {"source": source, "target": target[-1]}.items():
         if name in also:
             copy = output.with_stem(f"{output.stem}_{name}")
+            converter = batch.converter
             audio.save(copy, converter.resynthesize(path, cfg.seed), converter.sample_rate)
             log.info("%s: %s through the vocoder alone", copy, path)
 
 
-def report_similarity(
-    converter: VoiceConverter, wav: np.ndarray, source: np.ndarray, target: np.ndarray
-) -> None:
-    """Logs GE2E cosines of the source's voice and the conversion's to both voices."""
-    rows = {"before (source)": source}
+def convert_many(cfg: DictConfig, folder: Path) -> None:
+    """Converts recordings into a folder and tells in a table what became of each."""
+    if cfg.also:
+        raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
+    output = cli.writable_folder(cfg.output or "outputs", "output")
+    listed = jobs.named(couples_of(cfg, folder), output)
+    batch = made_batch(cfg, folder)
+    done = [] if cfg.overwrite else [job for job in listed if job.output.exists()]
+    if done:
+        log.info("%d of %d conversions are there already", len(done), len(listed))
+        others = sum(is_other(job.output, batch.note) for job in done)
+        if others:
+            log.warning("%d of them were made in another way; overwrite=true replaces them", others)
+    left = [job for job in listed if job not in set(done)]
+    failed = 0
+    with ProgressBar(left) as bar:
+        for start in range(0, len(left), cfg.batch_size):
+            some = left[start : start + cfg.batch_size]
+            rows = batch.convert(some, bar.part(some))
+            jobs.write_table(output, rows)
+            for row in filter(lambda row: row.error, rows):
+                log.error("not converted: %s", row.error)
+                failed += 1
+    log.info("%d converted, %d failed; see %s", len(left) - failed, failed, output / jobs.TABLE)
+    if failed:
+        sys.exit(EXIT_SOME_FAILED)
+
+
+class ProgressBar:
+    """Seconds of sound that are converted, with the time that is left; only on terminals."""
+
+    def __init__(self, listed: Sequence[Job]):
+        self.seconds = {source: duration(source) for source in {job.source for job in listed}}
+        total = sum(self.seconds[job.source] for job in listed)
+        self.bar = tqdm(total=round(total, 1), unit="s", disable=None, bar_format=BAR_FORMAT)
+        self.done = 0.0
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def part(self, some: Sequence[Job]) -> Progress:
+        """Takes the share that is done of some jobs."""
+        seconds = sum(self.seconds[job.source] for job in some)
+        before, self.done = self.done, self.done + seconds
+
+        def show(share: float) -> None:
+            self.bar.n = round(before + share * seconds, 1)
+            self.bar.refresh()
+
+        return show
+
+
+def duration(path: Path) -> float:
+    """Seconds that a file's header promises; 0 where it can not be read."""
     try:
-        rows["after (conversion)"] = converter.embed(wav)
-    except InputError as error:
-        log.warning("the conversion's voice is not measured: %s", error)
-    log.info("voice similarity (GE2E cosine)   to target   to source")
-    for name, voice in rows.items():
-        log.info("%-31s  %9.2f   %9.2f", name, similarity(voice, target), similarity(voice, source))
+        return soundfile.info(path).duration
+    except (soundfile.SoundFileError, OSError, RuntimeError):
+        return 0.0
+
+
+def is_other(path: Path, note: Provenance) -> bool:
+    """Whether a file is not a conversion with these weights and settings."""
+    try:
+        found = provenance.read(path)
+    except InputError:
+        return True
+    return found is None or replace(found, made=note.made) != note
+
+
+def couples_of(cfg: DictConfig, folder: Path) -> list[tuple[Path, Target]]:
+    """Who is converted to whom."""
+    if cfg.pairs:
+        if cfg.source or cfg.target:
+            raise InputError(f"pairs={cfg.pairs}: leave out source and target, or pairs")
+        known = set(voices.names(folder))
+        couples = jobs.from_table(cli.single_path(cfg.pairs, "pairs"))
+        return [(source, as_voice(target, known)) for source, target in couples]
+    if not cfg.source:
+        raise InputError(NOTHING_SAID)
+    sources = cli.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    target = target_of(cfg.target, folder)
+    if isinstance(target, str):
+        return [(source, target) for source in sources]
+    return jobs.matched(sources, target, cfg.match, cfg.bidirectional)
+
+
+def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
+    """A learned voice's name in place of a table's path, where there is no such file."""
+    path = target[0]
+    return path.name if len(target) == 1 and not path.exists() and path.name in known else target
+
+
+def target_of(value: object, folder: Path) -> Target:
+    """What target= names: recordings, or a learned voice."""
+    if not value:
+        raise InputError(NOTHING_SAID)
+    if isinstance(value, str) and not Path(value).exists() and value in voices.names(folder):
+        return value
+    paths = cli.existing_paths(value, "target", audio.AUDIO_SUFFIXES)
+    if paths == [Path(str(value)).expanduser()] and not paths[0].exists():
+        raise InputError(
+            f"target={value}: there is no such file, and no learned voice of this name; "
+            "voices.list=true lists them"
+        )
+    return tuple(paths)
+
+
+def learn_voice(cfg: DictConfig, folder: Path) -> None:
+    """Keeps the voice of target= under a name."""
+    name = str(cfg.voices.learn)
+    voices.path_of(folder, name)  # a bad name is found out before the work
+    paths = target_of(cfg.target, folder)
+    batch = made_batch(cfg, folder)
+    heard = [one for _, one in batch.listened(paths)]
+    voice = batch.converter.voice_of(heard)
+    seconds = sum(len(one.wav) for one in heard) / batch.converter.sample_rate
+    identity = batch.converter.encoder_identity
+    path = voices.save(folder, name, voice, identity, len(heard), seconds)
+    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(heard), seconds, path)
+    log.info("use it: python convert.py source=a.wav target=%s", quote(name))
+
+
+def list_voices(folder: Path) -> None:
+    """Shows what voices were learned."""
+    known = voices.names(folder)
+    if not known:
+        log.info("no voices in %s; learn one by voices.learn=NAME target=FOLDER", folder)
+    for name in known:
+        try:
+            voice = voices.load(folder, name)
+        except InputError as error:
+            log.warning("%s", error)
+            continue
+        log.info(
+            "%-20s  %3d recordings, %5.0f s, %s",
+            name,
+            voice.n_recordings,
+            voice.seconds,
+            voice.learned,
+        )
+
+
+def made_batch(cfg: DictConfig, folder: Path) -> Batch:
+    """What converts, as the configuration describes it."""
+    converter = cli.made_converter(cfg)
+    note = provenance.of_conversion(
+        cfg.ckpt or resources.AUTOVC, type(converter.vocoder).__name__, cfg.guidance
+    )
+    return Batch(
+        converter,
+        note,
+        folder,
+        cfg.seed,
+        before=lambda wav, rate: cleanup.clean(wav, rate, cfg.cleanup.denoise, cfg.cleanup.trim),
+        after=lambda wav, rate: loud(wav, rate, cfg.cleanup.loudness),
+    )
+
+
+def loud(wav: np.ndarray, sample_rate: int, lufs: float | None) -> np.ndarray:
+    """wav (n,) at a loudness in LUFS; None leaves it what it is."""
+    return wav if lufs is None else cleanup.normalize_loudness(wav, sample_rate, lufs)
 
 
 def run() -> None:
