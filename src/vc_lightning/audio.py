@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import scipy
 import soundfile
 import soxr
 import webrtcvad
-from scipy.ndimage import binary_dilation
 
 from vc_lightning.errors import InputError
 
@@ -173,7 +173,9 @@ def voiced_mask(wav: np.ndarray) -> np.ndarray:
     padded = np.pad(np.asarray(flags, dtype=np.float64), (VAD_AVERAGE_WINDOWS - 1) // 2)
     padded = np.append(padded, 0.0)
     average = np.convolve(padded, np.ones(VAD_AVERAGE_WINDOWS), "valid") / VAD_AVERAGE_WINDOWS
-    voiced = binary_dilation(np.round(average).astype(bool), np.ones(VAD_DILATION_WINDOWS))
+    voiced = scipy.ndimage.binary_dilation(
+        np.round(average).astype(bool), np.ones(VAD_DILATION_WINDOWS)
+    )
     return np.repeat(voiced, window)
 
 
