@@ -46,7 +46,7 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
     Raises: InputError when the weights cannot be used or the package onnx is missing.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise InputError('the export needs the package onnx: pip install -e ".[onnx]"')
+        raise InputError("the export needs the package onnx (extra onnx): pip install onnx")
     import onnx
 
     autovc, card = read_autovc(path, freq)
