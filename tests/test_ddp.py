@@ -105,6 +105,7 @@ def test_two_processes_train_and_leave_one_set_of_files(arguments, tmp_path):
     assert process.output.count("computing features of") == 1
     assert process.output.count("this run:") == 1
     assert "Traceback" not in process.output
+    assert "error:" not in process.output
     folder = tmp_path / "run"
     assert weights(folder, 5, "average")[1].step == 5
     content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)

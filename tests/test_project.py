@@ -28,13 +28,13 @@ FLOORS = [
     {"autovc", "griffin_lim", "speaker_encoder", "wavernn"},
     {"checkpoints", "features"},
     {"reconstructions", "resume", "utterances", "vocoders"},
-    {"columns", "pairs", "sampling", "voice_converter"},
+    {"columns", "onnx_export", "pairs", "sampling", "voice_converter"},
     {"crops", "findings", "jobs", "outcomes", "segments", "voices"},
     {"batch", "data", "doctor", "evaluation", "lit_network", "report"},
     {"callbacks", "lit_autovc", "lit_wavernn", "shards"},
     {"samples", "streams", "weight_files"},
     {"cli", "diagnosis"},
-    {"commands.convert", "commands.evaluate", "commands.train"},
+    {"commands.convert", "commands.evaluate", "commands.export", "commands.train"},
 ]
 LIGHTNING = {"data", "lit_network", "lit_autovc", "lit_wavernn"}
 LIGHTNING |= {"callbacks", "commands.train", "diagnosis", "samples", "streams", "weight_files"}

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import scipy
 import soundfile
 import soxr
 import webrtcvad
-from scipy.ndimage import binary_dilation
 
 from vc_lightning.errors import InputError
 from vc_lightning.tape import BLOCK, Tape, blocks
@@ -231,7 +231,9 @@ def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
     padded = np.pad(np.asarray(flags, dtype=np.float64), (VAD_AVERAGE_WINDOWS - 1) // 2)
     padded = np.append(padded, 0.0)
     average = np.convolve(padded, np.ones(VAD_AVERAGE_WINDOWS), "valid") / VAD_AVERAGE_WINDOWS
-    return binary_dilation(np.round(average).astype(bool), np.ones(VAD_DILATION_WINDOWS))
+    return scipy.ndimage.binary_dilation(
+        np.round(average).astype(bool), np.ones(VAD_DILATION_WINDOWS)
+    )
 
 
 def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:

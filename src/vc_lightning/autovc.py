@@ -78,7 +78,7 @@ class AutoVC(nn.Module):
         """
         n_frames = mel.shape[-1]
         codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
-        content = codes.repeat_interleave(self.freq, dim=-1)[..., :n_frames]
+        content = codes[..., None].expand(-1, -1, -1, self.freq).flatten(2)[..., :n_frames]
         known = with_speaker(content, target_embedding)
         if self.f0:
             known = torch.cat([known, harmonics], dim=1)

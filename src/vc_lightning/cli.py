@@ -48,6 +48,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
     arguments = [quote_free_text(argument) for argument in sys.argv[1:]]
     # Options are understood wherever they stand; Hydra wants them before the overrides.
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+    OmegaConf.register_new_resolver("command", resources.command, replace=True)  # for --help
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets the exceptions come through to here
     # Lightning 2.6 under torch 2.13; nothing that a user could change.
     warnings.filterwarnings("ignore", r".*treespec, LeafSpec.*", FutureWarning)
@@ -240,11 +241,11 @@ def writable_folder(value: object, key: str) -> Path:
     return folder
 
 
-def writable_path(value: object, key: str) -> Path:
-    """A wav file to write to, links followed; InputError now rather than after the work."""
+def writable_path(value: object, key: str, suffix: str = ".wav") -> Path:
+    """A file to write to, links followed; InputError now rather than after the work."""
     path = single_path(value, key).resolve()
-    if path.suffix.lower() != ".wav":
-        raise InputError(f"{key}={value}: sound is written as wav; let the name end in .wav")
+    if path.suffix.lower() != suffix:
+        raise InputError(f"{key}={value}: is written as {suffix[1:]}; let the name end in {suffix}")
     try:
         if path.is_dir():
             raise InputError(f"{key}={value}: is a folder; name a file")

@@ -31,7 +31,8 @@ class LSTM(nn.LSTM):
             return super().forward(x.float())
 
 
-@torch.compiler.disable
+# torch.compiler.disable would import the compiler, a second, for everyone who imports this.
+@torch._disable_dynamo
 def run_layer(x: Tensor, w_in: Tensor, w_rec: Tensor, b_in: Tensor, b_rec: Tensor) -> Tensor:
     """One layer, x (T, I, B) -> (T, H, B), all of one dtype."""
     return Layer.apply(x.contiguous(), w_in, w_rec, b_in + b_rec)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import librosa
 import numpy as np
+import scipy
 import torch
-from scipy import signal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -75,7 +75,7 @@ class MelSpectrogram(nn.Module):
         bands = torch.from_numpy(bands.astype(np.float32))
         self.register_buffer("band_centres", bands[1:-1], persistent=False)
         self.register_buffer("band_widths", bands.diff()[1:], persistent=False)
-        self.highpass = highpass_hz and signal.butter(
+        self.highpass = highpass_hz and scipy.signal.butter(
             HIGHPASS_ORDER, highpass_hz, "highpass", output="sos", fs=sample_rate
         )
 
@@ -94,7 +94,7 @@ class MelSpectrogram(nn.Module):
     def filtered(self, wav: np.ndarray) -> np.ndarray:
         """The second half of `prepare`, for what `leveled` returned (n,)."""
         if self.highpass is not None:
-            wav = signal.sosfiltfilt(self.highpass, wav)  # forwards and backwards: zero phase
+            wav = scipy.signal.sosfiltfilt(self.highpass, wav)  # forwards and backwards: zero phase
         return (wav * self.settings["gain"]).astype(np.float32)
 
     def warped_filters(self, warp: float) -> Tensor:

@@ -3,8 +3,8 @@
 import functools
 
 import numpy as np
+import scipy
 import torch
-from scipy import optimize, signal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,14 +63,14 @@ def best_prototype(bands: int) -> np.ndarray:
     n_taps = TAPS_PER_BAND * bands + 1
 
     def prototype(cutoff: float) -> np.ndarray:
-        return signal.firwin(n_taps, cutoff, window=("kaiser", KAISER_BETA))
+        return scipy.signal.firwin(n_taps, cutoff, window=("kaiser", KAISER_BETA))
 
     def unevenness(cutoff: float) -> float:
         around_zero = np.convolve(prototype(cutoff), prototype(cutoff))[n_taps - 1 :: 2 * bands]
         return np.abs(around_zero[1:]).max()
 
     middle = 1 / (2 * bands)
-    found = optimize.minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         unevenness, bounds=(middle, 2 * middle), method="bounded", options={"xatol": 1e-9}
     )
     return prototype(found.x)

@@ -112,7 +112,8 @@ def main(cfg: DictConfig) -> None:
         logger.log_hyperparams(config)
     log.info("this run: %s", cfg.run_dir)
     trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
-    say_what_to_do_next(trainer, files, cfg.run_dir)
+    if trainer.is_global_zero:  # the others may be here before it has put last.ckpt in its place
+        say_what_to_do_next(trainer, files, cfg.run_dir)
 
 
 def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> None:

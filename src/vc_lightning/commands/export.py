@@ -1,0 +1,26 @@
+"""Writes the converter's network as an ONNX file: python export.py output=converter.onnx"""
+
+import logging
+
+import hydra
+from omegaconf import DictConfig
+
+from vc_lightning import cli, resources
+from vc_lightning.onnx_export import export_converter
+
+log = logging.getLogger("export")
+
+
+@hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="export")
+@cli.reports_input_errors
+def main(cfg: DictConfig) -> None:
+    """Writes the file and says how large it is."""
+    ckpt = cli.single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt")
+    output = cli.writable_path(cfg.output, "output", ".onnx")
+    size = export_converter(ckpt, output, cfg.ckpt_freq).stat().st_size
+    log.info("%s: %.1f MB", cfg.output, size / 1e6)
+
+
+def run() -> None:
+    """`python export.py`, and `vc-export` where the package is installed."""
+    cli.run(main, "export")
