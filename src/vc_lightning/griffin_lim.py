@@ -73,8 +73,9 @@ class GriffinLim(nn.Module):
         transform = [self._transform[key] for key in ("n_fft", "hop_length")]
         transform.append(len(self.mel.window))
         if held is None:
-            start = torch.rand(magnitude.shape[:2], generator=generator, device=mel.device)
-            angles = propagated(magnitude, *transform, 2 * torch.pi * start)
+            start = torch.rand(magnitude.shape[1], generator=generator, device=mel.device)
+            start = 2 * torch.pi * start.expand(magnitude.shape[:2])  # for each as if alone
+            angles = propagated(magnitude, *transform, start)
         else:
             known = self._stft(held).angle()
             n_known = HELD_FRAMES - transform[0] // (2 * transform[1])  # beyond, windows end early
