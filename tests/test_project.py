@@ -23,7 +23,7 @@ FLOORS = [
         "pqmf",
         "schedulers",
     },
-    {"judges", "magnitude", "metrics", "phases", "provenance", "sizes"},
+    {"cleanup", "judges", "magnitude", "metrics", "phases", "provenance", "sizes"},
     {"layouts", "lstm", "mel", "feature_files", "multiband", "quality", "recurrence"},
     {"autovc", "griffin_lim", "speaker_encoder", "wavernn"},
     {"checkpoints", "features"},
