@@ -107,7 +107,7 @@ def training() -> list[str]:
         text(
             *(108, 500),
             "decoder and postnet make, a third its codes with theirs. A narrow neck and warped "
-            "copies of the recording keep the voice out of the codes.",
+            "copies of the recording are to keep the voice out.",
             INK,
         ),
     ]
