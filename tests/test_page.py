@@ -1,8 +1,8 @@
 """The page as its users have it: the server over HTTP, and a real browser in front of it."""
 
-import io
 import os
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
@@ -45,10 +45,13 @@ def studio(tmp_path_factory, mel_settings, encoder):
 @pytest.fixture(scope="module")
 def served(studio):
     """The page's address, and the folder that holds what people upload."""
-    serving = page.serving(
-        studio, host="127.0.0.1", port=0, max_waiting=2, keep_minutes=60, examples=[SOURCE, TARGET]
-    )
-    with serving as address:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    limits = {"max_waiting": 2, "keep_minutes": 60}
+    with page.serving(
+        studio, host="127.0.0.1", port=port, examples=[SOURCE, TARGET], **limits
+    ) as address:
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
         yield address.rstrip("/"), folder
     assert not folder.exists()  # nothing is left when the server stops
@@ -303,3 +306,165 @@ def test_a_full_queue_says_so(served, studio, monkeypatch):
         thread.join()
     assert "Queue is full" in answers[3]
     assert all("Waited." in answers[n] for n in range(3))
+
+
+# The page in Chromium
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Debian's browser, whose microphone hears the example."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (Debian package chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="the extra test is missing")
+    microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    microphone.append(f"--use-file-for-fake-audio-capture={SOURCE}")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required", *microphone],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, served):
+    """Opens the page as one more person, who leaves when the test ends."""
+    people = []
+
+    def visit(width=1280, height=900):
+        person = chromium.new_context(viewport={"width": width, "height": height})
+        people.append(person)
+        tab = person.new_page()
+        tab.set_default_timeout(20_000)
+        tab.asked = []
+        tab.on("request", lambda request: tab.asked.append(request.url))
+        tab.goto(served[0])
+        tab.locator("#source input[type=file]").wait_for(state="attached")
+        return tab
+
+    yield visit
+    for person in people:
+        person.close()
+
+
+def bring(tab, where, path):
+    """Uploads a recording; waits until it is there."""
+    tab.locator(f"#{where} input[type=file]").set_input_files(path)
+    tab.locator(f"#{where} .timestamps").wait_for()
+
+
+def converted(tab):
+    """The name and the samples of what the download button gives."""
+    tab.locator("#download").wait_for()
+    with tab.expect_download() as download:
+        tab.locator("#download").click()
+    path = download.value.path()
+    return download.value.suggested_filename, soundfile.read(path, dtype="int16")[0]
+
+
+def expected(studio, source, target):
+    """The samples that the file of a conversion has."""
+    wav = studio.converter("tiny", "griffin_lim").convert(source, target)
+    wav = wav / max(1.0, np.abs(wav).max())
+    return np.clip(np.round(wav * 2**15), -(2**15), 2**15 - 1)
+
+
+def press(tab):
+    tab.get_by_role("button", name="Convert", exact=True).click()
+
+
+def test_upload_convert_play_download(visit, studio, served):
+    tab = visit()
+    bring(tab, "source", SOURCE)
+    bring(tab, "target", TARGET)
+    press(tab)
+    name, wav = converted(tab)
+    assert name == "source_to_target.wav"
+    assert np.abs(wav - expected(studio, SOURCE, TARGET)).max() <= 1
+    tab.locator("#result").get_by_label("Play").click()
+    tab.wait_for_function("document.querySelector('#result #time').textContent != '0:00'")
+    assert tab.locator("#result #duration").text_content() == "0:06"
+    assert tab.locator(".mel img").count() == 3
+    widths = tab.locator(".mel img").evaluate_all("images => images.map(i => i.naturalWidth)")
+    assert widths == [960, 960, 960]
+    similarity = studio.converter("tiny", "griffin_lim")
+    before = float(similarity.embed(SOURCE) @ similarity.embed(TARGET))
+    assert tab.locator(".figure").count() == 2 or "too little speech" in tab.content()
+    assert f"{before:.2f}" in tab.content() or "too little speech" in tab.content()
+    elsewhere = [url for url in tab.asked if not url.startswith((served[0], "blob:", "data:"))]
+    assert elsewhere == []  # nobody else learns of it
+
+
+def test_examples_at_the_first_click(visit, studio):
+    tab = visit()
+    tab.get_by_role("button", name="her words, his voice").click()
+    name, wav = converted(tab)
+    assert name == "target_to_source.wav"
+    assert np.abs(wav - expected(studio, TARGET, SOURCE)).max() <= 1
+
+
+def test_two_users_at_once_get_their_own(visit, studio, served, tmp_path, speech):
+    """Then both leave, and what they brought and got is gone."""
+    other = write_wav(tmp_path / "other.wav", speech[:40_000])
+    anna, ben = visit(), visit()
+    for tab, source in ((anna, SOURCE), (ben, other)):
+        bring(tab, "source", source)
+        bring(tab, "target", TARGET)
+    press(anna)
+    press(ben)
+    for tab, source in ((ben, other), (anna, SOURCE)):
+        name, wav = converted(tab)
+        assert name == f"{source.stem}_to_target.wav"
+        assert np.abs(wav - expected(studio, source, TARGET)).max() <= 1
+    folder = served[1]
+    assert {"source.wav", "other.wav", "source_to_target.wav"} <= {p.name for p in files(folder)}
+    ben.close()
+    eventually(lambda: not {"other.wav", "other_to_target.wav"} & {p.name for p in files(folder)})
+    names = {path.name for path in files(folder)}
+    assert {"source.wav", "target.wav", "source_to_target.wav"} <= names  # anna is still here
+    anna.close()
+    eventually(lambda: "source_to_target.wav" not in {p.name for p in files(folder)})
+
+
+def test_bad_files_are_sentences(visit, tmp_path):
+    tab = visit(390, 844)
+    bad = broken(tmp_path, "letter${1+1}<img src=x>.wav", b"dear sir")
+    tab.locator("#source input[type=file]").set_input_files(bad)
+    alert = tab.get_by_role("alert").filter(has_text="is not audio")
+    alert.wait_for()
+    assert tab.locator("#status img").count() == 0
+    tab.locator("#source").get_by_text("choose a file").wait_for()  # there is room for another
+    bring(tab, "source", SOURCE)
+    alert.wait_for(state="detached")
+    press(tab)
+    tab.get_by_role("alert").filter(has_text="There is no voice yet").wait_for()
+    large = broken(tmp_path, "large.wav", bytes(1_100_000))
+    tab.locator("#target input[type=file]").set_input_files(large)
+    tab.get_by_text("maximum allowed size").wait_for()
+
+
+def test_the_microphone(visit, studio):
+    tab = visit()
+    tab.locator("#source").get_by_label("Record audio").click()
+    tab.locator("#source").get_by_role("button", name="Record", exact=True).click()
+    tab.wait_for_timeout(2500)
+    tab.locator("#source").get_by_role("button", name="Stop").first.click()
+    tab.locator("#source #duration").wait_for()
+    bring(tab, "target", TARGET)
+    press(tab)
+    _, wav = converted(tab)
+    assert 1.5 < len(wav) / 16_000 < 5
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_no_scrolling_sideways(visit, width):
+    tab = visit(width, 844)
+    tab.get_by_role("button", name="his words, her voice").click()
+    tab.locator("#download").wait_for()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [tab.locator(f"#{name}").bounding_box() for name in ("source", "target", "result")]
+    if width < 640:  # one column, wide enough for thumbs
+        assert all(box["width"] > 0.7 * width for box in boxes)
+        assert tab.locator("#convert").bounding_box()["height"] >= 44

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
@@ -29,12 +30,13 @@ TITLE = "vc_lightning: say it in another voice"
 SWEEP_SECONDS = 60  # between looks for files that are too old
 FONT = ("system-ui", "sans-serif")  # the reader's own: nothing is fetched from elsewhere
 PROGRESS = gr.Progress()
-WAVEFORM = {"waveform_color": "#b79cc9", "waveform_progress_color": "#9e2f7f", "skip_length": 2}
+WAVEFORM = {"waveform_color": "#b79cc9", "waveform_progress_color": "#9e2f7f", "skip_length": 20}
 WORDS = {  # Gradio's own, in our words
     "upload_text.drop_audio": "Drop a recording here",
     "upload_text.drop_file": "Drop recordings here",
     "upload_text.click_to_upload": "choose a file",
 }
+VOCODERS = {"griffin_lim": "Griffin-Lim", "wavernn": "WaveRNN"}
 PICTURE_SIZE = (960, 160)  # pixels of a mel-spectrogram
 ROUTES = (  # what the page itself asks for; Gradio has many more
     *("/config", "/theme.css", "/assets/", "/static/", "/favicon.ico", "/manifest.json"),
@@ -197,16 +199,13 @@ def build(
                     elem_id="result",
                 )
                 result_mel = gr.HTML(elem_classes="mel")
-        with gr.Row(elem_id="outcome"):
-            figures = gr.HTML()
-            download = gr.DownloadButton(
-                "Download the result", visible=False, size="lg", elem_id="download"
-            )
+        figures = gr.HTML()
         with gr.Accordion("Settings", open=False, elem_id="settings"), gr.Row():
             first = {"checkpoint": next(iter(studio.checkpoints)), "vocoder": studio.vocoders[0]}
+            vocoders = [(VOCODERS.get(name, name), name) for name in studio.vocoders]
             settings = [
                 gr.Dropdown(list(studio.checkpoints), value=first["checkpoint"], label="Checkpoint"),
-                gr.Dropdown(studio.vocoders, value=first["vocoder"], label="Vocoder"),
+                gr.Dropdown(vocoders, value=first["vocoder"], label="Vocoder"),
                 gr.Slider(
                     0,
                     1,
@@ -218,7 +217,7 @@ def build(
                 gr.Number(0, precision=0, minimum=0, label="Seed", info="Of the vocoder"),
             ]
         gr.HTML(FOOTER.format(link=""))
-        shown = [status, result, download, figures, source_mel, target_mel, result_mel]
+        shown = [status, result, figures, source_mel, target_mel, result_mel]
 
         def take(path: str | None, request: gr.Request) -> tuple[object, str]:
             """Looks at a recording as soon as it is there; a bad one does not stay."""
@@ -265,13 +264,13 @@ def build(
                 )
             except InputError as error:
                 hidden = gr.update(visible=False, value=None)
-                return [_sentence(error), hidden, hidden, "", "", "", ""]
+                return [_sentence(error), hidden, "", "", "", ""]
             path = uploads.new_folder() / outcome.name
             uploads.claim(request.session_hash, [path, *targets, Path(source)])
             audio.save(path, outcome.wav, outcome.sample_rate)
             sound = gr.update(visible=True, value=str(path))
             pictures = map(_picture, outcome.mels)
-            return [_made(outcome), sound, sound, _figures(outcome), *pictures]
+            return [_made(outcome), sound, _figures(outcome, path), *pictures]
 
         def leave(request: gr.Request) -> None:
             """Somebody's page was closed."""
@@ -342,16 +341,20 @@ def _made(outcome: Outcome) -> str:
     return f'<p class="hint">{duration:.1f} s of sound, made in {outcome.seconds:.1f} s.</p>'
 
 
-def _figures(outcome: Outcome) -> str:
-    """Similarities before and after, as numbers and bars."""
+def _figures(outcome: Outcome, path: Path) -> str:
+    """Similarities before and after, as numbers and bars, and the link to the file."""
     rows = {"to the voice": outcome.to_target, "to the source": outcome.to_source}
-    return f'<div class="figures">{"".join(_bars(*row) for row in rows.items())}</div>'
+    figures = "".join(_bars(*row) for row in rows.items())
+    address = html.escape(f"gradio_api/file={quote(str(path))}")
+    name = html.escape(path.name)
+    link = f'<a id="download" href="{address}" download="{name}">Download the result</a>'
+    return f'<div class="figures">{figures}{link}</div>'
 
 
 def _bars(label: str, similarities: tuple[float, float | None]) -> str:
     before, after = similarities
     if after is None:
-        return f"<p>Similarity {label}: the result has too little speech to be measured.</p>"
+        return f'<p class="figure">Similarity {label}: too little speech to be measured</p>'
     width, mark = (f"{100 * max(0.0, value):.0f}%" for value in (after, before))
     return (
         f'<div class="figure"><span>Similarity {label}</span>'
