@@ -1,0 +1,6 @@
+"""Opens the page, on which recordings are converted in a browser: python app.py"""
+
+from vc_lightning.commands.app import run
+
+if __name__ == "__main__":
+    run()

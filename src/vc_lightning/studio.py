@@ -1,0 +1,192 @@
+"""What the page does with recordings: limits, one conversion at a time, how near it came."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from vc_lightning import audio
+from vc_lightning.errors import InputError, require_one_of, require_seed, require_within
+from vc_lightning.speaker_encoder import similarity
+from vc_lightning.voice_converter import Voice, VoiceConverter
+
+KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a conversion is made: names that the studio offers, and numbers."""
+
+    checkpoint: str
+    vocoder: str
+    guidance: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a conversion gave.
+
+    Attributes:
+        wav, sample_rate: float32 (n,) and its rate in Hz.
+        name: of a file for it, such as source_to_target.wav.
+        seconds: that the conversion took, without loading and measuring.
+        mels: source, target (None for a learned voice) and result, each (n_mels, T).
+        to_target, to_source: GE2E cosines before and after, None where the result has too
+            little speech to be measured.
+    """
+
+    wav: np.ndarray
+    sample_rate: int
+    name: str
+    seconds: float
+    mels: tuple[np.ndarray, np.ndarray | None, np.ndarray]
+    to_target: tuple[float, float | None]
+    to_source: tuple[float, float | None]
+
+
+class Studio:
+    """Converts recordings with one of several converters, which are loaded once and kept.
+
+    Args:
+        checkpoints: files by the names that are offered; the first one is the default.
+        vocoders: names that are offered; the first one is the default.
+        load: makes a converter of a checkpoint and the name of a vocoder.
+        max_seconds, max_megabytes: of one recording.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Mapping[str, Path],
+        vocoders: Sequence[str],
+        load: Callable[[Path, str], VoiceConverter],
+        *,
+        max_seconds: float,
+        max_megabytes: float,
+    ):
+        require_within(audio.MIN_SECONDS, 1e6, "", max_seconds=max_seconds)
+        require_within(0.01, 1e6, "", max_megabytes=max_megabytes)
+        self.checkpoints = dict(checkpoints)
+        self.vocoders = list(vocoders)
+        self.max_seconds = max_seconds
+        self.max_megabytes = max_megabytes
+        self._load = load
+        self._converters: dict[tuple[str, str], VoiceConverter] = {}
+        self._lock = threading.Lock()
+
+    def converter(self, checkpoint: str, vocoder: str) -> VoiceConverter:
+        """The converter of two offered names; InputError for any other name."""
+        require_one_of(list(self.checkpoints), "page", checkpoint=checkpoint)
+        require_one_of(self.vocoders, "page", vocoder=vocoder)
+        key = (checkpoint, vocoder)
+        if key not in self._converters:
+            converter = self._load(self.checkpoints[checkpoint], vocoder)
+            while len(self._converters) >= KEPT_CONVERTERS:
+                del self._converters[next(iter(self._converters))]
+            self._converters[key] = converter
+        return self._converters[key]
+
+    def check(self, recording: Path) -> None:
+        """Raises InputError when a recording is too large or long, or is no sound."""
+        with _named([recording]):
+            audio.require_file(recording)
+            megabytes = recording.stat().st_size / 1e6
+            if megabytes > self.max_megabytes:
+                raise InputError(
+                    f"{recording}: has {megabytes:.1f} MB; give at most {self.max_megabytes:g} MB"
+                )
+            # What the header says first: an hour of silence packs into a megabyte.
+            with contextlib.suppress(soundfile.SoundFileError, RuntimeError, TypeError):
+                seconds = soundfile.info(recording).duration
+                if seconds > self.max_seconds:
+                    raise InputError(
+                        f"{recording}: lasts {seconds:.0f} s; give at most {self.max_seconds:g} s"
+                    )
+            audio.load(recording)
+
+    def convert(
+        self,
+        source: Path | None,
+        targets: Sequence[Path],
+        settings: Settings,
+        progress: Progress,
+    ) -> Outcome:
+        """Says what the source says in the voice of the targets.
+
+        Args: progress, told the share that is done, 0…1, and what comes next.
+        Raises: InputError naming a recording by its name without folders, or what is missing.
+        """
+        if source is None:
+            raise InputError("there are no words yet: record or upload a recording under 1")
+        if not targets:
+            raise InputError("there is no voice yet: record or upload a recording under 2")
+        require_within(0, 10, "", guidance=settings.guidance)
+        require_seed("seed", settings.seed)
+        recordings = [source, *targets]
+        for recording in recordings:
+            self.check(recording)
+        with self._lock, _named(recordings):
+            progress(0.05, "Loading the converter")
+            converter = self.converter(settings.checkpoint, settings.vocoder)
+            converter.guidance = settings.guidance
+            progress(0.15, "Listening to the voice")
+            started = time.perf_counter()
+            voice = converter.voice(list(targets))
+            progress(0.35, "Converting")
+            wav = converter.convert_to(source, voice, settings.seed)
+            seconds = time.perf_counter() - started
+            progress(0.85, "Measuring")
+            return self._measured(converter, source, targets[0], voice, wav, seconds)
+
+    @torch.inference_mode()
+    def _measured(
+        self,
+        converter: VoiceConverter,
+        source: Path,
+        target: Path,
+        voice: Voice,
+        wav: np.ndarray,
+        seconds: float,
+    ) -> Outcome:
+        """The conversion with what is shown beside it."""
+        rate = converter.sample_rate
+        before = converter.embed(source)
+        try:
+            after = converter.embed(wav)
+            to_target, to_source = similarity(after, voice.embedding), similarity(after, before)
+        except InputError:  # an untrained network gives no speech; it can be heard all the same
+            to_target = to_source = None
+        prepared = torch.from_numpy(converter.mel.filtered(wav))  # its level is the vocoder's
+        return Outcome(
+            wav,
+            rate,
+            f"{source.stem}_to_{target.stem}.wav",
+            seconds,
+            (
+                converter.mel.extract(converter.load(source), rate),
+                converter.mel.extract(converter.load(target), rate),
+                converter.mel(prepared.to(converter.device)).cpu().numpy(),
+            ),
+            (similarity(before, voice.embedding), to_target),
+            (1.0, to_source),
+        )
+
+
+@contextlib.contextmanager
+def _named(recordings: Sequence[Path]) -> Iterator[None]:
+    """Says a recording's own name where an error says its path, which is nobody's business."""
+    try:
+        yield
+    except InputError as error:
+        sentence = str(error)
+        for recording in recordings:
+            sentence = sentence.replace(str(recording), recording.name)
+        raise InputError(sentence) from None
