@@ -235,9 +235,7 @@ def test_what_is_there_already_is_left_alone_unless_told_otherwise(run, recordin
     run(**settings)
     assert "1 of 2 conversions are there already" in caplog.text
     assert "another way" not in caplog.text
-    assert (
-        soundfile.read(victim)[0].tolist() == soundfile.read(io.BytesIO(made[victim]))[0].tolist()
-    )
+    assert_same_sound(victim, io.BytesIO(made[victim]))
     run(**settings, guidance=0)
     assert "2 of them were made in another way; overwrite=true replaces them" in caplog.text
     run(**settings, guidance=0, overwrite=True)
