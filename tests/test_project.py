@@ -33,8 +33,8 @@ FLOORS = [
     {"batch", "data", "doctor", "evaluation", "lit_network", "report"},
     {"callbacks", "lit_autovc", "lit_wavernn", "shards"},
     {"samples", "streams", "weight_files"},
-    {"cli", "diagnosis"},
-    {"commands.convert", "commands.evaluate", "commands.export", "commands.train"},
+    {"cli", "diagnosis", "page"},
+    {"commands.app", "commands.convert", "commands.evaluate", "commands.export", "commands.train"},
 ]
 LIGHTNING = {"data", "lit_network", "lit_autovc", "lit_wavernn"}
 LIGHTNING |= {"callbacks", "commands.train", "diagnosis", "samples", "streams", "weight_files"}

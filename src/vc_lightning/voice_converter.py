@@ -223,12 +223,14 @@ class VoiceConverter(nn.Module):
         """Converts recordings that `listen` has heard, each to its own target, side by side."""
         require_seed("seed", seed)
         mels = []
+        done, total = 0, sum(source.n_frames(self.mel.hop_length) for source in sources)
         for source, target in zip(sources, targets, strict=True):
             tape = Tape()
             for piece in self._converted(source, target):
                 tape.append(piece[0].clamp(0, 1).t().cpu().numpy())
+                done += piece.shape[-1]
+                progress(CONVERTING * done / total)
             mels.append(torch.from_numpy(tape.array()).t().to(self.device))
-            progress(CONVERTING * len(mels) / len(sources))
         return vocode(
             self.vocoder,
             mels,
