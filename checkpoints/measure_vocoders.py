@@ -20,7 +20,7 @@ import torch
 from vc_lightning import audio, judges, resources
 from vc_lightning.magnitude import log_spectral_distance
 from vc_lightning.mel import MelSpectrogram
-from vc_lightning.voice_converter import Vocoder, griffin_lim, wavernn
+from vc_lightning.vocoders import Vocoder, griffin_lim, wavernn
 
 
 def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path | None) -> None:

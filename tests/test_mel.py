@@ -7,7 +7,6 @@ from scipy import signal
 from vc_lightning import audio, resources
 from vc_lightning.errors import InputError
 from vc_lightning.mel import (
-    GriffinLim,
     MelSpectrogram,
     PowerMel,
     power_spectra,
@@ -159,25 +158,6 @@ def test_power_mel_refuses_too_little_speech(speech):
         PowerMel().prepare(np.full(16_000, 1e-3, "f4"), 16_000)
 
 
-@pytest.mark.parametrize("name", ["autovc", "wavernn"])
-def test_griffin_lim_gives_back_the_mel(name, speech):
-    mel = MelSpectrogram(**resources.settings("mel", name))
-    wanted = torch.from_numpy(mel.extract(speech, 16_000))[None, :, :100]
-    vocoder = GriffinLim(mel, None, sharpness=1, n_iter=30, momentum=0.99)
-    wav = vocoder.generate(wanted, seed=3)
-    assert wav.shape == (1, 100 * mel.hop_length)
-    again = mel(mel.settings["gain"] * wav)[..., :100]
-    assert (again - wanted).abs().mean() < 0.04
-    assert torch.equal(wav, vocoder.generate(wanted, seed=3))
-
-
-def test_griffin_lim_takes_a_single_frame(mel_settings):
-    mel = MelSpectrogram(**mel_settings)
-    wav = GriffinLim(mel, None, 1, n_iter=2, momentum=0.99).generate(torch.rand(2, 80, 1))
-    assert wav.shape == (2, 256)
-    assert torch.isfinite(wav).all()
-
-
 def test_the_rough_spectrum_has_the_mel_it_was_made_of(mel_settings, speech, monkeypatch):
     mel = MelSpectrogram(**mel_settings)
     wanted = torch.from_numpy(mel.extract(speech, 16_000))
@@ -191,11 +171,3 @@ def test_the_rough_spectrum_has_the_mel_it_was_made_of(mel_settings, speech, mon
     bands = mel.amplitude(wanted[:, 50]) * mel_settings["gain"] / mel.filters.sum(dim=1)
     expected = (mel.filters[:, 100] * bands).sum() / mel.filters[:, 100].sum()
     torch.testing.assert_close(mel.spectrum(wanted)[100, 50], mel.logarithm(expected))
-
-
-def test_sharpening_keeps_the_power_of_every_frame(mel_settings):
-    vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1.5, n_iter=1, momentum=0)
-    magnitude = torch.tensor([[[1.0, 1e-6], [4.0, 1e-6]]])
-    expected = torch.tensor([1.0, 8.0]) * (17 / 65) ** 0.5
-    torch.testing.assert_close(vocoder.sharpened(magnitude)[0, :, 0], expected)
-    torch.testing.assert_close(vocoder.sharpened(magnitude)[..., 1], magnitude[..., 1])

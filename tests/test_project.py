@@ -11,7 +11,7 @@ from conftest import ROOT, composed
 
 PACKAGE = ROOT / "src" / "vc_lightning"
 FLOORS = [
-    {"errors", "resources", "precision"},
+    {"errors", "resources", "precision", "tape", "windows"},
     {
         "audio",
         "augmentations",
@@ -23,11 +23,11 @@ FLOORS = [
         "pqmf",
         "schedulers",
     },
-    {"judges", "magnitude", "metrics", "phases", "sizes"},
+    {"judges", "magnitude", "metrics", "phases", "provenance", "sizes"},
     {"layouts", "lstm", "mel", "feature_files", "multiband", "quality", "recurrence"},
-    {"autovc", "speaker_encoder", "wavernn"},
+    {"autovc", "griffin_lim", "speaker_encoder", "wavernn"},
     {"checkpoints", "features"},
-    {"reconstructions", "resume", "utterances"},
+    {"reconstructions", "resume", "utterances", "vocoders"},
     {"columns", "onnx_export", "pairs", "sampling", "voice_converter"},
     {"crops", "findings", "outcomes", "segments"},
     {"data", "doctor", "evaluation", "lit_network", "report"},

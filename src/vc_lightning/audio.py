@@ -15,19 +15,22 @@ import soxr
 import webrtcvad
 
 from vc_lightning.errors import InputError
+from vc_lightning.tape import BLOCK, Tape, blocks
 
 AUDIO_SUFFIXES = frozenset(
     [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"]
 )
 MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
-READ_BLOCK_FRAMES = 1 << 18
+CANCELLED = 1e-3  # of the loudest channel's power: what is left where channels cancel each other
 MIN_SECONDS = 0.5  # a third of what the speaker encoder looks at
 SILENCE_PEAK = 1e-4  # -80 dBFS: below this a recording holds nothing but its own noise floor
 
 VAD_SAMPLE_RATE = 16_000
 VAD_MODE = 3  # the most aggressive of WebRTC's four
 VAD_WINDOW_MS = 30
+VAD_WINDOW = VAD_WINDOW_MS * VAD_SAMPLE_RATE // 1000  # samples
+WINDOWS_AT_ONCE = 1000  # that are looked at
 VAD_AVERAGE_WINDOWS = 8
 VAD_DILATION_WINDOWS = 7
 VAD_LEVEL_DBFS = -30.0
@@ -35,7 +38,7 @@ INT16_MAX = 2**15 - 1
 
 
 def load(path: Path | str) -> tuple[np.ndarray, int]:
-    """Reads any file that libsndfile knows as mono.
+    """Reads any file that libsndfile knows as mono, however long.
 
     Channels are averaged; where they cancel each other the loudest one is taken.
 
@@ -46,17 +49,15 @@ def load(path: Path | str) -> tuple[np.ndarray, int]:
     path = require_file(path)
     try:
         with soundfile.SoundFile(path) as file:
-            sample_rate = file.samplerate
-            channels = _read_blocks(file)
+            sample_rate = _usable_rate(file.samplerate, path)
+            wav, loudest = _read_mean(file)
+        if loudest is not None:
+            with soundfile.SoundFile(path) as file:
+                wav = _read_channel(file, loudest)
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
         raise InputError(f"{path}: is not audio that libsndfile can read ({error})") from error
-    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
-        raise InputError(
-            f"{path}: sample rate {sample_rate} Hz lies outside "
-            f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz; resample it first"
-        )
     try:
-        return check(mono(channels)), sample_rate
+        return check(wav), sample_rate
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -79,22 +80,46 @@ def require_file(path: Path | str) -> Path:
     return path
 
 
-def _read_blocks(file: soundfile.SoundFile) -> np.ndarray:
-    """Reads (n, n_channels) block by block: a header may promise far more than the file holds."""
-    blocks = []
-    while not blocks or len(blocks[-1]) == READ_BLOCK_FRAMES:
-        blocks.append(file.read(READ_BLOCK_FRAMES, "float32", always_2d=True))
-    return np.concatenate(blocks)
+def _usable_rate(sample_rate: int, path: Path) -> int:
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise InputError(
+            f"{path}: sample rate {sample_rate} Hz lies outside "
+            f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz; resample it first"
+        )
+    return sample_rate
 
 
-def mono(channels: np.ndarray) -> np.ndarray:
-    """Averages channels (n, n_channels) into (n,); the loudest where they cancel each other."""
-    if channels.shape[1] == 1 or len(channels) == 0:
-        return channels[:, 0]
-    wav = channels.mean(axis=1)
-    power = np.square(channels).mean(axis=0)
-    cancelled = np.square(wav).mean() < 1e-3 * power.max()
-    return channels[:, power.argmax()] if cancelled else wav
+def _read_blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Blocks (n, n_channels) to the end: a header may promise far more than the file holds."""
+    length = max(1, BLOCK // file.channels)
+    block = file.read(length, "float32", always_2d=True)
+    yield block
+    while len(block) == length:
+        block = file.read(length, "float32", always_2d=True)
+        yield block
+
+
+def _read_mean(file: soundfile.SoundFile) -> tuple[np.ndarray, int | None]:
+    """The mean (n,) of all channels, and the loudest channel where they cancel each other."""
+    tape = Tape()
+    powers, power_of_mean = np.zeros(file.channels), 0.0
+    for block in _read_blocks(file):
+        if file.channels == 1:
+            tape.append(block[:, 0])
+            continue
+        mean = block.mean(axis=1)
+        tape.append(mean)
+        powers += np.square(block, dtype=np.float64).sum(axis=0)
+        power_of_mean += np.square(mean, dtype=np.float64).sum()
+    cancelled = power_of_mean < CANCELLED * powers.max()
+    return tape.array(), int(powers.argmax()) if cancelled else None
+
+
+def _read_channel(file: soundfile.SoundFile, channel: int) -> np.ndarray:
+    tape = Tape()
+    for block in _read_blocks(file):
+        tape.append(block[:, channel])
+    return tape.array()
 
 
 def check(wav: np.ndarray) -> np.ndarray:
@@ -119,7 +144,14 @@ def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     """Resamples wav (n,) from one rate in Hz to another (band-limited, by soxr)."""
     if from_rate == to_rate:
         return wav
-    return soxr.resample(wav, from_rate, to_rate, quality="HQ")
+    if len(wav) <= BLOCK:
+        return soxr.resample(wav, from_rate, to_rate, quality="HQ")
+    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
+    tape = Tape()
+    for block in blocks(wav):
+        tape.append(stream.resample_chunk(block))
+    tape.append(stream.resample_chunk(wav[:0], last=True))
+    return tape.array()
 
 
 @contextlib.contextmanager
@@ -141,15 +173,24 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 def save(path: Path | str, wav: np.ndarray, sample_rate: int) -> Path:
     """Writes wav (n,) as 16-bit PCM, atomically; scaled down, never clipped, above full scale."""
-    peak = float(np.abs(wav).max(initial=0.0))
-    with atomic_path(path) as temporary:
-        soundfile.write(temporary, wav / max(peak, 1.0), sample_rate, "PCM_16", format="WAV")
+    peak = max((float(np.abs(block).max()) for block in blocks(wav)), default=0.0)
+    with (
+        atomic_path(path) as temporary,
+        soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format="WAV") as file,
+    ):
+        for block in blocks(wav):
+            file.write(block / max(peak, 1.0))
     return Path(path)
 
 
 def rms_dbfs(wav: np.ndarray) -> float:
     """Root mean square of wav in dB relative to full scale (a constant 1.0 has 0 dB)."""
-    return float(10 * np.log10(np.mean(np.square(wav, dtype=np.float64)) + 1e-20))
+    energy = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks(wav))
+    return _decibels(energy / len(wav))
+
+
+def _decibels(power: float) -> float:
+    return float(10 * np.log10(power + 1e-20))
 
 
 def voiced_mask(wav: np.ndarray) -> np.ndarray:
@@ -161,22 +202,26 @@ def voiced_mask(wav: np.ndarray) -> np.ndarray:
     Args: wav, float32 (n,) at 16 kHz.
     Returns: bool (m,), m = n rounded down to whole windows.
     """
-    window = VAD_WINDOW_MS * VAD_SAMPLE_RATE // 1000
-    pcm = np.round(raise_level(wav, VAD_LEVEL_DBFS) * INT16_MAX)
-    pcm = np.clip(pcm, -INT16_MAX, INT16_MAX).astype("<i2")
+    return np.repeat(_voiced_windows(wav, _raise_db(wav, VAD_LEVEL_DBFS)), VAD_WINDOW)
+
+
+def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
+    """The same for wav amplified by some dB, one flag a window."""
     vad = webrtcvad.Vad(VAD_MODE)
-    starts = range(0, len(wav) - window + 1, window)
-    flags = [vad.is_speech(pcm[i : i + window].tobytes(), VAD_SAMPLE_RATE) for i in starts]
+    flags = []
+    for windows in blocks(_windows(wav), WINDOWS_AT_ONCE):
+        pcm = np.round(amplify(windows, decibels) * INT16_MAX)
+        pcm = np.clip(pcm, -INT16_MAX, INT16_MAX).astype("<i2")
+        flags += [vad.is_speech(window.tobytes(), VAD_SAMPLE_RATE) for window in pcm]
     if not flags:
         return np.zeros(0, dtype=bool)
     # An even-length average: three windows of the past and four of the future.
     padded = np.pad(np.asarray(flags, dtype=np.float64), (VAD_AVERAGE_WINDOWS - 1) // 2)
     padded = np.append(padded, 0.0)
     average = np.convolve(padded, np.ones(VAD_AVERAGE_WINDOWS), "valid") / VAD_AVERAGE_WINDOWS
-    voiced = scipy.ndimage.binary_dilation(
+    return scipy.ndimage.binary_dilation(
         np.round(average).astype(bool), np.ones(VAD_DILATION_WINDOWS)
     )
-    return np.repeat(voiced, window)
 
 
 def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:
@@ -186,12 +231,21 @@ def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:
 
 def raise_level(wav: np.ndarray, dbfs: float) -> np.ndarray:
     """Scales wav so that its RMS is at least `dbfs`; louder recordings stay as they are."""
-    return amplify(wav, max(0.0, dbfs - rms_dbfs(wav)))
+    return amplify(wav, _raise_db(wav, dbfs))
+
+
+def _raise_db(wav: np.ndarray, dbfs: float) -> float:
+    return max(0.0, dbfs - rms_dbfs(wav))
 
 
 def speech_mask(wav: np.ndarray) -> np.ndarray:
     """Like `voiced_mask` for wav (n,) at 16 kHz of any loudness, heard at -30 dBFS."""
-    return voiced_mask(amplify(wav, VAD_LEVEL_DBFS - rms_dbfs(wav)))
+    return np.repeat(speech_windows(wav), VAD_WINDOW)
+
+
+def speech_windows(wav: np.ndarray) -> np.ndarray:
+    """`speech_mask`, one flag for every 30 ms."""
+    return _voiced_windows(wav, VAD_LEVEL_DBFS - rms_dbfs(wav))
 
 
 def trim_silences(wav: np.ndarray) -> np.ndarray:
@@ -203,19 +257,37 @@ def trim_silences(wav: np.ndarray) -> np.ndarray:
 def level(wav: np.ndarray, sample_rate: int, dbfs: float) -> np.ndarray:
     """Brings the RMS over the voiced part of wav (n,) to `dbfs`, without clipping.
 
+    Raises: InputError when it is too short or the detector finds no speech.
+    """
+    return amplify(wav, level_gain(wav, sample_rate, dbfs))
+
+
+def level_gain(wav: np.ndarray, sample_rate: int, dbfs: float) -> float:
+    """The gain in dB with which `level` does so.
+
     The detector hears every recording at the same level, so that the result does not depend on
     how loud the recording was.
-
-    Raises: InputError when it is too short or the detector finds no speech.
     """
     seconds = len(wav) / sample_rate
     if seconds < MIN_SECONDS:
         raise InputError(f"{seconds:.3f} s are too short; give at least {MIN_SECONDS} s of speech")
     wav16 = resample(wav, sample_rate, VAD_SAMPLE_RATE)
-    mask = speech_mask(wav16)
-    if not mask.any():
+    voiced = speech_windows(wav16)
+    if not voiced.any():
         raise InputError("no speech found in it by the voice activity detector")
-    return amplify(wav, dbfs - rms_dbfs(wav16[: len(mask)][mask]))
+    return dbfs - _decibels(window_energies(wav16)[voiced].mean() / VAD_WINDOW)
+
+
+def window_energies(wav: np.ndarray) -> np.ndarray:
+    """Sums of squares of whole windows of 30 ms of wav (n,) at 16 kHz."""
+    stretches = blocks(_windows(wav), WINDOWS_AT_ONCE)
+    sums = [np.square(windows, dtype=np.float64).sum(axis=1) for windows in stretches]
+    return np.concatenate([np.zeros(0), *sums])
+
+
+def _windows(wav: np.ndarray) -> np.ndarray:
+    """The whole windows of wav (n,), (n // VAD_WINDOW, VAD_WINDOW)."""
+    return wav[: len(wav) // VAD_WINDOW * VAD_WINDOW].reshape(-1, VAD_WINDOW)
 
 
 def cut_at_pauses(wav: np.ndarray, sample_rate: int, max_seconds: float) -> list[tuple[int, int]]:
@@ -229,9 +301,8 @@ def cut_at_pauses(wav: np.ndarray, sample_rate: int, max_seconds: float) -> list
     if len(wav) <= max_seconds * sample_rate:
         return [(0, len(wav))]
     wav16 = resample(wav, sample_rate, VAD_SAMPLE_RATE)
-    window = VAD_SAMPLE_RATE * VAD_WINDOW_MS // 1000
-    voiced = speech_mask(wav16)[::window]  # of every window
-    power = np.square(wav16[: len(voiced) * window]).reshape(-1, window).mean(axis=1)
+    voiced = speech_windows(wav16)
+    energies = window_energies(wav16)
     longest = int(max_seconds * 1000 / VAD_WINDOW_MS)
     cuts = [0]
     while len(voiced) - cuts[-1] > longest:
@@ -242,6 +313,6 @@ def cut_at_pauses(wav: np.ndarray, sample_rate: int, max_seconds: float) -> list
             start, stop = pauses[np.argmax(pauses[:, 1] - pauses[:, 0])]
             cuts.append(low + int(start + stop) // 2)
         else:
-            cuts.append(low + int(np.argmin(power[low:high])))
-    samples = [round(cut * window * sample_rate / VAD_SAMPLE_RATE) for cut in cuts]
+            cuts.append(low + int(np.argmin(energies[low:high])))
+    samples = [round(cut * VAD_WINDOW * sample_rate / VAD_SAMPLE_RATE) for cut in cuts]
     return list(itertools.pairwise([*samples, len(wav)]))

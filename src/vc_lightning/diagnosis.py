@@ -15,7 +15,7 @@ from vc_lightning.errors import InputError, require_at_least, require_within
 from vc_lightning.lit_autovc import LitAutoVC
 from vc_lightning.samples import convert
 from vc_lightning.speaker_encoder import similarity
-from vc_lightning.voice_converter import Vocoder
+from vc_lightning.vocoders import Vocoder
 
 log = logging.getLogger(__name__)
 

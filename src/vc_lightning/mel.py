@@ -1,4 +1,4 @@
-"""Mel-spectrograms: the log-mel of the converter, the power mel of GE2E, and the way back."""
+"""Mel-spectrograms: the log-mel of the converter and the power mel of GE2E."""
 
 import functools
 import warnings
@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from vc_lightning import audio
 from vc_lightning.errors import InputError, require_at_least, require_within
-from vc_lightning.magnitude import MagnitudeNet
-from vc_lightning.phases import propagated
 from vc_lightning.pitch import FMIN_HZ
 
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
@@ -268,79 +266,3 @@ class PowerMel(nn.Module):
         filters = self.filters if filters is None else filters
         blocks = power_spectra(wav, self.n_fft, self.hop_length, self.window, pad_mode="constant")
         return torch.cat([filters @ power for power in blocks], dim=-1)
-
-
-class GriffinLim(nn.Module):
-    """Every bin's magnitude out of the mel, then phases by Griffin & Lim (1984).
-
-    Args:
-        mel: the mel-spectrogram to invert.
-        network: makes the rough magnitudes of `MelSpectrogram.spectrum` better, or None.
-        sharpness: power that raises the peaks of a frame over its valleys; 1 leaves them.
-        n_iter: rounds of fast Griffin-Lim (Perraudin et al. 2013) with this `momentum`.
-    """
-
-    def __init__(
-        self,
-        mel: MelSpectrogram,
-        network: MagnitudeNet | None,
-        sharpness: float,
-        n_iter: int,
-        momentum: float,
-    ):
-        super().__init__()
-        require_at_least(1, "vocoder", n_iter=n_iter)
-        require_within(0, 1, "vocoder", momentum=momentum)
-        require_within(0.5, 2, "vocoder", sharpness=sharpness)
-        self.mel = mel
-        self.mel_settings = mel.settings
-        self.network = network
-        self.sharpness = sharpness
-        self.n_iter = n_iter
-        self.momentum = momentum
-
-    @torch.inference_mode()
-    def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length); the first phases are random by `seed`."""
-        # T frames centred on 0, hop, … span (T−1)·hop samples; a repeated last one makes it T·hop.
-        magnitude = self.sharpened(self.magnitude(torch.cat([mel, mel[..., -1:]], dim=-1)))
-        generator = torch.Generator(mel.device).manual_seed(seed)
-        start = torch.rand(magnitude.shape[:2], generator=generator, device=mel.device)
-        transform = (self.mel.settings[key] for key in ("n_fft", "hop_length", "win_length"))
-        angles = propagated(magnitude, *transform, 2 * torch.pi * start)
-        phases = torch.polar(torch.ones_like(angles), angles)
-        before = torch.zeros_like(phases)
-        for _ in range(self.n_iter):
-            consistent = self._stft(self._istft(magnitude * phases))
-            phases = consistent - self.momentum / (1 + self.momentum) * before
-            phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
-            before = consistent
-        return self._istft(magnitude * phases)
-
-    def magnitude(self, mel: Tensor) -> Tensor:
-        """mel (B, n_mels, T) -> |STFT| (B, n_fft/2 + 1, T) of the recording before `gain`."""
-        spectrum = self.mel.spectrum(mel)
-        if self.network is not None:
-            spectrum = self.network(mel, spectrum)
-        return self.mel.amplitude(spectrum)
-
-    def sharpened(self, magnitude: Tensor) -> Tensor:
-        """Magnitudes (B, n_fft/2 + 1, T) with more contrast and the same power in every frame."""
-        sharp = magnitude**self.sharpness
-        return sharp * (magnitude.norm(dim=1, keepdim=True) / sharp.norm(dim=1, keepdim=True))
-
-    def _stft(self, wav: Tensor) -> Tensor:
-        return torch.stft(wav, **self._transform, pad_mode="constant", return_complex=True)
-
-    def _istft(self, spectrum: Tensor) -> Tensor:
-        n_samples = (spectrum.shape[-1] - 1) * self.mel.hop_length
-        return torch.istft(spectrum, **self._transform, length=n_samples)
-
-    @property
-    def _transform(self) -> dict:
-        return {
-            "n_fft": self.mel.settings["n_fft"],
-            "hop_length": self.mel.hop_length,
-            "win_length": self.mel.settings["win_length"],
-            "window": self.mel.window,
-        }

@@ -17,7 +17,7 @@ from vc_lightning.crops import Example
 from vc_lightning.errors import require_at_least
 from vc_lightning.lit_network import AnyBatch, LitNetwork
 from vc_lightning.mel import MelSpectrogram
-from vc_lightning.voice_converter import Vocoder
+from vc_lightning.vocoders import Vocoder
 
 MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
 

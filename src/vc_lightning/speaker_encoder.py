@@ -8,9 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning import audio
+from vc_lightning.errors import InputError
 from vc_lightning.mel import MelSpectrogram, PowerMel
+from vc_lightning.tape import blocks
 
 MAX_PARTIALS_AT_ONCE = 48  # enough for fast products of matrices; an hour of speech has 4 700
+SECONDS_AT_ONCE = 600  # of a recording
 
 
 class SpeakerEncoder(nn.Module):
@@ -108,9 +111,21 @@ class SpeakerEncoder(nn.Module):
         """Like `embed_utterance` for a recording (n,) of any rate, brought to a level first.
 
         GE2E only raises what is quiet, and hears loudness as voice: without one level the same
-        recording at a twentieth of its amplitude is another speaker (cosine 0.93).
+        recording at a twentieth of its amplitude is another speaker (cosine 0.93). Of a long
+        recording it is the mean of some minutes at a time.
         """
-        return self.embed_speech(self.prepare_recording(wav, sample_rate, level_dbfs))
+        wav = audio.resample(wav, sample_rate, self.sample_rate)
+        gain_db = audio.level_gain(wav, self.sample_rate, level_dbfs)
+        embeddings, reasons = [], []
+        for piece in blocks(wav, self.sample_rate * SECONDS_AT_ONCE):
+            try:
+                speech = self.mel.prepare(audio.amplify(piece, gain_db), self.sample_rate)
+                embeddings.append(self.embed_speech(speech))
+            except InputError as error:  # minutes of silence, or the last few words
+                reasons.append(error)
+        if not embeddings:
+            raise reasons[0]
+        return self.average(embeddings) if len(embeddings) > 1 else embeddings[0]
 
     def prepare_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
         """What `embed_speech` takes, of a recording (n,) of any rate and level."""

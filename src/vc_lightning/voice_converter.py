@@ -1,11 +1,10 @@
 """Voice conversion from recording to recording: frozen speaker encoder, AutoVC and vocoder."""
 
 import contextlib
-import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,83 +14,38 @@ from vc_lightning import audio, checkpoints, pitch, resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError, require_seed, require_within
-from vc_lightning.mel import GriffinLim, MelSpectrogram, require_same_settings
+from vc_lightning.mel import MelSpectrogram, require_same_settings
 from vc_lightning.pitch import PitchRange
 from vc_lightning.speaker_encoder import SpeakerEncoder
-
-log = logging.getLogger(__name__)
+from vc_lightning.tape import Tape
+from vc_lightning.vocoders import Progress, Vocoder, default_vocoder, tell_nobody, vocode
+from vc_lightning.windows import Window, cross_faded, windows
 
 Recording = Path | str | np.ndarray
 
-
-class Vocoder(Protocol):
-    """Turns mels into sound: any module with these two members will do."""
-
-    mel_settings: dict
-
-    def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length), the same for a seed."""
+WINDOW_SECONDS = 60  # of a recording that are converted at once
+CONTEXT_SECONDS = 4  # that a window hears before and after what is kept of it
+FADE_SECONDS = 0.25  # from one window's mel to the next one's
+LISTENING = 0.5  # of the time of a conversion: embedding and pitch
+CONVERTING = 0.45  # of the rest: AutoVC, before the vocoder
 
 
-def griffin_lim(
-    mel: MelSpectrogram,
-    magnitude: Path | str | None,
-    sharpness: float,
-    n_iter: int,
-    momentum: float,
-) -> GriffinLim:
-    """`vocoder=griffin_lim`, for any mels.
+@dataclass(frozen=True)
+class Heard:
+    """What the converter hears in a recording.
 
-    Args: magnitude, the file of a `MagnitudeNet`, which must fit, "shipped", which is left out
-        where it does not fit, or None.
+    Attributes: wav (n,) at its rate; gain_db, which brings that to the level of the mels;
+        embedding (dim_emb,), float32; f0 (T,) in Hz, see `pitch.track`, or None.
     """
-    network = None
-    if magnitude is not None:
-        path = resources.GRIFFIN_LIM if magnitude == "shipped" else magnitude
-        network = checkpoints.load_magnitude(path)
-        try:
-            require_same_settings(network.mel_settings, mel.settings, str(path), "the model")
-        except InputError as error:
-            if magnitude != "shipped":
-                raise
-            log.info("Griffin-Lim without its network (%s)", error)
-            network = None
-    return GriffinLim(mel, network, sharpness, n_iter, momentum)
 
+    wav: np.ndarray
+    gain_db: float
+    embedding: np.ndarray
+    f0: np.ndarray | None = None
 
-def wavernn(
-    mel: MelSpectrogram, path: Path | str | None, temperature: float | None = None
-) -> Vocoder:
-    """`vocoder=wavernn`: the network in a file; InputError when it is for other mels.
-
-    Args: temperature, of a `MultiBandWaveRNN`; None is the file's.
-    """
-    path = path or resources.WAVERNN
-    network = checkpoints.load_wavernn(path)
-    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
-    if temperature is not None:
-        require_within(0, 2, "vocoder", temperature=temperature)
-        if not hasattr(network, "temperature"):
-            raise InputError(
-                f"vocoder.temperature={temperature}: {path} is not a multi-band WaveRNN"
-            )
-        network.temperature = temperature
-    return network
-
-
-def auto_vocoder(
-    mel: MelSpectrogram, path: Path | str | None, fallback: Callable[[MelSpectrogram], Vocoder]
-) -> Vocoder:
-    """`vocoder=auto`: the WaveRNN in `path` where it is for these mels, else `fallback`."""
-    if path is None:
-        return fallback(mel)
-    network = checkpoints.load_wavernn(path)
-    try:
-        require_same_settings(network.mel_settings, mel.settings, f"WaveRNN {path}", "the model")
-    except InputError as error:
-        log.info("vocoder: Griffin-Lim (%s)", error)
-        return fallback(mel)
-    return network
+    def n_frames(self, hop_length: int) -> int:
+        """Frames of its mel."""
+        return len(self.wav) // hop_length + 1
 
 
 @dataclass(frozen=True)
@@ -199,7 +153,7 @@ class VoiceConverter(nn.Module):
         """Says what the source says in the voice of the targets.
 
         Args:
-            source: a path, or float samples (n,) at `sample_rate`.
+            source: a path, or float samples (n,) at `sample_rate`, of any length.
             targets: one or several recordings of one speaker, whose mean embedding is taken.
         Returns: float32 (n,) at `sample_rate`, as long as the source.
         Raises: InputError naming a recording that can not be used.
@@ -212,34 +166,98 @@ class VoiceConverter(nn.Module):
             recordings = [recordings]
         if not recordings:
             raise InputError("no target recording was given")
-        embeddings, contours = [], []
-        for recording in recordings:
-            wav = self.load(recording)
-            with _naming(recording):
-                embeddings.append(self._embed(wav))
-                if self.autovc.f0:
-                    contours.append(self._f0(self.mel.prepare(wav, self.sample_rate)))
-        embedding = self.speaker_encoder.average(embeddings)
-        return Voice(embedding, pitch.range_of(contours) if contours else None)
+        return self.voice_of([self.listen(recording, with_pitch=True) for recording in recordings])
+
+    def voice_of(self, heard: Sequence[Heard]) -> Voice:
+        """The same for recordings that `listen` has heard, their pitch included."""
+        embedding = self.speaker_encoder.average([one.embedding for one in heard])
+        return Voice(embedding, pitch.range_of([one.f0 for one in heard]))
+
+    def convert_to(
+        self, source: Recording, target: Voice, seed: int = 0, progress: Progress = tell_nobody
+    ) -> np.ndarray:
+        """Like `convert`, for a voice that may be kept and used again.
+
+        Args: progress, called with the share of the work that is done, up to 1.
+        """
+        heard = self.listen(source, progress=lambda share: progress(LISTENING * share))
+        return self.convert_heard(
+            [heard], [target], seed, lambda share: progress(LISTENING + (1 - LISTENING) * share)
+        )[0]
 
     @torch.inference_mode()
-    def convert_to(self, source: Recording, target: Voice, seed: int = 0) -> np.ndarray:
-        """Like `convert`, for a voice that may be kept and used again."""
-        wav = self.load(source)
+    def listen(
+        self,
+        recording: Recording,
+        with_pitch: bool | None = None,
+        progress: Progress = tell_nobody,
+    ) -> Heard:
+        """All that a conversion needs to know of its source.
+
+        Args: with_pitch, whether to find the pitch, too; None where the network is told it.
+        """
+        wav = self.load(recording)
+        with _naming(recording):
+            level_dbfs = self.mel.settings["level_dbfs"]
+            gain_db = audio.level_gain(wav, self.sample_rate, level_dbfs)
+            embedding = self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
+        heard = Heard(wav, gain_db, embedding)
+        if not (self.autovc.f0 if with_pitch is None else with_pitch):
+            return heard
+        contours = []
+        for window in self._windows(heard):
+            f0 = pitch.track(self._prepared(heard, window), self.sample_rate, self.mel.hop_length)
+            contours.append(f0[window.start - window.first :][: window.stop - window.start])
+            progress(window.stop / heard.n_frames(self.mel.hop_length))
+        return replace(heard, f0=np.concatenate(contours))
+
+    @torch.inference_mode()
+    def convert_heard(
+        self,
+        sources: Sequence[Heard],
+        targets: Sequence[Voice],
+        seed: int = 0,
+        progress: Progress = tell_nobody,
+    ) -> list[np.ndarray]:
+        """Converts recordings that `listen` has heard, each to its own target, side by side."""
+        require_seed("seed", seed)
+        mels = []
+        for source, target in zip(sources, targets, strict=True):
+            tape = Tape()
+            for piece in self._converted(source, target):
+                tape.append(piece[0].clamp(0, 1).t().cpu().numpy())
+            mels.append(torch.from_numpy(tape.array()).t().to(self.device))
+            progress(CONVERTING * len(mels) / len(sources))
+        return vocode(
+            self.vocoder,
+            mels,
+            [len(source.wav) for source in sources],
+            self._frames(WINDOW_SECONDS),
+            seed,
+            lambda share: progress(CONVERTING + (1 - CONVERTING) * share),
+        )
+
+    def _converted(self, source: Heard, target: Voice) -> Iterator[Tensor]:
+        """The mel (1, n_mels, T) of a conversion, in pieces."""
         embedding = np.asarray(target.embedding, dtype=np.float32)
         dim_emb = self.autovc.arguments["dim_emb"]
         if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
             raise InputError(f"the target's embedding must be {dim_emb} finite numbers")
-        with _naming(source):
-            voices = [self._batch(self._embed(wav)), self._batch(embedding)]
-            prepared = self.mel.prepare(wav, self.sample_rate)
-        mel = self.mel(self._batch(prepared))
-        harmonics = None
+        voices = [self._batch(source.embedding), self._batch(embedding)]
+        f0 = None
         if self.autovc.f0:
-            f0 = self._f0(prepared)
-            f0 = pitch.moved(f0, pitch.range_of([f0]), target.pitch)
-            harmonics = self.mel.harmonics(self._batch(f0))
-        return self._vocode(self._guided(mel, *voices, harmonics), len(wav), seed)
+            f0 = pitch.moved(source.f0, pitch.range_of([source.f0]), target.pitch)
+
+        def convert(window: Window) -> Tensor:
+            mel = self.mel(self._batch(self._prepared(source, window)))
+            mel = mel[..., : window.last - window.first]
+            harmonics = None
+            if f0 is not None:
+                harmonics = self.mel.harmonics(self._batch(f0[window.first : window.last]))
+            return self._guided(mel, *voices, harmonics)
+
+        parts = ((window, convert(window)) for window in self._windows(source))
+        return cross_faded(parts, self._frames(FADE_SECONDS))
 
     def _guided(
         self, mel: Tensor, source: Tensor, target: Tensor, harmonics: Tensor | None
@@ -256,16 +274,20 @@ class VoiceConverter(nn.Module):
     @torch.inference_mode()
     def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:
         """The recording through the vocoder alone, which shows what of the loss is its own."""
+        require_seed("seed", seed)
         wav = self.load(recording)
         with _naming(recording):
-            mel = self._batch(self.mel.extract(wav, self.sample_rate))
-        return self._vocode(mel, len(wav), seed)
+            mel = torch.from_numpy(self.mel.extract(wav, self.sample_rate))
+        mels = [mel.to(self.device)]
+        return vocode(self.vocoder, mels, [len(wav)], self._frames(WINDOW_SECONDS), seed)[0]
 
     def embed(self, recording: Recording) -> np.ndarray:
         """Speaker embedding (dim_emb,) of a recording."""
         wav = self.load(recording)
         with _naming(recording):
-            return self._embed(wav)
+            return self.speaker_encoder.embed_recording(
+                wav, self.sample_rate, self.mel.settings["level_dbfs"]
+            )
 
     def load(self, recording: Recording) -> np.ndarray:
         """A recording as float32 (n,) at `sample_rate`, checked."""
@@ -277,20 +299,27 @@ class VoiceConverter(nn.Module):
         wav, sample_rate = audio.load(recording)
         return audio.resample(wav, sample_rate, self.sample_rate)
 
-    def _embed(self, wav: np.ndarray) -> np.ndarray:
-        level_dbfs = self.mel.settings["level_dbfs"]
-        return self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
+    def _windows(self, heard: Heard) -> list[Window]:
+        return windows(
+            heard.n_frames(self.mel.hop_length),
+            self._frames(WINDOW_SECONDS),
+            self._frames(CONTEXT_SECONDS),
+        )
 
-    def _f0(self, prepared: np.ndarray) -> np.ndarray:
-        return pitch.track(prepared, self.sample_rate, self.mel.hop_length)
+    def _frames(self, seconds: float) -> int:
+        """Frames for so many seconds, in whole codes: all windows are cut into the same ones."""
+        codes = seconds * self.sample_rate / self.mel.hop_length / self.autovc.freq
+        return self.autovc.freq * math.ceil(codes)
+
+    def _prepared(self, heard: Heard, window: Window) -> np.ndarray:
+        """The samples (n,) of a window, at the level of the mels and filtered."""
+        hop = self.mel.hop_length
+        is_last = window.last == heard.n_frames(hop)
+        wav = heard.wav[window.first * hop : None if is_last else window.last * hop]
+        return self.mel.filtered(audio.amplify(wav, heard.gain_db))
 
     def _batch(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)[None]
-
-    def _vocode(self, mel: Tensor, n_samples: int, seed: int) -> np.ndarray:
-        require_seed("seed", seed)
-        wav = self.vocoder.generate(mel.clamp(0, 1), seed)[0, :n_samples]
-        return wav.cpu().numpy().astype(np.float32)
 
 
 @contextlib.contextmanager
@@ -302,9 +331,3 @@ def _naming(recording: Recording) -> Iterator[None]:
         if isinstance(recording, np.ndarray):
             raise
         raise InputError(f"{recording}: {error}") from None
-
-
-def default_vocoder(mel: MelSpectrogram) -> Vocoder:
-    """What `vocoder=auto` stands for, from conf/vocoder."""
-    settings = resources.settings("vocoder", "griffin_lim")
-    return auto_vocoder(mel, None, lambda mel: griffin_lim(mel, **settings))

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from scipy import signal
+
+from vc_lightning import griffin_lim, resources
+from vc_lightning.griffin_lim import GriffinLim
+from vc_lightning.mel import MelSpectrogram
+from vc_lightning.vocoders import default_vocoder
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 77])
+def test_griffin_lim_makes_whole_frames_the_same_for_a_seed(mel_settings, n_frames):
+    vocoder = default_vocoder(MelSpectrogram(**mel_settings))
+    mel = torch.rand(1, 80, n_frames)
+    wav = vocoder.generate(mel, seed=4)
+    assert wav.shape == (1, n_frames * 256)
+    assert torch.isfinite(wav).all()
+    assert torch.equal(wav, vocoder.generate(mel, seed=4))
+    assert not torch.equal(wav, vocoder.generate(mel, seed=5))
+
+
+@pytest.mark.parametrize("name", ["autovc", "wavernn"])
+def test_griffin_lim_gives_back_the_mel(name, speech):
+    mel = MelSpectrogram(**resources.settings("mel", name))
+    wanted = torch.from_numpy(mel.extract(speech, 16_000))[None, :, :100]
+    vocoder = GriffinLim(mel, None, sharpness=1, n_iter=30, momentum=0.99)
+    wav = vocoder.generate(wanted, seed=3)
+    assert wav.shape == (1, 100 * mel.hop_length)
+    again = mel(mel.settings["gain"] * wav)[..., :100]
+    assert (again - wanted).abs().mean() < 0.04
+    assert torch.equal(wav, vocoder.generate(wanted, seed=3))
+
+
+def test_griffin_lim_takes_a_single_frame(mel_settings):
+    mel = MelSpectrogram(**mel_settings)
+    wav = GriffinLim(mel, None, 1, n_iter=2, momentum=0.99).generate(torch.rand(2, 80, 1))
+    assert wav.shape == (2, 256)
+    assert torch.isfinite(wav).all()
+
+
+def test_sharpening_keeps_the_power_of_every_frame(mel_settings):
+    vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1.5, n_iter=1, momentum=0)
+    magnitude = torch.tensor([[[1.0, 1e-6], [4.0, 1e-6]]])
+    expected = torch.tensor([1.0, 8.0]) * (17 / 65) ** 0.5
+    torch.testing.assert_close(vocoder.sharpened(magnitude)[0, :, 0], expected)
+    torch.testing.assert_close(vocoder.sharpened(magnitude)[..., 1], magnitude[..., 1])
+
+
+def test_a_stretch_goes_on_from_the_one_before(mel_settings, monkeypatch):
+    """A hum of partials up to 2.4 kHz: a seam would click, which is heard above 4 kHz."""
+    mel = MelSpectrogram(**mel_settings)
+    seconds = np.arange(5 * 16_000) / 16_000
+    hum = 0.02 * sum(np.sin(2 * np.pi * 220 * k * seconds) for k in range(1, 12))
+    vocoder = default_vocoder(mel)
+    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    pieces = list(vocoder.generate_stream(mel(torch.from_numpy(hum).float())[None]))
+    assert [piece.shape[1] for piece in pieces[:2]] == [63 * 256, 64 * 256]
+    wav = torch.cat(pieces, dim=1)[0].numpy()
+    high = signal.sosfilt(signal.butter(8, 4000, "highpass", output="sos", fs=16_000), wav)
+    frames = np.lib.stride_tricks.sliding_window_view(high, 512)[::256]
+    decibels = 10 * np.log10(np.square(frames).mean(axis=1))
+    around = np.arange(63, 255, 64)[:, None] + np.arange(-2, 3)
+    assert decibels[around].max() < np.median(decibels) + 1
+
+
+@pytest.mark.parametrize("n_frames", [64, 65, 80, 81, 143, 144, 145])
+def test_stretches_are_as_long_as_the_mel(mel_settings, monkeypatch, n_frames):
+    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1, n_iter=1, momentum=0)
+    wav = vocoder.generate(torch.rand(2, 80, n_frames))
+    assert wav.shape == (2, n_frames * 256)
+    assert torch.isfinite(wav).all()
