@@ -11,7 +11,7 @@ from conftest import ROOT, composed
 
 PACKAGE = ROOT / "src" / "vc_lightning"
 FLOORS = [
-    {"errors", "resources", "precision", "tape", "windows"},
+    {"errors", "resources", "precision", "tape", "uploads", "windows"},
     {
         "audio",
         "augmentations",
@@ -30,7 +30,7 @@ FLOORS = [
     {"reconstructions", "resume", "utterances", "vocoders"},
     {"columns", "onnx_export", "pairs", "sampling", "voice_converter"},
     {"crops", "findings", "jobs", "outcomes", "segments", "voices"},
-    {"batch", "data", "doctor", "evaluation", "lit_network", "report"},
+    {"batch", "data", "doctor", "evaluation", "lit_network", "report", "studio"},
     {"callbacks", "lit_autovc", "lit_wavernn", "shards"},
     {"samples", "streams", "weight_files"},
     {"cli", "diagnosis", "page"},
