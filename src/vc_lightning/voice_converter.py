@@ -16,6 +16,7 @@ from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError, require_seed, require_within
 from vc_lightning.mel import MelSpectrogram, require_same_settings
 from vc_lightning.pitch import PitchRange
+from vc_lightning.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.speaker_encoder import SpeakerEncoder
 from vc_lightning.tape import Tape
 from vc_lightning.vocoders import Progress, Vocoder, default_vocoder, tell_nobody, vocode
@@ -71,6 +72,7 @@ class VoiceConverter(nn.Module):
         guidance: how far a conversion goes beyond the mel that the network makes in the target's
             voice, away from the one that it makes in the source's (as classifier-free guidance
             does, Ho & Salimans 2022, arXiv 2207.12598); 0 for the network's own.
+        checkpoint: the name of the weights for the notes of conversions, see `fingerprint`.
     Raises: InputError when the parts do not belong together.
     """
 
@@ -83,6 +85,7 @@ class VoiceConverter(nn.Module):
         mel: MelSpectrogram,
         vocoder: Vocoder,
         guidance: float,
+        checkpoint: str,
     ):
         super().__init__()
         require_within(0, 10, "", guidance=guidance)
@@ -101,6 +104,7 @@ class VoiceConverter(nn.Module):
         self.mel = mel
         self.vocoder = vocoder
         self.guidance = guidance
+        self.checkpoint = checkpoint
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -134,9 +138,9 @@ class VoiceConverter(nn.Module):
             mel = MelSpectrogram(**card.mel)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: its mel settings are not usable ({error})") from error
-        make_vocoder = vocoder or default_vocoder
+        sound = (vocoder or default_vocoder)(mel)
         identity = encoder_card.speaker_encoder
-        return cls(autovc, card, encoder, identity, mel, make_vocoder(mel), guidance)
+        return cls(autovc, card, encoder, identity, mel, sound, guidance, fingerprint(path))
 
     @property
     def sample_rate(self) -> int:
@@ -147,6 +151,10 @@ class VoiceConverter(nn.Module):
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.autovc.parameters()).device
+
+    def note(self) -> Provenance:
+        """What the file of a conversion that is made now shall say of itself."""
+        return of_conversion(self.checkpoint, type(self.vocoder).__name__, self.guidance)
 
     def convert(
         self, source: Recording, targets: Recording | Sequence[Recording], seed: int = 0
