@@ -16,12 +16,16 @@ PALE_BLUE, PALE_ORANGE, WHITE = "#e8f1f7", "#fbeee5", "#fff"
 
 def main() -> None:
     """Writes the drawing beside this script."""
+    Path(__file__).with_name("architecture.svg").write_text(shipped(), encoding="utf-8")
+
+
+def shipped() -> str:
+    """The drawing of the shipped checkpoint."""
     network, card = checkpoints.read_autovc(resources.AUTOVC)
     encoder = checkpoints.load_speaker_encoder()
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     encoder_millions = sum(p.numel() for p in encoder.parameters()) / 1e6
-    picture = drawing(card.network, card.mel, millions, encoder_millions)
-    Path(__file__).with_name("architecture.svg").write_text(picture, encoding="utf-8")
+    return drawing(card.network, card.mel, millions, encoder_millions)
 
 
 def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) -> str:

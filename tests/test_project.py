@@ -114,6 +114,12 @@ def test_scripts_find_what_they_import(folder, monkeypatch):
         runpy.run_path(str(script), run_name="imported")
 
 
+def test_the_architecture_is_drawn_from_the_shipped_checkpoint():
+    script = runpy.run_path(str(ROOT / "docs" / "make_architecture.py"), run_name="imported")
+    drawn = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert script["shipped"]() == drawn, "run python docs/make_architecture.py"
+
+
 def test_tracked_weights_stay_small():
     sizes = [path.stat().st_size for path in (ROOT / "checkpoints").glob("*.safetensors")]
     assert 0 < sum(sizes) < 25 * 2**20
