@@ -38,9 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepared = bench.make(folder)
-        # The first training compiles what the others find in the cache of the compiler.
-        first = trials.Trial("whole", "train", lambda _: prepared.train(), may_be_refused=False)
-        trials.run_all([first], folder / "first", int(8 * trials.GIB), 300)
+        trials.run_all(first_trials(prepared), folder / "first", 8 * trials.GIB, 300)
         listed = module.long_trials(prepared) if given.long else module.trials(prepared, given.seed)
         chosen = trials.sample(
             [trial for trial in listed if given.only in trial.name], given.cases, given.seed
@@ -55,6 +53,17 @@ def main() -> None:
         f"{time.perf_counter() - began:.0f} s: {counts['succeeded']} succeeded, "
         f"{counts['refused']} refused, {counts['failed']} failed; most memory {peak:.2f} GiB"
     )
+
+
+def first_trials(prepared: bench.Bench) -> list[trials.Trial]:
+    """Trainings that leave what others need: features, a last.ckpt, shards and compiled code."""
+    run_dir = prepared.last.parents[1]
+    return [
+        trials.Trial("a training", "train", lambda _: prepared.train(run_dir=run_dir)),
+        trials.Trial(
+            "shards", "train", lambda _: prepared.train(**{"data.write_shards": prepared.shards})
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ class Bench:
         source, target: two seconds of speech, 16 kHz.
         corpus: two speakers with three such recordings each; cache: their features.
         checkpoint: a tiny AutoVC with the shipped speaker encoder.
+        shards: where the corpus is written as shards, once `first_trials` were run; last: a
+            `last.ckpt` of one step, likewise.
     """
 
     source: Path
@@ -39,19 +41,19 @@ class Bench:
     corpus: Path
     cache: Path
     checkpoint: Path
+    shards: Path
+    last: Path
 
     def convert(self, **changed: object) -> list[str]:
         """Arguments of a conversion with the tiny network into conversion.wav."""
-        return _arguments(
-            {
-                "source": self.source,
-                "target": self.target,
-                "ckpt": self.checkpoint,
-                "vocoder": "griffin_lim",
-                "vocoder.n_iter": 1,
-            },
-            changed,
-        )
+        settings = {
+            "source": self.source,
+            "target": self.target,
+            "ckpt": self.checkpoint,
+            "vocoder": "griffin_lim",
+            "vocoder.n_iter": 1,
+        }
+        return _arguments(settings, changed)
 
     def train(self, **changed: object) -> list[str]:
         """Arguments of one step of training of the tiny network."""
@@ -72,7 +74,8 @@ class Bench:
             "trainer.val_check_interval": 1,
             "trainer.limit_val_batches": 1,
         }
-        return [*_arguments(settings, changed), *self.model(changed), "~callbacks.progress"]
+        tiny = [] if "model" in changed else TINY_MODEL
+        return [*_arguments(settings, changed), *tiny, "~callbacks.progress"]
 
     def evaluate(self, **changed: object) -> list[str]:
         """Arguments of a judgement of the tiny network by the judge without a model."""
@@ -88,16 +91,11 @@ class Bench:
         }
         return _arguments(settings, changed)
 
-    @staticmethod
-    def model(changed: dict) -> list[str]:
-        """Arguments of the tiny network, unless another model is asked for."""
-        return [] if "model" in changed or "experiment" in changed else TINY_MODEL
-
 
 def _arguments(settings: dict, changed: dict) -> list[str]:
-    """Overrides of Hydra, in which __ in a name stands for a dot."""
-    changed = {name.replace("__", "."): value for name, value in changed.items()}
-    return [f"{name}={value}" for name, value in (settings | changed).items()]
+    """Overrides of Hydra, in which __ in a name stands for a dot; None drops a setting."""
+    settings = settings | {name.replace("__", "."): value for name, value in changed.items()}
+    return [f"{name}={value}" for name, value in settings.items() if value is not None]
 
 
 def make(folder: Path) -> Bench:
@@ -117,4 +115,5 @@ def make(folder: Path) -> Bench:
     identity = checkpoints.identity("ge2e", encoder.state_dict())
     card = Card("autovc", network.arguments, resources.settings("mel", "autovc"), identity)
     checkpoint = checkpoints.save(folder / "tiny.safetensors", network.state_dict(), card)
-    return Bench(paths[0], paths[3], folder / "corpus", folder / "cache", checkpoint)
+    places = (folder / name for name in ("corpus", "cache"))
+    return Bench(paths[0], paths[3], *places, checkpoint, folder / "shards", folder / "first/checkpoints/last.ckpt")

@@ -93,7 +93,7 @@ class VoiceDataModule(LightningDataModule):
         exclude: Sequence[str],
         cache_dir: str,
         max_seconds: float,
-        feature_precision: str,
+        feature_precision: str | int,
         check: bool,
         batch_size: int,
         shuffle: bool,
@@ -108,7 +108,7 @@ class VoiceDataModule(LightningDataModule):
         voice_warp_probability: float,
         augmentations: Sequence[Augmentation],
         val_fraction: float,
-        val_speakers: int | Sequence[str],
+        val_speakers: int | str | Sequence[str | int],
         minutes_per_speaker: float | None,
         context_frames: int | None,
         mels_from: str | None,
@@ -132,6 +132,8 @@ class VoiceDataModule(LightningDataModule):
         require_within(2, 3600, "data", max_seconds=max_seconds)
         if crop_frames is not None:
             require_at_least(1, "data", crop_frames=crop_frames)
+        if context_frames is not None:
+            require_at_least(0, "data", context_frames=context_frames)
         if context_frames is not None and crop_frames is None:
             raise InputError("data.crop_frames=null: a vocoder needs segments of one length")
         if mels_from is not None and context_frames is None:
@@ -149,7 +151,7 @@ class VoiceDataModule(LightningDataModule):
                 raise InputError(
                     f"data.augmentations: {augmentation} is no augmentation; see data=augmented"
                 )
-        require_one_of(FEATURE_PRECISIONS, "data", feature_precision=feature_precision)
+        require_one_of(FEATURE_PRECISIONS, "data", feature_precision=str(feature_precision))
         if feature_precision == "auto":
             feature_precision = best_precision("cpu").removesuffix("-mixed")
         self.features = FeatureCache(

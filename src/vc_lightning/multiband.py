@@ -62,6 +62,7 @@ class MultiBandWaveRNN(nn.Module):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         require_at_least(1, "model", n_mels=n_mels, bands=bands, order=order, rnn_dims=rnn_dims)
+        require_at_least(1, "model", hop_length=hop_length)
         require_at_least(1, "model", fc_dims=fc_dims, frame_dims=frame_dims, n_mixtures=n_mixtures)
         require_within(0, order + 1, "model", prediction_order=prediction_order)
         require_at_least(2, "model", pad=pad)
