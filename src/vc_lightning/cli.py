@@ -116,7 +116,7 @@ def quote_free_text(argument: str) -> str:
 def require_choice(argument: str) -> None:
     """Ends the program when a group is given what is no name; Hydra would fail without a reason."""
     group, _, choice = argument.partition("=")
-    if not re.match(r"[\[{\d.+-]", choice) or not (resources.CONF / group).is_dir():
+    if not re.match(r"[\[{\d.+-]", choice) or not _choices(group):
         return
     fail(f"{argument}: is no choice; there are {', '.join(_choices(group))}")
 

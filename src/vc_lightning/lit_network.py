@@ -51,6 +51,12 @@ class LitNetwork(LightningModule):
                 f"loss: {type(self).__name__} does not train a network of the kind {network.kind}; "
                 "experiment=wavernn chooses what belongs to a vocoder"
             )
+        for name in network.arguments.keys() & ("n_mels", "hop_length"):
+            if network.arguments[name] != card.mel[name]:
+                raise InputError(
+                    f"model.{name}={network.arguments[name]}: the mels have {card.mel[name]}; "
+                    f"leave it to mel.{name}"
+                )
         self.network = network
         self.card = card
         self.make_optimizer = optimizer

@@ -16,7 +16,7 @@ from vc_lightning.distributions import (
     sample_mixture,
     uniforms,
 )
-from vc_lightning.errors import InputError, require_at_least
+from vc_lightning.errors import InputError, require_at_least, require_layers
 from vc_lightning.recurrence import run_steps
 
 N_MIXTURES = 10
@@ -59,6 +59,7 @@ class WaveRNN(nn.Module):
             raise InputError(f"wavernn.mode is {mode}: it must be RAW or MOL")
         self.mel_settings: dict = {}  # of the mels it was trained on; known to who loads weights
         require_at_least(1, "wavernn", bits=bits, n_mels=n_mels, rnn_dims=rnn_dims, fc_dims=fc_dims)
+        require_layers("wavernn", res_blocks=res_blocks)
         self.mode = mode
         self.pad = pad
         self.hop_length = math.prod(upsample_factors)
