@@ -52,8 +52,7 @@ def test_commands_at_once_give_what_they_give_alone(
         alone, together = (tmp_path / folder / name for folder in ("alone", "together"))
         assert alone.read_bytes() == together.read_bytes()
     alone, together = (
-        weights(tmp_path / folder, 2, "average")[0].state_dict()
-        for folder in ("alone", "together")
+        weights(tmp_path / folder, 2, "average")[0].state_dict() for folder in ("alone", "together")
     )
     assert all(torch.equal(alone[key], together[key]) for key in alone)
     features = list(root.rglob("*.safetensors"))

@@ -96,9 +96,7 @@ def test_a_conversion_is_the_converters(studio, speech):
 
 
 def test_the_voice_is_the_mean_of_all_recordings(studio, tmp_path, other_speech):
-    halves = [
-        write_wav(tmp_path / f"{i}.wav", other_speech[i * 70_000 :][:70_000]) for i in (0, 1)
-    ]
+    halves = [write_wav(tmp_path / f"{i}.wav", other_speech[i * 70_000 :][:70_000]) for i in (0, 1)]
     outcome, _ = convert(studio, targets=halves)
     assert np.array_equal(
         outcome.wav, studio.converter("tiny", "griffin_lim").convert(SOURCE, halves)
@@ -108,9 +106,7 @@ def test_the_voice_is_the_mean_of_all_recordings(studio, tmp_path, other_speech)
 def test_converters_are_loaded_once_and_few_are_kept(tmp_path):
     loaded = []
     paths = {name: tmp_path / name for name in "abcd"}
-    studio = Studio(
-        paths, ["v"], lambda *what: loaded.append(what), max_seconds=9, max_megabytes=9
-    )
+    studio = Studio(paths, ["v"], lambda *what: loaded.append(what), max_seconds=9, max_megabytes=9)
     for name in "aabcda":
         studio.converter(name, "v")
     assert [path.name for path, _ in loaded] == ["a", "b", "c", "d", "a"]

@@ -207,7 +207,11 @@ def test_hydra_reads_back_any_text(text):
 
 @settings(max_examples=15)
 @given(
-    st.integers(1, 5), st.integers(1, 6), st.integers(1, 9), st.integers(1, 9), st.integers(1, 2),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 2),
     st.booleans(),
 )
 def test_networks_of_any_size_are_saved_and_read(

@@ -69,10 +69,7 @@ def long_trials(bench: Bench) -> list[Trial]:
         return bench.train(data__dir=folder / "corpus")
 
     return [
-        *(
-            Trial(f"two hours as {role}", "convert", _giving(bench, role, write))
-            for role in ROLES
-        ),
+        *(Trial(f"two hours as {role}", "convert", _giving(bench, role, write)) for role in ROLES),
         Trial("two hours in a training", "train", train, may_be_refused=False),
     ]
 

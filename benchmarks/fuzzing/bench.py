@@ -116,4 +116,11 @@ def make(folder: Path) -> Bench:
     card = Card("autovc", network.arguments, resources.settings("mel", "autovc"), identity)
     checkpoint = checkpoints.save(folder / "tiny.safetensors", network.state_dict(), card)
     places = (folder / name for name in ("corpus", "cache"))
-    return Bench(paths[0], paths[3], *places, checkpoint, folder / "shards", folder / "first/checkpoints/last.ckpt")
+    return Bench(
+        paths[0],
+        paths[3],
+        *places,
+        checkpoint,
+        folder / "shards",
+        folder / "first/checkpoints/last.ckpt",
+    )

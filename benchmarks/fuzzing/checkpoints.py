@@ -23,7 +23,11 @@ def trials(bench: Bench, seed: int) -> list[Trial]:
     found = []
     for name, key, content in weights.whole_files(bench):
         for place in sorted(rng.sample(range(len(content)), CUTS)):
-            found.append(_trial(f"{name} cut at {place}", given[key], functools.partial(_cut, content, place)))
+            found.append(
+                _trial(
+                    f"{name} cut at {place}", given[key], functools.partial(_cut, content, place)
+                )
+            )
         for how, index in itertools.product(DAMAGE, range(FLIPS)):
             title = f"{name} {how.__name__} {index}"
             damaged = functools.partial(_damaged, how, content, f"{seed} {title}")

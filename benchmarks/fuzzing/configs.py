@@ -29,7 +29,10 @@ TINY_MULTIBAND = TINY_VOCODER | {"frame_dims": 8, "frame_blocks": 1}
 def situations(bench: Bench) -> Iterator[tuple[str, list[str]]]:
     """Commands that work, which between them have every key of every choice."""
     yield "convert", bench.convert()
-    yield "convert", bench.convert(vocoder="auto", vocoder__n_iter=None, vocoder__fallback__n_iter=1)
+    yield (
+        "convert",
+        bench.convert(vocoder="auto", vocoder__n_iter=None, vocoder__fallback__n_iter=1),
+    )
     yield "evaluate", bench.evaluate()
     train = functools.partial(bench.train, trainer__max_time="00:00:00:05")
     yield "train", train()

@@ -169,7 +169,9 @@ def run_all(
         place = folder / str(number)
         outcome = outcomes[trial.name] = run(trial, place, memory, seconds)
         if outcome.failed:
-            print(f"FAILED {trial.name}: {outcome.verdict}\n    {outcome.sentence[:300]}", flush=True)
+            print(
+                f"FAILED {trial.name}: {outcome.verdict}\n    {outcome.sentence[:300]}", flush=True
+            )
             if keep:
                 shutil.copytree(place, keep / str(number), dirs_exist_ok=True)
         shutil.rmtree(place)

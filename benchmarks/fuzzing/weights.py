@@ -35,8 +35,10 @@ def whole_files(bench: Bench) -> Iterator[tuple[str, str, bytes]]:
     yield "tiny AutoVC to begin with", "init_from", tiny
     yield "shipped AutoVC", "ckpt", resources.AUTOVC.read_bytes()
     yield "shipped encoder", "speaker_encoder", resources.SPEAKER_ENCODER.read_bytes()
-    yield "shipped encoder in a training", "training's encoder", (
-        resources.SPEAKER_ENCODER.read_bytes()
+    yield (
+        "shipped encoder in a training",
+        "training's encoder",
+        (resources.SPEAKER_ENCODER.read_bytes()),
     )
     yield "shipped WaveRNN", "vocoder.path", resources.WAVERNN.read_bytes()
     yield "shipped magnitudes", "vocoder.magnitude", resources.GRIFFIN_LIM.read_bytes()
@@ -75,7 +77,9 @@ def public_autovc(network: nn.Module) -> dict[str, Tensor]:
     for key, value in network.state_dict().items():
         key = re.sub(r"(convolutions\.\d+)\.conv\.", r"\1.0.conv.", key)
         key = re.sub(r"(convolutions\.\d+)\.norm\.", r"\1.1.", key)
-        public[key.replace("decoder.projection.", "decoder.linear_projection.linear_layer.")] = value
+        public[key.replace("decoder.projection.", "decoder.linear_projection.linear_layer.")] = (
+            value
+        )
     return public
 
 

@@ -294,6 +294,14 @@ def require_fitting(cfg: DictConfig) -> None:
     annotations.require_fitting(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
 
 
+def require_objects(cfg: DictConfig, *names: str, prefix: str = "") -> None:
+    """Raises InputError when one of the keys is no longer what describes an object."""
+    for name in names:
+        if not (isinstance(cfg[name], DictConfig) and "_target_" in cfg[name]):
+            shown = "null" if cfg[name] is None else cfg[name]
+            raise InputError(f"{prefix}{name}={shown}: has keys of its own; set those")
+
+
 def torch_device(name: str) -> torch.device:
     """The device that `device=` names; auto is a GPU where there is one."""
     if name == "auto":

@@ -121,7 +121,7 @@ class VoiceDataModule(LightningDataModule):
         if dir is None and manifest is None:
             raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
         require_at_least(1, "data", batch_size=batch_size)
-        require_at_least(0, "data", num_workers=num_workers)
+        require_at_least(0, "data", num_workers=num_workers, context_frames=context_frames or 0)
         require_seed("data.seed", seed)
         if not isinstance(val_speakers, str | Sequence):
             require_at_least(0, "data", val_speakers=val_speakers)
@@ -132,8 +132,6 @@ class VoiceDataModule(LightningDataModule):
         require_within(2, 3600, "data", max_seconds=max_seconds)
         if crop_frames is not None:
             require_at_least(1, "data", crop_frames=crop_frames)
-        if context_frames is not None:
-            require_at_least(0, "data", context_frames=context_frames)
         if context_frames is not None and crop_frames is None:
             raise InputError("data.crop_frames=null: a vocoder needs segments of one length")
         if mels_from is not None and context_frames is None:

@@ -51,11 +51,13 @@ class LitNetwork(LightningModule):
                 f"loss: {type(self).__name__} does not train a network of the kind {network.kind}; "
                 "experiment=wavernn chooses what belongs to a vocoder"
             )
-        for name in network.arguments.keys() & ("n_mels", "hop_length"):
-            if network.arguments[name] != card.mel[name]:
+        sizes = {"n_mels": network.arguments["n_mels"]}
+        sizes |= {"hop_length": network.hop_length} if hasattr(network, "hop_length") else {}
+        for name, size in sizes.items():
+            if size != card.mel[name]:
                 raise InputError(
-                    f"model.{name}={network.arguments[name]}: the mels have {card.mel[name]}; "
-                    f"leave it to mel.{name}"
+                    f"model: the network is for mels of {name} {size}, these have "
+                    f"{card.mel[name]}; leave it to mel.{name}"
                 )
         self.network = network
         self.card = card

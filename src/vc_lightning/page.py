@@ -204,7 +204,9 @@ def build(
             first = {"checkpoint": next(iter(studio.checkpoints)), "vocoder": studio.vocoders[0]}
             vocoders = [(VOCODERS.get(name, name), name) for name in studio.vocoders]
             settings = [
-                gr.Dropdown(list(studio.checkpoints), value=first["checkpoint"], label="Checkpoint"),
+                gr.Dropdown(
+                    list(studio.checkpoints), value=first["checkpoint"], label="Checkpoint"
+                ),
                 gr.Dropdown(vocoders, value=first["vocoder"], label="Vocoder"),
                 gr.Slider(
                     0,

@@ -29,6 +29,7 @@ from vc_lightning.weight_files import WeightFiles
 
 log = logging.getLogger("train")
 
+PARTS = ("model", "mel", "data", "loss", "optimizer", "scheduler", "trainer", "checkpoint")
 TRAINER_MINIMA = {
     "max_steps": -1,
     "max_epochs": -1,
@@ -49,6 +50,8 @@ def main(cfg: DictConfig) -> None:
     settle(cfg)
     require_valid(cfg)
     cli.require_fitting(cfg)
+    cli.require_objects(cfg, *PARTS)
+    cli.require_objects(cfg.callbacks, *cfg.callbacks, prefix="callbacks.")
     seed_everything(cfg.seed, workers=True, verbose=False)
     mel = instantiate(cfg.mel)
     encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
@@ -56,7 +59,9 @@ def main(cfg: DictConfig) -> None:
     network = instantiate(cfg.model)
     n_embedding, dim_emb = encoder.linear.out_features, network.arguments.get("dim_emb")
     if dim_emb not in (None, n_embedding):
-        raise InputError(f"model.dim_emb={dim_emb}: the speaker encoder gives {n_embedding} numbers")
+        raise InputError(
+            f"model.dim_emb={dim_emb}: the speaker encoder gives {n_embedding} numbers"
+        )
     data = instantiate(
         cfg.data,
         mel=mel,
