@@ -15,10 +15,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import hydra  # noqa: F401  what every command imports is imported once, here
-import pytorch_lightning  # noqa: F401
-import tensorboard  # noqa: F401
 from fuzzing import bench, trials
+
+from vc_lightning.commands import convert, evaluate, train  # noqa: F401  once, for all cases
 
 
 def main() -> None:
@@ -31,6 +30,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="those whose names hold this")
     parser.add_argument("--memory", type=float, default=2.0, help="GiB that a command may need")
     parser.add_argument("--seconds", type=float, default=60.0, help="that a command may take")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="of all cases")
     parser.add_argument("--keep", type=Path, help="a folder for what belongs to the failures")
     given = parser.parse_args()
     module = importlib.import_module(f"fuzzing.{given.what}")
@@ -44,12 +44,17 @@ def main() -> None:
             [trial for trial in listed if given.only in trial.name], given.cases, given.seed
         )
         outcomes = trials.run_all(
-            chosen, folder / "trials", int(given.memory * trials.GIB), given.seconds, given.keep
+            chosen,
+            folder / "trials",
+            int(given.memory * trials.GIB),
+            given.seconds,
+            given.keep,
+            given.minutes,
         )
     counts = Counter("failed" if o.failed else o.verdict for o in outcomes.values())
     peak = max(outcome.peak for outcome in outcomes.values()) / trials.GIB
     print(
-        f"{given.what}, seed {given.seed}: {len(chosen)} of {len(listed)} cases in "
+        f"{given.what}, seed {given.seed}: {len(outcomes)} of {len(listed)} cases in "
         f"{time.perf_counter() - began:.0f} s: {counts['succeeded']} succeeded, "
         f"{counts['refused']} refused, {counts['failed']} failed; most memory {peak:.2f} GiB"
     )

@@ -38,7 +38,7 @@ def trials(bench: Bench, seed: int) -> list[Trial]:
         for elsewhere, read in given.items():
             found.append(_trial(f"{name} as {elsewhere}", read, lambda content=content: content))
     for (name, content), (key, read) in itertools.product(hostile.files(), given.items()):
-        found.append(_trial(f"hostile {name} as {key}", read, lambda content=content: content))
+        found.append(_trial(f"hostile {name} as {key}", read, content))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import builtins
 import collections
+import functools
 import importlib
 import io
 import json
@@ -24,7 +25,7 @@ SIZES = (2**31, 2**40, 2**62)
 
 
 def lies(content: bytes) -> Iterator[tuple[str, dict, bytes]]:
-    """A safetensors file whose JSON header says something else in one place: what, and its parts."""
+    """A safetensors file whose JSON header lies in one place: in which, and the two parts of it."""
     if content[8:9] != b"{":
         return
     length = struct.unpack("<Q", content[:8])[0]
@@ -74,8 +75,14 @@ class Call:
         return self.call
 
 
-def files() -> Iterator[tuple[str, bytes]]:
+def files() -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Files that run code, that promise more than memory holds, and that are nothing at all."""
+    for name, content in _small_files():
+        yield name, functools.partial(bytes, content)
+    yield "a bomb", _bomb
+
+
+def _small_files() -> Iterator[tuple[str, bytes]]:
     touch = f"open({CANARY!r}, 'w').close()"
     calls = {
         "os.system": Call(os.system, f"touch {CANARY}"),
@@ -100,7 +107,6 @@ def files() -> Iterator[tuple[str, bytes]]:
         header = {"a": {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}}
         yield f"safetensors of {size} floats", packed(header, b"")
         yield f"a header of {size} bytes", struct.pack("<Q", size) + b"{"
-    yield "a bomb", _bomb()
     yield "deeply nested", b"\x80\x02" + b"(" * 1_000_000 + b"."
     yield "a nested list", pickle.dumps(_nested(), 2)
     yield "names that are no words", saved({1: torch.zeros(1), None: 2, ("a",): 3})

@@ -158,20 +158,26 @@ def _verdict(code: int, lines: list[str], stdout: str, folder: Path) -> str:
 
 
 def run_all(
-    trials: list[Trial], folder: Path, memory: int, seconds: float, keep: Path | None = None
+    trials: list[Trial],
+    folder: Path,
+    memory: int,
+    seconds: float,
+    keep: Path | None = None,
+    minutes: float = float("inf"),
 ) -> dict[str, Outcome]:
     """Runs trials one after the other and reports every failure on stdout as it happens.
 
-    Args: keep, a folder for all that belongs to the failures.
+    Args: keep, a folder for all that belongs to the failures; minutes, after which none begins.
     """
     outcomes = {}
+    began = time.perf_counter()
     for number, trial in enumerate(trials):
+        if time.perf_counter() - began > 60 * minutes:
+            break
         place = folder / str(number)
         outcome = outcomes[trial.name] = run(trial, place, memory, seconds)
         if outcome.failed:
-            print(
-                f"FAILED {trial.name}: {outcome.verdict}\n    {outcome.sentence[:300]}", flush=True
-            )
+            print(f"FAILED {trial.name}: {outcome.verdict}\n  {outcome.sentence[:300]}", flush=True)
             if keep:
                 shutil.copytree(place, keep / str(number), dirs_exist_ok=True)
         shutil.rmtree(place)

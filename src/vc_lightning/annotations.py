@@ -30,17 +30,24 @@ def require_fitting(config: Mapping, prefix: str = "") -> None:
             function. prefix: the dotted name of it, with a dot at its end.
     Raises: InputError naming the first key whose value does not fit.
     """
-    hints = _hints(config.get("_target_"))
+    target = config.get("_target_")
+    if isinstance(target, str) and (named := locate(target)) is not None:
+        require_arguments(named, config, prefix)
     for name, value in config.items():
-        key = f"{prefix}{name}"
-        if name in hints and not fits(value, hints[name]):
-            shown = str(value) if len(str(value)) <= MAX_SHOWN else f"{str(value)[:MAX_SHOWN]}…"
-            shown = "null" if value is None else shown
-            raise InputError(f"{key}={shown}: give {wanted(hints[name])}")
-        for place, part in _parts(key, value):
+        for place, part in _parts(f"{prefix}{name}", value):
             require_fitting(part, f"{place}.")
     if config.get("_partial_"):
         _require_whole(config, prefix)
+
+
+def require_arguments(function: Callable, arguments: Mapping, prefix: str = "") -> None:
+    """Raises InputError naming the first argument that does not fit a function's or class's."""
+    hints = _hints(function)
+    for name, value in arguments.items():
+        if name in hints and not fits(value, hints[name]):
+            shown = str(value) if len(str(value)) <= MAX_SHOWN else f"{str(value)[:MAX_SHOWN]}…"
+            shown = "null" if value is None else shown
+            raise InputError(f"{prefix}{name}={shown}: give {wanted(hints[name])}")
 
 
 def _parts(key: str, value: object) -> list[tuple[str, Mapping]]:
@@ -53,7 +60,7 @@ def _parts(key: str, value: object) -> list[tuple[str, Mapping]]:
 def _require_whole(config: Mapping, prefix: str) -> None:
     """Raises InputError when a function that is called later would lack a plain argument."""
     target = locate(config["_target_"])
-    hints = _hints(config["_target_"])
+    hints = _hints(target)
     for parameter in inspect.signature(target).parameters.values() if hints else []:
         if parameter.default is not parameter.empty or parameter.name in config:
             continue
@@ -108,12 +115,9 @@ def _choices(annotation: object) -> tuple:
     return typing.get_args(annotation) if is_union else (annotation,)
 
 
-def _hints(target: str | None) -> dict[str, object]:
-    """Annotations of the parameters of what a `_target_` names; none where they are not known."""
-    named: Callable | None = locate(target) if isinstance(target, str) else None
-    if named is None:
-        return {}
+def _hints(function: Callable) -> dict[str, object]:
+    """Annotations of the parameters of a function or class; none where they are not known."""
     try:
-        return typing.get_type_hints(named.__init__ if inspect.isclass(named) else named)
+        return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except (NameError, TypeError, AttributeError):  # built in, or of names that are not imported
         return {}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.errors import InstantiationException as HydraInstantiationException
@@ -73,6 +74,8 @@ def reports_input_errors(main: Callable) -> Callable:
     @functools.wraps(main)
     def reporting(cfg: object) -> object:
         try:
+            if HydraConfig.initialized():  # it is not where a test composes the configuration
+                require_groups(cfg, HydraConfig.get().job.config_name)
             return main(cfg)
         except (
             InputError,
@@ -111,6 +114,19 @@ def quote_free_text(argument: str) -> str:
         value = str(Path(value).expanduser())  # shells do so only at the beginning of a word
     text = value.replace("${", r"\${")
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
+
+
+def require_groups(cfg: DictConfig, config_name: str) -> None:
+    """Raises InputError when what has keys in conf/<config_name>.yaml was given one value."""
+    written = resources.settings("", config_name)
+    groups = [name for name, value in written.items() if isinstance(value, dict)]
+    for default in written["defaults"]:
+        if isinstance(default, dict):
+            groups += [name for name, choice in default.items() if choice]
+    for name in groups:
+        if name in cfg and not isinstance(cfg[name], DictConfig):
+            shown = "null" if cfg[name] is None else cfg[name]
+            raise InputError(f"{name}={shown}: has keys of its own; set those")
 
 
 def require_choice(argument: str) -> None:
@@ -292,14 +308,6 @@ def made_converter(cfg: DictConfig) -> VoiceConverter:
 def require_fitting(cfg: DictConfig) -> None:
     """Raises InputError when a value is not of the type that what it is given to asks for."""
     annotations.require_fitting(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
-
-
-def require_objects(cfg: DictConfig, *names: str, prefix: str = "") -> None:
-    """Raises InputError when one of the keys is no longer what describes an object."""
-    for name in names:
-        if not (isinstance(cfg[name], DictConfig) and "_target_" in cfg[name]):
-            shown = "null" if cfg[name] is None else cfg[name]
-            raise InputError(f"{prefix}{name}={shown}: has keys of its own; set those")
 
 
 def torch_device(name: str) -> torch.device:

@@ -63,6 +63,7 @@ class MultiBandWaveRNN(nn.Module):
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         require_at_least(1, "model", n_mels=n_mels, bands=bands, order=order, rnn_dims=rnn_dims)
         require_at_least(1, "model", hop_length=hop_length)
+        require_within(0, 2, "model", temperature=temperature)
         require_layers("model", frame_blocks=frame_blocks)
         require_at_least(1, "model", fc_dims=fc_dims, frame_dims=frame_dims, n_mixtures=n_mixtures)
         require_within(0, order + 1, "model", prediction_order=prediction_order)

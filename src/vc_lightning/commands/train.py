@@ -8,7 +8,7 @@ import hydra
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import LightningDataModule, Trainer, seed_everything
+from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 
 from vc_lightning import cli, doctor, resources, shards
@@ -29,7 +29,6 @@ from vc_lightning.weight_files import WeightFiles
 
 log = logging.getLogger("train")
 
-PARTS = ("model", "mel", "data", "loss", "optimizer", "scheduler", "trainer", "checkpoint")
 TRAINER_MINIMA = {
     "max_steps": -1,
     "max_epochs": -1,
@@ -50,8 +49,6 @@ def main(cfg: DictConfig) -> None:
     settle(cfg)
     require_valid(cfg)
     cli.require_fitting(cfg)
-    cli.require_objects(cfg, *PARTS)
-    cli.require_objects(cfg.callbacks, *cfg.callbacks, prefix="callbacks.")
     seed_everything(cfg.seed, workers=True, verbose=False)
     mel = instantiate(cfg.mel)
     encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
@@ -70,7 +67,7 @@ def main(cfg: DictConfig) -> None:
         with_f0=network.arguments.get("f0", False),
     )
     files = instantiate(cfg.checkpoint)
-    callbacks = [*(instantiate(callback) for callback in cfg.callbacks.values()), files]
+    callbacks = [*made_callbacks(cfg.callbacks), files]
     logger = instantiate(cfg.logger)
     if cfg.ckpt_path == "last":
         cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
@@ -124,6 +121,15 @@ def main(cfg: DictConfig) -> None:
     fit(trainer, model, data, cfg.ckpt_path)
     if trainer.is_global_zero:  # the others may be here before it has put last.ckpt in its place
         say_what_to_do_next(trainer, files, cfg.run_dir)
+
+
+def made_callbacks(cfg: DictConfig) -> list[Callback]:
+    """The callbacks of a configuration; InputError for what is none."""
+    made = {name: instantiate(callback) for name, callback in cfg.items()}
+    for name, callback in made.items():
+        if not isinstance(callback, Callback):
+            raise InputError(f"callbacks.{name}: is no callback; leave it out by ~callbacks.{name}")
+    return list(made.values())
 
 
 def fit(
