@@ -13,6 +13,7 @@ PACKAGE = ROOT / "src" / "vc_lightning"
 FLOORS = [
     {"errors", "resources", "precision", "tape", "uploads", "windows"},
     {
+        "annotations",
         "audio",
         "augmentations",
         "charts",

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vc_lightning import resources, sizes
+from vc_lightning import annotations, resources, sizes
 from vc_lightning.audio import atomic_path, require_file
 from vc_lightning.autovc import AutoVC
 from vc_lightning.errors import InputError
@@ -172,6 +172,7 @@ def _network(network: type[nn.Module], card: Card, state: State, path: Path | st
                 f"{path}: its header says {name} {card.network.get(name)}, its weights say {value}"
             )
     try:
+        annotations.require_arguments(network, card.network)
         built = network(**card.network)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its header does not describe the network ({error})") from error

@@ -10,6 +10,8 @@ from vc_lightning.magnitude import MagnitudeNet
 from vc_lightning.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.phases import propagated
 
+MAX_ITER = 10_000  # nothing is gained after some hundreds
+
 STRETCH_FRAMES = 3840  # a minute: at once, longer mels one stretch after the other
 HELD_FRAMES = 16  # of the sound before, to which a stretch must fit
 AHEAD_FRAMES = 16  # after a stretch, whose sound they complete
@@ -35,6 +37,7 @@ class GriffinLim(nn.Module):
     ):
         super().__init__()
         require_at_least(1, "vocoder", n_iter=n_iter)
+        require_within(1, MAX_ITER, "vocoder", n_iter=n_iter)
         require_within(0, 1, "vocoder", momentum=momentum)
         require_within(0.5, 2, "vocoder", sharpness=sharpness)
         self.mel = mel
