@@ -29,12 +29,12 @@ FLOORS = [
     {"checkpoints", "features"},
     {"reconstructions", "resume", "utterances", "vocoders"},
     {"columns", "onnx_export", "pairs", "sampling", "voice_converter"},
-    {"crops", "findings", "jobs", "outcomes", "segments", "voices"},
-    {"batch", "data", "doctor", "evaluation", "lit_network", "report"},
+    {"crops", "findings", "jobs", "outcomes", "segments", "uploads", "voices"},
+    {"batch", "data", "doctor", "evaluation", "lit_network", "report", "studio"},
     {"callbacks", "lit_autovc", "lit_wavernn", "shards"},
     {"samples", "streams", "weight_files"},
-    {"cli", "diagnosis"},
-    {"commands.convert", "commands.evaluate", "commands.export", "commands.train"},
+    {"cli", "diagnosis", "page"},
+    {"commands.app", "commands.convert", "commands.evaluate", "commands.export", "commands.train"},
 ]
 LIGHTNING = {"data", "lit_network", "lit_autovc", "lit_wavernn"}
 LIGHTNING |= {"callbacks", "commands.train", "diagnosis", "samples", "streams", "weight_files"}

@@ -14,12 +14,13 @@ from urllib.parse import quote
 import gradio as gr
 import numpy as np
 import torch
+from gradio.components import Component
 from PIL import Image
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vc_lightning import audio
+from vc_lightning import audio, provenance, voices
 from vc_lightning.charts import picture
 from vc_lightning.errors import InputError
 from vc_lightning.studio import Outcome, Settings, Studio
@@ -67,26 +68,6 @@ class Gate:
             await self.app(scope, receive, send)
         else:
             await PlainTextResponse("there is no such page", 404)(scope, receive, send)
-
-
-class Recording(gr.Audio):
-    """A recording that was uploaded or is made by the microphone."""
-
-    is_template = True  # looks like its parent
-
-    async def async_move_resource_to_block_cache(self, path: str | Path | None) -> str | None:
-        """Takes what was uploaded, as Gradio does; addresses it would fetch from anywhere."""
-        return await super().async_move_resource_to_block_cache(_local(path))
-
-
-class Recordings(gr.File):
-    """Several of them, uploaded."""
-
-    is_template = True
-
-    async def async_move_resource_to_block_cache(self, path: str | Path | None) -> str | None:
-        """See `Recording`."""
-        return await super().async_move_resource_to_block_cache(_local(path))
 
 
 @contextlib.contextmanager
@@ -173,9 +154,17 @@ def build(
                 source_mel = gr.HTML(elem_classes="mel")
             with gr.Column(elem_classes="card", min_width=300):
                 gr.HTML(_heading(2, "Voice", "Ten seconds of clear speech will do."))
+                names = voices.names(studio.voices)
+                learned = gr.Dropdown(
+                    [("none: take the recordings", ""), *((name, name) for name in names)],
+                    value="",
+                    label="Learned voice",
+                    visible=bool(names),
+                    elem_id="learned",
+                )
                 target = _recording("Recording of the voice", "target")
                 with gr.Accordion("More recordings of this voice", open=False):
-                    more = Recordings(
+                    more = gr.File(
                         label="More recordings",
                         show_label=False,
                         file_count="multiple",
@@ -184,6 +173,7 @@ def build(
                         height=140,
                         elem_id="more",
                     )
+                    _only_uploads(more)
                 target_mel = gr.HTML(elem_classes="mel")
             with gr.Column(elem_classes="card", min_width=300):
                 gr.HTML(_heading(3, "Result", "The words in the voice."))
@@ -204,7 +194,9 @@ def build(
             first = {"checkpoint": next(iter(studio.checkpoints)), "vocoder": studio.vocoders[0]}
             vocoders = [(VOCODERS.get(name, name), name) for name in studio.vocoders]
             settings = [
-                gr.Dropdown(list(studio.checkpoints), value=first["checkpoint"], label="Checkpoint"),
+                gr.Dropdown(
+                    list(studio.checkpoints), value=first["checkpoint"], label="Checkpoint"
+                ),
                 gr.Dropdown(vocoders, value=first["vocoder"], label="Vocoder"),
                 gr.Slider(
                     0,
@@ -246,6 +238,7 @@ def build(
             source: str | None,
             target: str | None,
             more: list[str] | None,
+            learned: str,
             checkpoint: str,
             vocoder: str,
             guidance: float,
@@ -259,6 +252,7 @@ def build(
                 outcome = studio.convert(
                     Path(source) if source else None,
                     targets,
+                    learned,
                     Settings(checkpoint, vocoder, guidance, seed),
                     lambda share, what: progress(share, desc=what),
                 )
@@ -267,7 +261,8 @@ def build(
                 return [_sentence(error), hidden, "", "", "", ""]
             path = uploads.new_folder() / outcome.name
             uploads.claim(request.session_hash, [path, *targets, Path(source)])
-            audio.save(path, outcome.wav, outcome.sample_rate)
+            strings = provenance.strings(outcome.note)
+            audio.save(path, outcome.wav, outcome.sample_rate, strings)
             sound = gr.update(visible=True, value=str(path))
             pictures = map(_picture, outcome.mels)
             return [_made(outcome), sound, _figures(outcome, path), *pictures]
@@ -276,7 +271,7 @@ def build(
             """Somebody's page was closed."""
             uploads.release(request.session_hash)
 
-        inputs = [source, target, more, *settings]
+        inputs = [source, target, more, learned, *settings]
         convert_event = {
             "fn": convert,
             "inputs": inputs,
@@ -301,21 +296,15 @@ def build(
         if examples:
             for pressed, pair in zip(buttons, (examples, examples[::-1]), strict=True):
                 filled = pressed.click(
-                    lambda pair=pair: [*pair, None], None, [source, target, more], **quick
+                    lambda pair=pair: [*pair, None, ""], None, inputs[:4], **quick
                 )
                 filled.then(**convert_event)
         page.unload(leave)
     return page
 
 
-def _local(path: str | Path | None) -> str | Path | None:
-    if path is not None and "://" in str(path):
-        raise gr.Error("addresses are not fetched; upload the recording")
-    return path
-
-
-def _recording(label: str, name: str) -> Recording:
-    return Recording(
+def _recording(label: str, name: str) -> gr.Audio:
+    recording = gr.Audio(
         label=label,
         sources=["upload", "microphone"],
         type="filepath",
@@ -324,6 +313,20 @@ def _recording(label: str, name: str) -> Recording:
         waveform_options=WAVEFORM,
         elem_id=name,
     )
+    return _only_uploads(recording)
+
+
+def _only_uploads(component: Component) -> Component:
+    """Makes it refuse addresses, which Gradio would fetch from anywhere."""
+    take = component.async_move_resource_to_block_cache
+
+    async def take_upload(path: str | Path | None) -> str | None:
+        if path is not None and "://" in str(path):
+            raise gr.Error("addresses are not fetched; upload the recording")
+        return await take(path)
+
+    component.async_move_resource_to_block_cache = take_upload
+    return component
 
 
 def _heading(number: int, title: str, what: str) -> str:

@@ -52,6 +52,8 @@ def studio(cfg: DictConfig) -> Studio:
         ):
             checkpoints.setdefault(path.stem, path)
 
+    folder = cfg.voices.dir or resources.settings("", "convert")["voices"]["dir"]
+
     def load(path: Path, vocoder: str) -> VoiceConverter:
         with open_dict(cfg):
             cfg.ckpt = str(path)
@@ -62,6 +64,7 @@ def studio(cfg: DictConfig) -> Studio:
         checkpoints,
         list(cfg.vocoders),
         load,
+        cli.single_path(folder, "voices.dir"),
         max_seconds=cfg.max_seconds,
         max_megabytes=cfg.max_megabytes,
     )
