@@ -183,6 +183,19 @@ def test_limits_are_checked_at_the_start(tmp_path):
             Studio({"a": tmp_path}, ["v"], lambda *_: None, tmp_path, **limits)
 
 
+def test_a_taken_port_is_a_sentence(studio):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        serving = page.serving(
+            studio, host="127.0.0.1", port=port, max_waiting=1, keep_minutes=1, examples=[]
+        )
+        with pytest.raises(InputError, match=f"port={port}: is taken"), serving:
+            pass
+    assert "GRADIO_TEMP_DIR" not in os.environ
+
+
 # Whose files
 
 
@@ -474,13 +487,32 @@ def test_the_microphone(visit, studio):
     assert 1.5 < len(wav) / 16_000 < 5
 
 
-@pytest.mark.parametrize("width", [320, 390, 768])
-def test_no_scrolling_sideways(visit, width):
-    tab = visit(width, 844)
+def test_no_scrolling_sideways(visit):
+    tab = visit(390, 844)
     tab.get_by_role("button", name="his words, her voice").click()
     tab.locator("#download").wait_for()
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = [tab.locator(f"#{name}").bounding_box() for name in ("source", "target", "result")]
-    if width < 640:  # one column, wide enough for thumbs
-        assert all(box["width"] > 0.7 * width for box in boxes)
-        assert tab.locator("#convert").bounding_box()["height"] >= 44
+    assert tab.locator("#convert").bounding_box()["height"] >= 44
+    for width in (320, 390, 768):
+        tab.set_viewport_size({"width": width, "height": 844})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        boxes = [tab.locator(f"#{name}").bounding_box() for name in ("source", "target", "result")]
+        if width < 640:  # one column, wide enough for thumbs
+            assert all(box["width"] > 0.7 * width for box in boxes)
+
+
+def test_a_full_queue_is_a_sentence(visit, studio, monkeypatch):
+    go_on = threading.Event()
+
+    def wait(*_):
+        go_on.wait(30)
+        raise InputError("waited")
+
+    monkeypatch.setattr(studio, "convert", wait)
+    tabs = [visit() for _ in range(4)]
+    for tab in tabs:  # one runs, two wait, one is sent away
+        with tab.expect_response("**/queue/join*") as joined:
+            tab.get_by_role("button", name="his words, her voice").click()
+    assert joined.value.status == 503
+    tabs[-1].get_by_text("currently busy").wait_for()
+    go_on.set()
+    tabs[0].get_by_role("alert").filter(has_text="Waited").wait_for()

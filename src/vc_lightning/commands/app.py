@@ -29,6 +29,7 @@ def main(cfg: DictConfig) -> None:
         raise InputError(
             f"the page needs {error.name}: pip install 'vc-lightning[demo]'"
         ) from error
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is there
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that files are deleted then, too
     with page.serving(
         studio(cfg),
