@@ -33,7 +33,7 @@ FLOORS = [
     {"crops", "findings", "jobs", "outcomes", "segments", "voices"},
     {"batch", "data", "doctor", "evaluation", "lit_network", "report", "studio"},
     {"callbacks", "lit_autovc", "lit_wavernn", "shards"},
-    {"samples", "streams", "weight_files"},
+    {"fragments", "samples", "streams", "weight_files"},
     {"cli", "diagnosis", "page"},
     {"commands.app", "commands.convert", "commands.evaluate", "commands.export", "commands.train"},
 ]

@@ -36,7 +36,16 @@ FREE_TEXT_KEYS = frozenset(  # their values may hold anything, so Hydra must not
         *("checkpoint.dir", "checkpoint.name", "hydra.run.dir", "trained_on", "licence"),
         *("data.write_shards", "vocoder.magnitude", "vocoder.fallback.magnitude"),
         *("callbacks.samples.vocoder.magnitude", "callbacks.diagnosis.vocoder.magnitude"),
-        *("data.pairs", "recogniser", "judges", "pairs", "inspect", "voices.dir", "voices.learn"),
+        *(
+            "checkpoints",
+            "data.pairs",
+            "recogniser",
+            "judges",
+            "pairs",
+            "inspect",
+            "voices.dir",
+            "voices.learn",
+        ),
     ]
 )
 

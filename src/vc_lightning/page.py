@@ -1,28 +1,21 @@
 """The page on which recordings are converted in a browser, made of Gradio's components."""
 
-import base64
 import contextlib
-import html
-import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import gradio as gr
-import numpy as np
-import torch
-from PIL import Image
+from gradio.components import Component
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vc_lightning import audio
-from vc_lightning.charts import picture
-from vc_lightning.errors import InputError
-from vc_lightning.studio import Outcome, Settings, Studio
+from vc_lightning import audio, fragments, provenance, voices
+from vc_lightning.errors import InputError, require_at_least, require_within
+from vc_lightning.studio import Settings, Studio
 from vc_lightning.uploads import Uploads
 
 CSS = Path(__file__).with_name("page.css")
@@ -37,21 +30,12 @@ WORDS = {  # Gradio's own, in our words
     "upload_text.click_to_upload": "choose a file",
 }
 VOCODERS = {"griffin_lim": "Griffin-Lim", "wavernn": "WaveRNN"}
-PICTURE_SIZE = (960, 160)  # pixels of a mel-spectrogram
 ROUTES = (  # what the page itself asks for; Gradio has many more
     *("/config", "/theme.css", "/assets/", "/static/", "/favicon.ico", "/manifest.json"),
     *("/gradio_api/queue/", "/gradio_api/run/", "/gradio_api/upload", "/gradio_api/heartbeat/"),
     *("/gradio_api/file=/", "/gradio_api/startup-events", "/gradio_api/cancel"),
     *("/gradio_api/info", "/gradio_api/reset"),
 )
-HEADER = """<header><p class="wordmark">vc_lightning</p>
-<h1>Say it in another voice</h1>
-<p class="lead">One recording gives the words, another the voice. The result says the words in that
-voice, which the network need never have heard before.</p></header>"""
-FOOTER = """<footer><p><strong>Convert only voices whose owners agreed.</strong>
-{link} Recordings stay on this server, and are deleted when you leave the page.</p></footer>"""
-ETHICS = '<a href="{url}" target="_blank" rel="noreferrer">What is right and what is not.</a>'
-EMPTY = '<p class="hint">The result will appear here, beside how near it came to the voice.</p>'
 
 
 class Gate:
@@ -67,26 +51,6 @@ class Gate:
             await self.app(scope, receive, send)
         else:
             await PlainTextResponse("there is no such page", 404)(scope, receive, send)
-
-
-class Recording(gr.Audio):
-    """A recording that was uploaded or is made by the microphone."""
-
-    is_template = True  # looks like its parent
-
-    async def async_move_resource_to_block_cache(self, path: str | Path | None) -> str | None:
-        """Takes what was uploaded, as Gradio does; addresses it would fetch from anywhere."""
-        return await super().async_move_resource_to_block_cache(_local(path))
-
-
-class Recordings(gr.File):
-    """Several of them, uploaded."""
-
-    is_template = True
-
-    async def async_move_resource_to_block_cache(self, path: str | Path | None) -> str | None:
-        """See `Recording`."""
-        return await super().async_move_resource_to_block_cache(_local(path))
 
 
 @contextlib.contextmanager
@@ -108,46 +72,61 @@ def serving(
     Yields: the page's address.
     Raises: InputError when the port is taken.
     """
+    require_at_least(1, "", port=port, max_waiting=max_waiting)
+    require_within(1, 1e6, "", keep_minutes=keep_minutes)
     with tempfile.TemporaryDirectory(prefix="vc_lightning_page_") as folder:
         uploads = Uploads(Path(folder, "uploads"))
         copies = Path(folder, "examples")
         copies.mkdir()
         gr.set_static_paths([copies])
-        # Gradio asks for its folder at every request, by this name only.
-        before = os.environ.get("GRADIO_TEMP_DIR")
-        os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)
         shown = [shutil.copy(example, copies) for example in examples]
-        page = build(studio, uploads, shown, keep_minutes)
-        page.queue(max_size=max_waiting, default_concurrency_limit=1)
-        try:
-            _, address, _ = page.launch(
-                server_name=host,
-                server_port=port,
-                prevent_thread_lock=True,
-                quiet=True,
-                share=False,
-                show_error=False,
-                footer_links=[],
-                run_history=False,
-                max_file_size=int(studio.max_megabytes * 1e6),
-                enable_monitoring=False,
-                ssr_mode=False,
-                mcp_server=False,
-                pwa=False,
-                i18n=gr.I18n(en=WORDS),
-                theme=gr.themes.Base(font=FONT, font_mono="monospace"),
-                css_paths=CSS,
-                app_kwargs={"middleware": [Middleware(Gate)]},
-            )
-            yield address
-        except OSError as error:
-            raise InputError(f"port={port}: {error}; name another port") from error
-        finally:
-            page.close(verbose=False)
-            if before is None:
-                del os.environ["GRADIO_TEMP_DIR"]
-            else:
-                os.environ["GRADIO_TEMP_DIR"] = before
+        # Gradio asks for its folder at every request, by this name only.
+        with _environment("GRADIO_TEMP_DIR", str(uploads.folder)):
+            page = build(studio, uploads, shown, keep_minutes)
+            page.queue(max_size=max_waiting, default_concurrency_limit=1)
+            try:
+                yield _launched(page, host, port, int(studio.max_megabytes * 1e6))
+            finally:
+                page.close(verbose=False)
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def _launched(page: gr.Blocks, host: str, port: int, max_bytes: int) -> str:
+    """Opens the page with nothing but what it needs; its address."""
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            show_error=False,
+            footer_links=[],
+            run_history=False,
+            max_file_size=max_bytes,
+            enable_monitoring=False,
+            ssr_mode=False,
+            mcp_server=False,
+            pwa=False,
+            i18n=gr.I18n(en=WORDS),
+            theme=gr.themes.Base(font=FONT, font_mono="monospace"),
+            css_paths=CSS,
+            app_kwargs={"middleware": [Middleware(Gate)]},
+        )
+    except OSError:
+        raise InputError(f"port={port}: is taken, or {host} is not here; name another") from None
+    return address
 
 
 def build(
@@ -159,23 +138,31 @@ def build(
         analytics_enabled=False,
         delete_cache=(SWEEP_SECONDS, int(keep_minutes * 60)),
     ) as page:
-        gr.HTML(HEADER)
+        gr.HTML(fragments.HEADER)
         with gr.Row(elem_id="examples", visible=bool(examples)):
-            gr.HTML('<p class="try">Try it:</p>')
+            gr.HTML(fragments.TRY)
             buttons = [
                 gr.Button("his words, her voice", size="sm", min_width=0, scale=0),
                 gr.Button("her words, his voice", size="sm", min_width=0, scale=0),
             ]
         with gr.Row(elem_id="desk"):
             with gr.Column(elem_classes="card", min_width=300):
-                gr.HTML(_heading(1, "Words", "What is to be said."))
+                gr.HTML(fragments.heading(1, "Words", "What is to be said."))
                 source = _recording("Recording of the words", "source")
                 source_mel = gr.HTML(elem_classes="mel")
             with gr.Column(elem_classes="card", min_width=300):
-                gr.HTML(_heading(2, "Voice", "Ten seconds of clear speech will do."))
+                gr.HTML(fragments.heading(2, "Voice", "Ten seconds of clear speech will do."))
+                names = voices.names(studio.voices)
+                learned = gr.Dropdown(
+                    [("none: take the recordings", ""), *((name, name) for name in names)],
+                    value="",
+                    label="Learned voice",
+                    visible=bool(names),
+                    elem_id="learned",
+                )
                 target = _recording("Recording of the voice", "target")
                 with gr.Accordion("More recordings of this voice", open=False):
-                    more = Recordings(
+                    more = gr.File(
                         label="More recordings",
                         show_label=False,
                         file_count="multiple",
@@ -184,11 +171,12 @@ def build(
                         height=140,
                         elem_id="more",
                     )
+                    _only_uploads(more)
                 target_mel = gr.HTML(elem_classes="mel")
             with gr.Column(elem_classes="card", min_width=300):
-                gr.HTML(_heading(3, "Result", "The words in the voice."))
+                gr.HTML(fragments.heading(3, "Result", "The words in the voice."))
                 button = gr.Button("Convert", variant="primary", size="lg", elem_id="convert")
-                status = gr.HTML(EMPTY, elem_id="status")
+                status = gr.HTML(fragments.EMPTY, elem_id="status")
                 result = gr.Audio(
                     label="Result",
                     interactive=False,
@@ -218,7 +206,7 @@ def build(
                 ),
                 gr.Number(0, precision=0, minimum=0, label="Seed", info="Of the vocoder"),
             ]
-        gr.HTML(FOOTER.format(link=""))
+        gr.HTML(fragments.FOOTER)
         shown = [status, result, figures, source_mel, target_mel, result_mel]
 
         def take(path: str | None, request: gr.Request) -> tuple[object, str]:
@@ -229,25 +217,26 @@ def build(
             try:
                 studio.check(Path(path))
             except InputError as error:
-                return None, _sentence(error)
-            return gr.skip(), EMPTY
+                return None, fragments.sentence(error)
+            return gr.skip(), fragments.EMPTY
 
         def take_more(paths: list[str] | None, request: gr.Request) -> tuple[object, str]:
             """The same for several; the good ones stay."""
-            good, status = [], EMPTY
+            good, status = [], fragments.EMPTY
             uploads.claim(request.session_hash, map(Path, paths or []))
             for path in paths or []:
                 try:
                     studio.check(Path(path))
                     good.append(path)
                 except InputError as error:
-                    status = _sentence(error)
+                    status = fragments.sentence(error)
             return good or None, status
 
         def convert(
             source: str | None,
             target: str | None,
             more: list[str] | None,
+            learned: str,
             checkpoint: str,
             vocoder: str,
             guidance: float,
@@ -261,24 +250,26 @@ def build(
                 outcome = studio.convert(
                     Path(source) if source else None,
                     targets,
+                    learned,
                     Settings(checkpoint, vocoder, guidance, seed),
                     lambda share, what: progress(share, desc=what),
                 )
             except InputError as error:
                 hidden = gr.update(visible=False, value=None)
-                return [_sentence(error), hidden, "", "", "", ""]
+                return [fragments.sentence(error), hidden, "", "", "", ""]
             path = uploads.new_folder() / outcome.name
             uploads.claim(request.session_hash, [path, *targets, Path(source)])
-            audio.save(path, outcome.wav, outcome.sample_rate)
+            strings = provenance.strings(outcome.note)
+            audio.save(path, outcome.wav, outcome.sample_rate, strings)
             sound = gr.update(visible=True, value=str(path))
-            pictures = map(_picture, outcome.mels)
-            return [_made(outcome), sound, _figures(outcome, path), *pictures]
+            pictures = map(fragments.spectrogram, outcome.mels)
+            return [fragments.made(outcome), sound, fragments.figures(outcome, path), *pictures]
 
         def leave(request: gr.Request) -> None:
             """Somebody's page was closed."""
             uploads.release(request.session_hash)
 
-        inputs = [source, target, more, *settings]
+        inputs = [source, target, more, learned, *settings]
         convert_event = {
             "fn": convert,
             "inputs": inputs,
@@ -303,21 +294,15 @@ def build(
         if examples:
             for pressed, pair in zip(buttons, (examples, examples[::-1]), strict=True):
                 filled = pressed.click(
-                    lambda pair=pair: [*pair, None], None, [source, target, more], **quick
+                    lambda pair=pair: [*pair, None, ""], None, inputs[:4], **quick
                 )
                 filled.then(**convert_event)
         page.unload(leave)
     return page
 
 
-def _local(path: str | Path | None) -> str | Path | None:
-    if path is not None and "://" in str(path):
-        raise gr.Error("addresses are not fetched; upload the recording")
-    return path
-
-
-def _recording(label: str, name: str) -> Recording:
-    return Recording(
+def _recording(label: str, name: str) -> gr.Audio:
+    recording = gr.Audio(
         label=label,
         sources=["upload", "microphone"],
         type="filepath",
@@ -326,56 +311,17 @@ def _recording(label: str, name: str) -> Recording:
         waveform_options=WAVEFORM,
         elem_id=name,
     )
+    return _only_uploads(recording)
 
 
-def _heading(number: int, title: str, what: str) -> str:
-    return f'<div class="step"><b>{number}</b><h2>{title}</h2><p>{what}</p></div>'
+def _only_uploads(component: Component) -> Component:
+    """Makes it refuse addresses, which Gradio would fetch from anywhere."""
+    take = component.async_move_resource_to_block_cache
 
+    async def take_upload(path: str | Path | None) -> str | None:
+        if path is not None and "://" in str(path):
+            raise gr.Error("addresses are not fetched; upload the recording")
+        return await take(path)
 
-def _sentence(error: InputError) -> str:
-    """An error as a person reads it; names of files are theirs, so nothing in them is markup."""
-    text = str(error)
-    return f'<p class="error" role="alert">{html.escape(text[:1].upper() + text[1:])}.</p>'
-
-
-def _made(outcome: Outcome) -> str:
-    duration = len(outcome.wav) / outcome.sample_rate
-    return f'<p class="hint">{duration:.1f} s of sound, made in {outcome.seconds:.1f} s.</p>'
-
-
-def _figures(outcome: Outcome, path: Path) -> str:
-    """Similarities before and after, as numbers and bars, and the link to the file."""
-    rows = {"to the voice": outcome.to_target, "to the source": outcome.to_source}
-    figures = "".join(_bars(*row) for row in rows.items())
-    address = html.escape(f"gradio_api/file={quote(str(path))}")
-    name = html.escape(path.name)
-    link = f'<a id="download" href="{address}" download="{name}">Download the result</a>'
-    return f'<div class="figures">{figures}{link}</div>'
-
-
-def _bars(label: str, similarities: tuple[float, float | None]) -> str:
-    before, after = similarities
-    if after is None:
-        return f'<p class="figure">Similarity {label}: too little speech to be measured</p>'
-    width, mark = (f"{100 * max(0.0, value):.0f}%" for value in (after, before))
-    return (
-        f'<div class="figure"><span>Similarity {label}</span>'
-        f"<span><i>{before:.2f}</i> → <b>{after:.2f}</b></span>"
-        f'<div class="bar"><div style="width:{width}"></div><s style="left:{mark}"></s></div>'
-        "<small>mark: before; bar: after</small></div>"
-    )
-
-
-def _picture(mel: np.ndarray | None) -> str:
-    """A mel-spectrogram (n_mels, T) as a picture inside the page."""
-    if mel is None:
-        return ""
-    image = Image.fromarray(picture([torch.from_numpy(mel)[None]])).resize(PICTURE_SIZE)
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=80)
-    data = base64.b64encode(file.getvalue()).decode()
-    return (
-        "<figure><figcaption>Mel-spectrogram</figcaption>"
-        f'<img alt="Mel-spectrogram: time to the right, pitch upwards" '
-        f'src="data:image/webp;base64,{data}"></figure>'
-    )
+    component.async_move_resource_to_block_cache = take_upload
+    return component

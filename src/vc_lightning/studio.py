@@ -11,12 +11,15 @@ import numpy as np
 import soundfile
 import torch
 
-from vc_lightning import audio
+from vc_lightning import audio, provenance, voices
 from vc_lightning.errors import InputError, require_one_of, require_seed, require_within
+from vc_lightning.provenance import Provenance
 from vc_lightning.speaker_encoder import similarity
 from vc_lightning.voice_converter import Voice, VoiceConverter
 
 KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
+
+LOADING, HEARING, CONVERTING, MEASURING = 0.05, 0.15, 0.3, 0.9  # shares of the progress
 
 Progress = Callable[[float, str], None]
 
@@ -36,6 +39,7 @@ class Outcome:
     """What a conversion gave.
 
     Attributes:
+        note: what its file shall say of itself.
         wav, sample_rate: float32 (n,) and its rate in Hz.
         name: of a file for it, such as source_to_target.wav.
         seconds: that the conversion took, without loading and measuring.
@@ -44,6 +48,7 @@ class Outcome:
             little speech to be measured.
     """
 
+    note: Provenance
     wav: np.ndarray
     sample_rate: int
     name: str
@@ -60,6 +65,7 @@ class Studio:
         checkpoints: files by the names that are offered; the first one is the default.
         vocoders: names that are offered; the first one is the default.
         load: makes a converter of a checkpoint and the name of a vocoder.
+        voices: the folder of learned voices.
         max_seconds, max_megabytes: of one recording.
     """
 
@@ -68,6 +74,7 @@ class Studio:
         checkpoints: Mapping[str, Path],
         vocoders: Sequence[str],
         load: Callable[[Path, str], VoiceConverter],
+        voices: Path,
         *,
         max_seconds: float,
         max_megabytes: float,
@@ -78,6 +85,7 @@ class Studio:
         self.vocoders = list(vocoders)
         self.max_seconds = max_seconds
         self.max_megabytes = max_megabytes
+        self.voices = voices
         self._load = load
         self._converters: dict[tuple[str, str], VoiceConverter] = {}
         self._lock = threading.Lock()
@@ -116,68 +124,90 @@ class Studio:
         self,
         source: Path | None,
         targets: Sequence[Path],
+        learned: str,
         settings: Settings,
         progress: Progress,
     ) -> Outcome:
         """Says what the source says in the voice of the targets.
 
-        Args: progress, told the share that is done, 0…1, and what comes next.
+        Args:
+            learned: the name of a voice to be taken in place of the targets, or "".
+            progress: told the share that is done, 0…1, and what comes next.
         Raises: InputError naming a recording by its name without folders, or what is missing.
         """
         if source is None:
             raise InputError("there are no words yet: record or upload a recording under 1")
-        if not targets:
+        if not targets and not learned:
             raise InputError("there is no voice yet: record or upload a recording under 2")
         require_within(0, 10, "", guidance=settings.guidance)
         require_seed("seed", settings.seed)
+        targets = [] if learned else targets
         recordings = [source, *targets]
         for recording in recordings:
             self.check(recording)
-        with self._lock, _named(recordings):
-            progress(0.05, "Loading the converter")
+        with self._lock, _named([*recordings, self.voices]):
+            progress(LOADING, "Loading the converter")
             converter = self.converter(settings.checkpoint, settings.vocoder)
             converter.guidance = settings.guidance
-            progress(0.15, "Listening to the voice")
+            progress(HEARING, "Listening to the voice")
             started = time.perf_counter()
-            voice = converter.voice(list(targets))
-            progress(0.35, "Converting")
-            wav = converter.convert_to(source, voice, settings.seed)
+            if learned:
+                kept = voices.load(self.voices, learned)
+                voice = voices.for_encoder(kept, converter.encoder_identity)
+            else:
+                voice = converter.voice(list(targets))
+            wav = converter.convert_to(
+                source,
+                voice,
+                settings.seed,
+                lambda share: progress(CONVERTING + (MEASURING - CONVERTING) * share, "Converting"),
+            )
             seconds = time.perf_counter() - started
-            progress(0.85, "Measuring")
-            return self._measured(converter, source, targets[0], voice, wav, seconds)
+            progress(MEASURING, "Measuring")
+            note = provenance.of_conversion(
+                self.checkpoints[settings.checkpoint],
+                type(converter.vocoder).__name__,
+                settings.guidance,
+            )
+            name = f"{source.stem}_to_{learned or targets[0].stem}.wav"
+            return measured(converter, source, targets, voice, wav, note, name, seconds)
 
-    @torch.inference_mode()
-    def _measured(
-        self,
-        converter: VoiceConverter,
-        source: Path,
-        target: Path,
-        voice: Voice,
-        wav: np.ndarray,
-        seconds: float,
-    ) -> Outcome:
-        """The conversion with what is shown beside it."""
-        rate = converter.sample_rate
-        before = converter.embed(source)
-        try:
-            after = converter.embed(wav)
-            to_target, to_source = similarity(after, voice.embedding), similarity(after, before)
-        except InputError:  # an untrained network gives no speech; it can be heard all the same
-            to_target = to_source = None
-        prepared = torch.from_numpy(converter.mel.filtered(wav))  # its level is the vocoder's
-        return Outcome(
-            wav,
-            rate,
-            f"{source.stem}_to_{target.stem}.wav",
-            seconds,
-            (
-                converter.mel.extract(converter.load(source), rate),
-                converter.mel.extract(converter.load(target), rate),
-                converter.mel(prepared.to(converter.device)).cpu().numpy(),
-            ),
-            (similarity(before, voice.embedding), to_target),
-            (1.0, to_source),
-        )
+
+@torch.inference_mode()
+def measured(
+    converter: VoiceConverter,
+    source: Path,
+    targets: Sequence[Path],
+    voice: Voice,
+    wav: np.ndarray,
+    note: Provenance,
+    name: str,
+    seconds: float,
+) -> Outcome:
+    """A conversion with what is shown beside it: pictures, and how near it came."""
+    rate = converter.sample_rate
+    before = converter.embed(source)
+    try:
+        after = converter.embed(wav)
+        to_target, to_source = similarity(after, voice.embedding), similarity(after, before)
+    except InputError:  # an untrained network gives no speech; it can be heard all the same
+        to_target = to_source = None
+    prepared = torch.from_numpy(converter.mel.filtered(wav))  # its level is the vocoder's
+    given = [converter.mel.extract(converter.load(path), rate) for path in (source, *targets[:1])]
+    return Outcome(
+        note,
+        wav,
+        rate,
+        name,
+        seconds,
+        (
+            given[0],
+            given[1] if targets else None,
+            converter.mel(prepared.to(converter.device)).cpu().numpy(),
+        ),
+        (similarity(before, voice.embedding), to_target),
+        (1.0, to_source),
+    )
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ def main(cfg: DictConfig) -> None:
         raise InputError(
             f"the page needs {error.name}: pip install 'vc-lightning[demo]'"
         ) from error
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is there
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that files are deleted then, too
     with page.serving(
         studio(cfg),
@@ -52,6 +53,8 @@ def studio(cfg: DictConfig) -> Studio:
         ):
             checkpoints.setdefault(path.stem, path)
 
+    folder = cfg.voices.dir or resources.settings("", "convert")["voices"]["dir"]
+
     def load(path: Path, vocoder: str) -> VoiceConverter:
         with open_dict(cfg):
             cfg.ckpt = str(path)
@@ -62,6 +65,7 @@ def studio(cfg: DictConfig) -> Studio:
         checkpoints,
         list(cfg.vocoders),
         load,
+        cli.single_path(folder, "voices.dir"),
         max_seconds=cfg.max_seconds,
         max_megabytes=cfg.max_megabytes,
     )
