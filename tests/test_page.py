@@ -164,7 +164,7 @@ def test_bad_recordings_are_named_without_their_folder(
 def test_what_is_missing_or_not_offered_is_a_sentence(studio):
     with pytest.raises(InputError, match="there are no words yet"):
         convert(studio, source=None)
-    with pytest.raises(InputError, match="there is no voice yet"):
+    with pytest.raises(InputError, match="there is no voice yet; record"):
         convert(studio, targets=[])
     for settings, sentence in {
         Settings("/etc/passwd", "griffin_lim", 0, 0): "checkpoint=/etc/passwd: is none of tiny",
@@ -463,7 +463,7 @@ def test_bad_files_are_sentences(visit, tmp_path):
     tab.locator("#source input[type=file]").set_input_files(bad)
     alert = tab.get_by_role("alert").filter(has_text="is not audio")
     alert.wait_for()
-    assert tab.locator("#status img").count() == 0
+    assert tab.locator(".card:has(#source) .mel img").count() == 0
     tab.locator("#source").get_by_text("choose a file").wait_for()  # there is room for another
     bring(tab, "source", SOURCE)
     alert.wait_for(state="detached")

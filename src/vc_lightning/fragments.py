@@ -33,8 +33,10 @@ def heading(number: int, title: str, what: str) -> str:
 
 def sentence(error: InputError) -> str:
     """An error as a person reads it; names of files are theirs, so nothing in them is markup."""
-    text = str(error)
-    return f'<p class="refusal" role="alert">{html.escape(text[:1].upper() + text[1:])}.</p>'
+    text = str(error).removesuffix(".")
+    if ":" not in text:  # with one it begins with a name, which is spelt as it is
+        text = text[:1].upper() + text[1:]
+    return f'<p class="refusal" role="alert">{html.escape(text)}.</p>'
 
 
 def made(outcome: Outcome) -> str:

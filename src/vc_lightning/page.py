@@ -212,25 +212,25 @@ def build(
         def take(path: str | None, request: gr.Request) -> tuple[object, str]:
             """Looks at a recording as soon as it is there; a bad one does not stay."""
             if path is None:
-                return gr.skip(), gr.skip()
+                return gr.skip(), ""
             uploads.claim(request.session_hash, [Path(path)])
             try:
                 studio.check(Path(path))
             except InputError as error:
                 return None, fragments.sentence(error)
-            return gr.skip(), fragments.EMPTY
+            return gr.skip(), ""
 
         def take_more(paths: list[str] | None, request: gr.Request) -> tuple[object, str]:
             """The same for several; the good ones stay."""
-            good, status = [], fragments.EMPTY
+            good, sentences = [], []
             uploads.claim(request.session_hash, map(Path, paths or []))
             for path in paths or []:
                 try:
                     studio.check(Path(path))
                     good.append(path)
                 except InputError as error:
-                    status = fragments.sentence(error)
-            return good or None, status
+                    sentences.append(fragments.sentence(error))
+            return good or None, "".join(sentences)
 
         def convert(
             source: str | None,
@@ -282,15 +282,10 @@ def build(
         }
         quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         button.click(**convert_event)
-        for recording in (source, target):
-            gr.on(
-                [recording.upload, recording.stop_recording],
-                take,
-                recording,
-                [recording, status],
-                **quick,
-            )
-        more.upload(take_more, more, [more, status], **quick)
+        for recording, below in ((source, source_mel), (target, target_mel)):
+            brought = [recording.upload, recording.stop_recording]
+            gr.on(brought, take, recording, [recording, below], **quick)
+        more.upload(take_more, more, [more, target_mel], **quick)
         if examples:
             for pressed, pair in zip(buttons, (examples, examples[::-1]), strict=True):
                 filled = pressed.click(

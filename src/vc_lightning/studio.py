@@ -136,9 +136,9 @@ class Studio:
         Raises: InputError naming a recording by its name without folders, or what is missing.
         """
         if source is None:
-            raise InputError("there are no words yet: record or upload a recording under 1")
+            raise InputError("there are no words yet; record or upload a recording under 1")
         if not targets and not learned:
-            raise InputError("there is no voice yet: record or upload a recording under 2")
+            raise InputError("there is no voice yet; record or upload a recording under 2")
         require_within(0, 10, "", guidance=settings.guidance)
         require_seed("seed", settings.seed)
         targets = [] if learned else targets
