@@ -2,7 +2,8 @@
 
     python benchmarks/long_conversion.py [MINUTES …] [vocoder=wavernn …]
 
-The recording is an example over and over, in stereo at 44.1 kHz. Arguments with `=` go to convert.py.
+The recording is an example over and over, in stereo at 44.1 kHz; arguments with `=` go to
+convert.py.
 """
 
 import subprocess
