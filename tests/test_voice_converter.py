@@ -67,12 +67,12 @@ def test_windows_give_what_the_whole_gives(pretrained, speech, other_speech, mon
     recording = np.concatenate([speech, other_speech, speech, other_speech])[: 30 * 16_000]
     voice = pretrained.voice(other_speech)
     heard = pretrained.listen(recording)
-    assert len(pretrained._windows(heard)) == 1
+    assert len(pretrained._windows(recording)) == 1
     with torch.inference_mode():
         whole = torch.cat(list(pretrained._converted(heard, voice)), dim=-1)
         monkeypatch.setattr(voice_converter, "WINDOW_SECONDS", 10)
         again = pretrained.listen(recording)
-        assert len(pretrained._windows(heard)) == 3
+        assert len(pretrained._windows(recording)) == 3
         cut = torch.cat(list(pretrained._converted(again, voice)), dim=-1)
     assert np.mean(again.f0 != heard.f0) < 0.001
     assert cut.shape == whole.shape
