@@ -71,3 +71,23 @@ def test_stretches_are_as_long_as_the_mel(mel_settings, monkeypatch, n_frames):
     wav = vocoder.generate(torch.rand(2, 80, n_frames))
     assert wav.shape == (2, n_frames * 256)
     assert torch.isfinite(wav).all()
+
+
+def test_a_stretch_comes_by_itself_to_what_it_is_held_to(mel_settings, speech, monkeypatch):
+    """Else it would be another wave, half of which is lost where one fades into the other."""
+    mel = MelSpectrogram(**mel_settings)
+    vocoder = default_vocoder(mel)
+    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    istft, likenesses = GriffinLim._istft, []
+
+    def spied(self, spectrum, held):
+        if held is not None:
+            free = istft(self, spectrum, None)[:, : held.shape[1]]
+            likenesses.append(torch.cosine_similarity(free, held).item())
+        return istft(self, spectrum, held)
+
+    monkeypatch.setattr(GriffinLim, "_istft", spied)
+    list(vocoder.generate_stream(torch.from_numpy(mel.extract(speech, 16_000))[None]))
+    at_the_end = likenesses[vocoder.n_iter :: vocoder.n_iter + 1]
+    assert len(at_the_end) == 5
+    assert min(at_the_end) > 0.9
