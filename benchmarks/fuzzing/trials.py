@@ -102,6 +102,8 @@ def _be_the_command(command: str, arguments: list[str], folder: Path) -> None:
         os.setsid()
         for descriptor, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), descriptor)
+        # A test has put others in their place.
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         os.chdir(folder / "here")
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))

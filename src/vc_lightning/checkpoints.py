@@ -10,6 +10,7 @@ import json
 import pickle
 import struct
 import warnings
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def read_training(path: Path | str) -> tuple[Card, dict]:
     """
     path = require_file(path)
     content = _open(path)
+    _require_undamaged(path)
     if not {"state_dict", "optimizer_states", "lr_schedulers", "loops"} <= content.keys():
         raise InputError(
             f"ckpt_path={path}: holds weights only; resume from a last.ckpt, or begin with these "
@@ -157,6 +159,19 @@ def _open(path: Path) -> dict:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def _require_undamaged(path: Path) -> None:
+    """Raises InputError when a PyTorch file differs from its checksums, which PyTorch ignores."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        return  # of another kind, as its content will show
+    except UNREADABLE as error:
+        damaged = type(error).__name__
+    if damaged:
+        raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or begin anew")
 
 
 def _network(network: type[nn.Module], card: Card, state: State, path: Path | str) -> nn.Module:

@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from vc_lightning import cli, doctor, resources, shards
@@ -116,7 +117,7 @@ def main(cfg: DictConfig) -> None:
     device = trainer.strategy.root_device
     log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
     if logger:
-        logger.log_hyperparams(config)
+        log_config(logger, config)
     log.info("this run: %s", cfg.run_dir)
     fit(trainer, model, data, cfg.ckpt_path)
     if trainer.is_global_zero:  # the others may be here before it has put last.ckpt in its place
@@ -130,6 +131,14 @@ def made_callbacks(cfg: DictConfig) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise InputError(f"callbacks.{name}: is no callback; leave it out by ~callbacks.{name}")
     return list(made.values())
+
+
+def log_config(logger: Logger, config: dict) -> None:
+    """Writes what the run was told; a file that cannot be written is reported as such."""
+    try:
+        logger.log_hyperparams(config)
+    except ValueError as error:  # what Lightning makes of any error
+        raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
 
 
 def fit(
@@ -202,6 +211,7 @@ def require_valid(cfg: DictConfig) -> None:
     require_flag("compile", cfg.compile)
     for name, minimum in TRAINER_MINIMA.items():
         require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
+        require_within(minimum, 2**31, "trainer", **{name: cfg.trainer[name]})
     if cfg.trainer.limit_train_batches is not None:
         require_at_least(1, "trainer", limit_train_batches=cfg.trainer.limit_train_batches)
     if cfg.trainer.gradient_clip_val is not None:
