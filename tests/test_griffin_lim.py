@@ -4,7 +4,9 @@ import torch
 from scipy import signal
 
 from vc_lightning import griffin_lim, resources
+from vc_lightning.errors import InputError
 from vc_lightning.griffin_lim import GriffinLim
+from vc_lightning.magnitude import MagnitudeNet
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.vocoders import default_vocoder
 
@@ -71,3 +73,12 @@ def test_stretches_are_as_long_as_the_mel(mel_settings, monkeypatch, n_frames):
     wav = vocoder.generate(torch.rand(2, 80, n_frames))
     assert wav.shape == (2, n_frames * 256)
     assert torch.isfinite(wav).all()
+
+
+def test_a_network_that_makes_no_spectra_is_refused(mel_settings):
+    """Its weights are finite, so that they have been read."""
+    network = MagnitudeNet(80, 513, dim=4, n_blocks=1)
+    torch.nn.init.constant_(network.output.bias, 1e30)
+    vocoder = GriffinLim(MelSpectrogram(**mel_settings), network, 1, n_iter=1, momentum=0)
+    with pytest.raises(InputError, match="louder than any sound"):
+        vocoder.generate(torch.rand(1, 80, 3))
