@@ -4,7 +4,9 @@ import torch
 from scipy import signal
 
 from vc_lightning import griffin_lim, resources
+from vc_lightning.errors import InputError
 from vc_lightning.griffin_lim import GriffinLim
+from vc_lightning.magnitude import MagnitudeNet
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.vocoders import default_vocoder
 
@@ -92,3 +94,12 @@ def test_a_stretch_comes_by_itself_to_what_it_is_held_to(mel_settings, speech, m
     at_the_end = likenesses[vocoder.n_iter :: vocoder.n_iter + 1]
     assert len(at_the_end) == 5
     assert min(at_the_end) > 0.9
+
+
+def test_a_network_that_makes_no_spectra_is_refused(mel_settings):
+    """Its weights are finite, so that they have been read."""
+    network = MagnitudeNet(80, 513, dim=4, n_blocks=1)
+    torch.nn.init.constant_(network.output.bias, 1e30)
+    vocoder = GriffinLim(MelSpectrogram(**mel_settings), network, 1, n_iter=1, momentum=0)
+    with pytest.raises(InputError, match="louder than any sound"):
+        vocoder.generate(torch.rand(1, 80, 3))

@@ -9,6 +9,7 @@ from conftest import TINY, write_wav
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from vc_lightning import audio, checkpoints, cli, folding, pitch
@@ -204,7 +205,7 @@ def test_hydra_reads_back_any_text(text):
     assume(cli.quote_free_text(f"source={text}") != f"source={text}")  # a list, null, …
     assume(not text.startswith("~"))
     (override,) = OverridesParser.create().parse_overrides([cli.quote_free_text(f"source={text}")])
-    assert override.value().replace(r"\${", "${") == text
+    assert OmegaConf.create({"source": override.value()}).source == text
 
 
 @settings(max_examples=15)

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from vc_lightning.errors import require_at_least, require_within
+from vc_lightning.errors import InputError, require_at_least, require_within
 from vc_lightning.magnitude import MagnitudeNet
 from vc_lightning.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.phases import propagated
 
+LOUDEST = 3.0  # in the scale of the mel: 200 dB above what it calls loud
 MAX_ITER = 10_000  # nothing is gained after some hundreds
 
 STRETCH_FRAMES = 3840  # a minute: at once, longer mels one stretch after the other
@@ -94,10 +95,18 @@ class GriffinLim(nn.Module):
         return self._istft(magnitude * phases, held)
 
     def magnitude(self, mel: Tensor) -> Tensor:
-        """mel (B, n_mels, T) -> |STFT| (B, n_fft/2 + 1, T) of the recording before `gain`."""
+        """mel (B, n_mels, T) -> |STFT| (B, n_fft/2 + 1, T) of the recording before `gain`.
+
+        Raises: InputError when the network makes no spectra of sound.
+        """
         spectrum = self.mel.spectrum(mel)
         if self.network is not None:
             spectrum = self.network(mel, spectrum)
+            if not (spectrum < LOUDEST).all():  # nor is NaN
+                raise InputError(
+                    "vocoder.magnitude: its network gives spectra louder than any sound; its "
+                    "weights are damaged, or its training diverged"
+                )
         return self.mel.amplitude(spectrum)
 
     def sharpened(self, magnitude: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class MelSpectrogram(nn.Module):
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         require_at_least(1, "mel", sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
         require_at_least(1, "mel", hop_length=hop_length, win_length=win_length)
+        require_within(1, audio.MAX_SAMPLE_RATE + 1, "mel", sample_rate=sample_rate)
         require_within(0, sample_rate / 2, "mel", fmin=fmin)
         if fmax is not None:
             require_within(fmin, sample_rate / 2 + 1, "mel", fmax=fmax)

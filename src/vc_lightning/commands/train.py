@@ -211,6 +211,7 @@ def require_valid(cfg: DictConfig) -> None:
     require_flag("compile", cfg.compile)
     for name, minimum in TRAINER_MINIMA.items():
         require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
+        require_within(minimum, 2**31, "trainer", **{name: cfg.trainer[name]})
     if cfg.trainer.limit_train_batches is not None:
         require_at_least(1, "trainer", limit_train_batches=cfg.trainer.limit_train_batches)
     if cfg.trainer.gradient_clip_val is not None:
