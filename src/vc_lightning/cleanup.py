@@ -23,7 +23,7 @@ METER_BLOCK_S = 0.4  # ITU-R BS.1770-4: blocks of 400 ms every 100 ms
 METER_STEP_S = 0.1
 METER_PIECE_S = 60  # measured in one go
 METER_WARM_UP_S = 1  # until the meter's filters have settled
-ABSOLUTE_GATE_LUFS = -70.0
+ABSOLUTE_GATE_LUFS = -70
 RELATIVE_GATE_LU = -10.0
 LUFS_OFFSET = -0.691
 

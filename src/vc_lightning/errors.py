@@ -11,20 +11,20 @@ class InputError(ValueError):
 
 
 def require_at_least(minimum: int, group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's values that is not an integer ≥ minimum."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise InputError(f"{group}.{name}={value}: give an integer of at least {minimum}")
-
-
-def require_within(low: float, high: float, group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's values that is not in low ≤ value < high.
+    """Raises InputError naming the first of a group's values that is not an integer ≥ minimum.
 
     Args: group, "" for keys that are in none.
     """
     for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise InputError(f"{_key(group, name)}={value}: give an integer of at least {minimum}")
+
+
+def require_within(low: float, high: float, group: str, /, **values: object) -> None:
+    """Raises InputError naming the first of a group's values that is not in low ≤ value < high."""
+    for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
-            key = f"{group}.{name}".lstrip(".")
+            key = _key(group, name)
             raise InputError(f"{key}={value}: give a number from {low} to below {high}")
 
 
@@ -38,7 +38,7 @@ def require_one_of(choices: Sequence[str], group: str, /, **values: object) -> N
     """Raises InputError naming the first of a group's values that is none of some words."""
     for name, value in values.items():
         if value not in choices:
-            raise InputError(f"{group}.{name}={value}: is none of {', '.join(choices)}")
+            raise InputError(f"{_key(group, name)}={value}: is none of {', '.join(choices)}")
 
 
 def require_flag(name: str, value: object) -> None:
@@ -51,3 +51,7 @@ def require_seed(name: str, value: object) -> None:
     """Raises InputError unless value is a seed that NumPy and PyTorch take."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise InputError(f"{name}={value}: give an integer from 0 to below 2^32")
+
+
+def _key(group: str, name: str) -> str:
+    return f"{group}.{name}".lstrip(".")
