@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from vc_lightning import VoiceConverter, audio, resources
+from vc_lightning import VoiceConverter, audio, provenance, resources
 from vc_lightning.charts import picture
 
 DOCS = Path(__file__).parent
@@ -21,7 +21,8 @@ def main() -> None:
     converter = VoiceConverter.from_pretrained()
     source, target = (resources.ROOT / "examples" / f"{n}.wav" for n in ("source", "target"))
     conversion = converter.convert(source, target)
-    audio.save(DOCS / "conversion.wav", conversion, converter.sample_rate)
+    strings = provenance.strings(converter.note())
+    audio.save(DOCS / "conversion.wav", conversion, converter.sample_rate, strings)
     wavs = [converter.load(source), converter.load(target), conversion]
     mels = [torch.from_numpy(converter.mel.extract(w, converter.sample_rate))[None] for w in wavs]
     n_frames = min(mel.shape[-1] for mel in mels)

@@ -1,7 +1,7 @@
 import os
 import pickle
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -270,3 +270,28 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, tiny_checkpoint, monkeypatch
         checkpoints.save(tiny_checkpoint, {}, Card("autovc", {}, {}))
     assert tiny_checkpoint.read_bytes() == before
     assert list(tmp_path.iterdir()) == [tiny_checkpoint]
+
+
+def test_a_damaged_last_ckpt_is_refused_by_its_checksums(tmp_path, mel_settings):
+    """One turned bit, which PyTorch reads without a word."""
+    card = asdict(Card("autovc", {}, mel_settings, "ge2e"))
+    parts = ("state_dict", "optimizer_states", "lr_schedulers", "loops")
+    content = {part: {"weight": torch.ones(1000)} for part in parts} | {"card": card}
+    path = tmp_path / "last.ckpt"
+    torch.save(content | {"callbacks": {"EMA": {"average": {"weight": torch.ones(1)}}}}, path)
+    assert checkpoints.read_training(path)[0].kind == "autovc"
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(torch.ones(1000).numpy().tobytes()) + 100] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="is damaged"):
+        checkpoints.read_training(path)
+
+
+def test_arguments_of_another_type_in_a_header_are_refused(tmp_path, mel_settings):
+    network = tiny_multiband(n_mels=80, hop_length=256).float()
+    for temperature, message in [([], "give a number"), (1e400, "temperature=inf")]:
+        arguments = network.arguments | {"temperature": temperature}
+        card = Card(network.kind, arguments, mel_settings)
+        path = checkpoints.save(tmp_path / "a.safetensors", network.state_dict(), card)
+        with pytest.raises(InputError, match=message):
+            checkpoints.load_wavernn(path)

@@ -1,7 +1,9 @@
 import pytest
+from conftest import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from vc_lightning import cli
+from vc_lightning import cli, resources
 from vc_lightning.errors import InputError
 
 
@@ -70,3 +72,34 @@ def test_keys_of_each_command_line_are_known():
         assert key in train
     assert "source" not in train
     assert {"source", "vocoder", "vocoder.n_iter"} <= set(cli.known_keys("convert"))
+
+
+def test_what_has_keys_of_its_own_is_given_no_value():
+    cfg = composed("train")
+    cli.require_groups(cfg, "train")
+    for name in ("checkpoint", "mel"):
+        with pytest.raises(InputError, match=f"{name}=null: has keys of its own"):
+            cli.require_groups(OmegaConf.merge(cfg, {name: None}), "train")
+
+
+@pytest.mark.parametrize("argument", ["optimizer=[1,2]", "model=[null]", "vocoder=-1", "mel={a:1}"])
+def test_a_group_is_given_a_name(argument, capsys):
+    with pytest.raises(SystemExit):
+        cli.require_choice(argument)
+    assert "is no choice; there are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["model=autovc", "source=[a]", "experiment=null", "seed=1"])
+def test_other_arguments_are_left_to_hydra(argument):
+    cli.require_choice(argument)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [("model", path.stem) for path in (resources.CONF / "model").glob("*.yaml")]
+    + [("experiment", path.stem) for path in (resources.CONF / "experiment").glob("*.yaml")],
+)
+def test_every_choice_fits_what_it_is_given_to(group, name):
+    cfg = composed("train", f"{group}={name}", "run_dir=.")
+    cfg.trainer.precision, cfg.trainer.sync_batchnorm = "32-true", False  # as `settle` does
+    cli.require_fitting(cfg)

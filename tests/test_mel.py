@@ -133,6 +133,9 @@ def test_too_short_and_impossible_settings_are_refused(mel_settings):
         MelSpectrogram(**mel_settings | {"hop_length": 0})
     with pytest.raises(InputError, match="win_length=2048"):
         MelSpectrogram(**mel_settings | {"win_length": 2048})
+    for impossible in ({"hop_length": 1025}, {"n_mels": 514}, {"n_fft": 2**17}):
+        with pytest.raises(InputError, match=f"mel.{next(iter(impossible))}="):
+            MelSpectrogram(**mel_settings | impossible)
 
 
 def test_differing_settings_are_named_with_both_values(mel_settings):

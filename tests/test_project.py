@@ -11,8 +11,9 @@ from conftest import ROOT, composed
 
 PACKAGE = ROOT / "src" / "vc_lightning"
 FLOORS = [
-    {"errors", "resources", "precision", "tape", "windows"},
+    {"errors", "resources", "precision", "tape", "uploads", "windows"},
     {
+        "annotations",
         "audio",
         "augmentations",
         "charts",
@@ -23,13 +24,13 @@ FLOORS = [
         "pqmf",
         "schedulers",
     },
-    {"judges", "magnitude", "metrics", "phases", "provenance", "sizes"},
+    {"cleanup", "judges", "magnitude", "metrics", "phases", "provenance", "sizes"},
     {"layouts", "lstm", "mel", "feature_files", "multiband", "quality", "recurrence"},
     {"autovc", "griffin_lim", "speaker_encoder", "wavernn"},
     {"checkpoints", "features"},
     {"reconstructions", "resume", "utterances", "vocoders"},
     {"columns", "onnx_export", "pairs", "sampling", "voice_converter"},
-    {"crops", "findings", "jobs", "outcomes", "segments", "uploads", "voices"},
+    {"crops", "findings", "jobs", "outcomes", "segments", "voices"},
     {"batch", "data", "doctor", "evaluation", "lit_network", "report", "studio"},
     {"callbacks", "lit_autovc", "lit_wavernn", "shards"},
     {"fragments", "samples", "streams", "weight_files"},
@@ -112,6 +113,12 @@ def test_scripts_find_what_they_import(folder, monkeypatch):
     assert scripts
     for script in scripts:
         runpy.run_path(str(script), run_name="imported")
+
+
+def test_the_architecture_is_drawn_from_the_shipped_checkpoint():
+    script = runpy.run_path(str(ROOT / "docs" / "make_architecture.py"), run_name="imported")
+    drawn = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert script["shipped"]() == drawn, "run python docs/make_architecture.py"
 
 
 def test_tracked_weights_stay_small():

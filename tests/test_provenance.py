@@ -135,7 +135,7 @@ def test_a_conversion_now(tmp_path):
     path = tmp_path / "folder" / "mine.safetensors"
     path.parent.mkdir()
     path.write_bytes(b"weights")
-    note = provenance.of_conversion(path, "WaveRNN", 1)
+    note = provenance.of_conversion(provenance.fingerprint(path), "WaveRNN", 1)
     assert re.fullmatch(r"vc_lightning \d+\.\d+\.\d+\S*", note.software)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", note.made)
     assert note.checkpoint == f"mine.safetensors {hashlib.sha256(b'weights').hexdigest()[:8]}"
@@ -145,7 +145,7 @@ def test_a_conversion_now(tmp_path):
 def test_a_name_that_is_no_text_is_kept_readable(tmp_path):
     weights = tmp_path / "n\ne\udcff.safetensors"  # a new line, and a byte that is not UTF-8
     weights.write_bytes(b"weights")
-    note = provenance.of_conversion(weights, "GriffinLim", 0)
+    note = provenance.of_conversion(provenance.fingerprint(weights), "GriffinLim", 0)
     path = audio.save(tmp_path / "a.wav", np.zeros(10), 16_000, strings(note))
     assert provenance.read(path) == note
     assert note.checkpoint.startswith("n?e?.safetensors ")

@@ -165,6 +165,9 @@ def test_other_settings_run(run, overrides):
     assert (folder / "checkpoints/last.ckpt").is_file()
 
 
+STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.EarlyStopping"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
@@ -175,14 +178,14 @@ def test_other_settings_run(run, overrides):
         (["trainer.limit_train_batches=0.5"], "trainer.limit_train_batches=0.5"),
         (["compile=abc"], "compile=abc"),
         (["data.shuffle=abc"], "data.shuffle=abc"),
-        (["data.augmentations=[3]"], "3 is no augmentation"),
+        (["data.augmentations=[3]"], "data.augmentations=[3]: give a list"),
         (["checkpoint.best=val/los"], "val/los: is not logged; there are val/codes_std"),
         (["checkpoint.resume_every_n_steps=0"], "checkpoint.resume_every_n_steps=0"),
         (["trainer.log_every_n_steps=0"], "trainer.log_every_n_steps=0"),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1"),
-        (["trainer.precision=5"], "Precision"),
+        (["trainer.precision=5"], "give one of"),
         (["loss.content_weight=nan"], "loss.content_weight=nan"),
-        (["optimizer.lr=abc"], "optimizer or scheduler"),
+        (["optimizer.lr=abc"], "optimizer.lr=abc: give a number"),
         (["scheduler.warmup=0"], "scheduler.warmup=0"),
         (["callbacks.ema.decay=1"], "callbacks.ema.decay=1"),
         (["callbacks.samples.every_n_steps=0"], "callbacks.samples.every_n_steps=0"),
@@ -196,6 +199,16 @@ def test_other_settings_run(run, overrides):
         (["data.dir=missing"], "no such folder"),
         (["data.dir=null"], "say what to train on"),
         (["init_from=missing"], "no such file"),
+        (["model.dim_emb=3"], "the speaker encoder gives 256 numbers"),
+        (["model.n_mels=3"], "the network is for mels of n_mels 3, these have 80"),
+        (["model.decoder_layers=2147483648"], "model.decoder_layers=2147483648"),
+        (["callbacks.ema=null"], "callbacks.ema: is no callback"),
+        (["trainer.profiler=3"], "trainer.profiler=3: give text or null"),
+        (["loss.decoder_weight=???"], "loss.decoder_weight"),
+        (
+            [*STOPPING, "+callbacks.early_stopping.monitor=val/los"],
+            "callbacks.early_stopping.monitor=val/los: is not logged; there are val/",
+        ),
     ],
 )
 def test_impossible_values_are_one_sentence_and_code_2(run, capsys, overrides, reason):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.errors import require_at_least, require_flag
+from vc_lightning.errors import require_at_least, require_flag, require_layers
 from vc_lightning.lstm import LSTM
 from vc_lightning.mel import n_harmonics
 
@@ -50,6 +50,7 @@ class AutoVC(nn.Module):
         require_flag("model.f0", f0)
         sizes = {name: size for name, size in self.arguments.items() if name != "f0"}
         require_at_least(1, "model", **sizes)
+        require_layers("model", decoder_layers=decoder_layers)
         self.encoder = ContentEncoder(n_mels + dim_emb, dim_encoder, dim_neck, freq)
         dim_in = 2 * dim_neck + dim_emb + (n_harmonics(n_mels) if f0 else 0)
         self.decoder = Decoder(dim_in, dim_pre, dim_decoder, decoder_layers, n_mels)

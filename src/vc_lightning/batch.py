@@ -11,7 +11,6 @@ import numpy as np
 from vc_lightning import audio, provenance, voices
 from vc_lightning.errors import InputError
 from vc_lightning.jobs import Job, Row, Target, row_of
-from vc_lightning.provenance import Provenance
 from vc_lightning.speaker_encoder import similarity
 from vc_lightning.vocoders import Progress, tell_nobody
 from vc_lightning.voice_converter import LISTENING, Heard, Voice, VoiceConverter, naming
@@ -43,7 +42,6 @@ class Batch:
     """Converts jobs and writes their files.
 
     Args:
-        note: what is written into the files.
         folder: of the learned voices.
         seed: of the vocoder.
         before, after: done to every recording that is read and every conversion that is written.
@@ -52,14 +50,12 @@ class Batch:
     def __init__(
         self,
         converter: VoiceConverter,
-        note: Provenance,
         folder: Path,
         seed: int,
         before: Filter,
         after: Filter,
     ):
         self.converter = converter
-        self.note = note
         self.folder = folder
         self.seed = seed
         self.before = before
@@ -166,7 +162,9 @@ class Batch:
             "real_time_factor": seconds / duration,
         }
         try:
-            audio.save(job.output, self.after(wav, rate), rate, provenance.strings(self.note))
+            audio.save(
+                job.output, self.after(wav, rate), rate, provenance.strings(self.converter.note())
+            )
         except (InputError, OSError) as error:
             return row_of(job, error=f"{job.output}: {error}", **measured)
         try:

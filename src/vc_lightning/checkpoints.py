@@ -10,6 +10,7 @@ import json
 import pickle
 import struct
 import warnings
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vc_lightning import resources, sizes
+from vc_lightning import annotations, resources, sizes
 from vc_lightning.audio import atomic_path, require_file
 from vc_lightning.autovc import AutoVC
 from vc_lightning.errors import InputError
@@ -128,6 +129,7 @@ def read_training(path: Path | str) -> tuple[Card, dict]:
     """
     path = require_file(path)
     content = _open(path)
+    _require_undamaged(path)
     if not {"state_dict", "optimizer_states", "lr_schedulers", "loops"} <= content.keys():
         raise InputError(
             f"ckpt_path={path}: holds weights only; resume from a last.ckpt, or begin with these "
@@ -159,6 +161,19 @@ def _open(path: Path) -> dict:
     return content
 
 
+def _require_undamaged(path: Path) -> None:
+    """Raises InputError when a PyTorch file differs from its checksums, which PyTorch ignores."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        return  # of another kind, as its content will show
+    except UNREADABLE as error:
+        damaged = type(error).__name__
+    if damaged:
+        raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or begin anew")
+
+
 def _network(network: type[nn.Module], card: Card, state: State, path: Path | str) -> nn.Module:
     """The network of a card, filled and in eval mode, whose sizes are those of the weights.
 
@@ -172,6 +187,7 @@ def _network(network: type[nn.Module], card: Card, state: State, path: Path | st
                 f"{path}: its header says {name} {card.network.get(name)}, its weights say {value}"
             )
     try:
+        annotations.require_arguments(network, card.network)
         built = network(**card.network)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its header does not describe the network ({error})") from error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.errors import InstantiationException as HydraInstantiationException
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from soundfile import SoundFileError
 
-from vc_lightning import resources
+from vc_lightning import annotations, resources
 from vc_lightning.errors import InputError
 from vc_lightning.voice_converter import VoiceConverter
 
@@ -55,6 +56,8 @@ def run(main: Callable[[], None], config_name: str) -> None:
     Args: config_name, whose keys are suggested for misspelt ones.
     """
     arguments = [quote_free_text(argument) for argument in sys.argv[1:]]
+    for argument in arguments:
+        require_choice(argument)
     # Options are understood wherever they stand; Hydra wants them before the overrides.
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     OmegaConf.register_new_resolver("command", resources.command, replace=True)  # for --help
@@ -80,6 +83,8 @@ def reports_input_errors(main: Callable) -> Callable:
     @functools.wraps(main)
     def reporting(cfg: object) -> object:
         try:
+            if HydraConfig.initialized():  # it is not where a test composes the configuration
+                require_groups(cfg, HydraConfig.get().job.config_name)
             return main(cfg)
         except (
             InputError,
@@ -120,6 +125,31 @@ def quote_free_text(argument: str) -> str:
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
+def require_groups(cfg: DictConfig, config_name: str) -> None:
+    """Raises InputError when what has keys in conf/<config_name>.yaml was given one value."""
+    written = resources.settings("", config_name)
+    groups = [name for name, value in written.items() if isinstance(value, dict)]
+    for default in written["defaults"]:
+        if isinstance(default, dict):
+            groups += [name for name, choice in default.items() if choice]
+    for name in groups:
+        if name in cfg and not isinstance(cfg[name], DictConfig):
+            shown = "null" if cfg[name] is None else cfg[name]
+            raise InputError(f"{name}={shown}: has keys of its own; set those")
+
+
+def require_choice(argument: str) -> None:
+    """Ends the program when a group is given what is no name; Hydra would fail without a reason."""
+    group, _, choice = argument.partition("=")
+    if not re.match(r"[\[{\d.+-]", choice) or not _choices(group):
+        return
+    fail(f"{argument}: is no choice; there are {', '.join(_choices(group))}")
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (resources.CONF / group).glob("*.yaml"))
+
+
 def explain(error: Exception, config_name: str = "train") -> str:
     """One sentence for a person out of an error of the command line or the configuration."""
     if isinstance(error, InputError):  # after a DataLoader worker's traceback, if there is one
@@ -151,7 +181,7 @@ def _explain_choice(message: str, keys: Sequence[str]) -> str:
     if not wanted:
         return message
     group, choice = wanted.groups()
-    choices = sorted(path.stem for path in (resources.CONF / group).glob("*.yaml"))
+    choices = _choices(group)
     if not choices:
         return f"there is no group {group}{_nearest(group, keys)}"
     listed = ", ".join(choices)
@@ -272,6 +302,7 @@ def writable_path(value: object, key: str, suffix: str = ".wav") -> Path:
 
 def made_converter(cfg: DictConfig) -> VoiceConverter:
     """The converter that the keys of conf/converter.yaml and the group vocoder describe."""
+    require_fitting(cfg)
     return VoiceConverter.from_checkpoint(
         single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt"),
         vocoder=instantiate(cfg.vocoder),
@@ -281,6 +312,11 @@ def made_converter(cfg: DictConfig) -> VoiceConverter:
         freq=cfg.ckpt_freq,
         guidance=cfg.guidance,
     ).to(torch_device(cfg.device))
+
+
+def require_fitting(cfg: DictConfig) -> None:
+    """Raises InputError when a value is not of the type that what it is given to asks for."""
+    annotations.require_fitting(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
 
 
 def torch_device(name: str) -> torch.device:

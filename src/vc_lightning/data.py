@@ -93,7 +93,7 @@ class VoiceDataModule(LightningDataModule):
         exclude: Sequence[str],
         cache_dir: str,
         max_seconds: float,
-        feature_precision: str,
+        feature_precision: str | int,
         check: bool,
         batch_size: int,
         shuffle: bool,
@@ -108,7 +108,7 @@ class VoiceDataModule(LightningDataModule):
         voice_warp_probability: float,
         augmentations: Sequence[Augmentation],
         val_fraction: float,
-        val_speakers: int | Sequence[str],
+        val_speakers: int | str | Sequence[str | int],
         minutes_per_speaker: float | None,
         context_frames: int | None,
         mels_from: str | None,
@@ -121,7 +121,7 @@ class VoiceDataModule(LightningDataModule):
         if dir is None and manifest is None:
             raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
         require_at_least(1, "data", batch_size=batch_size)
-        require_at_least(0, "data", num_workers=num_workers)
+        require_at_least(0, "data", num_workers=num_workers, context_frames=context_frames or 0)
         require_seed("data.seed", seed)
         if not isinstance(val_speakers, str | Sequence):
             require_at_least(0, "data", val_speakers=val_speakers)
@@ -149,7 +149,7 @@ class VoiceDataModule(LightningDataModule):
                 raise InputError(
                     f"data.augmentations: {augmentation} is no augmentation; see data=augmented"
                 )
-        require_one_of(FEATURE_PRECISIONS, "data", feature_precision=feature_precision)
+        require_one_of(FEATURE_PRECISIONS, "data", feature_precision=str(feature_precision))
         if feature_precision == "auto":
             feature_precision = best_precision("cpu").removesuffix("-mixed")
         self.features = FeatureCache(

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from numbers import Real
 
+MAX_LAYERS = 1_000  # building more takes longer than anyone waits for a message
+
 
 class InputError(ValueError):
     """Bad input: one sentence that names the file or key, its value and the remedy."""
@@ -24,6 +26,12 @@ def require_within(low: float, high: float, group: str, /, **values: object) -> 
         if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
             key = f"{group}.{name}".lstrip(".")
             raise InputError(f"{key}={value}: give a number from {low} to below {high}")
+
+
+def require_layers(group: str, /, **values: object) -> None:
+    """Raises InputError naming the first of a group's numbers of layers that is not sensible."""
+    require_at_least(1, group, **values)
+    require_within(1, MAX_LAYERS + 1, group, **values)
 
 
 def require_one_of(choices: Sequence[str], group: str, /, **values: object) -> None:

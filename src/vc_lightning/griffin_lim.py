@@ -10,6 +10,8 @@ from vc_lightning.magnitude import MagnitudeNet
 from vc_lightning.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.phases import propagated
 
+MAX_ITER = 10_000  # nothing is gained after some hundreds
+
 STRETCH_FRAMES = 3840  # a minute: at once, longer mels one stretch after the other
 HELD_FRAMES = 16  # of the sound before, to which a stretch must fit
 AHEAD_FRAMES = 16  # after a stretch, whose sound they complete
@@ -35,6 +37,7 @@ class GriffinLim(nn.Module):
     ):
         super().__init__()
         require_at_least(1, "vocoder", n_iter=n_iter)
+        require_within(1, MAX_ITER, "vocoder", n_iter=n_iter)
         require_within(0, 1, "vocoder", momentum=momentum)
         require_within(0.5, 2, "vocoder", sharpness=sharpness)
         self.mel = mel
@@ -73,8 +76,9 @@ class GriffinLim(nn.Module):
         transform = [self._transform[key] for key in ("n_fft", "hop_length")]
         transform.append(len(self.mel.window))
         if held is None:
-            start = torch.rand(magnitude.shape[:2], generator=generator, device=mel.device)
-            angles = propagated(magnitude, *transform, 2 * torch.pi * start)
+            start = torch.rand(magnitude.shape[1], generator=generator, device=mel.device)
+            start = 2 * torch.pi * start.expand(magnitude.shape[:2])  # for each as if alone
+            angles = propagated(magnitude, *transform, start)
         else:
             known = self._stft(held).angle()
             n_known = HELD_FRAMES - transform[0] // (2 * transform[1])  # beyond, windows end early

@@ -51,6 +51,14 @@ class LitNetwork(LightningModule):
                 f"loss: {type(self).__name__} does not train a network of the kind {network.kind}; "
                 "experiment=wavernn chooses what belongs to a vocoder"
             )
+        sizes = {"n_mels": network.arguments["n_mels"]}
+        sizes |= {"hop_length": network.hop_length} if hasattr(network, "hop_length") else {}
+        for name, size in sizes.items():
+            if size != card.mel[name]:
+                raise InputError(
+                    f"model: the network is for mels of {name} {size}, these have "
+                    f"{card.mel[name]}; leave it to mel.{name}"
+                )
         self.network = network
         self.card = card
         self.make_optimizer = optimizer

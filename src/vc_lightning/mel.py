@@ -15,6 +15,7 @@ from vc_lightning import audio
 from vc_lightning.errors import InputError, require_at_least, require_within
 from vc_lightning.pitch import FMIN_HZ
 
+MAX_N_FFT = 2**16  # more than a second at any rate of speech
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
 HIGHPASS_ORDER = 5
 DECONVOLUTION_ROUNDS = 9
@@ -64,8 +65,17 @@ class MelSpectrogram(nn.Module):
             require_within(1, sample_rate / 2, "mel", highpass_hz=highpass_hz)
         require_within(-200, 200, "mel", ref_db=ref_db, level_dbfs=level_dbfs)
         require_within(1e-3, 1e3, "mel", gain=gain)
+        if n_fft > MAX_N_FFT:
+            raise InputError(f"mel.n_fft={n_fft}: give at most {MAX_N_FFT}")
+        if n_mels > n_fft // 2 + 1:
+            raise InputError(f"mel.n_mels={n_mels} are more than mel.n_fft={n_fft} has frequencies")
         if win_length > n_fft:
             raise InputError(f"mel.win_length={win_length} is longer than mel.n_fft={n_fft}")
+        if hop_length > win_length:
+            raise InputError(
+                f"mel.hop_length={hop_length} is longer than mel.win_length={win_length}, so that "
+                "no frame would hear what is in between"
+            )
         self.sample_rate = sample_rate
         self.hop_length = hop_length
         self.n_mels = n_mels

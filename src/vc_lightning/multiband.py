@@ -15,7 +15,7 @@ from vc_lightning.distributions import (
     pick,
     uniform_block,
 )
-from vc_lightning.errors import InputError, require_at_least, require_within
+from vc_lightning.errors import InputError, require_at_least, require_layers, require_within
 from vc_lightning.pqmf import PQMF
 
 LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB
@@ -62,6 +62,9 @@ class MultiBandWaveRNN(nn.Module):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         require_at_least(1, "model", n_mels=n_mels, bands=bands, order=order, rnn_dims=rnn_dims)
+        require_at_least(1, "model", hop_length=hop_length)
+        require_within(0, 2, "model", temperature=temperature)
+        require_layers("model", frame_blocks=frame_blocks)
         require_at_least(1, "model", fc_dims=fc_dims, frame_dims=frame_dims, n_mixtures=n_mixtures)
         require_within(0, order + 1, "model", prediction_order=prediction_order)
         require_at_least(2, "model", pad=pad)

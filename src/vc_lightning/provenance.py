@@ -36,10 +36,10 @@ class Provenance:
     guidance: float
 
 
-def of_conversion(checkpoint: Path | str, vocoder: str, guidance: float) -> Provenance:
-    """The note of a conversion that is made now with the weights in a file."""
+def of_conversion(checkpoint: str, vocoder: str, guidance: float) -> Provenance:
+    """The note of a conversion that is made now; checkpoint as `fingerprint` names it."""
     made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Provenance(_software(), made, fingerprint(checkpoint), vocoder, float(guidance))
+    return Provenance(_software(), made, checkpoint, vocoder, float(guidance))
 
 
 def fingerprint(checkpoint: Path | str) -> str:

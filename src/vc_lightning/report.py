@@ -31,20 +31,29 @@ HEADINGS = {
 }
 
 
-def write(report: Report, folder: Path, about: dict[str, str], mel: MelSpectrogram) -> None:
+def write(
+    report: Report,
+    folder: Path,
+    about: dict[str, str],
+    mel: MelSpectrogram,
+    strings: dict[str, str],
+) -> None:
     """Writes all of it into a folder.
 
-    Args: about, what was evaluated, in words; mel, of the converter.
+    Args: about, what was evaluated, in words; mel, of the converter; strings, which the files of
+        conversions carry.
     """
     texts = {"report.json": to_json(report, about), "report.md": markdown(report, about)}
     for name, text in texts.items():
         with audio.atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     for index, outcome in enumerate(report.outcomes):
-        for name, wav in {"conversion": outcome.wav, "vocoder": outcome.copy}.items():
-            audio.save(
-                folder / "wavs" / f"{_title(index, outcome)}_{name}.wav", wav, mel.sample_rate
-            )
+        path = folder / "wavs" / _title(index, outcome)
+        for name, wav, said in (
+            ("conversion", outcome.wav, strings),
+            ("vocoder", outcome.copy, None),
+        ):
+            audio.save(path.with_name(f"{path.name}_{name}.wav"), wav, mel.sample_rate, said)
     with SummaryWriter(str(folder)) as writer:
         show(report, writer, about, mel)
 

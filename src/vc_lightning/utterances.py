@@ -128,7 +128,7 @@ def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utter
 def split_utterances(
     utterances: Sequence[Utterance],
     val_fraction: float,
-    val_speakers: int | Sequence[str],
+    val_speakers: int | str | Sequence[str | int],
     seed: int,
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Divides utterances into training and validation.
@@ -151,7 +151,7 @@ def split_utterances(
             )
         held_out = set(rng.permutation(speakers)[:val_speakers].tolist())
     else:
-        held_out = set(val_speakers)
+        held_out = {str(name) for name in val_speakers}  # a name may be a number
         if unknown := held_out - set(speakers):
             raise InputError(f"data.val_speakers: there is no speaker {sorted(unknown)[0]}")
     others = [u for u in utterances if u.speaker not in held_out]

@@ -16,6 +16,7 @@ from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError, require_seed, require_within
 from vc_lightning.mel import MelSpectrogram, require_same_settings
 from vc_lightning.pitch import PitchRange
+from vc_lightning.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.speaker_encoder import SpeakerEncoder
 from vc_lightning.tape import Tape
 from vc_lightning.vocoders import Progress, Vocoder, default_vocoder, tell_nobody, vocode
@@ -43,10 +44,6 @@ class Heard:
     embedding: np.ndarray
     f0: np.ndarray | None = None
 
-    def n_frames(self, hop_length: int) -> int:
-        """Frames of its mel."""
-        return len(self.wav) // hop_length + 1
-
 
 @dataclass(frozen=True)
 class Voice:
@@ -71,6 +68,7 @@ class VoiceConverter(nn.Module):
         guidance: how far a conversion goes beyond the mel that the network makes in the target's
             voice, away from the one that it makes in the source's (as classifier-free guidance
             does, Ho & Salimans 2022, arXiv 2207.12598); 0 for the network's own.
+        checkpoint: the name of the weights for the notes of conversions, see `fingerprint`.
     Raises: InputError when the parts do not belong together.
     """
 
@@ -83,6 +81,7 @@ class VoiceConverter(nn.Module):
         mel: MelSpectrogram,
         vocoder: Vocoder,
         guidance: float,
+        checkpoint: str,
     ):
         super().__init__()
         require_within(0, 10, "", guidance=guidance)
@@ -101,6 +100,7 @@ class VoiceConverter(nn.Module):
         self.mel = mel
         self.vocoder = vocoder
         self.guidance = guidance
+        self.checkpoint = checkpoint
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -134,9 +134,9 @@ class VoiceConverter(nn.Module):
             mel = MelSpectrogram(**card.mel)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: its mel settings are not usable ({error})") from error
-        make_vocoder = vocoder or default_vocoder
+        sound = (vocoder or default_vocoder)(mel)
         identity = encoder_card.speaker_encoder
-        return cls(autovc, card, encoder, identity, mel, make_vocoder(mel), guidance)
+        return cls(autovc, card, encoder, identity, mel, sound, guidance, fingerprint(path))
 
     @property
     def sample_rate(self) -> int:
@@ -147,6 +147,10 @@ class VoiceConverter(nn.Module):
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.autovc.parameters()).device
+
+    def note(self) -> Provenance:
+        """What the file of a conversion that is made now shall say of itself."""
+        return of_conversion(self.checkpoint, type(self.vocoder).__name__, self.guidance)
 
     def convert(
         self, source: Recording, targets: Recording | Sequence[Recording], seed: int = 0
@@ -206,10 +210,11 @@ class VoiceConverter(nn.Module):
         if not (self.autovc.f0 if with_pitch is None else with_pitch):
             return heard
         contours = []
-        for window in self._windows(heard):
-            f0 = pitch.track(self._prepared(heard, window), self.sample_rate, self.mel.hop_length)
-            contours.append(f0[window.start - window.first :][: window.stop - window.start])
-            progress(window.stop / heard.n_frames(self.mel.hop_length))
+        for window in self._windows(wav):
+            prepared = self._prepared(wav, gain_db, window)
+            f0 = pitch.track(prepared, self.sample_rate, self.mel.hop_length)
+            contours.append(f0[window.start - window.first : window.stop - window.first])
+            progress(window.stop / self._n_frames(wav))
         return replace(heard, f0=np.concatenate(contours))
 
     @torch.inference_mode()
@@ -223,12 +228,14 @@ class VoiceConverter(nn.Module):
         """Converts recordings that `listen` has heard, each to its own target, side by side."""
         require_seed("seed", seed)
         mels = []
+        done, total = 0, sum(self._n_frames(source.wav) for source in sources)
         for source, target in zip(sources, targets, strict=True):
             tape = Tape()
             for piece in self._converted(source, target):
                 tape.append(piece[0].clamp(0, 1).t().cpu().numpy())
+                done += piece.shape[-1]
+                progress(CONVERTING * done / total)
             mels.append(torch.from_numpy(tape.array()).t().to(self.device))
-            progress(CONVERTING * len(mels) / len(sources))
         return vocode(
             self.vocoder,
             mels,
@@ -250,14 +257,13 @@ class VoiceConverter(nn.Module):
             f0 = pitch.moved(source.f0, pitch.range_of([source.f0]), target.pitch)
 
         def convert(window: Window) -> Tensor:
-            mel = self.mel(self._batch(self._prepared(source, window)))
-            mel = mel[..., : window.last - window.first]
+            mel = self._mel(source.wav, source.gain_db, window)
             harmonics = None
             if f0 is not None:
                 harmonics = self.mel.harmonics(self._batch(f0[window.first : window.last]))
             return self._guided(mel, *voices, harmonics)
 
-        parts = ((window, convert(window)) for window in self._windows(source))
+        parts = ((window, convert(window)) for window in self._windows(source.wav))
         return cross_faded(parts, self._frames(FADE_SECONDS))
 
     def _guided(
@@ -278,9 +284,10 @@ class VoiceConverter(nn.Module):
         require_seed("seed", seed)
         wav = self.load(recording)
         with naming(recording):
-            mel = torch.from_numpy(self.mel.extract(wav, self.sample_rate))
-        mels = [mel.to(self.device)]
-        return vocode(self.vocoder, mels, [len(wav)], self._frames(WINDOW_SECONDS), seed)[0]
+            gain_db = audio.level_gain(wav, self.sample_rate, self.mel.settings["level_dbfs"])
+        parts = ((window, self._mel(wav, gain_db, window)[0]) for window in self._windows(wav))
+        mel = torch.cat(list(cross_faded(parts, self._frames(FADE_SECONDS))), dim=-1)
+        return vocode(self.vocoder, [mel], [len(wav)], self._frames(WINDOW_SECONDS), seed)[0]
 
     def embed(self, recording: Recording) -> np.ndarray:
         """Speaker embedding (dim_emb,) of a recording."""
@@ -300,24 +307,30 @@ class VoiceConverter(nn.Module):
         wav, sample_rate = audio.load(recording)
         return audio.resample(wav, sample_rate, self.sample_rate)
 
-    def _windows(self, heard: Heard) -> list[Window]:
-        return windows(
-            heard.n_frames(self.mel.hop_length),
-            self._frames(WINDOW_SECONDS),
-            self._frames(CONTEXT_SECONDS),
-        )
+    def _n_frames(self, wav: np.ndarray) -> int:
+        """Frames of the mel of wav (n,)."""
+        return len(wav) // self.mel.hop_length + 1
+
+    def _windows(self, wav: np.ndarray) -> list[Window]:
+        lengths = (self._frames(seconds) for seconds in (WINDOW_SECONDS, CONTEXT_SECONDS))
+        return windows(self._n_frames(wav), *lengths)
 
     def _frames(self, seconds: float) -> int:
         """Frames for so many seconds, in whole codes: all windows are cut into the same ones."""
         codes = seconds * self.sample_rate / self.mel.hop_length / self.autovc.freq
         return self.autovc.freq * math.ceil(codes)
 
-    def _prepared(self, heard: Heard, window: Window) -> np.ndarray:
-        """The samples (n,) of a window, at the level of the mels and filtered."""
+    def _prepared(self, wav: np.ndarray, gain_db: float, window: Window) -> np.ndarray:
+        """The samples (m,) of a window of wav (n,), at the level of the mels and filtered."""
         hop = self.mel.hop_length
-        is_last = window.last == heard.n_frames(hop)
-        wav = heard.wav[window.first * hop : None if is_last else window.last * hop]
-        return self.mel.filtered(audio.amplify(wav, heard.gain_db))
+        is_last = window.last == self._n_frames(wav)
+        wav = wav[window.first * hop : None if is_last else window.last * hop]
+        return self.mel.filtered(audio.amplify(wav, gain_db))
+
+    def _mel(self, wav: np.ndarray, gain_db: float, window: Window) -> Tensor:
+        """The mel (1, n_mels, last − first) of a window."""
+        mel = self.mel(self._batch(self._prepared(wav, gain_db, window)))
+        return mel[..., : window.last - window.first]
 
     def _batch(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)[None]

@@ -16,10 +16,11 @@ from vc_lightning.distributions import (
     sample_mixture,
     uniforms,
 )
-from vc_lightning.errors import InputError, require_at_least
+from vc_lightning.errors import InputError, require_at_least, require_layers, require_within
 from vc_lightning.recurrence import run_steps
 
 N_MIXTURES = 10
+MAX_HOP_LENGTH = 2**16
 
 
 class WaveRNN(nn.Module):
@@ -54,11 +55,17 @@ class WaveRNN(nn.Module):
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if isinstance(upsample_factors, int):
             upsample_factors = three_factors(upsample_factors)
+        for factor in upsample_factors:
+            require_at_least(1, "wavernn", upsample_factors=factor)
         self.arguments["upsample_factors"] = list(upsample_factors)
         if mode not in ("RAW", "MOL"):
             raise InputError(f"wavernn.mode is {mode}: it must be RAW or MOL")
         self.mel_settings: dict = {}  # of the mels it was trained on; known to who loads weights
         require_at_least(1, "wavernn", bits=bits, n_mels=n_mels, rnn_dims=rnn_dims, fc_dims=fc_dims)
+        require_layers("wavernn", res_blocks=res_blocks)
+        require_at_least(1, "wavernn", compute_dims=compute_dims, res_out_dims=res_out_dims)
+        if res_out_dims % 4:
+            raise InputError(f"wavernn.res_out_dims={res_out_dims}: give a multiple of 4")
         self.mode = mode
         self.pad = pad
         self.hop_length = math.prod(upsample_factors)
@@ -163,6 +170,7 @@ class WaveRNN(nn.Module):
 def three_factors(hop_length: int) -> tuple[int, int, int]:
     """The three ascending factors of a hop length with the least sum: 256 -> 4, 8, 8."""
     require_at_least(1, "model", upsample_factors=hop_length)
+    require_within(1, MAX_HOP_LENGTH + 1, "model", upsample_factors=hop_length)
     divisors = [n for n in range(1, hop_length + 1) if hop_length % n == 0]
     triples = [
         (a, b, hop_length // (a * b))

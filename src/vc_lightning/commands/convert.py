@@ -84,7 +84,7 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
         row.seconds,
         row.seconds * row.real_time_factor,
         row.real_time_factor,
-        batch.note.vocoder,
+        type(batch.converter.vocoder).__name__,
     )
     log.info("voice similarity (GE2E cosine)   to target   to source")
     log.info("%-31s  %9.2f   %9.2f", "before (source)", row.before, 1)
@@ -110,7 +110,7 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
     done = [] if cfg.overwrite else [job for job in listed if job.output.exists()]
     if done:
         log.info("%d of %d conversions are there already", len(done), len(listed))
-        others = sum(is_other(job.output, batch.note) for job in done)
+        others = sum(is_other(job.output, batch.converter.note()) for job in done)
         if others:
             log.warning("%d of them were made in another way; overwrite=true replaces them", others)
     left = [job for job in listed if job not in set(done)]
@@ -247,13 +247,8 @@ def list_voices(folder: Path) -> None:
 
 def made_batch(cfg: DictConfig, folder: Path) -> Batch:
     """What converts, as the configuration describes it."""
-    converter = cli.made_converter(cfg)
-    note = provenance.of_conversion(
-        cfg.ckpt or resources.AUTOVC, type(converter.vocoder).__name__, cfg.guidance
-    )
     return Batch(
-        converter,
-        note,
+        cli.made_converter(cfg),
         folder,
         cfg.seed,
         before=lambda wav, rate: cleanup.clean(wav, rate, cfg.cleanup.denoise, cfg.cleanup.trim),

@@ -6,7 +6,7 @@ from shlex import quote
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from vc_lightning import cli, pairs, report, resources
+from vc_lightning import cli, pairs, provenance, report, resources
 from vc_lightning.errors import InputError, require_one_of, require_seed
 from vc_lightning.evaluation import PARTS, evaluate
 from vc_lightning.outcomes import TITLES, figures
@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
         "pairs": f"{len(listed)} of {origin}",
         "recogniser": recogniser,
     }
-    report.write(found, folder, about, converter.mel)
+    report.write(found, folder, about, converter.mel, provenance.strings(converter.note()))
     for key, value in figures(found.outcomes).items():
         if key in SHOWN:
             log.info("%-50s %6.3f (%d pairs)", TITLES[key], value.mean, value.n)

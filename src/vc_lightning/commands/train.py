@@ -8,7 +8,8 @@ import hydra
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import LightningDataModule, Trainer, seed_everything
+from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from vc_lightning import cli, doctor, resources, shards
@@ -21,6 +22,7 @@ from vc_lightning.errors import (
     require_seed,
     require_within,
 )
+from vc_lightning.lit_network import LitNetwork
 from vc_lightning.precision import best_precision
 from vc_lightning.resume import newest, require_same_training
 from vc_lightning.samples import tensorboard_writer
@@ -45,12 +47,19 @@ def main(cfg: DictConfig) -> None:
     """Prepares the features, trains, and says how to go on."""
     if rank_zero_only.rank != 0:
         logging.getLogger().setLevel(logging.ERROR)  # the first process speaks for all
+    settle(cfg)
     require_valid(cfg)
+    cli.require_fitting(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     mel = instantiate(cfg.mel)
     encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
     identity = encoder_card.speaker_encoder
     network = instantiate(cfg.model)
+    n_embedding, dim_emb = encoder.linear.out_features, network.arguments.get("dim_emb")
+    if dim_emb not in (None, n_embedding):
+        raise InputError(
+            f"model.dim_emb={dim_emb}: the speaker encoder gives {n_embedding} numbers"
+        )
     data = instantiate(
         cfg.data,
         mel=mel,
@@ -59,9 +68,8 @@ def main(cfg: DictConfig) -> None:
         with_f0=network.arguments.get("f0", False),
     )
     files = instantiate(cfg.checkpoint)
-    callbacks = [*(instantiate(callback) for callback in cfg.callbacks.values()), files]
+    callbacks = [*made_callbacks(cfg.callbacks), files]
     logger = instantiate(cfg.logger)
-    settle(cfg)
     if cfg.ckpt_path == "last":
         cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
         log.info("resuming %s", cfg.ckpt_path)
@@ -109,11 +117,44 @@ def main(cfg: DictConfig) -> None:
     device = trainer.strategy.root_device
     log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
     if logger:
-        logger.log_hyperparams(config)
+        log_config(logger, config)
     log.info("this run: %s", cfg.run_dir)
-    trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    fit(trainer, model, data, cfg.ckpt_path)
     if trainer.is_global_zero:  # the others may be here before it has put last.ckpt in its place
         say_what_to_do_next(trainer, files, cfg.run_dir)
+
+
+def made_callbacks(cfg: DictConfig) -> list[Callback]:
+    """The callbacks of a configuration; InputError for what is none."""
+    made = {name: instantiate(callback) for name, callback in cfg.items()}
+    for name, callback in made.items():
+        if not isinstance(callback, Callback):
+            raise InputError(f"callbacks.{name}: is no callback; leave it out by ~callbacks.{name}")
+    return list(made.values())
+
+
+def log_config(logger: Logger, config: dict) -> None:
+    """Writes what the run was told; a file that cannot be written is reported as such."""
+    try:
+        logger.log_hyperparams(config)
+    except ValueError as error:  # what Lightning makes of any error
+        raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
+
+
+def fit(
+    trainer: Trainer, model: LitNetwork, data: LightningDataModule, ckpt_path: str | None
+) -> None:
+    """Trains; InputError when callbacks.early_stopping waits for a value that nobody logs."""
+    try:
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    except RuntimeError as error:
+        if "Early stopping conditioned" not in str(error):
+            raise
+        logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
+        raise InputError(
+            f"callbacks.early_stopping.monitor={trainer.early_stopping_callback.monitor}: "
+            f"is not logged; there are {logged}"
+        ) from error
 
 
 def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> None:

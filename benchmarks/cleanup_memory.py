@@ -1,0 +1,53 @@
+"""Memory and time that cleaning a long recording takes (extra cleanup).
+
+python benchmarks/cleanup_memory.py [MINUTES]
+"""
+
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pyloudnorm
+
+from vc_lightning import audio, cleanup
+from vc_lightning.resources import ROOT
+from vc_lightning.tape import Tape
+
+
+def main(minutes: float) -> None:
+    """Prints the peak of what NumPy holds and the processor's seconds for every step."""
+    speech, rate = audio.load(ROOT / "examples" / "source.wav")
+    tape = Tape()
+    for _ in range(round(minutes * 60 * rate / len(speech))):
+        tape.append(speech)
+    wav = tape.array()
+    print(f"{len(wav) / rate / 60:.1f} minutes at {rate} Hz")
+    steps = {
+        "cleanup.denoise=true": lambda wav: cleanup.denoised(wav, rate),
+        "cleanup.trim=true": lambda wav: cleanup.trimmed(wav, rate),
+        "cleanup.loudness=-23": lambda wav: cleanup.normalize_loudness(wav, rate, -23),
+        "(pyloudnorm on the whole)": lambda wav: pyloudnorm.Meter(rate).integrated_loudness(
+            wav.astype(np.float64)
+        ),
+    }
+    for name, step in steps.items():
+        step(speech)  # imports
+        mebibytes, seconds = cost(step, wav)
+        print(f"{name:<26} {mebibytes:6.0f} MiB {seconds:8.1f} s", flush=True)
+
+
+def cost(step: Callable[[np.ndarray], object], wav: np.ndarray) -> tuple[float, float]:
+    """Peak in MiB of what a step allocates (temporary files apart), and processor seconds."""
+    tracemalloc.start()
+    started = time.process_time()
+    step(wav)
+    seconds = time.process_time() - started
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 2**20, seconds
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 60)

@@ -1,0 +1,86 @@
+"""What noise costs a conversion, and what cleanup.denoise brings back (extras eval, cleanup).
+
+python benchmarks/cleanup_quality.py [FILE …]     recordings of several speakers; those of examples/
+
+Every recording is converted into the voice of the next one, clean and with noise at 10 dB in both:
+pink noise, and the voices of all other recordings at once.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vc_lightning import VoiceConverter, audio, cleanup, judges
+from vc_lightning.resources import ROOT
+from vc_lightning.speaker_encoder import similarity
+
+SNR_DB = 10.0
+COLUMNS = ["DNSMOS of the source", "DNSMOS", "character errors", "similarity to the target"]
+
+
+def main(paths: list[Path]) -> None:
+    """Prints a table, one line a condition, means over all pairs."""
+    converter = VoiceConverter.from_pretrained()
+    rate = converter.sample_rate
+    wavs = [converter.load(path) for path in paths]
+    pairs = list(zip(wavs, [*wavs[1:], wavs[0]], strict=True))
+    listener, recogniser = judges.Listener(), judges.Recogniser()
+    rng = np.random.default_rng(0)
+    rows = {"clean": lambda wav: wav, "clean, cleanup.denoise=true": denoised(rate)}
+    noises = {"pink noise": lambda n: pink(n, rng)}
+    if len(wavs) > 2:
+        noises["voices"] = lambda n: voices(wavs, n, rng)
+    for name, noise in noises.items():
+        rows[name] = lambda wav, noise=noise: mixed(wav, noise(len(wav)))
+        rows[f"{name}, cleanup.denoise=true"] = lambda wav, noise=noise: denoised(rate)(
+            mixed(wav, noise(len(wav)))
+        )
+    print(f"{len(pairs)} pairs, noise at {SNR_DB:.0f} dB in source and target")
+    print("| |", " | ".join(COLUMNS), "|")
+    print("|---|" + "---:|" * len(COLUMNS))
+    for name, heard in rows.items():
+        measured, errors = [], np.zeros(2)
+        for source, target in pairs:
+            source_heard = heard(source)
+            conversion = converter.convert(source_heard, heard(target))
+            said = recogniser.transcript(source, rate)
+            errors += judges.character_errors(said, recogniser.transcript(conversion, rate))
+            measured.append(
+                [
+                    listener.naturalness(source_heard, rate),
+                    listener.naturalness(conversion, rate),
+                    similarity(converter.embed(conversion), converter.embed(target)),
+                ]
+            )
+        before, after, likeness = np.mean(measured, axis=0)
+        cells = [before, after, errors[0] / errors[1], likeness]
+        print(f"| {name} |", " | ".join(f"{cell:.2f}" for cell in cells), "|", flush=True)
+
+
+def denoised(rate: int):
+    """What the switch does to a recording at a rate."""
+    return lambda wav: cleanup.clean(wav, rate, denoise=True, trim=False)
+
+
+def mixed(wav: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """A recording with noise, SNR_DB below it."""
+    gain = audio.rms_dbfs(wav) - audio.rms_dbfs(noise) - SNR_DB
+    return wav + audio.amplify(noise.astype(np.float32), gain)
+
+
+def pink(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise (n,) whose power falls by 3 dB an octave."""
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    return np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), n)
+
+
+def voices(wavs: list[np.ndarray], n: int, rng: np.random.Generator) -> np.ndarray:
+    """All recordings at once (n,), each as loud and from anywhere in it."""
+    parts = [np.resize(np.roll(wav, rng.integers(len(wav))), n) for wav in wavs]
+    return sum(audio.amplify(part, -audio.rms_dbfs(part)) for part in parts)
+
+
+if __name__ == "__main__":
+    examples = [ROOT / "examples" / "source.wav", ROOT / "examples" / "target.wav"]
+    main([Path(name) for name in sys.argv[1:]] or examples)
