@@ -245,9 +245,16 @@ def arguments(source, target, more=None):
     return [given(source), given(target), more, "", "tiny", "griffin_lim", 0, 0]
 
 
-def test_only_uploads_are_read(served, tmp_path):
+def test_only_uploads_are_read(served, tmp_path, monkeypatch):
     """Not the computer's files, not those beside the uploads, not what an address names."""
     address, folder = served
+    fetched = []
+
+    async def fetch(url, cache_dir):
+        fetched.append(url)
+        return shutil.copy(SOURCE, cache_dir)
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
     good = upload(address, "good.wav", SOURCE.read_bytes())
     own = write_wav(tmp_path / "own.wav", soundfile.read(SOURCE)[0])
     for foreign in (
@@ -256,7 +263,7 @@ def test_only_uploads_are_read(served, tmp_path):
         SOURCE,
         folder / ".." / ".." / "x.wav",
         f"{folder}/../../../{own}",
-        "http://127.0.0.1:1/a.wav",
+        "https://example.org/a.wav",
         "file:///etc/passwd",
     ):
         for data in (
@@ -267,6 +274,7 @@ def test_only_uploads_are_read(served, tmp_path):
             answer = call(address, "convert", data)
             assert '"success":false' in answer, (foreign, answer)
             assert "root:" not in answer
+    assert fetched == []
     assert '"success":true' in call(address, "convert", arguments(good, good))
 
 

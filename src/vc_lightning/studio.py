@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 import torch
 
-from vc_lightning import audio, provenance, voices
+from vc_lightning import audio, voices
 from vc_lightning.errors import InputError, require_one_of, require_seed, require_within
 from vc_lightning.provenance import Provenance
 from vc_lightning.speaker_encoder import similarity
@@ -164,11 +164,7 @@ class Studio:
             )
             seconds = time.perf_counter() - started
             progress(MEASURING, "Measuring")
-            note = provenance.of_conversion(
-                self.checkpoints[settings.checkpoint],
-                type(converter.vocoder).__name__,
-                settings.guidance,
-            )
+            note = converter.note()
             name = f"{source.stem}_to_{learned or targets[0].stem}.wav"
             return measured(converter, source, targets, voice, wav, note, name, seconds)
 
