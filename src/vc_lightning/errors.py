@@ -11,10 +11,14 @@ class InputError(ValueError):
 
 
 def require_at_least(minimum: int, group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's values that is not an integer ≥ minimum."""
+    """Raises InputError naming the first of a group's values that is not an integer ≥ minimum.
+
+    Args: group, "" for keys that are in none.
+    """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise InputError(f"{group}.{name}={value}: give an integer of at least {minimum}")
+            key = f"{group}.{name}".lstrip(".")
+            raise InputError(f"{key}={value}: give an integer of at least {minimum}")
 
 
 def require_within(low: float, high: float, group: str, /, **values: object) -> None:
