@@ -183,6 +183,13 @@ def test_limits_are_checked_at_the_start(tmp_path):
             Studio({"a": tmp_path}, ["v"], lambda *_: None, tmp_path, **limits)
 
 
+def test_keys_of_the_server_are_checked_before_it_starts(studio):
+    good = {"host": "127.0.0.1", "port": 1, "max_waiting": 1, "keep_minutes": 1, "examples": []}
+    for key, value in {"port": 0, "max_waiting": 0, "keep_minutes": 0}.items():
+        with pytest.raises(InputError, match=f"^{key}={value}: give"):
+            page.serving(studio, **good | {key: value}).__enter__()
+
+
 def test_a_taken_port_is_a_sentence(studio):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -53,8 +53,6 @@ def studio(cfg: DictConfig) -> Studio:
         ):
             checkpoints.setdefault(path.stem, path)
 
-    folder = cfg.voices.dir or resources.settings("", "convert")["voices"]["dir"]
-
     def load(path: Path, vocoder: str) -> VoiceConverter:
         with open_dict(cfg):
             cfg.ckpt = str(path)
@@ -65,7 +63,7 @@ def studio(cfg: DictConfig) -> Studio:
         checkpoints,
         list(cfg.vocoders),
         load,
-        cli.single_path(folder, "voices.dir"),
+        cli.single_path(cfg.voices.dir, "voices.dir"),
         max_seconds=cfg.max_seconds,
         max_megabytes=cfg.max_megabytes,
     )
