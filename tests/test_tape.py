@@ -1,3 +1,6 @@
+import io
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -28,6 +31,14 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(tmp_path, monkeypatch
     one.append(np.ones(5))
     assert one.array().sum() == 5
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named(monkeypatch):
+    monkeypatch.setattr(tape, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: io.FileIO("/dev/full", "r+"))
+    with pytest.raises(OSError, match="No space left on device") as error:
+        Tape().append(np.ones(5))
+    assert error.value.filename == tempfile.gettempdir()
 
 
 def test_an_empty_tape_is_empty(monkeypatch):

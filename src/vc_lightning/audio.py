@@ -56,8 +56,13 @@ def load(path: Path | str) -> tuple[np.ndarray, int]:
         if loudest is not None:
             with soundfile.SoundFile(path) as file:
                 wav = _read_channel(file, loudest)
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-        raise InputError(f"{path}: is not audio that libsndfile can read ({error})") from error
+    except OSError as error:  # above all of a full disk, see `Tape`
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
+        raise InputError(
+            f"{path}: is not audio that libsndfile can read ({error}); export it as wav, flac, ogg "
+            "or mp3"
+        ) from error
     try:
         return check(wav), sample_rate
     except InputError as error:

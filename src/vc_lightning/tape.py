@@ -1,7 +1,7 @@
 """Sound of any length: short in memory, long in temporary files, which the system may page out."""
 
+import contextlib
 import math
-import os
 import tempfile
 from collections.abc import Iterator
 
@@ -24,28 +24,38 @@ class Tape:
         self._file = None
 
     def append(self, piece: np.ndarray) -> None:
-        """Adds a piece (n, …); OSError when there is no space for it."""
+        """Adds a piece (n, …); OSError naming the folder when there is no space for it."""
         self._pieces.append(np.asarray(piece, dtype=np.float32))
         self._n_numbers += piece.size
         if self._n_numbers <= MAX_IN_MEMORY:
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the tape)
-        for held in self._pieces:
-            self._file.write(np.ascontiguousarray(held).data)
+        with _naming_the_folder():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 (outlives this)
+            for held in self._pieces:
+                self._file.write(np.ascontiguousarray(held).data)
         self._pieces = [self._pieces[-1][:0]]  # keeps the shape
 
     def array(self) -> np.ndarray:
         """All pieces in a row (n, …); nothing may be added after it."""
         if self._file is None:
             return np.concatenate(self._pieces)
-        self._file.flush()
-        shape = (-1, *self._pieces[0].shape[1:])
-        width = math.prod(shape[1:])
-        size = os.fstat(self._file.fileno()).st_size // np.dtype(np.float32).itemsize
-        array = np.memmap(self._file, np.float32, "r+", shape=(size // width, *shape[1:]))
+        with _naming_the_folder():
+            self._file.flush()
+        shape = self._pieces[0].shape[1:]
+        length = self._n_numbers // math.prod(shape)
+        array = np.memmap(self._file, np.float32, "r+", shape=(length, *shape))
         self._file.close()  # the array holds it open
         return array
+
+
+@contextlib.contextmanager
+def _naming_the_folder() -> Iterator[None]:
+    """A full disk says which one, and so what TMPDIR should not be."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
 
 
 def blocks(wav: np.ndarray, length: int = BLOCK) -> Iterator[np.ndarray]:
