@@ -188,7 +188,8 @@ def test_training_begins_with_what_is_common(mode):
 
 def test_the_loss_is_in_bits_a_sample():
     network = tiny_public("RAW")
-    card = Card("wavernn", network.arguments, {})
+    mel = {"n_mels": 5, "hop_length": network.hop_length}
+    card = Card("wavernn", network.arguments, mel)
     module = LitWaveRNN(network, card, torch.optim.Adam, lambda o: noam(o, 10), {})
     batch = SoundBatch(torch.rand(2, 5, 8), torch.rand(2, 48) - 0.5, 8)
     loss = module.losses(network, batch)["loss"]
