@@ -243,6 +243,17 @@ def test_what_is_there_already_is_left_alone_unless_told_otherwise(run, recordin
     assert len(table(recordings / "out")) == 2
 
 
+def test_conversions_are_not_converted_again(run, recordings, monkeypatch, capsys):
+    monkeypatch.chdir(recordings / "to")
+    for _ in range(2):
+        run(source=".", target=SOURCE, output="outputs")
+        names = sorted(path.name for path in Path("outputs").glob("*.wav"))
+        assert names == ["to0_to_source.wav", "to1_to_source.wav"]
+    with pytest.raises(SystemExit):
+        run(source="outputs", target=SOURCE, output="outputs")
+    assert "all of it lies in output=outputs" in capsys.readouterr().err
+
+
 def test_conversions_side_by_side_are_those_made_alone(run, recordings):
     """Another's longer mel beside it changes Griffin-Lim's last moments only."""
     settings = {
@@ -271,13 +282,21 @@ def test_recordings_are_matched_all_aligned_and_both_ways(run, recordings):
         assert sorted(path.stem for path in folder.glob("*.wav")) == names
 
 
-def test_a_table_of_pairs_and_learned_voices(run, recordings, caplog):
+def test_a_table_of_pairs_and_learned_voices(run, recordings, caplog, capsys):
     caplog.set_level("INFO")
     own = {"voices.dir": recordings / "voices"}
     run(**own, **{"voices.learn": "Anna B", "target": recordings / "to"})
     run(**own, **{"voices.list": True})
     assert any(message.startswith("Anna B ") for message in caplog.messages)
     run(**own, source=recordings / "in" / "in0.wav", target="Anna B", output=recordings / "a.wav")
+    for more, reason in (
+        ({"voices.learn": "Ben", "target": "Anna B"}, "is a learned voice already"),
+        ({"target": "Anna B", "bidirectional": True}, "nothing is said"),
+        ({"target": "Anna B", "also": "target"}, "are not kept"),
+    ):
+        with pytest.raises(SystemExit):
+            run(**own, **more)
+        assert reason in capsys.readouterr().err
     converter = VoiceConverter.from_checkpoint(
         run.checkpoint, vocoder=lambda mel: griffin_lim(mel, "shipped", 1.15, 1, 0.99)
     )

@@ -92,12 +92,12 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
         log.info("%-31s  %9.2f   %9.2f", "after (conversion)", row.to_target, row.to_source)
     if left_out := batch.target(target).left_out:
         log.info("(target: %s, left out of the voice)", left_out)
-    for name, path in {"source": source, "target": target[-1]}.items():
-        if name in also:
-            copy = output.with_stem(f"{output.stem}_{name}")
-            converter = batch.converter
-            audio.save(copy, converter.resynthesize(path, cfg.seed), converter.sample_rate)
-            log.info("%s: %s through the vocoder alone", copy, path)
+    for name in also:
+        path = source if name == "source" else target[-1]
+        copy = output.with_stem(f"{output.stem}_{name}")
+        converter = batch.converter
+        audio.save(copy, converter.resynthesize(path, cfg.seed), converter.sample_rate)
+        log.info("%s: %s through the vocoder alone", copy, path)
 
 
 def convert_many(cfg: DictConfig, folder: Path) -> None:
@@ -105,15 +105,15 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
     if cfg.also:
         raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
     output = cli.writable_folder(cfg.output or "outputs", "output")
-    listed = jobs.named(couples_of(cfg, folder), output)
+    listed = jobs.named(couples_of(cfg, folder, output), output)
     batch = made_batch(cfg, folder)
-    done = [] if cfg.overwrite else [job for job in listed if job.output.exists()]
+    done = set() if cfg.overwrite else {job for job in listed if job.output.exists()}
     if done:
         log.info("%d of %d conversions are there already", len(done), len(listed))
         others = sum(is_other(job.output, batch.converter.note()) for job in done)
         if others:
             log.warning("%d of them were made in another way; overwrite=true replaces them", others)
-    left = [job for job in listed if job not in set(done)]
+    left = [job for job in listed if job not in done]
     failed = 0
     with ProgressBar(left) as bar:
         for start in range(0, len(left), cfg.batch_size):
@@ -172,8 +172,8 @@ def is_other(path: Path, note: Provenance) -> bool:
     return found is None or replace(found, made=note.made) != note
 
 
-def couples_of(cfg: DictConfig, folder: Path) -> list[tuple[Path, Target]]:
-    """Who is converted to whom."""
+def couples_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
+    """Who is converted to whom; what lies in the output folder is nobody's source."""
     if cfg.pairs:
         if cfg.source or cfg.target:
             raise InputError(f"pairs={cfg.pairs}: leave out source and target, or pairs")
@@ -183,8 +183,13 @@ def couples_of(cfg: DictConfig, folder: Path) -> list[tuple[Path, Target]]:
     if not cfg.source:
         raise InputError(NOTHING_SAID)
     sources = cli.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    sources = [path for path in sources if output.resolve() not in path.resolve().parents]
+    if not sources:
+        raise InputError(f"source={cfg.source}: all of it lies in output={output}")
     target = target_of(cfg.target, folder)
     if isinstance(target, str):
+        if cfg.bidirectional:
+            raise InputError(f"bidirectional=true: of the learned voice {target} nothing is said")
         return [(source, target) for source in sources]
     return jobs.matched(sources, target, cfg.match, cfg.bidirectional)
 
@@ -215,6 +220,8 @@ def learn_voice(cfg: DictConfig, folder: Path) -> None:
     name = str(cfg.voices.learn)
     voices.path_of(folder, name)  # a bad name is found out before the work
     paths = target_of(cfg.target, folder)
+    if isinstance(paths, str):
+        raise InputError(f"target={paths}: is a learned voice already; name its recordings")
     batch = made_batch(cfg, folder)
     heard = [one for _, one in batch.listened(paths)]
     voice = batch.converter.voice_of(heard)
