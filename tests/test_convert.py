@@ -291,7 +291,10 @@ def test_a_table_of_pairs_and_learned_voices(run, recordings, caplog, capsys):
     run(**own, source=recordings / "in" / "in0.wav", target="Anna B", output=recordings / "a.wav")
     for more, reason in (
         ({"voices.learn": "Ben", "target": "Anna B"}, "is a learned voice already"),
-        ({"target": "Anna B", "bidirectional": True}, "nothing is said"),
+        (
+            {"target": "Anna B", "bidirectional": True, "output": recordings / "out"},
+            "nothing is said",
+        ),
         ({"target": "Anna B", "also": "target"}, "are not kept"),
     ):
         with pytest.raises(SystemExit):

@@ -13,7 +13,7 @@ from vc_lightning.phases import propagated
 LOUDEST = 3.0  # in the scale of the mel: 200 dB above what it calls loud
 MAX_ITER = 10_000  # nothing is gained after some hundreds
 
-STRETCH_FRAMES = 1280  # 20 s at once: the arrays of a minute leave the cache and take half as long again
+STRETCH_FRAMES = 1280  # 20 s at once: arrays of a minute leave the cache, half as slow again
 HELD_FRAMES = 16  # of the sound before, to which a stretch must fit
 AHEAD_FRAMES = 16  # after a stretch, whose sound they complete
 
