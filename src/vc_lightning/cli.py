@@ -61,6 +61,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
     # Options are understood wherever they stand; Hydra wants them before the overrides.
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     OmegaConf.register_new_resolver("command", resources.command, replace=True)  # for --help
+    logging.raiseExceptions = False  # of a pipe that was closed, as by `| head`
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets the exceptions come through to here
     # Lightning 2.6 under torch 2.13; nothing that a user could change.
     warnings.filterwarnings("ignore", r".*treespec, LeafSpec.*", FutureWarning)
@@ -69,6 +70,8 @@ def run(main: Callable[[], None], config_name: str) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain
     except (HydraException, OmegaConfBaseException, OSError) as error:
         fail(explain(error, config_name))
     except ValueError as error:
