@@ -176,6 +176,8 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["trainer.max_steps=0"], "no step was taken after step 0"),
         (["trainer.val_check_interval=0.5"], "trainer.val_check_interval=0.5"),
         (["trainer.limit_train_batches=0.5"], "trainer.limit_train_batches=0.5"),
+        ([f"trainer.limit_train_batches={10**20}"], "trainer.limit_train_batches=1"),
+        ([f"trainer.overfit_batches={10**20}"], "trainer.overfit_batches=1"),
         (["compile=abc"], "compile=abc"),
         (["data.shuffle=abc"], "data.shuffle=abc"),
         (["data.augmentations=[3]"], "data.augmentations=[3]: give a list"),

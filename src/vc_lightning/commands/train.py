@@ -30,6 +30,7 @@ from vc_lightning.weight_files import WeightFiles
 
 log = logging.getLogger("train")
 
+MAX_COUNT = 2**31  # of steps, epochs, batches
 TRAINER_MINIMA = {
     "max_steps": -1,
     "max_epochs": -1,
@@ -209,11 +210,13 @@ def require_valid(cfg: DictConfig) -> None:
     """Raises InputError for values about which Lightning would complain late or at length."""
     require_seed("seed", cfg.seed)
     require_flag("compile", cfg.compile)
-    for name, minimum in TRAINER_MINIMA.items():
-        require_at_least(minimum, "trainer", **{name: cfg.trainer[name]})
-        require_within(minimum, 2**31, "trainer", **{name: cfg.trainer[name]})
+    whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
     if cfg.trainer.limit_train_batches is not None:
-        require_at_least(1, "trainer", limit_train_batches=cfg.trainer.limit_train_batches)
+        whole["limit_train_batches"] = 1, cfg.trainer.limit_train_batches
+    for name, (minimum, value) in whole.items():
+        require_at_least(minimum, "trainer", **{name: value})
+        require_within(minimum, MAX_COUNT, "trainer", **{name: value})
+    require_within(0, MAX_COUNT, "trainer", overfit_batches=cfg.trainer.overfit_batches)
     if cfg.trainer.gradient_clip_val is not None:
         require_within(0, float("inf"), "trainer", gradient_clip_val=cfg.trainer.gradient_clip_val)
 
