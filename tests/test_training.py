@@ -187,6 +187,7 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1"),
         (["trainer.precision=5"], "give one of"),
         (["loss.content_weight=nan"], "loss.content_weight=nan"),
+        ([f"loss.content_weight={10**20}"], "loss.content_weight=1"),
         (["optimizer.lr=abc"], "optimizer.lr=abc: give a number"),
         (["scheduler.warmup=0"], "scheduler.warmup=0"),
         (["callbacks.ema.decay=1"], "callbacks.ema.decay=1"),

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 MIN_CODES_STD = 1e-4  # a hundredth of what trained networks have
 
+MAX_WEIGHT = 1e6  # of a term of the loss: the others would be lost in rounding
+
 
 class LitAutoVC(LitNetwork):
     """AutoVC with its reconstruction loss.
@@ -57,7 +59,7 @@ class LitAutoVC(LitNetwork):
     ):
         super().__init__(network, card, optimizer, scheduler, config)
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
-        require_within(0, float("inf"), "loss", **weights)
+        require_within(0, MAX_WEIGHT, "loss", **weights)
         require_one_of(DISTANCES, "loss", distance=distance)
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
