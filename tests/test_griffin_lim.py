@@ -103,3 +103,13 @@ def test_a_network_that_makes_no_spectra_is_refused(mel_settings):
     vocoder = GriffinLim(MelSpectrogram(**mel_settings), network, 1, n_iter=1, momentum=0)
     with pytest.raises(InputError, match="louder than any sound"):
         vocoder.generate(torch.rand(1, 80, 3))
+
+
+def test_short_hops_have_longer_stretches(mel_settings, monkeypatch):
+    """A window must fit into what a stretch is held to."""
+    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    mel = MelSpectrogram(**mel_settings | {"hop_length": 16})
+    vocoder = GriffinLim(mel, None, 1, n_iter=1, momentum=0)
+    pieces = list(vocoder.generate_stream(torch.rand(1, 80, 1200)))
+    assert [piece.shape[1] for piece in pieces] == [511 * 16, 689 * 16]
+    assert all(torch.isfinite(piece).all() for piece in pieces)

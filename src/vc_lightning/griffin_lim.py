@@ -1,5 +1,6 @@
 """Griffin-Lim: sound from a mel without a trained vocoder, in stretches of bounded length."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -14,8 +15,7 @@ LOUDEST = 3.0  # in the scale of the mel: 200 dB above what it calls loud
 MAX_ITER = 10_000  # nothing is gained after some hundreds
 
 STRETCH_FRAMES = 1280  # 20 s at once: arrays of a minute leave the cache, half as slow again
-HELD_FRAMES = 16  # of the sound before, to which a stretch must fit
-AHEAD_FRAMES = 16  # after a stretch, whose sound they complete
+REACH_WINDOWS = 4  # n_fft long: of the sound before, to which a stretch is held, and after it
 
 
 class GriffinLim(nn.Module):
@@ -57,32 +57,34 @@ class GriffinLim(nn.Module):
         """Such a wav in pieces (B, n), in memory that does not depend on T."""
         generator = torch.Generator(mel.device).manual_seed(seed)
         hop, n_frames = self.mel.hop_length, mel.shape[-1]
+        reach = REACH_WINDOWS * math.ceil(self.mel.settings["n_fft"] / hop)  # frames
+        length = max(STRETCH_FRAMES, 2 * reach)
         held, start = None, 0
         while start < n_frames:
-            stop = start + STRETCH_FRAMES
-            is_last = stop + AHEAD_FRAMES >= n_frames
+            stop = start + length
+            is_last = stop + reach >= n_frames
             stop = n_frames if is_last else stop
-            first = start if held is None else start - HELD_FRAMES
-            wav = self._stretch(mel[..., first : stop + AHEAD_FRAMES], held, generator)
+            first = start if held is None else start - reach
+            wav = self._stretch(mel[..., first : stop + reach], held, generator)
             # The last frame of what is held fades into the next stretch, so it comes with that.
             begin, end = (max(0, frame - first - 1) * hop for frame in (start, stop))
             yield wav[:, begin:] if is_last else wav[:, begin:end]
-            held = wav[:, end + hop - HELD_FRAMES * hop : end + hop]
+            held = wav[:, end + hop - reach * hop : end + hop]
             start = stop
 
     def _stretch(self, mel: Tensor, held: Tensor | None, generator: torch.Generator) -> Tensor:
         """mel (B, n_mels, T) -> wav (B, T · hop), which begins with the sound that is held."""
         # T frames centred on 0, hop, … span (T−1)·hop samples; a repeated last one makes it T·hop.
         magnitude = self.sharpened(self.magnitude(torch.cat([mel, mel[..., -1:]], dim=-1)))
-        transform = [self._transform[key] for key in ("n_fft", "hop_length")]
-        transform.append(len(self.mel.window))
+        transform = [self.mel.settings[key] for key in ("n_fft", "hop_length", "win_length")]
+        n_fft, hop, _ = transform
         if held is None:
             start = torch.rand(magnitude.shape[1], generator=generator, device=mel.device)
             start = 2 * torch.pi * start.expand(magnitude.shape[:2])  # for each as if alone
             angles = propagated(magnitude, *transform, start)
         else:
-            known = self._stft(held).angle()
-            n_known = HELD_FRAMES - transform[0] // (2 * transform[1])  # beyond, windows end early
+            known = self._stft(held).angle()  # of whole windows as far as n_known
+            n_known = held.shape[1] // hop - math.ceil(n_fft / (2 * hop))
             later = propagated(magnitude[..., n_known:], *transform, known[..., n_known])
             angles = torch.cat([known[..., :n_known], later], dim=-1)
         phases = torch.polar(torch.ones_like(angles), angles)
