@@ -1,6 +1,7 @@
 import os
 import pickle
 import re
+import zipfile
 from dataclasses import asdict, replace
 
 import pytest
@@ -159,6 +160,17 @@ class Payload:
 
     def __reduce__(self):
         return (os.mkdir, (str(self.path),))
+
+
+def test_what_would_unpack_to_more_than_it_is_is_not_unpacked(tmp_path, monkeypatch):
+    plain, packed = tmp_path / "plain.pt", tmp_path / "packed.pt"
+    torch.save({"model": {"weight": torch.zeros(10_000)}}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as to:
+        for name in source.namelist():
+            to.writestr(name, source.read(name))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(InputError, match=r"packed\.pt: cannot be read"):
+        checkpoints.read_autovc(packed)
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])

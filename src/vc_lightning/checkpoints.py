@@ -4,6 +4,7 @@ Ours are safetensors with a `Card` in the header. The public layouts are PyTorch
 opened with `weights_only=True`, so that no code in them ever runs.
 """
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -149,6 +150,7 @@ def _open(path: Path) -> dict:
                 metadata = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return {"state": state, "card": json.loads(metadata.get(METADATA_KEY, "null"))}
+        _require_unpacked(path)
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
@@ -159,6 +161,13 @@ def _open(path: Path) -> dict:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def _require_unpacked(path: Path) -> None:
+    """Raises ValueError for an archive that unpacks to more than it is: PyTorch's never do."""
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it is compressed")
 
 
 def _require_undamaged(path: Path) -> None:
