@@ -78,6 +78,6 @@ def spectrogram(mel: np.ndarray | None) -> str:
     data = base64.b64encode(file.getvalue()).decode()
     return (
         "<figure><figcaption>Mel-spectrogram</figcaption>"
-        f'<img alt="Mel-spectrogram: time to the right, pitch upwards" '
+        f'<img alt="Mel-spectrogram: time to the right, frequency upwards" '
         f'src="data:image/webp;base64,{data}"></figure>'
     )
