@@ -52,6 +52,7 @@ class Bench:
             "ckpt": self.checkpoint,
             "vocoder": "griffin_lim",
             "vocoder.n_iter": 1,
+            "voices.dir": "voices",
         }
         return _arguments(settings, changed)
 
