@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -123,11 +123,15 @@ class Batch:
         return KnownTarget(voice, left_out[1].embedding, left_out[0])
 
     def listened(self, paths: Sequence[Path]) -> list[tuple[Path, Heard]]:
-        """A voice's recordings; of several those that can not be used are named and left out."""
+        """A voice's recordings without their sound, of which there may be hours.
+
+        Of several those that can not be used are named and left out.
+        """
         usable, reasons = [], []
         for path in paths:
             try:
-                usable.append((path, self._listen(path, with_pitch=True)))
+                heard = self._listen(path, with_pitch=True)
+                usable.append((path, replace(heard, wav=np.zeros(0, np.float32))))
             except InputError as error:
                 reasons.append(error)
         if not usable:

@@ -15,7 +15,7 @@ from vc_lightning import audio, voices
 from vc_lightning.errors import InputError, require_one_of, require_seed, require_within
 from vc_lightning.provenance import Provenance
 from vc_lightning.speaker_encoder import similarity
-from vc_lightning.voice_converter import Voice, VoiceConverter
+from vc_lightning.voice_converter import Heard, Voice, VoiceConverter
 
 KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
 
@@ -149,56 +149,57 @@ class Studio:
             progress(LOADING, "Loading the converter")
             converter = self.converter(settings.checkpoint, settings.vocoder)
             converter.guidance = settings.guidance
-            progress(HEARING, "Listening to the voice")
+            progress(HEARING, "Listening")
             started = time.perf_counter()
+            heard = converter.listen(source)
+            given = [converter.listen(target, with_pitch=True) for target in targets]
             if learned:
                 kept = voices.load(self.voices, learned)
                 voice = voices.for_encoder(kept, converter.encoder_identity)
             else:
-                voice = converter.voice(list(targets))
-            wav = converter.convert_to(
-                source,
-                voice,
+                voice = converter.voice_of(given)
+            (wav,) = converter.convert_heard(
+                [heard],
+                [voice],
                 settings.seed,
                 lambda share: progress(CONVERTING + (MEASURING - CONVERTING) * share, "Converting"),
             )
             seconds = time.perf_counter() - started
             progress(MEASURING, "Measuring")
-            note = converter.note()
             name = f"{source.stem}_to_{learned or targets[0].stem}.wav"
-            return measured(converter, source, targets, voice, wav, note, name, seconds)
+            return measured(converter, [heard, *given], voice, wav, name, seconds)
 
 
 @torch.inference_mode()
 def measured(
     converter: VoiceConverter,
-    source: Path,
-    targets: Sequence[Path],
+    heard: Sequence[Heard],
     voice: Voice,
     wav: np.ndarray,
-    note: Provenance,
     name: str,
     seconds: float,
 ) -> Outcome:
-    """A conversion with what is shown beside it: pictures, and how near it came."""
-    rate = converter.sample_rate
-    before = converter.embed(source)
+    """A conversion with what is shown beside it: pictures, and how near it came.
+
+    Args: heard, the source, then the recordings of the voice, of which there may be none.
+    """
+    before = heard[0].embedding
     try:
         after = converter.embed(wav)
         to_target, to_source = similarity(after, voice.embedding), similarity(after, before)
     except InputError:  # an untrained network gives no speech; it can be heard all the same
         to_target = to_source = None
     prepared = torch.from_numpy(converter.mel.filtered(wav))  # its level is the vocoder's
-    given = [converter.mel.extract(converter.load(path), rate) for path in (source, *targets[:1])]
+    mels = [converter.mel.extract(one.wav, converter.sample_rate) for one in heard[:2]]
     return Outcome(
-        note,
+        converter.note(),
         wav,
-        rate,
+        converter.sample_rate,
         name,
         seconds,
         (
-            given[0],
-            given[1] if targets else None,
+            mels[0],
+            mels[1] if len(mels) > 1 else None,
             converter.mel(prepared.to(converter.device)).cpu().numpy(),
         ),
         (similarity(before, voice.embedding), to_target),

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -171,12 +171,13 @@ class VoiceConverter(nn.Module):
             recordings = [recordings]
         if not recordings:
             raise InputError("no target recording was given")
-        return self.voice_of([self.listen(recording, with_pitch=True) for recording in recordings])
+        return self.voice_of(self.listen(recording, with_pitch=True) for recording in recordings)
 
-    def voice_of(self, heard: Sequence[Heard]) -> Voice:
+    def voice_of(self, heard: Iterable[Heard]) -> Voice:
         """The same for recordings that `listen` has heard, their pitch included."""
-        embedding = self.speaker_encoder.average([one.embedding for one in heard])
-        return Voice(embedding, pitch.range_of([one.f0 for one in heard]))
+        known = [(one.embedding, one.f0) for one in heard]  # and none of their sound
+        embeddings, contours = zip(*known, strict=True)
+        return Voice(self.speaker_encoder.average(embeddings), pitch.range_of(contours))
 
     def convert_to(
         self, source: Recording, target: Voice, seed: int = 0, progress: Progress = tell_nobody

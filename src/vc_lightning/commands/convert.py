@@ -223,10 +223,10 @@ def learn_voice(cfg: DictConfig, folder: Path) -> None:
     if isinstance(paths, str):
         raise InputError(f"target={paths}: is a learned voice already; name its recordings")
     batch = made_batch(cfg, folder)
+    converter = batch.converter
     heard = [one for _, one in batch.listened(paths)]
-    voice = batch.converter.voice_of(heard)
-    seconds = sum(len(one.wav) for one in heard) / batch.converter.sample_rate
-    identity = batch.converter.encoder_identity
+    seconds = sum(len(one.f0) for one in heard) * converter.mel.hop_length / converter.sample_rate
+    voice, identity = converter.voice_of(heard), converter.encoder_identity
     path = voices.save(folder, name, voice, identity, len(heard), seconds)
     log.info("%s: learned from %d recordings, %.0f s: %s", name, len(heard), seconds, path)
     log.info("use it: python convert.py source=a.wav target=%s", quote(name))
