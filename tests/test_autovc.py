@@ -51,9 +51,28 @@ def test_the_decoder_hears_codes_and_target_only(tiny_autovc):
     content = torch.stack([codes[:, :, t // 8] for t in range(16)], dim=2)
     x = torch.cat([content, target[:, :, None].expand(-1, -1, 16)], dim=1)
     decoder_mel, postnet_mel, _ = tiny_autovc(mel, source, target)
-    torch.testing.assert_close(decoder_mel, tiny_autovc.decoder(x))
-    torch.testing.assert_close(postnet_mel, decoder_mel + tiny_autovc.postnet(decoder_mel))
+    torch.testing.assert_close(decoder_mel, tiny_autovc.decoder(x, target))
+    residual = tiny_autovc.postnet(decoder_mel, target)
+    torch.testing.assert_close(postnet_mel, decoder_mel + residual)
     assert not torch.allclose(postnet_mel, tiny_autovc(mel, source, source)[1])
+
+
+def test_film_layers_begin_as_the_identity_and_then_heed_the_voice():
+    torch.manual_seed(0)
+    plain = AutoVC(**TINY).eval()
+    film = AutoVC(**TINY, film=True).eval()
+    missing, unexpected = film.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.split(".films.")[0] for name in missing} == {"decoder", "postnet"}
+    mel, source, target = inputs(16)
+    torch.testing.assert_close(film(mel, source, target), plain(mel, source, target))
+    layer = film.postnet.films[2]
+    torch.nn.init.normal_(layer.linear.weight)
+    x = torch.randn(2, 16, 5)
+    scale, shift = (16 * target @ layer.linear.weight.T).chunk(2, dim=1)
+    expected = x * (1 + scale[..., None]) + shift[..., None]
+    torch.testing.assert_close(layer(x, target), expected)
+    assert not torch.allclose(film(mel, source, target)[1], plain(mel, source, target)[1])
 
 
 def test_an_initialised_network_starts_at_the_mean_mel(tiny_autovc):

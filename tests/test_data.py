@@ -53,6 +53,21 @@ DEFAULTS = {
 }
 
 
+
+class Ramp:
+    """A teacher whose two features count its frames, up and down."""
+
+    sample_rate = 8_000
+    frame_rate = 50.0
+
+    def __init__(self, identity="ramp-1"):
+        self.identity = identity
+
+    def features(self, wav):
+        count = np.arange(len(wav) * 50 // 8_000, dtype=np.float32)
+        return np.stack([count, -count], axis=1)
+
+
 @pytest.fixture
 def module(mel_settings, encoder, cache_dir):
     """Makes data modules with DEFAULTS and changes."""
@@ -192,7 +207,7 @@ def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
     read_mel, read_embedding = files.read_mel, files.read_embedding
     seen = Counter()
     for position in range(60):
-        mel, embedding, heard_mel, heard_embedding, _ = crops[0, position, 0]
+        mel, embedding, heard_mel, heard_embedding, *_ = crops[0, position, 0]
         entry = data.train[0].piece
         copies = [i for i in range(3) if torch.equal(read_embedding(entry, i), heard_embedding)]
         seen.update(copies)
@@ -264,7 +279,7 @@ def test_crops_have_the_pitch_of_their_frames_where_it_is_asked_for(module, corp
     assert torch.equal(files.read_f0(utterance.piece, 0, utterance.n_frames), expected)
     assert (expected > 0).float().mean() > 0.2
     crops = Crops(data.train, files, 64, seed=0, warping=data.warping)
-    mel, *_, f0 = crops[0, 5, 0]
+    mel, *_, f0, _ = crops[0, 5, 0]
     starts = [s for s in range(63) if torch.equal(files.read_mel(utterance.piece, s, s + 64), mel)]
     assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the warped copy
     assert torch.equal(data.examples(1)[0].f0, expected)
@@ -282,7 +297,7 @@ def test_copies_can_be_given_as_voices_of_more_speakers(module, corpus):
     f0 = files.read_f0(utterance.piece, 0, utterance.n_frames)
     seen = Counter()
     for position in range(60):
-        mel, embedding, heard_mel, heard_embedding, pitch_of_it = crops[0, position, 0]
+        mel, embedding, heard_mel, heard_embedding, pitch_of_it, _ = crops[0, position, 0]
         given = [torch.equal(mel, other) for other in mels].index(True)
         heard = [torch.equal(heard_mel, other) for other in mels].index(True)
         assert torch.equal(embedding, voices[given])
@@ -303,6 +318,36 @@ def test_only_the_pitch_is_computed_when_it_is_asked_for_later(module, corpus, t
     assert {p: p.stat().st_mtime_ns for p in files} == times
     assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
     assert before.fingerprint == after.fingerprint
+
+
+def test_a_contour_of_another_tracker_is_not_used(module, corpus, tmp_path, monkeypatch):
+    before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
+    monkeypatch.setattr(pitch, "tracker_name", lambda: "another 1.0")
+    after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
+    assert after.files.pitches != before.files.pitches
+    assert after.files.mels == before.files.mels
+    assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
+
+
+def test_a_teachers_features_are_cached_at_the_frames_of_the_mel(module, corpus, tmp_path):
+    data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp()))
+    utterance = data.train[0]
+    features = data.files.read_teacher(utterance.piece, 0, utterance.n_frames)
+    seconds = torch.arange(utterance.n_frames) * data.mel.hop_length / data.mel.sample_rate
+    last = 100 - 1  # of two seconds at 50 Hz
+    expected = (50 * seconds).clamp(max=last) - last / 2
+    torch.testing.assert_close(features, torch.stack([expected, -expected], 1), atol=0.03, rtol=0)
+    crop = Crops(data.train, data.files, 64, seed=0)[0, 3, 0]
+    starts = [s for s in range(63) if torch.equal(features[s : s + 64], crop[-1])]
+    assert torch.equal(data.files.read_mel(utterance.piece, starts[0], starts[0] + 64), crop[0])
+    batch = next(iter(data.train_dataloader()))
+    assert batch.teacher.shape == (2, batch.mel.shape[-1], 2)
+    torch.testing.assert_close(data.teacher_std, features.std(dim=0), rtol=0.02, atol=0)
+    other = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp("ramp-2")))
+    assert other.files.teachings != data.files.teachings
+    without = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
+    assert next(iter(without.train_dataloader())).teacher.shape[-1] == 0
+    assert len(without.teacher_std) == 0
 
 
 def test_files_can_be_excluded(module, corpus):

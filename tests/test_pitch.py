@@ -1,5 +1,8 @@
 """Pitch contours against tones of known pitch, and the arithmetic of ranges."""
 
+import multiprocessing
+
+import librosa
 import numpy as np
 import pytest
 
@@ -28,6 +31,40 @@ def test_the_pitch_of_a_glide_is_found(start: float, stop: float) -> None:
     voiced = f0[inner] > 0
     error = np.abs(np.log2(f0[inner] / expected[: len(f0)][inner]))[voiced] * 12
     assert error.max() < 0.5  # semitones
+
+
+@pytest.mark.parametrize(("rate", "hop"), [(22_050, 275), (48_000, 512), (16_000, 200)])
+def test_other_frames_are_interpolated_in_octaves(rate: int, hop: int) -> None:
+    wav = librosa.resample(glide(100, 200, 1.5), orig_sr=RATE, target_sr=rate)
+    f0 = pitch.track(wav, rate, hop)
+    assert len(f0) == len(wav) // hop + 1
+    expected = np.geomspace(100, 200, len(wav))[::hop]
+    inner = slice(6, len(expected) - 6)
+    assert (f0[inner] > 0).mean() > 0.95
+    error = np.abs(np.log2(f0[inner] / expected[inner])) * 12
+    assert error.max() < 0.5
+
+
+def test_between_voiced_and_unvoiced_frames_the_nearest_counts() -> None:
+    f0 = np.array([100, 200, 0, 0], np.float32)
+    resampled = pitch.resample_contour(f0, np.array([0, 0.5, 1.4, 1.6, 9]))
+    np.testing.assert_allclose(resampled, [100, 100 * 2**0.5, 200, 0, 0], rtol=1e-6)
+
+
+def test_long_recordings_have_the_contour_of_their_parts() -> None:
+    wav = np.concatenate([glide(120, 180, 20)] * 2)  # more than the tracker looks at once
+    f0 = pitch.track(wav, RATE, HOP)
+    whole, part = f0[1400 : 1400 + 300], pitch.track(wav[1300 * HOP :], RATE, HOP)[100:400]
+    assert (whole > 0).mean() > 0.9
+    np.testing.assert_allclose(whole, part, rtol=1e-3)
+
+
+def test_the_tracker_works_in_a_forked_process() -> None:
+    wav = glide(120, 180, 1)
+    expected = pitch.track(wav, RATE, HOP)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        found = pool.apply_async(pitch.track, (wav, RATE, HOP)).get(timeout=60)
+    assert np.array_equal(found, expected)
 
 
 def test_noise_and_silence_have_none() -> None:

@@ -148,7 +148,7 @@ def test_crops_are_of_one_place_in_both_copies(module, folder):
     data = module(augmentations=[Gain(6)], warp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, heard, heard_embedding, f0 = stream.crop(3, sample)
+        mel, embedding, heard, heard_embedding, f0, teacher = stream.crop(3, sample)
         assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
         assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
@@ -167,7 +167,7 @@ def test_copies_can_be_given_as_voices_of_more_speakers(module, folder):
     data = module(warp_probability=1, voice_warps=[1.25], voice_warp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, _, heard_embedding, f0 = stream.crop(3, sample)
+        mel, embedding, _, heard_embedding, f0, _ = stream.crop(3, sample)
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[2]))
         assert not torch.equal(heard_embedding, embedding)
         whole = torch.from_numpy(sample.mels[2]).float()
@@ -386,10 +386,19 @@ def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatc
     with pytest.raises(InputError, match="4 training shards are fewer than 2 processes × 3 work"):
         module(world_size=2, num_workers=3)
     index = shards.read_index(str(folder))
-    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, f0=False))
+    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker=None))
     module(with_f0=False)
-    with pytest.raises(InputError, match="the shards hold no pitch; write them anew"):
+    with pytest.raises(InputError, match="the shards hold no pitch, this training needs that of"):
         module(with_f0=True)
+    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker="pyin"))
+    with pytest.raises(InputError, match=r"hold pitch of pyin, .* that of swift-f0 \d.*; write"):
+        module(with_f0=True)
+    teacher = SimpleNamespace(identity="whisper-12345678")
+    with pytest.raises(InputError, match="hold no teacher features, .* those of whisper-12345678"):
+        module(teacher=teacher)
+    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, teacher="hubert-1"))
+    with pytest.raises(InputError, match="hold teacher features of hubert-1, .* teacher=none"):
+        module(teacher=teacher)
     monkeypatch.undo()
     with pytest.raises(InputError, match="say where the shards are"):
         module(dir=None)
@@ -402,7 +411,7 @@ def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatc
         module(dir=str(tmp_path))
     index = shards.read_index(str(folder))
     (tmp_path / "index.json").write_text(json.dumps(vars(replace(index, format=9)), default=vars))
-    with pytest.raises(InputError, match="of format 9, this program reads 2"):
+    with pytest.raises(InputError, match="of format 9, this program reads 3"):
         module(dir=str(tmp_path))
     monkeypatch.setattr(shards, "webdataset", None)
     with pytest.raises(InputError, match=r'data=shards needs .* pip install -e "\.\[shards\]"'):

@@ -29,6 +29,7 @@ class Batch:
         embedding: (B, E), whose voice it is.
         heard_mel, heard_embedding: the same, or of a copy in another voice, for the encoder.
         f0: (B, T), the pitch of `mel` in Hz, 0 where it has none or is not kept.
+        teacher: (B, T, D), a teacher's features of the recording; D is 0 where there is none.
     """
 
     mel: Tensor
@@ -37,6 +38,7 @@ class Batch:
     heard_mel: Tensor
     heard_embedding: Tensor
     f0: Tensor
+    teacher: Tensor
 
     @property
     def n_frames(self) -> int:
@@ -170,7 +172,7 @@ class Crops(Dataset):
         return len(self.utterances)
 
     def __getitem__(self, item: Item) -> tuple[Tensor, ...]:
-        """(epoch, position, utterance) -> mel (n_mels, T), embedding (E,), both as heard, f0."""
+        """(epoch, position, utterance) -> mel (n_mels, T), embedding (E,), both as heard, f0 (T,), teacher (T, D)."""
         epoch, position, index = item
         utterance = self.utterances[index]
         rng = np.random.default_rng((self.seed, epoch, position))
@@ -184,7 +186,8 @@ class Crops(Dataset):
             heard_mel = augment(heard_mel, rng)
         f0 = self.files.read_f0(utterance.piece, *span) * self.files.warps[crop.given]  # (T,)
         voices = [self._voice(utterance, copy) for copy in (crop.given, crop.heard)]
-        return mel, voices[0], heard_mel, voices[1], f0
+        teacher = self.files.read_teacher(utterance.piece, *span)
+        return mel, voices[0], heard_mel, voices[1], f0, teacher
 
     def _voice(self, utterance: Utterance, copy: int) -> Tensor:
         if self.voices is not None:
@@ -194,7 +197,7 @@ class Crops(Dataset):
 
 def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
     """Pads the mels (n_mels, T) of items with zeros to the longest of them."""
-    mels, embeddings, heard_mels, heard_embeddings, f0 = zip(*items, strict=True)
+    mels, embeddings, heard_mels, heard_embeddings, f0, teacher = zip(*items, strict=True)
     lengths = torch.tensor([mel.shape[-1] for mel in mels])
     return Batch(
         mel=_padded(mels),
@@ -203,6 +206,7 @@ def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
         heard_mel=_padded(heard_mels),
         heard_embedding=torch.stack(heard_embeddings),
         f0=pad_sequence(f0, batch_first=True),
+        teacher=pad_sequence(teacher, batch_first=True),
     )
 
 

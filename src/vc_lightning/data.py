@@ -40,6 +40,7 @@ from vc_lightning.reconstructions import reconstruct
 from vc_lightning.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
 from vc_lightning.segments import Segments
 from vc_lightning.speaker_encoder import SpeakerEncoder
+from vc_lightning.teachers import Teacher
 from vc_lightning.utterances import Utterance, list_utterances, split_utterances
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class VoiceDataModule(LightningDataModule):
     Args:
         mel, speaker_encoder, encoder_identity: what makes the features, see `FeatureCache`.
         with_f0: whether the network is told the pitch, so that its contours are features as well.
+        teacher: who teaches the encoder, so that its features are needed as well.
         cache_dir: where the features are kept, shared by all data sets and runs.
         dir: folder of audio; with a manifest, what its paths are relative to.
         manifest: table of path, speaker and split.
@@ -87,6 +89,7 @@ class VoiceDataModule(LightningDataModule):
         speaker_encoder: SpeakerEncoder,
         encoder_identity: str,
         with_f0: bool = False,
+        teacher: Teacher | None = None,
         *,
         dir: str | None,
         manifest: str | None,
@@ -162,6 +165,7 @@ class VoiceDataModule(LightningDataModule):
             feature_precision == "bf16",
             context_frames is not None,
             with_f0,
+            teacher,
         )
         self.files = self.features.files
         self.context_frames = context_frames
@@ -239,11 +243,23 @@ class VoiceDataModule(LightningDataModule):
 
     def mean_mel(self) -> Tensor:
         """Mean training mel (n_mels,): what the networks have to beat."""
-        rng = np.random.default_rng(self.seed)
-        chosen = rng.permutation(len(self.train))[:MEAN_MEL_UTTERANCES]
-        utterances = [self.train[index] for index in chosen]
+        utterances = self._sampled()
         total = sum(self.files.read_mel(u.piece, 0, u.n_frames).sum(dim=-1) for u in utterances)
         return total / sum(u.n_frames for u in utterances)
+
+    @functools.cached_property
+    def teacher_std(self) -> Tensor:
+        """Standard deviation (D,) of the teacher's features; D is 0 without a teacher."""
+        squares = [
+            self.files.read_teacher(u.piece, 0, u.n_frames).square() for u in self._sampled()
+        ]
+        return torch.cat(squares).mean(dim=0).sqrt()  # the mean of every recording is 0
+
+    def _sampled(self) -> list[Utterance]:
+        """Training utterances, enough for means over all of them."""
+        rng = np.random.default_rng(self.seed)
+        chosen = rng.permutation(len(self.train))[:MEAN_MEL_UTTERANCES]
+        return [self.train[index] for index in chosen]
 
     @property
     def mel(self) -> MelSpectrogram:

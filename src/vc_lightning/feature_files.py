@@ -45,7 +45,9 @@ class FeatureFiles:
 
     A vocoder also needs the sound, so hop_length is given for it: `wavs-<key>/…` holds `wav`,
     int16, hop_length samples a frame of the mel file. A converter that is told the pitch needs
-    `pitches-<key>/…` with `f0`, float32, Hz, one a frame.
+    `pitches-<key>/…` with `f0`, float32, Hz, one a frame, and one that a teacher helps to train
+    `teacher-<key>/…` with `features` (frames, D), float16; pitch_key and teacher_key name these
+    and are None where they are not needed.
     """
 
     def __init__(
@@ -55,15 +57,18 @@ class FeatureFiles:
         voice_key: str,
         warps: Sequence[float],
         hop_length: int | None = None,
-        with_f0: bool = False,
+        pitch_key: str | None = None,
+        teacher_key: str | None = None,
     ):
         self.mels = root / f"mels-{mel_key}"
         self.voices = root / f"voices-{voice_key}"
         self.wavs = root / f"wavs-{mel_key}"
-        self.pitches = root / f"pitches-{mel_key}"
+        self.pitches = root / f"pitches-{pitch_key}"
+        self.teachings = root / f"teacher-{teacher_key}"
         self.warps = [1.0, *warps]
         self.hop_length = hop_length
-        self.with_f0 = with_f0
+        self.with_f0 = pitch_key is not None
+        self.with_teacher = teacher_key is not None
 
     def mel_file(self, content: str, copy: int) -> Path:
         """File of the mels of a recording's copy."""
@@ -80,6 +85,10 @@ class FeatureFiles:
     def pitch_file(self, content: str) -> Path:
         """File of the pitch of a recording."""
         return self.pitches / content[:2] / f"{content}.safetensors"
+
+    def teacher_file(self, content: str) -> Path:
+        """File of the teacher's features of a recording."""
+        return self.teachings / content[:2] / f"{content}.safetensors"
 
     def read_mel(self, piece: Piece, start: int, stop: int, copy: int = 0) -> Tensor:
         """Frames start…stop of a piece's mel, float32 (n_mels, stop − start); maps nothing else."""
@@ -107,6 +116,16 @@ class FeatureFiles:
         with _opened(self.pitch_file(piece.content)) as file:
             return file.get_slice("f0")[piece.start + start : piece.start + stop]
 
+    def read_teacher(self, piece: Piece, start: int, stop: int) -> Tensor:
+        """The teacher's features of frames start…stop of a piece, float32 (stop − start, D).
+
+        D is 0 where they are not kept.
+        """
+        if not self.with_teacher:
+            return torch.zeros(stop - start, 0)
+        with _opened(self.teacher_file(piece.content)) as file:
+            return file.get_slice("features")[piece.start + start : piece.start + stop].float()
+
     def read_embedding(self, piece: Piece, copy: int = 0) -> Tensor:
         """The speaker embedding (embedding_size,) of a piece."""
         with _opened(self.voice_file(piece.content, copy)) as file:
@@ -124,9 +143,13 @@ class FeatureFiles:
         """Whether the pitch of a recording is needed and not there."""
         return self.with_f0 and not is_whole(self.pitch_file(content))
 
+    def lacks_teacher(self, content: str) -> bool:
+        """Whether the teacher's features of a recording are needed and not there."""
+        return self.with_teacher and not is_whole(self.teacher_file(content))
+
     def pieces(self, content: str) -> list[Piece] | None:
         """The usable pieces of a recording; None when a file is missing or damaged."""
-        if self.lacks_wav(content) or self.lacks_f0(content):
+        if self.lacks_wav(content) or self.lacks_f0(content) or self.lacks_teacher(content):
             return None
         for copy in range(1, len(self.warps)):
             if not is_whole(self.mel_file(content, copy)):

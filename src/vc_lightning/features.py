@@ -29,6 +29,7 @@ from vc_lightning.feature_files import (
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.quality import Quality, measure
 from vc_lightning.speaker_encoder import SpeakerEncoder
+from vc_lightning.teachers import Teacher, features_at_frames
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class FeatureCache:
         bf16: whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
         keep_wavs: whether the sound is kept as well, as a vocoder needs it.
         with_f0: whether the pitch is found as well, for a network that is told it.
+        teacher: whose features are computed as well, for an encoder that it teaches.
     """
 
     def __init__(
@@ -69,17 +71,23 @@ class FeatureCache:
         bf16: bool = False,
         keep_wavs: bool = False,
         with_f0: bool = False,
+        teacher: Teacher | None = None,
     ):
         self.root = Path(root).expanduser()
         self.mel = mel
         self.speaker_encoder = speaker_encoder
         self.max_seconds = max_seconds
         self.bf16 = bf16
+        self.teacher = teacher
         level = mel.settings["level_dbfs"]
         mel_key = _key(mel.settings, max_seconds)
         voice_key = _key(encoder_identity, level, max_seconds, bf16)
         hop_length = mel.hop_length if keep_wavs else None
-        self.files = FeatureFiles(self.root, mel_key, voice_key, warps, hop_length, with_f0)
+        pitch_key = _key(mel.settings, max_seconds, pitch.tracker_name()) if with_f0 else None
+        teacher_key = _key(mel.settings, max_seconds, teacher.identity) if teacher else None
+        self.files = FeatureFiles(
+            self.root, mel_key, voice_key, warps, hop_length, pitch_key, teacher_key
+        )
         self.key = f"{mel_key}-{voice_key}"
 
     def prepare(
@@ -172,6 +180,7 @@ class FeatureCache:
                 self._write_mels(recording)
                 self._write_wav(recording)
                 self._write_f0(recording)
+                self._write_teacher(recording)
             self._write_voices(recordings)
         except (OSError, SafetensorError) as error:
             raise InputError(
@@ -228,6 +237,23 @@ class FeatureCache:
         wavs = [wav for wav in recording.wavs if wav is not None]
         tracks = [pitch.track(wav, self.mel.sample_rate, self.mel.hop_length) for wav in wavs]
         save(self.files.pitch_file(recording.content), {"f0": np.concatenate(tracks)})
+
+    def _write_teacher(self, recording: "_Recording") -> None:
+        if not self.files.lacks_teacher(recording.content):
+            return
+        rate, hop_length = self.mel.sample_rate, self.mel.hop_length
+        features = [
+            features_at_frames(
+                self.teacher,
+                audio.resample(wav, rate, self.teacher.sample_rate),
+                len(wav) // hop_length + 1,
+                rate / hop_length,
+            )
+            for wav in recording.wavs
+            if wav is not None
+        ]
+        whole = np.concatenate(features).astype(np.float16)
+        save(self.files.teacher_file(recording.content), {"features": whole})
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Reads a recording; InputError when it is unusable or being written just now."""

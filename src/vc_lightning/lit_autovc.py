@@ -1,8 +1,9 @@
 """Training AutoVC: one LightningModule over the network and its loss."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -13,10 +14,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning import resources
-from vc_lightning.autovc import AutoVC
+from vc_lightning.autovc import KERNEL_SIZE, AutoVC
 from vc_lightning.checkpoints import Card, load_autovc, read_autovc
 from vc_lightning.crops import Batch
-from vc_lightning.errors import InputError, require_one_of, require_within
+from vc_lightning.errors import InputError, require_flag, require_one_of, require_within
 from vc_lightning.lit_network import LitNetwork
 from vc_lightning.losses import DISTANCES, Valid, autovc_losses, masked_mean, valid_elements
 from vc_lightning.mel import MelSpectrogram
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MIN_CODES_STD = 1e-4  # a hundredth of what trained networks have
 
+DIM_HEAD = 256
 MAX_WEIGHT = 1e6  # of a term of the loss: the others would be lost in rounding
 
 
@@ -38,6 +40,10 @@ class LitAutoVC(LitNetwork):
         content_per_std: whether the content term is divided by the codes' std, through which no
             gradient flows; else the network lowers the term by merely shrinking its codes.
         distance: between mels, "l2" or "l1".
+        teacher_weight: of the term that teaches the codes to tell a teacher's features; 0 for no
+            teacher.
+        reconstruction_reaches_encoder: whether the reconstruction teaches the encoder as well;
+            without it the codes hold what the teacher's features need, and no voice.
     """
 
     trains = (AutoVC,)
@@ -56,18 +62,45 @@ class LitAutoVC(LitNetwork):
         content_weight: float,
         content_per_std: bool,
         distance: str,
+        teacher_weight: float,
+        reconstruction_reaches_encoder: bool,
     ):
         super().__init__(network, card, optimizer, scheduler, config)
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
-        require_within(0, MAX_WEIGHT, "loss", **weights)
+        require_within(0, MAX_WEIGHT, "loss", **weights, teacher_weight=teacher_weight)
+        require_flag("loss.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
+        if not reconstruction_reaches_encoder and teacher_weight == 0:
+            raise InputError(
+                "loss.reconstruction_reaches_encoder=false: then only a teacher can teach the "
+                "encoder; set teacher=whisper and loss.teacher_weight=1"
+            )
         require_one_of(DISTANCES, "loss", distance=distance)
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
         self.content_per_std = content_per_std
         self.distance = distance
+        self.teacher_weight = teacher_weight
+        self.reconstruction_reaches_encoder = reconstruction_reaches_encoder
+        self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**card.mel)
         # The mean of the data that training began with, whose error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
+
+    def setup(self, stage: str) -> None:
+        """Makes the head for the data's teacher, before weights are restored into it."""
+        if self.teacher_weight == 0 or self.head is not None:
+            return
+        std = self.trainer.datamodule.teacher_std
+        if len(std) == 0:
+            raise InputError(
+                f"loss.teacher_weight={self.teacher_weight}: there is no teacher; set "
+                "teacher=whisper, or loss.teacher_weight=0"
+            )
+        self.head = TeacherHead(2 * self.network.arguments["dim_neck"], self.network.freq, std)
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """Those of the network, and of the head that is thrown away after the training."""
+        return chain(self.network.parameters(), self.head.parameters() if self.head else ())
 
     def read(self, path: Path | str, freq: int) -> tuple[AutoVC, Card]:
         """An AutoVC file."""
@@ -105,17 +138,24 @@ class LitAutoVC(LitNetwork):
         """The loss, its terms, each term as a ratio to a trivial answer, and the codes' spread."""
         speaker = batch.embedding
         harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
-        decoder_mel, postnet_mel, codes = network(
-            batch.heard_mel, batch.heard_embedding, speaker, harmonics
+        n_frames = batch.mel.shape[-1]
+        codes = network.encode(batch.heard_mel, batch.heard_embedding)
+        decoder_mel, postnet_mel = network.decode(
+            codes if self.reconstruction_reaches_encoder else codes.detach(),
+            n_frames,
+            speaker,
+            harmonics,
         )
-        postnet_codes = network.encode(postnet_mel, speaker)
-        valid = of_all_processes(valid_elements(batch.lengths, batch.mel.shape[-1], network.freq))
+        postnet_codes = None
+        if self.content_weight > 0:
+            postnet_codes = network.encode(postnet_mel, speaker).float()
+        valid = of_all_processes(valid_elements(batch.lengths, n_frames, network.freq))
         terms = autovc_losses(
             batch.mel,
             decoder_mel.float(),
             postnet_mel.float(),
             codes.float(),
-            postnet_codes.float(),
+            postnet_codes,
             valid,
             self.distance,
         )
@@ -124,8 +164,13 @@ class LitAutoVC(LitNetwork):
         loss = (
             terms["postnet"]
             + self.decoder_weight * terms["decoder"]
-            + self.content_weight * terms["content"] / unit
         )
+        if self.content_weight > 0:
+            loss = loss + self.content_weight * terms["content"] / unit
+        if self.head is not None:
+            taught = self.head.losses(network.repeat_codes(codes, n_frames), batch.teacher, valid)
+            loss = loss + self.teacher_weight * taught["teacher"]
+            terms |= taught
         return {"loss": loss, **terms, **yardsticks}
 
     @torch.no_grad()
@@ -137,14 +182,49 @@ class LitAutoVC(LitNetwork):
         mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
         # Mean of every channel, over the codes that hold sound.
         centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
-        constant_codes_error = masked_mean((codes - centre).abs(), valid.codes, valid.n_codes)
         variance = masked_mean((codes - centre).square(), valid.codes, valid.n_codes)
-        return {
+        ratios = {
             "postnet_ratio": terms["postnet"].detach() / mean_mel_error,
             "decoder_ratio": terms["decoder"].detach() / mean_mel_error,
-            "content_ratio": terms["content"].detach() / constant_codes_error.clamp(min=1e-8),
             "codes_std": variance.sqrt(),
         }
+        if "content" in terms:
+            constant_codes_error = masked_mean((codes - centre).abs(), valid.codes, valid.n_codes)
+            content = terms["content"].detach()
+            ratios["content_ratio"] = content / constant_codes_error.clamp(min=1e-8)
+        return ratios
+
+
+class TeacherHead(nn.Module):
+    """Predicts a teacher's features from the codes; of use in training only.
+
+    Args:
+        dim_codes: channels of the codes.
+        freq: frames that one code stands for; a frame's place among them is an input, too.
+        std: standard deviation (D,) of the features.
+    """
+
+    def __init__(self, dim_codes: int, freq: int, std: Tensor):
+        super().__init__()
+        self.freq = freq
+        self.convolution1 = nn.Conv1d(dim_codes + freq, DIM_HEAD, KERNEL_SIZE, padding="same")
+        self.convolution2 = nn.Conv1d(DIM_HEAD, len(std), KERNEL_SIZE, padding="same")
+        self.register_buffer("std", std)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """codes of every frame (B, C, T) -> the features in units of their std (B, D, T)."""
+        places = torch.arange(codes.shape[-1], device=codes.device) % self.freq
+        places = F.one_hot(places, self.freq).T.expand(len(codes), -1, -1)  # (B, freq, T)
+        hidden = self.convolution1(torch.cat([codes, places.to(codes.dtype)], dim=1))
+        return self.convolution2(F.relu(hidden))
+
+    def losses(self, codes: Tensor, features: Tensor, valid: Valid) -> dict[str, Tensor]:
+        """Mean squared error to features (B, T, D), and its ratio to that of predicting the mean."""
+        features = features.transpose(1, 2) / self.std[:, None]
+        error = (self(codes).float() - features).square()
+        teacher = masked_mean(error, valid.frames, valid.n_frames)
+        unit = masked_mean(features.square(), valid.frames, valid.n_frames)
+        return {"teacher": teacher, "teacher_ratio": teacher.detach() / unit}
 
 
 def of_all_processes(valid: Valid) -> Valid:

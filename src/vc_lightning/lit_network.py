@@ -1,6 +1,6 @@
 """What every training here has in common: optimizer, schedule, logging, the card of its weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -117,6 +117,10 @@ class LitNetwork(LightningModule):
         if differing:
             raise InputError(f"{name}: is another network ({', '.join(differing)})")
 
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """What the optimizer changes."""
+        return self.network.parameters()
+
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         losses = self.losses(self.network, batch)
         self.log_losses("train", losses, batch)
@@ -142,13 +146,13 @@ class LitNetwork(LightningModule):
     ) -> None:
         """Clips by the norm that is logged; Lightning's own refuses Adam's fused form."""
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), limit)
         self.log("train/grad_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def configure_optimizers(self) -> dict:
         try:
-            optimizer = self.make_optimizer(self.network.parameters())
+            optimizer = self.make_optimizer(self.trained_parameters())
             schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer or scheduler: {error}") from error

@@ -46,7 +46,7 @@ def autovc_losses(
     decoder_mel: Tensor,
     postnet_mel: Tensor,
     codes: Tensor,
-    postnet_codes: Tensor,
+    postnet_codes: Tensor | None,
     valid: Valid,
     distance: str = "l2",
 ) -> dict[str, Tensor]:
@@ -54,7 +54,8 @@ def autovc_losses(
 
     Args:
         mel, decoder_mel, postnet_mel: (B, n_mels, T), the target and the two reconstructions.
-        codes, postnet_codes: (B, C, ⌈T/freq⌉), of the target and of `postnet_mel`.
+        codes, postnet_codes: (B, C, ⌈T/freq⌉), of the target and of `postnet_mel`; without the
+            latter there is no content term.
         valid: what of them counts; distance, between mels, one of `DISTANCES`.
     Returns: `postnet` and `decoder`, mean squared errors (l2, the paper's) or mean absolute ones
         (l1), and `content`, mean absolute error.
@@ -62,12 +63,15 @@ def autovc_losses(
     """
     if not mel.shape == decoder_mel.shape == postnet_mel.shape:
         raise ValueError(f"mels: {mel.shape}, {decoder_mel.shape}, {postnet_mel.shape}")
-    if codes.shape != postnet_codes.shape:
+    if postnet_codes is not None and codes.shape != postnet_codes.shape:
         raise ValueError(f"codes: {codes.shape} != {postnet_codes.shape}")
     error = DISTANCES[distance]
     frames, n_frames = valid.frames, valid.n_frames
-    return {
+    terms = {
         "postnet": masked_mean(error(postnet_mel - mel), frames, n_frames),
         "decoder": masked_mean(error(decoder_mel - mel), frames, n_frames),
-        "content": masked_mean((postnet_codes - codes).abs(), valid.codes, valid.n_codes),
     }
+    if postnet_codes is not None:
+        difference = (postnet_codes - codes).abs()
+        terms["content"] = masked_mean(difference, valid.codes, valid.n_codes)
+    return terms

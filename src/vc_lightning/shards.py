@@ -1,9 +1,10 @@
 """Features as WebDataset shards: a corpus that no disk holds is streamed from where it lies.
 
 A folder of shards holds `train-000000.tar`, `val-000000.tar`, … and an `index.json`, written last.
-Each utterance is four files of a tar: `<key>.mels.npy` (1 + W, T, n_mels), float16, the recording
+Each utterance is five files of a tar: `<key>.mels.npy` (1 + W, T, n_mels), float16, the recording
 and its W warped copies, `<key>.embeddings.npy` (1 + W, E), float32, `<key>.f0.npy` (T,), float32,
-the pitch or zeros where the network is not told it, and `<key>.json`.
+the pitch or zeros where the network is not told it, `<key>.teacher.npy` (T, D), float16, a
+teacher's features, D being 0 without one, and `<key>.json`.
 """
 
 import io
@@ -31,6 +32,7 @@ from vc_lightning.audio import atomic_path
 from vc_lightning.crops import speaker_voices
 from vc_lightning.data import VoiceDataModule
 from vc_lightning.errors import InputError
+from vc_lightning.pitch import tracker_name
 from vc_lightning.utterances import Utterance
 
 try:
@@ -40,12 +42,12 @@ except ImportError:  # the extra `shards` is not installed
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MIN_SHARDS = 16  # of a split, however small: so many workers can read side by side
-TAR_OVERHEAD = 5120  # bytes of headers and padding for the four files of an utterance
+TAR_OVERHEAD = 6144  # bytes of headers and padding for the five files of an utterance
 ATTEMPTS = 3  # to read a shard from afar
 RETRY_SECONDS = 2.0
-ARRAYS = ("mels.npy", "embeddings.npy", "f0.npy")
+ARRAYS = ("mels.npy", "embeddings.npy", "f0.npy", "teacher.npy")
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zlib.error)
 
 
@@ -66,7 +68,10 @@ class Split:
 class Index:
     """What a folder of shards holds and what made it; mean_mel (n_mels,) is the training set's.
 
-    Attributes: f0, whether the pitch is in them.
+    Attributes:
+        pitch_tracker: which made the pitch, see `pitch.tracker_name`; None where there is none.
+        teacher: identity of the teacher, None where there is none.
+        teacher_std: standard deviation (D,) of its features.
     """
 
     format: int
@@ -74,7 +79,9 @@ class Index:
     speaker_encoder: str
     speaker_embedding: str
     warps: list[float]
-    f0: bool
+    pitch_tracker: str | None
+    teacher: str | None
+    teacher_std: list[float]
     mean_mel: list[float]
     train: Split
     val: Split
@@ -84,7 +91,8 @@ class Index:
 class Sample:
     """An utterance of a shard.
 
-    Attributes: key; speaker; mels (1 + W, T, n_mels); embeddings (1 + W, E); f0 (T,).
+    Attributes: key; speaker; mels (1 + W, T, n_mels); embeddings (1 + W, E); f0 (T,);
+        teacher (T, D).
     """
 
     key: int
@@ -92,6 +100,7 @@ class Sample:
     mels: np.ndarray
     embeddings: np.ndarray
     f0: np.ndarray
+    teacher: np.ndarray
 
 
 def require_writable(folder: str) -> Path:
@@ -124,7 +133,9 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         speaker_encoder=data.encoder_identity,
         speaker_embedding=data.speaker_embedding,
         warps=data.features.files.warps[1:],
-        f0=data.features.files.with_f0,
+        pitch_tracker=tracker_name() if data.files.with_f0 else None,
+        teacher=data.features.teacher.identity if data.features.teacher else None,
+        teacher_std=data.teacher_std.tolist(),
         mean_mel=data.mean_mel().tolist(),
         **sizes,
     )
@@ -151,7 +162,8 @@ def _write_split(
     files, voices = data.features.files, None
     if data.speaker_embedding == "speaker":
         voices = speaker_voices(utterances, files, data.features.speaker_encoder.average)
-    n_bytes = sum(2 * len(files.warps) * u.n_frames * data.mel.n_mels for u in utterances)
+    n_numbers = len(files.warps) * data.mel.n_mels + len(data.teacher_std)  # a frame
+    n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
     n_bytes += len(utterances) * TAR_OVERHEAD
     needed = max(n_bytes / max_bytes, len(utterances) / max_utterances, MIN_SHARDS)
     n_shards = min(math.ceil(needed), len(utterances))
@@ -188,6 +200,9 @@ def _files_of(
         "mels.npy": webdataset.numpy_dumps(mels.half().numpy()),
         "embeddings.npy": webdataset.numpy_dumps(embeddings.float().numpy()),
         "f0.npy": webdataset.numpy_dumps(files.read_f0(piece, 0, piece.n_frames).numpy()),
+        "teacher.npy": webdataset.numpy_dumps(
+            files.read_teacher(piece, 0, piece.n_frames).half().numpy()
+        ),
     }
     about = {
         "speaker": utterance.speaker,
@@ -257,11 +272,12 @@ class Shards:
         about = json.loads(files["json"])
         if _checksum(files) != about["crc32"]:
             raise ValueError("wrong checksum")
-        mels, voices, f0 = (np.load(io.BytesIO(files[n]), allow_pickle=False) for n in ARRAYS)
+        arrays = (np.load(io.BytesIO(files[n]), allow_pickle=False) for n in ARRAYS)
+        mels, voices, f0, teacher = arrays
         sizes = (*mels.shape[:2], len(voices), len(f0))
-        if sizes != (self.n_copies, about["n_frames"]) * 2:
+        if sizes != (self.n_copies, about["n_frames"]) * 2 or len(teacher) != len(f0):
             raise ValueError("of other warps or lengths than index.json says")
-        return Sample(int(files["__key__"]), about["speaker"], mels, voices, f0)
+        return Sample(int(files["__key__"]), about["speaker"], mels, voices, f0, teacher)
 
 
 def is_remote(place: str) -> bool:

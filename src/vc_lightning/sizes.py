@@ -33,6 +33,7 @@ def _autovc(state: dict[str, Tensor]) -> dict:
         "decoder_layers": sum(key.startswith("decoder.lstm2.weight_hh") for key in state),
         "dim_postnet": state["postnet.convolutions.0.conv.weight"].shape[0],
         "f0": state["decoder.lstm1.weight_ih_l0"].shape[1] > 2 * dim_neck + dim_emb,
+        "film": "decoder.films.0.linear.weight" in state,
     }
 
 

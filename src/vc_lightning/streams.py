@@ -26,8 +26,10 @@ from vc_lightning.crops import (
 )
 from vc_lightning.errors import InputError, require_at_least, require_seed
 from vc_lightning.mel import MelSpectrogram, require_same_settings
+from vc_lightning.pitch import tracker_name
 from vc_lightning.shards import Index, Sample, Shards
 from vc_lightning.speaker_encoder import SpeakerEncoder
+from vc_lightning.teachers import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class CropStream(IterableDataset):
         return crops
 
     def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
-        """mel (n_mels, T), embedding (E,), both as heard by the encoder, f0 (T,)."""
+        """mel (n_mels, T), embedding (E,), both as the encoder hears, f0 (T,), teacher (T, D)."""
         rng = np.random.default_rng((self.seed, epoch, sample.key))
         crop = draw(rng, sample.mels.shape[1], self.crop_frames, self.warping)
         embeddings = torch.from_numpy(sample.embeddings)
@@ -108,12 +110,17 @@ class CropStream(IterableDataset):
         for augment in self.augmentations:
             heard_mel = augment(heard_mel, rng)
         f0 = torch.from_numpy(sample.f0[crop.start : crop.stop] * self.factors[crop.given])
-        return mel, embeddings[crop.given], heard_mel, embeddings[crop.heard], f0
+        teacher = torch.from_numpy(sample.teacher[crop.start : crop.stop]).float()
+        return mel, embeddings[crop.given], heard_mel, embeddings[crop.heard], f0, teacher
 
 
 def _frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
     """Frames of a copy's mel, float32 (n_mels, stop − start), that keep nothing else in memory."""
     return torch.from_numpy(sample.mels[copy, start:stop]).float().T
+
+
+def _made_by(what: str, maker: str | None) -> str:
+    return f"no {what}" if maker is None else f"{what} of {maker}"
 
 
 class ShardsDataModule(LightningDataModule):
@@ -122,6 +129,7 @@ class ShardsDataModule(LightningDataModule):
     Args:
         mel, speaker_encoder, encoder_identity: what the features must have been made with.
         with_f0: whether the network is told the pitch, which the shards must then hold.
+        teacher: who teaches the encoder; its features must then be in the shards.
         dir: the folder, its URL, or `pipe:` and a command in which {} stands for a file's name.
         batch_size, shuffle, num_workers, pin_memory: of the training batches of one process.
         shuffle_buffer: how many crops each worker keeps to draw the next one from.
@@ -138,6 +146,7 @@ class ShardsDataModule(LightningDataModule):
         speaker_encoder: SpeakerEncoder,
         encoder_identity: str,
         with_f0: bool = False,
+        teacher: Teacher | None = None,
         *,
         dir: str | None,
         batch_size: int,
@@ -165,6 +174,7 @@ class ShardsDataModule(LightningDataModule):
         self.mel = mel
         self.encoder_identity = encoder_identity
         self.with_f0 = with_f0
+        self.teacher = teacher
         self.dir = str(dir)
         self.batch_size = batch_size
         self.shuffle_buffer = shuffle_buffer if shuffle else 0
@@ -188,10 +198,16 @@ class ShardsDataModule(LightningDataModule):
         name = f"data.dir={self.dir}"
         require_same_settings(index.mel, self.mel.settings, name, "this training")
         require_same_encoder(index.speaker_encoder, self.encoder_identity, name)
-        if self.with_f0 and not index.f0:
+        if self.with_f0 and index.pitch_tracker != tracker_name():
             raise InputError(
-                f"{name}: the shards hold no pitch; write them anew with model.f0=true, or train "
-                "with model.f0=false"
+                f"{name}: the shards hold {_made_by('pitch', index.pitch_tracker)}, this training "
+                f"needs that of {tracker_name()}; write them anew, or train with model.f0=false"
+            )
+        if self.teacher is not None and index.teacher != self.teacher.identity:
+            raise InputError(
+                f"{name}: the shards hold {_made_by('teacher features', index.teacher)}, this "
+                f"training needs those of {self.teacher.identity}; write them anew, or train with "
+                "teacher=none"
             )
         wanted = index.warps if self.warps is None else self.warps
         for warp in wanted:
@@ -221,6 +237,11 @@ class ShardsDataModule(LightningDataModule):
     def mean_mel(self) -> Tensor:
         """Mean training mel (n_mels,): what the networks have to beat."""
         return torch.tensor(self.index.mean_mel)
+
+    @property
+    def teacher_std(self) -> Tensor:
+        """Standard deviation (D,) of the teacher's features; D is 0 without a teacher."""
+        return torch.tensor(self.index.teacher_std)
 
     def examples(self, n_speakers: int) -> list[Example]:
         """An utterance of each of some speakers among the first that are read."""

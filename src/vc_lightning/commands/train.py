@@ -67,6 +67,7 @@ def main(cfg: DictConfig) -> None:
         speaker_encoder=encoder,
         encoder_identity=identity,
         with_f0=network.arguments.get("f0", False),
+        teacher=instantiate(cfg.teacher),
     )
     files = instantiate(cfg.checkpoint)
     callbacks = [*made_callbacks(cfg.callbacks), files]
