@@ -373,8 +373,10 @@ def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus
     whole = Crops(data.train, data.features.files, None, 0)[0, 0, 0][0]
     assert whole.shape == (80, 126)
     zero, one = torch.zeros(4), torch.ones(4)
-    short, f0 = whole[:, :50], torch.full((126,), 100.0)
-    batch = collate([(whole, zero, whole, one, f0), (short, one, short, one, f0[:50])])
+    short, f0, teacher = whole[:, :50], torch.full((126,), 100.0), torch.ones(126, 3)
+    first = whole, zero, whole, one, f0, teacher
+    batch = collate([first, (short, one, short, one, f0[:50], teacher[:50])])
+    assert batch.teacher.sum(dim=1).tolist() == [[126] * 3, [50] * 3]
     assert batch.f0.sum() == 100 * (126 + 50)
     assert batch.lengths.tolist() == [126, 50]
     assert torch.equal(batch.mel[1, :, :50], whole[:, :50])

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from vc_lightning.checkpoints import Card
 from vc_lightning.commands import train
 from vc_lightning.crops import Batch
 from vc_lightning.data import VoiceDataModule
-from vc_lightning.lit_autovc import LitAutoVC, told_the_pitch
+from vc_lightning.lit_autovc import LitAutoVC, TeacherHead, told_the_pitch
 from vc_lightning.losses import autovc_losses, valid_elements
 from vc_lightning.schedulers import noam
 
@@ -242,6 +243,8 @@ def module(tiny_autovc, mel_settings):
         content_weight=3.0,
         content_per_std=False,
         distance="l2",
+        teacher_weight=0.0,
+        reconstruction_reaches_encoder=True,
         config={},
     )
     module.mean_mel.fill_(0.4)
@@ -252,9 +255,8 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     mels[:, 1, :, 12:] = 0
-    batch = Batch(
-        mels[0], torch.tensor([20, 12]), voices[0], mels[1], voices[1], torch.zeros(2, 20)
-    )
+    lengths, nothing = torch.tensor([20, 12]), torch.zeros(2, 20, 0)
+    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), nothing)
     losses = module.losses(tiny_autovc, batch)
     decoder_mel, postnet_mel, codes = tiny_autovc(mels[1], voices[1], voices[0])
     again = tiny_autovc.encode(postnet_mel, batch.embedding)
@@ -274,6 +276,75 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     spread = valid_codes - valid_codes.mean(dim=1, keepdim=True)
     torch.testing.assert_close(losses["codes_std"], spread.square().mean().sqrt())
     torch.testing.assert_close(losses["content_ratio"], terms["content"] / spread.abs().mean())
+
+
+def test_a_teacher_alone_may_teach_the_encoder(module, tiny_autovc):
+    torch.manual_seed(2)
+    mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
+    lengths, features = torch.tensor([20, 12]), torch.randn(2, 20, 3)
+    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), features)
+    module.teacher_weight, module.content_weight = 2.0, 0.0
+    trainer = Trainer(logger=False, accelerator="cpu")
+    trainer.datamodule = SimpleNamespace(teacher_std=torch.tensor([1.0, 2.0, 0.5]))
+    module.trainer = trainer
+    module.setup("fit")
+    losses = module.losses(tiny_autovc, batch)
+    codes = tiny_autovc.repeat_codes(tiny_autovc.encode(mels[1], voices[1]), 20)
+    wanted = features / module.head.std
+    errors = (module.head(codes).transpose(1, 2) - wanted).square()
+    of_frames = torch.cat([errors[0], errors[1, :12]]).mean()
+    torch.testing.assert_close(losses["teacher"], of_frames)
+    unit = torch.cat([wanted[0], wanted[1, :12]]).square().mean()
+    torch.testing.assert_close(losses["teacher_ratio"], of_frames / unit)
+    terms = losses["postnet"] + 0.5 * losses["decoder"] + 2 * losses["teacher"]
+    torch.testing.assert_close(losses["loss"], terms)
+    assert not {"content", "content_ratio"} & losses.keys()
+
+    encoder = list(tiny_autovc.encoder.parameters())
+    by_both = torch.autograd.grad(losses["loss"], encoder)
+    module.reconstruction_reaches_encoder = False
+    by_teacher = torch.autograd.grad(module.losses(tiny_autovc, batch)["loss"], encoder)
+    expected = torch.autograd.grad(2 * module.losses(tiny_autovc, batch)["teacher"], encoder)
+    torch.testing.assert_close(by_teacher, expected)
+    assert not torch.allclose(by_both[0], by_teacher[0])
+    assert set(module.head.parameters()) < set(module.trained_parameters())
+
+
+def test_a_head_sees_where_in_its_block_a_frame_lies():
+    torch.manual_seed(0)
+    head = TeacherHead(8, 4, torch.ones(3))
+    codes = torch.ones(1, 8, 24)
+    told = head(codes)[..., 4:-4]  # away from the padding
+    torch.testing.assert_close(told[..., :4], told[..., 4:8])  # the same in every block
+    assert not torch.allclose(told[..., :1], told[..., 1:2])
+
+
+def test_training_with_whisper_as_teacher_resumes_exactly(run):
+    taught = ("teacher=whisper", "loss.teacher_weight=1", "loss.content_weight=0")
+    taught += ("loss.reconstruction_reaches_encoder=false", "model.film=true")
+    whole, _ = weights(run(*taught, name="whole"), 4, "average")
+    half = run(*taught, "trainer.max_steps=2", name="half") / "checkpoints/last.ckpt"
+    resumed, card = weights(run(*taught, f"ckpt_path={half}", name="rest"), 4, "average")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+    assert card.network["film"]
+    content = torch.load(half, weights_only=True)
+    assert {key.split(".")[0] for key in content["state_dict"]} == {"network", "mean_mel", "head"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["loss.teacher_weight=1"], "there is no teacher; set teacher=whisper"),
+        (["loss.reconstruction_reaches_encoder=false"], "then only a teacher can teach the"),
+        (["teacher=whisper", "teacher.model=large"], "teacher.model=large: is neither tiny.en nor"),
+    ],
+)
+def test_a_teacher_that_is_missing_is_named(run, capsys, overrides, sentence):
+    with pytest.raises(SystemExit) as stop:
+        run(*overrides)
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("limit", "after"), [(0.5, 0.5), (100.0, 8.0), (None, 8.0)])

@@ -273,7 +273,10 @@ class FeatureCache:
         size = max(1, min(RECORDINGS_AT_ONCE, len(paths) // (4 * max(1, num_workers))))
         chunks = [paths[i : i + size] for i in range(0, len(paths), size)]
         loader = DataLoader(
-            _Computation(self, chunks), batch_size=None, num_workers=min(num_workers, len(chunks))
+            _Computation(self, chunks),
+            batch_size=None,
+            num_workers=min(num_workers, len(chunks)),
+            generator=torch.Generator(),  # a training begins the same, whether features are cached
         )
         reasons = {}
         progress = tqdm(
