@@ -1,10 +1,8 @@
 """Mel-spectrograms: the log-mel of the converter and the power mel of GE2E."""
 
 import functools
-import warnings
 from collections.abc import Iterator
 
-import librosa
 import numpy as np
 import scipy
 import torch
@@ -20,6 +18,10 @@ AMPLITUDE_FLOOR = 1e-5  # -100 dB
 HIGHPASS_ORDER = 5
 DECONVOLUTION_ROUNDS = 9
 REFERENCE_HZ = 150  # between the voices of men and women
+HZ_PER_MEL = 200 / 3  # below the knee of Slaney's mel scale
+KNEE_HZ = 1000.0
+KNEE_MEL = KNEE_HZ / HZ_PER_MEL
+LOG_STEP = np.log(6.4) / 27  # of log frequency a mel above the knee
 FRAMES_AT_ONCE = 4096  # of a spectrum: those of an hour fill a gigabyte and more
 
 
@@ -82,7 +84,7 @@ class MelSpectrogram(nn.Module):
         self.n_mels = n_mels
         self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
-        bands = librosa.mel_frequencies(n_mels + 2, fmin=fmin, fmax=fmax or sample_rate / 2)
+        bands = mel_frequencies(n_mels + 2, fmin, fmax or sample_rate / 2)
         bands = torch.from_numpy(bands.astype(np.float32))
         self.register_buffer("band_centres", bands[1:-1], persistent=False)
         self.register_buffer("band_widths", bands.diff()[1:], persistent=False)
@@ -207,6 +209,18 @@ def power_spectra(
         yield spectrum.real.square() + spectrum.imag.square()  # several times as fast as abs()
 
 
+def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
+    """n frequencies (n,) in Hz, from fmin to fmax at equal distances on Slaney's mel scale.
+
+    The scale is linear up to 1000 Hz, three mels every 200 Hz, and logarithmic above.
+    """
+    ends = np.array([fmin, fmax])
+    logarithmic = KNEE_MEL + np.log(np.maximum(ends, KNEE_HZ) / KNEE_HZ) / LOG_STEP
+    mels = np.linspace(*np.where(ends < KNEE_HZ, ends / HZ_PER_MEL, logarithmic), n)
+    above = KNEE_HZ * np.exp(LOG_STEP * (mels - KNEE_MEL))
+    return np.where(mels < KNEE_MEL, HZ_PER_MEL * mels, above)
+
+
 @functools.cache
 def mel_filters(
     sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, warp: float
@@ -217,12 +231,13 @@ def mel_filters(
     above what was recorded repeat the highest one below.
     """
     # Reading the bins as those of another sample rate moves every frequency by the same factor.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Empty filters")
-        filters = librosa.filters.mel(
-            sr=sample_rate * warp, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
-        )
-    upper_edges = librosa.mel_frequencies(n_mels + 2, fmin=fmin, fmax=fmax)[2:]
+    bins = np.fft.rfftfreq(n_fft, 1 / (sample_rate * warp))
+    edges = mel_frequencies(n_mels + 2, fmin, fmax)[:, None]
+    lower_edges, centres, upper_edges = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins - lower_edges) / (centres - lower_edges)
+    falling = (upper_edges - bins) / (upper_edges - centres)
+    triangles = np.minimum(rising, falling).clip(min=0)
+    filters = (triangles * 2 / (upper_edges - lower_edges)).astype(np.float32)  # of equal area
     n_recorded = int((upper_edges <= sample_rate * warp / 2 * (1 + 1e-6)).sum())
     filters[n_recorded:] = filters[n_recorded - 1]
     return torch.from_numpy(filters * np.float32(warp))  # of bins as wide as before
