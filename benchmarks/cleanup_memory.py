@@ -12,7 +12,7 @@ import numpy as np
 import pyloudnorm
 
 from vc_lightning import audio, cleanup
-from vc_lightning.resources import ROOT
+from vc_lightning.common.resources import ROOT
 from vc_lightning.tape import Tape
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning import VoiceConverter, audio, cleanup, judges
-from vc_lightning.resources import ROOT
+from vc_lightning.common.resources import ROOT
 from vc_lightning.speaker_encoder import similarity
 
 SNR_DB = 10.0

@@ -27,7 +27,8 @@ import scipy.ndimage
 import soundfile
 import torch
 
-from vc_lightning import audio, checkpoints, resources
+from vc_lightning import audio, checkpoints
+from vc_lightning.common import resources
 from vc_lightning.features import RECORDINGS_AT_ONCE, FeatureCache
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.speaker_encoder import SpeakerEncoder, similarity

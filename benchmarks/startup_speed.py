@@ -16,8 +16,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from vc_lightning import doctor, resources
+from vc_lightning import doctor
 from vc_lightning.checkpoints import read_speaker_encoder
+from vc_lightning.common import resources
 from vc_lightning.data import VoiceDataModule
 
 SPEAKERS = 100

@@ -30,7 +30,8 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning import audio, checkpoints, folding, resources
+from vc_lightning import audio, checkpoints, folding
+from vc_lightning.common import resources
 from vc_lightning.magnitude import log_spectral_distance
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.multiband import MultiBandWaveRNN

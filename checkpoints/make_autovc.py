@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from vc_lightning import checkpoints, resources
+from vc_lightning import checkpoints
+from vc_lightning.common import resources
 
 
 def main(path: Path) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning import audio, judges, resources
+from vc_lightning import audio, judges
+from vc_lightning.common import resources
 from vc_lightning.magnitude import log_spectral_distance
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.vocoders import Vocoder, griffin_lim, wavernn

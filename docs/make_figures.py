@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from vc_lightning import VoiceConverter, audio, provenance, resources
-from vc_lightning.charts import picture
+from vc_lightning import VoiceConverter, audio, provenance
+from vc_lightning.common import resources
+from vc_lightning.common.plots import picture
 
 DOCS = Path(__file__).parent
 LABELS = ("the words: source.wav", "the voice: target.wav", "both: conversion.wav")

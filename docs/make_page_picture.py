@@ -10,8 +10,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from vc_lightning import resources
 from vc_lightning.commands import app
+from vc_lightning.common import resources
 
 DOCS = Path(__file__).parent
 SIZES = {"page": (1280, 900), "page_phone": (390, 844)}  # pixels

@@ -11,9 +11,10 @@ import soundfile
 import torch
 from hydra import compose, initialize_config_dir
 
-from vc_lightning import audio, checkpoints, resources
+from vc_lightning import audio, checkpoints
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
+from vc_lightning.common import resources
 
 ROOT = resources.ROOT
 SOURCE = ROOT / "examples" / "source.wav"

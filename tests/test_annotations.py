@@ -4,8 +4,8 @@ from typing import Literal
 
 import pytest
 
-from vc_lightning import annotations
-from vc_lightning.errors import InputError
+from vc_lightning.common import validation as annotations
+from vc_lightning.common.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import soundfile
 from conftest import SOURCE, write_wav
 
 from vc_lightning import audio, tape
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 RATE = 16_000
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vc_lightning.augmentations import Equalize, Gain, Mask
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from vc_lightning import charts
-from vc_lightning.charts import BAD, BOTTOM, GOOD, LEFT, RIGHT, TOP, histogram
+from vc_lightning.common import plots as charts
+from vc_lightning.common.plots import BAD, BOTTOM, GOOD, LEFT, RIGHT, TOP, histogram
 
 
 def bar_heights(image, n_bars, colour):

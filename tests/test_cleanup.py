@@ -9,7 +9,7 @@ import pyloudnorm
 import pytest
 
 from vc_lightning import audio, cleanup, tape
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 RATE = 16_000
 

@@ -3,8 +3,9 @@ from conftest import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from vc_lightning import cli, resources
-from vc_lightning.errors import InputError
+from vc_lightning import cli
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from conftest import write_wav
 
 from vc_lightning import audio, pitch
 from vc_lightning.augmentations import Gain
+from vc_lightning.common.errors import InputError
 from vc_lightning.crops import Crops, collate, speaker_voices
 from vc_lightning.data import VoiceDataModule
-from vc_lightning.errors import InputError
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.utterances import (
     Utterance,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import TINY, command, weights
 
-from vc_lightning import resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
+from vc_lightning.common import resources
 from vc_lightning.crops import Batch
 from vc_lightning.lit_autovc import LitAutoVC
 

@@ -12,7 +12,7 @@ import torch
 from conftest import write_wav
 
 from vc_lightning import features
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.features import FeatureCache
 from vc_lightning.mel import MelSpectrogram
 

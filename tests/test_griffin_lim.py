@@ -3,8 +3,9 @@ import pytest
 import torch
 from scipy import signal
 
-from vc_lightning import griffin_lim, resources
-from vc_lightning.errors import InputError
+from vc_lightning import griffin_lim
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
 from vc_lightning.griffin_lim import GriffinLim
 from vc_lightning.magnitude import MagnitudeNet
 from vc_lightning.mel import MelSpectrogram

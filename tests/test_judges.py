@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vc_lightning import judges
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.judges import MissingJudgeError
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from scipy import signal
 
-from vc_lightning import audio, resources
-from vc_lightning.errors import InputError
+from vc_lightning import audio
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
 from vc_lightning.mel import (
     MelSpectrogram,
     PowerMel,

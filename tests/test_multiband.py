@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from vc_lightning.common.errors import InputError
 from vc_lightning.distributions import LEVEL_WIDTH, UNIFORM_MARGIN, split_mixture
-from vc_lightning.errors import InputError
 from vc_lightning.multiband import LIMIT, MultiBandWaveRNN
 
 HOP, BANDS, STEPS = 32, 4, 8  # 8 steps of 4 bands a frame

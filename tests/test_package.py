@@ -16,7 +16,8 @@ from conftest import ROOT, SOURCE, TARGET
 from hatchling import build
 from omegaconf import OmegaConf
 
-from vc_lightning import VoiceConverter, resources
+from vc_lightning import VoiceConverter
+from vc_lightning.common import resources
 
 TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "sklearn")
 HEAVY = ("torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
@@ -109,7 +110,7 @@ def test_the_wheel_works_anywhere(wheel, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {"PYTHONPATH": str(installed), "PWD": str(elsewhere)}
-    where = "import vc_lightning.resources as r; print(r.CONF, r.command('train'))"
+    where = "import vc_lightning.common.resources as r; print(r.CONF, r.command('train'))"
     assert python(where, **environment).split() == [f"{installed}/vc_lightning/conf", "vc-train"]
     run = "from vc_lightning.commands.{} import run; run()"
     arguments = f"source={SOURCE}", f"target={TARGET}", "vocoder=griffin_lim", "vocoder.n_iter=1"

@@ -17,7 +17,7 @@ from vc_lightning import checkpoints, provenance, voices
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.commands import app
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.studio import Settings, Studio
 from vc_lightning.uploads import Uploads
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from vc_lightning import pairs
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 COLUMNS = ("path", "speaker", "split", "seconds", "lang", "sex", "person", "text")
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from vc_lightning import audio, checkpoints, cli, folding, pitch
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
+from vc_lightning.common.errors import InputError
 from vc_lightning.distributions import mu_law_decode, mu_law_encode
-from vc_lightning.errors import InputError
 from vc_lightning.losses import autovc_losses, valid_elements
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.pitch import PitchRange

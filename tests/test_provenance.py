@@ -11,7 +11,7 @@ import soundfile
 from conftest import SOURCE
 
 from vc_lightning import audio, provenance
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.provenance import Provenance, strings
 
 NOTE = Provenance(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.feature_files import Piece
 from vc_lightning.sampling import EndlessBatches, EpochBatches, shares
 from vc_lightning.utterances import Utterance

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.schedulers import noam, noam_factor
 
 

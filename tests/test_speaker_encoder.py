@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.speaker_encoder import d_vector, similarity
 

@@ -7,11 +7,12 @@ from conftest import SOURCE, TARGET, TINY, write_wav
 from test_multiband import tiny as tiny_multiband
 from test_wavernn import tiny as tiny_wavernn
 
-from vc_lightning import VoiceConverter, audio, checkpoints, pitch, resources, tape, voice_converter
+from vc_lightning import VoiceConverter, audio, checkpoints, pitch, tape, voice_converter
 from vc_lightning import griffin_lim as griffin_lim_module
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
-from vc_lightning.errors import InputError
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
 from vc_lightning.griffin_lim import GriffinLim
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.speaker_encoder import similarity

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vc_lightning import voices
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.pitch import PitchRange
 from vc_lightning.voice_converter import Voice
 

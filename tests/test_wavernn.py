@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from vc_lightning import recurrence
+from vc_lightning.common.errors import InputError
 from vc_lightning.distributions import mu_law_decode, sample_classes, sample_mixture, uniforms
-from vc_lightning.errors import InputError
 from vc_lightning.recurrence import run_steps
 from vc_lightning.wavernn import WaveRNN
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import soundfile
 import torch
 
-from vc_lightning import audio, checkpoints, resources
+from vc_lightning import audio, checkpoints
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
+from vc_lightning.common import resources
 
 TINY = {
     "dim_neck": 4,

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fuzzing.bench import Bench
 from fuzzing.trials import Trial
-from vc_lightning import resources
+from vc_lightning.common import resources
 
 VALUES = (
     *("abc", "''", "null", "true", "false", "???", "'a b,c=[d'", "'ж 日本'", f"'{'x' * 10_000}'"),

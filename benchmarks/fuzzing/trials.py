@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_lightning import resources
 from vc_lightning.cli import EXIT_BAD_INPUT
+from vc_lightning.common import resources
 
 GIB = 2**30
 ADDRESS_SPACE = 8 * GIB  # beyond this the process gets no more memory

@@ -14,7 +14,7 @@ import soundfile
 import soxr
 import webrtcvad
 
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.tape import BLOCK, Tape, blocks
 
 AUDIO_SUFFIXES = frozenset(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.errors import require_at_least, require_flag, require_layers
+from vc_lightning.common.errors import require_at_least, require_flag, require_layers
 from vc_lightning.lstm import LSTM
 from vc_lightning.mel import n_harmonics
 

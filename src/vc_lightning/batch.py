@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning import audio, provenance, voices
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.jobs import Job, Row, Target, row_of
 from vc_lightning.speaker_encoder import similarity
 from vc_lightning.vocoders import Progress, tell_nobody

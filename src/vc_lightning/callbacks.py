@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vc_lightning.errors import InputError, require_within
+from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.lit_network import AnyBatch, LitNetwork
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import soxr
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError, require_flag, require_within
+from vc_lightning.common.errors import InputError, require_flag, require_within
 from vc_lightning.tape import Tape, blocks
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from soundfile import SoundFileError
 
-from vc_lightning import annotations, resources
-from vc_lightning.errors import InputError
+from vc_lightning.common import resources
+from vc_lightning.common import validation as annotations
+from vc_lightning.common.errors import InputError
 from vc_lightning.voice_converter import VoiceConverter
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ def _choices(group: str) -> list[str]:
 def explain(error: Exception, config_name: str = "train") -> str:
     """One sentence for a person out of an error of the command line or the configuration."""
     if isinstance(error, InputError):  # after a DataLoader worker's traceback, if there is one
-        return str(error).rsplit("vc_lightning.errors.InputError: ", 1)[-1]
+        return str(error).rsplit("vc_lightning.common.errors.InputError: ", 1)[-1]
     if isinstance(error, HydraInstantiationException):
         cause = error.__cause__ or error
         key = re.search(r"full_key: (\S+)", str(error))

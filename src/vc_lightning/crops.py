@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from vc_lightning.errors import InputError, require_within
+from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.feature_files import FeatureFiles
 from vc_lightning.sampling import Item
 from vc_lightning.utterances import Utterance

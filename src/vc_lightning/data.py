@@ -14,6 +14,15 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vc_lightning.common.errors import (
+    InputError,
+    require_at_least,
+    require_flag,
+    require_one_of,
+    require_seed,
+    require_within,
+)
+from vc_lightning.common.precision import best_precision
 from vc_lightning.crops import (
     NO_WARPING,
     Augmentation,
@@ -25,17 +34,8 @@ from vc_lightning.crops import (
     speaker_voices,
     warping_of,
 )
-from vc_lightning.errors import (
-    InputError,
-    require_at_least,
-    require_flag,
-    require_one_of,
-    require_seed,
-    require_within,
-)
 from vc_lightning.features import FeatureCache
 from vc_lightning.mel import MelSpectrogram
-from vc_lightning.precision import best_precision
 from vc_lightning.reconstructions import reconstruct
 from vc_lightning.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
 from vc_lightning.segments import Segments

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.charts import histogram
 from vc_lightning.columns import Columns, number
+from vc_lightning.common.plots import histogram
 from vc_lightning.features import FeatureCache
 from vc_lightning.findings import (
     CLIPPED_SHARE,

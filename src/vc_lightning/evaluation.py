@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from vc_lightning import judges, metrics, pitch
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.judges import MissingJudgeError
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.metrics import Figure

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 INT16_SCALE = 32_767
 

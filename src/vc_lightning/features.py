@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vc_lightning import audio, pitch
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.feature_files import (
     INT16_SCALE,
     FeatureFiles,

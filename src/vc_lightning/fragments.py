@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vc_lightning.charts import picture
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.plots import picture
 from vc_lightning.studio import Outcome
 
 PICTURE_SIZE = (960, 160)  # pixels of a mel-spectrogram

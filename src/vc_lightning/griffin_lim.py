@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from vc_lightning.errors import InputError, require_at_least, require_within
+from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.magnitude import MagnitudeNet
 from vc_lightning.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.phases import propagated

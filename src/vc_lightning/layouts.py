@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from vc_lightning import sizes
-from vc_lightning.errors import InputError
-from vc_lightning.resources import settings
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.resources import settings
 
 State = dict[str, Tensor]
 

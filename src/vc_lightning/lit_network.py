@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.checkpoints import Card
+from vc_lightning.common.errors import InputError
 from vc_lightning.crops import Batch
-from vc_lightning.errors import InputError
 from vc_lightning.mel import require_same_settings
 from vc_lightning.segments import SoundBatch
 

@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from vc_lightning import resources
 from vc_lightning.checkpoints import Card, read_wavernn
+from vc_lightning.common import resources
 from vc_lightning.lit_network import LitNetwork
 from vc_lightning.multiband import MultiBandWaveRNN
 from vc_lightning.segments import SoundBatch

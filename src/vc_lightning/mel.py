@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError, require_at_least, require_within
+from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.pitch import FMIN_HZ
 
 MAX_N_FFT = 2**16  # more than a second at any rate of speech

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning import folding
+from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
 from vc_lightning.distributions import (
     LEVEL_WIDTH,
     mixture_log_density,
@@ -15,7 +16,6 @@ from vc_lightning.distributions import (
     pick,
     uniform_block,
 )
-from vc_lightning.errors import InputError, require_at_least, require_layers, require_within
 from vc_lightning.pqmf import PQMF
 
 LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vc_lightning.audio import atomic_path
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import METADATA_KEY, read_autovc
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.mel import n_harmonics
 
 OUTPUT = "converted_mel"

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vc_lightning import audio, fragments, provenance, voices
-from vc_lightning.errors import InputError, require_at_least, require_within
+from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.studio import Settings, Studio
 from vc_lightning.uploads import Uploads
 

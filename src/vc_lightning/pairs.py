@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.utterances import find_utterances, is_file
 
 N_SOURCES = 3  # sentences of a speaker that are converted, in turn

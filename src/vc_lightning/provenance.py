@@ -11,7 +11,7 @@ from pathlib import Path
 import soundfile
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 SOFTWARE = "vc_lightning"
 TITLE = f"Synthetic speech (voice conversion by {SOFTWARE})"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vc_lightning.precision import best_precision
+from vc_lightning.common.precision import best_precision
 
 STEPS_AHEAD = 16  # steps whose conditioning is computed at once: more do not fit the caches
 

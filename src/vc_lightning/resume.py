@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vc_lightning.checkpoints import Card, read_training
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 log = logging.getLogger(__name__)
 

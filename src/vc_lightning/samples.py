@@ -12,9 +12,9 @@ from torch.utils.tensorboard import SummaryWriter
 from vc_lightning import pitch
 from vc_lightning.autovc import AutoVC
 from vc_lightning.callbacks import averaged_network
-from vc_lightning.charts import picture
+from vc_lightning.common.errors import require_at_least
+from vc_lightning.common.plots import picture
 from vc_lightning.crops import Example
-from vc_lightning.errors import require_at_least
 from vc_lightning.lit_network import AnyBatch, LitNetwork
 from vc_lightning.mel import MelSpectrogram
 from vc_lightning.vocoders import Vocoder

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.utterances import Utterance
 
 SAMPLINGS = ("utterance", "duration", "speaker")

@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from vc_lightning.errors import require_at_least
+from vc_lightning.common.errors import require_at_least
 
 
 def noam_factor(step: int, warmup: int) -> float:

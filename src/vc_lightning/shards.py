@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vc_lightning import resources
 from vc_lightning.audio import atomic_path
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
 from vc_lightning.crops import speaker_voices
 from vc_lightning.data import VoiceDataModule
-from vc_lightning.errors import InputError
 from vc_lightning.utterances import Utterance
 
 try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 
 def found_in(state: dict[str, Tensor], network: str, path: Path | str) -> dict:

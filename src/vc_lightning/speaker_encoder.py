@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning import audio
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.mel import MelSpectrogram, PowerMel
 from vc_lightning.tape import blocks
 

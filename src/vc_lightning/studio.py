@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from vc_lightning import audio, voices
-from vc_lightning.errors import InputError, require_one_of, require_seed, require_within
+from vc_lightning.common.errors import InputError, require_one_of, require_seed, require_within
 from vc_lightning.provenance import Provenance
 from vc_lightning.speaker_encoder import similarity
 from vc_lightning.voice_converter import Heard, Voice, VoiceConverter

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from vc_lightning.audio import AUDIO_SUFFIXES
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.feature_files import Piece
 
 log = logging.getLogger(__name__)

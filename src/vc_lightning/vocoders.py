@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vc_lightning import checkpoints, resources
-from vc_lightning.errors import InputError, require_within
+from vc_lightning import checkpoints
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.griffin_lim import GriffinLim
 from vc_lightning.mel import MelSpectrogram, require_same_settings
 from vc_lightning.tape import Tape

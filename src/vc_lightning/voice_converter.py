@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc_lightning import audio, checkpoints, pitch, resources
+from vc_lightning import audio, checkpoints, pitch
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
-from vc_lightning.errors import InputError, require_seed, require_within
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.mel import MelSpectrogram, require_same_settings
 from vc_lightning.pitch import PitchRange
 from vc_lightning.provenance import Provenance, fingerprint, of_conversion

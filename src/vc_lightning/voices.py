@@ -11,7 +11,7 @@ import numpy as np
 
 from vc_lightning.audio import atomic_path
 from vc_lightning.checkpoints import require_same_encoder
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 from vc_lightning.pitch import PitchRange
 from vc_lightning.voice_converter import Voice
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning import folding
+from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
 from vc_lightning.distributions import (
     mixture_log_prob,
     mu_law_decode,
@@ -16,7 +17,6 @@ from vc_lightning.distributions import (
     sample_mixture,
     uniforms,
 )
-from vc_lightning.errors import InputError, require_at_least, require_layers, require_within
 from vc_lightning.recurrence import run_steps
 
 N_MIXTURES = 10

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from vc_lightning import checkpoints
 from vc_lightning.audio import atomic_path
 from vc_lightning.callbacks import averaged_network
-from vc_lightning.errors import InputError, require_at_least
+from vc_lightning.common.errors import InputError, require_at_least
 from vc_lightning.lit_network import AnyBatch, LitNetwork
 
 log = logging.getLogger(__name__)

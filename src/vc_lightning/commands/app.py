@@ -9,8 +9,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, open_dict
 
-from vc_lightning import cli, resources
-from vc_lightning.errors import InputError
+from vc_lightning import cli
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
 from vc_lightning.studio import Studio
 from vc_lightning.voice_converter import VoiceConverter
 

@@ -13,9 +13,10 @@ import soundfile
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from vc_lightning import audio, cleanup, cli, jobs, provenance, resources, voices
+from vc_lightning import audio, cleanup, cli, jobs, provenance, voices
 from vc_lightning.batch import Batch
-from vc_lightning.errors import InputError, require_at_least, require_flag, require_one_of
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.jobs import Job, Target
 from vc_lightning.provenance import Provenance
 from vc_lightning.vocoders import Progress

@@ -5,7 +5,8 @@ import logging
 import hydra
 from omegaconf import DictConfig
 
-from vc_lightning import cli, resources
+from vc_lightning import cli
+from vc_lightning.common import resources
 from vc_lightning.onnx_export import export_converter
 
 log = logging.getLogger("export")

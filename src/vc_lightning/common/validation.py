@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pydoc import locate
 
-from vc_lightning.errors import InputError
+from vc_lightning.common.errors import InputError
 
 MAX_SHOWN = 80  # characters of a value in a sentence
 WORDS = {  # what to give for an annotation

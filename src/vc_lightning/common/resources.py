@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 IS_CHECKOUT = not (PACKAGE / "conf").is_dir()  # a wheel carries them inside the package
 ROOT = PACKAGE.parents[1] if IS_CHECKOUT else PACKAGE
 CONF = ROOT / "conf"
