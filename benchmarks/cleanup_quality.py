@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning import VoiceConverter, audio, cleanup, judges
+from vc_lightning import VoiceConverter, judges
+from vc_lightning.audio import cleanup
+from vc_lightning.audio import io as audio
 from vc_lightning.common.resources import ROOT
 from vc_lightning.speaker_encoder import similarity
 

@@ -31,7 +31,7 @@ from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import read_speaker_encoder
 from vc_lightning.common import resources

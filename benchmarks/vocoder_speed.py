@@ -30,10 +30,11 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning import audio, checkpoints, folding
+from vc_lightning import checkpoints, folding
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.magnitude import log_spectral_distance
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.multiband import MultiBandWaveRNN
 from vc_lightning.recurrence import product_dtype, run_steps
 from vc_lightning.wavernn import WaveRNN

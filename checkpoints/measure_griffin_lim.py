@@ -10,8 +10,8 @@ from pathlib import Path
 
 from make_griffin_lim import distance, prepared, pseudo_inverse
 
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.vocoders import griffin_lim
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning import audio, judges
+from vc_lightning import judges
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.magnitude import log_spectral_distance
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.vocoders import Vocoder, griffin_lim, wavernn
 
 

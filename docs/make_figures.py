@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from vc_lightning import VoiceConverter, audio, provenance
+from vc_lightning import VoiceConverter, provenance
+from vc_lightning.audio import io as audio
 from vc_lightning.common import resources
 from vc_lightning.common.plots import picture
 

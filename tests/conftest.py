@@ -11,7 +11,8 @@ import soundfile
 import torch
 from hydra import compose, initialize_config_dir
 
-from vc_lightning import audio, checkpoints
+from vc_lightning import checkpoints
+from vc_lightning.audio import io as audio
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources

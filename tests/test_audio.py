@@ -5,7 +5,8 @@ import pytest
 import soundfile
 from conftest import SOURCE, write_wav
 
-from vc_lightning import audio, tape
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import spill_buffer as tape
 from vc_lightning.common.errors import InputError
 
 RATE = 16_000

@@ -8,7 +8,9 @@ import numpy as np
 import pyloudnorm
 import pytest
 
-from vc_lightning import audio, cleanup, tape
+from vc_lightning.audio import cleanup
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import spill_buffer as tape
 from vc_lightning.common.errors import InputError
 
 RATE = 16_000

@@ -13,7 +13,8 @@ import soundfile
 import torch
 from conftest import ROOT, SOURCE, TARGET, composed, write_wav
 
-from vc_lightning import VoiceConverter, audio
+from vc_lightning import VoiceConverter
+from vc_lightning.audio import io as audio
 from vc_lightning.commands import convert
 from vc_lightning.vocoders import griffin_lim
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from conftest import write_wav
 
-from vc_lightning import audio, pitch
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.augmentations import Gain
 from vc_lightning.common.errors import InputError
 from vc_lightning.crops import Crops, collate, speaker_voices
 from vc_lightning.data import VoiceDataModule
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.utterances import (
     Utterance,
     find_utterances,

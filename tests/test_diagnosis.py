@@ -6,11 +6,11 @@ import logging
 import pytest
 import torch
 
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.autovc import AutoVC
 from vc_lightning.common.errors import InputError
 from vc_lightning.crops import Example
 from vc_lightning.diagnosis import Diagnosis
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.samples import convert
 
 DEFAULTS = {

@@ -11,10 +11,10 @@ from conftest import TINY_OVERRIDES, composed, write_wav
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vc_lightning import doctor
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.audio.quality import Quality
 from vc_lightning.commands import train
 from vc_lightning.features import FeatureCache, Piece
-from vc_lightning.mel import MelSpectrogram
-from vc_lightning.quality import Quality
 from vc_lightning.utterances import Utterance, find_utterances
 
 N_SPEAKERS, N_EACH = 24, 5

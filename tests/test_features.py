@@ -12,9 +12,9 @@ import torch
 from conftest import write_wav
 
 from vc_lightning import features
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.features import FeatureCache
-from vc_lightning.mel import MelSpectrogram
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import torch
 from scipy import signal
 
 from vc_lightning import griffin_lim
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.griffin_lim import GriffinLim
 from vc_lightning.magnitude import MagnitudeNet
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.vocoders import default_vocoder
 
 

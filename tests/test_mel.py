@@ -4,15 +4,15 @@ import pytest
 import torch
 from scipy import signal
 
-from vc_lightning import audio
-from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError
-from vc_lightning.mel import (
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import (
     MelSpectrogram,
     PowerMel,
     power_spectra,
     require_same_settings,
 )
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
 
 
 def test_harmonics_lie_where_those_of_a_tone_are(mel_settings):
@@ -104,7 +104,7 @@ def test_warped_filters_hear_every_frequency_that_much_higher(mel_settings, warp
 def test_spectra_come_in_blocks_that_leave_no_seam(
     mel_settings, speech, monkeypatch, frames_at_once
 ):
-    monkeypatch.setattr("vc_lightning.mel.FRAMES_AT_ONCE", frames_at_once)
+    monkeypatch.setattr("vc_lightning.audio.mel.FRAMES_AT_ONCE", frames_at_once)
     wav = torch.from_numpy(speech[:20_011])
     for n_fft, hop, pad_mode in ((1024, 256, "reflect"), (400, 160, "constant")):
         window = torch.hann_window(n_fft)
@@ -176,7 +176,7 @@ def test_the_rough_spectrum_has_the_mel_it_was_made_of(mel_settings, speech, mon
     assert (again - wanted).abs().mean() < 0.005  # half a dB
     assert spectrum[:5].max() < -0.1  # the filters begin at 90 Hz
     # After one round every bin is the mean of its bands, weighted by how well they hear it.
-    monkeypatch.setattr("vc_lightning.mel.DECONVOLUTION_ROUNDS", 1)
+    monkeypatch.setattr("vc_lightning.audio.mel.DECONVOLUTION_ROUNDS", 1)
     bands = mel.amplitude(wanted[:, 50]) * mel_settings["gain"] / mel.filters.sum(dim=1)
     expected = (mel.filters[:, 100] * bands).sum() / mel.filters[:, 100].sum()
     torch.testing.assert_close(mel.spectrum(wanted)[100, 50], mel.logarithm(expected))

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from vc_lightning import metrics, pitch
-from vc_lightning.mel import MelSpectrogram
+from vc_lightning import metrics
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
 
 
 def test_a_mean_and_its_interval():

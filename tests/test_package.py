@@ -49,14 +49,14 @@ def test_a_conversion_needs_neither_lightning_nor_hydra(tmp_path):
 import sys
 sys.modules.update(dict.fromkeys({TRAINING_ONLY}))  # importing these now raises ImportError
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import save
+from vc_lightning.audio.io import save
 converter = VoiceConverter.from_pretrained()
 save(sys.argv[3], converter.convert(sys.argv[1], sys.argv[2]), converter.sample_rate)
 """
     output = tmp_path / "converted.wav"
     python(code, SOURCE, TARGET, output)
     with pytest.raises(AssertionError, match="hydra"):
-        python(code.replace("vc_lightning.audio", "vc_lightning.cli"), SOURCE, TARGET, output)
+        python(code.replace("vc_lightning.audio.io", "vc_lightning.cli"), SOURCE, TARGET, output)
     found, sample_rate = soundfile.read(output)
     assert sample_rate == 16_000
     assert len(found) == soundfile.info(SOURCE).frames

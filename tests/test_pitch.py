@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vc_lightning import pitch
+from vc_lightning.audio import pitch
 
 RATE = 16_000
 HOP = 256

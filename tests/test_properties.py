@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-from vc_lightning import audio, checkpoints, cli, folding, pitch
+from vc_lightning import checkpoints, cli, folding
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.common.errors import InputError
 from vc_lightning.distributions import mu_law_decode, mu_law_encode
 from vc_lightning.losses import autovc_losses, valid_elements
-from vc_lightning.mel import MelSpectrogram
-from vc_lightning.pitch import PitchRange
 from vc_lightning.pqmf import PQMF
 from vc_lightning.sampling import EpochBatches
 from vc_lightning.schedulers import noam_factor

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 from conftest import SOURCE
 
-from vc_lightning import audio, provenance
+from vc_lightning import provenance
+from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.provenance import Provenance, strings
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from vc_lightning import audio, quality
-from vc_lightning.quality import measure
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import quality
+from vc_lightning.audio.quality import measure
 
 RATE = 16_000
 

@@ -15,11 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from vc_lightning import checkpoints, shards
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.augmentations import Gain
 from vc_lightning.commands import train
 from vc_lightning.common.errors import InputError
 from vc_lightning.crops import speaker_voices
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.shards import Shards
 from vc_lightning.streams import CropStream, ShardsDataModule
 

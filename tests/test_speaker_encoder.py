@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.speaker_encoder import d_vector, similarity
 
 # What Resemblyzer 0.1.4 gives for the two examples: preprocess_wav, then embed_utterance.

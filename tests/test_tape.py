@@ -4,8 +4,8 @@ import tempfile
 import numpy as np
 import pytest
 
-from vc_lightning import tape
-from vc_lightning.tape import Tape, blocks
+from vc_lightning.audio import spill_buffer as tape
+from vc_lightning.audio.spill_buffer import Tape, blocks
 
 
 @pytest.mark.parametrize("in_memory", [0, 10, 30, 1000])

@@ -7,14 +7,17 @@ from conftest import SOURCE, TARGET, TINY, write_wav
 from test_multiband import tiny as tiny_multiband
 from test_wavernn import tiny as tiny_wavernn
 
-from vc_lightning import VoiceConverter, audio, checkpoints, pitch, tape, voice_converter
+from vc_lightning import VoiceConverter, checkpoints, voice_converter
 from vc_lightning import griffin_lim as griffin_lim_module
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio import spill_buffer as tape
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.griffin_lim import GriffinLim
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.speaker_encoder import similarity
 from vc_lightning.vocoders import auto_vocoder, default_vocoder, griffin_lim, wavernn
 from vc_lightning.voice_converter import Voice

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vc_lightning import voices
+from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
-from vc_lightning.pitch import PitchRange
 from vc_lightning.voice_converter import Voice
 
 VOICE = Voice(np.random.default_rng(0).random(256).astype(np.float32), PitchRange(7.5, 0.25))

@@ -6,7 +6,8 @@ from pathlib import Path
 import soundfile
 import torch
 
-from vc_lightning import audio, checkpoints
+from vc_lightning import checkpoints
+from vc_lightning.audio import io as audio
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources

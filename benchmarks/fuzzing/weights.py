@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from fuzzing.bench import TINY, Bench
 from vc_lightning import checkpoints
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import METADATA_KEY, Card
 from vc_lightning.common import resources
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.multiband import MultiBandWaveRNN
 from vc_lightning.speaker_encoder import d_vector
 from vc_lightning.wavernn import WaveRNN

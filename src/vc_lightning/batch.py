@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning import audio, provenance, voices
+from vc_lightning import provenance, voices
+from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.jobs import Job, Row, Target, row_of
 from vc_lightning.speaker_encoder import similarity

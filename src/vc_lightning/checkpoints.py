@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vc_lightning import sizes
-from vc_lightning.audio import atomic_path, require_file
+from vc_lightning.audio.io import atomic_path, require_file
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.autovc import AutoVC
 from vc_lightning.common import resources
 from vc_lightning.common import validation as annotations
@@ -29,7 +30,6 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.layouts import Card, State, identify
 from vc_lightning.magnitude import MagnitudeNet
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.multiband import MultiBandWaveRNN
 from vc_lightning.speaker_encoder import SpeakerEncoder, d_vector, ge2e
 from vc_lightning.wavernn import WaveRNN

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vc_lightning.quality import Quality
+from vc_lightning.audio.quality import Quality
 from vc_lightning.utterances import Utterance
 
 UNKNOWN = Quality(np.nan, 0, np.nan, np.nan, np.nan, np.nan)

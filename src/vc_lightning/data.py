@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
@@ -35,7 +36,6 @@ from vc_lightning.crops import (
     warping_of,
 )
 from vc_lightning.features import FeatureCache
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.reconstructions import reconstruct
 from vc_lightning.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
 from vc_lightning.segments import Segments

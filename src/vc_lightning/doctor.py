@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from vc_lightning.audio.quality import Quality
 from vc_lightning.columns import Columns, number
 from vc_lightning.common.plots import histogram
 from vc_lightning.features import FeatureCache
@@ -20,7 +21,6 @@ from vc_lightning.findings import (
     Finding,
     findings,
 )
-from vc_lightning.quality import Quality
 from vc_lightning.utterances import Utterance
 
 MAX_ROWS = 30  # speakers that the table names

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from vc_lightning import judges, metrics, pitch
+from vc_lightning import judges, metrics
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.judges import MissingJudgeError
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.metrics import Figure
 from vc_lightning.outcomes import Outcome, Report, Ruler
 from vc_lightning.pairs import Pair

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 
 INT16_SCALE = 32_767

@@ -16,7 +16,10 @@ from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vc_lightning import audio, pitch
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError
 from vc_lightning.feature_files import (
     INT16_SCALE,
@@ -26,8 +29,6 @@ from vc_lightning.feature_files import (
     save,
     write_json,
 )
-from vc_lightning.mel import MelSpectrogram
-from vc_lightning.quality import Quality, measure
 from vc_lightning.speaker_encoder import SpeakerEncoder
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from vc_lightning.audio.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.magnitude import MagnitudeNet
-from vc_lightning.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.phases import propagated
 
 LOUDEST = 3.0  # in the scale of the mel: 200 dB above what it calls loud

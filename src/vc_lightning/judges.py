@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 
 SAMPLE_RATE = 16_000  # Hz, of what every judge hears

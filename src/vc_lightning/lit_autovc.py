@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card, load_autovc, read_autovc
 from vc_lightning.common import resources
@@ -19,7 +20,6 @@ from vc_lightning.common.errors import InputError, require_one_of, require_withi
 from vc_lightning.crops import Batch
 from vc_lightning.lit_network import LitNetwork
 from vc_lightning.losses import DISTANCES, Valid, autovc_losses, masked_mean, valid_elements
-from vc_lightning.mel import MelSpectrogram
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vc_lightning.pitch import MIN_VOICED_FRAMES
+from vc_lightning.audio.pitch import MIN_VOICED_FRAMES
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2_000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import soundfile
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 
 SOFTWARE = "vc_lightning"

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vc_lightning import pitch
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.checkpoints import identity, read_autovc
 from vc_lightning.feature_files import FeatureFiles, Piece, is_whole, save
-from vc_lightning.mel import MelSpectrogram, require_same_settings
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.plots import histogram, picture
-from vc_lightning.mel import MelSpectrogram
 from vc_lightning.metrics import Figure, figure
 from vc_lightning.outcomes import TITLES, Outcome, Report, Ruler, figures
 from vc_lightning.pairs import Pair

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vc_lightning.audio import atomic_path
+from vc_lightning.audio.io import atomic_path
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.crops import speaker_voices

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import MelSpectrogram, PowerMel
+from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
-from vc_lightning.mel import MelSpectrogram, PowerMel
-from vc_lightning.tape import blocks
 
 MAX_PARTIALS_AT_ONCE = 48  # enough for fast products of matrices; an hour of speech has 4 700
 SECONDS_AT_ONCE = 600  # of a recording

@@ -11,7 +11,8 @@ import numpy as np
 import soundfile
 import torch
 
-from vc_lightning import audio, voices
+from vc_lightning import voices
+from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError, require_one_of, require_seed, require_within
 from vc_lightning.provenance import Provenance
 from vc_lightning.speaker_encoder import similarity

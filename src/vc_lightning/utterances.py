@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vc_lightning.audio import AUDIO_SUFFIXES
+from vc_lightning.audio.io import AUDIO_SUFFIXES
 from vc_lightning.common.errors import InputError
 from vc_lightning.feature_files import Piece
 

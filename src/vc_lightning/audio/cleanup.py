@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import soxr
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.spill_buffer import Tape, blocks
 from vc_lightning.common.errors import InputError, require_flag, require_within
-from vc_lightning.tape import Tape, blocks
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import soundfile
 import soxr
 import webrtcvad
 
+from vc_lightning.audio.spill_buffer import BLOCK, Tape, blocks
 from vc_lightning.common.errors import InputError
-from vc_lightning.tape import BLOCK, Tape, blocks
 
 AUDIO_SUFFIXES = frozenset(
     [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"]

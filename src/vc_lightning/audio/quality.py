@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
 
 FRAME_MS = 30
 # Of the frames, the quietest are taken for the noise between the words. In 2 s of trimmed speech

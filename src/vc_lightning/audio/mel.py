@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning import audio
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.pitch import FMIN_HZ
 from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.pitch import FMIN_HZ
 
 MAX_N_FFT = 2**16  # more than a second at any rate of speech
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
