@@ -15,7 +15,7 @@ from vc_lightning import VoiceConverter, judges
 from vc_lightning.audio import cleanup
 from vc_lightning.audio import io as audio
 from vc_lightning.common.resources import ROOT
-from vc_lightning.speaker_encoder import similarity
+from vc_lightning.models.speaker_encoder import similarity
 
 SNR_DB = 10.0
 COLUMNS = ["DNSMOS of the source", "DNSMOS", "character errors", "similarity to the target"]

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vc_lightning import checkpoints
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.magnitude import MagnitudeNet, log_spectral_distance
+from vc_lightning.models import checkpoints
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet, log_spectral_distance
 from vc_lightning.utterances import find_utterances, read_manifest, split_utterances
 
 SEED = 0

@@ -10,8 +10,8 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from vc_lightning import checkpoints
 from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
 
 WEIGHTS = "resemblyzer/pretrained.pt"
 

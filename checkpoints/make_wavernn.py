@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from vc_lightning import checkpoints
 from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
 
 
 def main(path: Path, temperature: float) -> None:

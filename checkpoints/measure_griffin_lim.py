@@ -12,7 +12,7 @@ from make_griffin_lim import distance, prepared, pseudo_inverse
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.vocoders import griffin_lim
+from vc_lightning.models.vocoders.factory import griffin_lim
 
 
 def main(manifest: Path, split: str) -> None:

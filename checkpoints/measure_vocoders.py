@@ -21,8 +21,8 @@ from vc_lightning import judges
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.magnitude import log_spectral_distance
-from vc_lightning.vocoders import Vocoder, griffin_lim, wavernn
+from vc_lightning.models.vocoders.factory import Vocoder, griffin_lim, wavernn
+from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 
 
 def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path | None) -> None:

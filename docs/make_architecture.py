@@ -6,8 +6,8 @@ python docs/make_architecture.py
 from html import escape
 from pathlib import Path
 
-from vc_lightning import checkpoints
 from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
 
 WIDTH, HEIGHT = 1050, 520
 # The card is white in GitHub's light and dark theme alike, as docs/recipe.svg is.

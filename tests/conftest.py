@@ -11,11 +11,11 @@ import soundfile
 import torch
 from hydra import compose, initialize_config_dir
 
-from vc_lightning import checkpoints
 from vc_lightning.audio import io as audio
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
 
 ROOT = resources.ROOT
 SOURCE = ROOT / "examples" / "source.wav"

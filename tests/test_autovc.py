@@ -2,9 +2,9 @@ import pytest
 import torch
 from conftest import TINY
 
-from vc_lightning.autovc import AutoVC
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.models.autovc import AutoVC
 
 
 def inputs(n_frames, batch=2):

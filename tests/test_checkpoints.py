@@ -9,14 +9,14 @@ import torch
 from conftest import TINY
 from test_multiband import tiny as tiny_multiband
 
-from vc_lightning import checkpoints, sizes
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.speaker_encoder import d_vector
-from vc_lightning.wavernn import WaveRNN
+from vc_lightning.models import checkpoints, sizes
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.speaker_encoder import d_vector
+from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 
 def public_autovc(network):

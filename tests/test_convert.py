@@ -16,7 +16,7 @@ from conftest import ROOT, SOURCE, TARGET, composed, write_wav
 from vc_lightning import VoiceConverter
 from vc_lightning.audio import io as audio
 from vc_lightning.commands import convert
-from vc_lightning.vocoders import griffin_lim
+from vc_lightning.models.vocoders.factory import griffin_lim
 
 
 def command(*arguments, cwd=ROOT):

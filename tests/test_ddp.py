@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import TINY, command, weights
 
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources
 from vc_lightning.crops import Batch
 from vc_lightning.lit_autovc import LitAutoVC
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
 
 KEPT = []  # DDP modules, which must not be destroyed before the process ends
 

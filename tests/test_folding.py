@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vc_lightning import folding
+from vc_lightning.models.vocoders import batched_generation as folding
 
 RATE = 16_000
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 from scipy import signal
 
-from vc_lightning import griffin_lim
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.griffin_lim import GriffinLim
-from vc_lightning.magnitude import MagnitudeNet
-from vc_lightning.vocoders import default_vocoder
+from vc_lightning.models.vocoders import griffin_lim
+from vc_lightning.models.vocoders.factory import default_vocoder
+from vc_lightning.models.vocoders.griffin_lim import GriffinLim
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 77])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from vc_lightning import lstm
-from vc_lightning.lstm import LSTM, run_layer
+from vc_lightning.models import lstm
+from vc_lightning.models.lstm import LSTM, run_layer
 
 
 @pytest.fixture

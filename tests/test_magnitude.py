@@ -5,12 +5,12 @@ import torch
 from conftest import SOURCE, TARGET
 from torch.nn import functional as F
 
-from vc_lightning import checkpoints
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.magnitude import MagnitudeNet, log_spectral_distance
+from vc_lightning.models import checkpoints
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet, log_spectral_distance
 
 
 @pytest.fixture(scope="module")

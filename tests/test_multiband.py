@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.distributions import LEVEL_WIDTH, UNIFORM_MARGIN, split_mixture
-from vc_lightning.multiband import LIMIT, MultiBandWaveRNN
+from vc_lightning.models.vocoders.distributions import LEVEL_WIDTH, UNIFORM_MARGIN, split_mixture
+from vc_lightning.models.vocoders.multiband_wavernn import LIMIT, MultiBandWaveRNN
 
 HOP, BANDS, STEPS = 32, 4, 8  # 8 steps of 4 bands a frame
 

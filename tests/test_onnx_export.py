@@ -11,12 +11,12 @@ import pytest
 import torch
 from conftest import ROOT, TINY
 
-from vc_lightning import checkpoints, onnx_export
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.onnx_export import export_converter
+from vc_lightning.models import checkpoints, onnx_export
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.onnx_export import export_converter
 
 SIZES = [(1, 1), (1, 7), (2, 8), (3, 50), (1, 375), (5, 16)]  # multiples of freq and others
 

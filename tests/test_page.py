@@ -13,11 +13,12 @@ import soundfile
 import torch
 from conftest import SOURCE, TARGET, TINY, composed, write_wav
 
-from vc_lightning import checkpoints, provenance, voices
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
+from vc_lightning import provenance, voices
 from vc_lightning.commands import app
 from vc_lightning.common.errors import InputError
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
 from vc_lightning.studio import Settings, Studio
 from vc_lightning.uploads import Uploads
 

@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-from vc_lightning import checkpoints, cli, folding
+from vc_lightning import cli
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch import PitchRange
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
 from vc_lightning.common.errors import InputError
-from vc_lightning.distributions import mu_law_decode, mu_law_encode
 from vc_lightning.losses import autovc_losses, valid_elements
-from vc_lightning.pqmf import PQMF
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders.distributions import mu_law_decode, mu_law_encode
+from vc_lightning.models.vocoders.pqmf import PQMF
 from vc_lightning.sampling import EpochBatches
 from vc_lightning.schedulers import noam_factor
 

@@ -12,8 +12,8 @@ import torch
 from conftest import command, weights
 from pytorch_lightning import Trainer
 
-from vc_lightning import checkpoints
 from vc_lightning.common.errors import InputError
+from vc_lightning.models import checkpoints
 from vc_lightning.resume import changed_keys, newest
 from vc_lightning.weight_files import WeightFiles
 

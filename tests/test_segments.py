@@ -6,12 +6,12 @@ import soundfile
 import torch
 from test_data import DEFAULTS
 
-from vc_lightning import checkpoints
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.checkpoints import Card
 from vc_lightning.common.errors import InputError
 from vc_lightning.data import VoiceDataModule
+from vc_lightning.models import checkpoints
+from vc_lightning.models.checkpoints import Card
 from vc_lightning.reconstructions import reconstruct
 from vc_lightning.segments import Segments
 

@@ -8,7 +8,7 @@ import torch
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.speaker_encoder import d_vector, similarity
+from vc_lightning.models.speaker_encoder import d_vector, similarity
 
 # What Resemblyzer 0.1.4 gives for the two examples: preprocess_wav, then embed_utterance.
 PUBLISHED = json.loads((Path(__file__).parent / "data/resemblyzer_embeddings.json").read_text())
@@ -55,7 +55,7 @@ def test_partials_follow_the_published_rule(encoder, n_samples):
 
 def test_long_recordings_are_embedded_in_pieces(encoder, speech, monkeypatch):
     reference = encoder.embed_utterance(speech)
-    monkeypatch.setattr("vc_lightning.speaker_encoder.MAX_PARTIALS_AT_ONCE", 2)
+    monkeypatch.setattr("vc_lightning.models.speaker_encoder.MAX_PARTIALS_AT_ONCE", 2)
     np.testing.assert_allclose(encoder.embed_utterance(speech), reference, atol=1e-5)
 
 
@@ -68,7 +68,7 @@ def test_a_batch_gives_what_each_recording_gives_alone(
 ):
     speeches = [encoder.mel.prepare(w, 16_000) for w in (speech, other_speech, speech[:20_000])]
     alone = [[encoder.embed_speech(wav, warp) for warp in WARPS] for wav in speeches]
-    monkeypatch.setattr("vc_lightning.speaker_encoder.MAX_PARTIALS_AT_ONCE", at_once)
+    monkeypatch.setattr("vc_lightning.models.speaker_encoder.MAX_PARTIALS_AT_ONCE", at_once)
     batch = encoder.embed_batch(speeches, WARPS)
     assert batch.shape == (3, 3, 256)
     assert batch.dtype == np.float32

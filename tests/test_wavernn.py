@@ -2,11 +2,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vc_lightning import recurrence
 from vc_lightning.common.errors import InputError
-from vc_lightning.distributions import mu_law_decode, sample_classes, sample_mixture, uniforms
-from vc_lightning.recurrence import run_steps
-from vc_lightning.wavernn import WaveRNN
+from vc_lightning.models.vocoders import wavernn_inference as recurrence
+from vc_lightning.models.vocoders.distributions import (
+    mu_law_decode,
+    sample_classes,
+    sample_mixture,
+    uniforms,
+)
+from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.wavernn_inference import run_steps
 
 
 def tiny(mode="MOL", **changes):

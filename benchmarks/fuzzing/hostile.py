@@ -18,7 +18,7 @@ import torch
 
 from fuzzing.trials import CANARY
 from fuzzing.weights import saved
-from vc_lightning.checkpoints import METADATA_KEY
+from vc_lightning.models.checkpoints import METADATA_KEY
 
 LIES = (None, True, -1, 0, 1, 1.5, 10**9, 10**30, "abc", "x" * 10_000, [], [1], {}, {"a": 1})
 SIZES = (2**31, 2**40, 2**62)

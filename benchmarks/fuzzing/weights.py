@@ -11,14 +11,14 @@ from safetensors.torch import save as safetensors_of
 from torch import Tensor, nn
 
 from fuzzing.bench import TINY, Bench
-from vc_lightning import checkpoints
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import METADATA_KEY, Card
 from vc_lightning.common import resources
-from vc_lightning.multiband import MultiBandWaveRNN
-from vc_lightning.speaker_encoder import d_vector
-from vc_lightning.wavernn import WaveRNN
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import METADATA_KEY, Card
+from vc_lightning.models.speaker_encoder import d_vector
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 SMALL = {"rnn_dims": 8, "fc_dims": 8}
 SMALL_BANDS = SMALL | {"n_mels": 80, "hop_length": 256, "frame_dims": 8, "frame_blocks": 1}

@@ -12,8 +12,8 @@ from vc_lightning import provenance, voices
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.jobs import Job, Row, Target, row_of
-from vc_lightning.speaker_encoder import similarity
-from vc_lightning.vocoders import Progress, tell_nobody
+from vc_lightning.models.speaker_encoder import similarity
+from vc_lightning.models.vocoders.factory import Progress, tell_nobody
 from vc_lightning.voice_converter import LISTENING, Heard, Voice, VoiceConverter, naming
 
 log = logging.getLogger(__name__)

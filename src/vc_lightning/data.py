@@ -36,10 +36,10 @@ from vc_lightning.crops import (
     warping_of,
 )
 from vc_lightning.features import FeatureCache
+from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.reconstructions import reconstruct
 from vc_lightning.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
 from vc_lightning.segments import Segments
-from vc_lightning.speaker_encoder import SpeakerEncoder
 from vc_lightning.utterances import Utterance, list_utterances, split_utterances
 
 log = logging.getLogger(__name__)

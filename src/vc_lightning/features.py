@@ -29,7 +29,7 @@ from vc_lightning.feature_files import (
     save,
     write_json,
 )
-from vc_lightning.speaker_encoder import SpeakerEncoder
+from vc_lightning.models.speaker_encoder import SpeakerEncoder
 
 log = logging.getLogger(__name__)
 

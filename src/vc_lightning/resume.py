@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from vc_lightning.checkpoints import Card, read_training
 from vc_lightning.common.errors import InputError
+from vc_lightning.models.checkpoints import Card, read_training
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vc_lightning import shards
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.checkpoints import require_same_encoder
 from vc_lightning.common.errors import InputError, require_at_least, require_seed
 from vc_lightning.crops import (
     NO_WARPING,
@@ -26,8 +25,9 @@ from vc_lightning.crops import (
     outlive_signals,
     warping_of,
 )
+from vc_lightning.models.checkpoints import require_same_encoder
+from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.shards import Index, Sample, Shards
-from vc_lightning.speaker_encoder import SpeakerEncoder
 
 log = logging.getLogger(__name__)
 

@@ -10,19 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc_lightning import checkpoints
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.audio.spill_buffer import Tape
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.speaker_encoder import SpeakerEncoder
+from vc_lightning.models.vocoders.factory import (
+    Progress,
+    Vocoder,
+    default_vocoder,
+    tell_nobody,
+    vocode,
+)
 from vc_lightning.provenance import Provenance, fingerprint, of_conversion
-from vc_lightning.speaker_encoder import SpeakerEncoder
-from vc_lightning.vocoders import Progress, Vocoder, default_vocoder, tell_nobody, vocode
 from vc_lightning.windows import Window, cross_faded, windows
 
 Recording = Path | str | np.ndarray

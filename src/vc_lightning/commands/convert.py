@@ -20,8 +20,8 @@ from vc_lightning.batch import Batch
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.jobs import Job, Target
+from vc_lightning.models.vocoders.factory import Progress
 from vc_lightning.provenance import Provenance
-from vc_lightning.vocoders import Progress
 
 log = logging.getLogger("convert")
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from vc_lightning import cli
 from vc_lightning.common import resources
-from vc_lightning.onnx_export import export_converter
+from vc_lightning.models.onnx_export import export_converter
 
 log = logging.getLogger("export")
 

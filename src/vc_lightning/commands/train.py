@@ -13,7 +13,6 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from vc_lightning import cli, doctor, shards
-from vc_lightning.checkpoints import Card, read_speaker_encoder
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -25,6 +24,7 @@ from vc_lightning.common.errors import (
 from vc_lightning.common.precision import best_precision
 from vc_lightning.data import VoiceDataModule
 from vc_lightning.lit_network import LitNetwork
+from vc_lightning.models.checkpoints import Card, read_speaker_encoder
 from vc_lightning.resume import newest, require_same_training
 from vc_lightning.samples import tensorboard_writer
 from vc_lightning.weight_files import WeightFiles

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vc_lightning import sizes
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
+from vc_lightning.models import sizes
 
 State = dict[str, Tensor]
 

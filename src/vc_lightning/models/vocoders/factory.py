@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vc_lightning import checkpoints
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.spill_buffer import Tape
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_within
-from vc_lightning.griffin_lim import GriffinLim
+from vc_lightning.models import checkpoints
+from vc_lightning.models.vocoders.griffin_lim import GriffinLim
 
 log = logging.getLogger(__name__)
 

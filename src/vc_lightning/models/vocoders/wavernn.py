@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning import folding
 from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
-from vc_lightning.distributions import (
+from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders.distributions import (
     mixture_log_prob,
     mu_law_decode,
     mu_law_encode,
@@ -17,7 +17,7 @@ from vc_lightning.distributions import (
     sample_mixture,
     uniforms,
 )
-from vc_lightning.recurrence import run_steps
+from vc_lightning.models.vocoders.wavernn_inference import run_steps
 
 N_MIXTURES = 10
 MAX_HOP_LENGTH = 2**16

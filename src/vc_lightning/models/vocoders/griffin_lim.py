@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vc_lightning.audio.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.magnitude import MagnitudeNet
-from vc_lightning.phases import propagated
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
+from vc_lightning.models.vocoders.phase_gradient import propagated
 
 LOUDEST = 3.0  # in the scale of the mel: 200 dB above what it calls loud
 MAX_ITER = 10_000  # nothing is gained after some hundreds

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning import folding
 from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
-from vc_lightning.distributions import (
+from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders.distributions import (
     LEVEL_WIDTH,
     mixture_log_density,
     mixture_noise,
     pick,
     uniform_block,
 )
-from vc_lightning.pqmf import PQMF
+from vc_lightning.models.vocoders.pqmf import PQMF
 
 LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB
 LIMIT = 12.0  # of samples in units of their envelope; of real speech 1 in 10 000 is above 10

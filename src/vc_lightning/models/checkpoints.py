@@ -20,19 +20,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vc_lightning import sizes
 from vc_lightning.audio.io import atomic_path, require_file
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.autovc import AutoVC
 from vc_lightning.common import resources
 from vc_lightning.common import validation as annotations
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
-from vc_lightning.layouts import Card, State, identify
-from vc_lightning.magnitude import MagnitudeNet
-from vc_lightning.multiband import MultiBandWaveRNN
-from vc_lightning.speaker_encoder import SpeakerEncoder, d_vector, ge2e
-from vc_lightning.wavernn import WaveRNN
+from vc_lightning.models import sizes
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.formats import Card, State, identify
+from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 METADATA_KEY = "vc_lightning"
 UNREADABLE = (  # what torch.load and safe_open raise for damaged and hostile files

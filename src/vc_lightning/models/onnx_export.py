@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from vc_lightning.audio.io import atomic_path
 from vc_lightning.audio.mel import n_harmonics
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import METADATA_KEY, read_autovc
 from vc_lightning.common.errors import InputError
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import METADATA_KEY, read_autovc
 
 OUTPUT = "converted_mel"
 FRAMES = {0: "batch", 2: "frames"}  # the axes that may have any size

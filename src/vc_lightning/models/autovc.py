@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vc_lightning.audio.mel import n_harmonics
 from vc_lightning.common.errors import require_at_least, require_flag, require_layers
-from vc_lightning.lstm import LSTM
+from vc_lightning.models.lstm import LSTM
 
 KERNEL_SIZE = 5
 
