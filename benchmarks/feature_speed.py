@@ -30,7 +30,7 @@ import torch
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.features import RECORDINGS_AT_ONCE, FeatureCache
+from vc_lightning.data.feature_extraction import RECORDINGS_AT_ONCE, FeatureCache
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 

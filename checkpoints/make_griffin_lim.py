@@ -17,10 +17,10 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.data.manifest import find_utterances, read_manifest, split_utterances
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet, log_spectral_distance
-from vc_lightning.utterances import find_utterances, read_manifest, split_utterances
 
 SEED = 0
 MINUTES = 120  # of sound, the first in a random order

@@ -65,6 +65,6 @@ def test_what_is_called_later_must_have_its_plain_arguments():
 
 
 def test_lists_of_objects_are_looked_into():
-    gain = {"_target_": "vc_lightning.augmentations.Gain", "decibels": "loud"}
+    gain = {"_target_": "vc_lightning.data.augmentations.Gain", "decibels": "loud"}
     with pytest.raises(InputError, match=r"data.augmentations\[1\].decibels=loud: give a number"):
         annotations.require_fitting({"data": {"augmentations": [gain | {"decibels": 6}, gain]}})

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from vc_lightning.augmentations import Equalize, Gain, Mask
 from vc_lightning.common.errors import InputError
+from vc_lightning.data.augmentations import Equalize, Gain, Mask
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import soundfile
 import torch
 from conftest import ROOT, composed, weights
 
-from vc_lightning import feature_files
 from vc_lightning.commands import convert
+from vc_lightning.data import feature_store as feature_files
 
 
 def start(command: str, *arguments: str, cache) -> subprocess.Popen:

@@ -11,11 +11,11 @@ from conftest import write_wav
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.augmentations import Gain
 from vc_lightning.common.errors import InputError
-from vc_lightning.crops import Crops, collate, speaker_voices
-from vc_lightning.data import VoiceDataModule
-from vc_lightning.utterances import (
+from vc_lightning.data.augmentations import Gain
+from vc_lightning.data.crops import Crops, collate, speaker_voices
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.manifest import (
     Utterance,
     find_utterances,
     limit_minutes,

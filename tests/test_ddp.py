@@ -8,7 +8,7 @@ import torch
 from conftest import TINY, command, weights
 
 from vc_lightning.common import resources
-from vc_lightning.crops import Batch
+from vc_lightning.data.crops import Batch
 from vc_lightning.lit_autovc import LitAutoVC
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card

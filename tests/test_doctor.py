@@ -10,12 +10,12 @@ import soundfile
 from conftest import TINY_OVERRIDES, composed, write_wav
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vc_lightning import doctor
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality
 from vc_lightning.commands import train
-from vc_lightning.features import FeatureCache, Piece
-from vc_lightning.utterances import Utterance, find_utterances
+from vc_lightning.data.audit import report as doctor
+from vc_lightning.data.feature_extraction import FeatureCache, Piece
+from vc_lightning.data.manifest import Utterance, find_utterances
 
 N_SPEAKERS, N_EACH = 24, 5
 GOOD = Quality(10.0, 16_000, -3.0, 40.0, 0.0, 0.9)

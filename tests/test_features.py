@@ -11,10 +11,10 @@ import pytest
 import torch
 from conftest import write_wav
 
-from vc_lightning import features
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.features import FeatureCache
+from vc_lightning.data import feature_extraction as features
+from vc_lightning.data.feature_extraction import FeatureCache
 
 
 @pytest.fixture

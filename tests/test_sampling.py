@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.feature_files import Piece
-from vc_lightning.sampling import EndlessBatches, EpochBatches, shares
-from vc_lightning.utterances import Utterance
+from vc_lightning.data.feature_store import Piece
+from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.sampling import EndlessBatches, EpochBatches, shares
 
 
 def test_every_epoch_holds_every_utterance_once():

@@ -9,11 +9,11 @@ from test_data import DEFAULTS
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.data import VoiceDataModule
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.reconstruction import reconstruct
+from vc_lightning.data.vocoder_segments import Segments
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.reconstructions import reconstruct
-from vc_lightning.segments import Segments
 
 CONTEXT, LENGTH = 3, 10
 

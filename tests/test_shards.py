@@ -14,15 +14,15 @@ from hydra.utils import instantiate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from vc_lightning import shards
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.augmentations import Gain
 from vc_lightning.commands import train
 from vc_lightning.common.errors import InputError
-from vc_lightning.crops import speaker_voices
+from vc_lightning.data import shards
+from vc_lightning.data.augmentations import Gain
+from vc_lightning.data.crops import speaker_voices
+from vc_lightning.data.shard_datamodule import CropStream, ShardsDataModule
+from vc_lightning.data.shards import Shards
 from vc_lightning.models import checkpoints
-from vc_lightning.shards import Shards
-from vc_lightning.streams import CropStream, ShardsDataModule
 
 WARPS = [0.8, 1.25]
 DEFAULTS = {

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vc_lightning.callbacks import ema_decay
 from vc_lightning.commands import train
-from vc_lightning.crops import Batch
-from vc_lightning.data import VoiceDataModule
+from vc_lightning.data.crops import Batch
+from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.lit_autovc import LitAutoVC, told_the_pitch
 from vc_lightning.losses import autovc_losses, valid_elements
 from vc_lightning.models import checkpoints

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, Trainer
 from vc_lightning.callbacks import averaged_network
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.crops import Batch
+from vc_lightning.data.crops import Batch
 from vc_lightning.lit_autovc import LitAutoVC
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import similarity

@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.common.errors import InputError
-from vc_lightning.crops import Batch
+from vc_lightning.data.crops import Batch
+from vc_lightning.data.vocoder_segments import SoundBatch
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.segments import SoundBatch
 
 AnyBatch = Batch | SoundBatch
 

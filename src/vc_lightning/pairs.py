@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.utterances import find_utterances, is_file
+from vc_lightning.data.manifest import find_utterances, is_file
 
 N_SOURCES = 3  # sentences of a speaker that are converted, in turn
 MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are single words

@@ -14,7 +14,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.callbacks import averaged_network
 from vc_lightning.common.errors import require_at_least
 from vc_lightning.common.plots import picture
-from vc_lightning.crops import Example
+from vc_lightning.data.crops import Example
 from vc_lightning.lit_network import AnyBatch, LitNetwork
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.vocoders.factory import Vocoder

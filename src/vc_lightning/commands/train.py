@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_every
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from vc_lightning import cli, doctor, shards
+from vc_lightning import cli
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -22,7 +22,9 @@ from vc_lightning.common.errors import (
     require_within,
 )
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data import VoiceDataModule
+from vc_lightning.data import shards
+from vc_lightning.data.audit import report as doctor
+from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.lit_network import LitNetwork
 from vc_lightning.models.checkpoints import Card, read_speaker_encoder
 from vc_lightning.resume import newest, require_same_training

@@ -29,9 +29,9 @@ from tqdm import tqdm
 from vc_lightning.audio.io import atomic_path
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.crops import speaker_voices
-from vc_lightning.data import VoiceDataModule
-from vc_lightning.utterances import Utterance
+from vc_lightning.data.crops import speaker_voices
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.manifest import Utterance
 
 try:
     import webdataset

@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from vc_lightning.common.errors import InputError, require_within
-from vc_lightning.feature_files import FeatureFiles
-from vc_lightning.sampling import Item
-from vc_lightning.utterances import Utterance
+from vc_lightning.data.feature_store import FeatureFiles
+from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.sampling import Item
 
 Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
 

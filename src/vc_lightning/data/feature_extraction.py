@@ -21,7 +21,7 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError
-from vc_lightning.feature_files import (
+from vc_lightning.data.feature_store import (
     INT16_SCALE,
     FeatureFiles,
     Piece,

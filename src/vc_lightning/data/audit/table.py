@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vc_lightning.audio.quality import Quality
-from vc_lightning.utterances import Utterance
+from vc_lightning.data.manifest import Utterance
 
 UNKNOWN = Quality(np.nan, 0, np.nan, np.nan, np.nan, np.nan)
 MAX_NAMED = 3  # files or speakers in a sentence

@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.utterances import Utterance
+from vc_lightning.data.manifest import Utterance
 
 SAMPLINGS = ("utterance", "duration", "speaker")
 

@@ -24,7 +24,7 @@ from vc_lightning.common.errors import (
     require_within,
 )
 from vc_lightning.common.precision import best_precision
-from vc_lightning.crops import (
+from vc_lightning.data.crops import (
     NO_WARPING,
     Augmentation,
     Crops,
@@ -35,12 +35,12 @@ from vc_lightning.crops import (
     speaker_voices,
     warping_of,
 )
-from vc_lightning.features import FeatureCache
+from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.manifest import Utterance, list_utterances, split_utterances
+from vc_lightning.data.reconstruction import reconstruct
+from vc_lightning.data.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
+from vc_lightning.data.vocoder_segments import Segments
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.reconstructions import reconstruct
-from vc_lightning.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
-from vc_lightning.segments import Segments
-from vc_lightning.utterances import Utterance, list_utterances, split_utterances
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.feature_files import FeatureFiles, Piece, is_whole, save
+from vc_lightning.data.feature_store import FeatureFiles, Piece, is_whole, save
 from vc_lightning.models.checkpoints import identity, read_autovc
 
 log = logging.getLogger(__name__)

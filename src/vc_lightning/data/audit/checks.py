@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.columns import Columns, listed, number
+from vc_lightning.data.audit.table import Columns, listed, number
 
 SERIOUS, WARNING, HINT = SEVERITIES = ("serious", "warning", "hint")
 

@@ -13,7 +13,7 @@ import soundfile
 
 from vc_lightning.audio.io import AUDIO_SUFFIXES
 from vc_lightning.common.errors import InputError
-from vc_lightning.feature_files import Piece
+from vc_lightning.data.feature_store import Piece
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.audio.quality import Quality
-from vc_lightning.columns import Columns, number
 from vc_lightning.common.plots import histogram
-from vc_lightning.features import FeatureCache
-from vc_lightning.findings import (
+from vc_lightning.data.audit.checks import (
     CLIPPED_SHARE,
     NOISY_DB,
     SERIOUS,
@@ -21,7 +19,9 @@ from vc_lightning.findings import (
     Finding,
     findings,
 )
-from vc_lightning.utterances import Utterance
+from vc_lightning.data.audit.table import Columns, number
+from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.manifest import Utterance
 
 MAX_ROWS = 30  # speakers that the table names
 MAX_BRIEF = 3  # serious findings before every training

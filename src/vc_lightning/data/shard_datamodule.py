@@ -12,10 +12,10 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vc_lightning import shards
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common.errors import InputError, require_at_least, require_seed
-from vc_lightning.crops import (
+from vc_lightning.data import shards
+from vc_lightning.data.crops import (
     NO_WARPING,
     Augmentation,
     Example,
@@ -25,9 +25,9 @@ from vc_lightning.crops import (
     outlive_signals,
     warping_of,
 )
+from vc_lightning.data.shards import Index, Sample, Shards
 from vc_lightning.models.checkpoints import require_same_encoder
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.shards import Index, Sample, Shards
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from vc_lightning.feature_files import FeatureFiles
-from vc_lightning.sampling import Item
-from vc_lightning.utterances import Utterance
+from vc_lightning.data.feature_store import FeatureFiles
+from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.sampling import Item
 
 
 @dataclass(frozen=True)
