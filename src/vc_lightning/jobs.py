@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vc_lightning.audio.io import atomic_path
 from vc_lightning.common.errors import InputError
-from vc_lightning.pairs import SEPARATOR, table_rows
+from vc_lightning.common.tables import SEPARATOR, table_rows
 
 TABLE = "conversions.csv"
 

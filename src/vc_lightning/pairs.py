@@ -1,6 +1,5 @@
 """Which conversions an evaluation makes: from whose recording into whose voice, and who judges."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.tables import SEPARATOR, table_rows
 from vc_lightning.data.manifest import find_utterances, is_file
 
 N_SOURCES = 3  # sentences of a speaker that are converted, in turn
 MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are single words
 SEXES = ("F", "M")
-SEPARATOR = "|"  # between several recordings in one column
 PAIR_COLUMNS = (  # every other column of a table of pairs is a group
     *("source", "target", "source_other", "parallel", "language"),
     *("source_speaker", "target_speaker"),
@@ -188,19 +187,6 @@ def _speakers(path: Path, root: Path | None, split: str) -> list[Speaker]:
         )
         speakers.append(speaker)
     return speakers
-
-
-def table_rows(path: Path, key: str, columns: set[str]) -> list[dict[str, str]]:
-    """The rows of a tab-separated table that must have some columns."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{key}={path}: cannot be read ({error})") from error
-    if not rows or not columns <= rows[0].keys():
-        names = ", ".join(sorted(columns))
-        raise InputError(f"{key}={path}: needs rows with tab-separated columns named {names}")
-    return rows
 
 
 def _seconds(row: dict[str, str]) -> float:
