@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from vc_lightning import VoiceConverter, provenance
+from vc_lightning import VoiceConverter
 from vc_lightning.audio import io as audio
 from vc_lightning.common import resources
 from vc_lightning.common.plots import picture
+from vc_lightning.conversion import provenance
 
 DOCS = Path(__file__).parent
 LABELS = ("the words: source.wav", "the voice: target.wav", "both: conversion.wav")

@@ -12,11 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vc_lightning import cli, pairs
 from vc_lightning.commands import evaluate
+from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.evaluation import evaluate as judge
 from vc_lightning.judges import MissingJudgeError
 from vc_lightning.models.vocoders.factory import griffin_lim
 from vc_lightning.outcomes import TITLES, figures
-from vc_lightning.voice_converter import VoiceConverter
 
 
 @pytest.fixture

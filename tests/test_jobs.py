@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vc_lightning import jobs
 from vc_lightning.common.errors import InputError
-from vc_lightning.jobs import Job, matched, named, row_of, write_table
+from vc_lightning.conversion import jobs
+from vc_lightning.conversion.jobs import Job, matched, named, row_of, write_table
 
 A, B, C = (Path(f"in/{name}.wav") for name in "abc")
 OUT = Path("out")

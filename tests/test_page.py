@@ -13,9 +13,10 @@ import soundfile
 import torch
 from conftest import SOURCE, TARGET, TINY, composed, write_wav
 
-from vc_lightning import provenance, voices
 from vc_lightning.commands import app
 from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import provenance
+from vc_lightning.conversion import voice_library as voices
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card

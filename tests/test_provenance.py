@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from conftest import SOURCE
 
-from vc_lightning import provenance
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
-from vc_lightning.provenance import Provenance, strings
+from vc_lightning.conversion import provenance
+from vc_lightning.conversion.provenance import Provenance, strings
 
 NOTE = Provenance(
     "vc_lightning 0.1.0", "2026-11-23T01:02:03Z", "net.safetensors 0123abcd", "GriffinLim", 0.35

@@ -7,13 +7,15 @@ from conftest import SOURCE, TARGET, TINY, write_wav
 from test_multiband import tiny as tiny_multiband
 from test_wavernn import tiny as tiny_wavernn
 
-from vc_lightning import VoiceConverter, voice_converter
+from vc_lightning import VoiceConverter
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio import spill_buffer as tape
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import converter as voice_converter
+from vc_lightning.conversion.converter import Voice
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
@@ -21,7 +23,6 @@ from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders import griffin_lim as griffin_lim_module
 from vc_lightning.models.vocoders.factory import auto_vocoder, default_vocoder, griffin_lim, wavernn
 from vc_lightning.models.vocoders.griffin_lim import GriffinLim
-from vc_lightning.voice_converter import Voice
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vc_lightning.windows import Window, cross_faded, windows
+from vc_lightning.conversion.chunking import Window, cross_faded, windows
 
 
 def test_windows_by_hand():

@@ -24,7 +24,7 @@ from soundfile import SoundFileError
 from vc_lightning.common import resources
 from vc_lightning.common import validation as annotations
 from vc_lightning.common.errors import InputError
-from vc_lightning.voice_converter import VoiceConverter
+from vc_lightning.conversion.converter import VoiceConverter
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import numpy as np
 import soundfile
 import torch
 
-from vc_lightning import voices
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError, require_one_of, require_seed, require_within
+from vc_lightning.conversion import voice_library as voices
+from vc_lightning.conversion.converter import Heard, Voice, VoiceConverter
+from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.provenance import Provenance
-from vc_lightning.voice_converter import Heard, Voice, VoiceConverter
 
 KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
 

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, open_dict
 from vc_lightning import cli
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.studio import Studio
-from vc_lightning.voice_converter import VoiceConverter
 
 log = logging.getLogger("app")
 

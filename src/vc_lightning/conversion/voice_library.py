@@ -12,8 +12,8 @@ import numpy as np
 from vc_lightning.audio.io import atomic_path
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.converter import Voice
 from vc_lightning.models.checkpoints import require_same_encoder
-from vc_lightning.voice_converter import Voice
 
 SUFFIX = ".voice.json"
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning import provenance, voices
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
-from vc_lightning.jobs import Job, Row, Target, row_of
+from vc_lightning.conversion import provenance
+from vc_lightning.conversion import voice_library as voices
+from vc_lightning.conversion.converter import LISTENING, Heard, Voice, VoiceConverter, naming
+from vc_lightning.conversion.jobs import Job, Row, Target, row_of
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.factory import Progress, tell_nobody
-from vc_lightning.voice_converter import LISTENING, Heard, Voice, VoiceConverter, naming
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,8 @@ from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.audio.spill_buffer import Tape
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.conversion.chunking import Window, cross_faded, windows
+from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
@@ -28,8 +30,6 @@ from vc_lightning.models.vocoders.factory import (
     tell_nobody,
     vocode,
 )
-from vc_lightning.provenance import Provenance, fingerprint, of_conversion
-from vc_lightning.windows import Window, cross_faded, windows
 
 Recording = Path | str | np.ndarray
 
