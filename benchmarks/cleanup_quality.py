@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning import VoiceConverter, judges
+from vc_lightning import VoiceConverter
 from vc_lightning.audio import cleanup
 from vc_lightning.audio import io as audio
 from vc_lightning.common.resources import ROOT
+from vc_lightning.evaluation import scorers as judges
 from vc_lightning.models.speaker_encoder import similarity
 
 SNR_DB = 10.0

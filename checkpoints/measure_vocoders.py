@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning import judges
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
+from vc_lightning.evaluation import scorers as judges
 from vc_lightning.models.vocoders.factory import Vocoder, griffin_lim, wavernn
 from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 

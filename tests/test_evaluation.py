@@ -10,13 +10,14 @@ import pytest
 from conftest import ROOT, SOURCE, composed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vc_lightning import cli, pairs
+from vc_lightning import cli
 from vc_lightning.commands import evaluate
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.evaluation import evaluate as judge
-from vc_lightning.judges import MissingJudgeError
+from vc_lightning.evaluation import pairs
+from vc_lightning.evaluation.evaluator import evaluate as judge
+from vc_lightning.evaluation.results import TITLES, figures
+from vc_lightning.evaluation.scorers import MissingJudgeError
 from vc_lightning.models.vocoders.factory import griffin_lim
-from vc_lightning.outcomes import TITLES, figures
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_judges_that_are_not_installed_are_named_and_left_out(run, monkeypatch):
     def require_packages(judge, *modules):
         raise MissingJudgeError(f'{judge}: {modules[0]} not installed; pip install -e ".[eval]"')
 
-    monkeypatch.setattr("vc_lightning.judges.require_packages", require_packages)
+    monkeypatch.setattr("vc_lightning.evaluation.scorers.require_packages", require_packages)
     out = run(judges="'words, naturalness'")
     report = json.loads((out / "report.json").read_text())
     assert report["left_out"] == [

@@ -5,9 +5,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from vc_lightning import judges
 from vc_lightning.common.errors import InputError
-from vc_lightning.judges import MissingJudgeError
+from vc_lightning.evaluation import scorers as judges
+from vc_lightning.evaluation.scorers import MissingJudgeError
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from vc_lightning import metrics
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.evaluation import metrics
 
 
 def test_a_mean_and_its_interval():

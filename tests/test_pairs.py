@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from vc_lightning import pairs
 from vc_lightning.common.errors import InputError
+from vc_lightning.evaluation import pairs
 
 COLUMNS = ("path", "speaker", "split", "seconds", "lang", "sex", "person", "text")
 

@@ -12,16 +12,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from vc_lightning import judges, metrics
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.judges import MissingJudgeError
-from vc_lightning.metrics import Figure
+from vc_lightning.evaluation import metrics
+from vc_lightning.evaluation import scorers as judges
+from vc_lightning.evaluation.metrics import Figure
+from vc_lightning.evaluation.pairs import Pair
+from vc_lightning.evaluation.results import Outcome, Report, Ruler
+from vc_lightning.evaluation.scorers import MissingJudgeError
 from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.outcomes import Outcome, Report, Ruler
-from vc_lightning.pairs import Pair
 
 log = logging.getLogger(__name__)
 

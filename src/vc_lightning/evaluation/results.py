@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vc_lightning import metrics
-from vc_lightning.metrics import Figure
-from vc_lightning.pairs import Pair
+from vc_lightning.evaluation import metrics
+from vc_lightning.evaluation.metrics import Figure
+from vc_lightning.evaluation.pairs import Pair
 
 TITLES = {  # ↑ the more, ↓ the less the better
     "similarity/to_target": "similarity to the target ↑",

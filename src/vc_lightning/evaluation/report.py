@@ -14,9 +14,9 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.plots import histogram, picture
-from vc_lightning.metrics import Figure, figure
-from vc_lightning.outcomes import TITLES, Outcome, Report, Ruler, figures
-from vc_lightning.pairs import Pair
+from vc_lightning.evaluation.metrics import Figure, figure
+from vc_lightning.evaluation.pairs import Pair
+from vc_lightning.evaluation.results import TITLES, Outcome, Report, Ruler, figures
 
 MAX_COLUMNS = 3  # of groups in a table
 MAX_SHOWN = 12  # conversions in TensorBoard
