@@ -58,7 +58,7 @@ def test_the_sentence_names_the_key_its_value_and_what_to_give(changed, sentence
 
 
 def test_what_is_called_later_must_have_its_plain_arguments():
-    noam = {"_target_": "vc_lightning.schedulers.noam", "_partial_": True}
+    noam = {"_target_": "vc_lightning.training.schedulers.noam", "_partial_": True}
     annotations.require_fitting({"scheduler": noam | {"warmup": 3}})
     with pytest.raises(InputError, match=r"scheduler\.warmup is missing: give an integer"):
         annotations.require_fitting({"scheduler": noam})

@@ -9,9 +9,9 @@ from conftest import TINY, command, weights
 
 from vc_lightning.common import resources
 from vc_lightning.data.crops import Batch
-from vc_lightning.lit_autovc import LitAutoVC
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
+from vc_lightning.training.autovc_module import LitAutoVC
 
 KEPT = []  # DDP modules, which must not be destroyed before the process ends
 

@@ -9,9 +9,9 @@ import torch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops import Example
-from vc_lightning.diagnosis import Diagnosis
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.samples import convert
+from vc_lightning.training.conversion_monitor import Diagnosis
+from vc_lightning.training.sample_logging import convert
 
 DEFAULTS = {
     "every_n_steps": 10,

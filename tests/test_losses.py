@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vc_lightning.losses import autovc_losses, masked_mean, valid_elements
+from vc_lightning.training.losses import autovc_losses, masked_mean, valid_elements
 
 
 def random_terms(batch=2, n_frames=128, freq=32):

@@ -19,14 +19,14 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.sampling import EpochBatches
-from vc_lightning.losses import autovc_losses, valid_elements
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders import batched_generation as folding
 from vc_lightning.models.vocoders.distributions import mu_law_decode, mu_law_encode
 from vc_lightning.models.vocoders.pqmf import PQMF
-from vc_lightning.schedulers import noam_factor
+from vc_lightning.training.losses import autovc_losses, valid_elements
+from vc_lightning.training.schedulers import noam_factor
 
 settings.register_profile(
     "here",

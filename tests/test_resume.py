@@ -14,8 +14,8 @@ from pytorch_lightning import Trainer
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
-from vc_lightning.resume import changed_keys, newest
-from vc_lightning.weight_files import WeightFiles
+from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.resume import changed_keys, newest
 
 
 def state(folder):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.schedulers import noam, noam_factor
+from vc_lightning.training.schedulers import noam, noam_factor
 
 
 def test_noam_rises_to_one_and_falls_with_the_root():

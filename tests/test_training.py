@@ -10,16 +10,16 @@ from conftest import composed, weights
 from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vc_lightning.callbacks import ema_decay
 from vc_lightning.commands import train
 from vc_lightning.data.crops import Batch
 from vc_lightning.data.datamodule import VoiceDataModule
-from vc_lightning.lit_autovc import LitAutoVC, told_the_pitch
-from vc_lightning.losses import autovc_losses, valid_elements
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.schedulers import noam
+from vc_lightning.training.autovc_module import LitAutoVC, told_the_pitch
+from vc_lightning.training.ema import ema_decay
+from vc_lightning.training.losses import autovc_losses, valid_elements
+from vc_lightning.training.schedulers import noam
 
 
 def test_both_weight_sets_are_kept_and_say_what_they_are(run, mel_settings, encoder):

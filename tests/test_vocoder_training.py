@@ -8,13 +8,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_resume import require_same_result
 
 from vc_lightning.data.vocoder_segments import SoundBatch
-from vc_lightning.lit_wavernn import LitWaveRNN
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders.distributions import mu_law_decode, mu_law_encode
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn import WaveRNN
-from vc_lightning.schedulers import noam
+from vc_lightning.training.schedulers import noam
+from vc_lightning.training.wavernn_module import LitWaveRNN
 
 MODELS = {
     "wavernn_multiband": ["frame_dims=8", "frame_blocks=1", "rnn_dims=8", "fc_dims=8"],

@@ -25,11 +25,11 @@ from vc_lightning.common.precision import best_precision
 from vc_lightning.data import shards
 from vc_lightning.data.audit import report as doctor
 from vc_lightning.data.datamodule import VoiceDataModule
-from vc_lightning.lit_network import LitNetwork
 from vc_lightning.models.checkpoints import Card, read_speaker_encoder
-from vc_lightning.resume import newest, require_same_training
-from vc_lightning.samples import tensorboard_writer
-from vc_lightning.weight_files import WeightFiles
+from vc_lightning.training.base_module import LitNetwork
+from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.resume import newest, require_same_training
+from vc_lightning.training.sample_logging import tensorboard_writer
 
 log = logging.getLogger("train")
 

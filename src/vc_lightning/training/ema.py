@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vc_lightning.common.errors import InputError, require_within
-from vc_lightning.lit_network import AnyBatch, LitNetwork
+from vc_lightning.training.base_module import AnyBatch, LitNetwork
 
 
 def ema_decay(step: int, limit: float) -> float:

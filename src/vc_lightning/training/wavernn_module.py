@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vc_lightning.common import resources
 from vc_lightning.data.vocoder_segments import SoundBatch
-from vc_lightning.lit_network import LitNetwork
 from vc_lightning.models.checkpoints import Card, read_wavernn
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.training.base_module import LitNetwork
 
 N_FIRST_BATCHES = 16  # from which the first output is estimated
 

@@ -16,10 +16,16 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_one_of, require_within
 from vc_lightning.data.crops import Batch
-from vc_lightning.lit_network import LitNetwork
-from vc_lightning.losses import DISTANCES, Valid, autovc_losses, masked_mean, valid_elements
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card, load_autovc, read_autovc
+from vc_lightning.training.base_module import LitNetwork
+from vc_lightning.training.losses import (
+    DISTANCES,
+    Valid,
+    autovc_losses,
+    masked_mean,
+    valid_elements,
+)
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pytorch_lightning import Callback, Trainer
 from safetensors import SafetensorError
 
 from vc_lightning.audio.io import atomic_path
-from vc_lightning.callbacks import averaged_network
 from vc_lightning.common.errors import InputError, require_at_least
-from vc_lightning.lit_network import AnyBatch, LitNetwork
 from vc_lightning.models import checkpoints
+from vc_lightning.training.base_module import AnyBatch, LitNetwork
+from vc_lightning.training.ema import averaged_network
 
 log = logging.getLogger(__name__)
 

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
 
-from vc_lightning.callbacks import averaged_network
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.data.crops import Batch
-from vc_lightning.lit_autovc import LitAutoVC
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.factory import Vocoder
-from vc_lightning.samples import convert
+from vc_lightning.training.autovc_module import LitAutoVC
+from vc_lightning.training.ema import averaged_network
+from vc_lightning.training.sample_logging import convert
 
 log = logging.getLogger(__name__)
 

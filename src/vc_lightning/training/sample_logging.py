@@ -11,13 +11,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.callbacks import averaged_network
 from vc_lightning.common.errors import require_at_least
 from vc_lightning.common.plots import picture
 from vc_lightning.data.crops import Example
-from vc_lightning.lit_network import AnyBatch, LitNetwork
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.vocoders.factory import Vocoder
+from vc_lightning.training.base_module import AnyBatch, LitNetwork
+from vc_lightning.training.ema import averaged_network
 
 MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
 
