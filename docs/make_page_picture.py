@@ -22,7 +22,7 @@ def main() -> None:
     """Serves the page with the shipped weights and photographs it."""
     from playwright.sync_api import sync_playwright
 
-    from vc_lightning import page
+    from vc_lightning.demo import page
 
     with initialize_config_dir(str(resources.CONF), version_base="1.3"):
         cfg = compose("app", ["voices.dir=none"])  # whatever was learned here

@@ -17,14 +17,14 @@ from vc_lightning.commands import app
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion import voice_library as voices
+from vc_lightning.demo.service import Settings, Studio
+from vc_lightning.demo.uploads import Uploads
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.studio import Settings, Studio
-from vc_lightning.uploads import Uploads
 
 httpx = pytest.importorskip("httpx", reason="the extra demo is not installed")
-page = pytest.importorskip("vc_lightning.page", reason="the extra demo is not installed")
+page = pytest.importorskip("vc_lightning.demo.page", reason="the extra demo is not installed")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:gradio")
 CHROMIUM = shutil.which("chromium")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.plots import picture
-from vc_lightning.studio import Outcome
+from vc_lightning.demo.service import Outcome
 
 PICTURE_SIZE = (960, 160)  # pixels of a mel-spectrogram
 HEADER = """<header><p class="wordmark">vc_lightning</p>

@@ -13,13 +13,13 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vc_lightning import fragments
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion import voice_library as voices
-from vc_lightning.studio import Settings, Studio
-from vc_lightning.uploads import Uploads
+from vc_lightning.demo import html as fragments
+from vc_lightning.demo.service import Settings, Studio
+from vc_lightning.demo.uploads import Uploads
 
 CSS = Path(__file__).with_name("page.css")
 TITLE = "vc_lightning: say it in another voice"
