@@ -3,7 +3,7 @@ from conftest import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from vc_lightning import cli
+from vc_lightning.commands import entry_point as cli
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, SOURCE, composed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vc_lightning import cli
+from vc_lightning.commands import entry_point as cli
 from vc_lightning.commands import evaluate
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.evaluation import pairs

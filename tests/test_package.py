@@ -56,7 +56,12 @@ save(sys.argv[3], converter.convert(sys.argv[1], sys.argv[2]), converter.sample_
     output = tmp_path / "converted.wav"
     python(code, SOURCE, TARGET, output)
     with pytest.raises(AssertionError, match="hydra"):
-        python(code.replace("vc_lightning.audio.io", "vc_lightning.cli"), SOURCE, TARGET, output)
+        python(
+            code.replace("vc_lightning.audio.io", "vc_lightning.commands.entry_point"),
+            SOURCE,
+            TARGET,
+            output,
+        )
     found, sample_rate = soundfile.read(output)
     assert sample_rate == 16_000
     assert len(found) == soundfile.info(SOURCE).frames

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-from vc_lightning import cli
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch import PitchRange
+from vc_lightning.commands import entry_point as cli
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.sampling import EpochBatches
 from vc_lightning.models import checkpoints

@@ -9,7 +9,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, open_dict
 
-from vc_lightning import cli
+from vc_lightning.commands import entry_point as cli
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter

@@ -13,9 +13,9 @@ import soundfile
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from vc_lightning import cli
 from vc_lightning.audio import cleanup
 from vc_lightning.audio import io as audio
+from vc_lightning.commands import entry_point as cli
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.conversion import jobs, provenance

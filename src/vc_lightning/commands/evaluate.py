@@ -6,7 +6,7 @@ from shlex import quote
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from vc_lightning import cli
+from vc_lightning.commands import entry_point as cli
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_one_of, require_seed
 from vc_lightning.conversion import provenance

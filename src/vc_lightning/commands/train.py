@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_every
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from vc_lightning import cli
+from vc_lightning.commands import entry_point as cli
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
