@@ -1,6 +1,5 @@
-"""What holds for the project as a whole: its floors, its README, its files."""
+"""What holds for the project as a whole: its wings, its README, its files."""
 
-import ast
 import re
 import runpy
 import subprocess
@@ -8,71 +7,11 @@ import sys
 
 import pytest
 from conftest import ROOT, composed
-
-PACKAGE = ROOT / "src" / "vc_lightning"
-FLOORS = [
-    {"errors", "resources", "precision", "tape", "uploads", "windows"},
-    {
-        "annotations",
-        "audio",
-        "augmentations",
-        "charts",
-        "distributions",
-        "folding",
-        "losses",
-        "pitch",
-        "pqmf",
-        "schedulers",
-    },
-    {"cleanup", "judges", "magnitude", "metrics", "phases", "provenance", "sizes"},
-    {"layouts", "lstm", "mel", "feature_files", "multiband", "quality", "recurrence"},
-    {"autovc", "griffin_lim", "speaker_encoder", "wavernn"},
-    {"checkpoints", "features"},
-    {"reconstructions", "resume", "utterances", "vocoders"},
-    {"columns", "onnx_export", "pairs", "sampling", "voice_converter"},
-    {"crops", "findings", "jobs", "outcomes", "segments", "voices"},
-    {"batch", "data", "doctor", "evaluation", "lit_network", "report", "studio"},
-    {"callbacks", "lit_autovc", "lit_wavernn", "shards"},
-    {"fragments", "samples", "streams", "weight_files"},
-    {"cli", "diagnosis", "page"},
-    {"commands.app", "commands.convert", "commands.evaluate", "commands.export", "commands.train"},
-]
-LIGHTNING = {"data", "lit_network", "lit_autovc", "lit_wavernn"}
-LIGHTNING |= {"callbacks", "commands.train", "diagnosis", "samples", "streams", "weight_files"}
-FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
-PATHS = [path for path in sorted(PACKAGE.rglob("*.py")) if path.stem != "__init__"]
-MODULES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PATHS]
+from importlinter.cli import lint_imports
 
 
-def imports(module):
-    """Top-level names of everything that a module imports; ours without the package."""
-    names = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "vc_lightning":
-            names |= {f"vc_lightning.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module)
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return names
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_run_one_way(module):
-    for name in imports(module):
-        if name.startswith("vc_lightning."):
-            assert FLOOR_OF[name.removeprefix("vc_lightning.")] < FLOOR_OF[module], (
-                f"{module} imports {name}"
-            )
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_only_the_upper_floors_know_lightning_and_hydra(module):
-    names = {name.split(".")[0] for name in imports(module)}
-    if module not in LIGHTNING:
-        assert "pytorch_lightning" not in names
-    if module != "cli" and not module.startswith("commands."):
-        assert "hydra" not in names
+def test_the_contracts_of_imports_are_kept():
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
 
 
 def test_the_package_imports_without_lightning_and_hydra():
