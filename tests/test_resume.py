@@ -248,6 +248,22 @@ def test_other_data_are_warned_of_and_begin_a_new_epoch(run, caplog):
     assert "a new epoch begins" in caplog.text
 
 
+def test_a_checkpoint_from_before_modules_moved_is_resumed_without_a_word(run, caplog):
+    last = run("data=augmented", "trainer.max_steps=2", name="first") / "checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    scheduler, gain = content["config"]["scheduler"], content["config"]["data"]["augmentations"][0]
+    scheduler["_target_"] = "vc_lightning.schedulers.noam"
+    gain["_target_"] = "vc_lightning.augmentations.Gain"
+    torch.save(content, last)
+    folder = run("data=augmented", f"ckpt_path={last}", name="second")
+    assert "resuming with another" not in caplog.text
+    assert state(folder)["global_step"] == 4
+    gain["_target_"] = "elsewhere.Gain"
+    torch.save(content, last)
+    run("data=augmented", f"ckpt_path={last}", name="third")
+    assert "resuming with another data.augmentations" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -49,7 +49,8 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
                 f"ckpt_path={path}: its {name} is {getattr(stored, name)}, this training's is "
                 f"{getattr(card, name)}; resume with the settings that it was made with"
             )
-    differing = dict(changed_keys(stored_config, config)) if stored_config else {}
+    both = (_without_modules(values) for values in (stored_config, config))
+    differing = dict(changed_keys(*both)) if stored_config else {}
     for key, (before, now) in differing.items():
         if _below(key, STORED_KEYS):
             raise InputError(
@@ -72,6 +73,20 @@ def changed_keys(before: dict, now: dict, prefix: str = "") -> Iterator[tuple[st
             yield from changed_keys(old, new, f"{key}.")
         else:
             yield key, (old, new)
+
+
+def _without_modules(value: object) -> object:
+    """A configuration whose `_target_`s in this package are bare names: modules have moved."""
+    if isinstance(value, dict):
+        return {
+            key: entry.rpartition(".")[2]
+            if key == "_target_" and str(entry).startswith("vc_lightning.")
+            else _without_modules(entry)
+            for key, entry in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_modules(entry) for entry in value]
+    return value
 
 
 def _below(key: str, prefixes: tuple[str, ...]) -> bool:
