@@ -1,11 +1,11 @@
-"""A few cases of benchmarks/fuzz.py, always the same."""
+"""A few cases of fuzz.py, always the same."""
 
 import functools
 import random
+from pathlib import Path
 
 import pytest
 
-from helpers import ROOT
 from vc_lightning.commands import convert, evaluate  # noqa: F401  once, for all cases
 
 
@@ -13,7 +13,7 @@ from vc_lightning.commands import convert, evaluate  # noqa: F401  once, for all
 def fuzzing(tmp_path_factory):
     """The modules of the folder, and what their command lines need."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
+        patch.syspath_prepend(Path(__file__).parent)
         from fuzzing import audio, bench, damage, hostile, trials
     made = bench.make(tmp_path_factory.mktemp("bench"))
     return {"bench": made, "audio": audio, "damage": damage, "hostile": hostile, "trials": trials}

@@ -1,6 +1,6 @@
 """Whether anything breaks: command lines with strange input, by the thousand.
 
-    python benchmarks/fuzz.py audio|configs|checkpoints [--cases 1000] [--seed 0] [--long]
+    python tests/fuzz/fuzz.py audio|configs|checkpoints [--cases 1000] [--seed 0] [--long]
 
 Every case is a command line in a process of its own, forked from this one, with a tiny network.
 It must succeed, or be refused by one sentence on stderr and exit code 2: no traceback, no other

@@ -1,7 +1,7 @@
 """Makes checkpoints/autovc.safetensors, in half precision, out of a training's averaged weights.
 
 python train.py experiment=shipped data.manifest=MANIFEST.tsv
-python checkpoints/make_autovc.py logs/train/<run>/checkpoints/autovc_step<n>_average.safetensors
+python scripts/weights/make_autovc.py RUN/checkpoints/autovc_step<n>_average.safetensors
 """
 
 import sys

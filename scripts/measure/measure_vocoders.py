@@ -1,7 +1,8 @@
 """Prints what vocoders make of the mels of recordings, beside the recordings themselves.
 
     pip install -e ".[eval]"
-    python checkpoints/measure_vocoders.py MANIFEST.tsv [--split test] [--vocoders griffin_lim,FILE]
+    python scripts/measure/measure_vocoders.py MANIFEST.tsv [--split test] \
+        [--vocoders griffin_lim,FILE]
 
 The judges know nothing of this project: DNSMOS (Reddy et al. 2022, speechmos) rates how natural a
 recording sounds, Whisper tiny.en (Radford et al. 2022) writes down what it heard; its character

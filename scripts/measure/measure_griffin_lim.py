@@ -1,6 +1,6 @@
 """Prints how far Griffin-Lim's spectra are from those of a manifest's test split.
 
-python checkpoints/measure_griffin_lim.py MANIFEST.tsv [SPLIT]
+python scripts/measure/measure_griffin_lim.py MANIFEST.tsv [SPLIT]
 """
 
 import csv
@@ -8,11 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-from make_griffin_lim import distance, prepared, pseudo_inverse
-
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.models.vocoders.factory import griffin_lim
+
+sys.path.append(str(Path(__file__).parents[1] / "weights"))
+
+from make_griffin_lim import distance, prepared, pseudo_inverse
 
 
 def main(manifest: Path, split: str) -> None:

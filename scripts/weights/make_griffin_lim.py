@@ -1,6 +1,6 @@
 """Trains checkpoints/griffin_lim.safetensors, which finds spectra behind mels for Griffin-Lim.
 
-python checkpoints/make_griffin_lim.py MANIFEST.tsv_OR_FOLDER [--output FILE]
+python scripts/weights/make_griffin_lim.py MANIFEST.tsv_OR_FOLDER [--output FILE]
 """
 
 import argparse

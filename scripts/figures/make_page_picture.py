@@ -1,11 +1,10 @@
 """Makes docs/page.png and docs/page_phone.png: the page after its first example.
 
-python docs/make_page_picture.py    (extra test, and Debian's package chromium)
+python scripts/figures/make_page_picture.py    (extra test, and Debian's package chromium)
 """
 
 import shutil
 import socket
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from PIL import Image
@@ -13,7 +12,7 @@ from PIL import Image
 from vc_lightning.commands import app
 from vc_lightning.common import resources
 
-DOCS = Path(__file__).parent
+DOCS = resources.ROOT / "docs"
 SIZES = {"page": (1280, 900), "page_phone": (390, 844)}  # pixels
 COLOURS = 256  # of a picture: few enough for a small file
 

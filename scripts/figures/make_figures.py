@@ -1,9 +1,7 @@
 """Makes docs/conversion.png and docs/conversion.wav out of the two examples.
 
-python docs/make_figures.py
+python scripts/figures/make_figures.py
 """
-
-from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
@@ -14,7 +12,7 @@ from vc_lightning.common import resources
 from vc_lightning.common.plots import picture
 from vc_lightning.conversion import provenance
 
-DOCS = Path(__file__).parent
+DOCS = resources.ROOT / "docs"
 LABELS = ("the words: source.wav", "the voice: target.wav", "both: conversion.wav")
 HEIGHT = 168  # of one mel in `picture`, with the gap below it
 

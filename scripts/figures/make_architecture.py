@@ -1,14 +1,14 @@
 """Draws docs/architecture.svg; the sizes in it are read from the shipped checkpoint.
 
-python docs/make_architecture.py
+python scripts/figures/make_architecture.py
 """
 
 from html import escape
-from pathlib import Path
 
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 
+DRAWING = resources.ROOT / "docs" / "architecture.svg"
 WIDTH, HEIGHT = 1050, 520
 # The card is white in GitHub's light and dark theme alike, as docs/recipe.svg is.
 INK, GREY, BLUE, ORANGE = "#222", "#777", "#06a", "#c50"
@@ -16,8 +16,8 @@ PALE_BLUE, PALE_ORANGE, WHITE = "#e8f1f7", "#fbeee5", "#fff"
 
 
 def main() -> None:
-    """Writes the drawing beside this script."""
-    Path(__file__).with_name("architecture.svg").write_text(shipped(), encoding="utf-8")
+    """Writes the drawing."""
+    DRAWING.write_text(shipped(), encoding="utf-8")
 
 
 def shipped() -> str:

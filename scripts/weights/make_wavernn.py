@@ -1,7 +1,7 @@
 """Makes checkpoints/wavernn.safetensors, in half precision, out of a training's averaged weights.
 
 python train.py experiment=wavernn data.manifest=MANIFEST.tsv
-python checkpoints/make_wavernn.py RUN/checkpoints/wavernn_step<n>_average.safetensors 0.85
+python scripts/weights/make_wavernn.py RUN/checkpoints/wavernn_step<n>_average.safetensors 0.85
 
 The number is the temperature that sounds best, which is known only after the training.
 """

@@ -1,6 +1,8 @@
 """Draws docs/recipe.svg out of reports of evaluate.py, and prints the same as a table.
 
-python docs/make_recipe.py LABEL=REPORT.json …     those called "shipped …" are joined by a line
+python scripts/figures/make_recipe.py LABEL=REPORT.json …
+
+Reports called "shipped …" are joined by a line.
 """
 
 import json
@@ -9,6 +11,9 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
+from vc_lightning.common import resources
+
+DRAWING = resources.ROOT / "docs" / "recipe.svg"
 WIDTH, HEIGHT, MARGIN = 760, 480, 70
 ERRORS = (0.0, 1.4)  # characters: the horizontal axis
 LIKENESS = (0.52, 0.70)  # similarity to the target: the vertical axis
@@ -34,7 +39,7 @@ def main(arguments: list[str]) -> None:
     print("|---|" + "---:|" * (len(COLUMNS) + 1))
     for label, values in rows.items():
         print(f"| {label} |", " | ".join(f"{value:.2f}" for value in values), "|")
-    Path(__file__).with_name("recipe.svg").write_text(drawing(rows), encoding="utf-8")
+    DRAWING.write_text(drawing(rows), encoding="utf-8")
 
 
 def drawing(rows: dict[str, list[float]]) -> str:
