@@ -27,10 +27,12 @@ import scipy.ndimage
 import soundfile
 import torch
 
-from vc_lightning import audio, checkpoints, resources
-from vc_lightning.features import RECORDINGS_AT_ONCE, FeatureCache
-from vc_lightning.mel import MelSpectrogram
-from vc_lightning.speaker_encoder import SpeakerEncoder, similarity
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
+from vc_lightning.data.feature_extraction import RECORDINGS_AT_ONCE, FeatureCache
+from vc_lightning.models import checkpoints
+from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 
 WARPS = [0.8, 0.9, 1.1, 1.25]  # of the shipped recipe
 
