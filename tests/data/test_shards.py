@@ -149,7 +149,7 @@ def test_crops_are_of_one_place_in_both_copies(module, folder):
     data = module(augmentations=[Gain(6)], warp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, heard, heard_embedding, f0, teacher = stream.crop(3, sample)
+        mel, embedding, heard, heard_embedding, f0, _ = stream.crop(3, sample)
         assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
         assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
@@ -395,10 +395,10 @@ def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatc
     with pytest.raises(InputError, match=r"hold pitch of pyin, .* that of swift-f0 \d.*; write"):
         module(with_f0=True)
     teacher = SimpleNamespace(identity="whisper-12345678")
-    with pytest.raises(InputError, match="hold no teacher features, .* those of whisper-12345678"):
+    with pytest.raises(InputError, match=r"hold no teacher features, .* those of whisper-12345678"):
         module(teacher=teacher)
     monkeypatch.setattr(shards, "read_index", lambda _: replace(index, teacher="hubert-1"))
-    with pytest.raises(InputError, match="hold teacher features of hubert-1, .* teacher=none"):
+    with pytest.raises(InputError, match=r"hold teacher features of hubert-1, .* teacher=none"):
         module(teacher=teacher)
     monkeypatch.undo()
     with pytest.raises(InputError, match="say where the shards are"):

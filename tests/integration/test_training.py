@@ -447,7 +447,8 @@ def test_the_pitch_may_be_new_to_a_network_but_not_forgotten(
 def test_absolute_errors_may_be_learnt_from(module, tiny_autovc):
     torch.manual_seed(3)
     mel, voice = torch.rand(2, 80, 16), torch.rand(2, 256)
-    batch = Batch(mel, torch.tensor([16, 16]), voice, mel, voice, torch.zeros(2, 16))
+    lengths, nothing = torch.tensor([16, 16]), torch.zeros(2, 16, 0)
+    batch = Batch(mel, lengths, voice, mel, voice, torch.zeros(2, 16), nothing)
     module.distance = "l1"
     losses = module.losses(tiny_autovc, batch)
     decoder_mel = tiny_autovc(mel, voice, voice)[0]

@@ -1,4 +1,4 @@
-"""Teachers of the content encoder: frozen networks whose features say what is spoken, frame by frame.
+"""Teachers of the content encoder: frozen networks whose features say what is spoken.
 
 A teacher is anything with the attributes of `Teacher`; `conf/teacher/` holds those that come with
 the project. `docs/teachers.md` shows how to use another one, such as WavLM or HuBERT.

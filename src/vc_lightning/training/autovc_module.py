@@ -222,7 +222,7 @@ class TeacherHead(nn.Module):
         return self.convolution2(F.relu(hidden))
 
     def losses(self, codes: Tensor, features: Tensor, valid: Valid) -> dict[str, Tensor]:
-        """Mean squared error to features (B, T, D), and its ratio to that of predicting the mean."""
+        """Mean squared error to features (B, T, D), and its ratio to predicting their mean."""
         features = features.transpose(1, 2) / self.std[:, None]
         error = (self(codes).float() - features).square()
         teacher = masked_mean(error, valid.frames, valid.n_frames)
