@@ -73,7 +73,9 @@ def test_gradients_are_those_of_one_process_on_the_joint_batch(free_port):
     lengths = torch.tensor([9, 64, 40, 24])
     mels = torch.rand(2, 4, 80, 64) * (torch.arange(64) < lengths[:, None, None])
     voices = torch.rand(2, 4, 256)
-    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(4, 64))
+    batch = Batch(
+        mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(4, 64), torch.zeros(4, 64, 0)
+    )
     expected = gradients(batch)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
