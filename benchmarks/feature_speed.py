@@ -1,4 +1,4 @@
-"""Prints how fast features are computed here: hours of sound a minute, stages and the floor.
+"""Prints how fast features, pitch included, are computed here: hours of sound a minute, stages, floor.
 
 python benchmarks/feature_speed.py [FOLDER] [--files N] [--workers 1 2] [--public FOLDER]
 
@@ -87,7 +87,9 @@ def throughput(
 
                 def ours(warps=warps, n_workers=n_workers, bf16=bf16):
                     with tempfile.TemporaryDirectory() as root, quiet():
-                        cache = FeatureCache(root, mel, encoder, "benchmark", warps, bf16=bf16)
+                        cache = FeatureCache(
+                            root, mel, encoder, "benchmark", warps, bf16=bf16, with_f0=True
+                        )
                         cache.prepare(paths, n_workers)
 
                 ways[name, n_workers, len(warps)] = ours
@@ -160,6 +162,9 @@ def stages(
         ("decode",): lambda: [audio.load(path) for path in paths],
         ("level",): lambda: [mel.leveled(*recording) for recording in loaded],
         ("high-pass filter",): lambda: [mel.filtered(wav) for wav in leveled],
+        ("pitch",): lambda: [
+            pitch.track(wav.numpy(), mel.sample_rate, mel.hop_length) for wav in filtered
+        ],
         ("cut pauses",): lambda: [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled],
     }
     for n_warps, filters in banks.items():
