@@ -53,7 +53,7 @@ def converter(tiny_checkpoint):
 
 
 def judged(converter, listed, *parts):
-    report = judge(converter, listed, parts, "tiny.en", 0)
+    report = judge(converter, listed, parts, "tiny.en", 0, 0)
     return report, {key: figure.mean for key, figure in figures(report.outcomes).items()}
 
 
@@ -204,7 +204,6 @@ def test_bad_inputs_are_one_sentence_and_code_2(run, tmp_path, corpus, capsys):
         ({"ckpt": SOURCE}, "cannot be read"),
         ({"data.manifest": tmp_path / "missing"}, "cannot be read"),
         ({"data.manifest": tmp_path / "file", "data.split": "tset"}, "data.split=tset"),
-        ({"data.manifest": tmp_path / "file", "data.pairs": "a"}, "leave it out"),
         ({"data.pairs": tmp_path / "file"}, "columns named source, target"),
         ({"output": tmp_path / "file" / "out"}, "cannot be written"),
         ({"device": "warp"}, "device=warp"),

@@ -141,7 +141,7 @@ HEAD = ("source", "target")
     [
         ([("source", "voice"), ("a", "b")], "columns named source, target"),
         ([HEAD], "needs rows"),
-        ([HEAD, ("man/0.wav", "woman/0.wav")], "line 2: names 1 target recording"),
+        ([HEAD, ("man/0.wav", " | ")], "line 2: names no target"),
         ([HEAD, ("", "woman/0.wav|woman/1.wav")], "line 2: names no source"),
         ([HEAD, ("man/9.wav", "woman/0.wav|woman/1.wav")], "man/9.wav: no such file"),
         ([HEAD, ("man/0.wav", "man/1.wav|man/2.wav")], "source_speaker and target_speaker"),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc_lightning import audio, checkpoints, pitch, resources
+from vc_lightning import audio, checkpoints, pitch, pitch_check, resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError, require_seed, require_within
@@ -197,10 +197,12 @@ class VoiceConverter(nn.Module):
         recording: Recording,
         with_pitch: bool | None = None,
         progress: Progress = tell_nobody,
+        name: Path | str | None = None,
     ) -> Heard:
         """All that a conversion needs to know of its source.
 
-        Args: with_pitch, whether to find the pitch, too; None where the network is told it.
+        Args: with_pitch, whether to find the pitch, too; None where the network is told it; name,
+            of the file that samples come from, for a warning where hardly any pitch is found.
         """
         wav = self.load(recording)
         with naming(recording):
@@ -216,7 +218,11 @@ class VoiceConverter(nn.Module):
             f0 = pitch.track(prepared, self.sample_rate, self.mel.hop_length)
             contours.append(f0[window.start - window.first : window.stop - window.first])
             progress(window.stop / self._n_frames(wav))
-        return replace(heard, f0=np.concatenate(contours))
+        f0 = np.concatenate(contours)
+        name = recording if name is None else name
+        if self.autovc.f0 and not isinstance(name, np.ndarray):
+            pitch_check.warn(name, f0, wav, self.sample_rate, self.mel.hop_length)
+        return replace(heard, f0=f0)
 
     @torch.inference_mode()
     def convert_heard(
