@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from vc_lightning import domains, judges, metrics, pitch, pitch_check, pocket_sphinx, robustness
+from vc_lightning import domains, judges, metrics, pitch, pocket_sphinx, robustness
 from vc_lightning.errors import InputError
 from vc_lightning.judges import MissingJudgeError
 from vc_lightning.mel import MelSpectrogram
@@ -170,7 +170,7 @@ def convert(
                 hop_length = converter.mel.hop_length
                 rate = converter.sample_rate
                 f0, parts["pitch"] = _timed(pitch.track, wav, rate, hop_length)
-                pitch_check.warn(pair.source, f0, wav, rate, hop_length)
+                converter.pitch_check(pair.source, f0, wav, rate, hop_length)
             sources[pair.source] = wav, copy, parts
         source_wav, copy, parts = sources[pair.source]
         with _stopwatch(converter.autovc) as network:

@@ -32,16 +32,24 @@ def voiced_share(
     return float(found.mean()) if len(found) else None
 
 
-def warn(
-    name: Path | str, f0: np.ndarray, wav: np.ndarray, sample_rate: int, hop_length: int
-) -> None:
-    """Logs one sentence for a recording with a `voiced_share` below `MIN_VOICED_SHARE`.
+class PitchCheck:
+    """Warns of recordings with a `voiced_share` below `MIN_VOICED_SHARE`, of each once."""
 
-    Args:
-        name: of its file. The others as for `voiced_share`.
-    """
-    share = voiced_share(f0, wav, sample_rate, hop_length)
-    if share is not None and share < MIN_VOICED_SHARE:
+    def __init__(self) -> None:
+        self._warned: set[str] = set()  # names of files
+
+    def __call__(
+        self, name: Path | str, f0: np.ndarray, wav: np.ndarray, sample_rate: int, hop_length: int
+    ) -> None:
+        """Logs one sentence where hardly any pitch was found.
+
+        Args:
+            name: of the recording's file; the others as for `voiced_share`.
+        """
+        share = voiced_share(f0, wav, sample_rate, hop_length)
+        if share is None or share >= MIN_VOICED_SHARE or str(name) in self._warned:
+            return
+        self._warned.add(str(name))
         log.warning(
             "%s: hardly any pitch was found in it (in %.0f %% of the frames with speech); unless "
             "it is whispered, expect a hoarse conversion",

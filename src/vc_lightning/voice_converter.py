@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc_lightning import audio, checkpoints, pitch, pitch_check, resources
+from vc_lightning import audio, checkpoints, pitch, resources
 from vc_lightning.autovc import AutoVC
 from vc_lightning.checkpoints import Card
 from vc_lightning.errors import InputError, require_seed, require_within
 from vc_lightning.mel import MelSpectrogram, require_same_settings
 from vc_lightning.pitch import PitchRange
+from vc_lightning.pitch_check import PitchCheck
 from vc_lightning.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.speaker_encoder import SpeakerEncoder
 from vc_lightning.tape import Tape
@@ -101,6 +102,7 @@ class VoiceConverter(nn.Module):
         self.vocoder = vocoder
         self.guidance = guidance
         self.checkpoint = checkpoint
+        self.pitch_check = PitchCheck()
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -221,7 +223,7 @@ class VoiceConverter(nn.Module):
         f0 = np.concatenate(contours)
         name = recording if name is None else name
         if self.autovc.f0 and not isinstance(name, np.ndarray):
-            pitch_check.warn(name, f0, wav, self.sample_rate, self.mel.hop_length)
+            self.pitch_check(name, f0, wav, self.sample_rate, self.mel.hop_length)
         return replace(heard, f0=f0)
 
     @torch.inference_mode()

@@ -48,6 +48,8 @@ def main(cfg: DictConfig) -> None:
         "pairs": f"{len(listed)} of {origin}",
         "recogniser": recogniser,
     }
+    if own := sum(pair.target_judge in pair.voice for pair in listed):
+        about["judged by the one recording that makes the voice"] = f"{own} pairs"
     strings = provenance.strings(converter.note())
     report.write(found, folder, about, converter.mel, strings, cfg.n_worst)
     for key, value in figures(found.outcomes).items():
