@@ -53,7 +53,9 @@ class PocketSphinx:
     def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
         """What is said in a recording (n,), in small letters; "" where nothing is understood."""
         wav = audio.resample(wav, sample_rate, SAMPLE_RATE)
-        peak = max(float(np.abs(wav).max(initial=0)), audio.SILENCE_PEAK)
+        peak = np.abs(wav).max(initial=0)
+        if peak < audio.SILENCE_PEAK:
+            return ""  # it would make up a word
         pcm = np.round(wav * (PEAK * INT16_MAX / peak)).astype("<i2")
         self.decoder.start_utt()
         self.decoder.process_raw(pcm.tobytes(), full_utt=True)

@@ -26,7 +26,7 @@ SIMILARITY_EDGES = np.arange(0.3, 1.01, 0.05).round(2)
 HEADINGS = {
     "similarity": "Voice (GE2E cosine on recordings left out of the voice)",
     "words": "Words kept (recogniser on the conversion against the same one on the source)",
-    "pocketsphinx": "Words kept (a second recogniser against the same transcript; subtract the sources')",
+    "pocketsphinx": "Words kept (a second recogniser; subtract its errors on the sources)",
     "naturalness": "Naturalness (DNSMOS, 1 to 5)",
     "prosody": "Prosody",
     "distortion": "Distance to the target saying the same",

@@ -182,7 +182,7 @@ def judge_naturalness(listener: judges.Listener, trials: Sequence[Trial], sample
 
 def judge_words(recogniser: judges.Recogniser, trials: Sequence[Trial], sample_rate: int) -> None:
     """Errors against what the recogniser heard in the clean sources."""
-    clean = dict(trials[0].outcomes)
+    clean = dict(trials[0].outcomes) if trials else {}
     for trial in trials[1:]:
         for index, outcome in trial.outcomes:
             reference = clean[index].words.get("source")
