@@ -48,8 +48,9 @@ class LitAutoVC(LitNetwork):
         distance: between mels, "l2" or "l1".
         teacher_weight: of the term that teaches the codes to tell a teacher's features; 0 for no
             teacher.
-        reconstruction_reaches_encoder: whether the reconstruction teaches the encoder as well;
-            without it the codes hold what the teacher's features need, and no voice.
+        reconstruction_reaches_encoder: whether the reconstruction trains the encoder as well.
+            Without it the codes hold what the teacher's features need, and no voice; without a
+            teacher, too, the encoder of `init_from` stays as it is.
     """
 
     trains = (AutoVC,)
@@ -75,11 +76,6 @@ class LitAutoVC(LitNetwork):
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
         require_within(0, MAX_WEIGHT, "loss", **weights, teacher_weight=teacher_weight)
         require_flag("loss.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
-        if not reconstruction_reaches_encoder and teacher_weight == 0:
-            raise InputError(
-                "loss.reconstruction_reaches_encoder=false: then only a teacher can teach the "
-                "encoder; set teacher=whisper and loss.teacher_weight=1"
-            )
         require_one_of(DISTANCES, "loss", distance=distance)
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
@@ -92,8 +88,20 @@ class LitAutoVC(LitNetwork):
         # The mean of the data that training began with, whose error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
 
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether nothing trains the encoder."""
+        return self.teacher_weight == 0 and not self.reconstruction_reaches_encoder
+
+    def on_train_start(self) -> None:
+        """Keeps the statistics of a frozen encoder's BatchNorm."""
+        if self.encoder_is_frozen:
+            self.network.encoder.eval()
+
     def setup(self, stage: str) -> None:
         """Makes the head for the data's teacher, before weights are restored into it."""
+        if self.encoder_is_frozen:
+            self.network.encoder.requires_grad_(False)
         if self.teacher_weight == 0 or self.head is not None:
             return
         std = self.trainer.datamodule.teacher_std
@@ -137,7 +145,16 @@ class LitAutoVC(LitNetwork):
         return super().begin(init_from, freq, data)
 
     def begin_anew(self, data: LightningDataModule) -> None:
-        """The first output is the mean mel."""
+        """The first output is the mean mel.
+
+        Raises: InputError when nothing would train the encoder.
+        """
+        if self.encoder_is_frozen:
+            raise InputError(
+                "loss.reconstruction_reaches_encoder=false: only a teacher can train a new encoder; "
+                "set teacher=whisper and loss.teacher_weight=1, or begin with a trained one by "
+                "init_from="
+            )
         self.network.initialize_output(self.mean_mel)
 
     def losses(self, network: AutoVC, batch: Batch) -> dict[str, Tensor]:
