@@ -152,8 +152,8 @@ class LitAutoVC(LitNetwork):
         if self.encoder_is_frozen:
             raise InputError(
                 "loss.reconstruction_reaches_encoder=false: only a teacher can train a new "
-                "encoder; set teacher=whisper and loss.teacher_weight=1, or begin with a trained one by "
-                "init_from="
+                "encoder; set teacher=whisper and loss.teacher_weight=1, or begin with a trained "
+                "one by init_from="
             )
         self.network.initialize_output(self.mean_mel)
 
