@@ -97,13 +97,14 @@ def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
 def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
     """A recording against itself: no word is lost, the pitch is the same, the voice stays."""
     monkeypatch.setattr(converter, "convert_to", lambda source, *_: converter.load(source))
-    report, found = judged(converter, listed, "words", "prosody")
+    report, found = judged(converter, listed, "words", "pocketsphinx", "prosody")
     for pair in report.outcomes:
         assert np.array_equal(pair.wav, pair.source_wav)
         assert pair.values["similarity/to_target"] == pair.values["similarity/before"]
         assert pair.words["source"]
         assert pair.words["conversion"] == pair.words["source"]
     assert (found["words/word_errors"], found["words/character_errors"]) == (0, 0)
+    assert 0 < found["pocketsphinx/source"] == found["pocketsphinx/conversion"] < 1
     assert found["words/vocoder_character_errors"] > 0  # one round of Griffin-Lim
     assert found["prosody/correlation"] == pytest.approx(1)
     assert found["prosody/voiced_agreement"] == 1
@@ -150,10 +151,12 @@ def test_judges_that_are_not_installed_are_named_and_left_out(run, monkeypatch):
         raise MissingJudgeError(f'{judge}: {modules[0]} not installed; pip install -e ".[eval]"')
 
     monkeypatch.setattr("vc_lightning.judges.require_packages", require_packages)
-    out = run(judges="'words, naturalness'")
+    monkeypatch.setattr("vc_lightning.pocket_sphinx.require_packages", require_packages)
+    out = run(judges="'words, pocketsphinx, naturalness'")
     report = json.loads((out / "report.json").read_text())
     assert report["left_out"] == [
         'words: faster_whisper not installed; pip install -e ".[eval]"',
+        'pocketsphinx: pocketsphinx not installed; pip install -e ".[eval]"',
         'naturalness: speechmos not installed; pip install -e ".[eval]"',
     ]
     sections = {key.split("/")[0] for key in report["figures"]["all"]["all pairs"]}
