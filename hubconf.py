@@ -26,7 +26,7 @@ def voice_converter(checkpoint=None):
 
 
 def speaker_encoder():
-    """The GE2E encoder of the project, a `vc_lightning.speaker_encoder.SpeakerEncoder`."""
-    from vc_lightning import checkpoints
+    """The GE2E encoder of the project, a `vc_lightning.models.speaker_encoder.SpeakerEncoder`."""
+    from vc_lightning.models import checkpoints
 
     return checkpoints.load_speaker_encoder()

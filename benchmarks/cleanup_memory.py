@@ -11,9 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import pyloudnorm
 
-from vc_lightning import audio, cleanup
-from vc_lightning.resources import ROOT
-from vc_lightning.tape import Tape
+from vc_lightning.audio import cleanup
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.spill_buffer import Tape
+from vc_lightning.common.resources import ROOT
 
 
 def main(minutes: float) -> None:

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning import VoiceConverter, audio, cleanup, judges
-from vc_lightning.resources import ROOT
-from vc_lightning.speaker_encoder import similarity
+from vc_lightning import VoiceConverter
+from vc_lightning.audio import cleanup
+from vc_lightning.audio import io as audio
+from vc_lightning.common.resources import ROOT
+from vc_lightning.evaluation import scorers as judges
+from vc_lightning.models.speaker_encoder import similarity
 
 SNR_DB = 10.0
 COLUMNS = ["DNSMOS of the source", "DNSMOS", "character errors", "similarity to the target"]

@@ -1,4 +1,4 @@
-"""Prints how fast features are computed here: hours of sound a minute, stages and the floor.
+"""Prints how fast features are computed here, pitch included: hours a minute, stages, floor.
 
 python benchmarks/feature_speed.py [FOLDER] [--files N] [--workers 1 2] [--public FOLDER]
 
@@ -27,10 +27,13 @@ import scipy.ndimage
 import soundfile
 import torch
 
-from vc_lightning import audio, checkpoints, resources
-from vc_lightning.features import RECORDINGS_AT_ONCE, FeatureCache
-from vc_lightning.mel import MelSpectrogram
-from vc_lightning.speaker_encoder import SpeakerEncoder, similarity
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
+from vc_lightning.data.feature_extraction import RECORDINGS_AT_ONCE, FeatureCache
+from vc_lightning.models import checkpoints
+from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 
 WARPS = [0.8, 0.9, 1.1, 1.25]  # of the shipped recipe
 
@@ -85,7 +88,9 @@ def throughput(
 
                 def ours(warps=warps, n_workers=n_workers, bf16=bf16):
                     with tempfile.TemporaryDirectory() as root, quiet():
-                        cache = FeatureCache(root, mel, encoder, "benchmark", warps, bf16=bf16)
+                        cache = FeatureCache(
+                            root, mel, encoder, "benchmark", warps, bf16=bf16, with_f0=True
+                        )
                         cache.prepare(paths, n_workers)
 
                 ways[name, n_workers, len(warps)] = ours
@@ -158,6 +163,9 @@ def stages(
         ("decode",): lambda: [audio.load(path) for path in paths],
         ("level",): lambda: [mel.leveled(*recording) for recording in loaded],
         ("high-pass filter",): lambda: [mel.filtered(wav) for wav in leveled],
+        ("pitch",): lambda: [
+            pitch.track(wav.numpy(), mel.sample_rate, mel.hop_length) for wav in filtered
+        ],
         ("cut pauses",): lambda: [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled],
     }
     for n_warps, filters in banks.items():

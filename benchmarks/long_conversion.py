@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vc_lightning import audio
-from vc_lightning.resources import ROOT
+from vc_lightning.audio import io as audio
+from vc_lightning.common.resources import ROOT
 
 RATE = 44_100
 FIELDS = {"VmRSS": "in all", "RssAnon": "of its own"}  # the rest are files, which may be paged out

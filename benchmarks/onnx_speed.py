@@ -15,9 +15,9 @@ import numpy as np
 import onnxruntime
 import torch
 
-from vc_lightning import resources
-from vc_lightning.checkpoints import read_autovc
-from vc_lightning.onnx_export import example_inputs, export_converter
+from vc_lightning.common import resources
+from vc_lightning.models.checkpoints import read_autovc
+from vc_lightning.models.onnx_export import example_inputs, export_converter
 
 SECONDS = 6
 ROUNDS = 20

@@ -16,9 +16,10 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from vc_lightning import doctor, resources
-from vc_lightning.checkpoints import read_speaker_encoder
-from vc_lightning.data import VoiceDataModule
+from vc_lightning.common import resources
+from vc_lightning.data.audit import report as doctor
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.models.checkpoints import read_speaker_encoder
 
 SPEAKERS = 100
 

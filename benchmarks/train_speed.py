@@ -31,9 +31,10 @@ from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
-from vc_lightning import audio, resources
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import read_speaker_encoder
+from vc_lightning.audio import io as audio
+from vc_lightning.common import resources
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import read_speaker_encoder
 
 PIECES, PIECE_SECONDS = 16, 4  # what is cut out of each example, when no folder is given
 FETCH = "[_TrainingEpochLoop].train_dataloader_next"  # Lightning's name for waiting for a batch

@@ -30,12 +30,15 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning import audio, checkpoints, folding, resources
-from vc_lightning.magnitude import log_spectral_distance
-from vc_lightning.mel import MelSpectrogram
-from vc_lightning.multiband import MultiBandWaveRNN
-from vc_lightning.recurrence import product_dtype, run_steps
-from vc_lightning.wavernn import WaveRNN
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
+from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.wavernn_inference import product_dtype, run_steps
 
 sys.path.insert(0, str(Path(__file__).parent))
 

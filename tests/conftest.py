@@ -1,34 +1,15 @@
 """Shared by all tests: real recordings, a small corpus cut out of them, tiny networks."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
 import pytest
 import soundfile
 import torch
-from hydra import compose, initialize_config_dir
 
-from vc_lightning import audio, checkpoints, resources
-from vc_lightning.autovc import AutoVC
-from vc_lightning.checkpoints import Card
-
-ROOT = resources.ROOT
-SOURCE = ROOT / "examples" / "source.wav"
-TARGET = ROOT / "examples" / "target.wav"
-TINY = {
-    "dim_neck": 4,
-    "dim_emb": 256,
-    "dim_pre": 16,
-    "freq": 8,
-    "dim_encoder": 16,
-    "dim_decoder": 16,
-    "decoder_layers": 1,
-    "dim_postnet": 16,
-}
-TINY_OVERRIDES = [f"model.{key}={value}" for key, value in TINY.items()]
+from helpers import SOURCE, TARGET, TINY, TINY_OVERRIDES, composed
+from vc_lightning.audio import io as audio
+from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -129,34 +110,3 @@ def run(arguments, tmp_path):
         return tmp_path / name
 
     return run
-
-
-def command(*arguments: str, wait: bool = True) -> subprocess.Popen:
-    """Starts `python train.py …` as a person would, on one thread; its stderr is kept."""
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    if wait:
-        process.output, _ = process.communicate(timeout=300)
-    return process
-
-
-def weights(folder, step, kind, name="autovc"):
-    return checkpoints.read_autovc(folder / f"checkpoints/{name}_step{step}_{kind}.safetensors")
-
-
-def composed(config_name: str, *overrides: str):
-    """The configuration that a command line gives."""
-    with initialize_config_dir(str(resources.CONF), version_base="1.3"):
-        return compose(config_name, overrides=list(overrides))
-
-
-def write_wav(path: Path, wav: np.ndarray, sample_rate: int = 16_000, **kwargs: str) -> Path:
-    """Writes a recording for a test."""
-    soundfile.write(path, wav, sample_rate, **kwargs)
-    return path

@@ -1,5 +1,5 @@
 """Zero-shot voice conversion that you can train yourself."""
 
-from vc_lightning.voice_converter import VoiceConverter
+from vc_lightning.conversion.converter import VoiceConverter
 
 __all__ = ["VoiceConverter"]

@@ -1,1 +1,0 @@
-"""What a person types: one Hydra entry point a file."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, open_dict
 
-from vc_lightning import cli, resources
-from vc_lightning.errors import InputError
-from vc_lightning.studio import Studio
-from vc_lightning.voice_converter import VoiceConverter
+from vc_lightning.commands import entry_point as cli
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.demo.service import Studio
 
 log = logging.getLogger("app")
 
@@ -24,7 +25,7 @@ EXAMPLES = resources.ROOT / "examples"  # a wheel has none
 def main(cfg: DictConfig) -> None:
     """Serves the page until it is stopped."""
     try:
-        from vc_lightning import page
+        from vc_lightning.demo import page
     except ModuleNotFoundError as error:
         raise InputError(
             f"the page needs {error.name}: pip install 'vc-lightning[demo]'"

@@ -13,12 +13,17 @@ import soundfile
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from vc_lightning import audio, cleanup, cli, jobs, provenance, resources, voices
-from vc_lightning.batch import Batch
-from vc_lightning.errors import InputError, require_at_least, require_flag, require_one_of
-from vc_lightning.jobs import Job, Target
-from vc_lightning.provenance import Provenance
-from vc_lightning.vocoders import Progress
+from vc_lightning.audio import cleanup
+from vc_lightning.audio import io as audio
+from vc_lightning.commands import entry_point as cli
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
+from vc_lightning.conversion import jobs, provenance
+from vc_lightning.conversion import voice_library as voices
+from vc_lightning.conversion.batch_converter import Batch
+from vc_lightning.conversion.jobs import Job, Target
+from vc_lightning.conversion.provenance import Provenance
+from vc_lightning.models.vocoders.factory import Progress
 
 log = logging.getLogger("convert")
 

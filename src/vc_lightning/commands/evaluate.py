@@ -7,10 +7,13 @@ from shlex import quote
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from vc_lightning import cli, domains, pairs, provenance, report, resources, worst
-from vc_lightning.errors import InputError, require_flag, require_one_of, require_seed
-from vc_lightning.evaluation import PARTS, evaluate
-from vc_lightning.outcomes import TITLES, figures
+from vc_lightning.commands import entry_point as cli
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_seed
+from vc_lightning.conversion import provenance
+from vc_lightning.evaluation import domains, pairs, report, worst
+from vc_lightning.evaluation.evaluator import PARTS, evaluate
+from vc_lightning.evaluation.results import TITLES, figures
 
 log = logging.getLogger("evaluate")
 

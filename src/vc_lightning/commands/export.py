@@ -5,8 +5,9 @@ import logging
 import hydra
 from omegaconf import DictConfig
 
-from vc_lightning import cli, resources
-from vc_lightning.onnx_export import export_converter
+from vc_lightning.commands import entry_point as cli
+from vc_lightning.common import resources
+from vc_lightning.models.onnx_export import export_converter
 
 log = logging.getLogger("export")
 

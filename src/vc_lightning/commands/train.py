@@ -12,21 +12,24 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_every
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from vc_lightning import cli, doctor, resources, shards
-from vc_lightning.checkpoints import Card, read_speaker_encoder
-from vc_lightning.data import VoiceDataModule
-from vc_lightning.errors import (
+from vc_lightning.commands import entry_point as cli
+from vc_lightning.common import resources
+from vc_lightning.common.errors import (
     InputError,
     require_at_least,
     require_flag,
     require_seed,
     require_within,
 )
-from vc_lightning.lit_network import LitNetwork
-from vc_lightning.precision import best_precision
-from vc_lightning.resume import newest, require_same_training
-from vc_lightning.samples import tensorboard_writer
-from vc_lightning.weight_files import WeightFiles
+from vc_lightning.common.precision import best_precision
+from vc_lightning.data import shards
+from vc_lightning.data.audit import report as doctor
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.models.checkpoints import Card, read_speaker_encoder
+from vc_lightning.training.base_module import LitNetwork
+from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.resume import newest, require_same_training
+from vc_lightning.training.sample_logging import tensorboard_writer
 
 log = logging.getLogger("train")
 
@@ -67,6 +70,7 @@ def main(cfg: DictConfig) -> None:
         speaker_encoder=encoder,
         encoder_identity=identity,
         with_f0=network.arguments.get("f0", False),
+        teacher=instantiate(cfg.teacher),
     )
     files = instantiate(cfg.checkpoint)
     callbacks = [*made_callbacks(cfg.callbacks), files]

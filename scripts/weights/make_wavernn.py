@@ -1,0 +1,27 @@
+"""Makes checkpoints/wavernn.safetensors, in half precision, out of a training's averaged weights.
+
+python train.py experiment=wavernn data.manifest=MANIFEST.tsv
+python scripts/weights/make_wavernn.py RUN/checkpoints/wavernn_step<n>_average.safetensors 0.85
+
+The number is the temperature that sounds best, which is known only after the training.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
+
+
+def main(path: Path, temperature: float) -> None:
+    """Halves the numbers, and notes the temperature in the card."""
+    network, card = checkpoints.read_wavernn(path)
+    card = replace(card, network=card.network | {"temperature": temperature})
+    checkpoints.save(resources.WAVERNN, network.state_dict(), card, torch.float16)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]))

@@ -1,0 +1,294 @@
+"""Mel-spectrograms: the log-mel of the converter and the power mel of GE2E."""
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import scipy
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.pitch import FMIN_HZ
+from vc_lightning.common.errors import InputError, require_at_least, require_within
+
+MAX_N_FFT = 2**16  # more than a second at any rate of speech
+AMPLITUDE_FLOOR = 1e-5  # -100 dB
+HIGHPASS_ORDER = 5
+DECONVOLUTION_ROUNDS = 9
+REFERENCE_HZ = 150  # between the voices of men and women
+HZ_PER_MEL = 200 / 3  # below the knee of Slaney's mel scale
+KNEE_HZ = 1000.0
+KNEE_MEL = KNEE_HZ / HZ_PER_MEL
+LOG_STEP = np.log(6.4) / 27  # of log frequency a mel above the knee
+FRAMES_AT_ONCE = 4096  # of a spectrum: those of an hour fill a gigabyte and more
+
+
+class MelSpectrogram(nn.Module):
+    """Log-mel in 0…1: clip((20·log10(max(1e-5, M·|STFT|)) − ref_db + 100) / 100, 0, 1).
+
+    Mels are absolute, so every recording is brought to one level first (`prepare`), in training
+    and in conversion alike; the level is part of the settings. AutoVC's own recipe also adds
+    noise of 1e-6 before the transform, which moves no value by more than 0.001; it is left out.
+
+    Args:
+        sample_rate, fmin, fmax, highpass_hz: in Hz; fmax None means half the rate, highpass_hz
+            None means no filter.
+        n_fft, hop_length, win_length: in samples.
+        ref_db: level that is mapped to 1, in dB.
+        gain: factor between the filter and the transform.
+        level_dbfs: RMS of the voiced part of every recording, in dB of full scale.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int,
+        n_fft: int,
+        hop_length: int,
+        win_length: int,
+        n_mels: int,
+        fmin: float,
+        fmax: float | None,
+        ref_db: float,
+        highpass_hz: float | None,
+        gain: float,
+        level_dbfs: float,
+    ):
+        super().__init__()
+        self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        require_at_least(1, "mel", sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
+        require_at_least(1, "mel", hop_length=hop_length, win_length=win_length)
+        require_within(1, audio.MAX_SAMPLE_RATE + 1, "mel", sample_rate=sample_rate)
+        require_within(0, sample_rate / 2, "mel", fmin=fmin)
+        if fmax is not None:
+            require_within(fmin, sample_rate / 2 + 1, "mel", fmax=fmax)
+        if highpass_hz is not None:
+            require_within(1, sample_rate / 2, "mel", highpass_hz=highpass_hz)
+        require_within(-200, 200, "mel", ref_db=ref_db, level_dbfs=level_dbfs)
+        require_within(1e-3, 1e3, "mel", gain=gain)
+        if n_fft > MAX_N_FFT:
+            raise InputError(f"mel.n_fft={n_fft}: give at most {MAX_N_FFT}")
+        if n_mels > n_fft // 2 + 1:
+            raise InputError(f"mel.n_mels={n_mels} are more than mel.n_fft={n_fft} has frequencies")
+        if win_length > n_fft:
+            raise InputError(f"mel.win_length={win_length} is longer than mel.n_fft={n_fft}")
+        if hop_length > win_length:
+            raise InputError(
+                f"mel.hop_length={hop_length} is longer than mel.win_length={win_length}, so that "
+                "no frame would hear what is in between"
+            )
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+        self.n_mels = n_mels
+        self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
+        self.register_buffer("window", torch.hann_window(win_length), persistent=False)
+        bands = mel_frequencies(n_mels + 2, fmin, fmax or sample_rate / 2)
+        bands = torch.from_numpy(bands.astype(np.float32))
+        self.register_buffer("band_centres", bands[1:-1], persistent=False)
+        self.register_buffer("band_widths", bands.diff()[1:], persistent=False)
+        self.highpass = highpass_hz and scipy.signal.butter(
+            HIGHPASS_ORDER, highpass_hz, "highpass", output="sos", fs=sample_rate
+        )
+
+    def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Brings a recording (n,) of any rate to this rate and level, filtered; for `forward`.
+
+        Raises: InputError when it is too short or holds no speech.
+        """
+        return self.filtered(self.leveled(wav, sample_rate))
+
+    def leveled(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """The first half of `prepare`, rate and level, which a speaker encoder may share."""
+        wav = audio.resample(wav, sample_rate, self.sample_rate)
+        return audio.level(wav, self.sample_rate, self.settings["level_dbfs"])
+
+    def filtered(self, wav: np.ndarray) -> np.ndarray:
+        """The second half of `prepare`, for what `leveled` returned (n,)."""
+        if self.highpass is not None:
+            wav = scipy.signal.sosfiltfilt(self.highpass, wav)  # forwards and backwards: zero phase
+        return (wav * self.settings["gain"]).astype(np.float32)
+
+    def warped_filters(self, warp: float) -> Tensor:
+        """Filterbank (n_mels, n_fft/2 + 1) that hears every frequency `warp` times as high."""
+        settings = self.settings
+        fmax = settings["fmax"] or self.sample_rate / 2
+        return mel_filters(
+            self.sample_rate, settings["n_fft"], self.n_mels, settings["fmin"], fmax, warp
+        )
+
+    def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
+        """wav (..., n) -> mel (..., n_mels, n // hop_length + 1).
+
+        Args: filters, used in place of its own; several of them (n_warps, n_mels, n_fft/2 + 1)
+            make of one wav (n,) mels (n_warps, n_mels, T).
+        """
+        filters = self.filters if filters is None else filters
+        mels = [self.logarithm(filters @ power.sqrt()).clamp(0, 1) for power in self._powers(wav)]
+        return torch.cat(mels, dim=-1)
+
+    def harmonics(self, f0: Tensor) -> Tensor:
+        """What a pitch does to a mel: f0 (B, T) in Hz, 0 where unvoiced -> (B, n_mels + 2, T).
+
+        Whether there is a pitch, its height in octaves, and for every band the cosine that is 1
+        where one of its harmonics is centred, less where bands are too wide to tell them apart.
+        """
+        voiced = (f0 > 0).to(f0.dtype)[:, None]
+        pitch = f0.clamp(min=FMIN_HZ)[:, None]
+        height = torch.log2(pitch / REFERENCE_HZ)
+        resolved = torch.exp(-2 * (self.band_widths[:, None] / pitch).square())
+        comb = resolved * torch.cos(2 * torch.pi * self.band_centres[:, None] / pitch)
+        return torch.cat([voiced, voiced * height, voiced * comb], dim=1)
+
+    def _powers(self, wav: Tensor) -> Iterator[Tensor]:
+        n_fft = self.settings["n_fft"]
+        return power_spectra(wav, n_fft, self.hop_length, self.window, pad_mode="reflect")
+
+    def logarithm(self, amplitude: Tensor) -> Tensor:
+        """The scale of the mel, in which 0.01 is a dB, for any amplitudes after `gain`."""
+        decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
+        return (decibels - self.settings["ref_db"] + 100) / 100
+
+    def log_magnitude(self, wav: Tensor) -> Tensor:
+        """log-|STFT| (..., n_fft/2 + 1, T) of a prepared wav (..., n), which `spectrum` seeks."""
+        return torch.cat([self.logarithm(power.sqrt()) for power in self._powers(wav)], dim=-1)
+
+    def amplitude(self, mel: Tensor) -> Tensor:
+        """Undoes the logarithm: mel -> M·|STFT| of the recording before `gain`."""
+        decibels = mel * 100 - 100 + self.settings["ref_db"]
+        return 10 ** (decibels / 20) / self.settings["gain"]
+
+    def spectrum(self, mel: Tensor) -> Tensor:
+        """Undoes the filters roughly: mel (..., n_mels, T) -> log-|STFT| (..., n_fft/2 + 1, T).
+
+        The smoothest spectrum, then a few rounds of Richardson & Lucy towards one with this mel;
+        unlike the pseudo-inverse's it is nowhere negative. In the scale of the mel.
+        """
+        spread = self.filters.T
+        coverage = spread.sum(dim=1, keepdim=True).clamp(min=AMPLITUDE_FLOOR)
+        amplitude = self.amplitude(mel) * self.settings["gain"]
+        spectrum = torch.ones_like(coverage)
+        for _ in range(DECONVOLUTION_ROUNDS):
+            ratio = amplitude / (self.filters @ spectrum).clamp(min=AMPLITUDE_FLOOR**2)
+            spectrum = spectrum * (spread @ ratio) / coverage
+        return self.logarithm(spectrum)
+
+    @torch.inference_mode()
+    def extract(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """A recording (n,) of any rate and level -> mel (n_mels, T)."""
+        prepared = torch.from_numpy(self.prepare(wav, sample_rate))
+        return self(prepared.to(self.window.device)).cpu().numpy()
+
+
+def n_harmonics(n_mels: int) -> int:
+    """How many numbers a frame `MelSpectrogram.harmonics` gives."""
+    return n_mels + 2
+
+
+def power_spectra(
+    wav: Tensor, n_fft: int, hop_length: int, window: Tensor, pad_mode: str
+) -> Iterator[Tensor]:
+    """|STFT|² of wav (..., n) as blocks (..., n_fft/2 + 1, up to FRAMES_AT_ONCE), in order.
+
+    Frames are centred on 0, hop_length, … as `torch.stft` centres them.
+    """
+    wav = F.pad(wav[None], (n_fft // 2, n_fft // 2), mode=pad_mode)[0]
+    n_frames = (wav.shape[-1] - n_fft) // hop_length + 1
+    for first in range(0, n_frames, FRAMES_AT_ONCE):
+        last = min(first + FRAMES_AT_ONCE, n_frames) - 1
+        spectrum = torch.stft(
+            wav[..., first * hop_length : last * hop_length + n_fft],
+            n_fft=n_fft,
+            hop_length=hop_length,
+            win_length=len(window),
+            window=window,
+            center=False,
+            return_complex=True,
+        )
+        yield spectrum.real.square() + spectrum.imag.square()  # several times as fast as abs()
+
+
+def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
+    """n frequencies (n,) in Hz, from fmin to fmax at equal distances on Slaney's mel scale.
+
+    The scale is linear up to 1000 Hz, three mels every 200 Hz, and logarithmic above.
+    """
+    ends = np.array([fmin, fmax])
+    logarithmic = KNEE_MEL + np.log(np.maximum(ends, KNEE_HZ) / KNEE_HZ) / LOG_STEP
+    mels = np.linspace(*np.where(ends < KNEE_HZ, ends / HZ_PER_MEL, logarithmic), n)
+    above = KNEE_HZ * np.exp(LOG_STEP * (mels - KNEE_MEL))
+    return np.where(mels < KNEE_MEL, HZ_PER_MEL * mels, above)
+
+
+@functools.cache
+def mel_filters(
+    sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, warp: float
+) -> Tensor:
+    """Slaney's mel filterbank (n_mels, n_fft/2 + 1), the frequency axis stretched by `warp`.
+
+    A warp of 1.2 makes a voice's formants and pitch 1.2 times as high at the same tempo. Bands
+    above what was recorded repeat the highest one below.
+    """
+    # Reading the bins as those of another sample rate moves every frequency by the same factor.
+    bins = np.fft.rfftfreq(n_fft, 1 / (sample_rate * warp))
+    edges = mel_frequencies(n_mels + 2, fmin, fmax)[:, None]
+    lower_edges, centres, upper_edges = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins - lower_edges) / (centres - lower_edges)
+    falling = (upper_edges - bins) / (upper_edges - centres)
+    triangles = np.minimum(rising, falling).clip(min=0)
+    filters = (triangles * 2 / (upper_edges - lower_edges)).astype(np.float32)  # of equal area
+    n_recorded = int((upper_edges <= sample_rate * warp / 2 * (1 + 1e-6)).sum())
+    filters[n_recorded:] = filters[n_recorded - 1]
+    return torch.from_numpy(filters * np.float32(warp))  # of bins as wide as before
+
+
+def require_same_settings(settings: dict, other: dict, name: str, other_name: str) -> None:
+    """Raises InputError naming every mel setting in which two parties differ, with both values."""
+    differing = [
+        f"{key} {settings.get(key)} != {other.get(key)}"
+        for key in sorted(settings.keys() | other.keys())
+        if settings.get(key) != other.get(key)
+    ]
+    if differing:
+        raise InputError(
+            f"mel settings of {name} and {other_name} differ ({', '.join(differing)}); "
+            "use two that were made with the same `mel=`"
+        )
+
+
+class PowerMel(nn.Module):
+    """GE2E's input: mel power of the speech between pauses (Resemblyzer 0.1.4), no logarithm."""
+
+    sample_rate = audio.VAD_SAMPLE_RATE
+    hop_length = 160  # 10 ms
+    n_fft = 400  # 25 ms
+    n_mels = 40
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+
+    def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Cuts the pauses out of a recording (n,); InputError when too little speech is left."""
+        speech = audio.trim_silences(audio.resample(wav, sample_rate, self.sample_rate))
+        seconds = len(speech) / self.sample_rate
+        if seconds == 0:
+            raise InputError("no speech found in it by the voice activity detector")
+        if seconds < audio.MIN_SECONDS:
+            raise InputError(
+                f"{seconds:.2f} s of speech are too short for the speaker encoder; "
+                f"give at least {audio.MIN_SECONDS} s"
+            )
+        return speech
+
+    def warped_filters(self, warp: float) -> Tensor:
+        """Filterbank (40, 201) that hears every frequency `warp` times as high."""
+        return mel_filters(self.sample_rate, self.n_fft, self.n_mels, 0, self.sample_rate / 2, warp)
+
+    def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
+        """wav (..., n) at 16 kHz -> mel power (..., 40, n // 160 + 1); see `MelSpectrogram`."""
+        filters = self.filters if filters is None else filters
+        blocks = power_spectra(wav, self.n_fft, self.hop_length, self.window, pad_mode="constant")
+        return torch.cat([filters @ power for power in blocks], dim=-1)

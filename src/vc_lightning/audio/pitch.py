@@ -1,0 +1,114 @@
+"""Pitch: a recording's F0 contour, the range of a voice, and the way from one into another."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from swift_f0 import SwiftF0
+
+FMIN_HZ = 60
+FMAX_HZ = 500
+TRACKER_SAMPLE_RATE = 16_000
+TRACKER_HOP_LENGTH = 256
+VOICED_CONFIDENCE = 0.5  # as the tracker is calibrated
+MAX_STRETCH = 1.5  # of a contour: one recording says little about how lively a voice is
+IQR_OF_NORMAL = 1.349  # standard deviations
+MIN_VOICED_FRAMES = 10
+
+
+@dataclass(frozen=True)
+class PitchRange:
+    """Where a voice lies.
+
+    Attributes: centre, median of log2 F0 in Hz; spread, its standard deviation in octaves, as the
+        quartiles have it: where the tracker takes creak or noise for a pitch it is far off.
+    """
+
+    centre: float
+    spread: float
+
+
+def tracker_name() -> str:
+    """Name and version of the pitch tracker, such as "swift-f0 0.3.0".
+
+    Features that are kept carry it: contours of two trackers are never mixed.
+    """
+    return f"swift-f0 {version('swift-f0')}"
+
+
+def track(wav: np.ndarray, sample_rate: int, hop_length: int) -> np.ndarray:
+    """F0 of a recording by SwiftF0 (Nieradzik 2025, arXiv 2508.18440), in constant memory.
+
+    Args:
+        wav: float32 (n,), of any length.
+        sample_rate: in Hz.
+        hop_length: samples between two frames of the result.
+    Returns: float32 (n // hop_length + 1,), in Hz, 0 where there is no voice; frame t is centred
+        on sample t · hop_length, as a mel's is.
+    """
+    found = _tracker().detect(
+        np.asarray(wav, dtype=np.float32), sample_rate, fmin=FMIN_HZ, fmax=FMAX_HZ
+    )
+    f0 = np.where(found.confidence >= VOICED_CONFIDENCE, found.pitch_hz, 0).astype(np.float32)
+    n_frames = len(wav) // hop_length + 1
+    if (sample_rate, hop_length) == (TRACKER_SAMPLE_RATE, TRACKER_HOP_LENGTH):
+        return np.pad(f0, (0, n_frames - len(f0)), mode="edge")
+    seconds = np.arange(n_frames) * hop_length / sample_rate
+    return resample_contour(f0, seconds * TRACKER_SAMPLE_RATE / TRACKER_HOP_LENGTH)
+
+
+def resample_contour(f0: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """A contour (T,) at other positions (N,), counted in its frames.
+
+    Between two voiced frames log-F0 is interpolated; elsewhere the nearest frame counts.
+    Returns: float32 (N,).
+    """
+    positions = np.clip(positions, 0, len(f0) - 1)
+    before = np.floor(positions).astype(int)
+    after = np.minimum(before + 1, len(f0) - 1)
+    share = positions - before
+    nearest = np.where(share < 0.5, f0[before], f0[after])
+    octaves = np.log2(np.maximum(f0, FMIN_HZ))
+    between = np.exp2((1 - share) * octaves[before] + share * octaves[after])
+    is_voiced = (f0[before] > 0) & (f0[after] > 0)
+    return np.where(is_voiced, between, nearest).astype(np.float32)
+
+
+@functools.cache
+def _tracker() -> "SwiftF0":
+    """The tracker, loaded once a process.
+
+    One thread is enough, and a process with no pool of threads may be forked.
+    """
+    from swift_f0 import SwiftF0  # brings ONNX Runtime, which only those need who track
+
+    return SwiftF0(threads=1, spin=False)
+
+
+def range_of(contours: Sequence[np.ndarray]) -> PitchRange | None:
+    """The range of the voice in contours (T,) of F0 in Hz; None where hardly any voice is heard."""
+    f0 = np.concatenate([np.asarray(contour) for contour in contours])
+    octaves = np.log2(f0[f0 > 0])
+    if len(octaves) < MIN_VOICED_FRAMES:
+        return None
+    low, centre, high = np.percentile(octaves, [25, 50, 75])
+    return PitchRange(float(centre), float(high - low) / IQR_OF_NORMAL)
+
+
+def moved(f0: np.ndarray, source: PitchRange | None, target: PitchRange | None) -> np.ndarray:
+    """A contour (T,) of the source's range in the target's: same normalised log-F0, same voicing.
+
+    Where one of the ranges is not known the contour stays what it is.
+    """
+    if source is None or target is None:
+        return f0
+    octaves = np.log2(np.maximum(f0, FMIN_HZ))
+    stretch = target.spread / max(source.spread, 1e-6)
+    stretch = min(max(stretch, 1 / MAX_STRETCH), MAX_STRETCH)
+    octaves = target.centre + (octaves - source.centre) * stretch
+    return np.where(f0 > 0, np.exp2(octaves).clip(FMIN_HZ, FMAX_HZ), 0).astype(np.float32)

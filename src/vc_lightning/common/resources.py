@@ -1,0 +1,26 @@
+"""Where the project's settings and shipped weights lie."""
+
+from pathlib import Path
+
+import yaml
+
+PACKAGE = Path(__file__).resolve().parents[1]
+IS_CHECKOUT = not (PACKAGE / "conf").is_dir()  # a wheel carries them inside the package
+ROOT = PACKAGE.parents[1] if IS_CHECKOUT else PACKAGE
+CONF = ROOT / "conf"
+CHECKPOINTS = ROOT / "checkpoints"
+AUTOVC = CHECKPOINTS / "autovc.safetensors"
+SPEAKER_ENCODER = CHECKPOINTS / "speaker_encoder.safetensors"
+WAVERNN = CHECKPOINTS / "wavernn.safetensors"
+GRIFFIN_LIM = CHECKPOINTS / "griffin_lim.safetensors"
+
+
+def settings(group: str, name: str) -> dict:
+    """The values that `group=name` stands for on the command line, from conf/group/name.yaml."""
+    values = yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8"))
+    return {key: value for key, value in values.items() if not key.startswith("_")}
+
+
+def command(name: str) -> str:
+    """How a person starts the command `name` here: `python train.py` or `vc-train`."""
+    return f"python {name}.py" if IS_CHECKOUT else f"vc-{name}"

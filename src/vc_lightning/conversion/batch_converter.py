@@ -1,0 +1,186 @@
+"""Conversions side by side: every voice is heard once, and the vocoder speaks several at a time."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vc_lightning.audio import io as audio
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import provenance
+from vc_lightning.conversion import voice_library as voices
+from vc_lightning.conversion.converter import LISTENING, Heard, Voice, VoiceConverter, naming
+from vc_lightning.conversion.jobs import Job, Row, Target, row_of
+from vc_lightning.models.speaker_encoder import similarity
+from vc_lightning.models.vocoders.factory import Progress, tell_nobody
+
+log = logging.getLogger(__name__)
+
+Filter = Callable[[np.ndarray, int], np.ndarray]  # of wav (n,) and its sample rate in Hz
+
+
+@dataclass(frozen=True)
+class KnownTarget:
+    """A voice and how the likeness to it is judged.
+
+    Attributes: judge, an embedding; left_out, the recording that it is of, where that is none of
+        the voice's.
+    """
+
+    voice: Voice
+    judge: np.ndarray
+    left_out: Path | None = None
+
+
+def within(progress: Progress, index: int, n_jobs: int, share: float) -> Progress:
+    """Tells the progress of one of some jobs, which together are a share of the work."""
+    return lambda part: progress(share * (index + part) / n_jobs)
+
+
+class Batch:
+    """Converts jobs and writes their files.
+
+    Args:
+        folder: of the learned voices.
+        seed: of the vocoder.
+        before, after: done to every recording that is read and every conversion that is written.
+    """
+
+    def __init__(
+        self,
+        converter: VoiceConverter,
+        folder: Path,
+        seed: int,
+        before: Filter,
+        after: Filter,
+    ):
+        self.converter = converter
+        self.folder = folder
+        self.seed = seed
+        self.before = before
+        self.after = after
+        self._targets: dict[Target, KnownTarget | InputError] = {}
+        self._last: tuple[Path, Heard] | None = None
+
+    def convert(self, jobs: Sequence[Job], progress: Progress = tell_nobody) -> list[Row]:
+        """Converts jobs side by side; a recording that can not be used costs its own jobs only.
+
+        Args: progress, called with the share of the work that is done.
+        Returns: a row a job, with its error where there is one.
+        """
+        rows: dict[Job, Row] = {}
+        ready = []
+        for index, job in enumerate(jobs):
+            try:
+                target = self.target(job.target)
+                began = time.perf_counter()
+                heard = self._listen(job.source, within(progress, index, len(jobs), LISTENING))
+            except InputError as error:
+                rows[job] = row_of(job, error=str(error))
+            else:
+                ready.append((job, heard, target, time.perf_counter() - began))
+        if ready:
+            _, sources, targets, _ = zip(*ready, strict=True)
+            began = time.perf_counter()
+            wavs = self.converter.convert_heard(
+                sources,
+                [target.voice for target in targets],
+                self.seed,
+                lambda part: progress(LISTENING + (1 - LISTENING) * part),
+            )
+            per_sample = (time.perf_counter() - began) / sum(len(wav) for wav in wavs)
+            for (job, heard, target, seconds), wav in zip(ready, wavs, strict=True):
+                rows[job] = self._finished(job, heard, target, wav, seconds + per_sample * len(wav))
+        progress(1.0)
+        return [rows[job] for job in jobs]
+
+    def target(self, target: Target) -> KnownTarget:
+        """The voice that a job asks for; InputError, every time, where it can not be had."""
+        if target not in self._targets:
+            try:
+                known = self._named(target) if isinstance(target, str) else self._heard(target)
+            except InputError as error:
+                known = error
+            self._targets[target] = known
+        known = self._targets[target]
+        if isinstance(known, InputError):
+            raise known
+        return known
+
+    def _named(self, name: str) -> KnownTarget:
+        learned = voices.load(self.folder, name)
+        voice = voices.for_encoder(learned, self.converter.encoder_identity)
+        return KnownTarget(voice, voice.embedding)
+
+    def _heard(self, paths: Sequence[Path]) -> KnownTarget:
+        """Of several recordings the last one is kept out of the voice, so that it can judge it."""
+        usable = self.listened(paths)
+        left_out = usable.pop() if len(usable) > 1 else None
+        voice = self.converter.voice_of([heard for _, heard in usable])
+        if left_out is None:
+            return KnownTarget(voice, voice.embedding)
+        return KnownTarget(voice, left_out[1].embedding, left_out[0])
+
+    def listened(self, paths: Sequence[Path]) -> list[tuple[Path, Heard]]:
+        """A voice's recordings without their sound, of which there may be hours.
+
+        Of several those that can not be used are named and left out.
+        """
+        usable, reasons = [], []
+        for path in paths:
+            try:
+                heard = self._listen(path, with_pitch=True)
+                usable.append((path, replace(heard, wav=np.zeros(0, np.float32))))
+            except InputError as error:
+                reasons.append(error)
+        if not usable:
+            raise reasons[0]
+        for reason in reasons:
+            log.warning("left out of the voice: %s", reason)
+        return usable
+
+    def _listen(
+        self, path: Path, progress: Progress = tell_nobody, with_pitch: bool | None = None
+    ) -> Heard:
+        """A recording, cleaned; the last one is remembered, which often has several targets."""
+        if with_pitch is None and self._last is not None and self._last[0] == path:
+            return self._last[1]
+        wav = self.converter.load(path)
+        with naming(path):
+            wav = self.before(wav, self.converter.sample_rate)
+            heard = self.converter.listen(wav, with_pitch, progress, path)
+        if with_pitch is None:
+            self._last = path, heard
+        return heard
+
+    def _finished(
+        self, job: Job, heard: Heard, target: KnownTarget, wav: np.ndarray, seconds: float
+    ) -> Row:
+        """Writes a conversion and measures it."""
+        rate = self.converter.sample_rate
+        duration = len(wav) / rate
+        measured = {
+            "seconds": duration,
+            "before": similarity(heard.embedding, target.judge),
+            "real_time_factor": seconds / duration,
+        }
+        try:
+            audio.save(
+                job.output, self.after(wav, rate), rate, provenance.strings(self.converter.note())
+            )
+        except (InputError, OSError) as error:
+            return row_of(job, error=f"{job.output}: {error}", **measured)
+        try:
+            result = self.converter.embed(wav)
+        except InputError as error:
+            log.warning("%s: its voice is not measured: %s", job.output, error)
+            return row_of(job, **measured)
+        return row_of(
+            job,
+            to_target=similarity(result, target.judge),
+            to_source=similarity(result, heard.embedding),
+            **measured,
+        )

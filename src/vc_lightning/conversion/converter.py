@@ -1,0 +1,365 @@
+"""Voice conversion from recording to recording: frozen speaker encoder, AutoVC and vocoder."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.audio.pitch import PitchRange
+from vc_lightning.audio.pitch_check import PitchCheck
+from vc_lightning.audio.spill_buffer import Tape
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.conversion.chunking import Window, cross_faded, windows
+from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.speaker_encoder import SpeakerEncoder
+from vc_lightning.models.vocoders.factory import (
+    Progress,
+    Vocoder,
+    default_vocoder,
+    tell_nobody,
+    vocode,
+)
+
+Recording = Path | str | np.ndarray
+
+WINDOW_SECONDS = 60  # of a recording that are converted at once
+CONTEXT_SECONDS = 4  # that a window hears before and after what is kept of it
+FADE_SECONDS = 0.25  # from one window's mel to the next one's
+LISTENING = 0.5  # of the time of a conversion: embedding and pitch
+CONVERTING = 0.45  # of the rest: AutoVC, before the vocoder
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the converter hears in a recording.
+
+    Attributes: wav (n,) at its rate; gain_db, which brings that to the level of the mels;
+        embedding (dim_emb,), float32; f0 (T,) in Hz, see `pitch.track`, or None.
+    """
+
+    wav: np.ndarray
+    gain_db: float
+    embedding: np.ndarray
+    f0: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What a conversion takes from recordings of a speaker.
+
+    Attributes: embedding (dim_emb,), float32, the mean of theirs; pitch, its range, where the
+        network is told it.
+    """
+
+    embedding: np.ndarray
+    pitch: PitchRange | None = None
+
+
+class VoiceConverter(nn.Module):
+    """Converts recordings between voices that it has never heard.
+
+    Args:
+        autovc, card: the network and what its file says of it.
+        speaker_encoder, encoder_identity: the encoder and the name of its weights.
+        mel: the mel-spectrogram of the network's settings.
+        vocoder: makes sound of such mels.
+        guidance: how far a conversion goes beyond the mel that the network makes in the target's
+            voice, away from the one that it makes in the source's (as classifier-free guidance
+            does, Ho & Salimans 2022, arXiv 2207.12598); 0 for the network's own.
+        checkpoint: the name of the weights for the notes of conversions, see `fingerprint`.
+    Raises: InputError when the parts do not belong together.
+    """
+
+    def __init__(
+        self,
+        autovc: AutoVC,
+        card: Card,
+        speaker_encoder: SpeakerEncoder,
+        encoder_identity: str,
+        mel: MelSpectrogram,
+        vocoder: Vocoder,
+        guidance: float,
+        checkpoint: str,
+    ):
+        super().__init__()
+        require_within(0, 10, "", guidance=guidance)
+        require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
+        require_same_settings(vocoder.mel_settings, mel.settings, "the vocoder", "the checkpoint")
+        checkpoints.require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
+        if autovc.arguments["dim_emb"] != speaker_encoder.linear.out_features:
+            raise InputError(
+                f"the checkpoint takes embeddings of {autovc.arguments['dim_emb']} numbers, the "
+                f"speaker encoder gives {speaker_encoder.linear.out_features}"
+            )
+        self.autovc = autovc
+        self.card = card
+        self.speaker_encoder = speaker_encoder
+        self.encoder_identity = encoder_identity
+        self.mel = mel
+        self.vocoder = vocoder
+        self.guidance = guidance
+        self.checkpoint = checkpoint
+        self.pitch_check = PitchCheck()
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls) -> "VoiceConverter":
+        """The converter that comes with the project."""
+        return cls.from_checkpoint(resources.AUTOVC)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path | str,
+        *,
+        vocoder: Callable[[MelSpectrogram], Vocoder] | None = None,
+        speaker_encoder: Path | str = resources.SPEAKER_ENCODER,
+        freq: int = 32,
+        guidance: float | None = None,
+    ) -> "VoiceConverter":
+        """A converter around any AutoVC file, ours or public.
+
+        Args:
+            vocoder: from a mel-spectrogram to a vocoder; None for that of `vocoder=auto`.
+            speaker_encoder: weights of the encoder that the network was trained with.
+            freq: of public files, which do not carry it.
+            guidance: see the class; None for that of conf/converter.yaml.
+        """
+        if guidance is None:
+            guidance = resources.settings("", "converter")["guidance"]
+        autovc, card = checkpoints.read_autovc(path, freq)
+        encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
+        try:
+            mel = MelSpectrogram(**card.mel)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: its mel settings are not usable ({error})") from error
+        sound = (vocoder or default_vocoder)(mel)
+        identity = encoder_card.speaker_encoder
+        return cls(autovc, card, encoder, identity, mel, sound, guidance, fingerprint(path))
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate in Hz of what `convert` returns, and of the arrays that it takes."""
+        return self.mel.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.autovc.parameters()).device
+
+    def note(self) -> Provenance:
+        """What the file of a conversion that is made now shall say of itself."""
+        return of_conversion(self.checkpoint, type(self.vocoder).__name__, self.guidance)
+
+    def convert(
+        self, source: Recording, targets: Recording | Sequence[Recording], seed: int = 0
+    ) -> np.ndarray:
+        """Says what the source says in the voice of the targets.
+
+        Args:
+            source: a path, or float samples (n,) at `sample_rate`, of any length.
+            targets: one or several recordings of one speaker, whose mean embedding is taken.
+        Returns: float32 (n,) at `sample_rate`, as long as the source.
+        Raises: InputError naming a recording that can not be used.
+        """
+        return self.convert_to(source, self.voice(targets), seed)
+
+    def voice(self, recordings: Recording | Sequence[Recording]) -> Voice:
+        """What `convert_to` needs of one or several recordings of one speaker."""
+        if isinstance(recordings, Path | str | np.ndarray):
+            recordings = [recordings]
+        if not recordings:
+            raise InputError("no target recording was given")
+        return self.voice_of(self.listen(recording, with_pitch=True) for recording in recordings)
+
+    def voice_of(self, heard: Iterable[Heard]) -> Voice:
+        """The same for recordings that `listen` has heard, their pitch included."""
+        known = [(one.embedding, one.f0) for one in heard]  # and none of their sound
+        embeddings, contours = zip(*known, strict=True)
+        return Voice(self.speaker_encoder.average(embeddings), pitch.range_of(contours))
+
+    def convert_to(
+        self, source: Recording, target: Voice, seed: int = 0, progress: Progress = tell_nobody
+    ) -> np.ndarray:
+        """Like `convert`, for a voice that may be kept and used again.
+
+        Args: progress, called with the share of the work that is done, up to 1.
+        """
+        heard = self.listen(source, progress=lambda share: progress(LISTENING * share))
+        return self.convert_heard(
+            [heard], [target], seed, lambda share: progress(LISTENING + (1 - LISTENING) * share)
+        )[0]
+
+    @torch.inference_mode()
+    def listen(
+        self,
+        recording: Recording,
+        with_pitch: bool | None = None,
+        progress: Progress = tell_nobody,
+        name: Path | str | None = None,
+    ) -> Heard:
+        """All that a conversion needs to know of its source.
+
+        Args: with_pitch, whether to find the pitch, too; None where the network is told it; name,
+            of the file that samples come from, for a warning where hardly any pitch is found.
+        """
+        wav = self.load(recording)
+        with naming(recording):
+            level_dbfs = self.mel.settings["level_dbfs"]
+            gain_db = audio.level_gain(wav, self.sample_rate, level_dbfs)
+            embedding = self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
+        heard = Heard(wav, gain_db, embedding)
+        if not (self.autovc.f0 if with_pitch is None else with_pitch):
+            return heard
+        contours = []
+        for window in self._windows(wav):
+            prepared = self._prepared(wav, gain_db, window)
+            f0 = pitch.track(prepared, self.sample_rate, self.mel.hop_length)
+            contours.append(f0[window.start - window.first : window.stop - window.first])
+            progress(window.stop / self._n_frames(wav))
+        f0 = np.concatenate(contours)
+        name = recording if name is None else name
+        if self.autovc.f0 and not isinstance(name, np.ndarray):
+            self.pitch_check(name, f0, wav, self.sample_rate, self.mel.hop_length)
+        return replace(heard, f0=f0)
+
+    @torch.inference_mode()
+    def convert_heard(
+        self,
+        sources: Sequence[Heard],
+        targets: Sequence[Voice],
+        seed: int = 0,
+        progress: Progress = tell_nobody,
+    ) -> list[np.ndarray]:
+        """Converts recordings that `listen` has heard, each to its own target, side by side."""
+        require_seed("seed", seed)
+        mels = []
+        done, total = 0, sum(self._n_frames(source.wav) for source in sources)
+        for source, target in zip(sources, targets, strict=True):
+            tape = Tape()
+            for piece in self._converted(source, target):
+                tape.append(piece[0].clamp(0, 1).t().cpu().numpy())
+                done += piece.shape[-1]
+                progress(CONVERTING * done / total)
+            mels.append(torch.from_numpy(tape.array()).t().to(self.device))
+        return vocode(
+            self.vocoder,
+            mels,
+            [len(source.wav) for source in sources],
+            self._frames(WINDOW_SECONDS),
+            seed,
+            lambda share: progress(CONVERTING + (1 - CONVERTING) * share),
+        )
+
+    def _converted(self, source: Heard, target: Voice) -> Iterator[Tensor]:
+        """The mel (1, n_mels, T) of a conversion, in pieces."""
+        embedding = np.asarray(target.embedding, dtype=np.float32)
+        dim_emb = self.autovc.arguments["dim_emb"]
+        if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
+            raise InputError(f"the target's embedding must be {dim_emb} finite numbers")
+        voices = [self._batch(source.embedding), self._batch(embedding)]
+        f0 = None
+        if self.autovc.f0:
+            f0 = pitch.moved(source.f0, pitch.range_of([source.f0]), target.pitch)
+
+        def convert(window: Window) -> Tensor:
+            mel = self._mel(source.wav, source.gain_db, window)
+            harmonics = None
+            if f0 is not None:
+                harmonics = self.mel.harmonics(self._batch(f0[window.first : window.last]))
+            return self._guided(mel, *voices, harmonics)
+
+        parts = ((window, convert(window)) for window in self._windows(source.wav))
+        return cross_faded(parts, self._frames(FADE_SECONDS))
+
+    def _guided(
+        self, mel: Tensor, source: Tensor, target: Tensor, harmonics: Tensor | None
+    ) -> Tensor:
+        """The converted mel (1, n_mels, T) of mel, embeddings (1, dim_emb) and harmonics."""
+        if self.guidance == 0:
+            return self.autovc(mel, source, target, harmonics)[1]
+        mel = mel.repeat(2, 1, 1)
+        harmonics = None if harmonics is None else harmonics.repeat(2, 1, 1)
+        voices = torch.cat([target, source])
+        converted, unconverted = self.autovc(mel, source.repeat(2, 1), voices, harmonics)[1]
+        return (converted + self.guidance * (converted - unconverted))[None]
+
+    @torch.inference_mode()
+    def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:
+        """The recording through the vocoder alone, which shows what of the loss is its own."""
+        require_seed("seed", seed)
+        wav = self.load(recording)
+        with naming(recording):
+            gain_db = audio.level_gain(wav, self.sample_rate, self.mel.settings["level_dbfs"])
+        parts = ((window, self._mel(wav, gain_db, window)[0]) for window in self._windows(wav))
+        mel = torch.cat(list(cross_faded(parts, self._frames(FADE_SECONDS))), dim=-1)
+        return vocode(self.vocoder, [mel], [len(wav)], self._frames(WINDOW_SECONDS), seed)[0]
+
+    def embed(self, recording: Recording) -> np.ndarray:
+        """Speaker embedding (dim_emb,) of a recording."""
+        wav = self.load(recording)
+        with naming(recording):
+            return self.speaker_encoder.embed_recording(
+                wav, self.sample_rate, self.mel.settings["level_dbfs"]
+            )
+
+    def load(self, recording: Recording) -> np.ndarray:
+        """A recording as float32 (n,) at `sample_rate`, checked."""
+        if isinstance(recording, np.ndarray):
+            return audio.check(recording)
+        if not isinstance(recording, Path | str):
+            kind = type(recording).__name__
+            raise InputError(f"a recording is a {kind}; give a path or a NumPy array of floats")
+        wav, sample_rate = audio.load(recording)
+        return audio.resample(wav, sample_rate, self.sample_rate)
+
+    def _n_frames(self, wav: np.ndarray) -> int:
+        """Frames of the mel of wav (n,)."""
+        return len(wav) // self.mel.hop_length + 1
+
+    def _windows(self, wav: np.ndarray) -> list[Window]:
+        lengths = (self._frames(seconds) for seconds in (WINDOW_SECONDS, CONTEXT_SECONDS))
+        return windows(self._n_frames(wav), *lengths)
+
+    def _frames(self, seconds: float) -> int:
+        """Frames for so many seconds, in whole codes: all windows are cut into the same ones."""
+        codes = seconds * self.sample_rate / self.mel.hop_length / self.autovc.freq
+        return self.autovc.freq * math.ceil(codes)
+
+    def _prepared(self, wav: np.ndarray, gain_db: float, window: Window) -> np.ndarray:
+        """The samples (m,) of a window of wav (n,), at the level of the mels and filtered."""
+        hop = self.mel.hop_length
+        is_last = window.last == self._n_frames(wav)
+        wav = wav[window.first * hop : None if is_last else window.last * hop]
+        return self.mel.filtered(audio.amplify(wav, gain_db))
+
+    def _mel(self, wav: np.ndarray, gain_db: float, window: Window) -> Tensor:
+        """The mel (1, n_mels, last − first) of a window."""
+        mel = self.mel(self._batch(self._prepared(wav, gain_db, window)))
+        return mel[..., : window.last - window.first]
+
+    def _batch(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)[None]
+
+
+@contextlib.contextmanager
+def naming(recording: Recording) -> Iterator[None]:
+    """Puts the name of a recording before what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        if isinstance(recording, np.ndarray):
+            raise
+        raise InputError(f"{recording}: {error}") from None

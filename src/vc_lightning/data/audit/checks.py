@@ -1,0 +1,328 @@
+"""What can be the matter with recordings, and what to do about it."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vc_lightning.data.audit.table import Columns, listed, number
+
+SERIOUS, WARNING, HINT = SEVERITIES = ("serious", "warning", "hint")
+
+MANY = 0.2  # of the files or utterances: no longer the odd one
+NOISY_DB = 15.0  # from here on the quiet half of speech lies under the noise
+HISSING_DB = 20.0  # to be heard, but below the speech
+CLIPPED_SHARE = 1e-4  # a clean peak's own top is one run of a few samples, 1e-5 of ten seconds
+SILENT_SHARE = 0.3  # of speech: with less, most crops of 2 s hold more pause than words
+SHORT_SECONDS = 1.0  # the speaker encoder looks at 1.6 s
+FEW_SPEAKERS = 20  # AutoVC's own first experiment had 20, and converts between those only
+FEW_MINUTES = 10.0  # half a minute of each of 20 speakers
+UNEQUAL = 10.0  # minutes of the longest speaker over those of the median one
+
+# How GE2E hears voices, measured on 2 931 utterances of 68 speakers in five languages:
+MIN_UTTERANCES = 4  # of a speaker, or the mean of the others says little
+STRANGER = 0.6  # to the speaker's others: of right labels 1 is below, of wrong ones 55 %
+NEARER = 0.1  # to another speaker than to one's own: 6; it finds 95 to 99 % of exchanged labels
+# Means of voices: two chapters of one reader have 0.96 to 0.99, and of 45 pairs of actors one 0.95.
+ONE_VOICE = 0.94
+ALIKE = 0.75  # median between utterances: of one speaker 0.88, of different ones 0.58
+COPY = 0.9995  # the likest two recordings of one prompt have 0.997
+COPY_NEIGHBOURS = 32  # copies lie close in order of length and likeness to the mean voice
+MAX_COMPARED = 2_000  # speakers in one matrix product
+ROWS_AT_ONCE = 4_096  # utterances in one matrix product
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is the matter, and what to do about it."""
+
+    severity: str
+    what: str
+    remedy: str
+
+
+def findings(
+    data: Columns, unusable: dict[Path, str], mel: dict, max_seconds: float
+) -> list[Finding]:
+    """All that is the matter, the most serious first.
+
+    Args:
+        unusable: why files are not among the utterances.
+        mel: settings of the mels; `max_seconds`: longer recordings were cut.
+    """
+    found = [
+        *_files(data, unusable),
+        *_lengths(data, max_seconds),
+        *_rates(data, mel),
+        *_sound(data),
+        *_copies(data),
+        *_amounts(data),
+    ]
+    if data.voices is not None:
+        found += [*_near_copies(data), *_strangers(data), *_one_voice(data), *_flat_folder(data)]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _files(data: Columns, unusable: dict[Path, str]) -> Iterator[Finding]:
+    if not unusable:
+        return
+    n_files = len(unusable) + int(data.is_first.sum())
+    # "0.3 s are too short; give …", "the recording is silent (peak 1e-5)": kinds without numbers
+    kinds = (re.sub(r"\d[\d.]*", "…", re.split(r" \(|;", why)[0]) for why in unusable.values())
+    counted = ", ".join(f"{count} × “{kind}”" for kind, count in Counter(kinds).most_common(4))
+    names = listed(["/".join(path.parts[-2:]) for path in unusable])
+    yield Finding(
+        SERIOUS if len(unusable) > MANY * n_files else WARNING,
+        f"{len(unusable)} of {n_files} files are left out: {counted} ({names})",
+        "mend or remove them, or name them in data.exclude",
+    )
+
+
+def _lengths(data: Columns, max_seconds: float) -> Iterator[Finding]:
+    long = data.length > max_seconds
+    if long.any():
+        yield Finding(
+            HINT,
+            f"{data.recordings(long, data.length)} longer than {max_seconds:g} s, cut at pauses "
+            f"into {number(int(long.sum()), 'piece')}",
+            "nothing; data.max_seconds gives other lengths",
+        )
+    short = np.flatnonzero(data.seconds < SHORT_SECONDS)
+    if len(short):
+        yield Finding(
+            WARNING if len(short) > MANY * len(data.seconds) else HINT,
+            f"{number(len(short), 'utterance')} shorter than {SHORT_SECONDS:g} s, from which the "
+            f"speaker encoder learns little ({data.paths(short)})",
+            "join short ones to several seconds, or set data.speaker_embedding=speaker",
+        )
+
+
+def _rates(data: Columns, mel: dict) -> Iterator[Finding]:
+    top = mel["fmax"] or mel["sample_rate"] / 2
+    dull = (data.rate > 0) & (data.rate < 2 * top)
+    if dull.any():
+        low, high = data.rate[dull].min() / 1000, data.rate[dull].max() / 1000
+        rates = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        yield Finding(
+            WARNING,
+            f"{data.recordings(dull, -data.rate)} of {rates} kHz, without anything from "
+            f"{low / 2:g} kHz to the mel's {top / 1000:g} kHz: the network learns this "
+            "dullness as part of the voice",
+            "record again or leave them out (data.exclude); resampling brings nothing back",
+        )
+    counts = Counter(data.rate[data.is_first & (data.rate > 0)].tolist())
+    if len(counts) > 1:
+        counted = ", ".join(f"{n} of {rate / 1000:g} kHz" for rate, n in counts.most_common(4))
+        yield Finding(
+            HINT,
+            f"the sample rates differ: {counted}",
+            f"nothing, all become {mel['sample_rate'] / 1000:g} kHz; but look whether low rates "
+            "are always the same speakers'",
+        )
+
+
+def _sound(data: Columns) -> Iterator[Finding]:
+    noisy = data.snr_db < NOISY_DB
+    if noisy.any():
+        yield Finding(
+            SERIOUS if data.seconds[noisy].sum() > data.seconds.sum() / 2 else WARNING,
+            f"{data.recordings(noisy, -data.snr_db)} with more noise than {NOISY_DB:g} dB below "
+            "the speech, which becomes part of the voice",
+            "denoise the worst or leave them out (data.exclude)",
+        )
+    hissing = (data.snr_db < HISSING_DB) & ~noisy
+    if hissing.any():
+        yield Finding(
+            HINT,
+            f"{data.recordings(hissing, -data.snr_db)} with noise {NOISY_DB:g} to {HISSING_DB:g} "
+            "dB below the speech",
+            "listen to some, and prefer others as the voices to convert into",
+        )
+    clipped = data.clipped > CLIPPED_SHARE
+    if clipped.any():
+        yield Finding(
+            WARNING,
+            f"{data.recordings(clipped, data.clipped)} clipped: more than {CLIPPED_SHARE:.2%} of "
+            "the samples lie flat at the top",
+            "record again at a lower level or leave them out (data.exclude); turning them down is "
+            "too late",
+        )
+    silent = data.voiced < SILENT_SHARE
+    if silent.any():
+        yield Finding(
+            WARNING,
+            f"{data.recordings(silent, -data.voiced)} with speech in less than {SILENT_SHARE:.0%} "
+            "of the time, so that many crops are silence",
+            "trim them and cut out long pauses",
+        )
+
+
+def _copies(data: Columns) -> Iterator[Finding]:
+    """Utterances of the same bytes."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for row, utterance in enumerate(data.utterances):
+        groups.setdefault((utterance.piece.content, utterance.piece.index), []).append(row)
+    leaked, shared, doubled = [], [], []
+    for rows in groups.values():
+        if len(rows) == 1:
+            continue
+        if len(set(data.is_val[rows].tolist())) > 1:
+            leaked.append(rows)
+        elif len(set(data.speaker[rows].tolist())) > 1:
+            shared.append(rows)
+        else:
+            doubled.append(rows)
+    for severity, found, harm in (
+        (SERIOUS, leaked, "both in training and in validation, which then measures memory"),
+        (SERIOUS, shared, "under several speakers, only one of which can be right"),
+        (WARNING, doubled, "more than once, which counts as often in every epoch"),
+    ):
+        if found:
+            same = " = ".join(data.path(row) for row in found[0][:2])
+            yield Finding(
+                severity,
+                f"{number(len(found), 'utterance')} {harm} (same bytes: {same})",
+                "keep one of each; fdupes lists them",
+            )
+
+
+def _near_copies(data: Columns) -> Iterator[Finding]:
+    """Utterances of other bytes that are as long and sound the same."""
+    voices = data.voices
+    order = np.lexsort((voices @ voices.mean(axis=0), data.n_frames))
+    pairs = []
+    for distance in range(1, min(COPY_NEIGHBOURS, len(order) - 1) + 1):
+        rows = np.stack([order[:-distance], order[distance:]])
+        ones, others = rows[:, data.n_frames[rows[0]] == data.n_frames[rows[1]]]
+        same = np.einsum("ij,ij->i", voices[ones], voices[others]) > COPY
+        pairs += zip(ones[same].tolist(), others[same].tolist(), strict=True)
+    content = [utterance.piece.content for utterance in data.utterances]
+    pairs = [(one, other) for one, other in pairs if content[one] != content[other]]
+    if pairs:
+        names = listed([f"{data.path(one)} ≈ {data.path(other)}" for one, other in pairs[:4]])
+        yield Finding(
+            WARNING,
+            f"{number(len(pairs), 'pair')} of utterances that are as long and sound the same, "
+            f"though their bytes differ ({names})",
+            "keep one of each: data.exclude=['*_mic2*'] leaves out second microphones",
+        )
+
+
+def _strangers(data: Columns) -> Iterator[Finding]:
+    """Utterances that do not sound like their speakers."""
+    sums, known = _known_voices(data)
+    means = _unit(sums[known])
+    found = []  # GE2E cosine to one's own speaker, row, name of the speaker who is nearer
+    every = np.flatnonzero(np.bincount(data.speaker)[data.speaker] >= MIN_UTTERANCES)
+    for rows in np.split(every, range(ROWS_AT_ONCE, len(every), ROWS_AT_ONCE)):
+        if not len(rows):
+            return
+        voices, speaker = data.voices[rows], data.speaker[rows]
+        own = (voices * _unit(sums[speaker] - voices)).sum(axis=1)
+        others = np.where(speaker[:, None] == known, -1, voices @ means.T)
+        is_nearer = others.max(axis=1) > own + NEARER
+        for i in np.flatnonzero(is_nearer | (own < STRANGER)):
+            like = f", rather like {data.names[known[others[i].argmax()]]}" if is_nearer[i] else ""
+            found.append((own[i], f"{data.path(rows[i])} ({own[i]:.2f}{like})"))
+    if found:
+        yield Finding(
+            WARNING,
+            f"{number(len(found), 'utterance')} unlike the others of the same speaker, by cosine: "
+            f"{listed([text for _, text in sorted(found)])}",
+            "listen: a wrong label, a second voice or mere noise; correct them or leave them out "
+            "(data.exclude)",
+        )
+
+
+def _one_voice(data: Columns) -> Iterator[Finding]:
+    """Speakers whose mean voices are one."""
+    sums, known = _known_voices(data)
+    means = _unit(sums[known])
+    pairs = np.argwhere(np.triu(means @ means.T, 1) > ONE_VOICE)
+    if len(pairs):
+        names = [" = ".join(data.names[known[i]] for i in sorted(pair)) for pair in pairs]
+        yield Finding(
+            WARNING,
+            f"{number(len(pairs), 'pair')} of speakers that sound like one: {listed(names)}",
+            "listen, and give one person one name, above all across training and validation",
+        )
+
+
+def _flat_folder(data: Columns) -> Iterator[Finding]:
+    """One speaker's files, each of which counts as a speaker because they lie in one folder."""
+    files = {utterance.path for utterance in data.utterances}
+    if len({path.parent for path in files}) > 1 or not 3 < len(files) == len(data.names):
+        return
+    voices = data.voices[data.is_first][:MAX_COMPARED]
+    cosines = (voices @ voices.T)[np.triu_indices(len(voices), 1)]
+    if np.median(cosines) > ALIKE:
+        yield Finding(
+            SERIOUS,
+            f"the {len(files)} files of the folder count as one speaker each, but sound alike",
+            "give each speaker a folder, or name the speakers in a table (data.manifest)",
+        )
+
+
+def _amounts(data: Columns) -> Iterator[Finding]:
+    """Whether there is enough of everything."""
+    _, n_speakers, minutes = data.size(~data.is_val)
+    go_on = "go on from the shipped weights (experiment=finetune)"
+    if n_speakers == 1:
+        yield Finding(
+            SERIOUS,
+            "there is one speaker: nothing in the training tells the voice from the words",
+            f"add speakers, or {go_on}",
+        )
+    elif n_speakers < FEW_SPEAKERS:
+        yield Finding(
+            WARNING,
+            f"{n_speakers} speakers are too few for voices that were never heard: the result will "
+            "only convert between these",
+            f"add speakers, {FEW_SPEAKERS} or better 100, or {go_on}",
+        )
+    if minutes < FEW_MINUTES:
+        yield Finding(
+            WARNING,
+            f"{minutes:.1f} minutes of training are few: what is below {FEW_MINUTES:g} a network "
+            "learns by heart",
+            f"add recordings, or {go_on}",
+        )
+    heard = np.unique(data.speaker[~data.is_val])
+    each = np.bincount(data.speaker, data.seconds * ~data.is_val)[heard] / 60
+    if each.max() > UNEQUAL * np.median(each):
+        yield Finding(
+            HINT,
+            f"the speakers are unequal: {data.names[heard[each.argmax()]]} has {each.max():.1f} "
+            f"minutes, the median one {np.median(each):.1f}",
+            "draw every speaker as often (data.sampling=speaker), or take less of the longest "
+            "(data.minutes_per_speaker=10)",
+        )
+    if not data.is_val.any():
+        yield Finding(
+            WARNING,
+            "there is no validation: nothing will tell learning from memorising",
+            "hold some out: data.val_fraction=0.05 or data.val_speakers=4",
+        )
+    elif n_speakers >= FEW_SPEAKERS and np.isin(data.speaker[data.is_val], heard).all():
+        yield Finding(
+            HINT,
+            "all speakers of the validation are trained on: it says nothing of unheard voices",
+            "hold some out whole: data.val_speakers=4",
+        )
+
+
+def _known_voices(data: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of all speakers' voices (n_speakers, embedding_size), and who has enough utterances."""
+    rows = np.argsort(data.speaker, kind="stable")
+    counts = np.bincount(data.speaker)
+    sums = np.add.reduceat(data.voices[rows], np.cumsum(counts) - counts)
+    most = np.argsort(-counts, kind="stable")[:MAX_COMPARED]
+    return sums, most[counts[most] >= MIN_UTTERANCES]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Scales vectors (n, size) to length 1; zeros stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

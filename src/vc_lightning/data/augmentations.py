@@ -1,0 +1,71 @@
+"""Changes of what the content encoder hears, while the decoder must give the recording itself.
+
+Each is a callable (mel (n_mels, T), rng) -> mel; `data.augmentations` lists those to apply, in
+order. All randomness comes from rng, so that a crop is the same whenever it is drawn again.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vc_lightning.common.errors import require_at_least, require_within
+
+DB_PER_UNIT = 100  # mels map 100 dB to 0…1
+
+
+class Gain:
+    """Makes a crop louder or softer by up to `decibels`."""
+
+    def __init__(self, decibels: float):
+        require_within(0, DB_PER_UNIT, "data.augmentations", decibels=decibels)
+        self.decibels = decibels
+
+    def __call__(self, mel: Tensor, rng: np.random.Generator) -> Tensor:
+        shift = rng.uniform(-self.decibels, self.decibels) / DB_PER_UNIT
+        return _shifted(mel, torch.tensor(shift))
+
+
+class Equalize:
+    """Bends the spectrum by a smooth random curve, like another microphone or room.
+
+    Args: decibels, how far; n_points, how many random values the curve runs through.
+    """
+
+    def __init__(self, decibels: float, n_points: int):
+        require_within(0, DB_PER_UNIT, "data.augmentations", decibels=decibels)
+        require_at_least(2, "data.augmentations", n_points=n_points)
+        self.decibels = decibels
+        self.n_points = n_points
+
+    def __call__(self, mel: Tensor, rng: np.random.Generator) -> Tensor:
+        points = rng.uniform(-self.decibels, self.decibels, self.n_points) / DB_PER_UNIT
+        bands = np.linspace(0, self.n_points - 1, mel.shape[0])
+        curve = np.interp(bands, np.arange(self.n_points), points)
+        return _shifted(mel, torch.from_numpy(curve)[:, None])
+
+
+class Mask:
+    """Silences a random stretch of time and one of frequency (SpecAugment, arXiv 1904.08779).
+
+    Args: max_frames, max_bands, how long and how high they may be.
+    """
+
+    def __init__(self, max_frames: int, max_bands: int):
+        require_at_least(0, "data.augmentations", max_frames=max_frames, max_bands=max_bands)
+        self.max_frames = max_frames
+        self.max_bands = max_bands
+
+    def __call__(self, mel: Tensor, rng: np.random.Generator) -> Tensor:
+        mel = mel.clone()
+        n_mels, n_frames = mel.shape
+        frames, bands = rng.integers(self.max_frames + 1), rng.integers(self.max_bands + 1)
+        start = rng.integers(max(1, n_frames - frames + 1))
+        mel[:, start : start + frames] = 0
+        low = rng.integers(max(1, n_mels - bands + 1))
+        mel[low : low + bands] = 0
+        return mel
+
+
+def _shifted(mel: Tensor, shift: Tensor) -> Tensor:
+    """Adds to the log-mel where there is sound: digital silence has no loudness to change."""
+    return torch.where(mel > 0, mel + shift.to(mel.dtype), mel).clamp(0, 1)

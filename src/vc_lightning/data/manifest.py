@@ -1,0 +1,170 @@
+"""Which recordings there are, whose voice they hold and what they are for."""
+
+import csv
+import fnmatch
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from vc_lightning.audio.io import AUDIO_SUFFIXES
+from vc_lightning.common.errors import InputError
+from vc_lightning.data.feature_store import Piece
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("", "train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording, or a piece of a long one: its file, whose voice it is and its split.
+
+    Attributes: piece, where its features are, once they are computed.
+    """
+
+    path: Path
+    speaker: str
+    split: str = ""
+    piece: Piece | None = None
+
+    @property
+    def n_frames(self) -> int:
+        return self.piece.n_frames
+
+
+def list_utterances(
+    dir: Path | None, manifest: Path | None, exclude: Sequence[str], minutes: float | None
+) -> list[Utterance]:
+    """What a folder or a manifest holds, usable or not.
+
+    Args: exclude, patterns of file names to leave out; minutes, how much of every speaker.
+    """
+    listed = find_utterances(dir) if manifest is None else read_manifest(manifest, dir)
+    kept = [u for u in listed if not any(fnmatch.fnmatch(u.path.name, p) for p in exclude)]
+    if not kept:
+        raise InputError(f"data.exclude={exclude}: leaves none of {len(listed)} files")
+    return kept if minutes is None else limit_minutes(kept, minutes)
+
+
+def find_utterances(root: Path) -> list[Utterance]:
+    """All audio files below a folder; the speaker is the parent folder, or the file in a flat one.
+
+    Raises: InputError when the folder is missing or holds no audio.
+    """
+    if not root.is_dir():
+        raise InputError(f"data.dir={root}: there is no such folder")
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    if not files:
+        raise InputError(
+            f"data.dir={root}: holds no audio ({' '.join(sorted(AUDIO_SUFFIXES))} are read)"
+        )
+    return [
+        Utterance(path, path.stem if path.parent == root else str(path.parent.relative_to(root)))
+        for path in files
+    ]
+
+
+def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
+    """Utterances of a tab-separated table with the columns path, speaker and (optional) split.
+
+    Paths are relative to root, or to the table's folder. Utterances of the split `test` are left
+    out: nothing may be trained or chosen on them.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"data.manifest={path}: cannot be read ({error})") from error
+    if not rows or not {"path", "speaker"} <= rows[0].keys():
+        raise InputError(f"data.manifest={path}: needs tab-separated columns named path, speaker")
+    folder = root or path.parent
+    utterances = [
+        Utterance(folder / row["path"], row["speaker"], row.get("split") or "")
+        for row in rows
+        if row["path"] and row["speaker"]
+    ]
+    for utterance in utterances:
+        if utterance.split not in SPLITS:
+            raise InputError(
+                f"data.manifest={path}: split {utterance.split} of {utterance.path} is none of "
+                "train, val and test"
+            )
+    if len(utterances) < len(rows):
+        log.warning("%d rows of %s lack a path or speaker", len(rows) - len(utterances), path)
+    kept = [utterance for utterance in utterances if utterance.split != "test"]
+    if not kept:
+        raise InputError(f"data.manifest={path}: all of its rows are of the split test")
+    return kept
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path names a file that can be reached."""
+    try:
+        return path.is_file()
+    except OSError:  # a folder that may not be entered, a name that is too long
+        return False
+
+
+def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
+    """Keeps the first files of each speaker until they last `minutes`, at least one file."""
+    seconds = defaultdict(float)
+    kept = []
+    for utterance in utterances:
+        if seconds[utterance.speaker] >= 60 * minutes:
+            continue
+        kept.append(utterance)
+        try:
+            seconds[utterance.speaker] += soundfile.info(utterance.path).duration
+        except (soundfile.SoundFileError, OSError):
+            continue  # the features' computation will say what is wrong with it
+    return kept
+
+
+def split_utterances(
+    utterances: Sequence[Utterance],
+    val_fraction: float,
+    val_speakers: int | str | Sequence[str | int],
+    seed: int,
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Divides utterances into training and validation.
+
+    Where a manifest names a split `val`, that is the validation. Otherwise whole speakers are
+    held out (val_speakers: their names, or how many), then val_fraction of the other utterances,
+    but never a speaker's last one.
+    """
+    if any(utterance.split == "val" for utterance in utterances):
+        val = [utterance for utterance in utterances if utterance.split == "val"]
+        return [utterance for utterance in utterances if utterance.split != "val"], val
+    rng = np.random.default_rng(seed)
+    speakers = sorted({utterance.speaker for utterance in utterances})
+    if isinstance(val_speakers, str):
+        val_speakers = [val_speakers]
+    if isinstance(val_speakers, int):
+        if val_speakers and val_speakers >= len(speakers):
+            raise InputError(
+                f"data.val_speakers={val_speakers} leaves none of {len(speakers)} speakers to train"
+            )
+        held_out = set(rng.permutation(speakers)[:val_speakers].tolist())
+    else:
+        held_out = {str(name) for name in val_speakers}  # a name may be a number
+        if unknown := held_out - set(speakers):
+            raise InputError(f"data.val_speakers: there is no speaker {sorted(unknown)[0]}")
+    others = [u for u in utterances if u.speaker not in held_out]
+    left = defaultdict(int)
+    for utterance in others:
+        left[utterance.speaker] += 1
+    wanted = round(val_fraction * len(others))
+    chosen = set()
+    for index in rng.permutation(len(others)):
+        speaker = others[index].speaker
+        if len(chosen) < wanted and left[speaker] > 1:
+            left[speaker] -= 1
+            chosen.add(index)
+    train = [u for i, u in enumerate(others) if i not in chosen]
+    val = [u for u in utterances if u.speaker in held_out]
+    return train, val + [others[index] for index in sorted(chosen)]

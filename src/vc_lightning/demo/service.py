@@ -1,0 +1,220 @@
+"""What the page does with recordings: limits, one conversion at a time, how near it came."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from vc_lightning.audio import io as audio
+from vc_lightning.common.errors import InputError, require_one_of, require_seed, require_within
+from vc_lightning.conversion import voice_library as voices
+from vc_lightning.conversion.converter import Heard, Voice, VoiceConverter
+from vc_lightning.conversion.provenance import Provenance
+from vc_lightning.models.speaker_encoder import similarity
+
+KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
+
+LOADING, HEARING, CONVERTING, MEASURING = 0.05, 0.15, 0.3, 0.9  # shares of the progress
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a conversion is made: names that the studio offers, and numbers."""
+
+    checkpoint: str
+    vocoder: str
+    guidance: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a conversion gave.
+
+    Attributes:
+        note: what its file shall say of itself.
+        wav, sample_rate: float32 (n,) and its rate in Hz.
+        name: of a file for it, such as source_to_target.wav.
+        seconds: that the conversion took, without loading and measuring.
+        mels: source, target (None for a learned voice) and result, each (n_mels, T).
+        to_target, to_source: GE2E cosines before and after, None where the result has too
+            little speech to be measured.
+    """
+
+    note: Provenance
+    wav: np.ndarray
+    sample_rate: int
+    name: str
+    seconds: float
+    mels: tuple[np.ndarray, np.ndarray | None, np.ndarray]
+    to_target: tuple[float, float | None]
+    to_source: tuple[float, float | None]
+
+
+class Studio:
+    """Converts recordings with one of several converters, which are loaded once and kept.
+
+    Args:
+        checkpoints: files by the names that are offered; the first one is the default.
+        vocoders: names that are offered; the first one is the default.
+        load: makes a converter of a checkpoint and the name of a vocoder.
+        voices: the folder of learned voices.
+        max_seconds, max_megabytes: of one recording.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Mapping[str, Path],
+        vocoders: Sequence[str],
+        load: Callable[[Path, str], VoiceConverter],
+        voices: Path,
+        *,
+        max_seconds: float,
+        max_megabytes: float,
+    ):
+        require_within(audio.MIN_SECONDS, 1e6, "", max_seconds=max_seconds)
+        require_within(0.01, 1e6, "", max_megabytes=max_megabytes)
+        self.checkpoints = dict(checkpoints)
+        self.vocoders = list(vocoders)
+        self.max_seconds = max_seconds
+        self.max_megabytes = max_megabytes
+        self.voices = voices
+        self._load = load
+        self._converters: dict[tuple[str, str], VoiceConverter] = {}
+        self._lock = threading.Lock()
+
+    def converter(self, checkpoint: str, vocoder: str) -> VoiceConverter:
+        """The converter of two offered names; InputError for any other name."""
+        require_one_of(list(self.checkpoints), "page", checkpoint=checkpoint)
+        require_one_of(self.vocoders, "page", vocoder=vocoder)
+        key = (checkpoint, vocoder)
+        if key not in self._converters:
+            converter = self._load(self.checkpoints[checkpoint], vocoder)
+            while len(self._converters) >= KEPT_CONVERTERS:
+                del self._converters[next(iter(self._converters))]
+            self._converters[key] = converter
+        return self._converters[key]
+
+    def check(self, recording: Path) -> None:
+        """Raises InputError when a recording is too large or long, or is no sound."""
+        with _named([recording]):
+            audio.require_file(recording)
+            megabytes = recording.stat().st_size / 1e6
+            if megabytes > self.max_megabytes:
+                raise InputError(
+                    f"{recording}: has {megabytes:.1f} MB; give at most {self.max_megabytes:g} MB"
+                )
+            # What the header says first: an hour of silence packs into a megabyte.
+            with contextlib.suppress(soundfile.SoundFileError, RuntimeError, TypeError):
+                seconds = soundfile.info(recording).duration
+                if seconds > self.max_seconds:
+                    raise InputError(
+                        f"{recording}: lasts {seconds:.0f} s; give at most {self.max_seconds:g} s"
+                    )
+            audio.load(recording)
+
+    def convert(
+        self,
+        source: Path | None,
+        targets: Sequence[Path],
+        learned: str,
+        settings: Settings,
+        progress: Progress,
+    ) -> Outcome:
+        """Says what the source says in the voice of the targets.
+
+        Args:
+            learned: the name of a voice to be taken in place of the targets, or "".
+            progress: told the share that is done, 0…1, and what comes next.
+        Raises: InputError naming a recording by its name without folders, or what is missing.
+        """
+        if source is None:
+            raise InputError("there are no words yet; record or upload a recording under 1")
+        if not targets and not learned:
+            raise InputError("there is no voice yet; record or upload a recording under 2")
+        require_within(0, 10, "", guidance=settings.guidance)
+        require_seed("seed", settings.seed)
+        targets = [] if learned else targets
+        recordings = [source, *targets]
+        for recording in recordings:
+            self.check(recording)
+        with self._lock, _named([*recordings, self.voices]):
+            progress(LOADING, "Loading the converter")
+            converter = self.converter(settings.checkpoint, settings.vocoder)
+            converter.guidance = settings.guidance
+            progress(HEARING, "Listening")
+            started = time.perf_counter()
+            heard = converter.listen(source)
+            given = [converter.listen(target, with_pitch=True) for target in targets]
+            if learned:
+                kept = voices.load(self.voices, learned)
+                voice = voices.for_encoder(kept, converter.encoder_identity)
+            else:
+                voice = converter.voice_of(given)
+            (wav,) = converter.convert_heard(
+                [heard],
+                [voice],
+                settings.seed,
+                lambda share: progress(CONVERTING + (MEASURING - CONVERTING) * share, "Converting"),
+            )
+            seconds = time.perf_counter() - started
+            progress(MEASURING, "Measuring")
+            name = f"{source.stem}_to_{learned or targets[0].stem}.wav"
+            return measured(converter, [heard, *given], voice, wav, name, seconds)
+
+
+@torch.inference_mode()
+def measured(
+    converter: VoiceConverter,
+    heard: Sequence[Heard],
+    voice: Voice,
+    wav: np.ndarray,
+    name: str,
+    seconds: float,
+) -> Outcome:
+    """A conversion with what is shown beside it: pictures, and how near it came.
+
+    Args: heard, the source, then the recordings of the voice, of which there may be none.
+    """
+    before = heard[0].embedding
+    try:
+        after = converter.embed(wav)
+        to_target, to_source = similarity(after, voice.embedding), similarity(after, before)
+    except InputError:  # an untrained network gives no speech; it can be heard all the same
+        to_target = to_source = None
+    prepared = torch.from_numpy(converter.mel.filtered(wav))  # its level is the vocoder's
+    mels = [converter.mel.extract(one.wav, converter.sample_rate) for one in heard[:2]]
+    return Outcome(
+        converter.note(),
+        wav,
+        converter.sample_rate,
+        name,
+        seconds,
+        (
+            mels[0],
+            mels[1] if len(mels) > 1 else None,
+            converter.mel(prepared.to(converter.device)).cpu().numpy(),
+        ),
+        (similarity(before, voice.embedding), to_target),
+        (1.0, to_source),
+    )
+
+
+@contextlib.contextmanager
+def _named(recordings: Sequence[Path]) -> Iterator[None]:
+    """Says a recording's own name where an error says its path, which is nobody's business."""
+    try:
+        yield
+    except InputError as error:
+        sentence = str(error)
+        for recording in recordings:
+            sentence = sentence.replace(str(recording), recording.name)
+        raise InputError(sentence) from None

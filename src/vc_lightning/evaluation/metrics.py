@@ -1,0 +1,166 @@
+"""Figures of an evaluation: pure functions of scores, contours, mels and codes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+from scipy import fft, stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from vc_lightning.audio.pitch import MIN_VOICED_FRAMES
+
+CONFIDENCE = 0.95
+N_RESAMPLES = 2_000
+MAX_RESAMPLED = 1_000_000  # numbers at once
+SEMITONES_OF_AN_OCTAVE = 12
+N_CEPSTRA = 24  # as usual at 16 kHz; the 0th, the level, is left out
+MEL_RANGE_DB = 100  # of a mel in 0…1
+N_FOLDS = 3
+MAX_ITERATIONS = 1_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over n cases with its bootstrap interval, which one case does not have."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def figure(values: Sequence[float], weights: Sequence[float] | None = None) -> Figure | None:
+    """Weighted mean of values with its 95 % percentile bootstrap interval (Efron 1979).
+
+    Args:
+        values: one a case.
+        weights: such as the words of a sentence where the values are error rates.
+    Returns: None where there is nothing to average.
+    """
+    values = np.asarray(values, dtype=float)
+    weights = np.ones_like(values) if weights is None else np.asarray(weights, dtype=float)
+    if not weights.sum() > 0:
+        return None
+    mean = float((values * weights).sum() / weights.sum())
+    if len(values) < 2:
+        return Figure(mean, None, None, len(values))
+    found = stats.bootstrap(
+        (values * weights, weights),
+        lambda sums, weights, axis: sums.sum(axis) / weights.sum(axis),
+        paired=True,
+        n_resamples=N_RESAMPLES,
+        batch=max(1, MAX_RESAMPLED // len(values)),
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    interval = found.confidence_interval
+    return Figure(mean, float(interval.low), float(interval.high), len(values))
+
+
+def equal_error(same: Sequence[float], different: Sequence[float]) -> tuple[float, float]:
+    """Threshold at which as many same-speaker pairs are rejected as different ones are accepted.
+
+    Args: scores of pairs, at least one of each kind; higher means more alike.
+    Returns: the threshold, halfway between two scores, and the mean of the two error rates there.
+    """
+    same, different = np.sort(same), np.sort(different)
+    scores = np.unique(np.concatenate([same, different]))
+    middles = (scores[1:] + scores[:-1]) / 2 if len(scores) > 1 else scores
+    rejected = np.searchsorted(same, middles) / len(same)
+    accepted = 1 - np.searchsorted(different, middles) / len(different)
+    best = int(np.argmin(np.abs(rejected - accepted)))
+    return float(middles[best]), float((rejected[best] + accepted[best]) / 2)
+
+
+def f0_correlation(f0: np.ndarray, other: np.ndarray) -> float | None:
+    """Pearson correlation of log-F0 where both contours (T,) in Hz are voiced.
+
+    Returns: None where that is for less than `MIN_VOICED_FRAMES`, or one of them does not move.
+    """
+    f0, other = _cut(f0, other)
+    voiced = (f0 > 0) & (other > 0)
+    if voiced.sum() < MIN_VOICED_FRAMES:
+        return None
+    logs = np.log(f0[voiced]), np.log(other[voiced])
+    if min(np.ptp(log) for log in logs) < 1e-6:
+        return None
+    return float(np.corrcoef(*logs)[0, 1])
+
+
+def voiced_agreement(f0: np.ndarray, other: np.ndarray) -> float:
+    """Share of the frames of contours (T,) that are voiced in both or in neither."""
+    f0, other = _cut(f0, other)
+    return float(np.mean((f0 > 0) == (other > 0)))
+
+
+def f0_range(f0: np.ndarray) -> float | None:
+    """Standard deviation of log-F0 in semitones; None where hardly any voice is heard."""
+    voiced = f0[f0 > 0]
+    if len(voiced) < MIN_VOICED_FRAMES:
+        return None
+    return float(SEMITONES_OF_AN_OCTAVE * np.log2(voiced).std())
+
+
+def f0_distance(f0: np.ndarray, other: np.ndarray) -> float | None:
+    """Distance of the median F0s of two contours in semitones; None where one hardly speaks."""
+    voiced = [contour[contour > 0] for contour in (f0, other)]
+    if min(len(contour) for contour in voiced) < MIN_VOICED_FRAMES:
+        return None
+    medians = [np.median(contour) for contour in voiced]
+    return float(SEMITONES_OF_AN_OCTAVE * abs(np.log2(medians[0] / medians[1])))
+
+
+def _cut(f0: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two contours to the length of the shorter one: ends differ by a frame."""
+    length = min(len(f0), len(other))
+    return f0[:length], other[:length]
+
+
+def mel_cepstral_distortion(mel: np.ndarray, other: np.ndarray) -> float:
+    """Mean distance in dB of two recordings of one text, aligned in time (Kubichek 1993).
+
+    Their frames are paired by dynamic time warping; c_1 … c_24 are compared, without the level.
+
+    Args: mels (n_mels, T) in 0…1 of `MelSpectrogram`; their T may differ.
+    """
+    cepstra = [cepstrum(values) for values in (mel, other)]
+    _, path = librosa.sequence.dtw(*cepstra, metric="euclidean")
+    steps = cepstra[0][:, path[:, 0]] - cepstra[1][:, path[:, 1]]
+    distances = np.sqrt(2 * (steps**2).sum(axis=0))  # of each pair of frames
+    return float(10 / np.log(10) * distances.mean())
+
+
+def cepstrum(mel: np.ndarray) -> np.ndarray:
+    """c_1 … c_24 (24, T) of mel (n_mels, T): ln|H| = c_0 + Σ c_m cos(mω) on the mel scale."""
+    log_amplitude = np.asarray(mel, dtype=float) * MEL_RANGE_DB * np.log(10) / 20
+    return fft.dct(log_amplitude, type=2, axis=0)[1 : N_CEPSTRA + 1] / len(mel)
+
+
+def speaker_probe(codes: Sequence[np.ndarray], speakers: Sequence[str]) -> tuple[Figure, float]:
+    """How well a linear classifier tells from single codes who speaks.
+
+    Every utterance is judged by a classifier that was trained without it.
+
+    Args: codes, of each utterance, (n_channels, T/freq); speakers, whose it is, each at least
+        twice, two speakers or more.
+    Returns: share of an utterance's codes that are recognised, over the utterances, and what
+        always naming the most frequent speaker would reach.
+    """
+    frames = np.concatenate([np.asarray(code).T for code in codes])  # (all codes, n_channels)
+    utterances = np.repeat(np.arange(len(codes)), [code.shape[1] for code in codes])
+    labels = np.asarray(speakers)[utterances]
+    counts = np.unique(list(speakers), return_counts=True)[1]  # utterances of each speaker
+    folds = StratifiedGroupKFold(min(N_FOLDS, int(counts.min())), shuffle=True, random_state=0)
+    right = np.zeros(len(frames), dtype=bool)
+    for train, test in folds.split(frames, labels, utterances):
+        classifier = LogisticRegression(max_iter=MAX_ITERATIONS, class_weight="balanced")
+        probe = make_pipeline(StandardScaler(), classifier)
+        probe.fit(frames[train], labels[train])
+        right[test] = probe.predict(frames[test]) == labels[test]
+    shares = [right[utterances == index].mean() for index in range(len(codes))]
+    return figure(shares), float(counts.max() / counts.sum())

@@ -1,0 +1,266 @@
+"""Which conversions an evaluation makes: from whose recording into whose voice, and who judges."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.tables import SEPARATOR, table_rows
+from vc_lightning.data.manifest import find_utterances, is_file
+
+N_SOURCES = 3  # sentences of a speaker that are converted, in turn
+MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are single words
+SEXES = ("F", "M")
+PAIR_COLUMNS = (  # every other column of a table of pairs is a group
+    *("source", "target", "source_other", "parallel", "language"),
+    *("source_speaker", "target_speaker", "text"),
+)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice with its recordings.
+
+    Attributes:
+        seen: whether the network was trained with it; None where that is not known.
+        sex: "F", "M" or ""; `language`, such as "en", or "".
+        person: by which two voices of one person are told.
+        texts: what is said in those recordings that say so.
+    """
+
+    name: str
+    recordings: tuple[Path, ...]
+    seen: bool | None = None
+    sex: str = ""
+    language: str = ""
+    person: str = ""
+    texts: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One conversion to judge.
+
+    Attributes:
+        source: the recording that is converted; `language`, in which it speaks, or "".
+        voice: recordings of the target that make the voice.
+        target_judge, source_judge: a recording of each speaker that is none of those above.
+        groups: to which the pair's figures count apart, such as {"gender": "cross gender"}.
+        parallel: the target saying what the source says.
+        text: what the source says, or "" where nobody wrote it down.
+    """
+
+    source: Path
+    voice: tuple[Path, ...]
+    target_judge: Path
+    source_judge: Path
+    source_speaker: str
+    target_speaker: str
+    language: str = ""
+    groups: dict[str, str] = field(default_factory=dict)
+    parallel: Path | None = None
+    text: str = ""
+
+
+def from_manifest(
+    path: Path, root: Path | None, split: str, n_pairs: int, n_targets: int
+) -> list[Pair]:
+    """Pairs of a manifest's speakers, always the same ones, up to n_pairs of every category.
+
+    The categories: within the split (unseen → unseen), from it into voices of the split train,
+    within train (seen → seen), and between languages.
+
+    Raises: InputError when the split has no two speakers with recordings enough.
+    """
+    wanted = n_targets + 2
+    speakers = {name: _speakers(path, root, name) for name in dict.fromkeys((split, "train"))}
+    able = {name: [s for s in all if len(s.recordings) >= wanted] for name, all in speakers.items()}
+    if len(able[split]) < 2:
+        raise InputError(
+            f"data.manifest={path}: {len(able[split])} of {len(speakers[split])} speakers of the "
+            f"split {split} have the {wanted} recordings of {MIN_SECONDS:g} s that n_targets="
+            f"{n_targets} asks for, and two are needed; lower n_targets or name another data.split"
+        )
+    seen = _shuffled(able["train"])
+    unseen = able[split] if split != "train" else []
+    categories = [(unseen, unseen), (unseen, seen), (seen, seen)]
+    alike = [(pair for pair in _between(*both) if _is_alike(*pair)) for both in categories]
+    everyone = unseen + seen
+    foreign = (pair for pair in _between(everyone, everyone) if not _is_alike(*pair))
+    return _pairs([pair for some in [*alike, foreign] for pair in islice(some, n_pairs)], n_targets)
+
+
+def from_folder(root: Path, n_pairs: int, n_targets: int) -> list[Pair]:
+    """Pairs of the speakers of a folder, one subfolder each.
+
+    Raises: InputError when there are no two speakers with recordings enough.
+    """
+    recordings = defaultdict(list)
+    for utterance in find_utterances(root):
+        recordings[utterance.speaker].append(utterance.path)
+    wanted = n_targets + 2
+    speakers = [Speaker(name, tuple(paths)) for name, paths in sorted(recordings.items())]
+    able = [speaker for speaker in speakers if len(speaker.recordings) >= wanted]
+    if len(able) < 2:
+        raise InputError(
+            f"data.dir={root}: {len(able)} of {len(speakers)} speakers (subfolders) have the "
+            f"{wanted} recordings that n_targets={n_targets} asks for, and two are needed; lower "
+            "n_targets or add recordings"
+        )
+    return _pairs(islice(_between(able, able), n_pairs), n_targets)
+
+
+def from_table(path: Path, root: Path | None) -> list[Pair]:
+    """The rows of a tab-separated table, whose paths are relative to root or to its folder.
+
+    Columns: source; target, recordings between `|`, whose last one judges and is no part of the
+    voice (a single one is both, which flatters the similarity); and, if wanted, source_other (a
+    second recording of the source's speaker, which judges the likeness to it; without it the
+    source does), source_speaker and target_speaker (without them the parent folders), parallel,
+    language, text (what the source says). Every other column is a group.
+    """
+    rows = table_rows(path, "data.pairs", {"source", "target"})
+    folder = root or path.parent
+    pairs = []
+    for number, row in enumerate(rows, start=2):
+        where = f"data.pairs={path}: line {number}"
+        targets = [folder / name.strip() for name in row["target"].split(SEPARATOR) if name.strip()]
+        if not row["source"]:
+            raise InputError(f"{where}: names no source")
+        if not targets:
+            raise InputError(
+                f"{where}: names no target; name one recording or more, separated by "
+                f"{SEPARATOR}, whose last one is left out of the voice and judges"
+            )
+        source = folder / row["source"]
+        other, parallel = (
+            folder / row[column] if row.get(column) else None
+            for column in ("source_other", "parallel")
+        )
+        for file in [source, *targets, *filter(None, [other, parallel])]:
+            if not is_file(file):
+                raise InputError(f"{where}: {file}: no such file")
+        speakers = [
+            row.get(f"{role}_speaker") or str(file.parent)
+            for role, file in (("source", source), ("target", targets[0]))
+        ]
+        if speakers[0] == speakers[1]:
+            raise InputError(
+                f"{where}: source and target are of one speaker, {speakers[0]}; if they are not, "
+                "name them in columns source_speaker and target_speaker"
+            )
+        pair = Pair(
+            source=source,
+            voice=tuple(targets[:-1] or targets),
+            target_judge=targets[-1],
+            source_judge=other or source,
+            source_speaker=speakers[0],
+            target_speaker=speakers[1],
+            language=row.get("language") or "",
+            groups={k: v for k, v in row.items() if v and k and k not in PAIR_COLUMNS},
+            parallel=parallel,
+            text=row.get("text") or "",
+        )
+        pairs.append(pair)
+    return pairs
+
+
+def _speakers(path: Path, root: Path | None, split: str) -> list[Speaker]:
+    """The speakers of a manifest's split, by name, with those recordings that are long enough."""
+    rows = defaultdict(list)
+    for row in table_rows(path, "data.manifest", {"path", "speaker", "split"}):
+        if row["split"] == split and row["path"] and _seconds(row) >= MIN_SECONDS:
+            rows[row["speaker"]].append(row)
+    folder = root or path.parent
+    speakers = []
+    for name, own in sorted(rows.items()):
+        sex = own[0].get("sex") or ""
+        language = own[0].get("lang") or ""
+        speaker = Speaker(
+            name=name,
+            recordings=tuple(folder / row["path"] for row in own),
+            seen=split == "train",
+            sex=sex if sex in SEXES else "",
+            language="" if language == "?" else language,
+            person=own[0].get("person") or name,
+            texts={row["text"]: folder / row["path"] for row in own if row.get("text")},
+        )
+        speakers.append(speaker)
+    return speakers
+
+
+def _seconds(row: dict[str, str]) -> float:
+    try:
+        return float(row.get("seconds") or "inf")
+    except ValueError:
+        return float("inf")  # not known: who reads the recording will see
+
+
+def _shuffled(speakers: Sequence[Speaker]) -> list[Speaker]:
+    """In an order that is always the same but not that of the names, which go by corpus."""
+    return [speakers[index] for index in np.random.default_rng(0).permutation(len(speakers))]
+
+
+def _between(
+    sources: Sequence[Speaker], targets: Sequence[Speaker]
+) -> Iterator[tuple[Speaker, Speaker]]:
+    """Every source with every other person, every source once before any comes again."""
+    for distance in range(len(targets)):
+        for index, source in enumerate(sources):
+            target = targets[(index + distance) % len(targets)]
+            is_same_person = source.person and source.person == target.person
+            if source.name != target.name and not is_same_person:
+                yield source, target
+
+
+def _is_alike(source: Speaker, target: Speaker) -> bool:
+    return source.language == target.language
+
+
+def _pairs(couples: Iterable[tuple[Speaker, Speaker]], n_targets: int) -> list[Pair]:
+    """Conversions between speakers; the sentences of a source take turns."""
+    turns = defaultdict(int)
+    pairs = []
+    for source, target in couples:
+        pairs.append(_pair(source, target, turns[source.name], n_targets))
+        turns[source.name] += 1
+    return pairs
+
+
+def _pair(source: Speaker, target: Speaker, turn: int, n_targets: int) -> Pair:
+    """A conversion: a speaker's first recordings are sources, the last one judges."""
+    sources, _, source_judge = _parts(source, n_targets)
+    _, voice, target_judge = _parts(target, n_targets)
+    path = sources[turn % len(sources)]
+    text = next((text for text, said in source.texts.items() if said == path), "")
+    groups = {}
+    if source.seen is not None and target.seen is not None:
+        words = {True: "seen", False: "unseen"}
+        groups["speakers"] = f"{words[source.seen]} → {words[target.seen]}"
+    if source.sex and target.sex:
+        groups["gender"] = "same gender" if source.sex == target.sex else "cross gender"
+    if source.language and target.language:
+        groups["languages"] = f"{source.language} → {target.language}"
+    return Pair(
+        source=path,
+        voice=voice,
+        target_judge=target_judge,
+        source_judge=source_judge,
+        source_speaker=source.name,
+        target_speaker=target.name,
+        language=source.language,
+        groups=groups,
+        parallel=target.texts.get(text),
+        text=text,
+    )
+
+
+def _parts(speaker: Speaker, n_targets: int) -> tuple[tuple[Path, ...], tuple[Path, ...], Path]:
+    """A speaker's recordings to convert, to make the voice of, and to judge by; none is in two."""
+    n_sources = min(N_SOURCES, len(speaker.recordings) - n_targets - 1)
+    voice = speaker.recordings[n_sources : n_sources + n_targets]
+    return speaker.recordings[:n_sources], voice, speaker.recordings[-1]

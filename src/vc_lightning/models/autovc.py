@@ -1,0 +1,251 @@
+"""AutoVC: an autoencoder whose neck drops the speaker (Qian et al. 2019, arXiv 1905.05879)."""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vc_lightning.audio.mel import n_harmonics
+from vc_lightning.common.errors import require_at_least, require_flag, require_layers
+from vc_lightning.models.lstm import LSTM
+
+KERNEL_SIZE = 5
+
+
+class AutoVC(nn.Module):
+    """Converts mel-spectrograms between speakers that are given by their embeddings.
+
+    Args:
+        dim_neck: cells a direction of the bottleneck; codes have twice as many channels.
+        dim_emb: numbers in a speaker embedding.
+        dim_pre: width of the decoder before its last LSTM.
+        freq: frames that one code stands for.
+        n_mels: mel bands.
+        dim_encoder, dim_decoder, dim_postnet: widths of the encoder's convolutions, the decoder's
+            last LSTM and the postnet's convolutions.
+        decoder_layers: layers of the decoder's last LSTM.
+        f0: whether the decoder is told the pitch, as `MelSpectrogram.harmonics` draws it (after
+            Qian et al. 2020, arXiv 2004.07370, who give it as a number).
+        film: whether the target's embedding also scales and shifts the channels of every
+            convolution of decoder and postnet (FiLM, Perez et al. 2018, arXiv 1709.07871); in
+            the paper it is an input of the decoder only.
+    Raises: InputError when one of them is below 1.
+    """
+
+    kind = "autovc"
+
+    def __init__(
+        self,
+        dim_neck: int,
+        dim_emb: int,
+        dim_pre: int,
+        freq: int,
+        n_mels: int = 80,
+        dim_encoder: int = 512,
+        dim_decoder: int = 1024,
+        decoder_layers: int = 2,
+        dim_postnet: int = 512,
+        f0: bool = False,
+        film: bool = False,
+    ):
+        super().__init__()
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        require_flag("model.f0", f0)
+        require_flag("model.film", film)
+        sizes = {name: size for name, size in self.arguments.items() if name not in ("f0", "film")}
+        require_at_least(1, "model", **sizes)
+        require_layers("model", decoder_layers=decoder_layers)
+        self.encoder = ContentEncoder(n_mels + dim_emb, dim_encoder, dim_neck, freq)
+        dim_in = 2 * dim_neck + dim_emb + (n_harmonics(n_mels) if f0 else 0)
+        dim_film = dim_emb if film else None
+        self.decoder = Decoder(dim_in, dim_pre, dim_decoder, decoder_layers, n_mels, dim_film)
+        self.postnet = Postnet(n_mels, dim_postnet, dim_film)
+
+    @property
+    def freq(self) -> int:
+        return self.arguments["freq"]
+
+    @property
+    def f0(self) -> bool:
+        return self.arguments["f0"]
+
+    def forward(
+        self,
+        mel: Tensor,
+        source_embedding: Tensor,
+        target_embedding: Tensor,
+        harmonics: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Says what `mel` says, in the target's voice.
+
+        Args: mel (B, n_mels, T); embeddings (B, dim_emb) of who speaks and who shall speak;
+            harmonics (B, n_mels + 2, T) of the pitch that it shall have, where `f0` is set.
+        Returns: the decoder's mel and the postnet's, (B, n_mels, T), and the codes.
+        """
+        codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
+        return *self.decode(codes, mel.shape[-1], target_embedding, harmonics), codes
+
+    def encode(self, mel: Tensor, embedding: Tensor) -> Tensor:
+        """Codes (B, 2·dim_neck, ⌈T/freq⌉) of mel (B, n_mels, T) spoken by embedding (B, dim_emb).
+
+        The last code is completed with frames of silence (zeros).
+        """
+        mel = F.pad(mel, (0, -mel.shape[-1] % self.freq))
+        return self.encoder(with_speaker(mel, embedding))
+
+    def decode(
+        self, codes: Tensor, n_frames: int, embedding: Tensor, harmonics: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mels of n_frames that say codes (B, 2·dim_neck, ⌈n_frames/freq⌉) in a given voice.
+
+        Args: embedding (B, dim_emb) of the voice; harmonics, see `forward`.
+        Returns: the decoder's mel and the postnet's, (B, n_mels, n_frames).
+        """
+        known = with_speaker(self.repeat_codes(codes, n_frames), embedding)
+        if self.f0:
+            known = torch.cat([known, harmonics], dim=1)
+        decoder_mel = self.decoder(known, embedding)
+        return decoder_mel, decoder_mel + self.postnet(decoder_mel, embedding)
+
+    def repeat_codes(self, codes: Tensor, n_frames: int) -> Tensor:
+        """codes (B, C, ⌈n_frames/freq⌉) -> (B, C, n_frames), each for `freq` frames."""
+        return codes[..., None].expand(-1, -1, -1, self.freq).flatten(2)[..., :n_frames]
+
+    @torch.no_grad()
+    def initialize_output(self, mean_mel: Tensor) -> None:
+        """Lets an untrained network start from the corpus's mean mel (n_mels,).
+
+        The output bias is the mean, and the postnet, whose last BatchNorm would add unit-variance
+        noise to mels in 0…1, adds nothing at first.
+        """
+        self.decoder.projection.bias.copy_(mean_mel)
+        self.postnet.convolutions[-1].norm.weight.zero_()
+
+
+class ContentEncoder(nn.Module):
+    """Convolutions, then a bidirectional LSTM that is read once in `freq` frames."""
+
+    def __init__(self, dim_in: int, dim: int, dim_neck: int, freq: int):
+        super().__init__()
+        self.dim_neck = dim_neck
+        self.freq = freq
+        dims = [dim_in, dim, dim, dim]
+        self.convolutions = nn.ModuleList(
+            ConvNorm(a, b, "relu") for a, b in itertools.pairwise(dims)
+        )
+        self.lstm = LSTM(dim, dim_neck, num_layers=2, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, dim_in, T), T a multiple of freq -> codes (B, 2·dim_neck, T/freq)."""
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        x = self.lstm(x.transpose(1, 2))[0]  # (B, T, 2*dim_neck)
+        # Each direction at the frame where it has seen the whole block.
+        forward = x[:, self.freq - 1 :: self.freq, : self.dim_neck]
+        backward = x[:, :: self.freq, self.dim_neck :]
+        return torch.cat([forward, backward], dim=-1).transpose(1, 2)
+
+
+class Decoder(nn.Module):
+    """LSTM, convolutions and LSTM again, then a linear layer to the mel.
+
+    dim_film, numbers in the speaker embedding that `FiLM` layers heed; None for no such layers.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim: int,
+        dim_out: int,
+        n_layers: int,
+        n_mels: int,
+        dim_film: int | None = None,
+    ):
+        super().__init__()
+        self.lstm1 = LSTM(dim_in, dim, batch_first=True)
+        self.convolutions = nn.ModuleList(ConvNorm(dim, dim, "relu") for _ in range(3))
+        self.films = films(dim_film, dim, 3)
+        self.lstm2 = LSTM(dim, dim_out, num_layers=n_layers, batch_first=True)
+        self.projection = nn.Linear(dim_out, n_mels)
+        nn.init.xavier_uniform_(self.projection.weight)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B, dim_in, T), embedding (B, dim_film) -> mel (B, n_mels, T)."""
+        x = self.lstm1(x.transpose(1, 2))[0].transpose(1, 2)  # (B, dim, T)
+        for convolution, film in zip(self.convolutions, self.films, strict=True):
+            x = F.relu(film(convolution(x), embedding))
+        x = self.lstm2(x.transpose(1, 2))[0]  # (B, T, dim_out)
+        return self.projection(x).transpose(1, 2)
+
+
+class Postnet(nn.Module):
+    """Five convolutions that sharpen the decoder's mel by a residual (after Tacotron 2)."""
+
+    def __init__(self, n_mels: int, dim: int, dim_film: int | None = None):
+        super().__init__()
+        self.films = films(dim_film, dim, 4)
+        self.convolutions = nn.ModuleList(
+            [
+                ConvNorm(n_mels, dim, "tanh"),
+                *(ConvNorm(dim, dim, "tanh") for _ in range(3)),
+                ConvNorm(dim, n_mels, "linear"),
+            ]
+        )
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B, n_mels, T), embedding (B, dim_film) -> residual (B, n_mels, T)."""
+        for convolution, film in zip(self.convolutions[:-1], self.films, strict=True):
+            x = torch.tanh(film(convolution(x), embedding))
+        return self.convolutions[-1](x)
+
+
+class ConvNorm(nn.Module):
+    """Convolution of unchanged length and BatchNorm, initialised for what `follows`."""
+
+    def __init__(self, dim_in: int, dim_out: int, follows: str):
+        super().__init__()
+        self.conv = nn.Conv1d(dim_in, dim_out, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.norm = nn.BatchNorm1d(dim_out)
+        nn.init.xavier_uniform_(self.conv.weight, gain=nn.init.calculate_gain(follows))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, dim_in, T) -> (B, dim_out, T)."""
+        return self.norm(self.conv(x))
+
+
+class FiLM(nn.Module):
+    """Scales and shifts channels by a speaker embedding; at first it changes nothing."""
+
+    def __init__(self, dim_emb: int, dim: int):
+        super().__init__()
+        self.gain = math.sqrt(dim_emb)  # a unit vector's numbers are as small as 1/sqrt(dim_emb)
+        self.linear = nn.Linear(dim_emb, 2 * dim)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B, dim, T), embedding (B, dim_emb) -> (B, dim, T)."""
+        scale, shift = self.linear(self.gain * embedding)[..., None].chunk(2, dim=1)
+        return x + scale * x + shift
+
+
+class Unconditioned(nn.Module):
+    """In place of `FiLM` in a network that knows the speaker from the decoder's input alone."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x, as it is."""
+        return x
+
+
+def films(dim_emb: int | None, dim: int, n: int) -> nn.ModuleList:
+    """n layers that heed a speaker embedding; None for those that do not."""
+    return nn.ModuleList(
+        Unconditioned() if dim_emb is None else FiLM(dim_emb, dim) for _ in range(n)
+    )
+
+
+def with_speaker(x: Tensor, embedding: Tensor) -> Tensor:
+    """Appends embedding (B, dim_emb) to every frame of x (B, C, T) -> (B, C + dim_emb, T)."""
+    return torch.cat([x, embedding[:, :, None].expand(-1, -1, x.shape[-1])], dim=1)

@@ -1,0 +1,263 @@
+"""Weight files, ours and the public ones: the only place that reads or writes weights.
+
+Ours are safetensors with a `Card` in the header. The public layouts are PyTorch files; they are
+opened with `weights_only=True`, so that no code in them ever runs.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import json
+import pickle
+import struct
+import warnings
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from vc_lightning.audio.io import atomic_path, require_file
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
+from vc_lightning.common import validation as annotations
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.resources import settings
+from vc_lightning.models import sizes
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.formats import Card, State, identify
+from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn import WaveRNN
+
+METADATA_KEY = "vc_lightning"
+UNREADABLE = (  # what torch.load and safe_open raise for damaged and hostile files
+    pickle.UnpicklingError,
+    SafetensorError,
+    struct.error,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+# Loading -----------------------------------------------------------------------------------------
+
+
+def load_autovc(path: Path | str, freq: int = 32) -> AutoVC:
+    """AutoVC in eval mode; `freq` counts only for public files, which do not carry it."""
+    return read_autovc(path, freq)[0]
+
+
+def load_speaker_encoder(path: Path | str = resources.SPEAKER_ENCODER) -> SpeakerEncoder:
+    """GE2E or D_VECTOR speaker encoder in eval mode."""
+    return read_speaker_encoder(path)[0]
+
+
+def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWaveRNN:
+    """WaveRNN in eval mode, with the `mel_settings` of its training."""
+    return read_wavernn(path)[0]
+
+
+def load_magnitude(path: Path | str = resources.GRIFFIN_LIM) -> MagnitudeNet:
+    """Griffin-Lim's network in eval mode, with the `mel_settings` of its training."""
+    state, card = read(path, "magnitude")
+    network = _network(MagnitudeNet, card, state, path)
+    even_n_fft = 2 * network.arguments["n_bins"] - 2
+    same_bins = card.mel.get("n_fft") in (even_n_fft, even_n_fft + 1)
+    if card.mel.get("n_mels") != network.arguments["n_mels"] or not same_bins:
+        raise InputError(f"{path}: its header gives the network and the mels other sizes")
+    network.mel_settings = card.mel
+    return network
+
+
+def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
+    """Like `load_autovc`, with the file's card."""
+    state, card = read(path, "autovc")
+    if "freq" not in card.network:
+        card = replace(card, network=card.network | {"freq": freq})
+    if card.mel.get("n_mels") != card.network.get("n_mels"):
+        raise InputError(f"{path}: its header gives the network and the mels other n_mels")
+    return _network(AutoVC, card, state, path), card
+
+
+def read_wavernn(path: Path | str) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
+    """Like `load_wavernn`, with the file's card."""
+    state, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind)
+    network = WaveRNN if card.kind == WaveRNN.kind else MultiBandWaveRNN
+    if network is MultiBandWaveRNN and card.network.get("hop_length") != card.mel.get("hop_length"):
+        raise InputError(f"{path}: its header gives the network and the mels other hop_lengths")
+    built = _network(network, card, state, path)
+    built.mel_settings = card.mel
+    return built, card
+
+
+def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
+    """Like `load_speaker_encoder`, with the file's card, whose identity is that of the weights."""
+    state, card = read(path, "ge2e", "d_vector")
+    encoder = (
+        ge2e() if card.kind == "ge2e" else d_vector(MelSpectrogram(**settings("mel", "autovc")))
+    )
+    _fill(encoder, state, path)
+    return encoder, replace(card, speaker_encoder=identity(card.kind, encoder.state_dict()))
+
+
+def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
+    """Reads the weights and the card of any known file, under our names of the weights.
+
+    A Lightning checkpoint gives its averaged weights.
+    Raises: InputError when the file is missing, damaged, unsafe, or of none of `kinds`.
+    """
+    path = require_file(path)
+    state, card = identify(_open(path), path)
+    if card.kind not in kinds:
+        raise InputError(f"{path}: holds {card.kind} weights; {' or '.join(kinds)} are needed here")
+    return state, card
+
+
+def read_training(path: Path | str) -> tuple[Card, dict]:
+    """The card and the settings of a checkpoint that a training can go on from.
+
+    Raises: InputError when it holds weights only.
+    """
+    path = require_file(path)
+    content = _open(path)
+    _require_undamaged(path)
+    if not {"state_dict", "optimizer_states", "lr_schedulers", "loops"} <= content.keys():
+        raise InputError(
+            f"ckpt_path={path}: holds weights only; resume from a last.ckpt, or begin with these "
+            "weights by init_from="
+        )
+    config = content.get("config")
+    return identify(content, path)[1], config if isinstance(config, dict) else {}
+
+
+def _open(path: Path) -> dict:
+    """The tensors and settings in a file, without running any code in it."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(9)
+        if magic[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return {"state": state, "card": json.loads(metadata.get(METADATA_KEY, "null"))}
+        _require_unpacked(path)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path}: cannot be read as a checkpoint; it is cut short, of another kind, or holds "
+            f"code, which is never run ({type(error).__name__})"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def _require_unpacked(path: Path) -> None:
+    """Raises ValueError for an archive that unpacks to more than it is: PyTorch's never do."""
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it is compressed")
+
+
+def _require_undamaged(path: Path) -> None:
+    """Raises InputError when a PyTorch file differs from its checksums, which PyTorch ignores."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        return  # of another kind, as its content will show
+    except UNREADABLE as error:
+        damaged = type(error).__name__
+    if damaged:
+        raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or begin anew")
+
+
+def _network(network: type[nn.Module], card: Card, state: State, path: Path | str) -> nn.Module:
+    """The network of a card, filled and in eval mode, whose sizes are those of the weights.
+
+    Comparing first keeps a damaged header from asking for all memory.
+    """
+    parameters = inspect.signature(network).parameters.values()
+    said = {parameter.name: parameter.default for parameter in parameters} | card.network
+    for name, value in sizes.found_in(state, network.__name__, path).items():
+        if name != "bits" and said[name] != value:
+            raise InputError(
+                f"{path}: its header says {name} {card.network.get(name)}, its weights say {value}"
+            )
+    try:
+        annotations.require_arguments(network, card.network)
+        built = network(**card.network)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its header does not describe the network ({error})") from error
+    return _fill(built, state, path)
+
+
+def _fill(network: nn.Module, state: State, path: Path | str) -> nn.Module:
+    """Loads state into the network, all of it, and sets the network to eval mode."""
+    try:
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"{path}: its weights are of another shape ({reason})") from error
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        first = (missing or unexpected)[0]
+        what = "lacks" if missing else "has an unknown"
+        raise InputError(f"{path}: {what} weight {first}; it belongs to another network")
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise InputError(f"{path}: has weights that are NaN or infinite; its training diverged")
+    return network.eval()
+
+
+# Saving ------------------------------------------------------------------------------------------
+
+
+def save(path: Path | str, state: State, card: Card, dtype: torch.dtype | None = None) -> Path:
+    """Writes weights and card as safetensors, atomically; floats as `dtype` when it is given.
+
+    Raises: InputError when a weight is not finite, instead of replacing a good file.
+    """
+    if not all(value.isfinite().all() for value in state.values()):
+        raise InputError("the weights are NaN or infinite; lower optimizer.lr")
+    tensors = {
+        key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        for key, value in state.items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(asdict(card))})
+    return Path(path)
+
+
+# Who made an embedding ---------------------------------------------------------------------------
+
+
+def identity(kind: str, state: State) -> str:
+    """Name of a speaker encoder that changes with its weights, such as "ge2e-1f2e3d4c"."""
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(key.encode())
+        digest.update(value.float().cpu().numpy().tobytes())
+    return f"{kind}-{digest.hexdigest()[:8]}"
+
+
+def require_same_encoder(wanted: str, given: str, name: str) -> None:
+    """Raises InputError unless two identities agree; public files say no more than the kind."""
+    same_kind = wanted.split("-")[0] == given.split("-")[0]
+    if wanted != given and not (same_kind and "-" not in wanted):
+        raise InputError(
+            f"{name} was made with embeddings of {wanted}, the speaker encoder is {given}; "
+            "give speaker_encoder= the one it was made with"
+        )

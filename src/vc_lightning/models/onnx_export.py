@@ -1,0 +1,85 @@
+"""The converter's network as an ONNX file, for programs that do not have PyTorch."""
+
+import importlib.util
+import io
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vc_lightning.audio.io import atomic_path
+from vc_lightning.audio.mel import n_harmonics
+from vc_lightning.common.errors import InputError
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import METADATA_KEY, read_autovc
+
+OUTPUT = "converted_mel"
+FRAMES = {0: "batch", 2: "frames"}  # the axes that may have any size
+VOICE = {0: "batch"}
+
+
+class ConvertedMel(nn.Module):
+    """AutoVC's postnet mel alone, which is all that a conversion needs."""
+
+    def __init__(self, autovc: AutoVC):
+        super().__init__()
+        self.autovc = autovc
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Inputs of `AutoVC` -> mel (B, n_mels, T)."""
+        return self.autovc(*inputs)[1]
+
+
+def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Path:
+    """Writes the network of an AutoVC file as ONNX.
+
+    Its inputs, float32, of any B ≥ 1 and T ≥ 1: `mel` (B, n_mels, T), `source_embedding` and
+    `target_embedding` (B, dim_emb), and `harmonics` (B, n_mels + 2, T) where the network is told
+    the pitch. Its output `converted_mel` (B, n_mels, T) is the postnet's. The metadata hold the
+    file's `Card` as JSON: mel settings, identity of the speaker encoder, step and licence.
+
+    Args: path, ours or public; freq, of public files, which do not carry it.
+    Returns: output.
+    Raises: InputError when the weights cannot be used or the package onnx is missing.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise InputError("the export needs the package onnx (extra onnx): pip install onnx")
+    import onnx
+
+    autovc, card = read_autovc(path, freq)
+    examples, axes = example_inputs(autovc)
+    written = io.BytesIO()
+    with warnings.catch_warnings():
+        # Of sizes that a trace might fix, which the tests disprove, and of the exporter's age.
+        warnings.simplefilter("ignore")
+        # The newer exporter (dynamo=True) fails at LSTMs over a padded, unknown number of frames.
+        torch.onnx.export(
+            ConvertedMel(autovc).eval(),
+            tuple(examples.values()),
+            written,
+            input_names=list(examples),
+            output_names=[OUTPUT],
+            dynamic_axes=axes | {OUTPUT: FRAMES},
+            dynamo=False,
+        )
+    model = onnx.load_from_string(written.getvalue())
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(asdict(card))})
+    with atomic_path(output) as temporary:
+        onnx.save(model, temporary)
+    return Path(output)
+
+
+def example_inputs(autovc: AutoVC) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
+    """Inputs by name with which a network can be traced, and their axes of any size."""
+    batch, n_frames = 2, 2 * autovc.freq
+    n_mels, dim_emb = autovc.arguments["n_mels"], autovc.arguments["dim_emb"]
+    inputs = {"mel": (torch.zeros(batch, n_mels, n_frames), FRAMES)}
+    for name in ("source_embedding", "target_embedding"):
+        inputs[name] = torch.zeros(batch, dim_emb), VOICE
+    if autovc.f0:
+        inputs["harmonics"] = torch.zeros(batch, n_harmonics(n_mels), n_frames), FRAMES
+    examples = {name: example for name, (example, _) in inputs.items()}
+    return examples, {name: axes for name, (_, axes) in inputs.items()}

@@ -1,0 +1,264 @@
+"""WaveRNN in bands: one step gives a sample of every band, as in FeatherWave (arXiv 2005.05551)."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
+from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders.distributions import (
+    LEVEL_WIDTH,
+    mixture_log_density,
+    mixture_noise,
+    pick,
+    uniform_block,
+)
+from vc_lightning.models.vocoders.pqmf import PQMF
+
+LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB
+LIMIT = 12.0  # of samples in units of their envelope; of real speech 1 in 10 000 is above 10
+FOLD_FRAMES = (24, 192)  # a step gives several samples: long segments are fast enough
+FIT_STEPS, FIT_RATE = 300, 0.3
+
+
+class MultiBandWaveRNN(nn.Module):
+    """A GRU over the samples of a few bands, each in units of what the mel says of its loudness.
+
+    The frames of the mel give every band's envelope, features, and the coefficients of a linear
+    predictor; the GRU gives what is left to know, a mixture of logistics around the prediction.
+
+    Args:
+        n_mels, hop_length: of the mels, the latter a multiple of bands.
+        bands: how many samples a step gives.
+        order: past samples of every band that the GRU hears; prediction_order: of which the
+            linear prediction is made.
+        pad: frames of context that the mel needs on each side, at least 2.
+        frame_dims, frame_blocks: sizes of the network over frames.
+        rnn_dims, fc_dims: widths of the GRU and of the layer above it.
+        n_mixtures: logistics a sample.
+        temperature: factor of their widths when sound is made; below 1 there is less noise.
+    """
+
+    kind = "multiband_wavernn"
+
+    def __init__(
+        self,
+        n_mels: int,
+        hop_length: int,
+        bands: int,
+        order: int,
+        prediction_order: int,
+        pad: int,
+        frame_dims: int,
+        frame_blocks: int,
+        rnn_dims: int,
+        fc_dims: int,
+        n_mixtures: int,
+        temperature: float,
+    ):
+        super().__init__()
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        require_at_least(1, "model", n_mels=n_mels, bands=bands, order=order, rnn_dims=rnn_dims)
+        require_at_least(1, "model", hop_length=hop_length)
+        require_within(0, 2, "model", temperature=temperature)
+        require_layers("model", frame_blocks=frame_blocks)
+        require_at_least(1, "model", fc_dims=fc_dims, frame_dims=frame_dims, n_mixtures=n_mixtures)
+        require_within(0, order + 1, "model", prediction_order=prediction_order)
+        require_at_least(2, "model", pad=pad)
+        if hop_length % bands:
+            fitting = [str(n) for n in range(2, 9) if hop_length % n == 0]
+            raise InputError(
+                f"model.bands={bands}: does not divide mel.hop_length={hop_length}; "
+                f"{' or '.join(fitting) or 'no number below 9'} does"
+            )
+        self.mel_settings: dict = {}  # of the mels it was trained on; known to who loads weights
+        self.hop_length = hop_length
+        self.pad = pad
+        self.bands = bands
+        self.order = order
+        self.prediction_order = prediction_order
+        self.n_mixtures = n_mixtures
+        self.temperature = temperature
+        self.filterbank = PQMF(bands)
+        # log of how much of a mel band's power is in a band of sound
+        self.envelope = nn.Parameter(torch.full((bands, n_mels), -23.0))
+        self.frames = FrameNetwork(n_mels, pad, frame_dims, frame_blocks)
+        self.predictor = nn.Linear(frame_dims, bands * bands * prediction_order)
+        self.rnn = nn.GRU(bands * order + frame_dims, rnn_dims, batch_first=True)
+        self.fc1 = nn.Linear(rnn_dims + frame_dims, fc_dims)
+        self.fc2 = nn.Linear(fc_dims, bands * 3 * n_mixtures)
+
+    def log_prob(self, wav: Tensor, mel: Tensor) -> Tensor:
+        """Log probability of every sample of every band given those before it.
+
+        Args: wav (B, (N + 2·pad) · hop_length), the sound of mel (B, n_mels, N + 2·pad).
+        Returns: (B, N · hop_length / bands, bands), of 16-bit samples as in `mixture_log_prob`.
+        """
+        margin = self.pad * self.hop_length // self.bands
+        bands = self.filterbank.analyse(wav)[:, margin:-margin]
+        log_scale = self.log_scale(mel)
+        samples = bands * torch.exp(-log_scale)
+        past = F.pad(samples[:, :-1], (0, 0, 1, 0))  # a segment begins with silence, as folds do
+        mixture = self(past, mel)
+        return mixture_log_density(mixture, samples) - log_scale + math.log(LEVEL_WIDTH)
+
+    def forward(self, past: Tensor, mel: Tensor) -> Tensor:
+        """Mixtures of every sample, from the true samples before it (teacher forcing).
+
+        Args:
+            past: (B, L, bands) in units of the envelope; past[:, t] comes before what is
+                predicted at t.
+            mel: (B, n_mels, N + 2·pad), N · hop_length = L · bands.
+        Returns: (B, L, bands, 3 · n_mixtures), see `split_mixture`.
+        """
+        features = self.frames(mel)  # (B, N + 1, frame_dims)
+        # (B, L, bands, order)
+        past = F.pad(past, (0, 0, self.order - 1, 0)).unfold(1, self.order, 1).clamp(-LIMIT, LIMIT)
+        features_now = self.to_steps(features)
+        hidden, _ = self.rnn(torch.cat([past.flatten(2), features_now], dim=-1))
+        hidden = F.relu(self.fc1(torch.cat([hidden, features_now], dim=-1)))
+        mixture = self.fc2(hidden).to(past.dtype).unflatten(-1, (self.bands, 3, self.n_mixtures))
+        weights, means, log_scales = mixture.unbind(-2)
+        coefficients = self.to_steps(self.predictor(features)).to(past.dtype)
+        recent = past[..., self.order - self.prediction_order :].flatten(2)
+        predicted = (coefficients.unflatten(-1, (self.bands, -1)) * recent[:, :, None]).sum(-1)
+        return torch.cat([weights, means + predicted[..., None], log_scales], dim=-1)
+
+    def log_scale(self, mel: Tensor) -> Tensor:
+        """Logarithm of the envelope of every band: mel (B, n_mels, N + 2·pad) -> (B, L, bands)."""
+        power = self._log_power(mel[..., self.pad : mel.shape[-1] - self.pad + 1])
+        return self.to_steps(power.transpose(1, 2)) / 2
+
+    def _log_power(self, mel: Tensor) -> Tensor:
+        """mel (B, n_mels, T) -> log of the bands' power (B, bands, T)."""
+        return torch.logsumexp(LOG_POWER_PER_MEL * mel[:, None] + self.envelope[..., None], dim=2)
+
+    def to_steps(self, frames: Tensor) -> Tensor:
+        """Values of N + 1 frames (B, N + 1, C) -> of the steps between them (B, L, C), linear."""
+        n_steps = self.hop_length // self.bands
+        way = torch.arange(n_steps, device=frames.device, dtype=frames.dtype) / n_steps
+        before, after = frames[:, :-1, None], frames[:, 1:, None]
+        return torch.lerp(before, after, way[:, None]).flatten(1, 2)
+
+    def generate(
+        self, mel: Tensor, seed: int = 0, fold_frames: tuple[int, int] = FOLD_FRAMES
+    ) -> Tensor:
+        """mel (B, n_mels, T), T ≥ 1 -> wav (B, T · hop_length) in −1…1, the same for a seed."""
+        return folding.generate(self, mel, seed, fold_frames)
+
+    def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
+        """Such a wav in pieces (B, n), the first one early, in memory that does not depend on T."""
+        return folding.stream(self, mel, seed, FOLD_FRAMES)
+
+    def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
+        """Padded mels (S, n_mels, N + 2·pad), a source of noise each -> wavs (S, N · hop_length).
+
+        The same as `forward`, turned so that a step multiplies weights by columns, one a mel. What
+        comes from the frames is multiplied once a frame: projections of interpolated features are
+        interpolated projections.
+        """
+        log_scale = self.log_scale(mel)
+        features = self.frames(mel).permute(1, 2, 0)  # (N + 1, frame_dims, S)
+        n_steps, rnn_dims = self.hop_length // self.bands, self.rnn.hidden_size
+        w_in, w_rec, b_in, b_rec = self.rnn.all_weights[0]
+        w_past, w_features = w_in.split([self.bands * self.order, features.shape[1]], dim=1)
+        # rows of `past` are ordered by time, then by band
+        w_past = w_past.unflatten(1, (self.bands, self.order)).transpose(1, 2).flatten(1)
+        b_in = b_in + F.pad(b_rec[: 2 * rnn_dims], (0, rnn_dims))
+        b_new = b_rec[2 * rnn_dims :, None]
+        w_hidden, w_above = self.fc1.weight.split([rnn_dims, features.shape[1]], dim=1)
+        gates_of_frames = w_features @ features + b_in[:, None]
+        above_of_frames = w_above @ features + self.fc1.bias[:, None]
+        coefficients = self.predictor.weight @ features + self.predictor.bias[:, None]
+        coefficients = coefficients.unflatten(1, (self.bands, self.bands, -1)).transpose(2, 3)
+        coefficients = coefficients.flatten(2, 3)  # (N + 1, bands, rows of the recent past, S)
+        way = torch.arange(n_steps, device=mel.device, dtype=mel.dtype) / n_steps
+
+        n_frames, batch = len(features) - 1, mel.shape[0]
+        # Rows of all samples after those of the silence before them.
+        sound = mel.new_zeros((self.order + n_frames * n_steps) * self.bands, batch)
+        state = mel.new_zeros(rnn_dims, batch)
+        row = 0
+        for frame in range(n_frames):
+            gates, above, predictors = (
+                torch.lerp(x[frame], x[frame + 1], way.view(-1, *[1] * (x.dim() - 1)))
+                for x in (gates_of_frames, above_of_frames, coefficients)
+            )
+            numbers = uniform_block(noise, (n_steps, self.bands, self.n_mixtures + 1), mel)
+            drawn = mixture_noise(numbers, self.temperature)
+            for gate, hidden, predictor, gumbel, logistic in zip(
+                gates, above, predictors, *drawn, strict=True
+            ):
+                now = row + self.order * self.bands
+                past = sound[row:now]
+                gate.addmm_(w_past, past)
+                product = w_rec @ state
+                r, z = gate[: 2 * rnn_dims].add_(product[: 2 * rnn_dims]).sigmoid_().chunk(2)
+                new = gate[2 * rnn_dims :].addcmul_(r, product[2 * rnn_dims :].add_(b_new)).tanh_()
+                state = torch.lerp(new, state, z)
+                hidden.addmm_(w_hidden, state).relu_()
+                mixture = torch.addmm(self.fc2.bias[:, None], self.fc2.weight, hidden)
+                weights, means, log_scales = mixture.view(self.bands, 3, -1, batch).unbind(1)
+                recent = past[len(past) - predictor.shape[1] :]
+                predicted = (predictor * recent).sum(dim=1)
+                sample = pick(weights, means, log_scales, gumbel, logistic).add_(predicted)
+                sound[now : now + self.bands] = sample.clamp_(-LIMIT, LIMIT)
+                row += self.bands
+        samples = sound[self.order * self.bands :].T.unflatten(1, (-1, self.bands))
+        return self.filterbank.synthesize(samples * torch.exp(log_scale)).clamp(-1, 1)
+
+    @torch.enable_grad()
+    def initialize_output(self, wav: Tensor, mel: Tensor) -> float:
+        """Fits the envelope to some sound, in units of which all else is then learnt.
+
+        Args: as of `log_prob`.
+        Returns: standard deviation of the fit in dB.
+        """
+        nn.init.zeros_(self.predictor.weight)
+        nn.init.zeros_(self.predictor.bias)
+        weights, means, log_scales = self.fc2.bias.data.view(self.bands, 3, -1).unbind(1)
+        weights.zero_()
+        means.copy_(torch.linspace(-0.5, 0.5, self.n_mixtures).expand_as(means))
+        log_scales.fill_(-1)
+        n_steps = self.hop_length // self.bands
+        with torch.no_grad():
+            samples = self.filterbank.analyse(wav).square().transpose(1, 2).flatten(0, 1)
+            window = torch.hann_window(2 * n_steps + 1, device=wav.device)
+            power = F.conv1d(samples[:, None], (window / window.sum())[None, None], stride=n_steps)
+            power = power.unflatten(0, (len(wav), self.bands))[:, :, 0].clamp(min=1e-10)
+        mel = mel[..., 1 : 1 + power.shape[-1]]  # where windows are whole
+        optimizer = torch.optim.Adam([self.envelope], FIT_RATE)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, FIT_STEPS)
+        for _ in range(FIT_STEPS):
+            error = self._log_power(mel) - power.log()
+            optimizer.zero_grad()
+            error.square().mean().backward()
+            optimizer.step()
+            schedule.step()
+        return error.std().item() * 10 / math.log(10)
+
+
+class FrameNetwork(nn.Module):
+    """What a mel is like around each frame, pad − 1 frames to either side."""
+
+    def __init__(self, n_mels: int, pad: int, dims: int, n_blocks: int):
+        super().__init__()
+        self.convolution1 = nn.Conv1d(n_mels, dims, 2 * pad - 3)
+        self.convolution2 = nn.Conv1d(dims, dims, 3)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv1d(dims, dims, 1), nn.BatchNorm1d(dims), nn.ReLU(), nn.Conv1d(dims, dims, 1)
+            )
+            for _ in range(n_blocks)
+        )
+        self.batch_norm = nn.BatchNorm1d(dims)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """mel (B, n_mels, N + 2·pad) in 0…1 -> the features of N + 1 frames (B, N + 1, dims)."""
+        x = self.convolution2(F.relu(self.convolution1(2 * mel - 1)))
+        for block in self.blocks:
+            x = x + block(x)
+        return F.relu(self.batch_norm(x))[..., 1:].transpose(1, 2)

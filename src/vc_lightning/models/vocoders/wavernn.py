@@ -1,0 +1,263 @@
+"""WaveRNN, mel to sound one sample at a time (fatchord's model after arXiv 1802.08435)."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
+from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders.distributions import (
+    mixture_log_prob,
+    mu_law_decode,
+    mu_law_encode,
+    sample_classes,
+    sample_mixture,
+    uniforms,
+)
+from vc_lightning.models.vocoders.wavernn_inference import run_steps
+
+N_MIXTURES = 10
+MAX_HOP_LENGTH = 2**16
+
+
+class WaveRNN(nn.Module):
+    """Two GRUs and three linear layers, conditioned by an upsampled mel-spectrogram.
+
+    Args:
+        mode: "RAW", classes of mu-law samples, or "MOL", a mixture of logistics.
+        bits: log2 of the number of classes (RAW only).
+        n_mels: mel bands.
+        upsample_factors: their product is the hop length; or the hop length, see `three_factors`.
+        pad: frames of context that the mel needs on each side.
+        rnn_dims, fc_dims: widths of the GRUs and of the linear layers.
+        compute_dims, res_out_dims, res_blocks: sizes of the residual network over frames.
+    """
+
+    kind = "wavernn"
+
+    def __init__(
+        self,
+        mode: str,
+        bits: int,
+        n_mels: int,
+        upsample_factors: Sequence[int] | int,
+        pad: int = 2,
+        rnn_dims: int = 512,
+        fc_dims: int = 512,
+        compute_dims: int = 128,
+        res_out_dims: int = 128,
+        res_blocks: int = 10,
+    ):
+        super().__init__()
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        if isinstance(upsample_factors, int):
+            upsample_factors = three_factors(upsample_factors)
+        for factor in upsample_factors:
+            require_at_least(1, "wavernn", upsample_factors=factor)
+        self.arguments["upsample_factors"] = list(upsample_factors)
+        if mode not in ("RAW", "MOL"):
+            raise InputError(f"wavernn.mode is {mode}: it must be RAW or MOL")
+        self.mel_settings: dict = {}  # of the mels it was trained on; known to who loads weights
+        require_at_least(1, "wavernn", bits=bits, n_mels=n_mels, rnn_dims=rnn_dims, fc_dims=fc_dims)
+        require_layers("wavernn", res_blocks=res_blocks)
+        require_at_least(1, "wavernn", compute_dims=compute_dims, res_out_dims=res_out_dims)
+        if res_out_dims % 4:
+            raise InputError(f"wavernn.res_out_dims={res_out_dims}: give a multiple of 4")
+        self.mode = mode
+        self.pad = pad
+        self.hop_length = math.prod(upsample_factors)
+        self.n_out = 2**bits if mode == "RAW" else 3 * N_MIXTURES
+        dim_aux = res_out_dims // 4
+        self.upsample = Upsample(
+            n_mels, upsample_factors, compute_dims, res_blocks, res_out_dims, pad
+        )
+        if self.upsample.reach > pad:
+            raise InputError(
+                f"wavernn.pad={pad}: upsampling by {self.upsample.factors} reads "
+                f"{self.upsample.reach} frames to each side; give at least as many"
+            )
+        self.input = nn.Linear(1 + n_mels + dim_aux, rnn_dims)
+        self.rnn1 = nn.GRU(rnn_dims, rnn_dims, batch_first=True)
+        self.rnn2 = nn.GRU(rnn_dims + dim_aux, rnn_dims, batch_first=True)
+        self.fc1 = nn.Linear(rnn_dims + dim_aux, fc_dims)
+        self.fc2 = nn.Linear(fc_dims + dim_aux, fc_dims)
+        self.fc3 = nn.Linear(fc_dims, self.n_out)
+
+    def forward(self, wav: Tensor, mel: Tensor) -> Tensor:
+        """Teacher forcing: logits of every sample from the true samples before it.
+
+        Args:
+            wav: (B, N·hop) in −1…1; wav[t] is the sample before the one predicted at t (RAW: in
+                mu-law's compressed scale).
+            mel: (B, n_mels, N + 2·pad).
+        Returns: logits (B, N·hop, n_out).
+        """
+        mel, aux = self.upsample(mel)  # (B, N·hop, n_mels), (B, N·hop, res_out_dims)
+        aux1, aux2, aux3, aux4 = aux.chunk(4, dim=-1)
+        x = self.input(torch.cat([wav[..., None], mel, aux1], dim=-1))
+        x = x + self.rnn1(x)[0]
+        x = x + self.rnn2(torch.cat([x, aux2], dim=-1))[0]
+        x = F.relu(self.fc1(torch.cat([x, aux3], dim=-1)))
+        x = F.relu(self.fc2(torch.cat([x, aux4], dim=-1)))
+        return self.fc3(x)
+
+    def log_prob(self, wav: Tensor, mel: Tensor) -> Tensor:
+        """Log probability of every sample, or (RAW) of its class, given those before it.
+
+        Args: wav (B, (N + 2·pad) · hop_length), the sound of mel (B, n_mels, N + 2·pad).
+        Returns: (B, N · hop_length).
+        """
+        margin = self.pad * self.hop_length
+        wav = wav[:, margin : wav.shape[1] - margin]
+        if self.mode == "MOL":
+            logits = self(F.pad(wav[:, :-1], (1, 0)), mel)
+            return mixture_log_prob(logits.to(wav.dtype), wav)
+        classes = mu_law_encode(wav, self.n_out)
+        compressed = 2 * classes.to(wav.dtype) / (self.n_out - 1) - 1
+        logits = self(F.pad(compressed[:, :-1], (1, 0)), mel)
+        return -F.cross_entropy(logits.to(wav.dtype).transpose(1, 2), classes, reduction="none")
+
+    @torch.no_grad()
+    def initialize_output(self, wav: Tensor, mel: Tensor) -> None:
+        """Lets the first output be what sound is like on the whole; all else is learnt from there.
+
+        Args: as of `log_prob`.
+        """
+        self.fc3.weight *= 0.1
+        if self.mode == "MOL":
+            weights, means, log_scales = self.fc3.bias.chunk(3)
+            weights.zero_()
+            means.copy_(torch.linspace(-1, 1, N_MIXTURES) * wav.std())
+            log_scales.fill_(math.log(wav.std() / 2))
+        else:
+            counts = torch.bincount(mu_law_encode(wav, self.n_out).flatten(), minlength=self.n_out)
+            self.fc3.bias.copy_(torch.log((counts + 1) / (counts + 1).sum()))
+
+    def generate(
+        self, mel: Tensor, seed: int = 0, fold_frames: tuple[int, int] = folding.FOLD_FRAMES
+    ) -> Tensor:
+        """mel (B, n_mels, T), T ≥ 1 -> wav (B, T · hop_length) in −1…1, the same for a seed."""
+        return folding.generate(self, mel, seed, fold_frames)
+
+    def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
+        """Such a wav in pieces (B, n), the first one early, in memory that does not depend on T."""
+        return folding.stream(self, mel, seed)
+
+    def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
+        """Padded mels (S, n_mels, N + 2·pad), a source of noise each -> wavs (S, N·hop)."""
+        n_samples = (mel.shape[-1] - 2 * self.pad) * self.hop_length
+        wavs = mel.new_empty(n_samples, len(mel))
+        draws = uniforms(noise, N_MIXTURES + 1 if self.mode == "MOL" else 1, like=mel)
+
+        def choose_value(step: int, logits: Tensor) -> Tensor:
+            wavs[step] = sample_mixture(logits, next(draws))
+            return wavs[step : step + 1]
+
+        def choose_class(step: int, logits: Tensor) -> Tensor:
+            wavs[step] = sample_classes(logits, next(draws)[:, 0])
+            return 2 * wavs[step : step + 1] / (self.n_out - 1) - 1
+
+        if self.mode == "MOL":
+            run_steps(self, mel, choose_value)
+            return wavs.t()
+        run_steps(self, mel, choose_class)
+        return mu_law_decode(wavs.t(), self.n_out)
+
+
+def three_factors(hop_length: int) -> tuple[int, int, int]:
+    """The three ascending factors of a hop length with the least sum: 256 -> 4, 8, 8."""
+    require_at_least(1, "model", upsample_factors=hop_length)
+    require_within(1, MAX_HOP_LENGTH + 1, "model", upsample_factors=hop_length)
+    divisors = [n for n in range(1, hop_length + 1) if hop_length % n == 0]
+    triples = [
+        (a, b, hop_length // (a * b))
+        for a in divisors
+        for b in divisors
+        if a <= b and hop_length % (a * b) == 0 and b <= hop_length // (a * b)
+    ]
+    return min(triples, key=sum)
+
+
+class Upsample(nn.Module):
+    """Mel frames to sample rate: smoothed repetition, and residual features held a frame long."""
+
+    def __init__(
+        self,
+        n_mels: int,
+        factors: Sequence[int],
+        dim: int,
+        n_blocks: int,
+        dim_out: int,
+        pad: int,
+    ):
+        super().__init__()
+        self.factors = list(factors)
+        self.pad = pad
+        self.hop_length = math.prod(factors)
+        # A smoothing reads `factor` of its samples to each side: frames that all of them read.
+        n_samples = sum(math.prod(factors[index:]) for index in range(len(factors)))
+        self.reach = math.ceil(n_samples / self.hop_length)
+        self.resnet = MelResNet(n_mels, dim, n_blocks, dim_out, pad)
+        self.smoothing = nn.ModuleList(
+            nn.Conv2d(1, 1, (1, 2 * factor + 1), padding=(0, factor), bias=False)
+            for factor in factors
+        )
+        for convolution in self.smoothing:
+            nn.init.constant_(convolution.weight, 1 / convolution.weight.numel())
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """mel (B, n_mels, N + 2·pad) -> mel (B, N·hop, n_mels), features (B, N·hop, dim_out)."""
+        hop = self.hop_length
+        features = self.resnet(mel).repeat_interleave(hop, dim=-1)
+        mel = self._smooth(mel[:, None])[:, 0, :, self.pad * hop : -self.pad * hop]
+        return mel.transpose(1, 2), features.transpose(1, 2)
+
+    def taps(self) -> Tensor:
+        """Weights (hop, 2·reach + 1) of the frames around a sample in what smoothing gives."""
+        impulse = self.smoothing[0].weight.new_zeros(1, 1, 1, 4 * self.reach + 1)
+        impulse[..., 2 * self.reach] = 1
+        response = self._smooth(impulse).view(-1, self.hop_length)  # (frames, hop)
+        return response[self.reach : 3 * self.reach + 1].flip(0).t().contiguous()
+
+    def _smooth(self, mel: Tensor) -> Tensor:
+        """(B, 1, n, N) -> (B, 1, n, N·hop)."""
+        for factor, convolution in zip(self.factors, self.smoothing, strict=True):
+            mel = convolution(mel.repeat_interleave(factor, dim=-1))
+        return mel
+
+
+class MelResNet(nn.Module):
+    """A convolution over 2·pad + 1 frames and residual blocks over one."""
+
+    def __init__(self, dim_in: int, dim: int, n_blocks: int, dim_out: int, pad: int):
+        super().__init__()
+        self.conv_in = nn.Conv1d(dim_in, dim, 2 * pad + 1, bias=False)
+        self.batch_norm = nn.BatchNorm1d(dim)
+        self.layers = nn.ModuleList(ResBlock(dim) for _ in range(n_blocks))
+        self.conv_out = nn.Conv1d(dim, dim_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, dim_in, N + 2·pad) -> (B, dim_out, N)."""
+        x = F.relu(self.batch_norm(self.conv_in(x)))
+        for layer in self.layers:
+            x = layer(x)
+        return self.conv_out(x)
+
+
+class ResBlock(nn.Module):
+    """Two 1×1 convolutions around a shortcut."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv1 = nn.Conv1d(dim, dim, 1, bias=False)
+        self.conv2 = nn.Conv1d(dim, dim, 1, bias=False)
+        self.batch_norm1 = nn.BatchNorm1d(dim)
+        self.batch_norm2 = nn.BatchNorm1d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, dim, N) -> (B, dim, N)."""
+        y = F.relu(self.batch_norm1(self.conv1(x)))
+        return x + self.batch_norm2(self.conv2(y))

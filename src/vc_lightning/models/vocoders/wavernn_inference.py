@@ -1,0 +1,178 @@
+"""WaveRNN's recurrence for many segments at once, as fast as plain PyTorch does it on a CPU.
+
+Whatever does not wait for the sample before is done ahead, a few steps at a time. As all layers up
+to the first ReLU are linear in what enters them, the mel and the features enter the gates directly,
+through products of matrices that are multiplied once. What is left of a step are four products of
+weights and columns, one column a segment, and the gates between them.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vc_lightning.common.precision import best_precision
+
+STEPS_AHEAD = 16  # steps whose conditioning is computed at once: more do not fit the caches
+
+
+class Weights(NamedTuple):
+    """All matrices of a step; of the rows, 3·H belong to each GRU and then `fc_dims` to fc1."""
+
+    from_input: Tensor  # (6·H + fc_dims, n_in), of the samples before
+    from_mel: Tensor  # (6·H + fc_dims, n_mels)
+    from_features: Tensor  # (6·H + 2·fc_dims, res_out_dims); the last rows are fc2's
+    bias: Tensor  # (6·H + 2·fc_dims, 1)
+    from_state1: Tensor  # (6·H + fc_dims, H), of the first GRU's state
+    from_state2: Tensor  # (3·H + fc_dims, H), of the second's; not read by the first GRU
+    new_bias1: Tensor  # (H, 1), inside the reset gate's product
+    new_bias2: Tensor
+    fc2: Tensor  # (fc_dims, fc_dims)
+    fc3: Tensor  # (n_out, fc_dims)
+    fc3_bias: Tensor  # (n_out, 1)
+
+
+def product_dtype(network: nn.Module) -> torch.dtype:
+    """What large products are computed in: bfloat16 for float32 where there are units for it."""
+    weight = network.fc3.weight
+    fast = best_precision(weight.device.type) == "bf16-mixed" and weight.dtype == torch.float32
+    return torch.bfloat16 if fast else weight.dtype
+
+
+def multiply_out(network: nn.Module, dtype: torch.dtype) -> Weights:
+    """The matrices of a step, those that meet states in `dtype`."""
+    hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
+    dim_aux = network.fc2.in_features - fc_dims
+    n_mels = network.upsample.resnet.conv_in.in_channels
+    n_in = network.input.in_features - n_mels - dim_aux
+    i_sample, i_mel, i_aux = network.input.weight.split([n_in, n_mels, dim_aux], dim=1)
+    into2, aux2 = network.rnn2.weight_ih_l0.split([hidden, dim_aux], dim=1)
+    into3, aux3 = network.fc1.weight.split([hidden, dim_aux], dim=1)
+    into4, aux4 = network.fc2.weight.split([fc_dims, dim_aux], dim=1)
+    from_x = torch.cat([network.rnn1.weight_ih_l0, into2, into3])  # of what `input` gives
+    features = torch.block_diag(aux2, aux3, aux4)
+    features = torch.cat([features.new_zeros(3 * hidden, 3 * dim_aux), features])
+    of_aux1 = torch.cat([from_x @ i_aux, i_aux.new_zeros(fc_dims, dim_aux)])
+    # Biases of the recurrent products go with the others, except that of the new state's.
+    recurrent = [rnn.bias_hh_l0.clone() for rnn in (network.rnn1, network.rnn2)]
+    new_biases = [bias[2 * hidden :, None].clone() for bias in recurrent]
+    for bias in recurrent:
+        bias[2 * hidden :] = 0
+    bias = torch.cat(
+        [
+            network.rnn1.bias_ih_l0 + recurrent[0],
+            network.rnn2.bias_ih_l0 + recurrent[1],
+            network.fc1.bias,
+        ]
+    )
+    return Weights(
+        from_input=from_x @ i_sample,
+        from_mel=from_x @ i_mel,
+        from_features=torch.cat([of_aux1, features], dim=1),
+        bias=torch.cat([bias + from_x @ network.input.bias, network.fc2.bias])[:, None],
+        from_state1=torch.cat([network.rnn1.weight_hh_l0, into2, into3]).to(dtype),
+        from_state2=torch.cat([network.rnn2.weight_hh_l0, into3]).to(dtype),
+        new_bias1=new_biases[0],
+        new_bias2=new_biases[1],
+        fc2=into4.to(dtype),
+        fc3=network.fc3.weight,
+        fc3_bias=network.fc3.bias[:, None],
+    )
+
+
+def conditioning(
+    network: nn.Module, weights: Weights, mel: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the mel adds to the GRUs' gates and fc1, and to fc2, `STEPS_AHEAD` steps at a time.
+
+    Upsampling is linear, so that frames are projected, not samples; a sample then weighs a few
+    frames around it, and the features that stay as they are for a frame.
+
+    Args: mel (S, n_mels, N + 2·pad).
+    Yields: (steps, 6·H + fc_dims, S), overwritten by the next, and (fc_dims, S).
+    """
+    n_rows = len(weights.from_mel)
+    taps = network.upsample.taps()  # (steps of a frame, n_taps)
+    n_taps = taps.shape[1]
+    first = network.upsample.pad - n_taps // 2
+    taps = torch.cat([taps, taps.new_ones(len(taps), 1)], dim=1)
+    features = network.upsample.resnet(mel).permute(2, 1, 0)  # (N, res_out_dims, S)
+    mel = mel.permute(2, 1, 0)
+    ahead = mel.new_empty(STEPS_AHEAD, n_rows, mel.shape[2])
+    for frame, feature in enumerate(features, start=first):
+        of_mel = weights.from_mel @ mel[frame : frame + n_taps]
+        of_features = torch.addmm(weights.bias, weights.from_features, feature)
+        columns = torch.cat([of_mel, of_features[None, :n_rows]]).flatten(1)
+        for part in taps.split(STEPS_AHEAD):
+            steps = ahead[: len(part)]
+            torch.mm(part, columns, out=steps.flatten(1))
+            yield steps, of_features[n_rows:]
+
+
+@torch.inference_mode()
+def run_steps(
+    network: nn.Module,
+    mel: Tensor,
+    choose: Callable[[int, Tensor], Tensor],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Runs S segments step after step, from silence.
+
+    Args:
+        network: with `upsample`, `input`, `rnn1`, `rnn2`, `fc1`, `fc2` and `fc3` as `WaveRNN` has.
+        mel: (S, n_mels, N + 2·pad).
+        choose: from each step's number and logits (S, n_out), overwritten by the next, to what
+            `input` reads beside the mel in the next step, (n_in, S).
+        dtype: of the large products; None is the fastest.
+    """
+    dtype = dtype or product_dtype(network)
+    weights = multiply_out(network, dtype)
+    hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
+    n_segments = len(mel)
+    state1, state2, spare = mel.new_zeros(3, hidden, n_segments)
+    seen1 = mel.new_zeros(6 * hidden + fc_dims, n_segments)  # of state1, by itself and all after it
+    seen2 = mel.new_zeros(3 * hidden + fc_dims, n_segments)
+    # Buffers for what is in `dtype`: sums of two dtypes would allocate memory in each step.
+    state = torch.empty_like(state1, dtype=dtype)
+    layer = mel.new_empty(fc_dims, n_segments, dtype=dtype)
+    product = torch.empty_like(seen1, dtype=dtype)
+    product1, product2, product3 = (product[:n] for n in (len(seen1), len(seen2), fc_dims))
+    logits = mel.new_empty(len(weights.fc3), n_segments)
+    inputs = mel.new_zeros(weights.from_input.shape[1], n_segments)
+    step = 0
+    for ahead, for_fc2 in conditioning(network, weights, mel):
+        for now in ahead:
+            now.addmm_(weights.from_input, inputs)
+            gates1, gates2, x = now.split([3 * hidden, 3 * hidden, fc_dims])
+            advance_gru(gates1, seen1, weights.new_bias1, state1, spare)
+            seen1.copy_(torch.mm(weights.from_state1, state.copy_(state1), out=product1))
+            now[3 * hidden :] += seen1[3 * hidden :]
+            advance_gru(gates2, seen2, weights.new_bias2, state2, spare)
+            seen2.copy_(torch.mm(weights.from_state2, state.copy_(state2), out=product2))
+            x += seen2[3 * hidden :]
+            torch.mm(weights.fc2, layer.copy_(x.relu_()), out=product3)
+            x.copy_(product3).add_(for_fc2).relu_()
+            torch.mm(weights.fc3, x, out=logits)
+            inputs = choose(step, logits.add_(weights.fc3_bias).t().contiguous())
+            step += 1
+
+
+def advance_gru(
+    gates: Tensor, recurrent: Tensor, new_bias: Tensor, state: Tensor, spare: Tensor
+) -> None:
+    """Replaces a GRU's state (H, S) by the next (Cho et al. 2014, gates as in PyTorch).
+
+    Args:
+        gates: (3·H, S), all that is added to the gates and does not come from the state; spoilt.
+        recurrent: (≥ 3·H, S), the state times its weights.
+        new_bias: (H, 1), of the new state's recurrent product.
+        spare: (H, S), spoilt.
+    """
+    hidden = len(state)
+    both, new = gates[: 2 * hidden], gates[2 * hidden :]
+    both += recurrent[: 2 * hidden]
+    reset, update = both.sigmoid_().chunk(2)
+    torch.add(recurrent[2 * hidden : 3 * hidden], new_bias, out=spare)
+    new.addcmul_(reset, spare).tanh_()
+    torch.lerp(new, state, update, out=state)

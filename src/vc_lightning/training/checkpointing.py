@@ -1,0 +1,172 @@
+"""What a training leaves behind: weights to use, and a checkpoint to go on from."""
+
+import logging
+import signal
+from pathlib import Path
+from shlex import quote
+from types import FrameType
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from safetensors import SafetensorError
+
+from vc_lightning.audio.io import atomic_path
+from vc_lightning.common.errors import InputError, require_at_least
+from vc_lightning.models import checkpoints
+from vc_lightning.training.base_module import AnyBatch, LitNetwork
+from vc_lightning.training.ema import averaged_network
+
+log = logging.getLogger(__name__)
+
+EXIT_SIGNALLED = 128  # plus the signal's number: what shells expect of a program that obeyed one
+
+
+class Interrupted(SystemExit):
+    """The training was asked to stop, has saved and leaves."""
+
+
+class WeightFiles(Callback):
+    """Writes the weights every `every_n_steps` optimizer steps and at the end.
+
+    `<name>_step<n>_original.safetensors` holds the network at that step,
+    `<name>_step<n>_average.safetensors` its moving average; `last.ckpt` resumes the training and
+    is also refreshed every `resume_every_n_steps`. Ctrl-C and SIGTERM end the step that runs, save
+    and leave; a second Ctrl-C leaves at once.
+
+    Args:
+        dir: folder of the files; `name`: the beginning of their names.
+        best: a logged value such as "val/loss"; whenever it is lower than ever the average is
+            kept as `<name>_best_average.safetensors`. None for no such file.
+    """
+
+    def __init__(
+        self, dir: str, name: str, every_n_steps: int, resume_every_n_steps: int, best: str | None
+    ):
+        require_at_least(
+            1,
+            "checkpoint",
+            every_n_steps=every_n_steps,
+            resume_every_n_steps=resume_every_n_steps,
+        )
+        self.dir = Path(dir)
+        self.name = name
+        self.every_n_steps = every_n_steps
+        self.resume_every_n_steps = resume_every_n_steps
+        self.best = best
+        self.best_value = float("inf")
+        self.saved_step = 0  # of last.ckpt
+        self.weights_step = 0  # of the newest weights
+        self.signal = 0
+
+    @property
+    def last(self) -> Path:
+        """File to resume from."""
+        return self.dir / "last.ckpt"
+
+    def path(self, step: int | None, weights: str) -> Path:
+        """File of the "average" or "original" weights of a step; None for the best step."""
+        moment = "best" if step is None else f"step{step}"
+        return self.dir / f"{self.name}_{moment}_{weights}.safetensors"
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+        """Finds out now, not after hours, that the folder can be written."""
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            with atomic_path(self.path(0, f"rank{trainer.global_rank}")) as temporary:
+                temporary.touch()
+            self.path(0, f"rank{trainer.global_rank}").unlink()
+        except OSError as error:
+            raise InputError(
+                f"checkpoint.dir={self.dir}, checkpoint.name={self.name}: cannot be written "
+                f"({error.strerror}); name another"
+            ) from error
+
+    def on_train_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+        self.saved_step = self.weights_step = trainer.global_step  # of what is resumed, or 0
+        # After Lightning has set its own, which leave at the end of the epoch and unsaved.
+        self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def teardown(self, trainer: Trainer, pl_module: LitNetwork, stage: str) -> None:
+        for number, handler in getattr(self, "previous", {}).items():
+            signal.signal(number, handler)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LitNetwork,
+        outputs: object,
+        batch: AnyBatch,
+        batch_idx: int,
+    ) -> None:
+        step = trainer.global_step
+        asked_to_stop = trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False)
+        if asked_to_stop:
+            self.save(trainer, pl_module)
+            log.warning("interrupted; go on with ckpt_path=%s", quote(str(self.last)))
+            raise Interrupted(EXIT_SIGNALLED + (self.signal or signal.SIGTERM))
+        if step == self.saved_step:
+            return  # gradients are being accumulated: no optimizer step was taken
+        if step % self.every_n_steps == 0:
+            self._try_to_save(trainer, pl_module, weights=True)
+        elif step % self.resume_every_n_steps == 0:
+            self._try_to_save(trainer, pl_module, weights=False)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+        if trainer.sanity_checking or self.best is None:
+            return
+        if self.best not in trainer.callback_metrics:
+            logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
+            raise InputError(f"checkpoint.best={self.best}: is not logged; there are {logged}")
+        value = trainer.callback_metrics[self.best]
+        if not value < self.best_value:
+            return
+        self.best_value = float(value)
+        if trainer.is_global_zero:
+            self._save_weights(None, "average", averaged_network(trainer), pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+        self.save(trainer, pl_module)
+
+    def _try_to_save(self, trainer: Trainer, pl_module: LitNetwork, weights: bool) -> None:
+        """Saves; a disk that is full now may not be at the next time, so the training goes on."""
+        try:
+            self.save(trainer, pl_module, weights)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if trainer.world_size > 1:
+                raise  # the other processes wait for this one
+            log.error("step %d could not be saved (%s); going on", trainer.global_step, error)
+
+    def save(self, trainer: Trainer, pl_module: LitNetwork, weights: bool = True) -> None:
+        """Writes `last.ckpt` and, if asked, both weight sets, by replacing finished files."""
+        step = trainer.global_step
+        if weights and step != self.weights_step and trainer.is_global_zero:
+            self._save_weights(step, "original", pl_module.network, pl_module)
+            self._save_weights(step, "average", averaged_network(trainer), pl_module)
+            self.weights_step = step
+        if step == self.saved_step:
+            return
+        unfinished = self.dir / ".last.ckpt"  # save_checkpoint runs on every rank
+        try:
+            trainer.save_checkpoint(unfinished, weights_only=False)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)  # Lightning may have copied half of it here
+            raise
+        if trainer.is_global_zero:
+            unfinished.replace(self.last)
+        self.saved_step = step
+
+    def _save_weights(
+        self, step: int | None, weights: str, network: torch.nn.Module, pl_module: LitNetwork
+    ) -> None:
+        card = pl_module.current_card(weights)
+        checkpoints.save(self.path(step, weights), network.state_dict(), card)
+
+    def state_dict(self) -> dict:
+        return {"best_value": self.best_value}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.best_value = state_dict["best_value"]

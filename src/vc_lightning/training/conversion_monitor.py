@@ -1,0 +1,151 @@
+"""What goes wrong in a training of AutoVC, said while it runs and with the setting to turn."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_at_least, require_within
+from vc_lightning.data.crops import Batch
+from vc_lightning.models import checkpoints
+from vc_lightning.models.speaker_encoder import similarity
+from vc_lightning.models.vocoders.factory import Vocoder
+from vc_lightning.training.autovc_module import LitAutoVC
+from vc_lightning.training.ema import averaged_network
+from vc_lightning.training.sample_logging import convert
+
+log = logging.getLogger(__name__)
+
+
+class Diagnosis(Callback):
+    """Watches the codes and converts held-out recordings to hear whose voice comes out.
+
+    Logs `val/similarity_to_target` and `val/similarity_to_source`, GE2E cosines of the conversions
+    to the utterances that stand for the two voices, and warns once of each of three things: codes
+    that hold nothing, a similarity that no longer rises, and a source voice that leaks.
+
+    Args:
+        every_n_steps: how often it converts; `n_speakers`: each of so many into the next one.
+        max_frames: cut of the recordings.
+        min_codes_std: codes that vary less hold nothing.
+        leak_after_steps: from when on the source's voice should be gone.
+        patience: so many measurements without a similarity that is higher by min_rise.
+        vocoder: from mel settings to what makes mels audible.
+        speaker_encoder: its file; None is the shipped one.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int,
+        n_speakers: int,
+        max_frames: int,
+        min_codes_std: float,
+        leak_after_steps: int,
+        patience: int,
+        min_rise: float,
+        vocoder: Callable[..., Vocoder],
+        speaker_encoder: Path | str | None,
+    ):
+        counts = {"every_n_steps": every_n_steps, "n_speakers": n_speakers, "patience": patience}
+        require_at_least(1, "callbacks.diagnosis", **counts, max_frames=max_frames)
+        require_at_least(0, "callbacks.diagnosis", leak_after_steps=leak_after_steps)
+        require_within(0, 1, "callbacks.diagnosis", min_codes_std=min_codes_std, min_rise=min_rise)
+        self.every_n_steps = every_n_steps
+        self.n_speakers = n_speakers
+        self.max_frames = max_frames
+        self.min_codes_std = min_codes_std
+        self.leak_after_steps = leak_after_steps
+        self.patience = patience
+        self.min_rise = min_rise
+        self.make_vocoder = vocoder
+        self.encoder_path = speaker_encoder or resources.SPEAKER_ENCODER
+        self.best, self.best_step, self.since_best = -1.0, 0, 0
+        self.said: set[str] = set()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+        self.examples = trainer.datamodule.examples(self.n_speakers)
+        self.vocoder = self.make_vocoder(mel=pl_module.mel)
+        self.encoder = checkpoints.load_speaker_encoder(self.encoder_path)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LitAutoVC,
+        outputs: dict,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        step = trainer.global_step
+        if step % self.every_n_steps != 0 or not trainer.is_global_zero:
+            return
+        self.judge_codes(step, float(trainer.callback_metrics["train/codes_std"]))
+        if len(self.examples) > 1:  # else there is no other voice to convert into
+            measured = self.similarities(trainer, pl_module)
+            names = ("val/similarity_to_target", "val/similarity_to_source")
+            for logger in trainer.loggers:
+                logger.log_metrics(dict(zip(names, measured, strict=True)), step)
+            self.judge_voices(step, *measured)
+
+    @torch.no_grad()
+    def similarities(self, trainer: Trainer, pl_module: LitAutoVC) -> tuple[float, float]:
+        """Mean similarity of the averaged network's conversions to their targets and sources."""
+        network = averaged_network(trainer)
+        was_training = network.training
+        network.eval()
+        targets = self.examples[1:] + self.examples[:1]
+        found = []
+        for source, target in zip(self.examples, targets, strict=True):
+            mel = convert(network, pl_module.mel, source, target, self.max_frames)
+            wav = self.vocoder.generate(mel.float().clamp(0, 1).cpu())[0].numpy()
+            level = pl_module.card.mel["level_dbfs"]
+            try:
+                voice = self.encoder.embed_recording(wav, pl_module.mel.sample_rate, level)
+            except InputError:  # no voice in it, which an untrained network may bring about
+                voice = np.zeros_like(target.embedding.numpy())
+            others = [example.embedding.numpy() for example in (target, source)]
+            found.append([similarity(voice, other) if voice.any() else 0 for other in others])
+        network.train(was_training)
+        to_target, to_source = np.mean(found, axis=0).tolist()
+        return to_target, to_source
+
+    def judge_codes(self, step: int, std: float) -> None:
+        """Warns when the codes have collapsed."""
+        if std < self.min_codes_std:
+            self.say(
+                "collapse",
+                f"step {step}: the codes have collapsed (train/codes_std {std:.1e}), the decoder "
+                "hears no words any more; set loss.content_per_std=true or lower "
+                "loss.content_weight, and begin again",
+            )
+
+    def judge_voices(self, step: int, to_target: float, to_source: float) -> None:
+        """Warns when the source's voice leaks, and when the target's comes no nearer."""
+        if step >= self.leak_after_steps and to_source > to_target:
+            self.say(
+                "leak",
+                f"step {step}: the source's voice leaks (similarity of conversions to the source "
+                f"{to_source:.2f}, to the target {to_target:.2f}); set data.warps="
+                "[0.8,0.9,1.1,1.25] and data.warp_probability=1, then a narrower neck: a smaller "
+                "model.dim_neck or a larger model.freq, which begins anew",
+            )
+        if to_target > self.best + self.min_rise:
+            self.best, self.best_step, self.since_best = to_target, step, 0
+            return
+        self.since_best += 1
+        if self.since_best == self.patience:
+            self.say(
+                "plateau",
+                f"step {step}: the similarity to the target has not risen since step "
+                f"{self.best_step} ({self.best:.2f}); more speakers help most, then "
+                "data.sampling=speaker; if val/loss still falls, only words get clearer",
+            )
+
+    def say(self, what: str, sentence: str) -> None:
+        """Warns, of each thing once."""
+        if what not in self.said:
+            self.said.add(what)
+            log.warning("%s (docs/troubleshooting.md)", sentence)

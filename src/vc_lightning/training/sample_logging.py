@@ -1,0 +1,168 @@
+"""Pictures and sound of what a network can do while it learns."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common.errors import require_at_least
+from vc_lightning.common.plots import picture
+from vc_lightning.data.crops import Example
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.vocoders.factory import Vocoder
+from vc_lightning.training.base_module import AnyBatch, LitNetwork
+from vc_lightning.training.ema import averaged_network
+
+MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
+
+
+class Showable(Protocol):
+    """What is asked of a data module, whether it reads a folder or a stream."""
+
+    mel: MelSpectrogram
+
+    def examples(self, n_speakers: int) -> list[Example]:
+        """One utterance each of so many speakers, or of fewer."""
+
+    def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
+        """Embeddings (N, E) of up to so many utterances, and whose they are."""
+
+
+class Samples(Callback):
+    """Pictures and sound of held-out recordings, for TensorBoard; those below say which.
+
+    Args:
+        every_n_steps: how often; `n_speakers`: of how many speakers.
+        max_frames: cut of the recordings.
+    """
+
+    def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
+        require_at_least(
+            1,
+            "callbacks.samples",
+            every_n_steps=every_n_steps,
+            n_speakers=n_speakers,
+            max_frames=max_frames,
+        )
+        self.every_n_steps = every_n_steps
+        self.n_speakers = n_speakers
+        self.max_frames = max_frames
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+        data: Showable = trainer.datamodule
+        if tensorboard_writer(trainer):
+            self.examples = data.examples(self.n_speakers)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LitNetwork,
+        outputs: object,
+        batch: AnyBatch,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step % self.every_n_steps == 0:
+            self.write(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+        if trainer.global_step % self.every_n_steps != 0:
+            self.write(trainer)
+
+    @torch.no_grad()
+    def write(self, trainer: Trainer) -> None:
+        """Shows what the averaged network makes of the chosen recordings."""
+        writer = tensorboard_writer(trainer)
+        if writer is None:
+            return
+        network = averaged_network(trainer)
+        was_training = network.training
+        network.eval()
+        self.show(writer, network, trainer.global_step, trainer.datamodule.mel)
+        network.train(was_training)
+
+    def show(
+        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+    ) -> None:
+        """Writes the pictures and sounds of a step."""
+        raise NotImplementedError
+
+
+class Conversions(Samples):
+    """AutoVC's conversions between held-out speakers, each into the next one's voice.
+
+    Args: as of `Samples`; vocoder, from mel settings to what makes them audible.
+    """
+
+    def __init__(
+        self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
+    ):
+        super().__init__(every_n_steps, n_speakers, max_frames)
+        self.make_vocoder = vocoder
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+        super().on_fit_start(trainer, pl_module)
+        self.vocoder = self.make_vocoder(mel=trainer.datamodule.mel)
+        if writer := tensorboard_writer(trainer):
+            embeddings = trainer.datamodule.embeddings(MAX_PROJECTED)
+            writer.add_embedding(*embeddings, tag="speakers")
+
+    def show(
+        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+    ) -> None:
+        """Source, its reconstruction and its conversion."""
+        targets = self.examples[1:] + self.examples[:1]
+        for source, target in zip(self.examples, targets, strict=True):
+            mels = {
+                "source": source.mel[None, :, : self.max_frames],
+                "reconstruction": convert(network, mel, source, source, self.max_frames),
+                "conversion": convert(network, mel, source, target, self.max_frames),
+            }
+            title = f"{source.speaker}_to_{target.speaker}"
+            writer.add_image(f"mel/{title}", picture(list(mels.values())), step, dataformats="HWC")
+            for name, value in mels.items():
+                wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
+                writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, mel.sample_rate)
+
+
+def convert(
+    network: AutoVC, mel: MelSpectrogram, source: Example, target: Example, max_frames: int
+) -> Tensor:
+    """Mel (1, n_mels, T) of what the source says in the target's voice, T at most max_frames."""
+    device = next(network.parameters()).device
+    voices = [example.embedding[None].to(device) for example in (source, target)]
+    harmonics = None
+    if network.f0:
+        contours = [example.f0.numpy() for example in (source, target)]
+        ranges = [pitch.range_of([contour]) for contour in contours]
+        f0 = torch.from_numpy(pitch.moved(contours[0], *ranges))[None, :max_frames]
+        harmonics = mel.harmonics(f0.to(mel.window.device)).to(device)
+    return network(source.mel[None, :, :max_frames].to(device), *voices, harmonics)[1]
+
+
+class CopySynthesis(Samples):
+    """Held-out recordings through mel and vocoder, for a vocoder that is being trained."""
+
+    def show(
+        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+    ) -> None:
+        """The mel that the vocoder was given, that of its sound, and the sound."""
+        device = next(network.parameters()).device
+        for example in self.examples:
+            given = example.mel[None, :, : self.max_frames].to(device)
+            wav = network.generate(given).cpu()
+            pictures = picture([given.cpu(), mel(wav)[..., : given.shape[-1]]])
+            writer.add_image(f"mel/{example.speaker}", pictures, step, dataformats="HWC")
+            writer.add_audio(f"{example.speaker}", wav[0].clamp(-1, 1), step, mel.sample_rate)
+
+
+def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            return logger.experiment
+    return None

@@ -1,0 +1,20 @@
+"""Learning-rate schedules."""
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from vc_lightning.common.errors import require_at_least
+
+
+def noam_factor(step: int, warmup: int) -> float:
+    """Share of the peak learning rate at `step` ≥ 0: linear up to 1, then 1/√step.
+
+    warmup^0.5 · min((step+1) · warmup^−1.5, (step+1)^−0.5) (Vaswani et al. 2017, section 5.3).
+    """
+    return warmup**0.5 * min((step + 1) * warmup**-1.5, (step + 1) ** -0.5)
+
+
+def noam(optimizer: Optimizer, warmup: int) -> LambdaLR:
+    """Noam schedule whose peak, after `warmup` optimizer steps, is the optimizer's `lr`."""
+    require_at_least(1, "scheduler", warmup=warmup)
+    return LambdaLR(optimizer, lambda step: noam_factor(step, warmup))

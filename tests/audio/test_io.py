@@ -1,0 +1,223 @@
+import itertools
+
+import numpy as np
+import pytest
+import soundfile
+
+from helpers import SOURCE, write_wav
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import spill_buffer as tape
+from vc_lightning.common.errors import InputError
+
+RATE = 16_000
+
+
+def tone(seconds=1.0, rate=RATE, frequency=440.0):
+    return (0.5 * np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate)).astype(
+        "f4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        (".wav", "PCM_U8", 1e-2),
+        (".wav", "PCM_16", 1e-4),
+        (".wav", "PCM_24", 1e-6),
+        (".wav", "FLOAT", 1e-7),
+        (".wav", "DOUBLE", 1e-7),
+        (".wav", "ULAW", 3e-2),
+        (".flac", "PCM_16", 1e-4),
+        (".aiff", "PCM_16", 1e-4),
+        (".ogg", "VORBIS", 5e-2),
+        (".mp3", "MPEG_LAYER_III", 5e-2),
+    ],
+)
+def test_load_returns_the_samples_of_every_format(tmp_path, suffix, subtype, tolerance):
+    path = write_wav(tmp_path / f"a{suffix}", tone(), subtype=subtype)
+    wav, rate = audio.load(path)
+    assert (wav.dtype, wav.ndim, rate) == (np.float32, 1, RATE)
+    middle = slice(4000, 8000)
+    np.testing.assert_allclose(wav[middle], tone()[middle], atol=tolerance)
+
+
+@pytest.mark.parametrize("block", [1000, 4000, 16_000, 16_001])
+def test_load_reads_long_files_in_blocks(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(audio, "BLOCK", block)
+    path = write_wav(tmp_path / "a.wav", tone(), subtype="FLOAT")
+    np.testing.assert_array_equal(audio.load(path)[0], tone())
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 8])
+def test_load_averages_channels(tmp_path, n_channels):
+    gains = np.arange(1, n_channels + 1) / n_channels
+    path = write_wav(tmp_path / "a.wav", tone()[:, None] * gains, subtype="FLOAT")
+    np.testing.assert_allclose(audio.load(path)[0], tone() * gains.mean(), atol=1e-6)
+
+
+def test_load_takes_the_loudest_of_channels_that_cancel(tmp_path):
+    channels = np.stack([tone(), -tone()], axis=1)
+    path = write_wav(tmp_path / "a.wav", channels, subtype="FLOAT")
+    np.testing.assert_allclose(np.abs(audio.load(path)[0]), np.abs(tone()), atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 192_000])
+def test_load_reads_any_rate(tmp_path, rate):
+    path = write_wav(tmp_path / "a.wav", tone(rate=rate), rate)
+    wav, loaded_rate = audio.load(path)
+    assert (len(wav), loaded_rate) == (rate, rate)
+
+
+def nan_at_100():
+    wav = tone()
+    wav[100] = np.nan
+    return wav
+
+
+@pytest.mark.parametrize(
+    ("wav", "reason"),
+    [
+        (np.zeros(0, "f4"), "empty"),
+        (np.zeros(RATE, "f4"), "silent"),
+        (nan_at_100(), "NaN"),
+        (np.full(RATE, np.inf, "f4"), "infinite"),
+    ],
+)
+def test_load_refuses_what_holds_no_sound(tmp_path, wav, reason):
+    path = write_wav(tmp_path / "a.wav", wav, subtype="FLOAT")
+    with pytest.raises(InputError, match=reason) as error:
+        audio.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_load_refuses_what_is_not_audio(tmp_path):
+    text = tmp_path / "a.wav"
+    text.write_text("no sound")
+    for path, reason in {
+        text: "not audio",
+        tmp_path: "folder",
+        tmp_path / "missing.wav": "no such",
+    }.items():
+        with pytest.raises(InputError, match=reason):
+            audio.load(path)
+    with pytest.raises(InputError, match="4000 Hz"):
+        audio.load(write_wav(tmp_path / "slow.wav", tone(), 4_000))
+
+
+def test_load_believes_the_samples_and_not_the_header(tmp_path):
+    path = write_wav(tmp_path / "a.wav", tone(), subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[40:44] = (0x7FFFFFF0).to_bytes(4, "little")  # the data chunk promises 2 GiB
+    path.write_bytes(content)
+    assert len(audio.load(path)[0]) == RATE
+
+
+def test_resample_keeps_a_tone_and_its_level():
+    wav = audio.resample(tone(rate=44_100), 44_100, RATE)
+    middle = slice(4000, 12_000)
+    np.testing.assert_allclose(wav[middle], tone()[middle], atol=1e-3)
+
+
+def test_save_round_trips_and_never_clips(tmp_path):
+    path = audio.save(tmp_path / "a.wav", tone(), RATE)
+    assert soundfile.info(path).subtype == "PCM_16"
+    np.testing.assert_allclose(audio.load(path)[0], tone(), atol=1e-4)
+    loud = audio.load(audio.save(tmp_path / "b.wav", 4 * tone(), RATE))[0]
+    np.testing.assert_allclose(loud, 2 * tone(), atol=1e-3)
+
+
+def test_a_memory_map_is_written_in_blocks(tmp_path):
+    n = 2 * tape.BLOCK + 1000
+    wav = np.memmap(tmp_path / "wav.f32", np.float32, "w+", shape=(n,))
+    wav[:] = np.linspace(-2, 2, n)
+    path = audio.save(tmp_path / "a.wav", wav, RATE)
+    np.testing.assert_allclose(soundfile.read(path)[0], np.linspace(-1, 1, n), atol=2**-15)
+
+
+def test_an_empty_wav_is_written(tmp_path):
+    assert soundfile.info(audio.save(tmp_path / "a.wav", np.zeros(0, "f4"), RATE)).frames == 0
+
+
+def test_failed_save_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+    path = audio.save(tmp_path / "a.wav", tone(), RATE)
+    before = path.read_bytes()
+
+    def full_disk(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(soundfile.SoundFile, "write", full_disk)
+    with pytest.raises(OSError, match="space"):
+        audio.save(path, tone(), RATE)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_voiced_mask_tells_speech_from_silence(speech):
+    noise = 1e-4 * np.random.default_rng(0).standard_normal(3 * RATE).astype("f4")
+    mask = audio.voiced_mask(np.concatenate([noise, speech, noise]))
+    assert mask[: 2 * RATE].mean() == 0
+    assert mask[3 * RATE + 8000 : 3 * RATE + 72_000].mean() > 0.7
+
+
+def test_voiced_mask_of_samples_beyond_full_scale_is_that_of_clipped_ones(speech):
+    loud = 20 * speech
+    np.testing.assert_array_equal(audio.voiced_mask(loud), audio.voiced_mask(loud.clip(-1, 1)))
+
+
+def test_voiced_mask_of_less_than_a_window_is_empty():
+    assert len(audio.voiced_mask(np.ones(100, "f4"))) == 0
+
+
+@pytest.mark.parametrize("gain", [0.03, 0.3, 3.0])
+def test_level_does_not_depend_on_how_loud_the_recording_was(speech, gain):
+    reference = audio.level(speech, RATE, -24)
+    np.testing.assert_allclose(audio.level(gain * speech, RATE, -24), reference, atol=1e-4)
+
+
+def test_level_sets_the_power_of_the_voiced_part(speech):
+    wav = audio.level(speech, RATE, -24)
+    at_detector_level = audio.amplify(wav, audio.VAD_LEVEL_DBFS - audio.rms_dbfs(wav))
+    mask = audio.voiced_mask(at_detector_level)
+    assert audio.rms_dbfs(wav[: len(mask)][mask]) == pytest.approx(-24, abs=0.01)
+
+
+def test_level_refuses_what_is_not_speech():
+    with pytest.raises(InputError, match="no speech"):
+        audio.level(1e-3 * np.random.default_rng(0).standard_normal(RATE).astype("f4"), RATE, -24)
+
+
+def test_examples_are_two_real_recordings():
+    wav, rate = audio.load(SOURCE)
+    assert rate == RATE
+    assert 3 < len(wav) / rate < 12
+
+
+@pytest.mark.parametrize(("rate", "max_seconds"), [(16_000, 8), (16_000, 12.5), (44_100, 8)])
+def test_long_recordings_are_cut_in_their_pauses(speech, other_speech, rate, max_seconds):
+    sentences = [speech[:80_000], other_speech[:70_000], speech[20_000:90_000]] * 2
+    pause = np.zeros(12_000, "f4")
+    wav = np.concatenate([part for sentence in sentences for part in (sentence, pause)])
+    wav = audio.resample(wav, RATE, rate)
+    pieces = audio.cut_at_pauses(wav, rate, max_seconds)
+    assert len(pieces) >= 3
+    assert pieces[0][0] == 0
+    assert pieces[-1][1] == len(wav)
+    for (_, stop), (start, _) in itertools.pairwise(pieces):
+        assert start == stop
+        assert np.abs(wav[start - rate // 10 : start + rate // 10]).max() < 1e-3
+    assert all(0 < stop - start <= max_seconds * rate + 1 for start, stop in pieces)
+
+
+def test_who_never_pauses_is_cut_at_the_quietest_moment(monkeypatch):
+    monkeypatch.setattr(audio, "speech_windows", lambda wav: np.ones(len(wav) // 480, bool))
+    wav = np.random.default_rng(0).standard_normal(10 * RATE).astype("f4")
+    wav[2 * RATE : 2 * RATE + 1_000] *= 0.01  # too early: the pieces would be short
+    wav[7 * RATE : 7 * RATE + 1_000] *= 0.1
+    wav[9 * RATE + 1_000 : 9 * RATE + 2_000] *= 0.01  # too late
+    (start, cut), (again, stop) = audio.cut_at_pauses(wav, RATE, 9)
+    assert (start, again, stop) == (0, cut, len(wav))
+    assert 7 * RATE - 480 <= cut <= 7 * RATE + 1_000
+
+
+def test_short_recordings_are_one_piece(speech):
+    assert audio.cut_at_pauses(speech, RATE, len(speech) / RATE) == [(0, len(speech))]

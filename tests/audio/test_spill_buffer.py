@@ -1,0 +1,53 @@
+import io
+import tempfile
+
+import numpy as np
+import pytest
+
+from vc_lightning.audio import spill_buffer as tape
+from vc_lightning.audio.spill_buffer import Tape, blocks
+
+
+@pytest.mark.parametrize("in_memory", [0, 10, 30, 1000])
+@pytest.mark.parametrize("width", [(), (3,)])
+def test_pieces_come_back_in_a_row(monkeypatch, in_memory, width):
+    monkeypatch.setattr(tape, "MAX_IN_MEMORY", in_memory)
+    pieces = [np.random.default_rng(n).standard_normal((n, *width)) for n in (4, 0, 7, 9)]
+    one = Tape()
+    for piece in pieces:
+        one.append(piece)
+    array = one.array()
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, np.concatenate(pieces).astype(np.float32))
+    is_long = array.size > in_memory
+    assert isinstance(array, np.memmap) == is_long
+    array += 1  # it is the caller's
+
+
+def test_nothing_is_left_in_the_folder_for_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tape, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    one = Tape()
+    one.append(np.ones(5))
+    assert one.array().sum() == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named(monkeypatch):
+    monkeypatch.setattr(tape, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: io.FileIO("/dev/full", "r+"))
+    with pytest.raises(OSError, match="No space left on device") as error:
+        Tape().append(np.ones(5))
+    assert error.value.filename == tempfile.gettempdir()
+
+
+def test_an_empty_tape_is_empty(monkeypatch):
+    one = Tape()
+    one.append(np.zeros((0,)))
+    assert one.array().shape == (0,)
+
+
+def test_blocks_cover_an_array():
+    lengths = [len(block) for block in blocks(np.arange(10), 4)]
+    assert lengths == [4, 4, 2]
+    assert np.concatenate(list(blocks(np.arange(10), 4))).tolist() == list(range(10))

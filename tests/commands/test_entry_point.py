@@ -1,0 +1,106 @@
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from helpers import composed
+from vc_lightning.commands import entry_point as cli
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a.wav",
+        "a b.wav",
+        "a,b.wav",
+        "a=b.wav",
+        "it's.wav",
+        'say "a".wav',
+        "back\\slash.wav",
+        "end\\",
+        "(a){b}.wav",
+        "ü/日本.wav",
+        "a#b.wav",
+        "null.wav",
+        "-1",
+        "true",
+        "a: b.wav",
+        "*.wav",
+    ],
+)
+def test_hydra_reads_back_every_path(value):
+    (override,) = OverridesParser.create().parse_overrides([cli.quote_free_text(f"source={value}")])
+    assert override.value() == value
+
+
+def test_lists_quotes_and_null_stay_what_they_are_unless_a_file_has_the_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for argument in ("target=[a.wav,b.wav]", "target='a b'", "ckpt=null", "source=", "--help"):
+        assert cli.quote_free_text(argument) == argument
+    (tmp_path / "[a].wav").touch()
+    (tmp_path / "[a]").touch()
+    assert cli.quote_free_text("target=[a]") == "target='[a]'"
+    assert cli.quote_free_text("model.freq=[1]") == "model.freq=[1]"
+
+
+def test_paths_are_found_as_file_list_folder_and_glob(tmp_path):
+    for name in ("b.wav", "a.flac", "sub/c.wav", "[x].wav", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    suffixes = frozenset({".wav", ".flac"})
+
+    def found(value):
+        paths = cli.existing_paths(value, "target", suffixes)
+        return [str(path.relative_to(tmp_path)) for path in paths]
+
+    assert found(f"{tmp_path}/b.wav") == ["b.wav"]
+    assert found([f"{tmp_path}/b.wav", f"{tmp_path}/sub"]) == ["b.wav", "sub/c.wav"]
+    assert found(str(tmp_path)) == ["[x].wav", "a.flac", "b.wav", "sub/c.wav"]
+    assert found(f"{tmp_path}/*.wav") == ["[x].wav", "b.wav"]
+    assert found(f"{tmp_path}/[x].wav") == ["[x].wav"]
+    assert found(f"{tmp_path}/missing.wav") == ["missing.wav"]  # its reader will say so
+    with pytest.raises(InputError, match="no file is named like that"):
+        found(f"{tmp_path}/*.ogg")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="holds no audio"):
+        found(f"{tmp_path}/none")
+
+
+def test_keys_of_each_command_line_are_known():
+    train = cli.known_keys("train")
+    for key in ("data.batch_size", "model", "trainer.max_steps", "callbacks.ema.decay", "seed"):
+        assert key in train
+    assert "source" not in train
+    assert {"source", "vocoder", "vocoder.n_iter"} <= set(cli.known_keys("convert"))
+
+
+def test_what_has_keys_of_its_own_is_given_no_value():
+    cfg = composed("train")
+    cli.require_groups(cfg, "train")
+    for name in ("checkpoint", "mel"):
+        with pytest.raises(InputError, match=f"{name}=null: has keys of its own"):
+            cli.require_groups(OmegaConf.merge(cfg, {name: None}), "train")
+
+
+@pytest.mark.parametrize("argument", ["optimizer=[1,2]", "model=[null]", "vocoder=-1", "mel={a:1}"])
+def test_a_group_is_given_a_name(argument, capsys):
+    with pytest.raises(SystemExit):
+        cli.require_choice(argument)
+    assert "is no choice; there are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["model=autovc", "source=[a]", "experiment=null", "seed=1"])
+def test_other_arguments_are_left_to_hydra(argument):
+    cli.require_choice(argument)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [("model", path.stem) for path in (resources.CONF / "model").glob("*.yaml")]
+    + [("experiment", path.stem) for path in (resources.CONF / "experiment").glob("*.yaml")],
+)
+def test_every_choice_fits_what_it_is_given_to(group, name):
+    cfg = composed("train", f"{group}={name}", "run_dir=.")
+    cfg.trainer.precision, cfg.trainer.sync_batchnorm = "32-true", False  # as `settle` does
+    cli.require_fitting(cfg)

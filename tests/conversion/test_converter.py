@@ -1,0 +1,307 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import SOURCE, TARGET, TINY, tiny_multiband, tiny_wavernn, write_wav
+from vc_lightning import VoiceConverter
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio import spill_buffer as tape
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import converter as voice_converter
+from vc_lightning.conversion.converter import Voice
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.speaker_encoder import similarity
+from vc_lightning.models.vocoders import griffin_lim as griffin_lim_module
+from vc_lightning.models.vocoders.factory import auto_vocoder, default_vocoder, griffin_lim, wavernn
+from vc_lightning.models.vocoders.griffin_lim import GriffinLim
+
+
+@pytest.fixture
+def converter(tiny_checkpoint):
+    return VoiceConverter.from_checkpoint(
+        tiny_checkpoint,
+        vocoder=lambda mel: griffin_lim(mel, None, 1, n_iter=2, momentum=0.99),
+        guidance=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return VoiceConverter.from_pretrained()
+
+
+def test_a_conversion_is_as_long_as_the_source_and_repeatable(converter, speech):
+    wav = converter.convert(SOURCE, TARGET, seed=1)
+    assert (wav.dtype, wav.shape) == (np.float32, speech.shape)
+    assert np.isfinite(wav).all()
+    assert np.array_equal(wav, converter.convert(str(SOURCE), [TARGET], seed=1))
+
+
+def test_paths_and_arrays_are_the_same(converter, speech, other_speech):
+    by_array = converter.convert(speech, other_speech)
+    assert np.array_equal(by_array, converter.convert(SOURCE, TARGET))
+
+
+def test_several_targets_are_one_mean_voice(converter, speech, other_speech):
+    halves = [other_speech[:70_000], other_speech[70_000:]]
+    mean = converter.speaker_encoder.average([converter.embed(half) for half in halves])
+    expected = converter.convert_to(speech, Voice(mean))
+    assert np.array_equal(converter.convert(speech, halves), expected)
+    assert not np.array_equal(converter.convert(speech, halves[0]), expected)
+
+
+def test_conversion_is_the_networks_chain(converter, speech, other_speech):
+    mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
+    voices = [torch.from_numpy(converter.embed(w))[None] for w in (speech, other_speech)]
+    with torch.inference_mode():  # rounds as `convert` does: phases multiply small differences
+        converted = converter.autovc(mel, *voices)[1].clamp(0, 1)
+    wav = converter.vocoder.generate(converted, seed=0)[0, : len(speech)].numpy()
+    np.testing.assert_allclose(converter.convert(speech, other_speech), wav, atol=1e-4)
+
+
+def test_windows_give_what_the_whole_gives(pretrained, speech, other_speech, monkeypatch):
+    """Half a minute in windows of ten seconds; 0.01 of a mel is a dB."""
+    recording = np.concatenate([speech, other_speech, speech, other_speech])[: 30 * 16_000]
+    voice = pretrained.voice(other_speech)
+    heard = pretrained.listen(recording)
+    assert len(pretrained._windows(recording)) == 1
+    with torch.inference_mode():
+        whole = torch.cat(list(pretrained._converted(heard, voice)), dim=-1)
+        monkeypatch.setattr(voice_converter, "WINDOW_SECONDS", 10)
+        again = pretrained.listen(recording)
+        assert len(pretrained._windows(recording)) == 3
+        cut = torch.cat(list(pretrained._converted(again, voice)), dim=-1)
+    assert np.mean(again.f0 != heard.f0) < 0.001
+    assert cut.shape == whole.shape
+    difference = (cut - whole).abs()
+    assert difference.mean() < 0.001
+    assert difference.max() < 0.02
+
+
+def test_long_recordings_are_streamed_and_progress_is_told(
+    converter, speech, other_speech, monkeypatch
+):
+    recording = np.concatenate([speech, other_speech])  # 15 s
+    voice = converter.voice(other_speech)
+    whole = converter.convert_to(recording, voice)
+    for name, seconds in (("WINDOW_SECONDS", 4), ("CONTEXT_SECONDS", 1)):
+        monkeypatch.setattr(voice_converter, name, seconds)
+    monkeypatch.setattr(tape, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(griffin_lim_module, "STRETCH_FRAMES", 200)
+    told = []
+    wav = converter.convert_to(recording, voice, progress=told.append)
+    assert isinstance(wav, np.memmap)
+    assert wav.shape == whole.shape
+    assert np.isfinite(wav).all()
+    assert told == sorted(told)
+    assert len(set(told)) == 4 + 5  # windows of the mel, stretches of the sound
+    assert 0 < told[0] < told[-1] == 1
+
+
+def test_several_conversions_side_by_side_are_those_made_alone(converter, speech, other_speech):
+    sources = [converter.listen(wav) for wav in (speech[:40_000], speech, other_speech)]
+    voices = [converter.voice(wav) for wav in (other_speech, other_speech[:60_000], speech)]
+    together = converter.convert_heard(sources, voices)
+    for source, voice, wav in zip(sources, voices, together, strict=True):
+        (alone,) = converter.convert_heard([source], [voice])
+        assert wav.shape == alone.shape == source.wav.shape
+        np.testing.assert_allclose(wav[:-2048], alone[:-2048], atol=1e-3)
+
+
+def test_a_network_that_is_told_the_pitch_gets_the_source_s_in_the_target_s_range(
+    tmp_path, mel_settings, encoder, speech, other_speech
+):
+    network = AutoVC(**TINY, f0=True)
+    identity = checkpoints.identity("ge2e", encoder.state_dict())
+    card = Card("autovc", network.arguments, mel_settings, identity)
+    path = checkpoints.save(tmp_path / "told.safetensors", network.state_dict(), card)
+    converter = VoiceConverter.from_checkpoint(path)
+    voice = converter.voice(other_speech)
+    contours = [
+        pitch.track(converter.mel.prepare(wav, 16_000), 16_000, 256)
+        for wav in (speech, other_speech)
+    ]
+    man, woman = (pitch.range_of([contour]) for contour in contours)
+    assert voice.pitch == woman
+    assert woman.centre - man.centre > 0.5  # octaves
+    heard = []
+    converter.autovc.register_forward_pre_hook(lambda _, arguments: heard.append(arguments[3]))
+    converter.convert_to(speech, voice)
+    voiced, octaves = heard[0][0, 0].numpy() > 0, heard[0][0, 1].numpy()
+    assert np.array_equal(voiced, contours[0] > 0)
+    assert np.median(octaves[voiced]) == pytest.approx(woman.centre - np.log2(150), abs=0.02)
+
+
+def test_guidance_goes_beyond_the_target_away_from_the_source(
+    converter, tiny_checkpoint, speech, other_speech
+):
+    heard = []
+
+    class Vocoder(GriffinLim):
+        def generate(self, mel, seed=0):
+            heard.append(mel)
+            return super().generate(mel, seed)
+
+    guided = VoiceConverter.from_checkpoint(
+        tiny_checkpoint, vocoder=lambda mel: Vocoder(mel, None, 1, 1, 0), guidance=0.5
+    )
+    guided.convert(speech, other_speech)
+    mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
+    source, target = (torch.from_numpy(converter.embed(w))[None] for w in (speech, other_speech))
+    ours, theirs = (converter.autovc(mel, source, voice)[1] for voice in (source, target))
+    assert (theirs - ours).abs().max() > 1e-3
+    expected = (theirs + 0.5 * (theirs - ours)).clamp(0, 1)
+    torch.testing.assert_close(heard[0], expected, rtol=0, atol=1e-4)
+    guided.convert(speech, speech)
+    torch.testing.assert_close(heard[1], ours.clamp(0, 1), rtol=0, atol=1e-4)
+
+
+def test_guidance_is_a_number_and_by_default_the_configuration_s(tiny_checkpoint):
+    default = resources.settings("", "converter")["guidance"]
+    assert VoiceConverter.from_checkpoint(tiny_checkpoint).guidance == default
+    with pytest.raises(InputError, match=r"^guidance=-1: give a number from 0"):
+        VoiceConverter.from_checkpoint(tiny_checkpoint, guidance=-1)
+
+
+def test_everything_is_frozen(converter):
+    assert not converter.training
+    assert not any(parameter.requires_grad for parameter in converter.parameters())
+
+
+def test_the_shipped_converter_leaves_the_source_voice(pretrained, speech, other_speech):
+    wav = pretrained.convert(SOURCE, TARGET)
+    source, target, result = (pretrained.embed(w) for w in (speech, other_speech, wav))
+    assert similarity(result, target) > similarity(source, target)
+    assert similarity(result, source) < 0.8
+    copy = pretrained.resynthesize(SOURCE)
+    assert similarity(pretrained.embed(copy), source) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("wav", "reason"),
+    [
+        (np.zeros(16_000, "f4"), "silent"),
+        (np.full(16_000, np.nan, "f4"), "NaN"),
+        (np.zeros((2, 16_000), "f4"), "shape"),
+        (np.ones(16_000, "i2"), "int16"),
+        (np.zeros(0, "f4"), "empty"),
+        (0.1 * np.ones(100, "f4"), "short|no speech"),
+        (0.01 * np.random.default_rng(0).standard_normal(32_000).astype("f4"), "no speech"),
+    ],
+)
+def test_unusable_recordings_are_refused(converter, speech, tmp_path, wav, reason):
+    with pytest.raises(InputError, match=reason):
+        converter.convert(wav, speech)
+    with pytest.raises(InputError, match=reason):
+        converter.convert(speech, wav)
+    if wav.ndim == 1 and wav.dtype == np.float32:
+        path = write_wav(tmp_path / "bad.wav", wav, subtype="FLOAT")
+        with pytest.raises(InputError, match=re.escape(f"{path}: ")):
+            converter.convert(path, speech)
+
+
+def test_no_target_is_refused(converter, speech):
+    with pytest.raises(InputError, match="no target"):
+        converter.convert(speech, [])
+
+
+@pytest.fixture
+def wavernn_file(tmp_path, mel_settings):
+    """An untrained WaveRNN for the autovc mels."""
+    network = tiny_wavernn(n_mels=80, upsample_factors=(4, 8, 8)).float()
+    card = Card("wavernn", network.arguments, mel_settings)
+    return checkpoints.save(tmp_path / "wavernn.safetensors", network.state_dict(), card)
+
+
+def test_vocoder_auto_takes_a_wavernn_of_these_mels_only(wavernn_file, mel_settings, tmp_path):
+    def fallback(mel):
+        return griffin_lim(mel, None, 1, n_iter=1, momentum=0)
+
+    mel = MelSpectrogram(**mel_settings)
+    assert auto_vocoder(mel, wavernn_file, fallback).mel_settings == mel_settings
+    other = MelSpectrogram(**resources.settings("mel", "wavernn"))
+    assert isinstance(auto_vocoder(other, wavernn_file, fallback), GriffinLim)
+    assert isinstance(auto_vocoder(mel, None, fallback), GriffinLim)
+    with pytest.raises(InputError, match="no such file"):
+        auto_vocoder(mel, tmp_path / "missing", fallback)
+    with pytest.raises(InputError, match="hop_length 256 != 275"):
+        wavernn(other, wavernn_file)
+
+
+def test_the_temperature_is_that_of_the_file_or_the_given_one(tmp_path, mel_settings, wavernn_file):
+    network = tiny_multiband(n_mels=80, hop_length=256, temperature=0.6).float()
+    card = Card(network.kind, network.arguments, mel_settings)
+    path = checkpoints.save(tmp_path / "multiband.safetensors", network.state_dict(), card)
+    mel = MelSpectrogram(**mel_settings)
+    assert wavernn(mel, path).temperature == 0.6
+    assert wavernn(mel, path, 0.3).temperature == 0.3
+    with pytest.raises(InputError, match=r"vocoder.temperature=0.3: .* is not a multi-band"):
+        wavernn(mel, wavernn_file, 0.3)
+    with pytest.raises(InputError, match=r"vocoder\.temperature=3"):
+        wavernn(mel, path, 3.0)
+
+
+def test_griffin_lim_takes_its_network_where_it_fits(mel_settings, tmp_path, caplog):
+    settings = {"sharpness": 1, "n_iter": 1, "momentum": 0}
+    mel = MelSpectrogram(**mel_settings)
+    other = MelSpectrogram(**resources.settings("mel", "wavernn"))
+    shipped = griffin_lim(mel, "shipped", **settings)
+    assert shipped.network.mel_settings == mel_settings
+    log_mel = torch.rand(1, 80, 3)
+    expected = mel.amplitude(shipped.network(log_mel, mel.spectrum(log_mel)))
+    torch.testing.assert_close(shipped.magnitude(log_mel), expected)
+
+    with caplog.at_level("INFO"):
+        without = griffin_lim(other, "shipped", **settings)
+    assert without.network is None
+    assert "hop_length 256 != 275" in caplog.text
+    torch.testing.assert_close(without.magnitude(log_mel), other.amplitude(other.spectrum(log_mel)))
+    assert griffin_lim(mel, None, **settings).network is None
+    with pytest.raises(InputError, match="hop_length 256 != 275"):
+        griffin_lim(other, resources.GRIFFIN_LIM, **settings)
+    with pytest.raises(InputError, match="no such file"):
+        griffin_lim(mel, tmp_path / "missing", **settings)
+
+
+def test_the_default_vocoder_has_the_network(mel_settings):
+    assert default_vocoder(MelSpectrogram(**mel_settings)).network is not None
+
+
+def test_wavernn_speaks_for_the_converter(tiny_checkpoint, wavernn_file, speech, other_speech):
+    converter = VoiceConverter.from_checkpoint(
+        tiny_checkpoint, vocoder=lambda mel: wavernn(mel, wavernn_file)
+    )
+    wav = converter.convert(speech[:16_000], other_speech[:32_000])
+    assert wav.shape == (16_000,)
+    assert np.abs(wav).max() <= 1
+
+
+def test_parts_that_do_not_belong_together_are_refused(tiny_checkpoint, tmp_path, mel_settings):
+    state, card = checkpoints.read(tiny_checkpoint, "autovc")
+    path = tmp_path / "other.safetensors"
+
+    def changed(**values):
+        return checkpoints.save(path, state, Card(**{**vars(card), **values}))
+
+    with pytest.raises(InputError, match="speaker encoder is ge2e"):
+        VoiceConverter.from_checkpoint(changed(speaker_encoder="d_vector"))
+    with pytest.raises(InputError, match="other n_mels"):
+        VoiceConverter.from_checkpoint(changed(mel={"hop_length": 200}))
+    other = MelSpectrogram(**mel_settings | {"ref_db": 20})
+    with pytest.raises(InputError, match="ref_db 20 != 16"):
+        VoiceConverter.from_checkpoint(
+            tiny_checkpoint, vocoder=lambda _: griffin_lim(other, None, 1, n_iter=1, momentum=0)
+        )
+
+
+def test_audio_of_another_rate_is_resampled(converter, speech, other_speech, tmp_path):
+    path = write_wav(tmp_path / "a.wav", audio.resample(speech, 16_000, 44_100), 44_100)
+    wav = converter.convert(path, other_speech)
+    assert abs(len(wav) - len(speech)) <= 1

@@ -1,0 +1,95 @@
+"""Which conversions are asked for, what their files are called, and the table of results."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import jobs
+from vc_lightning.conversion.jobs import Job, matched, named, row_of, write_table
+
+A, B, C = (Path(f"in/{name}.wav") for name in "abc")
+OUT = Path("out")
+
+
+def outputs(couples):
+    return [job.output.name for job in named(couples, OUT)]
+
+
+def test_who_is_matched_with_whom():
+    assert matched([A, B], [C], "one", False) == [(A, (C,)), (B, (C,))]
+    assert matched([A], [B, C], "one", False) == [(A, (B, C))]
+    assert matched([A, B], [B, C], "all", False) == [(A, (B,)), (A, (C,)), (B, (C,))]
+    assert matched([A, B], [C, A], "aligned", False) == [(A, (C,)), (B, (A,))]
+    assert matched([A, B], [C, A], "aligned", True) == [
+        *[(A, (C,)), (B, (A,))],
+        *[(C, (A,)), (A, (B,))],
+    ]
+    assert matched([A, B], [A, B], "all", True) == [(A, (B,)), (B, (A,))]
+
+
+def test_what_can_not_be_matched_is_refused():
+    with pytest.raises(InputError, match="source names 2 recordings and target 1"):
+        matched([A, B], [C], "aligned", False)
+    with pytest.raises(InputError, match="bidirectional=true"):
+        matched([A], [B], "one", True)
+    with pytest.raises(InputError, match="are the same recording"):
+        matched([A], [A], "all", False)
+
+
+def test_files_are_named_by_source_and_target():
+    assert outputs([(A, (B,)), (C, (B,)), (A, "Anna")]) == [
+        *["a_to_b.wav", "c_to_b.wav", "a_to_Anna.wav"],
+    ]
+    assert outputs([(A, (Path("voices/ben/1.wav"), Path("voices/ben/2.wav")))]) == ["a_to_ben.wav"]
+    assert named([(A, (B,))], OUT) == [Job(A, (B,), OUT / "a_to_b.wav")]
+
+
+def test_files_of_one_name_are_told_by_their_folders_or_suffix():
+    x, y, z = Path("p/x/1.wav"), Path("p/y/1.wav"), Path("q/y/1.wav")
+    assert outputs([(x, "V"), (y, "V")]) == ["x_1_to_V.wav", "y_1_to_V.wav"]
+    assert outputs([(x, "V"), (y, "V"), (z, "V")]) == [
+        *["x_1_to_V.wav", "p_y_1_to_V.wav", "q_y_1_to_V.wav"],
+    ]
+    assert outputs([(A, "V"), (A.with_suffix(".flac"), "V")]) == [
+        "a_wav_to_V.wav",
+        "a_flac_to_V.wav",
+    ]
+    with pytest.raises(InputError, match=r"a_to_b_to_c\.wav: two conversions would have this name"):
+        named([(Path("a_to_b.wav"), (C,)), (A, (Path("b_to_c.wav"),))], OUT)
+
+
+def test_a_table_names_pairs(tmp_path):
+    table = tmp_path / "pairs.tsv"
+    table.write_text("source\ttarget\tnote\na.wav\tb.wav | c.wav\t!\nd/e.wav\tAnna\t\n")
+    assert jobs.from_table(table) == [
+        (tmp_path / "a.wav", (tmp_path / "b.wav", tmp_path / "c.wav")),
+        (tmp_path / "d/e.wav", (tmp_path / "Anna",)),
+    ]
+    table.write_text("source\ttarget\na.wav\t |\n")
+    with pytest.raises(InputError, match=r"pairs\.tsv: line 2 names no source or no target"):
+        jobs.from_table(table)
+    with pytest.raises(InputError, match=r"^pairs=.*missing\.tsv: cannot be read"):
+        jobs.from_table(tmp_path / "missing.tsv")
+
+
+def test_the_table_of_results_keeps_what_earlier_runs_wrote(tmp_path):
+    first, second = (Job(path, (C,), tmp_path / path.name) for path in (A, B))
+    write_table(tmp_path, [row_of(first, error="bad, very"), row_of(second, seconds=1.23456)])
+    write_table(tmp_path, [row_of(first, seconds=2.0, to_target=-0.5)])
+    with (tmp_path / "conversions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["source"], row["seconds"], row["to_target"], row["error"]) for row in rows] == [
+        *[(str(A), "2.000", "-0.500", ""), (str(B), "1.235", "", "")],
+    ]
+    assert list(rows[0]) == [
+        *["output", "source", "target", "seconds", "before", "to_target", "to_source"],
+        *["real_time_factor", "error"],
+    ]
+
+
+def test_somebody_else_s_table_is_replaced(tmp_path):
+    (tmp_path / "conversions.csv").write_bytes(b"\xff\x00,;")
+    write_table(tmp_path, [row_of(Job(A, "Anna", OUT))])
+    assert (tmp_path / "conversions.csv").read_text().splitlines()[1] == f"{OUT},{A},Anna,,,,,,"

@@ -1,0 +1,85 @@
+"""Learned voices."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vc_lightning.audio.pitch import PitchRange
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import voice_library as voices
+from vc_lightning.conversion.converter import Voice
+
+VOICE = Voice(np.random.default_rng(0).random(256).astype(np.float32), PitchRange(7.5, 0.25))
+
+
+def test_a_voice_comes_back_bit_for_bit(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    path = voices.save(folder, "Anna B", VOICE, "ge2e-01234567", 3, 12.34)
+    assert path.stat().st_size < 10_000
+    learned = voices.load(folder, "Anna B")
+    assert np.array_equal(learned.voice.embedding, VOICE.embedding)
+    assert learned.voice.embedding.dtype == np.float32
+    assert learned.voice.pitch == VOICE.pitch
+    assert (learned.n_recordings, learned.seconds) == (3, 12.3)
+    assert voices.for_encoder(learned, "ge2e-01234567") is learned.voice
+    with pytest.raises(InputError, match="voice Anna B was made with embeddings of ge2e-01234567"):
+        voices.for_encoder(learned, "ge2e-76543210")
+
+
+def test_a_voice_without_a_pitch(tmp_path):
+    voices.save(tmp_path, "a", Voice(VOICE.embedding), "ge2e-0", 1, 1)
+    assert voices.load(tmp_path, "a").voice.pitch is None
+
+
+def test_names_are_listed_and_learning_again_replaces(tmp_path):
+    for name in ("ж", "anna", "anna"):
+        voices.save(tmp_path, name, VOICE, "ge2e-0", 1, 1)
+    (tmp_path / "notes.txt").touch()
+    assert voices.names(tmp_path) == ["anna", "ж"]
+    assert voices.names(tmp_path / "missing") == []
+    with pytest.raises(InputError, match=r"voice ben: not learned yet; in .* there are: anna, ж"):
+        voices.load(tmp_path, "ben")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".hidden", "a/b", "../a", "a\\b", "a\n", "-a", "x" * 65, "a:b"]
+)
+def test_names_that_would_leave_the_folder_or_are_no_words_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match="name it by"):
+        voices.path_of(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embedding": []},
+        {"embedding": [[1.0]]},
+        {"embedding": ["x"]},
+        {"embedding": [float("nan")]},
+        {"embedding": None},
+        {"pitch": {"centre": 7}},
+        {"pitch": {"centre": "a", "spread": 1}},
+        {"pitch": {"centre": float("inf"), "spread": 1}},
+        {"pitch": 3},
+        {"seconds": "long"},
+        {"n_recordings": None},
+    ],
+)
+def test_damaged_files_are_refused_by_name(tmp_path, change):
+    path = voices.save(tmp_path, "a", VOICE, "ge2e-0", 1, 1)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | change))
+    with pytest.raises(InputError, match=r"a\.voice\.json: is not a learned voice"):
+        voices.load(tmp_path, "a")
+    del content[next(iter(change))]
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"a\.voice\.json: is not a learned voice"):
+        voices.load(tmp_path, "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b'"text"'])
+def test_what_is_no_voice_is_refused(tmp_path, content):
+    voices.path_of(tmp_path, "a").write_bytes(content)
+    with pytest.raises(InputError, match="is not a learned voice"):
+        voices.load(tmp_path, "a")

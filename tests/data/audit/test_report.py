@@ -1,0 +1,414 @@
+"""The doctor: healthy data get no finding, and every defect the one that names it."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from helpers import TINY_OVERRIDES, composed, write_wav
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.audio.quality import Quality
+from vc_lightning.commands import train
+from vc_lightning.data.audit import report as doctor
+from vc_lightning.data.feature_extraction import FeatureCache, Piece
+from vc_lightning.data.manifest import Utterance, find_utterances
+
+N_SPEAKERS, N_EACH = 24, 5
+GOOD = Quality(10.0, 16_000, -3.0, 40.0, 0.0, 0.9)
+
+
+class Data:
+    """Healthy recordings of 24 speakers, five each of ten seconds, and four speakers held out."""
+
+    def __init__(self, mel_settings):
+        self.mel = mel_settings
+        rng = np.random.default_rng(0)
+        self.utterances, self.qualities, voices = [], {}, []
+        for speaker in range(N_SPEAKERS + 4):
+            for index in range(N_EACH):
+                content = f"{speaker}-{index}"
+                piece = Piece(content, 0, 0, 620 + speaker)
+                path = Path(f"/data/s{speaker:02}/{index}.wav")
+                self.utterances.append(Utterance(path, f"s{speaker:02}", "", piece))
+                self.qualities[content] = GOOD
+                voices.append(np.eye(64)[speaker] + 0.05 * rng.standard_normal(64))
+        self.voices = np.array(voices) / np.linalg.norm(voices, axis=1, keepdims=True)
+        self.n_train = N_SPEAKERS * N_EACH
+        self.unusable = {}
+
+    def set_quality(self, *rows, **changes):
+        for row in rows:
+            self.qualities[self.utterances[row].piece.content] = replace(GOOD, **changes)
+
+    def set_piece(self, *rows, **changes):
+        for row in rows:
+            utterance = self.utterances[row]
+            self.utterances[row] = replace(utterance, piece=replace(utterance.piece, **changes))
+
+    def keep(self, rows):
+        self.utterances = [self.utterances[row] for row in rows]
+        self.voices = self.voices[rows]
+
+    def report(self):
+        n = self.n_train
+        known = (self.unusable, self.qualities, self.voices, self.mel, 30.0)
+        return doctor.examine(self.utterances[:n], self.utterances[n:], *known)
+
+
+@pytest.fixture
+def data(mel_settings):
+    return Data(mel_settings)
+
+
+def only_finding(data):
+    (finding,) = data.report().findings
+    return finding
+
+
+def test_healthy_data_have_nothing(data):
+    report = data.report()
+    assert report.findings == []
+    assert report.sizes["training"][:2] == (120, 24)
+    assert report.sizes["validation"][:2] == (20, 4)
+    frames = sum(u.n_frames for u in data.utterances[:120])
+    assert report.sizes["training"][2] == pytest.approx(frames * 256 / 16_000 / 60)
+    minutes = report.sizes["training"][2]
+    assert (
+        doctor.brief(report)[0] == f"training: 120 utterances of 24 speakers, {minutes:.1f} minutes"
+    )
+    assert len(doctor.brief(report)) == 2
+    assert doctor.table(report).endswith("nothing is the matter")
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "words", "remedy"),
+    [
+        ({"sample_rate": 8_000}, "warning", "of 8 kHz", "data.exclude"),
+        ({"snr_db": 14.9}, "warning", "15 dB below the speech", "data.exclude"),
+        ({"snr_db": 19.9}, "hint", "15 to 20 dB below the speech", "listen"),
+        ({"clipped": 2e-4}, "warning", "clipped", "data.exclude"),
+        ({"voiced": 0.29}, "warning", "speech in less than 30%", "trim"),
+        ({"seconds": 3600.0}, "hint", "longer than 30 s, cut at pauses", "data.max_seconds"),
+    ],
+)
+def test_bad_recordings_are_counted_and_named(data, changes, severity, words, remedy):
+    data.set_quality(3, 7, 8, 9, **changes)
+    finding = data.report().findings[0]
+    assert finding.severity == severity
+    assert finding.what.startswith("4 recordings (0.7 minutes; s00/3.wav, s01/2.wav, s01/3.wav, …)")
+    assert words in finding.what
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"snr_db": 20.1}, {"clipped": 9e-5}, {"voiced": 0.31}, {"seconds": 30.0}],
+)
+def test_what_is_still_good_is_not_mentioned(data, changes):
+    data.set_quality(3, 7, 8, 9, **changes)
+    assert data.report().findings == []
+
+
+def test_the_worst_are_named_first(data):
+    for row, snr_db in ((1, 12), (2, 3), (3, 8), (4, 11)):
+        data.set_quality(row, snr_db=snr_db)
+    assert "s00/2.wav, s00/3.wav, s00/4.wav, …" in only_finding(data).what
+
+
+def test_noise_nearly_everywhere_is_serious(data):
+    data.set_quality(*range(100), snr_db=10)
+    assert only_finding(data).severity == "serious"
+    assert doctor.brief(data.report())[2].startswith("serious: 100 recordings")
+
+
+def test_mixed_rates_are_a_hint_where_no_band_is_missing(data):
+    data.set_quality(3, sample_rate=48_000)
+    finding = only_finding(data)
+    assert finding.severity == "hint"
+    assert "139 of 16 kHz, 1 of 48 kHz" in finding.what
+
+
+def test_pieces_of_one_recording_count_as_one(data):
+    path = data.utterances[0].path
+    for row in range(3):
+        data.utterances[row] = replace(data.utterances[row], path=path)
+        data.set_piece(row, content="long", index=row)
+    data.qualities["long"] = replace(GOOD, seconds=31.0)
+    finding = only_finding(data)
+    assert finding.what.startswith("1 recording (0.5 minutes; s00/0.wav) longer than 30 s")
+    assert finding.what.endswith("3 pieces")
+
+
+def test_unusable_files_are_counted_by_kind(data):
+    reasons = ["0.2 s are too short; give 0.5", "0.31 s are too short; give 0.5", "silent (peak 1)"]
+    data.unusable = {Path(f"/data/x/{i}.wav"): reason for i, reason in enumerate(reasons)}
+    finding = only_finding(data)
+    assert finding.severity == "warning"
+    assert finding.what.startswith(
+        "3 of 143 files are left out: 2 × “… s are too short”, 1 × “silent” (x/0.wav"
+    )
+    data.unusable |= {Path(f"/data/y/{i}.wav"): "silent" for i in range(50)}
+    assert only_finding(data).severity == "serious"
+
+
+def test_short_utterances(data):
+    data.set_piece(3, n_frames=62)
+    finding = only_finding(data)
+    assert (finding.severity, "1 utterance shorter than 1 s" in finding.what) == ("hint", True)
+    data.set_piece(*range(0, 40), n_frames=62)
+    assert data.report().findings[0].severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("row", "severity", "words"),
+    [
+        (1, "warning", "more than once"),
+        (6, "serious", "under several speakers"),
+        (121, "serious", "both in training and in validation"),
+    ],
+)
+def test_copies_are_worse_the_farther_they_spread(data, row, severity, words):
+    data.set_piece(row, content="0-0")
+    finding = only_finding(data)
+    assert finding.severity == severity
+    assert finding.what.startswith(f"1 utterance {words}")
+    assert "(same bytes: s00/0.wav = " in finding.what
+
+
+def test_transcoded_copies_are_found(data):
+    data.voices[2] = data.voices[0]
+    assert "1 pair of utterances that are as long" in only_finding(data).what
+    data.set_piece(2, n_frames=300)
+    assert data.report().findings == []
+
+
+def test_wrong_labels_are_found_and_their_speaker_is_named(data):
+    data.voices[7] = data.voices[31]  # of s06
+    data.set_piece(7, n_frames=999)
+    finding = only_finding(data)
+    assert finding.what.startswith("1 utterance unlike the others of the same speaker")
+    assert "s01/2.wav (-0.05, rather like s06)" in finding.what
+
+
+def test_strangers_of_no_known_speaker_are_found(data):
+    data.voices[7] = np.eye(64)[60]
+    assert "s01/2.wav (" in only_finding(data).what
+    assert "rather" not in only_finding(data).what
+
+
+def test_speakers_with_few_utterances_are_not_judged(data):
+    data.keep([row for row in range(140) if row not in (8, 9)])
+    data.n_train -= 2
+    data.voices[7] = np.eye(64)[60]
+    assert data.report().findings == []
+
+
+def test_two_names_of_one_voice(data):
+    data.voices[5:10] = data.voices[0:5]
+    finding = only_finding(data)
+    assert "1 pair of speakers that sound like one: s00 = s01" in finding.what
+
+
+def test_a_flat_folder_of_one_voice_is_one_speaker(data):
+    data.keep([0, 1, 2, 3, 4])
+    data.n_train = 5
+    data.utterances = [
+        replace(u, path=Path(f"/flat/{i}.wav"), speaker=str(i))
+        for i, u in enumerate(data.utterances)
+    ]
+    assert "the 5 files of the folder count as one speaker each" in data.report().findings[0].what
+    data.voices = np.eye(64)[:5]
+    assert "the folder" not in doctor.table(data.report())
+
+
+@pytest.mark.parametrize(
+    ("n_train", "severity", "words"),
+    [(5, "serious", "there is one speaker"), (95, "warning", "19 speakers are too few")],
+)
+def test_too_few_speakers(data, n_train, severity, words):
+    data.set_piece(*range(n_train), n_frames=40_000 // n_train * 5)
+    data.keep([*range(n_train), *range(120, 140)])
+    data.n_train = n_train
+    finding = only_finding(data)
+    assert (finding.severity, words in finding.what) == (severity, True)
+    assert "experiment=finetune" in finding.remedy
+
+
+def test_too_few_minutes(data):
+    data.set_piece(*range(120), n_frames=300)
+    assert "9.6 minutes of training are few" in only_finding(data).what
+
+
+def test_unequal_speakers(data):
+    data.set_piece(*range(5), n_frames=7_000)
+    finding = only_finding(data)
+    assert "s00 has 9.3 minutes, the median one 0.8" in finding.what
+    assert "data.sampling=speaker" in finding.remedy
+
+
+def test_what_is_held_out_makes_no_speaker_longer(data):
+    data.n_train -= 2
+    data.set_piece(118, 119, n_frames=20_000)
+    assert data.report().findings == []
+
+
+def test_a_missing_or_a_known_validation(data):
+    data.n_train = 140
+    assert "there is no validation" in only_finding(data).what
+    data.n_train = 139
+    assert "trained on" in only_finding(data).what
+
+
+def test_voices_of_other_encoders_and_unknown_qualities_are_no_finding(data):
+    data.voices, data.qualities = None, {}
+    report = data.report()
+    assert report.findings == []
+    assert len(doctor.pictures(report)) == 5
+    assert "nan" in doctor.table(report)
+
+
+def test_the_table_names_the_longest_speakers_and_sums_up_the_others(data):
+    data.utterances = [
+        replace(u, speaker=f"{u.speaker}-{i % 2}") for i, u in enumerate(data.utterances)
+    ]
+    data.set_piece(0, 2, 4, n_frames=2_000)
+    data.set_quality(0, snr_db=10, clipped=0.1, sample_rate=44_100)
+    rows = doctor.table(data.report()).split("\n\n")[0].splitlines()
+    assert len(rows) == 1 + 30 + 2
+    head = "speaker split utterances minutes SNR dB clipped speech kHz"
+    assert " ".join(rows[0].split()) == head
+    assert rows[1].split() == ["s00-0", "train", "3", "1.6", "40", "1", "90%", "16/44.1"]
+    assert rows[-2].startswith("26 others")
+    assert rows[-1].split()[:2] == ["all", "140"]
+    assert len({len(row.rstrip("0123456789/.k Hz")) for row in rows[3:30]}) <= 2  # aligned
+    assert doctor.markdown(data.report()).count("\n| ") == 32
+
+
+def test_names_may_hold_anything(data):
+    data.utterances[0] = replace(data.utterances[0], speaker="a|\n\udcff" + 99 * "x")
+    data.unusable = {Path("/x/\udcff\n.wav"): "silent"}
+    report = data.report()
+    for text in (doctor.table(report), doctor.markdown(report), *doctor.brief(report)):
+        text.encode()
+    assert "a|��xxx" in doctor.table(report)
+    assert r"a\|��xxx" in doctor.markdown(report)
+
+
+def test_ten_thousand_utterances_take_no_time(data):
+    data.utterances = [
+        replace(u, speaker=f"{u.speaker}-{i}", piece=replace(u.piece, content=f"{i}-{row}"))
+        for i in range(72)
+        for row, u in enumerate(data.utterances)
+    ]
+    data.voices = np.random.default_rng(0).standard_normal((10_080, 256)).astype("f4")
+    data.n_train = 10_000
+    before = time.process_time()
+    data.report()
+    assert time.process_time() - before < 5
+
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory, speech, other_speech):
+    """A folder with one of every defect that a recording can have."""
+    root = tmp_path_factory.mktemp("sick")
+    (root / "man").mkdir()
+    (root / "woman").mkdir()
+    man, woman = root / "man", root / "woman"
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        write_wav(man / f"{index}.wav", speech[index * 16_000 : index * 16_000 + 40_000])
+        write_wav(woman / f"{index}.wav", other_speech[index * 30_000 : index * 30_000 + 40_000])
+    write_wav(man / "clipped.wav", (20 * speech[:50_000]).clip(-0.9, 0.9))
+    write_wav(man / "noisy.wav", speech[:60_000] + 0.05 * rng.standard_normal(60_000))
+    write_wav(man / "telephone.wav", speech[:64_000:2], 8_000)
+    write_wav(man / "mostly_silent.wav", np.pad(speech[20_000:52_000], (0, 300_000)))
+    write_wav(man / "swapped.wav", other_speech[50_000:90_000])
+    (man / "copy.wav").write_bytes((man / "1.wav").read_bytes())
+    write_wav(woman / "silent.wav", np.zeros(32_000))
+    (woman / "text.wav").write_text("no sound")
+    write_wav(woman / "long.wav", np.tile(np.pad(other_speech[:100_000], (0, 12_000)), 6))
+    soundfile.write(woman / "transcoded.flac", other_speech[30_000:70_000], 16_000, "PCM_24")
+    return root
+
+
+def test_real_recordings_with_every_defect(sick, tmp_path, mel_settings, encoder):
+    cache = FeatureCache(tmp_path, MelSpectrogram(**mel_settings), encoder, "ge2e-1")
+    listed = find_utterances(sick)
+    pieces, unusable = cache.prepare([u.path for u in listed], 0, show_progress=False)
+    utterances = [replace(u, piece=piece) for u in listed for piece in pieces.get(u.path, [])]
+    report = doctor.diagnose(utterances, [], unusable, cache)
+    expected = {
+        "flat at the top": "1 recording (0.1 minutes; man/clipped.wav) clipped",
+        "more noise": "1 recording (0.1 minutes; man/noisy.wav) with more noise",
+        "dullness": "1 recording (0.1 minutes; man/telephone.wav) of 8 kHz",
+        "less than 30%": "man/mostly_silent.wav",
+        "unlike": "man/swapped.wav",
+        "same bytes": "man/1.wav = man/copy.wav",
+        "left out": "2 of 18 files",
+        "longer than": "1 recording (0.7 minutes; woman/long.wav) longer than 30 s, cut at pauses",
+        "bytes differ": "1 pair of utterances that are as long",
+        "too few": "2 speakers",
+        "no validation": "there is no validation",
+    }
+    for words, start in expected.items():
+        (what,) = [f.what for f in report.findings if words in f.what]
+        assert start in what
+
+
+@pytest.fixture
+def check(corpus, cache_dir, tmp_path):
+    """Runs train.py's job; returns the run's folder."""
+
+    def check(*overrides):
+        settings = {
+            "data.dir": corpus,
+            "data.cache_dir": cache_dir,
+            "data.num_workers": 0,
+            "run_dir": tmp_path / "run",
+            "init_from": "null",
+            "trainer.max_steps": 1,
+            "trainer.precision": "32-true",
+        }
+        listed = [f"{key}={value}" for key, value in settings.items()]
+        train.main(composed("train", *listed, *TINY_OVERRIDES, *overrides))
+        return tmp_path / "run"
+
+    return check
+
+
+def test_check_shows_the_report_and_trains_nothing(check, caplog):
+    caplog.set_level("INFO")
+    folder = check("data.check=true")
+    assert "speaker  split" in caplog.text
+    assert "  → add speakers" in caplog.text
+    assert "network:" not in caplog.text
+    assert not (folder / "checkpoints").exists()
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    pictures = [f"data/{name}" for name in ("clipped", "minutes", "seconds", "snr", "speech")]
+    assert sorted(events.Tags()["images"]) == pictures
+    assert b"| man | " in events.Tensors("data/text_summary")[0].tensor_proto.string_val[0]
+
+
+@pytest.mark.parametrize("logger", ["csv", "none"])
+def test_check_does_without_tensorboard(check, caplog, logger):
+    caplog.set_level("INFO")
+    check("data.check=true", f"logger={logger}")
+    assert "speaker  split" in caplog.text
+    assert "tensorboard" not in caplog.text
+
+
+def test_before_a_training_it_is_brief(check, caplog):
+    caplog.set_level("INFO")
+    check("logger=none", "callbacks.samples.every_n_steps=1000")
+    assert "training: 6 utterances of 2 speakers, 0.2 minutes\nvalidation: none" in caplog.text
+    assert "findings about the data; data.check=true" in caplog.text
+    assert "speaker  split" not in caplog.text
+
+
+def test_check_is_true_or_false(check):
+    with pytest.raises(SystemExit):
+        check("data.check=maybe")

@@ -1,0 +1,415 @@
+import itertools
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import DATA_DEFAULTS, write_wav
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common.errors import InputError
+from vc_lightning.data.augmentations import Gain
+from vc_lightning.data.crops import Crops, collate, speaker_voices
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.manifest import (
+    Utterance,
+    find_utterances,
+    limit_minutes,
+    read_manifest,
+    split_utterances,
+)
+
+
+class Ramp:
+    """A teacher whose two features count its frames, up and down."""
+
+    sample_rate = 8_000
+    frame_rate = 50.0
+
+    def __init__(self, identity="ramp-1"):
+        self.identity = identity
+
+    def features(self, wav):
+        count = np.arange(len(wav) * 50 // 8_000, dtype=np.float32)
+        return np.stack([count, -count], axis=1)
+
+
+@pytest.fixture
+def module(mel_settings, encoder, cache_dir):
+    """Makes data modules with DATA_DEFAULTS and changes."""
+
+    def make(**changes):
+        return VoiceDataModule(
+            MelSpectrogram(**mel_settings),
+            encoder,
+            "ge2e-test",
+            **DATA_DEFAULTS | {"cache_dir": str(cache_dir)} | changes,
+        )
+
+    return make
+
+
+def prepared(data):
+    data.setup()
+    return data
+
+
+def utterances(*counts):
+    """Speaker 0 with counts[0] utterances, and so on."""
+    return [
+        Utterance(Path(f"{speaker}/{index}.wav"), f"s{speaker}")
+        for speaker, count in enumerate(counts)
+        for index in range(count)
+    ]
+
+
+def test_speakers_are_the_folders_or_the_files_of_a_flat_folder(tmp_path, speech):
+    for name in ("a.wav", "b.FLAC", "p1/x.wav", "p2/deep/y.ogg", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    found = {str(u.path.relative_to(tmp_path)): u.speaker for u in find_utterances(tmp_path)}
+    assert found == {
+        "a.wav": "a",
+        "b.FLAC": "b",
+        "p1/x.wav": "p1",
+        "p2/deep/y.ogg": str(Path("p2/deep")),
+    }
+
+
+def test_folders_without_audio_are_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no audio"):
+        find_utterances(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        find_utterances(tmp_path / "missing")
+
+
+def test_a_manifest_names_speakers_and_splits_and_hides_the_test_split(tmp_path):
+    table = tmp_path / "MANIFEST.tsv"
+    table.write_text("path\tspeaker\tsplit\na.wav\tx\ttrain\nb c.wav\ty\tval\nd.wav\tz\ttest\n")
+    found = read_manifest(table, None)
+    assert [(u.path, u.speaker, u.split) for u in found] == [
+        (tmp_path / "a.wav", "x", "train"),
+        (tmp_path / "b c.wav", "y", "val"),
+    ]
+    assert read_manifest(table, Path("/data"))[0].path == Path("/data/a.wav")
+    train, val = split_utterances(found, 0.5, 0, 0)
+    assert ([u.speaker for u in train], [u.speaker for u in val]) == (["x"], ["y"])
+
+
+@pytest.mark.parametrize("text", ["", "file\tspeaker\na\tb\n", "path,speaker\na,b\n"])
+def test_a_table_without_the_columns_is_refused(tmp_path, text):
+    table = tmp_path / "m.tsv"
+    table.write_text(text)
+    with pytest.raises(InputError, match=r"data\.manifest"):
+        read_manifest(table, None)
+
+
+def test_manifests_of_other_programs(tmp_path):
+    table = tmp_path / "m.tsv"
+    table.write_text('\ufeffpath\tspeaker\tsplit\nsay "a".wav\tx\t\n', encoding="utf-8")
+    assert [u.path.name for u in read_manifest(table, None)] == ['say "a".wav']
+    table.write_text("path\tspeaker\tsplit\na.wav\tx\tvalid\n")
+    with pytest.raises(InputError, match="split valid"):
+        read_manifest(table, None)
+    table.write_text("path\tspeaker\tsplit\na.wav\tx\ttest\n")
+    with pytest.raises(InputError, match="all of its rows"):
+        read_manifest(table, None)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.3, 0.9, 0.99])
+def test_validation_never_empties_a_speaker(fraction):
+    listed = utterances(1, 2, 10, 40)
+    train, val = split_utterances(listed, fraction, 0, seed=3)
+    assert Counter(u.speaker for u in train).keys() == {"s0", "s1", "s2", "s3"}
+    assert sorted([*train, *val], key=listed.index) == listed
+    assert len(val) == min(round(fraction * 53), 53 - 4)
+    assert (train, val) == split_utterances(listed, fraction, 0, seed=3)
+
+
+def test_speakers_are_held_out_by_number_or_name():
+    listed = utterances(3, 3, 3)
+    train, val = split_utterances(listed, 0, ["s1"], 0)
+    assert {u.speaker for u in val} == {"s1"}
+    train, val = split_utterances(listed, 0, 2, 0)
+    assert len({u.speaker for u in train}) == 1
+    assert len(val) == 6
+    assert {u.speaker for u in split_utterances(listed, 0, "s2", 0)[1]} == {"s2"}
+    with pytest.raises(InputError, match="no speaker bob"):
+        split_utterances(listed, 0, ["bob"], 0)
+    with pytest.raises(InputError, match="none of 3 speakers"):
+        split_utterances(listed, 0, 3, 0)
+
+
+def test_minutes_per_speaker(corpus):
+    listed = find_utterances(corpus)  # two speakers, three files of two seconds each
+    for seconds, per_speaker in {1: 1, 2: 1, 3: 2, 4: 2, 100: 3}.items():
+        kept = limit_minutes(listed, seconds / 60)
+        assert Counter(u.speaker for u in kept) == {"man": per_speaker, "woman": per_speaker}
+
+
+def test_batches_hold_crops_of_what_was_recorded(module, corpus):
+    data = prepared(module(dir=str(corpus)))
+    mel = data.features.mel
+    whole = [torch.from_numpy(mel.extract(*audio.load(u.path))) for u in data.train]
+    batch = next(iter(data.train_dataloader()))
+    assert batch.mel.shape == (2, 80, 64)
+    assert batch.embedding.shape == (2, 256)
+    assert batch.lengths.tolist() == [64, 64]
+    for crop in batch.mel:
+        distances = [
+            (utterance[:, start : start + 64] - crop).abs().max()
+            for utterance in whole
+            for start in range(utterance.shape[1] - 63)
+        ]
+        assert min(distances) < 1e-3
+
+
+def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
+    changes = {"warps": [0.8, 1.25], "warp_probability": 0.5, "val_fraction": 0.4}
+    data = prepared(module(dir=str(corpus), **changes))
+    files = data.features.files
+    crops = Crops(data.train, files, 64, seed=0, warping=data.warping)
+    read_mel, read_embedding = files.read_mel, files.read_embedding
+    seen = Counter()
+    for position in range(60):
+        mel, embedding, heard_mel, heard_embedding, *_ = crops[0, position, 0]
+        entry = data.train[0].piece
+        copies = [i for i in range(3) if torch.equal(read_embedding(entry, i), heard_embedding)]
+        seen.update(copies)
+        assert torch.equal(read_embedding(entry), embedding)
+        starts = [s for s in range(63) if torch.equal(read_mel(entry, s, s + 64), mel)]
+        expected = read_mel(entry, starts[0], starts[0] + 64, copies[0])
+        assert torch.equal(heard_mel, expected)  # the same frames
+    assert 20 < seen[0] < 40
+    assert min(seen[1], seen[2]) > 5
+    for batch in data.val_dataloader():
+        assert torch.equal(batch.heard_mel, batch.mel)
+        assert torch.equal(batch.heard_embedding, batch.embedding)
+
+
+def first_batches(data, number=3):
+    """Mels of the first training batches."""
+    return torch.cat([b.mel for b in itertools.islice(data.train_dataloader(), number)])
+
+
+def test_order_and_crops_depend_on_seed_epoch_and_position_only(module, corpus):
+    def epochs(**changes):
+        mels = first_batches(prepared(module(dir=str(corpus), **changes)), 6)
+        return mels[:6], mels[6:]
+
+    first, second = epochs()
+    assert torch.equal(first, epochs()[0])
+    assert torch.equal(second, epochs(num_workers=2)[1])
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, epochs(seed=2)[0])
+    assert torch.equal(*epochs(shuffle=False))
+
+
+def test_augmentations_change_only_what_is_heard_and_repeat(module, corpus):
+    def draw(*augmentations):
+        data = prepared(module(dir=str(corpus), augmentations=augmentations))
+        return next(iter(data.train_dataloader())), next(iter(data.val_dataloader()), None)
+
+    plain, _ = draw()
+    gained, _ = draw(Gain(6))
+    assert torch.equal(plain.mel, gained.mel)
+    assert torch.equal(plain.heard_mel, plain.mel)
+    assert not torch.equal(gained.heard_mel, gained.mel)
+    assert torch.equal(gained.heard_mel, draw(Gain(6))[0].heard_mel)
+    data = prepared(module(dir=str(corpus), augmentations=[Gain(6)], val_fraction=0.5))
+    for batch in data.val_dataloader():
+        assert torch.equal(batch.heard_mel, batch.mel)
+
+
+def test_speaker_embeddings_are_the_mean_of_the_speaker_s_utterances(module, corpus, encoder):
+    data = prepared(
+        module(dir=str(corpus), speaker_embedding="speaker", shuffle=False, warps=[0.9])
+    )
+    files = data.features.files
+    of_man = [files.read_embedding(u.piece).numpy() for u in data.train if u.speaker == "man"]
+    batch = next(iter(data.train_dataloader()))  # two recordings of the man
+    for embedding in batch.embedding:
+        np.testing.assert_allclose(embedding.numpy(), encoder.average(of_man), atol=1e-6)
+    warped = [files.read_embedding(u.piece, 1).numpy() for u in data.train if u.speaker == "man"]
+    voices = speaker_voices(data.train, files, encoder.average)
+    np.testing.assert_allclose(voices["man"][1], encoder.average(warped), atol=1e-6)
+
+
+def test_crops_have_the_pitch_of_their_frames_where_it_is_asked_for(module, corpus, mel_settings):
+    data = prepared(module(dir=str(corpus), with_f0=True, warps=[0.8], warp_probability=1.0))
+    files, utterance = data.files, data.train[0]
+    hop_length = mel_settings["hop_length"]
+    prepared_wav = data.mel.prepare(*audio.load(utterance.path))
+    expected = torch.from_numpy(pitch.track(prepared_wav, 16_000, hop_length))
+    assert torch.equal(files.read_f0(utterance.piece, 0, utterance.n_frames), expected)
+    assert (expected > 0).float().mean() > 0.2
+    crops = Crops(data.train, files, 64, seed=0, warping=data.warping)
+    mel, *_, f0, _ = crops[0, 5, 0]
+    starts = [s for s in range(63) if torch.equal(files.read_mel(utterance.piece, s, s + 64), mel)]
+    assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the warped copy
+    assert torch.equal(data.examples(1)[0].f0, expected)
+    without = prepared(module(dir=str(corpus)))
+    assert not next(iter(without.train_dataloader())).f0.any()
+
+
+def test_copies_can_be_given_as_voices_of_more_speakers(module, corpus):
+    changes = {"warps": [0.8, 1.25], "voice_warps": [1.25], "voice_warp_probability": 0.5}
+    data = prepared(module(dir=str(corpus), with_f0=True, warp_probability=1.0, **changes))
+    files, utterance = data.files, data.train[0]
+    crops = Crops(data.train, files, None, seed=0, warping=data.warping)
+    mels = [files.read_mel(utterance.piece, 0, utterance.n_frames, copy) for copy in range(3)]
+    voices = [files.read_embedding(utterance.piece, copy) for copy in range(3)]
+    f0 = files.read_f0(utterance.piece, 0, utterance.n_frames)
+    seen = Counter()
+    for position in range(60):
+        mel, embedding, heard_mel, heard_embedding, pitch_of_it, _ = crops[0, position, 0]
+        given = [torch.equal(mel, other) for other in mels].index(True)
+        heard = [torch.equal(heard_mel, other) for other in mels].index(True)
+        assert torch.equal(embedding, voices[given])
+        assert torch.equal(heard_embedding, voices[heard])
+        assert torch.equal(pitch_of_it, f0 * (1.25 if given else 1))
+        seen[given, heard] += 1
+    assert set(seen) == {(0, 1), (0, 2), (2, 0), (2, 1)}  # never the same voice twice
+    assert 18 < seen[2, 0] + seen[2, 1] < 42
+    for batch in data.val_dataloader():
+        assert torch.equal(batch.heard_mel, batch.mel)
+
+
+def test_only_the_pitch_is_computed_when_it_is_asked_for_later(module, corpus, tmp_path):
+    before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
+    files = list(tmp_path.rglob("*.safetensors"))
+    times = {p: p.stat().st_mtime_ns for p in files}
+    after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
+    assert {p: p.stat().st_mtime_ns for p in files} == times
+    assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
+    assert before.fingerprint == after.fingerprint
+
+
+def test_a_contour_of_another_tracker_is_not_used(module, corpus, tmp_path, monkeypatch):
+    before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
+    monkeypatch.setattr(pitch, "tracker_name", lambda: "another 1.0")
+    after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
+    assert after.files.pitches != before.files.pitches
+    assert after.files.mels == before.files.mels
+    assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
+
+
+def test_a_teachers_features_are_cached_at_the_frames_of_the_mel(module, corpus, tmp_path):
+    data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp()))
+    utterance = data.train[0]
+    features = data.files.read_teacher(utterance.piece, 0, utterance.n_frames)
+    seconds = torch.arange(utterance.n_frames) * data.mel.hop_length / data.mel.sample_rate
+    last = 100 - 1  # of two seconds at 50 Hz
+    expected = (50 * seconds).clamp(max=last) - last / 2
+    torch.testing.assert_close(features, torch.stack([expected, -expected], 1), atol=0.03, rtol=0)
+    crop = Crops(data.train, data.files, 64, seed=0)[0, 3, 0]
+    starts = [s for s in range(63) if torch.equal(features[s : s + 64], crop[-1])]
+    assert torch.equal(data.files.read_mel(utterance.piece, starts[0], starts[0] + 64), crop[0])
+    batch = next(iter(data.train_dataloader()))
+    assert batch.teacher.shape == (2, batch.mel.shape[-1], 2)
+    torch.testing.assert_close(data.teacher_std, features.std(dim=0), rtol=0.02, atol=0)
+    other = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp("ramp-2")))
+    assert other.files.teachings != data.files.teachings
+    without = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
+    assert next(iter(without.train_dataloader())).teacher.shape[-1] == 0
+    assert len(without.teacher_std) == 0
+
+
+def test_files_can_be_excluded(module, corpus):
+    data = prepared(module(dir=str(corpus), exclude=["0.wav", "2.*"]))
+    assert {u.path.name for u in data.train} == {"1.wav"}
+    with pytest.raises(InputError, match="leaves none of 6 files"):
+        prepared(module(dir=str(corpus), exclude=["*"]))
+
+
+def test_speakers_without_a_usable_file_are_named(module, tmp_path, speech, caplog):
+    for name, wav in {"anna": speech[:32_000], "ben": np.zeros(16_000)}.items():
+        (tmp_path / name).mkdir()
+        write_wav(tmp_path / name / "a.wav", wav)
+    data = prepared(module(dir=str(tmp_path)))
+    assert {u.speaker for u in data.train} == {"anna"}
+    assert "speakers without a usable file: ben" in caplog.text
+
+
+def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus):
+    data = prepared(module(dir=str(corpus), crop_frames=500))
+    batch = next(iter(data.train_dataloader()))
+    assert batch.mel.shape[-1] == batch.lengths.max() == 126
+    whole = Crops(data.train, data.features.files, None, 0)[0, 0, 0][0]
+    assert whole.shape == (80, 126)
+    zero, one = torch.zeros(4), torch.ones(4)
+    short, f0, teacher = whole[:, :50], torch.full((126,), 100.0), torch.ones(126, 3)
+    first = whole, zero, whole, one, f0, teacher
+    batch = collate([first, (short, one, short, one, f0[:50], teacher[:50])])
+    assert batch.teacher.sum(dim=1).tolist() == [[126] * 3, [50] * 3]
+    assert batch.f0.sum() == 100 * (126 + 50)
+    assert batch.lengths.tolist() == [126, 50]
+    assert torch.equal(batch.mel[1, :, :50], whole[:, :50])
+    assert batch.mel[1, :, 50:].abs().max() == 0
+
+
+def test_unusable_files_are_skipped_named_and_counted(module, tmp_path, speech, caplog):
+    write_wav(tmp_path / "good.wav", speech[:32_000])
+    write_wav(tmp_path / "silent.wav", np.zeros(16_000))
+    (tmp_path / "text.wav").write_text("no sound")
+    with caplog.at_level(logging.WARNING):
+        data = prepared(module(dir=str(tmp_path)))
+    assert [u.path.name for u in data.train] == ["good.wav"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("silent.wav: the recording is silent" in m for m in messages)
+    assert any("text.wav: is not audio" in m for m in messages)
+    assert "2 of 3 files were skipped" in messages
+
+
+def test_a_folder_without_a_usable_file_is_refused(module, tmp_path):
+    write_wav(tmp_path / "silent.wav", np.zeros(16_000))
+    with pytest.raises(InputError, match="none of 1 files is usable"):
+        prepared(module(dir=str(tmp_path)))
+
+
+def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
+    data = prepared(module(dir=str(corpus)))
+    mels = [data.features.mel.extract(*audio.load(u.path)) for u in data.train]
+    expected = np.concatenate(mels, axis=1).mean(axis=1)
+    np.testing.assert_allclose(data.mean_mel().numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 0},
+        {"batch_size": "a"},
+        {"num_workers": -1},
+        {"val_fraction": 1.0},
+        {"crop_frames": 0},
+        {"minutes_per_speaker": -1},
+        {"seed": -1},
+        {"val_speakers": -1},
+        {"warp_probability": 2},
+        {"voice_warp_probability": -1},
+        {"max_seconds": 0},
+        {"sampling": "file"},
+        {"speaker_embedding": "none"},
+    ],
+)
+def test_impossible_values_are_refused_by_name(module, changes):
+    (name, value), *_ = changes.items()
+    with pytest.raises(InputError, match=f"data.{name}={value}"):
+        module(dir="x", **changes)
+
+
+def test_only_copies_that_there_are_can_be_given(module):
+    with pytest.raises(
+        InputError, match=r"data\.voice_warps=0\.9: is none of data\.warps=\[0\.8\]"
+    ):
+        module(dir="x", warps=[0.8], voice_warps=[0.9])
+
+
+def test_no_data_is_refused(module):
+    with pytest.raises(InputError, match="say what to train on"):
+        module()

@@ -1,0 +1,343 @@
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import write_wav
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common.errors import InputError
+from vc_lightning.data import feature_extraction as features
+from vc_lightning.data.feature_extraction import FeatureCache
+
+
+@pytest.fixture
+def make_cache(tmp_path, mel_settings, encoder):
+    """Makes caches in one folder that differ in what is given."""
+
+    def make(settings=mel_settings, identity="ge2e-1", root=tmp_path / "cache", **changes):
+        return FeatureCache(root, MelSpectrogram(**settings), encoder, identity, **changes)
+
+    return make
+
+
+@pytest.fixture
+def cache(make_cache):
+    return make_cache()
+
+
+@pytest.fixture
+def recording(tmp_path, speech):
+    return write_wav(tmp_path / "a.wav", speech[:32_000], subtype="FLOAT")
+
+
+def prepared(cache, path):
+    """The pieces of one recording."""
+    pieces, unusable = cache.prepare([path], num_workers=0)
+    assert unusable == {}
+    return pieces[path]
+
+
+def written(cache, kind):
+    """Time of writing of every file of mels, voices, paths or sounds."""
+    files = (p for d in cache.root.glob(f"{kind}*") for p in d.rglob("*") if p.is_file())
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_the_cache_holds_the_mel_and_the_embedding(cache, recording, speech, encoder):
+    (piece,) = prepared(cache, recording)
+    mel = cache.mel.extract(speech[:32_000], 16_000)
+    assert piece.n_frames == mel.shape[1] == 126
+    read = cache.files.read_mel
+    np.testing.assert_allclose(read(piece, 0, 126).numpy(), mel, atol=3e-4)
+    np.testing.assert_allclose(read(piece, 20, 30).numpy(), mel[:, 20:30], atol=3e-4)
+    embedding = encoder.embed_recording(speech[:32_000], 16_000, -24)
+    assert cache.files.read_embedding(piece).numpy() @ embedding > 0.99999
+
+
+def test_warped_copies_have_embeddings_of_their_own(make_cache, recording, speech, encoder):
+    cache = make_cache(warps=[0.8, 1.25])
+    (piece,) = prepared(cache, recording)
+    mel = cache.mel
+    wav = torch.from_numpy(mel.prepare(speech[:32_000], 16_000))
+    for_voice = encoder.prepare_recording(speech[:32_000], 16_000, -24)
+    for copy, warp in enumerate([1.0, 0.8, 1.25]):
+        expected = mel(wav, mel.warped_filters(warp))
+        found = cache.files.read_mel(piece, 0, 126, copy)
+        torch.testing.assert_close(found, expected, atol=3e-4, rtol=0)
+        embedding = encoder.embed_speech(for_voice, warp)
+        assert cache.files.read_embedding(piece, copy).numpy() @ embedding > 0.99999
+    original, *copies = (cache.files.read_embedding(piece, copy) for copy in range(3))
+    assert all(original @ copy < 0.85 for copy in copies)  # other voices
+
+
+def test_bfloat16_gives_the_same_voices(make_cache, recording, tmp_path):
+    (piece,) = prepared(make_cache(), recording)
+    voices = [make_cache(bf16=bf16) for bf16 in (False, True)]
+    for cache in voices:
+        prepared(cache, recording)
+    exact, fast = (cache.files.read_embedding(piece) for cache in voices)
+    assert exact @ fast > 0.999
+    assert not torch.equal(exact, fast)
+
+
+def test_what_is_cached_is_not_computed_again(cache, recording):
+    prepared(cache, recording)
+    before = written(cache, "")
+    prepared(cache, recording)
+    assert written(cache, "") == before
+
+
+def test_a_new_time_of_an_old_content_costs_only_a_hash(cache, recording):
+    prepared(cache, recording)
+    before = {kind: written(cache, kind) for kind in ("mels", "voices", "paths")}
+    os.utime(recording, ns=(1, 1))
+    prepared(cache, recording)
+    assert written(cache, "mels") == before["mels"]
+    assert written(cache, "voices") == before["voices"]
+    assert written(cache, "paths") != before["paths"]
+    content = recording.read_bytes()
+    recording.unlink()
+    recording.with_name("moved.wav").write_bytes(content)
+    prepared(cache, recording.with_name("moved.wav"))
+    assert written(cache, "mels") == before["mels"]
+
+
+def test_a_changed_recording_is_computed_again(cache, recording, speech):
+    prepared(cache, recording)
+    write_wav(recording, speech[:40_000], subtype="FLOAT")
+    assert prepared(cache, recording)[0].n_frames == 40_000 // 256 + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"identity": "ge2e-2"}, "mels"),
+        ({"settings": {"ref_db": 20}}, "voices"),
+        ({"warps": [0.9]}, "both"),
+        ({"max_seconds": 20.0}, "neither"),
+        ({"bf16": True}, "mels"),
+    ],
+)
+def test_other_settings_compute_just_what_they_must(
+    cache, make_cache, mel_settings, recording, changes, kept
+):
+    prepared(cache, recording)
+    before = {kind: written(cache, kind) for kind in ("mels", "voices")}
+    if "settings" in changes:
+        changes = {"settings": mel_settings | changes["settings"]}
+    other = make_cache(**changes)
+    assert other.lookup(recording) is None
+    prepared(other, recording)
+    after = {kind: written(other, kind) for kind in ("mels", "voices")}
+    assert all(after[kind].items() >= before[kind].items() for kind in before)
+    new = {kind for kind in before if after[kind] != before[kind]}
+    expected = {"mels": {"voices"}, "voices": {"mels"}}
+    assert new == expected.get(kept, {"mels", "voices"})
+    assert prepared(cache, recording)  # and the old features are still there
+
+
+@pytest.mark.parametrize("kind", ["mels", "voices"])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_a_damaged_file_is_noticed_and_rebuilt(cache, recording, kind, share):
+    prepared(cache, recording)
+    (path,) = written(cache, kind)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert cache.lookup(recording) is None
+    prepared(cache, recording)
+    assert path.read_bytes() == content
+
+
+def test_a_file_that_vanishes_during_the_training_is_named(cache, recording):
+    (piece,) = prepared(cache, recording)
+    (path,) = written(cache, "mels")
+    path.unlink()
+    with pytest.raises(InputError, match=f"{path.name}.*start again"):
+        cache.files.read_mel(piece, 0, 10)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_unusable_recordings_are_named_with_the_reason(cache, recording, tmp_path, num_workers):
+    silent = write_wav(tmp_path / "silent.wav", np.zeros(16_000))
+    text = tmp_path / "text.wav"
+    text.write_text("no sound")
+    missing = tmp_path / "missing.wav"
+    pieces, unusable = cache.prepare([recording, silent, text, missing], num_workers)
+    assert unusable.keys() == {silent, text, missing}
+    assert unusable[silent].startswith("the recording is silent")
+    assert pieces.keys() == {recording}
+
+
+def test_speechless_recordings_are_remembered(cache, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    noise = write_wav(tmp_path / "noise.wav", 0.001 * rng.standard_normal(32_000))
+    first = cache.prepare([noise], 0)[1]
+    monkeypatch.setattr(FeatureCache, "compute", None)  # must not be called
+    assert cache.prepare([noise], 0)[1] == first
+    assert "no speech" in first[noise]
+
+
+def test_what_is_known_of_a_recording_is_kept_when_other_settings_come(
+    make_cache, tmp_path, monkeypatch
+):
+    """Its quality is not measured again, and why it is unusable with the old ones not forgotten."""
+    rng = np.random.default_rng(0)
+    noise = write_wav(tmp_path / "noise.wav", 0.001 * rng.standard_normal(32_000))
+    one, other = make_cache(), make_cache(identity="ge2e-2")
+    one.prepare([noise], 0)
+    monkeypatch.setattr(features, "measure", None)  # must not be called
+    other.prepare([noise], 0)
+    assert "no speech" in one.lookup(noise)
+    assert one.lookup(noise) == other.lookup(noise)
+
+
+def test_long_recordings_become_pieces_like_recordings_of_their_own(make_cache, tmp_path, speech):
+    pause = np.zeros(24_000, np.float32)
+    parts = [speech[:40_000], speech[40_000:80_000], speech[:56_000]]
+    path = write_wav(
+        tmp_path / "long.wav",
+        np.concatenate([p for s in parts for p in (s, pause)]),
+        subtype="FLOAT",
+    )
+    cache = make_cache(max_seconds=5.0)
+    pieces = prepared(cache, path)
+    assert [piece.index for piece in pieces] == [0, 1, 2]
+    assert all(piece.n_frames <= 5 * 16_000 / 256 + 1 for piece in pieces)
+    for piece, wav in zip(pieces, parts, strict=True):
+        alone = write_wav(tmp_path / "alone.wav", wav, subtype="FLOAT")
+        (expected,) = prepared(cache, alone)
+        similar = cache.files.read_embedding(piece) @ cache.files.read_embedding(expected)
+        assert similar > 0.97
+        assert abs(piece.n_frames - expected.n_frames) < 1.5 * 24_000 / 256
+    starts = [piece.start for piece in pieces]
+    assert starts == [0, pieces[0].n_frames, pieces[0].n_frames + pieces[1].n_frames]
+
+
+def test_a_piece_without_speech_is_left_out(make_cache, tmp_path, speech):
+    silence = np.zeros(160_000, np.float32)
+    wav = np.concatenate([speech[:64_000], silence, speech[:64_000]])
+    cache = make_cache(max_seconds=5.0)
+    pieces = prepared(cache, write_wav(tmp_path / "a.wav", wav))
+    assert [piece.index for piece in pieces] == [0, 3, 4]
+
+
+def test_parallel_and_serial_features_are_equal(cache, make_cache, recording, tmp_path):
+    serial = make_cache(root=tmp_path / "serial")
+    (piece,) = prepared(serial, recording)
+    assert cache.prepare([recording], num_workers=1)[0][recording] == [piece]
+    mels = [c.files.read_mel(piece, 0, 126) for c in (serial, cache)]
+    torch.testing.assert_close(*mels, atol=5e-4, rtol=0)
+    voices = [c.files.read_embedding(piece) for c in (serial, cache)]
+    torch.testing.assert_close(*voices, atol=1e-5, rtol=0)
+
+
+def prepare_and_count(cache, paths, counts, barrier):
+    """Prepares all paths and reports how many recordings were loaded for it."""
+    loads = []
+    load = cache._load
+    cache._load = lambda path: loads.append(path) or load(path)
+    torch.set_num_threads(1)
+    barrier.wait()
+    pieces, _ = cache.prepare(paths, num_workers=0)
+    counts.put((len(loads), len(pieces)))
+
+
+def copies(folder: Path, speech: np.ndarray, number: int) -> list[Path]:
+    """Recordings of different content."""
+    return [
+        write_wav(folder / f"{i}.wav", speech[i * 100 : i * 100 + 16_000]) for i in range(number)
+    ]
+
+
+def test_two_processes_share_the_work(cache, tmp_path, speech):
+    paths = copies(tmp_path, speech, 24)
+    context = multiprocessing.get_context("fork")
+    counts, barrier = context.Queue(), context.Barrier(2)
+    processes = [
+        context.Process(target=prepare_and_count, args=(cache, paths, counts, barrier))
+        for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    results = [counts.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert [n_pieces for _, n_pieces in results] == [24, 24]
+    loaded = [n_loaded for n_loaded, _ in results]
+    assert min(loaded) > 0
+    assert sum(loaded) <= 24 + 2 * features.RECORDINGS_AT_ONCE  # what both had in hand at once
+
+
+def test_a_killed_preparation_goes_on_where_it_was(cache, tmp_path, speech):
+    paths = copies(tmp_path, speech, 24)
+    process = multiprocessing.get_context("fork").Process(target=cache.prepare, args=(paths, 0))
+    process.start()
+    while len(written(cache, "voices")) < 3:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    done = [path for path in paths if cache.lookup(path)]
+    assert 0 < len(done) < 24
+    before = written(cache, "voices")
+    pieces, _ = cache.prepare(paths, num_workers=0)
+    assert len(pieces) == 24
+    finished = {c.files.voice_file(pieces[p][0].content, 0) for c in [cache] for p in done}
+    after = written(cache, "voices")
+    assert all(after[path] == before[path] for path in finished)
+
+
+def test_a_recording_that_is_being_written_is_left_out(cache, recording, monkeypatch):
+    load = features.audio.load
+
+    def load_while_it_grows(path):
+        result = load(path)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return result
+
+    monkeypatch.setattr(features.audio, "load", load_while_it_grows)
+    assert "changed while it was read" in cache.prepare([recording], 0)[1][recording]
+    monkeypatch.undo()
+    assert prepared(cache, recording)
+
+
+def test_a_dead_worker_is_explained(cache, recording, monkeypatch):
+    monkeypatch.setattr(FeatureCache, "compute", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(InputError, match=r"data\.num_workers"):
+        cache.prepare([recording], num_workers=1)
+
+
+def test_the_quality_of_recordings_is_remembered(cache, recording):
+    (piece,) = prepared(cache, recording)
+    quality = cache.quality(piece)
+    assert (quality.seconds, quality.sample_rate) == (2.0, 16_000)
+    (path,) = written(cache, "sounds")
+    assert json.loads(path.read_text())["quality"]["seconds"] == 2.0
+
+
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path, make_cache, recording):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(InputError, match=r"data\.cache_dir"):
+        make_cache(root=blocked / "cache").prepare([recording], num_workers=0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_full_disk_is_explained_and_leaves_nothing_half_written(cache, recording, num_workers):
+    """The limit on the size of files stands for the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"data\.cache_dir .* cannot be written"):
+            cache.prepare([recording], num_workers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert written(cache, "mels") == {}
+    assert prepared(cache, recording)

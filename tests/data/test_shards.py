@@ -1,0 +1,445 @@
+"""Shards: what is written, what is read from them, by how many, and what is refused."""
+
+import itertools
+import json
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
+
+from helpers import TINY_OVERRIDES, composed
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.commands import train
+from vc_lightning.common.errors import InputError
+from vc_lightning.data import shards
+from vc_lightning.data.augmentations import Gain
+from vc_lightning.data.crops import speaker_voices
+from vc_lightning.data.shard_datamodule import CropStream, ShardsDataModule
+from vc_lightning.data.shards import Shards
+from vc_lightning.models import checkpoints
+
+WARPS = [0.8, 1.25]
+DEFAULTS = {
+    "batch_size": 1,
+    "shuffle": True,
+    "shuffle_buffer": 8,
+    "num_workers": 0,
+    "pin_memory": True,
+    "crop_frames": 32,
+    "warps": None,
+    "warp_probability": 0.5,
+    "voice_warps": [],
+    "voice_warp_probability": 0.5,
+    "augmentations": [],
+    "seed": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def identity(encoder):
+    return checkpoints.identity("ge2e", encoder.state_dict())
+
+
+@pytest.fixture(scope="module")
+def preparation(corpus, cache_dir):
+    """The command line, less train.py, that prepares the corpus: four to train on, two to check."""
+    return [
+        *(f"data.dir={corpus}", f"data.cache_dir={cache_dir}", "data.num_workers=0"),
+        *(f"data.warps={WARPS}", "data.val_fraction=0.34"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(preparation, tmp_path_factory):
+    """Shards that train.py has written."""
+    folder = tmp_path_factory.mktemp("shards") / "features"
+    run_dir = tmp_path_factory.mktemp("run")
+    train.main(composed("train", *preparation, f"data.write_shards={folder}", f"run_dir={run_dir}"))
+    assert not any(run_dir.iterdir())  # nothing was trained
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(preparation, mel_settings, encoder, identity):
+    """The same features as they lie in the cache."""
+    config = composed("train", *preparation).data
+    mel = MelSpectrogram(**mel_settings)
+    data = instantiate(
+        config, mel=mel, speaker_encoder=encoder, encoder_identity=identity, with_f0=True
+    )
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="module")
+def many(data, tmp_path_factory):
+    """Shards of 37 utterances, so that some hold more than others."""
+    folder = tmp_path_factory.mktemp("many")
+    train, val = data.train, data.val
+    data.train, data.val = list(itertools.islice(itertools.cycle(train), 37)), []
+    index = shards.write(data, str(folder), max_megabytes=1, max_utterances=100)
+    data.train, data.val = train, val
+    assert set(index.train.shards) == {2, 3}
+    return Shards(str(folder), "train", index.train.shards, 1 + len(WARPS))
+
+
+@pytest.fixture
+def module(folder, mel_settings, encoder, identity):
+    """Makes data modules of the shards with DEFAULTS and changes, as one of some processes."""
+
+    def make(rank=0, world_size=1, mel=None, encoder_identity=identity, **changes):
+        settings = {"dir": str(folder)} | DEFAULTS | changes
+        mel = MelSpectrogram(**mel_settings | (mel or {}))
+        data = ShardsDataModule(mel, encoder, encoder_identity, **settings)
+        data.trainer = SimpleNamespace(
+            global_rank=rank, world_size=world_size, global_step=0, accumulate_grad_batches=1
+        )
+        data.setup()
+        return data
+
+    return make
+
+
+def first(loader, n_batches):
+    """Mels of the first batches."""
+    return [batch.mel for batch in itertools.islice(loader, n_batches)]
+
+
+def test_the_shards_hold_what_the_cache_holds(folder, data):
+    index = shards.read_index(str(folder))
+    assert (index.warps, index.speaker_encoder) == (WARPS, data.encoder_identity)
+    assert index.mel == data.mel.settings
+    assert index.mean_mel == data.mean_mel().tolist()
+    files = data.features.files
+    for split, utterances in (("train", data.train), ("val", data.val)):
+        size = getattr(index, split)
+        assert sum(size.shards) == size.utterances == len(utterances)
+        assert size.frames == sum(u.n_frames for u in utterances)
+        assert size.speakers == len({u.speaker for u in utterances})
+        left = list(utterances)
+        for sample in Shards(str(folder), split, size.shards, 3).read_all():
+            assert sample.mels.dtype == np.float16
+            whole = [files.read_mel(u.piece, 0, u.n_frames).T.numpy() for u in left]
+            utterance = left.pop([np.array_equal(sample.mels[0], mel) for mel in whole].index(True))
+            f0 = files.read_f0(utterance.piece, 0, utterance.n_frames)
+            assert f0.any()
+            assert np.array_equal(sample.f0, f0.numpy())
+            assert sample.speaker == utterance.speaker
+            for copy in range(3):
+                mel = files.read_mel(utterance.piece, 0, utterance.n_frames, copy)
+                assert np.array_equal(sample.mels[copy], mel.T.numpy())
+                voice = files.read_embedding(utterance.piece, copy)
+                assert np.array_equal(sample.embeddings[copy], voice.numpy())
+        assert not left
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "index.json",
+        *(f"train-{i:06d}.tar" for i in range(4)),
+        *(f"val-{i:06d}.tar" for i in range(2)),
+    }
+
+
+def test_crops_are_of_one_place_in_both_copies(module, folder):
+    data = module(augmentations=[Gain(6)], warp_probability=1)
+    stream = data.train_dataloader().dataset
+    for sample in data.train.read_all():
+        mel, embedding, heard, heard_embedding, f0, _ = stream.crop(3, sample)
+        assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
+        assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
+        assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
+        copy = [np.array_equal(e, heard_embedding.numpy()) for e in sample.embeddings].index(True)
+        assert copy > 0
+        whole = torch.from_numpy(sample.mels).float()
+        starts = range(whole.shape[1] - 31)
+        start = [torch.equal(whole[0, s : s + 32].T, mel) for s in starts].index(True)
+        assert np.array_equal(f0.numpy(), sample.f0[start : start + 32])
+        difference = heard - whole[copy, start : start + 32].T
+        inside = (heard > 0) & (heard < 1)
+        assert difference[inside].std() < 1e-4 < difference[inside].abs().max()  # only louder
+
+
+def test_copies_can_be_given_as_voices_of_more_speakers(module, folder):
+    data = module(warp_probability=1, voice_warps=[1.25], voice_warp_probability=1)
+    stream = data.train_dataloader().dataset
+    for sample in data.train.read_all():
+        mel, embedding, _, heard_embedding, f0, _ = stream.crop(3, sample)
+        assert torch.equal(embedding, torch.from_numpy(sample.embeddings[2]))
+        assert not torch.equal(heard_embedding, embedding)
+        whole = torch.from_numpy(sample.mels[2]).float()
+        starts = range(len(whole) - 31)
+        start = [torch.equal(whole[s : s + 32].T, mel) for s in starts].index(True)
+        np.testing.assert_allclose(f0.numpy(), 1.25 * sample.f0[start : start + 32])
+
+
+def test_some_warps_or_none_may_be_chosen(module):
+    assert module(warps=[1.25]).warping.heard == [2]
+    assert module(warps=[]).warping.heard == []
+    with pytest.raises(InputError, match=r"data\.voice_warps=0\.8: is none of"):
+        module(warps=[1.25], voice_warps=[0.8])
+    with pytest.raises(InputError, match=r"data\.warps=0\.7"):
+        module(warps=[0.7])
+
+
+class Keys(CropStream):
+    """Tells which utterances a stream reads."""
+
+    def crop(self, epoch, sample):
+        return sample.key
+
+
+def test_an_epoch_of_all_ranks_and_workers_holds_every_utterance_once(many):
+    def epoch(number, n_ranks, n_workers, seed=0):
+        keys = []
+        for rank in range(n_ranks):
+            epochs = range(number, number + 1)
+            stream = Keys(many, epochs, 32, seed, shuffle_buffer=4, rank=rank, world_size=n_ranks)
+            keys.append(list(DataLoader(stream, batch_size=None, num_workers=n_workers)))
+        return keys
+
+    alone = epoch(0, 1, 0)
+    for keys in (epoch(0, 2, 2), epoch(1, 2, 2), epoch(5, 3, 0), alone):
+        assert sorted(itertools.chain(*keys)) == list(range(37))
+    assert alone == epoch(0, 1, 0)
+    assert alone != epoch(1, 1, 0) != epoch(2, 1, 0)
+    assert alone != epoch(0, 1, 0, seed=1)
+    shard_order = [list(Keys(many, range(e, e + 1), 32, 0, shuffle_buffer=1)) for e in (0, 1)]
+    assert shard_order[0] != shard_order[1]
+
+
+def test_the_stream_goes_on_with_the_next_epoch(many):
+    stream = Keys(many, range(3, 100), 32, 0, shuffle_buffer=4)
+    keys = list(itertools.islice(stream, 3 * 37))
+    parts = [keys[:37], keys[37:74], keys[74:]]
+    assert all(sorted(part) == list(range(37)) for part in parts)
+    assert parts[0] != parts[1] != parts[2]
+    assert parts[1] == list(stream.of_epoch(4))
+
+
+def test_processes_share_out_the_training_and_all_read_the_validation(module):
+    parts = [module(rank, 2, num_workers=2, crop_frames=None) for rank in range(2)]
+    assert [part.batches_per_epoch for part in parts] == [2, 2]
+    mels = [mel for part in parts for mel in first(part.train_dataloader(), 2)]
+    whole = [torch.from_numpy(s.mels[0]).float().T[None] for s in parts[0].train.read_all()]
+    assert all(any(torch.equal(mel, other) for mel in mels) for other in whole)
+    for batches in zip(*(part.val_dataloader() for part in parts), strict=True):
+        assert torch.equal(batches[0].mel, batches[1].mel)
+        assert torch.equal(batches[0].heard_mel, batches[0].mel)
+
+
+def test_the_same_seed_gives_the_same_batches(module):
+    runs = [first(module(seed=s, num_workers=1).train_dataloader(), 6) for s in (1, 1, 2)]
+    assert all(map(torch.equal, runs[0], runs[1]))
+    assert not all(map(torch.equal, runs[0], runs[2]))
+
+
+def test_without_shuffling_every_epoch_is_the_same(module):
+    batches = first(module(shuffle=False).train_dataloader(), 8)
+    assert all(map(torch.equal, batches[:4], batches[4:]))
+
+
+def test_resuming_begins_the_next_epoch(module, caplog):
+    data = module()
+    for step, epochs in {0: 0, 1: 1, 4: 1, 5: 2}.items():
+        data.trainer.global_step = step
+        assert data.state_dict() == {"epochs": epochs, "batches": step}
+    resumed = module()
+    resumed.load_state_dict(data.state_dict())
+    with caplog.at_level("INFO"):
+        batch = first(resumed.train_dataloader(), 1)[0]
+    assert "goes on with epoch 2" in caplog.text
+    assert torch.equal(batch, first(data.train_dataloader(), 9)[8])
+    resumed.trainer.global_step = 5 + 4
+    assert resumed.state_dict() == {"epochs": 3, "batches": 9}
+
+
+def test_a_voice_may_be_the_speakers(data, tmp_path):
+    data.speaker_embedding = "speaker"
+    index = shards.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
+    data.speaker_embedding = "utterance"
+    assert index.speaker_embedding == "speaker"
+    voices = speaker_voices(data.train, data.files, data.features.speaker_encoder.average)
+    for sample in Shards(str(tmp_path), "train", index.train.shards, 3).read_all():
+        assert np.array_equal(sample.embeddings, voices[sample.speaker].numpy())
+
+
+def test_large_shards_are_divided(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "MIN_SHARDS", 1)
+    by_size = shards.write(data, str(tmp_path / "a"), max_megabytes=0.15, max_utterances=100)
+    assert by_size.train.shards == [2, 2]  # 128 frames of three copies are 60 kB
+    assert max(path.stat().st_size for path in (tmp_path / "a").glob("*.tar")) < 150_000
+    by_number = shards.write(data, str(tmp_path / "b"), max_megabytes=100, max_utterances=3)
+    assert by_number.train.shards == [2, 2]
+    assert shards.write(data, str(tmp_path / "c"), 100, 100).train.shards == [4]
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    """Trains a tiny network on shards by train.py's job; returns the run's folder."""
+
+    def run(*overrides, name="run", dir=folder):
+        settings = {
+            "data.crop_frames": 32,
+            "data.num_workers": 0,
+            "run_dir": tmp_path / name,
+            "init_from": "null",
+            "trainer.max_steps": 4,
+            "trainer.precision": "32-true",
+            "trainer.val_check_interval": 2,
+            "callbacks.samples.every_n_steps": 2,
+            "callbacks.samples.max_frames": 20,
+            "callbacks.samples.vocoder.n_iter": 1,
+        }
+        listed = [f"{key}={value}" for key, value in settings.items()]
+        config = composed("train", "data=shards", *listed, *TINY_OVERRIDES, *overrides)
+        config.data.dir = str(dir)
+        train.main(config)
+        return tmp_path / name
+
+    return run
+
+
+def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
+    first_run = run("data.num_workers=1", name="first", dir=f"pipe:cat {folder}/{{}}")
+    events = EventAccumulator(str(first_run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert "val/loss" in events.Tags()["scalars"]
+    assert len(events.Images("mel/man_to_woman")) == 2
+    speakers = next((first_run / "tensorboard").rglob("metadata.tsv")).read_text().split()
+    assert set(speakers) == {"man", "woman"}
+    last = first_run / "checkpoints/last.ckpt"
+    with caplog.at_level("INFO"):
+        second = run(f"ckpt_path={last}", "trainer.max_steps=6", name="second")
+    assert "goes on with epoch 2" in caplog.text  # four batches of two are two epochs
+    assert checkpoints.read(second / "checkpoints/last.ckpt", "autovc")[1].step == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (["debug=overfit", "trainer.max_steps=5"], 5),
+        (["trainer.max_steps=-1", "trainer.max_epochs=3", "data.crop_frames=null"], 6),
+        (["data.warp_probability=1", "trainer.accumulate_grad_batches=2"], 4),
+    ],
+)
+def test_other_settings_run(run, overrides, steps):
+    last = run("logger=none", *overrides) / "checkpoints/last.ckpt"
+    assert checkpoints.read(last, "autovc")[1].step == steps
+
+
+def damaged(folder, tmp_path, damage):
+    """A copy of the shards, one of whose files went through a function of its bytes."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / "train-000001.tar"
+    path.write_bytes(damage(path.read_bytes()))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda tar: tar[:20_000], "unexpected end of data"),
+        (lambda tar: tar[:1024], "holds 0|missing or damaged"),
+        (lambda _: b"", "empty file"),
+        (lambda _: b"not a tar" * 1000, "missing or damaged"),
+        (lambda tar: tar[:9000] + bytes([tar[9000] ^ 1]) + tar[9001:], "wrong checksum"),
+        (lambda _: bytes(10_240), "holds 0 utterances in place of 1"),
+    ],
+)
+def test_damaged_shards_are_refused(module, folder, tmp_path, damage, reason):
+    data = module(dir=str(damaged(folder, tmp_path, damage)))
+    with pytest.raises(InputError, match=rf"train-000001\.tar: .*({reason})"):
+        list(data.train.read_all())
+
+
+def test_damage_that_a_worker_finds_is_one_sentence(run, folder, tmp_path, capsys):
+    copy = damaged(folder, tmp_path, lambda tar: tar[:20_000])
+    with pytest.raises(SystemExit) as stop:
+        run("data.num_workers=2", "trainer.max_steps=9", dir=copy)
+    assert stop.value.code == 2
+    errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"error: {copy}/train-000001.tar: is missing or damaged")
+
+
+def test_what_breaks_off_on_its_way_is_asked_for_again(many, tmp_path, monkeypatch):
+    """A command that delivers only the first half of each shard when it is called at first."""
+    monkeypatch.setattr(shards, "RETRY_SECONDS", 0)
+    command = f"if mkdir {tmp_path}/{{}} 2>&-; then head -c 100000; else cat; fi"
+    far = Shards(f"pipe:({command}) < {many.place}/{{}}", "train", many.counts[:3], many.n_copies)
+    assert [sample.key for sample in far.read_all()] == list(range(sum(many.counts[:3])))
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(InputError, match=r"exit 3/train-000000\.tar: is missing or damaged"):
+        list(Shards("pipe:exit 3", "train", [1], 3).read(0))
+
+
+def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="ref_db 16 != 0"):
+        module(mel={"ref_db": 0})
+    with pytest.raises(
+        InputError, match=r"made with embeddings of ge2e-.* speaker encoder is other; give"
+    ):
+        module(encoder_identity="other")
+    with pytest.raises(InputError, match="4 training shards are fewer than 2 processes × 3 work"):
+        module(world_size=2, num_workers=3)
+    index = shards.read_index(str(folder))
+    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker=None))
+    module(with_f0=False)
+    with pytest.raises(InputError, match="the shards hold no pitch, this training needs that of"):
+        module(with_f0=True)
+    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker="pyin"))
+    with pytest.raises(InputError, match=r"hold pitch of pyin, .* that of swift-f0 \d.*; write"):
+        module(with_f0=True)
+    teacher = SimpleNamespace(identity="whisper-12345678")
+    with pytest.raises(InputError, match=r"hold no teacher features, .* those of whisper-12345678"):
+        module(teacher=teacher)
+    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, teacher="hubert-1"))
+    with pytest.raises(InputError, match=r"hold teacher features of hubert-1, .* teacher=none"):
+        module(teacher=teacher)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="say where the shards are"):
+        module(dir=None)
+    with pytest.raises(InputError, match=r"its index\.json cannot be read \(No such file"):
+        module(dir=str(tmp_path))
+    with pytest.raises(InputError, match="no gopen handler"):
+        module(dir="s4://bucket/folder")
+    (tmp_path / "index.json").write_text("[]")
+    with pytest.raises(InputError, match=r"its index\.json cannot be read"):
+        module(dir=str(tmp_path))
+    index = shards.read_index(str(folder))
+    (tmp_path / "index.json").write_text(json.dumps(vars(replace(index, format=9)), default=vars))
+    with pytest.raises(InputError, match="of format 9, this program reads 3"):
+        module(dir=str(tmp_path))
+    monkeypatch.setattr(shards, "webdataset", None)
+    with pytest.raises(InputError, match=r'data=shards needs .* pip install -e "\.\[shards\]"'):
+        module()
+
+
+def test_an_interrupted_writing_does_not_look_complete(module, data, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "mean_mel", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shards.write(data, str(tmp_path), 100, 100)
+    assert list(tmp_path.glob("*.tar"))
+    with pytest.raises(InputError, match=r"that data\.write_shards has finished"):
+        module(dir=str(tmp_path))
+    with pytest.raises(InputError, match="is not empty; name a new folder"):
+        shards.write(data, str(tmp_path), 100, 100)
+
+
+def test_a_folder_is_refused_before_the_features_are_computed(preparation, tmp_path, capsys):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(SystemExit):
+        train.main(
+            composed(
+                *("train", *preparation, "data.dir=missing", f"run_dir={tmp_path}"),
+                f"data.write_shards={tmp_path}",
+            )
+        )
+    assert "is not empty" in capsys.readouterr().err

@@ -1,0 +1,152 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from helpers import DATA_DEFAULTS
+from vc_lightning.audio import io as audio
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common.errors import InputError
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.reconstruction import reconstruct
+from vc_lightning.data.vocoder_segments import Segments
+from vc_lightning.models import checkpoints
+from vc_lightning.models.checkpoints import Card
+
+CONTEXT, LENGTH = 3, 10
+
+
+@pytest.fixture
+def module(mel_settings, encoder, cache_dir, corpus):
+    """Makes prepared data modules that give segments of sound."""
+
+    def make(**changes):
+        settings = DATA_DEFAULTS | {"cache_dir": str(cache_dir), "dir": str(corpus)}
+        settings |= {"crop_frames": LENGTH, "context_frames": CONTEXT} | changes
+        data = VoiceDataModule(MelSpectrogram(**mel_settings), encoder, "ge2e-test", **settings)
+        data.setup()
+        return data
+
+    return make
+
+
+def test_the_sound_of_a_batch_is_that_of_its_mels(module):
+    data = module(batch_size=4)
+    batch = next(iter(data.train_dataloader()))
+    n_frames = LENGTH + 2 * CONTEXT
+    assert batch.mel.shape == (4, 80, n_frames)
+    assert batch.wav.shape == (4, n_frames * 256)
+    assert batch.n_frames == 4 * LENGTH
+    inner = slice(2, -2)  # frames whose window is inside
+    again = data.mel(batch.wav)[..., :-1]
+    torch.testing.assert_close(again[..., inner], batch.mel[..., inner], atol=0.02, rtol=0)
+
+
+def test_segments_are_stretches_of_the_prepared_recording(module, speech, mel_settings):
+    data = module(sampling="utterance")
+    first = next(u for u in data.train if u.speaker == "man" and u.path.stem == "0")
+    whole = torch.from_numpy(MelSpectrogram(**mel_settings).prepare(speech[:32_000], 16_000))
+    segments = Segments([first], data.files, LENGTH, CONTEXT, seed=0)
+    starts = set()
+    for position in range(20):
+        _, wav = segments[0, position, 0]
+        found = [
+            start
+            for start in range(-CONTEXT, first.n_frames)
+            if torch.allclose(
+                torch.nn.functional.pad(whole, (CONTEXT * 256, 9_999))[(start + CONTEXT) * 256 :][
+                    : len(wav)
+                ],
+                wav,
+                atol=1e-4,
+            )
+        ]
+        assert len(found) == 1
+        starts |= set(found)
+    assert len(starts) > 10
+    for one, other in zip(segments[1, 2, 0], segments[1, 2, 0], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_beyond_a_recording_s_ends_there_is_silence(module):
+    data = module(crop_frames=300)  # longer than any recording
+    mel, wav = Segments(data.train, data.files, 300, CONTEXT, seed=0)[0, 0, 0]
+    n_frames = data.train[0].n_frames
+    assert mel.shape == (80, 306)
+    assert wav.shape == (306 * 256,)
+    assert not mel[:, :CONTEXT].any()
+    assert not wav[: CONTEXT * 256].any()
+    assert mel[:, CONTEXT : CONTEXT + n_frames].any(dim=0).all()
+    assert not mel[:, CONTEXT + n_frames :].any()
+    assert not wav[(CONTEXT + n_frames) * 256 :].any()
+
+
+def test_sound_is_added_to_a_cache_that_has_all_else(module, tmp_path):
+    plain = module(cache_dir=str(tmp_path / "cache"), context_frames=None)
+    contents = [u.piece.content for u in plain.train]
+    times = [plain.files.mel_file(content, 0).stat().st_mtime_ns for content in contents]
+    assert not plain.files.wavs.exists()
+    data = module(cache_dir=str(tmp_path / "cache"))
+    assert [data.files.mel_file(content, 0).stat().st_mtime_ns for content in contents] == times
+    shutil.rmtree(data.files.wavs)
+    again = module(cache_dir=str(tmp_path / "cache"))
+    assert {path.stem for path in again.files.wavs.rglob("*.safetensors")} == set(contents)
+
+
+def test_pieces_of_a_long_recording_have_their_own_sound(module, tmp_path, speech, mel_settings):
+    (tmp_path / "long").mkdir()
+    soundfile.write(tmp_path / "long/a.wav", speech, 16_000)
+    data = module(dir=str(tmp_path / "long"), max_seconds=2.5)
+    assert len(data.train) > 1
+    mel = MelSpectrogram(**mel_settings)
+    spans = audio.cut_at_pauses(speech, 16_000, 2.5)
+    for utterance in data.train:
+        piece = utterance.piece
+        start, stop = spans[piece.index]
+        prepared = torch.from_numpy(mel.prepare(speech[start:stop], 16_000))
+        wav = data.files.read_wav(piece, 0, piece.n_frames)
+        torch.testing.assert_close(wav[: len(prepared)], prepared, atol=1e-4, rtol=0)
+        assert not wav[len(prepared) :].any()
+
+
+def test_mels_come_through_a_trained_autovc(module, tiny_autovc, tiny_checkpoint):
+    plain, data = module(), module(mels_from=str(tiny_checkpoint))
+    utterance = data.train[0]
+    piece = utterance.piece
+    voice = data.files.read_embedding(piece)[None]
+    heard = plain.files.read_mel(piece, 0, piece.n_frames)
+    with torch.no_grad():
+        expected = tiny_autovc(heard[None], voice, voice)[1][0].clamp(0, 1)
+    given = data.files.read_mel(piece, 0, piece.n_frames)
+    torch.testing.assert_close(given, expected, atol=1e-3, rtol=0)
+    assert not torch.allclose(given, heard, atol=0.05)
+    batch = next(iter(data.train_dataloader()))
+    assert torch.equal(batch.wav, next(iter(plain.train_dataloader())).wav)
+    # other weights have files of their own
+    path = Path(tiny_checkpoint)
+    state = {key: value + 0.01 for key, value in tiny_autovc.state_dict().items()}
+    card = Card("autovc", tiny_autovc.arguments, data.mel.settings)
+    checkpoints.save(path, state, card)
+    assert module(mels_from=str(path)).files.mels != data.files.mels
+
+
+def test_other_mels_cannot_come_through_an_autovc(module, tiny_autovc, tmp_path, mel_settings):
+    card = Card("autovc", tiny_autovc.arguments, mel_settings | {"fmin": 40})
+    path = checkpoints.save(tmp_path / "other.safetensors", tiny_autovc.state_dict(), card)
+    data = module()
+    with pytest.raises(InputError, match="fmin 40 != 90"):
+        reconstruct(path, [u.piece for u in data.train], data.files, data.mel)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_frames": None}, "data.crop_frames=null: a vocoder needs"),
+        ({"context_frames": None, "mels_from": "a"}, "data.mels_from: is for vocoders"),
+    ],
+)
+def test_impossible_settings_are_refused(module, changes, message):
+    with pytest.raises(InputError, match=message):
+        module(**changes)

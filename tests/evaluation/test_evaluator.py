@@ -1,0 +1,338 @@
+"""evaluate.py as a user runs it, and converters whose figures are known."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from helpers import ROOT, SOURCE, composed, write_wav
+from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import evaluate
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.evaluation import domains, evaluator, pairs
+from vc_lightning.evaluation.evaluator import evaluate as judge
+from vc_lightning.evaluation.results import TITLES, figures
+from vc_lightning.evaluation.scorers import MissingJudgeError
+from vc_lightning.models.vocoders.factory import griffin_lim
+
+
+@pytest.fixture
+def run(tiny_checkpoint, corpus, tmp_path):
+    """Runs evaluate.py's job with a tiny network; returns the report's folder."""
+
+    def run(**settings):
+        settings = {
+            "data.dir": corpus,
+            "n_targets": 1,
+            "ckpt": tiny_checkpoint,
+            "vocoder": "griffin_lim",
+            "vocoder.n_iter": 1,
+            "output": tmp_path / "out",
+        } | settings
+        overrides = [f"{key}={value}" for key, value in settings.items() if value != ""]
+        evaluate.main(composed("evaluate", *overrides))
+        return settings["output"]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def listed(corpus):
+    return pairs.from_folder(corpus, 12, 1)
+
+
+@pytest.fixture
+def converter(tiny_checkpoint):
+    def vocoder(mel):
+        return griffin_lim(mel, None, 1.0, 1, 0.0)
+
+    return VoiceConverter.from_checkpoint(tiny_checkpoint, vocoder=vocoder)
+
+
+def judged(converter, listed, *parts):
+    report = judge(converter, listed, parts, "tiny.en", 0, 0)
+    return report, {key: figure.mean for key, figure in figures(report.outcomes).items()}
+
+
+def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
+    out = run(judges="[naturalness,prosody,codes]")
+    report = json.loads((out / "report.json").read_text())
+    assert [(pair["source_speaker"], pair["target_speaker"]) for pair in report["pairs"]] == [
+        ("man", "woman"),
+        ("woman", "man"),
+    ]
+    found = report["figures"]["all"]["all pairs"]
+    means = [pair["figures"]["naturalness/vocoder"] for pair in report["pairs"]]
+    assert found["naturalness/vocoder"]["mean"] == pytest.approx(np.mean(means))
+    assert found["naturalness/recording"]["mean"] > found["naturalness/vocoder"]["mean"]
+    assert all(figure["n"] <= 2 for figure in found.values())
+    speeds = {key.split("/")[1]: found[key]["mean"] for key in found if key.startswith("speed/")}
+    assert speeds.keys() == {"speaker_encoder", "mel", "autovc", "vocoder", "conversion"}
+    assert 0 < speeds["autovc"] < speeds["conversion"]
+    ruler = report["real_pairs"]
+    assert ruler["different_speakers"]["mean"] < ruler["threshold"] < ruler["same_speaker"]["mean"]
+    assert ruler["error_rate"] == 0
+    assert (report["codes"]["n_speakers"], report["codes"]["chance"]) == (2, 0.5)
+    assert len(list((out / "wavs").glob("*_man_to_woman_conversion.wav"))) == 1
+    assert len(list((out / "wavs").iterdir())) == 4
+
+    text = (out / "report.md").read_text()
+    for words in ("# Evaluation", "DNSMOS, vocoder alone", "real pairs: one speaker", "by chance"):
+        assert words in text
+    assert "word error" not in text
+
+    curves = EventAccumulator(str(out)).Reload()
+    scalars = {tag: curves.Scalars(tag)[0].value for tag in curves.Tags()["scalars"]}
+    assert scalars["all/naturalness/vocoder"] == pytest.approx(np.mean(means), abs=1e-5)
+    assert "codes/accuracy" in scalars
+    assert {"similarity/conversions", "similarity/one_speaker"} <= set(curves.Tags()["images"])
+    assert "000_man_to_woman/conversion" in curves.Tags()["audio"]
+
+
+def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
+    """A recording against itself: no word is lost, the pitch is the same, the voice stays."""
+    monkeypatch.setattr(converter, "convert_to", lambda source, *_: converter.load(source))
+    report, found = judged(converter, listed, "words", "pocketsphinx", "prosody")
+    for pair in report.outcomes:
+        assert np.array_equal(pair.wav, pair.source_wav)
+        assert pair.values["similarity/to_target"] == pair.values["similarity/before"]
+        assert pair.words["source"]
+        assert pair.words["conversion"] == pair.words["source"]
+    assert (found["words/word_errors"], found["words/character_errors"]) == (0, 0)
+    assert found["pocketsphinx/source"] == found["pocketsphinx/conversion"] < 1
+    assert found["words/vocoder_character_errors"] > 0  # one round of Griffin-Lim
+    assert found["prosody/correlation"] == pytest.approx(1)
+    assert found["prosody/voiced_agreement"] == 1
+    assert found["prosody/distance"] == found["prosody/distance_before"]
+    assert found["prosody/range_conversion"] == found["prosody/range_source"]
+    assert found["similarity/to_source"] > found["similarity/to_target"]
+    assert (found["similarity/nearer"], found["similarity/accepted"]) == (0, 0)
+    assert report.left_out == []
+
+
+def test_a_converter_that_plays_the_target_itself(converter, listed, monkeypatch):
+    """Its voice, its pitch, and, where it says the same, no distortion."""
+    wavs = iter([converter.load(pair.target_judge) for pair in (listed[0], *listed)])
+    monkeypatch.setattr(converter, "convert_to", lambda *_: next(wavs))
+    parallel = [
+        pairs.Pair(**{**vars(pair), "parallel": pair.target_judge, "groups": {"accent": name}})
+        for pair, name in zip(listed, ("Scots", "Welsh"), strict=True)
+    ]
+    report, found = judged(converter, parallel, "prosody")
+    assert found["similarity/to_target"] == pytest.approx(1)
+    assert (found["similarity/nearer"], found["similarity/accepted"]) == (1, 1)
+    assert found["prosody/distance"] < found["prosody/distance_before"]
+    assert found["distortion/conversion"] == 0
+    assert found["distortion/before"] > 3
+    groups = report.groups()
+    assert list(groups) == ["", "accent"]
+    assert groups["accent"]["Welsh"] == [report.outcomes[1]]
+
+
+def test_a_converter_that_says_nothing(converter, listed, monkeypatch):
+    """Silence is like nobody, has no words and no pitch, and ends no evaluation."""
+    silence = np.zeros(32_000, dtype=np.float32)
+    monkeypatch.setattr(converter, "convert_to", lambda *_: silence)
+    _, found = judged(converter, listed, "words", "prosody")
+    assert found["similarity/speech"] == 0
+    assert (found["similarity/nearer"], found["similarity/accepted"]) == (0, 0)
+    assert found["words/word_errors"] == 1
+    assert not {"similarity/to_target", "prosody/correlation", "prosody/distance"} & found.keys()
+    assert set(found) < set(TITLES)
+
+
+def test_judges_that_are_not_installed_are_named_and_left_out(run, monkeypatch):
+    def require_packages(judge, *modules):
+        raise MissingJudgeError(f'{judge}: {modules[0]} not installed; pip install -e ".[eval]"')
+
+    for module in ("scorers", "pocket_sphinx"):
+        name = f"vc_lightning.evaluation.{module}.require_packages"
+        monkeypatch.setattr(name, require_packages)
+    out = run(judges="'words, pocketsphinx, naturalness'")
+    report = json.loads((out / "report.json").read_text())
+    assert report["left_out"] == [
+        'words: faster_whisper not installed; pip install -e ".[eval]"',
+        'pocketsphinx: pocketsphinx not installed; pip install -e ".[eval]"',
+        'naturalness: speechmos not installed; pip install -e ".[eval]"',
+    ]
+    sections = {key.split("/")[0] for key in report["figures"]["all"]["all pairs"]}
+    assert sections == {"similarity", "speed"}
+    assert "- naturalness: speechmos not installed" in (out / "report.md").read_text()
+
+
+def test_words_of_a_language_that_the_recogniser_does_not_know_are_left_out(
+    converter, listed, monkeypatch
+):
+    foreign = [pairs.Pair(**{**vars(pair), "language": "ru"}) for pair in listed]
+    report, found = judged(converter, foreign, "words")
+    assert report.left_out == ["words: tiny.en does not understand ru (pairs: 2)"]
+    assert "words/word_errors" not in found
+
+
+def test_a_table_of_pairs_and_a_second_evaluation_into_one_folder(run, corpus, tmp_path, capsys):
+    table = tmp_path / "my pairs, 1.tsv"
+    table.write_text(
+        "source\ttarget\tsource_other\nman/0.wav\twoman/0.wav|woman/1.wav\tman/1.wav\n"
+    )
+    settings = {"data.pairs": f"'{table}'", "judges": "null"}
+    report = json.loads((run(**settings) / "report.json").read_text())
+    (pair,) = report["pairs"]
+    assert pair["target_judge"] == str(corpus / "woman" / "1.wav")
+    assert report["figures"]["all"]["all pairs"]["similarity/before"]["low"] is None
+    with pytest.raises(SystemExit) as stop:
+        run(**settings)
+    assert stop.value.code == 2
+    assert "holds files already; name a new folder" in capsys.readouterr().err
+
+
+def table(folder, *rows):
+    """A table of pairs in a folder of its own."""
+    folder.mkdir()
+    path = folder / "PAIRS.tsv"
+    path.write_text("\n".join(["source\ttarget", *rows]) + "\n")
+    return path
+
+
+class Ear:
+    """In place of DNSMOS, which takes seconds: the rougher, the less natural."""
+
+    def naturalness(self, wav, sample_rate):
+        return 5 - 2 * float(np.abs(np.diff(wav)).mean() / np.abs(wav).mean())
+
+
+def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
+    run, corpus, tmp_path, speech, caplog, monkeypatch
+):
+    """A manifest beside a table whose paths are relative to its own folder; under hum and all."""
+    monkeypatch.setattr("vc_lightning.evaluation.scorers.Listener", Ear)
+    caplog.set_level("INFO")
+    rows = [
+        f"{corpus}/{name}/{i}.wav\t{name}\ttest\ten" for name in ("man", "woman") for i in (0, 1, 2)
+    ]
+    manifest = tmp_path / "readers" / "MANIFEST.tsv"
+    manifest.parent.mkdir()
+    manifest.write_text("\n".join(["path\tspeaker\tsplit\tlang", *rows]) + "\n")
+    pairs_table = table(tmp_path / "noisy one", "n/a b.wav\tm/0.wav")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
+    for name, wav in {
+        "n/a b.wav": speech[:32_000] + noise,
+        "m/0.wav": speech[30_000:62_000],
+    }.items():
+        path = pairs_table.parent / name
+        path.parent.mkdir()
+        write_wav(path, wav)
+    out = run(
+        **{"data.dir": "", "data.manifest": f"[{manifest}]", "data.pairs": f"'{pairs_table}'"},
+        **{"judges": "naturalness", "n_worst": 2, "robustness": "true", "n_robustness": 1},
+    )
+    report = json.loads((out / "report.json").read_text())
+    domains = report["figures"]["domain"]
+    assert [domains[name]["naturalness/recording"]["n"] for name in ("readers", "noisy one")] == [
+        2,
+        1,
+    ]
+    scores = [pair["figures"]["naturalness/recording"] for pair in report["pairs"]]
+    assert domains["readers"]["naturalness/recording"]["mean"] == pytest.approx(np.mean(scores[:2]))
+    assert (
+        domains["noisy one"]["naturalness/recording"]["mean"] == scores[2] < min(scores[:2]) - 0.3
+    )
+    assert report["figures"]["all"]["all pairs"]["naturalness/recording"]["n"] == 3
+    assert report["about"]["judged by the one recording that makes the voice"] == "1 pairs"
+    assert "noisy one: " in report["about"]["pairs"]
+
+    first, second = report["worst"]
+    assert first["badness"] >= second["badness"]
+    assert first["figures"] == report["pairs"][first["pair"]]["figures"]
+    conditions = [trial["condition"] for trial in report["robustness"]]
+    assert len(conditions) == 9
+    assert {trial["converted"] + len(trial["refused"]) for trial in report["robustness"]} == {2}
+    assert all(trial["figures"]["similarity/nearer"]["n"] for trial in report["robustness"])
+    clean = report["robustness"][0]["figures"]["naturalness/conversion"]["mean"]
+    own = [pair["figures"]["naturalness/conversion"] for pair in report["pairs"]]
+    assert clean == pytest.approx((own[0] + own[2]) / 2)
+
+    text = (out / "report.md").read_text()
+    order = ["## The worst conversions", "## All pairs", "## By domain", "## Robustness"]
+    assert sorted(order, key=text.index) == order
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) == 2 * 5  # conversion, vocoder, source, target and its judge
+    assert all((out / unquote(link)).is_file() for link in links)
+    assert not any(" " in link or link.startswith("/") for link in links)
+    assert f"among the worst: {out / first['wav']}" in caplog.text
+
+    curves = EventAccumulator(str(out)).Reload().Tags()
+    assert "domain_noisy_one/naturalness/conversion" in curves["scalars"]
+    assert "robustness_mp3_at_64_kbit_s/naturalness/conversion" in curves["scalars"]
+    title = first["wav"].removeprefix("wavs/").removesuffix("_conversion.wav")
+    assert f"worst_01_{title}/conversion" in curves["audio"]
+
+
+def test_real_pairs_are_compared_within_a_domain_only(converter, corpus):
+    """Speakers of two domains are told apart by their microphones, which would flatter."""
+    listed = pairs.from_folder(corpus, 12, 1)
+    both = domains.together([("a", listed[:1]), ("b", listed[1:])])
+    embeddings = evaluator.embed_recordings(converter, both)
+    ruler = evaluator.real_pairs(both, embeddings)
+    alone = [evaluator.real_pairs(own, embeddings) for own in ([both[0]], [both[1]])]
+    assert all(alone)
+    mixed = evaluator.real_pairs(listed, embeddings)
+    assert len(mixed.different) > len(ruler.different)
+
+
+def test_bad_inputs_are_one_sentence_and_code_2(run, tmp_path, corpus, capsys):
+    (tmp_path / "file").write_text("")
+    noise = tmp_path / "voices"
+    for name in ("a", "b"):
+        (noise / name).mkdir(parents=True)
+        for index in range(3):
+            (noise / name / f"{index}.wav").write_bytes(SOURCE.read_bytes()[:2000])
+    for settings, reason in [
+        ({"data.dir": ""}, "data.manifest=FILE, data.dir=FOLDER or data.pairs=FILE"),
+        ({"data.dir": tmp_path / "missing"}, "there is no such folder"),
+        ({"n_targets": 2}, "lower n_targets"),
+        ({"n_targets": 0}, "n_targets=0: give an integer of at least 1"),
+        ({"n_pairs": "many"}, "n_pairs=many: give an integer of at least 1"),
+        ({"n_worst": 0}, "n_worst=0: give an integer of at least 1"),
+        ({"n_robustness": -1}, "n_robustness=-1: give an integer of at least 1"),
+        ({"robustness": "yes please"}, "robustness=yes please: give true or false"),
+        ({"data.pairs": f"[{tmp_path}/file,{tmp_path}/file]"}, "columns named source, target"),
+        ({"data.manifest": "[1]"}, "data.manifest=1: name one file"),
+        ({"judges": "taste"}, "judges=taste: taste is none of words, pocketsphinx"),
+        ({"judges": "words", "recogniser": "tinny"}, "recogniser=tinny"),
+        ({"seed": -1}, "seed=-1"),
+        ({"ckpt": tmp_path / "missing"}, "no such file"),
+        ({"ckpt": SOURCE}, "cannot be read"),
+        ({"data.manifest": tmp_path / "missing"}, "cannot be read"),
+        ({"data.manifest": tmp_path / "file", "data.split": "tset"}, "data.split=tset"),
+        ({"data.pairs": tmp_path / "file"}, "columns named source, target"),
+        ({"output": tmp_path / "file" / "out"}, "cannot be written"),
+        ({"device": "warp"}, "device=warp"),
+        ({"data.dir": noise, "output": tmp_path / "noise"}, f"{noise / 'a' / '0.wav'}"),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            run(**settings)
+        message = capsys.readouterr().err
+        assert (stop.value.code, message.count("\n")) == (2, 1), message
+        assert reason in message
+
+
+def test_the_script_itself_with_a_path_of_any_spelling(tmp_path):
+    result = subprocess.run(
+        [sys.executable, ROOT / "evaluate.py", "data.pairs=a, b = (c).tsv", "judges=words,codes"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: data.pairs=a, b = (c).tsv: cannot be read")
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert {"data.pairs", "recogniser", "vocoder.n_iter"} <= set(cli.known_keys("evaluate"))

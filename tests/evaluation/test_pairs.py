@@ -1,0 +1,173 @@
+"""Which conversions an evaluation makes."""
+
+import csv
+
+import pytest
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.evaluation import pairs
+
+COLUMNS = ("path", "speaker", "split", "seconds", "lang", "sex", "person", "text")
+
+
+def manifest(folder, speakers, texts=False):
+    """A table of speakers (name, split, n, lang, sex); their files do not exist."""
+    path = folder / "MANIFEST.tsv"
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(COLUMNS)
+        for name, split, n, lang, sex in speakers:
+            for i in range(n):
+                text = f"sentence {i}" if texts else ""
+                table.writerow([f"{name}/{i}.wav", name, split, 4, lang, sex, "", text])
+    return path
+
+
+SPEAKERS = [
+    *((f"t{i}", "test", 10, "en", "FMF"[i]) for i in range(3)),
+    *((f"s{i}", "train", 8, "en", "?") for i in range(3)),
+    ("d", "train", 7, "de", "M"),
+    ("once", "train", 1, "en", "M"),
+]
+
+
+def test_the_list_of_a_manifest_is_fixed_and_has_every_category(tmp_path):
+    path = manifest(tmp_path, SPEAKERS)
+    found = pairs.from_manifest(path, None, "test", 4, 5)
+    assert found == pairs.from_manifest(path, None, "test", 4, 5)
+    kinds = [pair.groups["speakers"] for pair in found]
+    assert kinds[:12] == ["unseen → unseen"] * 4 + ["unseen → seen"] * 4 + ["seen → seen"] * 4
+    languages = [pair.groups["languages"] for pair in found]
+    assert set(languages[:12]) == {"en → en"}
+    assert set(languages[12:]) == {"en → de", "de → en"}
+    couples = [(pair.source_speaker, pair.target_speaker) for pair in found]
+    assert couples[:4] == [("t0", "t1"), ("t1", "t2"), ("t2", "t0"), ("t0", "t2")]
+    assert len(set(couples)) == len(couples) == 16
+    assert [pair.groups.get("gender") for pair in found[:5]] == [
+        *("cross gender", "cross gender", "same gender", "same gender"),
+        None,
+    ]
+
+
+def test_no_recording_has_two_parts(tmp_path):
+    for pair in pairs.from_manifest(manifest(tmp_path, SPEAKERS), None, "test", 9, 5):
+        used = [pair.source, *pair.voice, pair.target_judge, pair.source_judge]
+        assert len(pair.voice) == 5
+        assert len(set(used)) == 8
+        assert pair.source.parent.name == pair.source_judge.parent.name == pair.source_speaker
+        assert {path.parent.name for path in (*pair.voice, pair.target_judge)} == {
+            pair.target_speaker
+        }
+
+
+def test_recordings_of_a_speaker(tmp_path):
+    """Three take turns as sources, the next five make the voice, the last one judges."""
+    found = pairs.from_manifest(manifest(tmp_path, SPEAKERS), None, "test", 6, 5)
+    first = [pair for pair in found if pair.source_speaker == "t0"]
+    assert [pair.source.stem for pair in first[:4]] == ["0", "1", "2", "0"]
+    assert [path.stem for path in found[0].voice] == ["3", "4", "5", "6", "7"]
+    assert (found[0].target_judge.stem, found[0].source_judge.stem) == ("9", "9")
+    assert found[0].source == tmp_path / "t0" / "0.wav"
+
+
+def test_short_recordings_and_voices_of_one_person_are_left_out(tmp_path):
+    path = manifest(tmp_path, SPEAKERS[:3])
+    text = path.read_text().replace("t0/0.wav\tt0\ttest\t4", "t0/0.wav\tt0\ttest\t1.9")
+    path.write_text(text)
+    found = pairs.from_manifest(path, None, "test", 9, 5)
+    assert found[0].source.stem == "1"
+    for name in ("t0", "t1"):
+        text = text.replace(f"en\t{'FM'[int(name[1])]}\t\t", f"en\t{'FM'[int(name[1])]}\tAnn\t", 10)
+    path.write_text(text)
+    couples = {
+        (p.source_speaker, p.target_speaker) for p in pairs.from_manifest(path, None, "test", 9, 5)
+    }
+    assert couples == {("t1", "t2"), ("t2", "t1")} | {("t0", "t2"), ("t2", "t0")}
+
+
+def test_targets_that_say_the_same_are_found(tmp_path):
+    found = pairs.from_manifest(manifest(tmp_path, SPEAKERS[:3], texts=True), None, "test", 9, 5)
+    for pair in found:
+        assert pair.parallel == tmp_path / pair.target_speaker / pair.source.name
+        assert pair.text == f"sentence {pair.source.stem}"
+    bare = pairs.from_manifest(manifest(tmp_path, SPEAKERS[:3]), None, "test", 9, 5)
+    assert {pair.parallel for pair in bare} == {None}
+
+
+def test_the_split_train_has_seen_speakers_only(tmp_path):
+    found = pairs.from_manifest(manifest(tmp_path, SPEAKERS), None, "train", 50, 5)
+    assert {pair.groups["speakers"] for pair in found} == {"seen → seen"}
+    assert len(found) == 12  # of four speakers, each pair once
+
+
+def test_a_folder_of_speakers(corpus):
+    found = pairs.from_folder(corpus, 12, 1)
+    assert [(p.source_speaker, p.target_speaker) for p in found] == [
+        ("man", "woman"),
+        ("woman", "man"),
+    ]
+    assert found[0].voice == (corpus / "woman" / "1.wav",)
+    assert found[0].target_judge == corpus / "woman" / "2.wav"
+    assert found[0].groups == {}
+
+
+def table(folder, *rows):
+    path = folder / "pairs.tsv"
+    path.write_text("\n".join("\t".join(row) for row in rows) + "\n")
+    return path
+
+
+def test_a_table_of_pairs(corpus, tmp_path):
+    path = table(
+        tmp_path,
+        ("source", "target", "source_other", "language", "accent"),
+        ("man/0.wav", "woman/0.wav|woman/1.wav|woman/2.wav", "man/1.wav", "en", "Scots"),
+        ("woman/0.wav", "man/0.wav | man/1.wav", "", "", ""),
+    )
+    first, second = pairs.from_table(path, corpus)
+    assert first.voice == (corpus / "woman/0.wav", corpus / "woman/1.wav")
+    assert first.target_judge == corpus / "woman/2.wav"
+    assert first.source_judge == corpus / "man/1.wav"
+    assert (first.language, first.groups) == ("en", {"accent": "Scots"})
+    assert second.source_judge == second.source
+    assert second.groups == {}
+    assert (first.source_speaker, second.target_speaker) == (str(corpus / "man"),) * 2
+
+
+def test_a_single_target_recording_makes_the_voice_and_judges_it(corpus, tmp_path):
+    path = table(tmp_path, ("source", "target", "text"), ("man/0.wav", "woman/0.wav", "Oh!"))
+    (pair,) = pairs.from_table(path, corpus)
+    assert pair.voice == (pair.target_judge,) == (corpus / "woman/0.wav",)
+    assert (pair.text, pair.groups) == ("Oh!", {})
+
+
+HEAD = ("source", "target")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([("source", "voice"), ("a", "b")], "columns named source, target"),
+        ([HEAD], "needs rows"),
+        ([HEAD, ("man/0.wav", " | ")], "line 2: names no target"),
+        ([HEAD, ("", "woman/0.wav|woman/1.wav")], "line 2: names no source"),
+        ([HEAD, ("man/9.wav", "woman/0.wav|woman/1.wav")], "man/9.wav: no such file"),
+        ([HEAD, ("man/0.wav", "man/1.wav|man/2.wav")], "source_speaker and target_speaker"),
+    ],
+)
+def test_bad_tables_say_which_line(corpus, tmp_path, rows, reason):
+    with pytest.raises(InputError, match=r"data\.pairs=.*pairs\.tsv") as error:
+        pairs.from_table(table(tmp_path, *rows), corpus)
+    assert reason in str(error.value)
+
+
+def test_too_few_recordings_are_one_sentence(corpus, tmp_path):
+    with pytest.raises(InputError, match=r"0 of 2 speakers .* 7 recordings .*lower n_targets"):
+        pairs.from_folder(corpus, 12, 5)
+    path = manifest(tmp_path, SPEAKERS)
+    with pytest.raises(InputError, match=r"0 of 0 speakers of the split val .*data\.split"):
+        pairs.from_manifest(path, None, "val", 12, 5)
+    with pytest.raises(InputError, match=r"0 of 3 .* 11 recordings"):
+        pairs.from_manifest(path, None, "test", 12, 9)
+    with pytest.raises(InputError, match=r"data\.manifest=.*cannot be read"):
+        pairs.from_manifest(tmp_path / "missing.tsv", None, "test", 12, 5)

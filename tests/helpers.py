@@ -1,0 +1,176 @@
+"""What several tests use: paths, tiny networks, command lines, comparisons."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from hydra import compose, initialize_config_dir
+
+from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn import WaveRNN
+
+ROOT = resources.ROOT
+SOURCE = ROOT / "examples" / "source.wav"
+TARGET = ROOT / "examples" / "target.wav"
+TINY = {
+    "dim_neck": 4,
+    "dim_emb": 256,
+    "dim_pre": 16,
+    "freq": 8,
+    "dim_encoder": 16,
+    "dim_decoder": 16,
+    "decoder_layers": 1,
+    "dim_postnet": 16,
+}
+TINY_OVERRIDES = [f"model.{key}={value}" for key, value in TINY.items()]
+DATA_DEFAULTS = {  # of `data=folder`, without features and mels
+    "dir": None,
+    "manifest": None,
+    "exclude": [],
+    "max_seconds": 30,
+    "feature_precision": "32",
+    "check": False,
+    "sampling": "utterance",
+    "speaker_embedding": "utterance",
+    "augmentations": [],
+    "batch_size": 2,
+    "shuffle": True,
+    "num_workers": 0,
+    "pin_memory": True,
+    "crop_frames": 64,
+    "warps": [],
+    "warp_probability": 0.75,
+    "voice_warps": [],
+    "voice_warp_probability": 0.5,
+    "val_fraction": 0.0,
+    "val_speakers": 0,
+    "minutes_per_speaker": None,
+    "context_frames": None,
+    "mels_from": None,
+    "write_shards": None,
+    "shard_megabytes": 256,
+    "shard_utterances": 10_000,
+    "seed": 1,
+}
+LEARNT = (
+    "state_dict",
+    "optimizer_states",
+    "lr_schedulers",
+    "callbacks",
+    "global_step",
+    "VoiceDataModule",
+)
+
+
+def tiny_wavernn(mode="MOL", **changes):
+    """A small random WaveRNN in float64, the same at every call."""
+    torch.manual_seed(0)
+    arguments = {
+        "bits": 6,
+        "n_mels": 5,
+        "upsample_factors": (2, 3),
+        "rnn_dims": 8,
+        "fc_dims": 8,
+        "compute_dims": 8,
+        "res_out_dims": 8,
+        "res_blocks": 2,
+    }
+    network = WaveRNN(mode, **arguments | changes).double().eval()
+    for module in network.modules():  # untrained BatchNorm would be the identity
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return network
+
+
+def tiny_multiband(**changes):
+    """A small random multi-band WaveRNN in float64, the same at every call."""
+    torch.manual_seed(0)
+    arguments = {
+        "n_mels": 5,
+        "hop_length": 32,
+        "bands": 4,
+        "order": 6,
+        "prediction_order": 3,
+        "pad": 3,
+        "frame_dims": 8,
+        "frame_blocks": 1,
+        "rnn_dims": 12,
+        "fc_dims": 10,
+        "n_mixtures": 2,
+        "temperature": 0.8,
+    }
+    network = MultiBandWaveRNN(**arguments | changes).double().eval()
+    network.envelope.data.uniform_(-8, -4)  # loud enough to see something
+    network.predictor.weight.data *= 0.3  # else its filter may be unstable
+    for module in network.modules():  # untrained BatchNorm would be the identity
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return network
+
+
+def command(*arguments: str, wait: bool = True) -> subprocess.Popen:
+    """Starts `python train.py …` as a person would, on one thread; its stderr is kept."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    if wait:
+        process.output, _ = process.communicate(timeout=300)
+    return process
+
+
+def weights(folder, step, kind, name="autovc"):
+    """A network that a run saved, and its card."""
+    return checkpoints.read_autovc(folder / f"checkpoints/{name}_step{step}_{kind}.safetensors")
+
+
+def composed(config_name: str, *overrides: str):
+    """The configuration that a command line gives."""
+    with initialize_config_dir(str(resources.CONF), version_base="1.3"):
+        return compose(config_name, overrides=list(overrides))
+
+
+def write_wav(path: Path, wav: np.ndarray, sample_rate: int = 16_000, **kwargs: str) -> Path:
+    """Writes a recording for a test."""
+    soundfile.write(path, wav, sample_rate, **kwargs)
+    return path
+
+
+def state(folder):
+    """What a run's `last.ckpt` holds."""
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+
+
+def require_equal(one, other, name=""):
+    """Every number of two checkpoints is the same, bit for bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), name
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), name
+        for key in one.keys() - {"config"}:  # of another max_steps
+            require_equal(one[key], other[key], f"{name}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), name
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            require_equal(*pair, f"{name}[{index}]")
+    else:
+        assert one == other, name
+
+
+def require_same_result(one, other):
+    """Two runs ended with the same weights, averages, optimizer and counters."""
+    one, other = state(one), state(other)
+    for key in LEARNT:
+        require_equal(one[key], other[key], key)

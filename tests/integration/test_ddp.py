@@ -1,0 +1,116 @@
+"""Several processes train what one would."""
+
+import multiprocessing
+import os
+
+import pytest
+import torch
+
+from helpers import TINY, command, weights
+from vc_lightning.common import resources
+from vc_lightning.data.crops import Batch
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.training.autovc_module import LitAutoVC
+
+KEPT = []  # DDP modules, which must not be destroyed before the process ends
+
+
+class Loss(torch.nn.Module):
+    """What DDP calls: the loss of a batch."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch):
+        return self.model.losses(self.model.network, batch)["loss"]
+
+
+def gradients(batch, rank=0, world_size=1, port=0):
+    """Gradients of the loss in one of world_size processes, BatchNorm in eval mode."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = AutoVC(**TINY).eval()
+    parts = {"optimizer": None, "scheduler": None, "config": {}}
+    weighed = {"decoder_weight": 1.0, "content_weight": 1.0, "content_per_std": False}
+    weighed["distance"] = "l2"
+    card = Card("autovc", network.arguments, resources.settings("mel", "autovc"))
+    module = Loss(LitAutoVC(network=network, card=card, **parts, **weighed))
+    if world_size > 1:
+        address = f"tcp://127.0.0.1:{port}"
+        torch.distributed.init_process_group("gloo", address, rank=rank, world_size=world_size)
+        module = torch.nn.parallel.DistributedDataParallel(module)
+        KEPT.append(module)
+    module(batch).backward()
+    return {name: p.grad.clone() for name, p in network.named_parameters()}
+
+
+def report(results, *arguments):
+    results.put({name: gradient.numpy() for name, gradient in gradients(*arguments).items()})
+    results.close()
+    results.join_thread()
+    os._exit(0)  # gloo's destructor may wait for ever
+
+
+def share(batch, rows):
+    """Some utterances of a batch."""
+    return Batch(**{name: tensor[rows] for name, tensor in vars(batch).items()})
+
+
+@pytest.fixture
+def free_port():
+    import socket
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def test_gradients_are_those_of_one_process_on_the_joint_batch(free_port):
+    """However unequal the shares are: one utterance of 9 frames here, three of up to 64 there."""
+    torch.manual_seed(1)
+    lengths = torch.tensor([9, 64, 40, 24])
+    mels = torch.rand(2, 4, 80, 64) * (torch.arange(64) < lengths[:, None, None])
+    voices = torch.rand(2, 4, 256)
+    batch = Batch(
+        mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(4, 64), torch.zeros(4, 64, 0)
+    )
+    expected = gradients(batch)
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    shares = [share(batch, slice(0, 1)), share(batch, slice(1, 4))]
+    processes = [
+        context.Process(target=report, args=(results, part, rank, 2, free_port), daemon=True)
+        for rank, part in enumerate(shares)
+    ]
+    for process in processes:
+        process.start()
+    for found in [results.get(timeout=120) for _ in processes]:
+        for name, gradient in expected.items():
+            torch.testing.assert_close(
+                torch.from_numpy(found[name]), gradient, atol=1e-5 * gradient.abs().max(), rtol=1e-5
+            )
+    for process in processes:
+        process.join()
+
+
+def test_two_processes_train_and_leave_one_set_of_files(arguments, tmp_path):
+    """And the data that they draw together are those of one process."""
+    process = command(
+        *arguments(
+            *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv"),
+            *("data.batch_size=1", f"data.cache_dir={tmp_path}/cache", "trainer.max_steps=5"),
+        )
+    )
+    assert process.returncode == 0, process.output
+    assert process.output.count("computing features of") == 1
+    assert process.output.count("this run:") == 1
+    assert "Traceback" not in process.output
+    assert "error:" not in process.output
+    folder = tmp_path / "run"
+    assert weights(folder, 5, "average")[1].step == 5
+    content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert content["global_step"] == 5
+    assert content["VoiceDataModule"]["epoch_batches"] == 2  # of four utterances
+    assert (folder / "csv/metrics.csv").read_text().count("\n") > 5

@@ -1,0 +1,149 @@
+"""The package as others use it: imported alone, as a wheel, through torch.hub."""
+
+import os
+import runpy
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from hatchling import build
+from omegaconf import OmegaConf
+
+from helpers import ROOT, SOURCE, TARGET
+from vc_lightning import VoiceConverter
+from vc_lightning.common import resources
+
+TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "sklearn")
+HEAVY = ("torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
+WEIGHTS = ("autovc", "griffin_lim", "speaker_encoder", "wavernn")
+COMMANDS = ("app", "train", "convert", "evaluate", "export")
+
+
+def python(code, *arguments, **environment):
+    """What code prints in a process that starts anew."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        cwd=environment.get("PWD"),
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_import_loads_nothing_of_training_and_nothing_heavy():
+    loaded = set(python("import sys, vc_lightning; print(*sys.modules)").split())
+    assert {"torch", "vc_lightning.conversion.converter"} <= loaded
+    assert loaded.isdisjoint(TRAINING_ONLY + HEAVY)
+
+
+def test_a_conversion_needs_neither_lightning_nor_hydra(tmp_path):
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({TRAINING_ONLY}))  # importing these now raises ImportError
+from vc_lightning import VoiceConverter
+from vc_lightning.audio.io import save
+converter = VoiceConverter.from_pretrained()
+save(sys.argv[3], converter.convert(sys.argv[1], sys.argv[2]), converter.sample_rate)
+"""
+    output = tmp_path / "converted.wav"
+    python(code, SOURCE, TARGET, output)
+    with pytest.raises(AssertionError, match="hydra"):
+        python(
+            code.replace("vc_lightning.audio.io", "vc_lightning.commands.entry_point"),
+            SOURCE,
+            TARGET,
+            output,
+        )
+    found, sample_rate = soundfile.read(output)
+    assert sample_rate == 16_000
+    assert len(found) == soundfile.info(SOURCE).frames
+    assert np.sqrt(np.mean(found**2)) > 0.01
+
+
+def test_every_setting_reads_as_hydra_reads_it():
+    """PyYAML takes 1e-3 for a word, OmegaConf for a number."""
+    paths = sorted(resources.CONF.rglob("*.yaml"))
+    assert len(paths) > 30
+    for path in paths:
+        ours = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert ours == OmegaConf.to_container(OmegaConf.load(path)), path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from the source distribution, as `python -m build` does."""
+    folder = tmp_path_factory.mktemp("dist")
+    with pytest.MonkeyPatch.context() as patch:  # a build looks at the current folder
+        patch.chdir(ROOT)
+        source = folder / build.build_sdist(str(folder))
+        with tarfile.open(source) as archive:
+            archive.extractall(folder, filter="data")
+        patch.chdir(folder / source.name.removesuffix(".tar.gz"))
+        return folder / build.build_wheel(str(folder))
+
+
+def test_the_wheel_holds_code_settings_and_weights_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        [entry_points] = (name for name in names if name.endswith("entry_points.txt"))
+        entry_points = archive.read(entry_points).decode()
+    package = ROOT / "src" / "vc_lightning"
+    expected = {f"vc_lightning/{p.relative_to(package)}" for p in package.rglob("*.py")}
+    conf = resources.CONF
+    expected |= {f"vc_lightning/conf/{p.relative_to(conf)}" for p in conf.rglob("*.yaml")}
+    expected |= {f"vc_lightning/checkpoints/{name}.safetensors" for name in WEIGHTS}
+    expected |= {"vc_lightning/py.typed", "vc_lightning/demo/page.css"}
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    for command in COMMANDS:
+        assert f"vc-{command} = vc_lightning.commands.{command}:run\n" in entry_points
+        assert (ROOT / f"{command}.py").is_file()
+    assert wheel.stat().st_size < 25 * 2**20
+
+
+def test_the_wheel_works_anywhere(wheel, tmp_path):
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {"PYTHONPATH": str(installed), "PWD": str(elsewhere)}
+    where = "import vc_lightning.common.resources as r; print(r.CONF, r.command('train'))"
+    assert python(where, **environment).split() == [f"{installed}/vc_lightning/conf", "vc-train"]
+    run = "from vc_lightning.commands.{} import run; run()"
+    arguments = f"source={SOURCE}", f"target={TARGET}", "vocoder=griffin_lim", "vocoder.n_iter=1"
+    output = python(run.format("convert"), *arguments, **environment)
+    assert output.startswith("conversion.wav: 6.05 s of sound")
+    assert [path.name for path in elsewhere.iterdir()] == ["conversion.wav"]
+    assert "vc-train data.dir=FOLDER" in python(run.format("train"), "--help", **environment)
+
+
+def test_torch_hub_gives_what_the_package_gives():
+    code = """
+import sys, torch
+sys.path = [path for path in sys.path if not path.endswith("src")]  # as if not installed
+root = sys.argv[1]
+converter = torch.hub.load(root, "voice_converter", source="local")
+encoder = torch.hub.load(root, "speaker_encoder", source="local")
+print(type(converter).__name__, converter.card.step, type(encoder).__name__)
+"""
+    step = VoiceConverter.from_pretrained().card.step
+    assert python(code, ROOT) == f"VoiceConverter {step} SpeakerEncoder\n"
+    hubconf = runpy.run_path(str(ROOT / "hubconf.py"))
+    assert {name for name, value in hubconf.items() if callable(value)} == {
+        "voice_converter",
+        "speaker_encoder",
+    }  # all that torch.hub.list shows
+
+
+def test_torch_hub_takes_a_checkpoint(tiny_checkpoint):
+    checkpoint = str(tiny_checkpoint)
+    converter = torch.hub.load(str(ROOT), "voice_converter", source="local", checkpoint=checkpoint)
+    assert converter.card.step == 7

@@ -1,0 +1,80 @@
+"""What holds for the project as a whole: its wings, its README, its files."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import ROOT, composed
+
+SCRIPTS = ("benchmarks", "scripts/figures", "scripts/measure", "scripts/weights", "tests/fuzz")
+
+
+def test_the_contracts_of_imports_are_kept():
+    """In a process of its own, because import-linter switches loggers off."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_package_imports_without_lightning_and_hydra():
+    code = "import sys, vc_lightning; print({'pytorch_lightning', 'hydra'} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
+
+
+def test_every_choice_of_every_group_composes():
+    for group in (ROOT / "conf").iterdir():
+        if not group.is_dir() or group.name == "hydra":
+            continue
+        for choice in group.glob("*.yaml"):
+            name = "convert" if group.name == "vocoder" else "train"
+            composed(name, f"{group.name}={choice.stem}")
+
+
+def quick_start():
+    section = (ROOT / "README.md").read_text().split("## Quick start")[1].split("\n## ")[0]
+    blocks = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 1
+    return blocks[0].splitlines()
+
+
+def test_the_quick_start_is_two_commands_and_ci_runs_the_second():
+    install, test = quick_start()
+    assert "python convert.py source=examples/source.wav target=examples/target.wav" in install
+    assert test in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_scripts_find_what_they_import(folder, monkeypatch):
+    """What no other test runs; the scripts themselves take minutes."""
+    monkeypatch.syspath_prepend(ROOT / folder)  # as `python SCRIPT` does
+    paths = sorted((ROOT / folder).glob("*.py"))
+    scripts = [path for path in paths if not path.name.startswith("test_")]
+    assert scripts
+    for script in scripts:
+        runpy.run_path(str(script), run_name="imported")
+
+
+def test_the_architecture_is_drawn_from_the_shipped_checkpoint():
+    script = runpy.run_path(str(ROOT / "scripts/figures/make_architecture.py"), run_name="imported")
+    drawn = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert script["shipped"]() == drawn, "run python scripts/figures/make_architecture.py"
+
+
+def test_tracked_weights_stay_small():
+    sizes = [path.stat().st_size for path in (ROOT / "checkpoints").glob("*.safetensors")]
+    assert 0 < sum(sizes) < 25 * 2**20
+
+
+def test_paths_in_the_readme_exist():
+    readme = (ROOT / "README.md").read_text()
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / link).exists(), link

@@ -1,0 +1,253 @@
+"""Trainings that are interrupted, killed and resumed: nothing of it can be seen in the result."""
+
+import csv
+import os
+import random
+import resource
+import signal
+import time
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+from helpers import command, require_equal, require_same_result, state, weights
+from vc_lightning.common.errors import InputError
+from vc_lightning.models import checkpoints
+from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.resume import changed_keys, newest
+
+
+def logged(folder):
+    """Every value logged at every step, but for those that are of the clock."""
+    with (folder / "csv/metrics.csv").open() as file:
+        return {
+            (int(row["step"]), name): value
+            for row in csv.DictReader(file)
+            for name, value in row.items()
+            if value and name != "step" and "per_second" not in name
+        }
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["data.num_workers=2", "data.warps=[0.9]", "data.sampling=speaker"],
+        ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
+        ["trainer.max_steps=-1", "trainer.max_epochs=3"],
+    ],
+)
+@pytest.mark.parametrize("step", [1, 2, 3])  # two batches are an epoch
+def test_a_resumed_training_is_the_one_that_never_stopped(run, step, more):
+    more = ["logger=csv", "checkpoint.every_n_steps=1", "trainer.max_steps=6", *more]
+    whole = run(*more, name="whole")
+    first = run(*more, f"trainer.max_steps={step}", name="first")
+    resumed = run(*more, f"ckpt_path={first}/checkpoints/last.ckpt", name="resumed")
+    require_same_result(whole, resumed)
+    assert logged(resumed).items() <= logged(whole).items()
+    assert {key for key in logged(whole) if key[0] >= step} == logged(resumed).keys()
+    networks = [weights(folder, 6, "average")[0].state_dict() for folder in (whole, resumed)]
+    require_equal(*networks)
+
+
+def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(arguments, run, tmp_path):
+    more = ["logger=csv", "trainer.max_steps=60", "checkpoint.every_n_steps=50"]
+    more += ["checkpoint.resume_every_n_steps=3", "callbacks.samples.every_n_steps=7"]
+    whole = run(*more, name="whole")
+    rng = random.Random(0)
+    last = tmp_path / "runs/killed/checkpoints/last.ckpt"
+    line = arguments(*more, f"run_dir={tmp_path}/runs/killed")
+    for resume in ([], ["ckpt_path=last"]):
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        process = command(*line, *resume, wait=False)
+        while not (last.exists() and last.stat().st_mtime_ns > before):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert 0 < state(tmp_path / "runs/killed")["global_step"] < 60
+    resumed = run(*more, "ckpt_path=last", f"run_dir={tmp_path}/runs/end", name="runs/end")
+    require_same_result(whole, resumed)
+    assert logged(resumed).items() <= logged(whole).items()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
+    """Terminals and clusters signal every process, those that load data too."""
+    process = command(
+        *arguments("trainer.max_steps=100000", "checkpoint.every_n_steps=5", "data.num_workers=2"),
+        wait=False,
+    )
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"interrupted; go on with ckpt_path={checkpoint}" in output
+    assert "Traceback" not in output
+    step = state(tmp_path / "run")["global_step"]
+    assert step >= 5
+    assert checkpoints.read(checkpoint, "autovc")[1].step == step
+    assert weights(tmp_path / "run", step, "average")[1].step == step
+
+
+def test_a_full_disk_costs_a_checkpoint_but_neither_the_training_nor_the_last_one(
+    run, monkeypatch, caplog, tmp_path
+):
+    """The limit on the size of files stands for the disk; SIGXFSZ is ignored by Python."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    save, steps = WeightFiles.save, []
+
+    def save_with_little_space(self, trainer, *arguments):
+        full = trainer.global_step in (4, 6)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if full else limits[0], limits[1]))
+        try:
+            save(self, trainer, *arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            steps.append((trainer.global_step, state(tmp_path / "run")["global_step"]))
+            assert not (tmp_path / "run/checkpoints/.last.ckpt").exists()
+
+    monkeypatch.setattr(WeightFiles, "save", save_with_little_space)
+    folder = run("trainer.max_steps=8", "logger=none")
+    assert steps[:4] == [(2, 2), (4, 2), (6, 2), (8, 8)]
+    assert caplog.text.count("could not be saved") == 2
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    kinds = ("average", "original")
+    assert names == {"last.ckpt"} | {
+        f"autovc_step{s}_{k}.safetensors" for s in (2, 8) for k in kinds
+    }
+
+
+def test_a_save_that_failed_at_the_last_step_is_tried_again(run, monkeypatch):
+    save, steps = Trainer.save_checkpoint, []
+
+    def fails_once(self, *arguments, **options):
+        steps.append(self.global_step)
+        if steps == [2, 4]:
+            raise OSError("no space left")
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", fails_once)
+    assert state(run())["global_step"] == 4
+    assert steps == [2, 4, 4]
+
+
+def test_weights_that_could_not_be_saved_at_the_last_step_are_tried_again(run, monkeypatch):
+    save, steps = checkpoints.save, []
+
+    def fails_once(path, state, card):
+        steps.append(card.step)
+        if steps == [2, 2, 4]:
+            raise OSError("no space left")
+        return save(path, state, card)
+
+    monkeypatch.setattr(checkpoints, "save", fails_once)
+    folder = run()
+    assert state(folder)["global_step"] == 4
+    assert [weights(folder, 4, kind)[1].step for kind in ("average", "original")] == [4, 4]
+
+
+def test_a_save_that_fails_at_the_end_is_an_error(run, monkeypatch):
+    def fails(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", fails)
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 2
+
+
+def test_a_resumed_average_goes_on_from_the_old_one(run):
+    first = run(name="first")
+    last = first / "checkpoints/last.ckpt"
+    resumed = run(f"ckpt_path={last}", "trainer.max_steps=5", name="resumed")
+    before, after = weights(first, 4, "average")[0], weights(resumed, 5, "average")[0]
+    stepped = weights(resumed, 5, "original")[0]
+    decay = 5 / 14
+    for old, new, current in zip(
+        before.parameters(), after.parameters(), stepped.parameters(), strict=True
+    ):
+        torch.testing.assert_close(new, decay * old + (1 - decay) * current)
+
+
+def test_the_newest_run_is_found(tmp_path):
+    with pytest.raises(InputError, match="no run below"):
+        newest(tmp_path, tmp_path / "mine")
+    for index, name in enumerate(["a", "b", "c"]):
+        path = tmp_path / name / "checkpoints/last.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        (tmp_path / name / "newer.txt").touch()
+        time.sleep(0.01 * index)
+    (tmp_path / "a/checkpoints/last.ckpt").write_bytes(b"")  # written once more
+    assert newest(tmp_path, tmp_path / "mine") == tmp_path / "a/checkpoints/last.ckpt"
+    (tmp_path / "mine").mkdir()
+    time.sleep(0.01)
+    (tmp_path / "mine/last.ckpt").touch()
+    assert newest(tmp_path, tmp_path / "mine") == tmp_path / "mine/last.ckpt"
+
+
+def test_differing_keys_are_named_but_for_those_that_change_nothing():
+    before = {"run_dir": "a", "data": {"batch_size": 2, "warps": []}, "seed": 1, "optimizer": {}}
+    now = {"run_dir": "b", "data": {"batch_size": 4, "warps": [0.9]}, "seed": 1, "optimizer": {}}
+    assert dict(changed_keys(before, now)) == {"data.batch_size": (2, 4), "data.warps": ([], [0.9])}
+    assert dict(changed_keys({"loss": {"a": 1}}, {"loss": {"b": 1}})) == {
+        "loss.a": (1, None),
+        "loss.b": (None, 1),
+    }
+
+
+def test_other_data_are_warned_of_and_begin_a_new_epoch(run, caplog):
+    last = run("trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
+    assert state(run(f"ckpt_path={last}", name="same"))["VoiceDataModule"]["batches"] == 4
+    assert "resuming with another" not in caplog.text
+    run(f"ckpt_path={last}", "data.batch_size=1", "loss.content_weight=2", name="other")
+    assert "resuming with another data.batch_size: 1, was 2" in caplog.text
+    assert "resuming with another loss.content_weight: 2, was 1.0" in caplog.text
+    assert "a new epoch begins" in caplog.text
+
+
+def test_a_checkpoint_from_before_modules_moved_is_resumed_without_a_word(run, caplog):
+    last = run("data=augmented", "trainer.max_steps=2", name="first") / "checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    scheduler, gain = content["config"]["scheduler"], content["config"]["data"]["augmentations"][0]
+    scheduler["_target_"] = "vc_lightning.schedulers.noam"
+    gain["_target_"] = "vc_lightning.augmentations.Gain"
+    torch.save(content, last)
+    folder = run("data=augmented", f"ckpt_path={last}", name="second")
+    assert "resuming with another" not in caplog.text
+    assert state(folder)["global_step"] == 4
+    gain["_target_"] = "elsewhere.Gain"
+    torch.save(content, last)
+    run("data=augmented", f"ckpt_path={last}", name="third")
+    assert "resuming with another data.augmentations" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("model.dim_pre=17", "its network is"),
+        ("mel.gain=0.9", "its mel is"),
+        ("optimizer.lr=1e-4", "optimizer.lr was 0.001 and is 0.0001 now"),
+        ("scheduler.warmup=30", "scheduler.warmup was 20 and is 30 now"),
+    ],
+)
+def test_what_the_checkpoint_would_win_over_is_refused(run, capsys, change, reason):
+    last = run(name="first") / "checkpoints/last.ckpt"
+    with pytest.raises(SystemExit) as stop:
+        run(f"ckpt_path={last}", change, name="second")
+    assert stop.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_weights_alone_are_not_resumed(run, capsys):
+    first = run(name="first")
+    with pytest.raises(SystemExit) as stop:
+        run(f"ckpt_path={first}/checkpoints/autovc_step4_average.safetensors", name="second")
+    assert stop.value.code == 2
+    assert "holds weights only" in capsys.readouterr().err

@@ -1,0 +1,457 @@
+"""LitAutoVC and the callbacks, through real trainings of a tiny network by train.py."""
+
+import csv
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from helpers import composed, weights
+from vc_lightning.commands import train
+from vc_lightning.data.crops import Batch
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.training.autovc_module import LitAutoVC, TeacherHead, told_the_pitch
+from vc_lightning.training.ema import ema_decay
+from vc_lightning.training.losses import autovc_losses, valid_elements
+from vc_lightning.training.schedulers import noam
+
+
+def test_both_weight_sets_are_kept_and_say_what_they_are(run, mel_settings, encoder):
+    folder = run("checkpoint.name=mine", "trained_on=a b", "licence=CC0")
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {
+        *(f"mine_step{s}_{k}.safetensors" for s in (2, 4) for k in ("average", "original")),
+        "last.ckpt",
+    }
+    network, card = weights(folder, 4, "average", "mine")
+    assert (card.step, card.weights, card.trained_on, card.licence) == (4, "average", "a b", "CC0")
+    assert card.mel == mel_settings
+    assert card.speaker_encoder == checkpoints.identity("ge2e", encoder.state_dict())
+    assert card.network == network.arguments
+    # last.ckpt serves as a weight file too
+    last = checkpoints.load_autovc(folder / "checkpoints/last.ckpt").state_dict()
+    assert all(torch.equal(value, last[key]) for key, value in network.state_dict().items())
+
+
+def test_the_average_is_the_average(run):
+    """Of the weights after every step, kept one by one."""
+    folder = run("checkpoint.every_n_steps=1", "trainer.max_steps=5")
+    originals = [weights(folder, step, "original")[0].state_dict() for step in range(1, 6)]
+    key = "encoder.convolutions.0.conv.weight"
+    norm = "postnet.convolutions.0.norm.running_var"
+    torch.manual_seed(0)
+    for name in (key, norm):
+        average = weights(folder, 1, "average")[0].state_dict()[name].double()
+        for step in range(1, 5):
+            decay = (1 + step) / (10 + step)
+            average = decay * average + (1 - decay) * originals[step][name].double()
+        result = weights(folder, 5, "average")[0].state_dict()[name]
+        torch.testing.assert_close(result.double(), average, atol=1e-7, rtol=1e-5)
+        assert not torch.allclose(result, originals[-1][name])
+
+
+def test_the_averages_decay_warms_up():
+    assert ema_decay(0, 0.9999) == pytest.approx(0.1)
+    assert ema_decay(90, 0.9999) == pytest.approx(0.91)
+    assert ema_decay(10**9, 0.9999) == 0.9999
+
+
+def test_training_lowers_every_term_of_the_loss(run):
+    folder = run("trainer.max_steps=150", "optimizer.lr=3e-3", "logger=csv")
+    with (folder / "csv/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/postnet"]]
+    terms = {
+        name: np.array([float(row[f"train/{name}"]) for row in rows])
+        for name in (
+            "loss",
+            "postnet",
+            "decoder",
+            "content",
+            "postnet_ratio",
+            "codes_std",
+            "grad_norm",
+        )
+    }
+    assert len(rows) == 150
+    for name in ("loss", "postnet", "decoder"):
+        assert terms[name][-20:].mean() < 0.8 * terms[name][:20].mean()
+    assert terms["postnet_ratio"][0] < 2  # begins near the mean mel
+    total = terms["postnet"] + terms["decoder"] + terms["content"]
+    np.testing.assert_allclose(terms["loss"], total, rtol=1e-4)
+    rates = [float(row["train/lr"]) for row in rows]
+    assert rates[:3] == pytest.approx([3e-3 * (i + 1) / 20 for i in range(3)])
+    assert max(rates) == rates[19] == pytest.approx(3e-3)
+
+
+def test_tensorboard_shows_losses_pictures_sound_and_speakers(run):
+    folder = run("callbacks.samples.every_n_steps=2") / "tensorboard"
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "audio": 0}).Reload()
+    scalars = set(events.Tags()["scalars"])
+    for split in ("train", "val", "val_original"):
+        for name in ("loss", "postnet", "decoder", "content", "postnet_ratio", "codes_std"):
+            assert f"{split}/{name}" in scalars
+    assert {"train/lr", "train/grad_norm", "train/steps_per_second"} <= scalars
+    assert "mel/man_to_woman" in events.Tags()["images"]
+    assert [event.step for event in events.Images("mel/man_to_woman")] == [2, 4]
+    assert {f"man_to_woman/{n}" for n in ("source", "reconstruction", "conversion")} <= set(
+        events.Tags()["audio"]
+    )
+    speakers = next(folder.rglob("metadata.tsv")).read_text().split()
+    assert set(speakers) == {"man", "woman"}
+    assert "data.batch_size" in (folder / "hparams.yaml").read_text().replace(": \n", ".") or (
+        "batch_size: 2" in (folder / "hparams.yaml").read_text()
+    )
+
+
+def test_validation_measures_the_average_and_the_network_itself(run):
+    folder = run("logger=csv", "trainer.max_steps=6", "optimizer.lr=1e-2")
+    with (folder / "csv/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    assert len(rows) == 3
+    last = rows[-1]
+    assert float(last["val/loss"]) != float(last["val_original/loss"])
+
+
+def test_init_from_takes_weights_without_their_past(run):
+    first = run(name="first")
+    path = first / "checkpoints/autovc_step4_average.safetensors"
+    second = run(f"init_from={path}", "optimizer.lr=1e-12", "trainer.max_steps=1", name="second")
+    wanted, reached = checkpoints.load_autovc(path), weights(second, 1, "original")[0]
+    for ours, theirs in zip(wanted.parameters(), reached.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    assert weights(second, 1, "original")[1].step == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["model.dim_pre=17"], "dim_pre 16 != 17"),
+        (["mel.ref_db=0"], "ref_db 16 != 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(run, tiny_checkpoint, capsys, overrides, reason):
+    with pytest.raises(SystemExit) as stop:
+        run(f"init_from={tiny_checkpoint}", *overrides)
+    assert stop.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("choice", ["fdr", "overfit", "profiler"])
+def test_debug_modes_run(run, choice):
+    folder = run(f"debug={choice}", "trainer.max_steps=1", "trainer.val_check_interval=1")
+    assert (folder / "checkpoints/last.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.precision=bf16-mixed"],
+        ["data.crop_frames=null", "logger=none", "loss.content_per_std=true"],
+        ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
+        ["data.val_fraction=0", "trainer.max_steps=-1", "trainer.max_epochs=1"],
+        ["data.num_workers=2", "data.minutes_per_speaker=0.05"],
+        ["mel=wavernn", "init_from=shipped"],
+        ["data.warps=[0.9]", "data.warp_probability=1"],
+    ],
+)
+def test_other_settings_run(run, overrides):
+    folder = run(*overrides)
+    assert (folder / "checkpoints/last.ckpt").is_file()
+
+
+STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.EarlyStopping"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["seed=-1"], "seed=-1"),
+        (["trainer.max_steps=abc"], "trainer.max_steps=abc"),
+        (["trainer.max_steps=0"], "no step was taken after step 0"),
+        (["trainer.val_check_interval=0.5"], "trainer.val_check_interval=0.5"),
+        (["trainer.limit_train_batches=0.5"], "trainer.limit_train_batches=0.5"),
+        ([f"trainer.limit_train_batches={10**20}"], "trainer.limit_train_batches=1"),
+        ([f"trainer.overfit_batches={10**20}"], "trainer.overfit_batches=1"),
+        (["compile=abc"], "compile=abc"),
+        (["data.shuffle=abc"], "data.shuffle=abc"),
+        (["data.augmentations=[3]"], "data.augmentations=[3]: give a list"),
+        (["checkpoint.best=val/los"], "val/los: is not logged; there are val/codes_std"),
+        (["checkpoint.resume_every_n_steps=0"], "checkpoint.resume_every_n_steps=0"),
+        (["trainer.log_every_n_steps=0"], "trainer.log_every_n_steps=0"),
+        (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1"),
+        (["trainer.precision=5"], "give one of"),
+        (["loss.content_weight=nan"], "loss.content_weight=nan"),
+        ([f"loss.content_weight={10**20}"], "loss.content_weight=1"),
+        (["optimizer.lr=abc"], "optimizer.lr=abc: give a number"),
+        (["scheduler.warmup=0"], "scheduler.warmup=0"),
+        (["callbacks.ema.decay=1"], "callbacks.ema.decay=1"),
+        (["callbacks.samples.every_n_steps=0"], "callbacks.samples.every_n_steps=0"),
+        (["callbacks.samples.vocoder.n_iter=0"], "vocoder.n_iter=0"),
+        (["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0"),
+        (["checkpoint.name=a/b"], "cannot be written"),
+        (["mel.fmin=9000"], "mel.fmin=9000"),
+        (["mel.gain=0"], "mel.gain=0"),
+        (["model.freq=0"], "model.freq=0"),
+        (["data.batch_size=0"], "data.batch_size=0"),
+        (["data.dir=missing"], "no such folder"),
+        (["data.dir=null"], "say what to train on"),
+        (["init_from=missing"], "no such file"),
+        (["model.dim_emb=3"], "the speaker encoder gives 256 numbers"),
+        (["model.n_mels=3"], "the network is for mels of n_mels 3, these have 80"),
+        (["model.decoder_layers=2147483648"], "model.decoder_layers=2147483648"),
+        (["callbacks.ema=null"], "callbacks.ema: is no callback"),
+        (["trainer.profiler=3"], "trainer.profiler=3: give text or null"),
+        (["loss.decoder_weight=???"], "loss.decoder_weight"),
+        (
+            [*STOPPING, "+callbacks.early_stopping.monitor=val/los"],
+            "callbacks.early_stopping.monitor=val/los: is not logged; there are val/",
+        ),
+    ],
+)
+def test_impossible_values_are_one_sentence_and_code_2(run, capsys, overrides, reason):
+    with pytest.raises(SystemExit) as stop:
+        run(*overrides)
+    assert stop.value.code == 2
+    _, *errors = capsys.readouterr().err.split("error: ")  # after progress bars
+    assert len(errors) == 1
+    assert errors[0].count("\n") == 1
+    assert reason in errors[0]
+
+
+def test_a_lost_loss_stops_the_training(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("optimizer.lr=1e30", "trainer.max_steps=50", "trainer.gradient_clip_val=null")
+    assert stop.value.code == 2
+    assert "lower optimizer.lr" in capsys.readouterr().err
+
+
+@pytest.fixture
+def module(tiny_autovc, mel_settings):
+    module = LitAutoVC(
+        network=tiny_autovc,
+        card=Card("autovc", tiny_autovc.arguments, mel_settings),
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+        scheduler=lambda optimizer: noam(optimizer, 10),
+        decoder_weight=0.5,
+        content_weight=3.0,
+        content_per_std=False,
+        distance="l2",
+        teacher_weight=0.0,
+        reconstruction_reaches_encoder=True,
+        config={},
+    )
+    module.mean_mel.fill_(0.4)
+    return module
+
+
+def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_autovc):
+    torch.manual_seed(2)
+    mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
+    mels[:, 1, :, 12:] = 0
+    lengths, nothing = torch.tensor([20, 12]), torch.zeros(2, 20, 0)
+    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), nothing)
+    losses = module.losses(tiny_autovc, batch)
+    decoder_mel, postnet_mel, codes = tiny_autovc(mels[1], voices[1], voices[0])
+    again = tiny_autovc.encode(postnet_mel, batch.embedding)
+    valid = valid_elements(batch.lengths, 20, 8)
+    terms = autovc_losses(batch.mel, decoder_mel, postnet_mel, codes, again, valid)
+    expected = terms["postnet"] + 0.5 * terms["decoder"] + 3 * terms["content"]
+    torch.testing.assert_close(losses["loss"], expected)
+
+    module.content_per_std = True
+    expected += 3 * terms["content"] * (1 / losses["codes_std"] - 1)
+    torch.testing.assert_close(module.losses(tiny_autovc, batch)["loss"], expected)
+
+    valid = torch.cat([batch.mel[0], batch.mel[1, :, :12]], dim=1)
+    error = (valid - 0.4).square().mean()
+    torch.testing.assert_close(losses["postnet_ratio"], terms["postnet"] / error)
+    valid_codes = torch.cat([codes[0], codes[1, :, :2]], dim=1)  # 12 frames: two codes of 8
+    spread = valid_codes - valid_codes.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(losses["codes_std"], spread.square().mean().sqrt())
+    torch.testing.assert_close(losses["content_ratio"], terms["content"] / spread.abs().mean())
+
+
+def test_a_teacher_alone_may_teach_the_encoder(module, tiny_autovc):
+    torch.manual_seed(2)
+    mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
+    lengths, features = torch.tensor([20, 12]), torch.randn(2, 20, 3)
+    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), features)
+    module.teacher_weight, module.content_weight = 2.0, 0.0
+    trainer = Trainer(logger=False, accelerator="cpu")
+    trainer.datamodule = SimpleNamespace(teacher_std=torch.tensor([1.0, 2.0, 0.5]))
+    module.trainer = trainer
+    module.setup("fit")
+    losses = module.losses(tiny_autovc, batch)
+    codes = tiny_autovc.repeat_codes(tiny_autovc.encode(mels[1], voices[1]), 20)
+    wanted = features / module.head.std
+    errors = (module.head(codes).transpose(1, 2) - wanted).square()
+    of_frames = torch.cat([errors[0], errors[1, :12]]).mean()
+    torch.testing.assert_close(losses["teacher"], of_frames)
+    unit = torch.cat([wanted[0], wanted[1, :12]]).square().mean()
+    torch.testing.assert_close(losses["teacher_ratio"], of_frames / unit)
+    terms = losses["postnet"] + 0.5 * losses["decoder"] + 2 * losses["teacher"]
+    torch.testing.assert_close(losses["loss"], terms)
+    assert not {"content", "content_ratio"} & losses.keys()
+
+    encoder = list(tiny_autovc.encoder.parameters())
+    by_both = torch.autograd.grad(losses["loss"], encoder)
+    module.reconstruction_reaches_encoder = False
+    by_teacher = torch.autograd.grad(module.losses(tiny_autovc, batch)["loss"], encoder)
+    expected = torch.autograd.grad(2 * module.losses(tiny_autovc, batch)["teacher"], encoder)
+    torch.testing.assert_close(by_teacher, expected)
+    assert not torch.allclose(by_both[0], by_teacher[0])
+    assert set(module.head.parameters()) < set(module.trained_parameters())
+
+
+def test_a_head_sees_where_in_its_block_a_frame_lies():
+    torch.manual_seed(0)
+    head = TeacherHead(8, 4, torch.ones(3))
+    codes = torch.ones(1, 8, 24)
+    told = head(codes)[..., 4:-4]  # away from the padding
+    torch.testing.assert_close(told[..., :4], told[..., 4:8])  # the same in every block
+    assert not torch.allclose(told[..., :1], told[..., 1:2])
+
+
+def test_training_with_whisper_as_teacher_resumes_exactly(run):
+    taught = ("teacher=whisper", "loss.teacher_weight=1", "loss.content_weight=0")
+    taught += ("loss.reconstruction_reaches_encoder=false", "model.film=true")
+    whole, _ = weights(run(*taught, name="whole"), 4, "average")
+    half = run(*taught, "trainer.max_steps=2", name="half") / "checkpoints/last.ckpt"
+    resumed, card = weights(run(*taught, f"ckpt_path={half}", name="rest"), 4, "average")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+    assert card.network["film"]
+    content = torch.load(half, weights_only=True)
+    assert {key.split(".")[0] for key in content["state_dict"]} == {"network", "mean_mel", "head"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["loss.teacher_weight=1"], "there is no teacher; set teacher=whisper"),
+        (["loss.reconstruction_reaches_encoder=false"], "then only a teacher can teach the"),
+        (["teacher=whisper", "teacher.model=large"], "teacher.model=large: is neither tiny.en nor"),
+    ],
+)
+def test_a_teacher_that_is_missing_is_named(run, capsys, overrides, sentence):
+    with pytest.raises(SystemExit) as stop:
+        run(*overrides)
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("limit", "after"), [(0.5, 0.5), (100.0, 8.0), (None, 8.0)])
+def test_gradients_are_clipped_by_the_norm_that_is_logged(module, monkeypatch, limit, after):
+    logged = {}
+    monkeypatch.setattr(LitAutoVC, "log", lambda _, name, value: logged.update({name: value}))
+    parameters = list(module.network.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    parameters[0].grad.view(-1)[:4] = 4.0
+    optimizer = torch.optim.Adam(parameters, lr=0.25)
+    module.configure_gradient_clipping(optimizer, limit, None)
+    assert torch.nn.utils.get_total_norm([p.grad for p in parameters]).item() == (
+        pytest.approx(after, rel=1e-4)
+    )
+    assert logged["train/grad_norm"].item() == pytest.approx(8.0)
+    assert logged["train/lr"] == 0.25
+
+
+def test_nothing_frozen_is_averaged_or_saved(run):
+    content = torch.load(run() / "checkpoints/last.ckpt", weights_only=True)
+    assert {key.split(".")[0] for key in content["state_dict"]} == {"network", "mean_mel"}
+    assert (
+        content["callbacks"]["EMA"]["average"].keys()
+        == AutoVC(**content["card"]["network"]).state_dict().keys()
+    )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_features_that_vanish_are_one_sentence(run, tmp_path, capsys, monkeypatch, num_workers):
+    """Also where a worker of the DataLoader finds out."""
+    cache = tmp_path / "vanishing"
+    run(f"data.cache_dir={cache}", "trainer.max_steps=1")
+    fit = VoiceDataModule.train_dataloader
+
+    def without_mels(self):
+        shutil.rmtree(self.features.files.mels)
+        return fit(self)
+
+    monkeypatch.setattr(VoiceDataModule, "train_dataloader", without_mels)
+    with pytest.raises(SystemExit) as stop:
+        run(f"data.cache_dir={cache}", f"data.num_workers={num_workers}", name="second")
+    assert stop.value.code == 2
+    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error: ")]
+    assert len(errors) == 1
+    assert "this part of the feature cache has vanished" in errors[0]
+    assert "Traceback" not in errors[0]
+
+
+def test_a_finetuning_takes_the_network_from_the_weights_and_stops_by_itself(
+    tiny_checkpoint, tiny_autovc, arguments, tmp_path, monkeypatch
+):
+    """Whatever its sizes; here the learning rate is such that nothing improves."""
+    more = ("experiment=finetune", f"init_from={tiny_checkpoint}", "optimizer.lr=1e-12")
+    more += ("trainer.max_steps=500", "data.warps=[]", "logger=csv")
+    line = [a for a in arguments(*more) if not a.startswith("model.")]
+    train.main(composed("train", *line))
+    (folder,) = {p.parent for p in tmp_path.glob("run/checkpoints/*")}
+    best = checkpoints.load_autovc(folder / "autovc_best_average.safetensors")
+    assert best.arguments == tiny_autovc.arguments
+    for ours, theirs in zip(best.parameters(), tiny_autovc.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    reached = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
+    assert 7 * 2 <= reached < 500  # six validations without a new best, every two steps
+
+
+def test_the_best_average_is_that_of_the_lowest_value(run, monkeypatch):
+    """Values are made up: the lowest comes in the middle."""
+    made_up = {2: 3.0, 4: 1.0, 6: 2.0}
+    metrics = property(lambda trainer: {"val/loss": torch.tensor(made_up[trainer.global_step])})
+    monkeypatch.setattr(Trainer, "callback_metrics", metrics)
+    folder = run("checkpoint.best=val/loss", "trainer.max_steps=6", "checkpoint.every_n_steps=2")
+    best = checkpoints.read_autovc(folder / "checkpoints/autovc_best_average.safetensors")
+    assert best[1].step == 4
+    expected = weights(folder, 4, "average")[0].state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in best[0].state_dict().items())
+
+
+def test_a_network_that_is_told_the_pitch_begins_where_one_that_is_not_has_ended(tiny_autovc):
+    listening = told_the_pitch(tiny_autovc).eval()
+    assert listening.arguments == tiny_autovc.arguments | {"f0": True}
+    mel, voices, harmonics = torch.rand(1, 80, 20), torch.rand(2, 1, 256), torch.rand(1, 82, 20)
+    expected = tiny_autovc(mel, *voices)
+    torch.testing.assert_close(listening(mel, *voices, harmonics), expected)
+
+
+def test_the_pitch_may_be_new_to_a_network_but_not_forgotten(
+    run, tmp_path, tiny_checkpoint, capsys
+):
+    run(f"init_from={tiny_checkpoint}", "trainer.max_steps=2")
+    network, _ = weights(tmp_path / "run", 2, "original")
+    assert network.f0
+    assert network.decoder.lstm1.weight_ih_l0[:, -82:].abs().max() > 0  # it has begun to listen
+    path = tmp_path / "run/checkpoints/autovc_step2_average.safetensors"
+    with pytest.raises(SystemExit):
+        run(f"init_from={path}", "model.f0=false", f"run_dir={tmp_path / 'other'}")
+    assert "is told the pitch; set model.f0=true" in capsys.readouterr().err
+
+
+def test_absolute_errors_may_be_learnt_from(module, tiny_autovc):
+    torch.manual_seed(3)
+    mel, voice = torch.rand(2, 80, 16), torch.rand(2, 256)
+    lengths, nothing = torch.tensor([16, 16]), torch.zeros(2, 16, 0)
+    batch = Batch(mel, lengths, voice, mel, voice, torch.zeros(2, 16), nothing)
+    module.distance = "l1"
+    losses = module.losses(tiny_autovc, batch)
+    decoder_mel = tiny_autovc(mel, voice, voice)[0]
+    torch.testing.assert_close(losses["decoder"], (decoder_mel - mel).abs().mean())
+    error = losses["decoder"] / (mel - 0.4).abs().mean()
+    torch.testing.assert_close(losses["decoder_ratio"], error)

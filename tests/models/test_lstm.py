@@ -1,0 +1,49 @@
+"""LSTM against `nn.LSTM`, from which only its arithmetic differs."""
+
+import pytest
+import torch
+from torch import nn
+
+from vc_lightning.models import lstm
+from vc_lightning.models.lstm import LSTM, run_layer
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return LSTM(12, 16, num_layers=2, batch_first=True)
+
+
+def gradients(outputs, inputs):
+    torch.manual_seed(1)
+    return torch.autograd.grad(outputs, inputs, torch.randn(outputs.shape))
+
+
+def test_layers_by_hand_are_those_of_pytorch(network):
+    x = torch.randn(3, 9, 12, requires_grad=True)
+    inputs = [x, *network.parameters()]
+    by_hand = x.permute(1, 2, 0)
+    for weights in network.all_weights:
+        by_hand = run_layer(by_hand, *weights)
+    by_hand = by_hand.permute(2, 0, 1)
+    expected = nn.LSTM.forward(network, x)[0]
+    torch.testing.assert_close(by_hand, expected)
+    for ours, theirs in zip(gradients(by_hand, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("min_width", [1, 1000])
+@pytest.mark.parametrize("batch", [2, 16])
+def test_every_way_of_autocast_is_the_same_within_bfloat16(network, monkeypatch, min_width, batch):
+    monkeypatch.setattr(lstm, "MIN_WIDTH", min_width)
+    x = torch.randn(batch, 9, 12)
+    inputs = list(network.parameters())
+    expected = network(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = network(x)[0]
+    torch.testing.assert_close(outputs.float(), expected, atol=0.02, rtol=0.05)
+    for ours, theirs in zip(
+        gradients(outputs.float(), inputs), gradients(expected, inputs), strict=True
+    ):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, atol=0.03 * theirs.abs().max().item(), rtol=0.05)

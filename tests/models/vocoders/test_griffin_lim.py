@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+from scipy import signal
+
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+from vc_lightning.models.vocoders import griffin_lim
+from vc_lightning.models.vocoders.factory import default_vocoder
+from vc_lightning.models.vocoders.griffin_lim import GriffinLim
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 77])
+def test_griffin_lim_makes_whole_frames_the_same_for_a_seed(mel_settings, n_frames):
+    vocoder = default_vocoder(MelSpectrogram(**mel_settings))
+    mel = torch.rand(1, 80, n_frames)
+    wav = vocoder.generate(mel, seed=4)
+    assert wav.shape == (1, n_frames * 256)
+    assert torch.isfinite(wav).all()
+    assert torch.equal(wav, vocoder.generate(mel, seed=4))
+    assert not torch.equal(wav, vocoder.generate(mel, seed=5))
+
+
+@pytest.mark.parametrize("name", ["autovc", "wavernn"])
+def test_griffin_lim_gives_back_the_mel(name, speech):
+    mel = MelSpectrogram(**resources.settings("mel", name))
+    wanted = torch.from_numpy(mel.extract(speech, 16_000))[None, :, :100]
+    vocoder = GriffinLim(mel, None, sharpness=1, n_iter=30, momentum=0.99)
+    wav = vocoder.generate(wanted, seed=3)
+    assert wav.shape == (1, 100 * mel.hop_length)
+    again = mel(mel.settings["gain"] * wav)[..., :100]
+    assert (again - wanted).abs().mean() < 0.04
+    assert torch.equal(wav, vocoder.generate(wanted, seed=3))
+
+
+def test_griffin_lim_takes_a_single_frame(mel_settings):
+    mel = MelSpectrogram(**mel_settings)
+    wav = GriffinLim(mel, None, 1, n_iter=2, momentum=0.99).generate(torch.rand(2, 80, 1))
+    assert wav.shape == (2, 256)
+    assert torch.isfinite(wav).all()
+
+
+def test_sharpening_keeps_the_power_of_every_frame(mel_settings):
+    vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1.5, n_iter=1, momentum=0)
+    magnitude = torch.tensor([[[1.0, 1e-6], [4.0, 1e-6]]])
+    expected = torch.tensor([1.0, 8.0]) * (17 / 65) ** 0.5
+    torch.testing.assert_close(vocoder.sharpened(magnitude)[0, :, 0], expected)
+    torch.testing.assert_close(vocoder.sharpened(magnitude)[..., 1], magnitude[..., 1])
+
+
+def test_a_stretch_goes_on_from_the_one_before(mel_settings, monkeypatch):
+    """A hum of partials up to 2.4 kHz: a seam would click, which is heard above 4 kHz."""
+    mel = MelSpectrogram(**mel_settings)
+    seconds = np.arange(5 * 16_000) / 16_000
+    hum = 0.02 * sum(np.sin(2 * np.pi * 220 * k * seconds) for k in range(1, 12))
+    vocoder = default_vocoder(mel)
+    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    pieces = list(vocoder.generate_stream(mel(torch.from_numpy(hum).float())[None]))
+    assert [piece.shape[1] for piece in pieces[:2]] == [63 * 256, 64 * 256]
+    wav = torch.cat(pieces, dim=1)[0].numpy()
+    high = signal.sosfilt(signal.butter(8, 4000, "highpass", output="sos", fs=16_000), wav)
+    frames = np.lib.stride_tricks.sliding_window_view(high, 512)[::256]
+    decibels = 10 * np.log10(np.square(frames).mean(axis=1))
+    around = np.arange(63, 255, 64)[:, None] + np.arange(-2, 3)
+    assert decibels[around].max() < np.median(decibels) + 1
+
+
+@pytest.mark.parametrize("n_frames", [64, 65, 80, 81, 143, 144, 145])
+def test_stretches_are_as_long_as_the_mel(mel_settings, monkeypatch, n_frames):
+    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1, n_iter=1, momentum=0)
+    wav = vocoder.generate(torch.rand(2, 80, n_frames))
+    assert wav.shape == (2, n_frames * 256)
+    assert torch.isfinite(wav).all()
+
+
+def test_a_stretch_comes_by_itself_to_what_it_is_held_to(mel_settings, speech, monkeypatch):
+    """Else it would be another wave, half of which is lost where one fades into the other."""
+    mel = MelSpectrogram(**mel_settings)
+    vocoder = default_vocoder(mel)
+    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    istft, likenesses = GriffinLim._istft, []
+
+    def spied(self, spectrum, held):
+        if held is not None:
+            free = istft(self, spectrum, None)[:, : held.shape[1]]
+            fading = slice(-mel.hop_length, None)
+            likenesses.append(torch.cosine_similarity(free[:, fading], held[:, fading]).item())
+        return istft(self, spectrum, held)
+
+    monkeypatch.setattr(GriffinLim, "_istft", spied)
+    list(vocoder.generate_stream(torch.from_numpy(mel.extract(speech, 16_000))[None]))
+    at_the_end = likenesses[vocoder.n_iter :: vocoder.n_iter + 1]
+    assert len(at_the_end) == 5
+    assert min(at_the_end) > 0.9
+
+
+def test_a_network_that_makes_no_spectra_is_refused(mel_settings):
+    """Its weights are finite, so that they have been read."""
+    network = MagnitudeNet(80, 513, dim=4, n_blocks=1)
+    torch.nn.init.constant_(network.output.bias, 1e30)
+    vocoder = GriffinLim(MelSpectrogram(**mel_settings), network, 1, n_iter=1, momentum=0)
+    with pytest.raises(InputError, match="louder than any sound"):
+        vocoder.generate(torch.rand(1, 80, 3))
+
+
+def test_short_hops_have_longer_stretches(mel_settings, monkeypatch):
+    """A window must fit into what a stretch is held to."""
+    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    mel = MelSpectrogram(**mel_settings | {"hop_length": 16})
+    vocoder = GriffinLim(mel, None, 1, n_iter=1, momentum=0)
+    pieces = list(vocoder.generate_stream(torch.rand(1, 80, 1200)))
+    assert [piece.shape[1] for piece in pieces] == [511 * 16, 689 * 16]
+    assert all(torch.isfinite(piece).all() for piece in pieces)

@@ -1,0 +1,104 @@
+"""What a training says of itself: known numbers in, sentences out, and real conversions."""
+
+import csv
+import logging
+
+import pytest
+import torch
+
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common.errors import InputError
+from vc_lightning.data.crops import Example
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.training.conversion_monitor import Diagnosis
+from vc_lightning.training.sample_logging import convert
+
+DEFAULTS = {
+    "every_n_steps": 10,
+    "n_speakers": 2,
+    "max_frames": 100,
+    "min_codes_std": 1e-3,
+    "leak_after_steps": 100,
+    "patience": 3,
+    "min_rise": 0.01,
+    "vocoder": None,
+    "speaker_encoder": None,
+}
+
+
+@pytest.fixture
+def diagnosis(caplog):
+    caplog.set_level(logging.WARNING)
+    return Diagnosis(**DEFAULTS)
+
+
+def test_codes_that_hold_nothing_are_named_once(diagnosis, caplog):
+    diagnosis.judge_codes(10, 0.013)
+    assert not caplog.messages
+    diagnosis.judge_codes(20, 4e-4)
+    diagnosis.judge_codes(30, 3e-4)
+    (message,) = caplog.messages
+    assert "step 20: the codes have collapsed (train/codes_std 4.0e-04)" in message
+    assert "loss.content_per_std=true" in message
+
+
+def test_a_leak_is_named_only_when_there_was_time_to_mend(diagnosis, caplog):
+    diagnosis.judge_voices(50, to_target=0.5, to_source=0.9)
+    diagnosis.judge_voices(100, to_target=0.6, to_source=0.59)
+    assert not caplog.messages
+    diagnosis.judge_voices(150, to_target=0.62, to_source=0.65)
+    (message,) = caplog.messages
+    assert "to the source 0.65, to the target 0.62" in message
+    assert "data.warps" in message
+
+
+def test_a_similarity_that_no_longer_rises_is_named(diagnosis, caplog):
+    for step, value in enumerate([0.5, 0.55, 0.6, 0.59, 0.605, 0.62, 0.61, 0.62]):
+        diagnosis.judge_voices(step, to_target=value, to_source=0)
+    assert not caplog.messages
+    diagnosis.judge_voices(8, to_target=0.625, to_source=0)
+    (message,) = caplog.messages
+    assert "has not risen since step 5 (0.62)" in message
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(InputError, match=r"callbacks\.diagnosis\.patience=0"):
+        Diagnosis(**DEFAULTS | {"patience": 0})
+
+
+def test_a_training_measures_whose_voice_comes_out(run, caplog):
+    caplog.set_level(logging.WARNING)
+    folder = run(
+        "callbacks.diagnosis.every_n_steps=2",
+        "callbacks.diagnosis.leak_after_steps=0",
+        "callbacks.diagnosis.min_codes_std=0.99",
+        "callbacks.diagnosis.vocoder.n_iter=1",
+        "logger=csv",
+    )
+    with (folder / "csv/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/similarity_to_target"]]
+    assert [int(row["step"]) for row in rows] == [2, 4]
+    for row in rows:
+        assert -0.1 < float(row["val/similarity_to_target"]) < 1
+        assert row["val/similarity_to_target"] != row["val/similarity_to_source"]
+    assert sum("the codes have collapsed" in message for message in caplog.messages) == 1
+
+
+def test_a_conversion_to_be_shown_moves_the_pitch(mel_settings):
+    mel = MelSpectrogram(**mel_settings)
+    heard = []
+
+    class Told(AutoVC):
+        def forward(self, mel, source_embedding, target_embedding, harmonics=None):
+            heard.append(harmonics)
+            return mel, mel, mel
+
+    network = Told(dim_neck=2, dim_emb=4, dim_pre=4, freq=8, dim_encoder=4, f0=True)
+    low, high = (
+        Example(name, torch.rand(80, 30), torch.rand(4), torch.full((30,), hz))
+        for name, hz in (("low", 100.0), ("high", 200.0))
+    )
+    shown = convert(network, mel, low, high, max_frames=20)
+    assert shown.shape == (1, 80, 20)
+    expected = mel.harmonics(torch.full((1, 20), 200.0))
+    torch.testing.assert_close(heard[0], expected, rtol=1e-3, atol=1e-3)
