@@ -228,8 +228,8 @@ def test_processes_share_out_the_training_and_all_read_the_validation(module):
     whole = [torch.from_numpy(s.mels[0]).float().T[None] for s in parts[0].train.read_all()]
     assert all(any(torch.equal(mel, other) for mel in mels) for other in whole)
     for batches in zip(*(part.val_dataloader() for part in parts), strict=True):
-        assert torch.equal(batches[0].mel, batches[1].mel)
-        assert torch.equal(batches[0].input_mel, batches[0].mel)
+        assert torch.equal(batches[0].target_mel, batches[1].target_mel)
+        assert torch.equal(batches[0].input_mel, batches[0].target_mel)
 
 
 def test_the_same_seed_gives_the_same_batches(module):
@@ -252,7 +252,7 @@ def test_resuming_begins_the_next_epoch(module, caplog):
     resumed.load_state_dict(data.state_dict())
     with caplog.at_level("INFO"):
         batch = first(resumed.train_dataloader(), 1)[0]
-    assert "goes on with epoch 2" in caplog.text
+    assert "continues with epoch 2" in caplog.text
     assert torch.equal(batch, first(data.train_dataloader(), 9)[8])
     resumed.trainer.global_step = 5 + 4
     assert resumed.state_dict() == {"epochs": 3, "batches": 9}
@@ -314,7 +314,7 @@ def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
     last = first_run / "checkpoints/last.ckpt"
     with caplog.at_level("INFO"):
         second = run(f"ckpt_path={last}", "trainer.max_steps=6", name="second")
-    assert "goes on with epoch 2" in caplog.text  # four batches of two are two epochs
+    assert "continues with epoch 2" in caplog.text  # four batches of two are two epochs
     assert checkpoints.read(second / "checkpoints/last.ckpt", "autovc")[1].step == 6
 
 
@@ -347,7 +347,7 @@ def damaged(folder, tmp_path, damage):
         (lambda _: b"", "empty file"),
         (lambda _: b"not a tar" * 1000, "missing or damaged"),
         (lambda tar: tar[:9000] + bytes([tar[9000] ^ 1]) + tar[9001:], "wrong checksum"),
-        (lambda _: bytes(10_240), "holds 0 utterances in place of 1"),
+        (lambda _: bytes(10_240), "holds 0 utterances instead of 1"),
     ],
 )
 def test_damaged_shards_are_refused(module, folder, tmp_path, damage, reason):
@@ -427,7 +427,7 @@ def test_an_interrupted_writing_does_not_look_complete(module, data, tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         shards.write(data, str(tmp_path), 100, 100)
     assert list(tmp_path.glob("*.tar"))
-    with pytest.raises(InputError, match=r"that data\.write_shards has finished"):
+    with pytest.raises(InputError, match=r"that data\.write_shards has completed"):
         module(dir=str(tmp_path))
     with pytest.raises(InputError, match="is not empty; name a new folder"):
         shards.write(data, str(tmp_path), 100, 100)
