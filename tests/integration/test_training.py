@@ -310,6 +310,18 @@ def test_a_teacher_alone_may_teach_the_encoder(module, tiny_autovc):
     assert set(module.head.parameters()) < set(module.trained_parameters())
 
 
+def test_without_teacher_and_reconstruction_the_encoder_stays_as_it_is(run, tiny_checkpoint):
+    before = checkpoints.load_autovc(tiny_checkpoint).state_dict()
+    frozen = ("task.reconstruction_reaches_encoder=false", "task.content_weight=0")
+    folder = run(*frozen, f"init_from={tiny_checkpoint}", "model.f0=false")
+    for kind in ("original", "average"):
+        after = weights(folder, 4, kind)[0].state_dict()
+        for name, weight in before.items():
+            is_same = torch.equal(weight, after[name])
+            if "num_batches_tracked" not in name:
+                assert is_same == name.startswith("encoder."), name
+
+
 def test_a_head_sees_where_in_its_block_a_frame_lies():
     torch.manual_seed(0)
     head = TeacherHead(8, 4, torch.ones(3))
@@ -336,7 +348,7 @@ def test_training_with_whisper_as_teacher_resumes_exactly(run):
     ("overrides", "sentence"),
     [
         (["task.teacher_weight=1"], "there is no teacher; set teacher=whisper"),
-        (["task.reconstruction_reaches_encoder=false"], "then only a teacher can teach the"),
+        (["task.reconstruction_reaches_encoder=false"], "only a teacher can train a new encoder"),
         (["teacher=whisper", "teacher.model=large"], "teacher.model=large: is neither tiny.en nor"),
     ],
 )

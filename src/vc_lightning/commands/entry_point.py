@@ -137,7 +137,7 @@ def require_groups(cfg: DictConfig, config_name: str) -> None:
     groups = [name for name, value in written.items() if isinstance(value, dict)]
     for default in written["defaults"]:
         if isinstance(default, dict):
-            groups += [name for name, choice in default.items() if choice]
+            groups += [name for name, choice in default.items() if choice not in (None, "none")]
     for name in groups:
         if name in cfg and not isinstance(cfg[name], DictConfig):
             shown = "null" if cfg[name] is None else cfg[name]

@@ -48,7 +48,8 @@ class AutoVCModule(BaseModule):
         teacher_weight: ν, of the error of a teacher's features predicted from the codes; 0 for no
             teacher.
         reconstruction_reaches_encoder: Whether gradients of the reconstruction reach the encoder.
-            Without them the codes hold only what the teacher's features need, and no voice.
+            Without them the codes hold only what the teacher's features need, and no voice;
+            without a teacher either, the encoder of `init_from` is frozen.
     """
 
     trains = (AutoVC,)
@@ -74,11 +75,6 @@ class AutoVCModule(BaseModule):
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
         require_within(0, MAX_WEIGHT, "task", **weights, teacher_weight=teacher_weight)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
-        if not reconstruction_reaches_encoder and teacher_weight == 0:
-            raise InputError(
-                "task.reconstruction_reaches_encoder=false: then only a teacher can teach the "
-                "encoder; set teacher=whisper and task.teacher_weight=1"
-            )
         require_one_of(DISTANCES, "task", distance=distance)
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
@@ -91,8 +87,20 @@ class AutoVCModule(BaseModule):
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
 
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether nothing trains the encoder."""
+        return self.teacher_weight == 0 and not self.reconstruction_reaches_encoder
+
+    def on_train_start(self) -> None:
+        """Keep the BatchNorm statistics of a frozen encoder."""
+        if self.encoder_is_frozen:
+            self.network.encoder.eval()
+
     def setup(self, stage: str) -> None:
         """Build the head for the data's teacher, before a checkpoint fills it."""
+        if self.encoder_is_frozen:
+            self.network.encoder.requires_grad_(False)
         if self.teacher_weight == 0 or self.head is not None:
             return
         std = self.trainer.datamodule.teacher_std
@@ -136,7 +144,17 @@ class AutoVCModule(BaseModule):
         return super().initialize(init_from, freq, data)
 
     def initialize_from_data(self, data: LightningDataModule) -> None:
-        """Initialise the output to the mean mel."""
+        """Initialise the output to the mean mel.
+
+        Raises:
+            InputError: Nothing would train the new encoder.
+        """
+        if self.encoder_is_frozen:
+            raise InputError(
+                "task.reconstruction_reaches_encoder=false: only a teacher can train a new encoder; "
+                "set teacher=whisper and task.teacher_weight=1, or start from trained weights with "
+                "init_from="
+            )
         self.network.initialize_output(self.mean_mel)
 
     def losses(self, network: AutoVC, batch: Batch) -> dict[str, Tensor]:
