@@ -24,6 +24,7 @@ from soundfile import SoundFileError
 from vc_lightning.common import resources
 from vc_lightning.common import validation as annotations
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.renamed_keys import current_key
 from vc_lightning.conversion.converter import VoiceConverter
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ FREE_TEXT_KEYS = frozenset(  # their values may hold anything, so Hydra must not
         *("data.dir", "data.manifest", "data.cache_dir", "init_from", "ckpt_path", "run_dir"),
         *("checkpoint.dir", "checkpoint.name", "hydra.run.dir", "trained_on", "licence"),
         *("data.write_shards", "vocoder.magnitude", "vocoder.fallback.magnitude"),
-        *("callbacks.samples.vocoder.magnitude", "callbacks.diagnosis.vocoder.magnitude"),
+        *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
         *(
             "checkpoints",
             "data.pairs",
@@ -58,6 +59,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
     """
     arguments = [quote_free_text(argument) for argument in sys.argv[1:]]
     for argument in arguments:
+        require_current_key(argument)
         require_choice(argument)
     # Options are understood wherever they stand; Hydra wants them before the overrides.
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
@@ -135,11 +137,18 @@ def require_groups(cfg: DictConfig, config_name: str) -> None:
     groups = [name for name, value in written.items() if isinstance(value, dict)]
     for default in written["defaults"]:
         if isinstance(default, dict):
-            groups += [name for name, choice in default.items() if choice]
+            groups += [name for name, choice in default.items() if choice not in (None, "none")]
     for name in groups:
         if name in cfg and not isinstance(cfg[name], DictConfig):
             shown = "null" if cfg[name] is None else cfg[name]
             raise InputError(f"{name}={shown}: has keys of its own; set those")
+
+
+def require_current_key(argument: str) -> None:
+    """Ends the program when a renamed key is given, with a sentence that names the new one."""
+    key = argument.partition("=")[0].lstrip("+~")
+    if (new := current_key(key)) is not None:
+        fail(f"{key}: this key is now called {new}")
 
 
 def require_choice(argument: str) -> None:
@@ -207,7 +216,7 @@ def known_keys(config_name: str) -> list[str]:
         group = next(iter(default)).removeprefix("optional ") if isinstance(default, dict) else ""
         if (resources.CONF / group).is_dir() and group:
             names.append(group)
-            for path in (resources.CONF / group).glob("*.yaml"):
+            for path in (resources.CONF / group).rglob("*.yaml"):
                 options = OmegaConf.to_container(OmegaConf.load(path))
                 names += _flatten(options, f"{group}.")
     return sorted(set(names))
