@@ -48,6 +48,8 @@ def page(folder: Path = resources.CONF) -> str:
         parts.append(f"## {group.name}\n")
         for path in sorted(group.glob("*.yaml")):
             parts.append(section(path, f"{group.name}={path.stem}"))
+        for path in sorted(group.glob("*/*.yaml")):  # what several choices include
+            parts.append(section(path, f"conf/{path.relative_to(folder).as_posix()}"))
     return "\n".join(parts)
 
 
