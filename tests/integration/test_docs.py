@@ -3,8 +3,11 @@
 import re
 import runpy
 
+import nbclient
+import nbformat
 import numpy as np
 import pytest
+import transformers
 
 from helpers import ROOT
 from vc_lightning.models.teachers import features_at_frames
@@ -36,7 +39,6 @@ def test_the_configuration_page_reads_keys_values_and_comments(tmp_path):
 
 
 def test_a_teacher_of_your_own_gives_features_at_the_frames(tmp_path):
-    transformers = pytest.importorskip("transformers")
     config = transformers.WavLMConfig(
         hidden_size=16,
         num_hidden_layers=2,
@@ -62,8 +64,6 @@ def test_a_teacher_of_your_own_gives_features_at_the_frames(tmp_path):
 
 @pytest.mark.slow
 def test_the_tutorial_notebook_runs(monkeypatch):
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("TUTORIAL_STEPS", "2")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(DOCS / "tutorial.ipynb", as_version=4)
@@ -74,7 +74,6 @@ def test_the_tutorial_notebook_runs(monkeypatch):
 
 
 def test_links_of_the_site_lead_to_pages_or_name_files():
-    pytest.importorskip("mkdocs")
     hooks = runpy.run_path(str(ROOT / "scripts/docs/hooks.py"), run_name="imported")
     names = {"index.md", "recipe.md", "model_card.md", "api/audio.md"}
     change = hooks["with_site_links"]
