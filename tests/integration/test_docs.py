@@ -30,7 +30,9 @@ def test_the_configuration_page_follows_the_comments():
 def test_the_configuration_page_reads_keys_values_and_comments(tmp_path):
     script = runpy.run_path(str(ROOT / "scripts/docs/configuration.py"), run_name="imported")
     path = tmp_path / "some.yaml"
-    path.write_text("# What it is.\n_target_: a.B\nfirst: x # one | two\nsecond:\n  third: [1, 2]\n")
+    path.write_text(
+        "# What it is.\n_target_: a.B\nfirst: x # one | two\nsecond:\n  third: [1, 2]\n"
+    )
     text = script["section"](path, "group=some")
     assert "What it is." in text
     assert "Builds `a.B`." in text
