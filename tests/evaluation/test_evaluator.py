@@ -98,13 +98,14 @@ def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
 def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
     """A recording against itself: no word is lost, the pitch is the same, the voice stays."""
     monkeypatch.setattr(converter, "convert_to", lambda source, *_: converter.load(source))
-    report, found = judged(converter, listed, "words", "prosody")
+    report, found = judged(converter, listed, "words", "pocketsphinx", "prosody")
     for pair in report.outcomes:
         assert np.array_equal(pair.wav, pair.source_wav)
         assert pair.values["similarity/to_target"] == pair.values["similarity/before"]
         assert pair.words["source"]
         assert pair.words["conversion"] == pair.words["source"]
     assert (found["words/word_errors"], found["words/character_errors"]) == (0, 0)
+    assert found["pocketsphinx/source"] == found["pocketsphinx/conversion"] < 1
     assert found["words/vocoder_character_errors"] > 0  # one round of Griffin-Lim
     assert found["prosody/correlation"] == pytest.approx(1)
     assert found["prosody/voiced_agreement"] == 1
@@ -150,11 +151,14 @@ def test_judges_that_are_not_installed_are_named_and_left_out(run, monkeypatch):
     def require_packages(judge, *modules):
         raise MissingJudgeError(f'{judge}: {modules[0]} not installed; pip install -e ".[eval]"')
 
-    monkeypatch.setattr("vc_lightning.evaluation.scorers.require_packages", require_packages)
-    out = run(judges="'words, naturalness'")
+    for module in ("scorers", "pocket_sphinx"):
+        name = f"vc_lightning.evaluation.{module}.require_packages"
+        monkeypatch.setattr(name, require_packages)
+    out = run(judges="'words, pocketsphinx, naturalness'")
     report = json.loads((out / "report.json").read_text())
     assert report["left_out"] == [
         'words: faster_whisper not installed; pip install -e ".[eval]"',
+        'pocketsphinx: pocketsphinx not installed; pip install -e ".[eval]"',
         'naturalness: speechmos not installed; pip install -e ".[eval]"',
     ]
     sections = {key.split("/")[0] for key in report["figures"]["all"]["all pairs"]}
@@ -248,6 +252,7 @@ def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
     conditions = [trial["condition"] for trial in report["robustness"]]
     assert len(conditions) == 9
     assert {trial["converted"] + len(trial["refused"]) for trial in report["robustness"]} == {2}
+    assert all(trial["figures"]["similarity/nearer"]["n"] for trial in report["robustness"])
     clean = report["robustness"][0]["figures"]["naturalness/conversion"]["mean"]
     own = [pair["figures"]["naturalness/conversion"] for pair in report["pairs"]]
     assert clean == pytest.approx((own[0] + own[2]) / 2)
@@ -258,6 +263,7 @@ def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert len(links) == 2 * 5  # conversion, vocoder, source, target and its judge
     assert all((out / unquote(link)).is_file() for link in links)
+    assert not any(" " in link or link.startswith("/") for link in links)
     assert f"among the worst: {out / first['wav']}" in caplog.text
 
     curves = EventAccumulator(str(out)).Reload().Tags()
