@@ -1,4 +1,4 @@
-"""Trainings that are interrupted, killed and resumed: nothing of it can be seen in the result."""
+"""Trainings that are interrupted, killed and resumed end like one that never stopped."""
 
 import csv
 import os
@@ -87,7 +87,7 @@ def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
     os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert f"interrupted; go on with ckpt_path={checkpoint}" in output
+    assert f"interrupted; resume with ckpt_path={checkpoint}" in output
     assert "Traceback" not in output
     step = state(tmp_path / "run")["global_step"]
     assert step >= 5
@@ -209,9 +209,9 @@ def test_differing_keys_are_named_but_for_those_that_change_nothing():
         "data.batch_size": (2, 4),
         "data.vtlp_factors": ([], [0.9]),
     }
-    assert dict(changed_keys({"loss": {"a": 1}}, {"loss": {"b": 1}})) == {
-        "loss.a": (1, None),
-        "loss.b": (None, 1),
+    assert dict(changed_keys({"task": {"a": 1}}, {"task": {"b": 1}})) == {
+        "task.a": (1, None),
+        "task.b": (None, 1),
     }
 
 
@@ -225,16 +225,37 @@ def test_other_data_are_warned_of_and_begin_a_new_epoch(run, caplog):
     assert "a new epoch begins" in caplog.text
 
 
-def test_a_checkpoint_from_before_modules_moved_is_resumed_without_a_word(run, caplog):
+def use_old_names(config):
+    """Give a configuration the keys and class names of version 0.1."""
+    config["loss"] = config.pop("task") | {"_target_": "vc_lightning.lit_autovc.LitAutoVC"}
+    config["callbacks"]["diagnosis"] = config["callbacks"].pop("conversion_monitor")
+    data = config["data"]
+    for old, new in (
+        ("warps", "vtlp_factors"),
+        ("warp_probability", "vtlp_probability"),
+        ("voice_warps", "vtlp_target_factors"),
+        ("voice_warp_probability", "vtlp_target_probability"),
+    ):
+        data[old] = data.pop(new)
+    data |= {"context_frames": None, "mels_from": None}
+
+
+def test_a_checkpoint_with_old_names_is_resumed_without_a_warning(run, caplog):
     last = run("data=augmented", "trainer.max_steps=2", name="first") / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     scheduler, gain = content["config"]["scheduler"], content["config"]["data"]["augmentations"][0]
     scheduler["_target_"] = "vc_lightning.schedulers.noam"
     gain["_target_"] = "vc_lightning.augmentations.Gain"
     torch.save(content, last)
+    use_old_names(content["config"])
+    torch.save(content, last)
     folder = run("data=augmented", f"ckpt_path={last}", name="second")
     assert "resuming with another" not in caplog.text
     assert state(folder)["global_step"] == 4
+    content["config"]["loss"]["content_weight"] = 7
+    torch.save(content, last)
+    run("data=augmented", f"ckpt_path={last}", name="other")
+    assert "resuming with another task.content_weight: 1.0, was 7" in caplog.text
     gain["_target_"] = "elsewhere.Gain"
     torch.save(content, last)
     run("data=augmented", f"ckpt_path={last}", name="third")
