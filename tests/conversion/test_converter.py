@@ -7,8 +7,7 @@ import torch
 from helpers import SOURCE, TARGET, TINY, tiny_multiband, tiny_wavernn, write_wav
 from vc_lightning import VoiceConverter
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
-from vc_lightning.audio import spill_buffer as tape
+from vc_lightning.audio import pitch, spill_buffer
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
@@ -93,7 +92,7 @@ def test_long_recordings_are_streamed_and_progress_is_told(
     whole = converter.convert_to(recording, voice)
     for name, seconds in (("WINDOW_SECONDS", 4), ("CONTEXT_SECONDS", 1)):
         monkeypatch.setattr(voice_converter, name, seconds)
-    monkeypatch.setattr(tape, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", 0)
     monkeypatch.setattr(griffin_lim_module, "STRETCH_FRAMES", 200)
     told = []
     wav = converter.convert_to(recording, voice, progress=told.append)

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from soundfile import SoundFileError
 from vc_lightning.common import resources
 from vc_lightning.common import validation as annotations
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import require_writable
 from vc_lightning.common.renamed_keys import current_key
 from vc_lightning.conversion.converter import VoiceConverter
 
@@ -282,15 +282,7 @@ def writable_folder(value: object, key: str) -> Path:
     folder = Path(str(value)).expanduser()
     if folder.suffix.lower() == ".wav" and not folder.is_dir():
         raise InputError(f"{key}={value}: several conversions are written into a folder; name one")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{key}={value}: cannot be written ({error.strerror}); name another place"
-        ) from error
-    return folder
+    return require_writable(folder, key, value)
 
 
 def writable_path(value: object, key: str, suffix: str = ".wav") -> Path:
@@ -303,13 +295,11 @@ def writable_path(value: object, key: str, suffix: str = ".wav") -> Path:
             raise InputError(f"{key}={value}: is a folder; name a file")
         if path.exists() and not path.is_file():
             raise InputError(f"{key}={value}: is a device or pipe; name a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
     except OSError as error:
         raise InputError(
             f"{key}={value}: cannot be written ({error.strerror}); name another place"
         ) from error
+    require_writable(path.parent, key, value)
     return path
 
 

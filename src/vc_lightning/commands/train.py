@@ -181,7 +181,7 @@ def build_task(
 def set_up_data(cfg: DictConfig, data: LightningDataModule, trainer: Trainer) -> None:
     """Compute missing features, and report what the recordings are like."""
     if (folder := cfg.data.get("write_shards")) is not None:
-        shards.require_writable(folder)  # before the features, which may take hours
+        shards.require_empty_folder(folder)  # before the features, which may take hours
     data.setup()
     if isinstance(data, RecordingsDataModule) and rank_zero_only.rank == 0:
         report_audit(data, trainer, cfg.run_dir)

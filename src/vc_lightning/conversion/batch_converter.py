@@ -15,7 +15,7 @@ from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.converter import LISTENING, Heard, Voice, VoiceConverter, naming
 from vc_lightning.conversion.jobs import Job, Row, Target, row_of
 from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.models.vocoders.factory import Progress, tell_nobody
+from vc_lightning.models.vocoders.factory import Progress, no_progress
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Batch:
         self._targets: dict[Target, KnownTarget | InputError] = {}
         self._last: tuple[Path, Heard] | None = None
 
-    def convert(self, jobs: Sequence[Job], progress: Progress = tell_nobody) -> list[Row]:
+    def convert(self, jobs: Sequence[Job], progress: Progress = no_progress) -> list[Row]:
         """Converts jobs side by side; a recording that can not be used costs its own jobs only.
 
         Args: progress, called with the share of the work that is done.
@@ -143,7 +143,7 @@ class Batch:
         return usable
 
     def _listen(
-        self, path: Path, progress: Progress = tell_nobody, with_pitch: bool | None = None
+        self, path: Path, progress: Progress = no_progress, with_pitch: bool | None = None
     ) -> Heard:
         """A recording, cleaned; the last one is remembered, which often has several targets."""
         if with_pitch is None and self._last is not None and self._last[0] == path:

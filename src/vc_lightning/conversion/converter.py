@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
+from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.audio.pitch_check import PitchCheck
-from vc_lightning.audio.spill_buffer import Tape
+from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.chunking import Window, cross_faded, windows
@@ -28,7 +28,7 @@ from vc_lightning.models.vocoders.factory import (
     Progress,
     Vocoder,
     default_vocoder,
-    tell_nobody,
+    no_progress,
     vocode,
 )
 
@@ -191,7 +191,7 @@ class VoiceConverter(nn.Module):
         return Voice(self.speaker_encoder.average(embeddings), pitch.range_of(contours))
 
     def convert_to(
-        self, source: Recording, target: Voice, seed: int = 0, progress: Progress = tell_nobody
+        self, source: Recording, target: Voice, seed: int = 0, progress: Progress = no_progress
     ) -> np.ndarray:
         """Like `convert`, for a voice that may be kept and used again.
 
@@ -207,7 +207,7 @@ class VoiceConverter(nn.Module):
         self,
         recording: Recording,
         with_pitch: bool | None = None,
-        progress: Progress = tell_nobody,
+        progress: Progress = no_progress,
         name: Path | str | None = None,
     ) -> Heard:
         """All that a conversion needs to know of its source.
@@ -218,7 +218,7 @@ class VoiceConverter(nn.Module):
         wav = self.load(recording)
         with naming(recording):
             level_dbfs = self.mel.settings["level_dbfs"]
-            gain_db = audio.level_gain(wav, self.sample_rate, level_dbfs)
+            gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
             embedding = self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
         heard = Heard(wav, gain_db, embedding)
         if not (self.autovc.f0 if with_pitch is None else with_pitch):
@@ -241,19 +241,19 @@ class VoiceConverter(nn.Module):
         sources: Sequence[Heard],
         targets: Sequence[Voice],
         seed: int = 0,
-        progress: Progress = tell_nobody,
+        progress: Progress = no_progress,
     ) -> list[np.ndarray]:
         """Converts recordings that `listen` has heard, each to its own target, side by side."""
         require_seed("seed", seed)
         mels = []
         done, total = 0, sum(self._n_frames(source.wav) for source in sources)
         for source, target in zip(sources, targets, strict=True):
-            tape = Tape()
+            buffer = SpillBuffer()
             for piece in self._converted(source, target):
-                tape.append(piece[0].clamp(0, 1).t().cpu().numpy())
+                buffer.append(piece[0].clamp(0, 1).t().cpu().numpy())
                 done += piece.shape[-1]
                 progress(CONVERTING * done / total)
-            mels.append(torch.from_numpy(tape.array()).t().to(self.device))
+            mels.append(torch.from_numpy(buffer.array()).t().to(self.device))
         return vocode(
             self.vocoder,
             mels,
@@ -302,7 +302,9 @@ class VoiceConverter(nn.Module):
         require_seed("seed", seed)
         wav = self.load(recording)
         with naming(recording):
-            gain_db = audio.level_gain(wav, self.sample_rate, self.mel.settings["level_dbfs"])
+            gain_db = voice_activity.level_gain(
+                wav, self.sample_rate, self.mel.settings["level_dbfs"]
+            )
         parts = ((window, self._mel(wav, gain_db, window)[0]) for window in self._windows(wav))
         mel = torch.cat(list(cross_faded(parts, self._frames(FADE_SECONDS))), dim=-1)
         return vocode(self.vocoder, [mel], [len(wav)], self._frames(WINDOW_SECONDS), seed)[0]
@@ -343,7 +345,7 @@ class VoiceConverter(nn.Module):
         hop = self.mel.hop_length
         is_last = window.last == self._n_frames(wav)
         wav = wav[window.first * hop : None if is_last else window.last * hop]
-        return self.mel.filtered(audio.amplify(wav, gain_db))
+        return self.mel.filtered(voice_activity.amplify(wav, gain_db))
 
     def _mel(self, wav: np.ndarray, gain_db: float, window: Window) -> Tensor:
         """The mel (1, n_mels, last − first) of a window."""

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import random
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,18 +16,18 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
+from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError, require_one_of, require_within
+from vc_lightning.common.files import require_file, require_writable, write_json
 from vc_lightning.common.precision import best_precision
 from vc_lightning.data.feature_store import (
     INT16_SCALE,
     FeatureFiles,
     Segment,
-    read_json,
+    read_json_or_empty,
     save,
-    write_json,
 )
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.teachers import Teacher, features_at_frames
@@ -112,7 +111,7 @@ class FeatureCache:
         found = {path: self.lookup(path) for path in paths}
         missing = [path for path, result in found.items() if result is None]
         if missing:
-            self._require_writable()
+            require_writable(self.root, "data.cache_dir")
             log.info("computing features of %d of %d recordings", len(missing), len(paths))
             reasons = self._compute_all(missing, num_workers, show_progress)
             for path in missing:
@@ -169,7 +168,7 @@ class FeatureCache:
         wav, sample_rate = self._load(path)
         wavs, speeches = [], []
         reason = ""
-        for start, stop in audio.cut_at_pauses(wav, sample_rate, self.max_seconds):
+        for start, stop in voice_activity.cut_at_pauses(wav, sample_rate, self.max_seconds):
             try:
                 leveled = self.mel.leveled(wav[start:stop], sample_rate)
                 speech = self.speaker_encoder.mel.prepare(leveled, self.mel.sample_rate)
@@ -327,7 +326,7 @@ class FeatureCache:
         known = self._known_content(path)
         if known is not None:
             return known
-        stat = audio.require_file(path).stat()
+        stat = require_file(path).stat()
         with path.open("rb") as file:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
         remembered = {
@@ -341,7 +340,7 @@ class FeatureCache:
 
     def _known_content(self, path: Path) -> str | None:
         stat = path.stat()
-        known = read_json(self._path_file(path))
+        known = read_json_or_empty(self._path_file(path))
         unchanged = (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
         return known["content"] if unchanged else None
 
@@ -353,18 +352,7 @@ class FeatureCache:
         return self.root / "sounds" / content[:2] / f"{content}.json"
 
     def _sound(self, content: str) -> dict:
-        return read_json(self._sound_file(content))
-
-    def _require_writable(self) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise InputError(
-                f"data.cache_dir {self.root} cannot be written ({error.strerror}); name "
-                "another folder"
-            ) from error
+        return read_json_or_empty(self._sound_file(content))
 
 
 def use_bf16(feature_precision: str | int) -> bool:

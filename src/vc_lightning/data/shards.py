@@ -15,7 +15,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import re
 import tarfile
 import time
@@ -30,10 +29,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vc_lightning.audio.io import atomic_path
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import require_writable, write_json
 from vc_lightning.data.crops import speaker_embeddings
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.data.manifest import Utterance
@@ -123,7 +122,7 @@ class Sample:
     teacher: np.ndarray
 
 
-def require_writable(folder: str) -> Path:
+def require_empty_folder(folder: str) -> Path:
     """Make an empty folder for shards.
 
     Raises:
@@ -131,16 +130,9 @@ def require_writable(folder: str) -> Path:
     """
     require_webdataset("data.write_shards")
     path = Path(folder).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise InputError(f"data.write_shards={folder}: is not empty; name a new folder")
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise InputError(f"data.write_shards={folder}: cannot be written; name another folder")
-    except OSError as error:
-        raise InputError(
-            f"data.write_shards={folder}: cannot be written ({error.strerror}); name another folder"
-        ) from error
+    require_writable(path, "data.write_shards", folder)
+    if any(path.iterdir()):
+        raise InputError(f"data.write_shards={folder}: is not empty; name a new folder")
     return path
 
 
@@ -156,7 +148,7 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
     Returns:
         The index.
     """
-    path = require_writable(folder)
+    path = require_empty_folder(folder)
     sizes = {
         split: _write_split(data, utterances, path, split, max_megabytes * 1e6, max_utterances)
         for split, utterances in (("train", data.train), ("val", data.val))
@@ -173,8 +165,7 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         mean_mel=data.mean_mel().tolist(),
         **sizes,
     )
-    with atomic_path(path / "index.json") as temporary:
-        temporary.write_text(json.dumps(asdict(index)))
+    write_json(path / "index.json", asdict(index))
     for split, size in sizes.items():
         seconds = size.frames * data.mel.settings["hop_length"] / data.mel.sample_rate
         numbers = size.utterances, size.speakers, seconds / 3600, len(size.shards)

@@ -12,7 +12,9 @@ import soundfile
 import torch
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError, require_one_of, require_seed, require_within
+from vc_lightning.common.files import require_file
 from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.converter import Heard, Voice, VoiceConverter
 from vc_lightning.conversion.provenance import Provenance
@@ -80,7 +82,7 @@ class Studio:
         max_seconds: float,
         max_megabytes: float,
     ):
-        require_within(audio.MIN_SECONDS, 1e6, "", max_seconds=max_seconds)
+        require_within(voice_activity.MIN_SECONDS, 1e6, "", max_seconds=max_seconds)
         require_within(0.01, 1e6, "", max_megabytes=max_megabytes)
         self.checkpoints = dict(checkpoints)
         self.vocoders = list(vocoders)
@@ -106,7 +108,7 @@ class Studio:
     def check(self, recording: Path) -> None:
         """Raises InputError when a recording is too large or long, or is no sound."""
         with _named([recording]):
-            audio.require_file(recording)
+            require_file(recording)
             megabytes = recording.stat().st_size / 1e6
             if megabytes > self.max_megabytes:
                 raise InputError(

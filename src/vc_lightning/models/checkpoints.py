@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vc_lightning.audio.io import atomic_path, require_file
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common import validation as annotations
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
 from vc_lightning.models import sizes
 from vc_lightning.models.autovc import AutoVC

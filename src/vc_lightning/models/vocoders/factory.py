@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.audio.spill_buffer import Tape
+from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.models import checkpoints
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[float], None]  # called with the share of the work that is done, up to 1
 
 
-def tell_nobody(share: float) -> None:
+def no_progress(share: float) -> None:
     """Progress that nobody wants to see."""
 
 
@@ -112,7 +112,7 @@ def vocode(
     lengths: Sequence[int],
     longest: int,
     seed: int,
-    progress: Progress = tell_nobody,
+    progress: Progress = no_progress,
 ) -> list[np.ndarray]:
     """Mels (n_mels, T) to sound, float32 (length,): short ones side by side, long as streams.
 
@@ -133,10 +133,10 @@ def vocode(
     for index, mel in enumerate(mels):
         if index in wavs:
             continue
-        tape = Tape()
+        buffer = SpillBuffer()
         for piece in vocoder.generate_stream(mel[None], seed):
-            tape.append(piece[0].float().cpu().numpy())
+            buffer.append(piece[0].float().cpu().numpy())
             done += piece.shape[1]
             progress(min(1.0, done / total))
-        wavs[index] = tape.array()
+        wavs[index] = buffer.array()
     return [wavs[index][:length] for index, length in enumerate(lengths)]
