@@ -23,7 +23,7 @@ from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.batch_converter import Batch
 from vc_lightning.conversion.jobs import Job, Target
 from vc_lightning.conversion.provenance import Provenance
-from vc_lightning.models.vocoders.factory import Progress
+from vc_lightning.models.vocoders.base import Progress
 
 log = logging.getLogger("convert")
 

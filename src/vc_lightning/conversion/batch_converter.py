@@ -15,7 +15,7 @@ from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.converter import LISTENING, Heard, Voice, VoiceConverter, naming
 from vc_lightning.conversion.jobs import Job, Row, Target, row_of
 from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.models.vocoders.factory import Progress, no_progress
+from vc_lightning.models.vocoders.base import Progress, no_progress
 
 log = logging.getLogger(__name__)
 

@@ -24,13 +24,8 @@ from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.models.vocoders.factory import (
-    Progress,
-    Vocoder,
-    default_vocoder,
-    no_progress,
-    vocode,
-)
+from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vocode
+from vc_lightning.models.vocoders.factory import default_vocoder
 
 Recording = Path | str | np.ndarray
 
