@@ -15,6 +15,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data import feature_extraction as features
 from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
 
 
 @pytest.fixture
@@ -272,7 +273,7 @@ def test_two_processes_share_the_work(cache, tmp_path, speech):
     assert [n_segments for _, n_segments in results] == [24, 24]
     loaded = [n_loaded for n_loaded, _ in results]
     assert min(loaded) > 0
-    assert sum(loaded) <= 24 + 2 * features.RECORDINGS_AT_ONCE  # what both had in hand at once
+    assert sum(loaded) <= 24 + 2 * RECORDINGS_AT_ONCE  # what both had in hand at once
 
 
 def test_a_killed_preparation_goes_on_where_it_was(cache, tmp_path, speech):
