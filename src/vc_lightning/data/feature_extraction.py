@@ -17,8 +17,7 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
-from vc_lightning.common.errors import InputError, require_one_of, require_within
-from vc_lightning.common.precision import best_precision
+from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.data.feature_store import (
     INT16_SCALE,
     FeatureFiles,
@@ -35,7 +34,6 @@ log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2  # part of every key: counted up when the contents of files change
 SECONDS_AT_ONCE = 120  # fewer recordings where they are long, to bound memory
-FEATURE_PRECISIONS = ("auto", "bf16", "32")
 
 
 class FeatureCache:
@@ -326,18 +324,6 @@ class FeatureCache:
                 f"data.cache_dir {self.root} cannot be written ({error.strerror}); name "
                 "another folder"
             ) from error
-
-
-def use_bf16(feature_precision: str | int) -> bool:
-    """Whether `data.feature_precision` means bfloat16 on this machine.
-
-    Raises:
-        InputError: It is none of `FEATURE_PRECISIONS`.
-    """
-    require_one_of(FEATURE_PRECISIONS, "data", feature_precision=str(feature_precision))
-    if feature_precision == "auto":
-        return best_precision("cpu") == "bf16-mixed"
-    return feature_precision == "bf16"
 
 
 @dataclass(frozen=True)
