@@ -24,7 +24,7 @@ from vc_lightning.common.errors import (
     require_within,
 )
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data import shards
+from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.base_datamodule import RecordingsDataModule
 from vc_lightning.models.autovc import AutoVC
@@ -181,7 +181,7 @@ def build_task(
 def set_up_data(cfg: DictConfig, data: LightningDataModule, trainer: Trainer) -> None:
     """Compute missing features, and report what the recordings are like."""
     if (folder := cfg.data.get("write_shards")) is not None:
-        shards.require_writable(folder)  # before the features, which may take hours
+        shard_writer.require_writable(folder)  # before the features, which may take hours
     data.setup()
     if isinstance(data, RecordingsDataModule) and rank_zero_only.rank == 0:
         report_audit(data, trainer, cfg.run_dir)
@@ -201,7 +201,7 @@ def runs_other_job(cfg: DictConfig, data: LightningDataModule) -> bool:
     if cfg.data.get("check"):
         return True
     if (folder := cfg.data.get("write_shards")) is not None:
-        shards.write(data, folder, data.shard_megabytes, data.shard_utterances)
+        shard_writer.write(data, folder, data.shard_megabytes, data.shard_utterances)
         return True
     return False
 
