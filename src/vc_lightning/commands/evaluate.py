@@ -6,7 +6,7 @@ from shlex import quote
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_one_of, require_seed
 from vc_lightning.conversion import provenance
@@ -24,7 +24,7 @@ SHOWN = (  # on the terminal; the report has all
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="evaluate")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Converts the pairs, lets the judges hear them and writes the report."""
     require_seed("seed", cfg.seed)
@@ -32,10 +32,10 @@ def main(cfg: DictConfig) -> None:
         if isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < 1:
             raise InputError(f"{key}={cfg[key]}: give an integer of at least 1")
     words = ",".join(cfg.judges) if isinstance(cfg.judges, ListConfig) else cfg.judges
-    parts = cli.choices(words, "judges", PARTS)
-    recogniser = str(cli.single_path(cfg.recogniser, "recogniser"))
+    parts = paths.split_choices(words, "judges", PARTS)
+    recogniser = str(paths.single_path(cfg.recogniser, "recogniser"))
     listed, origin = chosen_pairs(cfg)
-    converter = cli.made_converter(cfg)
+    converter = builders.build_converter(cfg)
     folder = report.require_folder(cfg.output, "output")
     log.info("%d pairs of %s", len(listed), origin)
     found = evaluate(converter, listed, parts, recogniser, cfg.seed)
@@ -58,15 +58,15 @@ def main(cfg: DictConfig) -> None:
 def chosen_pairs(cfg: DictConfig) -> tuple[list[pairs.Pair], str]:
     """The pairs that the configuration names, and from where, in words."""
     data = cfg.data
-    root = data.dir and cli.single_path(data.dir, "data.dir")
+    root = data.dir and paths.single_path(data.dir, "data.dir")
     if data.pairs and data.manifest:
         raise InputError(f"data.pairs={data.pairs}: leave it out, or data.manifest={data.manifest}")
     if data.pairs:
-        table = cli.single_path(data.pairs, "data.pairs")
+        table = paths.single_path(data.pairs, "data.pairs")
         return pairs.from_table(table, root), str(table)
     if data.manifest:
         require_one_of(SPLITS, "data", split=data.split)
-        manifest = cli.single_path(data.manifest, "data.manifest")
+        manifest = paths.single_path(data.manifest, "data.manifest")
         listed = pairs.from_manifest(manifest, root, data.split, cfg.n_pairs, cfg.n_targets)
         return listed, f"{manifest}, split {data.split}"
     if root:
@@ -76,4 +76,4 @@ def chosen_pairs(cfg: DictConfig) -> tuple[list[pairs.Pair], str]:
 
 def run() -> None:
     """`python evaluate.py`, and `vc-evaluate` where the package is installed."""
-    cli.run(main, "evaluate")
+    entry_point.run(main, "evaluate")

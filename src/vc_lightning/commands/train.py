@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_every
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import builders, entry_point
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -46,14 +46,14 @@ TRAINER_MINIMA = {
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="train")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Prepares the features, trains, and says how to go on."""
     if rank_zero_only.rank != 0:
         logging.getLogger().setLevel(logging.ERROR)  # the first process speaks for all
     settle(cfg)
     require_valid(cfg)
-    cli.require_fitting(cfg)
+    builders.require_valid_types(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     mel = instantiate(cfg.mel)
     encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
@@ -227,4 +227,4 @@ def require_valid(cfg: DictConfig) -> None:
 
 def run() -> None:
     """`python train.py`, and `vc-train` where the package is installed."""
-    cli.run(main, "train")
+    entry_point.run(main, "train")
