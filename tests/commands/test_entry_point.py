@@ -3,7 +3,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from helpers import composed
-from vc_lightning.commands import builders, overrides, paths
+from vc_lightning.commands import builders, entry_point, overrides, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 
@@ -86,10 +86,19 @@ def test_what_has_keys_of_its_own_is_given_no_value():
 
 
 @pytest.mark.parametrize("argument", ["optimizer=[1,2]", "model=[null]", "vocoder=-1", "mel={a:1}"])
-def test_a_group_is_given_a_name(argument, capsys):
-    with pytest.raises(SystemExit):
+def test_a_group_needs_a_name(argument):
+    with pytest.raises(InputError, match="is no choice; there are"):
         overrides.require_choice(argument)
-    assert "is no choice; there are" in capsys.readouterr().err
+
+
+def test_the_command_line_refuses_it_with_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train.py", "model=[null]"])
+    with pytest.raises(SystemExit) as stop:
+        entry_point.run(lambda: None, "train")
+    assert stop.value.code == entry_point.EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert message.startswith("error: model=[null]: is no choice; there are autovc, ")
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("argument", ["model=autovc", "source=[a]", "experiment=null", "seed=1"])

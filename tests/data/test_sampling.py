@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.feature_store import Piece
+from vc_lightning.data.feature_store import Segment
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.sampling import EndlessBatches, EpochBatches, shares
 
@@ -64,7 +64,7 @@ def test_the_endless_stream_goes_on_anywhere():
 
 
 def utterance(speaker, n_frames):
-    return Utterance(Path(speaker), speaker, piece=Piece("", 0, 0, n_frames))
+    return Utterance(Path(speaker), speaker, segment=Segment("", 0, 0, n_frames))
 
 
 def test_what_is_drawn_as_likely():

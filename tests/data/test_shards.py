@@ -19,7 +19,7 @@ from vc_lightning.commands import train
 from vc_lightning.common.errors import InputError
 from vc_lightning.data import shards
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.crops import speaker_voices
+from vc_lightning.data.crops import speaker_embeddings
 from vc_lightning.data.shard_datamodule import CropStream, ShardsDataModule
 from vc_lightning.data.shards import Shards
 from vc_lightning.models import checkpoints
@@ -32,10 +32,10 @@ DEFAULTS = {
     "num_workers": 0,
     "pin_memory": True,
     "crop_frames": 32,
-    "warps": None,
-    "warp_probability": 0.5,
-    "voice_warps": [],
-    "voice_warp_probability": 0.5,
+    "vtlp_factors": None,
+    "vtlp_probability": 0.5,
+    "vtlp_target_factors": [],
+    "vtlp_target_probability": 0.5,
     "augmentations": [],
     "seed": 1,
 }
@@ -51,7 +51,7 @@ def preparation(corpus, cache_dir):
     """The command line, less train.py, that prepares the corpus: four to train on, two to check."""
     return [
         *(f"data.dir={corpus}", f"data.cache_dir={cache_dir}", "data.num_workers=0"),
-        *(f"data.warps={WARPS}", "data.val_fraction=0.34"),
+        *(f"data.vtlp_factors={WARPS}", "data.val_fraction=0.34"),
     ]
 
 
@@ -108,7 +108,7 @@ def module(folder, mel_settings, encoder, identity):
 
 def first(loader, n_batches):
     """Mels of the first batches."""
-    return [batch.mel for batch in itertools.islice(loader, n_batches)]
+    return [batch.target_mel for batch in itertools.islice(loader, n_batches)]
 
 
 def test_the_shards_hold_what_the_cache_holds(folder, data):
@@ -125,16 +125,16 @@ def test_the_shards_hold_what_the_cache_holds(folder, data):
         left = list(utterances)
         for sample in Shards(str(folder), split, size.shards, 3).read_all():
             assert sample.mels.dtype == np.float16
-            whole = [files.read_mel(u.piece, 0, u.n_frames).T.numpy() for u in left]
+            whole = [files.read_mel(u.segment, 0, u.n_frames).T.numpy() for u in left]
             utterance = left.pop([np.array_equal(sample.mels[0], mel) for mel in whole].index(True))
-            f0 = files.read_f0(utterance.piece, 0, utterance.n_frames)
+            f0 = files.read_f0(utterance.segment, 0, utterance.n_frames)
             assert f0.any()
             assert np.array_equal(sample.f0, f0.numpy())
             assert sample.speaker == utterance.speaker
             for copy in range(3):
-                mel = files.read_mel(utterance.piece, 0, utterance.n_frames, copy)
+                mel = files.read_mel(utterance.segment, 0, utterance.n_frames, copy)
                 assert np.array_equal(sample.mels[copy], mel.T.numpy())
-                voice = files.read_embedding(utterance.piece, copy)
+                voice = files.read_embedding(utterance.segment, copy)
                 assert np.array_equal(sample.embeddings[copy], voice.numpy())
         assert not left
     names = {path.name for path in folder.iterdir()}
@@ -146,14 +146,14 @@ def test_the_shards_hold_what_the_cache_holds(folder, data):
 
 
 def test_crops_are_of_one_place_in_both_copies(module, folder):
-    data = module(augmentations=[Gain(6)], warp_probability=1)
+    data = module(augmentations=[Gain(6)], vtlp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, heard, heard_embedding, f0, _ = stream.crop(3, sample)
+        mel, embedding, heard, input_embedding, f0, _ = stream.crop(3, sample)
         assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
         assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
-        copy = [np.array_equal(e, heard_embedding.numpy()) for e in sample.embeddings].index(True)
+        copy = [np.array_equal(e, input_embedding.numpy()) for e in sample.embeddings].index(True)
         assert copy > 0
         whole = torch.from_numpy(sample.mels).float()
         starts = range(whole.shape[1] - 31)
@@ -164,13 +164,13 @@ def test_crops_are_of_one_place_in_both_copies(module, folder):
         assert difference[inside].std() < 1e-4 < difference[inside].abs().max()  # only louder
 
 
-def test_copies_can_be_given_as_voices_of_more_speakers(module, folder):
-    data = module(warp_probability=1, voice_warps=[1.25], voice_warp_probability=1)
+def test_vtlp_copies_may_be_targets(module, folder):
+    data = module(vtlp_probability=1, vtlp_target_factors=[1.25], vtlp_target_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, _, heard_embedding, f0, _ = stream.crop(3, sample)
+        mel, embedding, _, input_embedding, f0, _ = stream.crop(3, sample)
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[2]))
-        assert not torch.equal(heard_embedding, embedding)
+        assert not torch.equal(input_embedding, embedding)
         whole = torch.from_numpy(sample.mels[2]).float()
         starts = range(len(whole) - 31)
         start = [torch.equal(whole[s : s + 32].T, mel) for s in starts].index(True)
@@ -178,12 +178,12 @@ def test_copies_can_be_given_as_voices_of_more_speakers(module, folder):
 
 
 def test_some_warps_or_none_may_be_chosen(module):
-    assert module(warps=[1.25]).warping.heard == [2]
-    assert module(warps=[]).warping.heard == []
-    with pytest.raises(InputError, match=r"data\.voice_warps=0\.8: is none of"):
-        module(warps=[1.25], voice_warps=[0.8])
-    with pytest.raises(InputError, match=r"data\.warps=0\.7"):
-        module(warps=[0.7])
+    assert module(vtlp_factors=[1.25]).copies.input == [2]
+    assert module(vtlp_factors=[]).copies.input == []
+    with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is none of"):
+        module(vtlp_factors=[1.25], vtlp_target_factors=[0.8])
+    with pytest.raises(InputError, match=r"data\.vtlp_factors=0\.7"):
+        module(vtlp_factors=[0.7])
 
 
 class Keys(CropStream):
@@ -228,8 +228,8 @@ def test_processes_share_out_the_training_and_all_read_the_validation(module):
     whole = [torch.from_numpy(s.mels[0]).float().T[None] for s in parts[0].train.read_all()]
     assert all(any(torch.equal(mel, other) for mel in mels) for other in whole)
     for batches in zip(*(part.val_dataloader() for part in parts), strict=True):
-        assert torch.equal(batches[0].mel, batches[1].mel)
-        assert torch.equal(batches[0].heard_mel, batches[0].mel)
+        assert torch.equal(batches[0].target_mel, batches[1].target_mel)
+        assert torch.equal(batches[0].input_mel, batches[0].target_mel)
 
 
 def test_the_same_seed_gives_the_same_batches(module):
@@ -252,7 +252,7 @@ def test_resuming_begins_the_next_epoch(module, caplog):
     resumed.load_state_dict(data.state_dict())
     with caplog.at_level("INFO"):
         batch = first(resumed.train_dataloader(), 1)[0]
-    assert "goes on with epoch 2" in caplog.text
+    assert "continues with epoch 2" in caplog.text
     assert torch.equal(batch, first(data.train_dataloader(), 9)[8])
     resumed.trainer.global_step = 5 + 4
     assert resumed.state_dict() == {"epochs": 3, "batches": 9}
@@ -263,7 +263,7 @@ def test_a_voice_may_be_the_speakers(data, tmp_path):
     index = shards.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
     data.speaker_embedding = "utterance"
     assert index.speaker_embedding == "speaker"
-    voices = speaker_voices(data.train, data.files, data.features.speaker_encoder.average)
+    voices = speaker_embeddings(data.train, data.files, data.features.speaker_encoder.average)
     for sample in Shards(str(tmp_path), "train", index.train.shards, 3).read_all():
         assert np.array_equal(sample.embeddings, voices[sample.speaker].numpy())
 
@@ -314,7 +314,7 @@ def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
     last = first_run / "checkpoints/last.ckpt"
     with caplog.at_level("INFO"):
         second = run(f"ckpt_path={last}", "trainer.max_steps=6", name="second")
-    assert "goes on with epoch 2" in caplog.text  # four batches of two are two epochs
+    assert "continues with epoch 2" in caplog.text  # four batches of two are two epochs
     assert checkpoints.read(second / "checkpoints/last.ckpt", "autovc")[1].step == 6
 
 
@@ -323,7 +323,7 @@ def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
     [
         (["debug=overfit", "trainer.max_steps=5"], 5),
         (["trainer.max_steps=-1", "trainer.max_epochs=3", "data.crop_frames=null"], 6),
-        (["data.warp_probability=1", "trainer.accumulate_grad_batches=2"], 4),
+        (["data.vtlp_probability=1", "trainer.accumulate_grad_batches=2"], 4),
     ],
 )
 def test_other_settings_run(run, overrides, steps):
@@ -347,7 +347,7 @@ def damaged(folder, tmp_path, damage):
         (lambda _: b"", "empty file"),
         (lambda _: b"not a tar" * 1000, "missing or damaged"),
         (lambda tar: tar[:9000] + bytes([tar[9000] ^ 1]) + tar[9001:], "wrong checksum"),
-        (lambda _: bytes(10_240), "holds 0 utterances in place of 1"),
+        (lambda _: bytes(10_240), "holds 0 utterances instead of 1"),
     ],
 )
 def test_damaged_shards_are_refused(module, folder, tmp_path, damage, reason):
@@ -427,7 +427,7 @@ def test_an_interrupted_writing_does_not_look_complete(module, data, tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         shards.write(data, str(tmp_path), 100, 100)
     assert list(tmp_path.glob("*.tar"))
-    with pytest.raises(InputError, match=r"that data\.write_shards has finished"):
+    with pytest.raises(InputError, match=r"that data\.write_shards has completed"):
         module(dir=str(tmp_path))
     with pytest.raises(InputError, match="is not empty; name a new folder"):
         shards.write(data, str(tmp_path), 100, 100)

@@ -33,7 +33,7 @@ def logged(folder):
     "more",
     [
         [],
-        ["data.num_workers=2", "data.warps=[0.9]", "data.sampling=speaker"],
+        ["data.num_workers=2", "data.vtlp_factors=[0.9]", "data.sampling=speaker"],
         ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
         ["trainer.max_steps=-1", "trainer.max_epochs=3"],
     ],
@@ -193,9 +193,22 @@ def test_the_newest_run_is_found(tmp_path):
 
 
 def test_differing_keys_are_named_but_for_those_that_change_nothing():
-    before = {"run_dir": "a", "data": {"batch_size": 2, "warps": []}, "seed": 1, "optimizer": {}}
-    now = {"run_dir": "b", "data": {"batch_size": 4, "warps": [0.9]}, "seed": 1, "optimizer": {}}
-    assert dict(changed_keys(before, now)) == {"data.batch_size": (2, 4), "data.warps": ([], [0.9])}
+    before = {
+        "run_dir": "a",
+        "data": {"batch_size": 2, "vtlp_factors": []},
+        "seed": 1,
+        "optimizer": {},
+    }
+    now = {
+        "run_dir": "b",
+        "data": {"batch_size": 4, "vtlp_factors": [0.9]},
+        "seed": 1,
+        "optimizer": {},
+    }
+    assert dict(changed_keys(before, now)) == {
+        "data.batch_size": (2, 4),
+        "data.vtlp_factors": ([], [0.9]),
+    }
     assert dict(changed_keys({"loss": {"a": 1}}, {"loss": {"b": 1}})) == {
         "loss.a": (1, None),
         "loss.b": (None, 1),
@@ -206,9 +219,9 @@ def test_other_data_are_warned_of_and_begin_a_new_epoch(run, caplog):
     last = run("trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
     assert state(run(f"ckpt_path={last}", name="same"))["VoiceDataModule"]["batches"] == 4
     assert "resuming with another" not in caplog.text
-    run(f"ckpt_path={last}", "data.batch_size=1", "loss.content_weight=2", name="other")
+    run(f"ckpt_path={last}", "data.batch_size=1", "task.content_weight=2", name="other")
     assert "resuming with another data.batch_size: 1, was 2" in caplog.text
-    assert "resuming with another loss.content_weight: 2, was 1.0" in caplog.text
+    assert "resuming with another task.content_weight: 2, was 1.0" in caplog.text
     assert "a new epoch begins" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""LitAutoVC and the callbacks, through real trainings of a tiny network by train.py."""
+"""AutoVCModule and the callbacks, through real trainings of a tiny network by train.py."""
 
 import csv
 import shutil
@@ -17,7 +17,7 @@ from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.training.autovc_module import LitAutoVC, TeacherHead, told_the_pitch
+from vc_lightning.training.autovc_module import AutoVCModule, TeacherHead, add_f0_conditioning
 from vc_lightning.training.ema import ema_decay
 from vc_lightning.training.losses import autovc_losses, valid_elements
 from vc_lightning.training.schedulers import noam
@@ -153,12 +153,12 @@ def test_debug_modes_run(run, choice):
     "overrides",
     [
         ["trainer.precision=bf16-mixed"],
-        ["data.crop_frames=null", "logger=none", "loss.content_per_std=true"],
+        ["data.crop_frames=null", "logger=none", "task.content_per_std=true"],
         ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
         ["data.val_fraction=0", "trainer.max_steps=-1", "trainer.max_epochs=1"],
         ["data.num_workers=2", "data.minutes_per_speaker=0.05"],
         ["mel=wavernn", "init_from=shipped"],
-        ["data.warps=[0.9]", "data.warp_probability=1"],
+        ["data.vtlp_factors=[0.9]", "data.vtlp_probability=1"],
     ],
 )
 def test_other_settings_run(run, overrides):
@@ -187,8 +187,8 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["trainer.log_every_n_steps=0"], "trainer.log_every_n_steps=0"),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1"),
         (["trainer.precision=5"], "give one of"),
-        (["loss.content_weight=nan"], "loss.content_weight=nan"),
-        ([f"loss.content_weight={10**20}"], "loss.content_weight=1"),
+        (["task.content_weight=nan"], "task.content_weight=nan"),
+        ([f"task.content_weight={10**20}"], "task.content_weight=1"),
         (["optimizer.lr=abc"], "optimizer.lr=abc: give a number"),
         (["scheduler.warmup=0"], "scheduler.warmup=0"),
         (["callbacks.ema.decay=1"], "callbacks.ema.decay=1"),
@@ -208,7 +208,7 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["model.decoder_layers=2147483648"], "model.decoder_layers=2147483648"),
         (["callbacks.ema=null"], "callbacks.ema: is no callback"),
         (["trainer.profiler=3"], "trainer.profiler=3: give text or null"),
-        (["loss.decoder_weight=???"], "loss.decoder_weight"),
+        (["task.decoder_weight=???"], "task.decoder_weight"),
         (
             [*STOPPING, "+callbacks.early_stopping.monitor=val/los"],
             "callbacks.early_stopping.monitor=val/los: is not logged; there are val/",
@@ -234,7 +234,7 @@ def test_a_lost_loss_stops_the_training(run, capsys):
 
 @pytest.fixture
 def module(tiny_autovc, mel_settings):
-    module = LitAutoVC(
+    module = AutoVCModule(
         network=tiny_autovc,
         card=Card("autovc", tiny_autovc.arguments, mel_settings),
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
@@ -259,9 +259,9 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), nothing)
     losses = module.losses(tiny_autovc, batch)
     decoder_mel, postnet_mel, codes = tiny_autovc(mels[1], voices[1], voices[0])
-    again = tiny_autovc.encode(postnet_mel, batch.embedding)
+    again = tiny_autovc.encode(postnet_mel, batch.target_embedding)
     valid = valid_elements(batch.lengths, 20, 8)
-    terms = autovc_losses(batch.mel, decoder_mel, postnet_mel, codes, again, valid)
+    terms = autovc_losses(batch.target_mel, decoder_mel, postnet_mel, codes, again, valid)
     expected = terms["postnet"] + 0.5 * terms["decoder"] + 3 * terms["content"]
     torch.testing.assert_close(losses["loss"], expected)
 
@@ -269,7 +269,7 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     expected += 3 * terms["content"] * (1 / losses["codes_std"] - 1)
     torch.testing.assert_close(module.losses(tiny_autovc, batch)["loss"], expected)
 
-    valid = torch.cat([batch.mel[0], batch.mel[1, :, :12]], dim=1)
+    valid = torch.cat([batch.target_mel[0], batch.target_mel[1, :, :12]], dim=1)
     error = (valid - 0.4).square().mean()
     torch.testing.assert_close(losses["postnet_ratio"], terms["postnet"] / error)
     valid_codes = torch.cat([codes[0], codes[1, :, :2]], dim=1)  # 12 frames: two codes of 8
@@ -310,6 +310,18 @@ def test_a_teacher_alone_may_teach_the_encoder(module, tiny_autovc):
     assert set(module.head.parameters()) < set(module.trained_parameters())
 
 
+def test_without_teacher_and_reconstruction_the_encoder_stays_as_it_is(run, tiny_checkpoint):
+    before = checkpoints.load_autovc(tiny_checkpoint).state_dict()
+    frozen = ("task.reconstruction_reaches_encoder=false", "task.content_weight=0")
+    folder = run(*frozen, f"init_from={tiny_checkpoint}", "model.f0=false")
+    for kind in ("original", "average"):
+        after = weights(folder, 4, kind)[0].state_dict()
+        for name, weight in before.items():
+            is_same = torch.equal(weight, after[name])
+            if "num_batches_tracked" not in name:
+                assert is_same == name.startswith("encoder."), name
+
+
 def test_a_head_sees_where_in_its_block_a_frame_lies():
     torch.manual_seed(0)
     head = TeacherHead(8, 4, torch.ones(3))
@@ -320,8 +332,8 @@ def test_a_head_sees_where_in_its_block_a_frame_lies():
 
 
 def test_training_with_whisper_as_teacher_resumes_exactly(run):
-    taught = ("teacher=whisper", "loss.teacher_weight=1", "loss.content_weight=0")
-    taught += ("loss.reconstruction_reaches_encoder=false", "model.film=true")
+    taught = ("teacher=whisper", "task.teacher_weight=1", "task.content_weight=0")
+    taught += ("task.reconstruction_reaches_encoder=false", "model.film=true")
     whole, _ = weights(run(*taught, name="whole"), 4, "average")
     half = run(*taught, "trainer.max_steps=2", name="half") / "checkpoints/last.ckpt"
     resumed, card = weights(run(*taught, f"ckpt_path={half}", name="rest"), 4, "average")
@@ -335,9 +347,12 @@ def test_training_with_whisper_as_teacher_resumes_exactly(run):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["loss.teacher_weight=1"], "there is no teacher; set teacher=whisper"),
-        (["loss.reconstruction_reaches_encoder=false"], "then only a teacher can teach the"),
-        (["teacher=whisper", "teacher.model=large"], "teacher.model=large: is neither tiny.en nor"),
+        (["task.teacher_weight=1"], "there is no teacher; set teacher=whisper"),
+        (["task.reconstruction_reaches_encoder=false"], "only a teacher can train a new encoder"),
+        (
+            ["teacher=whisper", "teacher.model=larch"],
+            "teacher.model=larch: no such folder",
+        ),
     ],
 )
 def test_a_teacher_that_is_missing_is_named(run, capsys, overrides, sentence):
@@ -350,7 +365,7 @@ def test_a_teacher_that_is_missing_is_named(run, capsys, overrides, sentence):
 @pytest.mark.parametrize(("limit", "after"), [(0.5, 0.5), (100.0, 8.0), (None, 8.0)])
 def test_gradients_are_clipped_by_the_norm_that_is_logged(module, monkeypatch, limit, after):
     logged = {}
-    monkeypatch.setattr(LitAutoVC, "log", lambda _, name, value: logged.update({name: value}))
+    monkeypatch.setattr(AutoVCModule, "log", lambda _, name, value: logged.update({name: value}))
     parameters = list(module.network.parameters())
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -399,7 +414,7 @@ def test_a_finetuning_takes_the_network_from_the_weights_and_stops_by_itself(
 ):
     """Whatever its sizes; here the learning rate is such that nothing improves."""
     more = ("experiment=finetune", f"init_from={tiny_checkpoint}", "optimizer.lr=1e-12")
-    more += ("trainer.max_steps=500", "data.warps=[]", "logger=csv")
+    more += ("trainer.max_steps=500", "data.vtlp_factors=[]", "logger=csv")
     line = [a for a in arguments(*more) if not a.startswith("model.")]
     train.main(composed("train", *line))
     (folder,) = {p.parent for p in tmp_path.glob("run/checkpoints/*")}
@@ -424,7 +439,7 @@ def test_the_best_average_is_that_of_the_lowest_value(run, monkeypatch):
 
 
 def test_a_network_that_is_told_the_pitch_begins_where_one_that_is_not_has_ended(tiny_autovc):
-    listening = told_the_pitch(tiny_autovc).eval()
+    listening = add_f0_conditioning(tiny_autovc).eval()
     assert listening.arguments == tiny_autovc.arguments | {"f0": True}
     mel, voices, harmonics = torch.rand(1, 80, 20), torch.rand(2, 1, 256), torch.rand(1, 82, 20)
     expected = tiny_autovc(mel, *voices)

@@ -35,6 +35,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
     arguments = [overrides.quote_free_text(argument) for argument in sys.argv[1:]]
     try:
         for argument in arguments:
+            overrides.require_current_key(argument)
             overrides.require_choice(argument)
     except InputError as error:
         fail(str(error))

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.renamed_keys import current_key
 
 FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
     [
@@ -18,7 +19,7 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
         *("data.dir", "data.manifest", "data.cache_dir", "init_from", "ckpt_path", "run_dir"),
         *("checkpoint.dir", "checkpoint.name", "hydra.run.dir", "trained_on", "licence"),
         *("data.write_shards", "vocoder.magnitude", "vocoder.fallback.magnitude"),
-        *("callbacks.samples.vocoder.magnitude", "callbacks.diagnosis.vocoder.magnitude"),
+        *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
         *(
             "checkpoints",
             "data.pairs",
@@ -73,11 +74,25 @@ def require_groups(cfg: DictConfig, config_name: str) -> None:
     groups = [name for name, value in written.items() if isinstance(value, dict)]
     for default in written["defaults"]:
         if isinstance(default, dict):
-            groups += [name for name, choice in default.items() if choice]
+            groups += [name for name, choice in default.items() if choice not in (None, "none")]
     for name in groups:
         if name in cfg and not isinstance(cfg[name], DictConfig):
             shown = "null" if cfg[name] is None else cfg[name]
             raise InputError(f"{name}={shown}: has keys of its own; set those")
+
+
+def require_current_key(argument: str) -> None:
+    """Refuse a key that has been renamed.
+
+    Args:
+        argument: One argument of the command line.
+
+    Raises:
+        InputError: The key has a new name, which the message gives.
+    """
+    key = argument.partition("=")[0].lstrip("+~")
+    if (new := current_key(key)) is not None:
+        raise InputError(f"{key}: this key is now called {new}")
 
 
 def require_choice(argument: str) -> None:
@@ -144,7 +159,7 @@ def known_keys(config_name: str) -> list[str]:
         group = next(iter(default)).removeprefix("optional ") if isinstance(default, dict) else ""
         if (resources.CONF / group).is_dir() and group:
             names.append(group)
-            for path in (resources.CONF / group).glob("*.yaml"):
+            for path in (resources.CONF / group).rglob("*.yaml"):
                 options = OmegaConf.to_container(OmegaConf.load(path))
                 names += _flatten(options, f"{group}.")
     return sorted(set(names))

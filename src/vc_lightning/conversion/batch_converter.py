@@ -151,7 +151,7 @@ class Batch:
         wav = self.converter.load(path)
         with naming(path):
             wav = self.before(wav, self.converter.sample_rate)
-            heard = self.converter.listen(wav, with_pitch, progress)
+            heard = self.converter.listen(wav, with_pitch, progress, path)
         if with_pitch is None:
             self._last = path, heard
         return heard

@@ -14,6 +14,7 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import PitchRange
+from vc_lightning.audio.pitch_check import PitchCheck
 from vc_lightning.audio.spill_buffer import Tape
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
@@ -110,6 +111,7 @@ class VoiceConverter(nn.Module):
         self.vocoder = vocoder
         self.guidance = guidance
         self.checkpoint = checkpoint
+        self.pitch_check = PitchCheck()
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -206,16 +208,20 @@ class VoiceConverter(nn.Module):
         recording: Recording,
         with_pitch: bool | None = None,
         progress: Progress = tell_nobody,
+        name: Path | str | None = None,
     ) -> Heard:
         """All that a conversion needs to know of its source.
 
-        Args: with_pitch, whether to find the pitch, too; None where the network is told it.
+        Args: with_pitch, whether to find the pitch, too; None where the network is told it; name,
+            of the file that samples come from, for a warning where hardly any pitch is found.
         """
         wav = self.load(recording)
         with naming(recording):
             level_dbfs = self.mel.settings["level_dbfs"]
             gain_db = audio.level_gain(wav, self.sample_rate, level_dbfs)
-            embedding = self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
+            embedding = self.speaker_encoder.embed_recording(
+                wav, self.sample_rate, level_dbfs, gain_db
+            )
         heard = Heard(wav, gain_db, embedding)
         if not (self.autovc.f0 if with_pitch is None else with_pitch):
             return heard
@@ -225,7 +231,11 @@ class VoiceConverter(nn.Module):
             f0 = pitch.track(prepared, self.sample_rate, self.mel.hop_length)
             contours.append(f0[window.start - window.first : window.stop - window.first])
             progress(window.stop / self._n_frames(wav))
-        return replace(heard, f0=np.concatenate(contours))
+        f0 = np.concatenate(contours)
+        name = recording if name is None else name
+        if self.autovc.f0 and not isinstance(name, np.ndarray):
+            self.pitch_check(name, f0, wav, self.sample_rate, self.mel.hop_length)
+        return replace(heard, f0=f0)
 
     @torch.inference_mode()
     def convert_heard(

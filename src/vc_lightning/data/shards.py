@@ -1,10 +1,13 @@
-"""Features as WebDataset shards: a corpus that no disk holds is streamed from where it lies.
+"""Features as WebDataset shards, to stream a corpus that is too large for the local disk.
 
 A folder of shards holds `train-000000.tar`, `val-000000.tar`, … and an `index.json`, written last.
-Each utterance is five files of a tar: `<key>.mels.npy` (1 + W, T, n_mels), float16, the recording
-and its W warped copies, `<key>.embeddings.npy` (1 + W, E), float32, `<key>.f0.npy` (T,), float32,
-the pitch or zeros where the network is not told it, `<key>.teacher.npy` (T, D), float16, a
-teacher's features, D being 0 without one, and `<key>.json`.
+An utterance is five files in a tar:
+
+- `<key>.mels.npy` (1 + W, T, n_mels), float16: the recording and its W VTLP copies.
+- `<key>.embeddings.npy` (1 + W, E), float32.
+- `<key>.f0.npy` (T,), float32: pitch in Hz, all 0 where it was not computed.
+- `<key>.teacher.npy` (T, D), float16: a teacher's features; D is 0 without a teacher.
+- `<key>.json`: speaker, number of frames, checksum.
 """
 
 import io
@@ -31,7 +34,7 @@ from vc_lightning.audio.io import atomic_path
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.crops import speaker_voices
+from vc_lightning.data.crops import speaker_embeddings
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.data.manifest import Utterance
 
@@ -43,9 +46,9 @@ except ImportError:  # the extra `shards` is not installed
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3
-MIN_SHARDS = 16  # of a split, however small: so many workers can read side by side
+MIN_SHARDS = 16  # of a split, so that as many workers can read in parallel
 TAR_OVERHEAD = 6144  # bytes of headers and padding for the five files of an utterance
-ATTEMPTS = 3  # to read a shard from afar
+ATTEMPTS = 3  # to read a remote shard
 RETRY_SECONDS = 2.0
 ARRAYS = ("mels.npy", "embeddings.npy", "f0.npy", "teacher.npy")
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zlib.error)
@@ -55,7 +58,11 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, 
 class Split:
     """Size of the training or the validation set.
 
-    Attributes: frames, of mel in all; shards, how many utterances each of them holds.
+    Attributes:
+        utterances: Number of utterances.
+        speakers: Number of speakers.
+        frames: Number of mel frames.
+        shards: Number of utterances in each shard.
     """
 
     utterances: int
@@ -66,12 +73,20 @@ class Split:
 
 @dataclass(frozen=True)
 class Index:
-    """What a folder of shards holds and what made it; mean_mel (n_mels,) is the training set's.
+    """Content of `index.json`: what the shards hold and which settings made them.
 
     Attributes:
-        pitch_tracker: which made the pitch, see `pitch.tracker_name`; None where there is none.
-        teacher: identity of the teacher, None where there is none.
-        teacher_std: standard deviation (D,) of its features.
+        format: Version of the format.
+        mel: Settings of the mels.
+        speaker_encoder: Identity of the speaker encoder.
+        speaker_embedding: "utterance" or "speaker", see `VoiceDataModule`.
+        warps: VTLP factors of copies 1, 2, …
+        pitch_tracker: Name of the pitch tracker; None where there is no pitch.
+        teacher: Identity of the teacher; None without one.
+        teacher_std: Standard deviation (D,) of its features.
+        mean_mel: Mean training mel (n_mels,).
+        train: Size of the training set.
+        val: Size of the validation set.
     """
 
     format: int
@@ -91,8 +106,13 @@ class Index:
 class Sample:
     """An utterance of a shard.
 
-    Attributes: key; speaker; mels (1 + W, T, n_mels); embeddings (1 + W, E); f0 (T,);
-        teacher (T, D).
+    Attributes:
+        key: Number of the utterance in its split.
+        speaker: Name of the speaker.
+        mels: (1 + W, T, n_mels), float16.
+        embeddings: (1 + W, E).
+        f0: (T,) in Hz.
+        teacher: (T, D), float16.
     """
 
     key: int
@@ -104,7 +124,11 @@ class Sample:
 
 
 def require_writable(folder: str) -> Path:
-    """An empty folder to write shards to, made where there is none; else InputError."""
+    """Make an empty folder for shards.
+
+    Raises:
+        InputError: It is not empty, cannot be written, or webdataset is not installed.
+    """
     require_webdataset("data.write_shards")
     path = Path(folder).expanduser()
     try:
@@ -112,16 +136,26 @@ def require_writable(folder: str) -> Path:
         if any(path.iterdir()):
             raise InputError(f"data.write_shards={folder}: is not empty; name a new folder")
         if not os.access(path, os.W_OK | os.X_OK):
-            raise InputError(f"data.write_shards={folder}: cannot be written; name another")
+            raise InputError(f"data.write_shards={folder}: cannot be written; name another folder")
     except OSError as error:
         raise InputError(
-            f"data.write_shards={folder}: cannot be written ({error.strerror}); name another"
+            f"data.write_shards={folder}: cannot be written ({error.strerror}); name another folder"
         ) from error
     return path
 
 
 def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utterances: int) -> Index:
-    """Writes the features of a data module that was set up; only `index.json` makes them whole."""
+    """Write the features of a data module as shards; `index.json`, written last, completes them.
+
+    Args:
+        data: The data module, set up.
+        folder: A new or empty folder.
+        max_megabytes: Largest size of a shard.
+        max_utterances: Largest number of utterances in a shard.
+
+    Returns:
+        The index.
+    """
     path = require_writable(folder)
     sizes = {
         split: _write_split(data, utterances, path, split, max_megabytes * 1e6, max_utterances)
@@ -132,7 +166,7 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         mel=data.mel.settings,
         speaker_encoder=data.encoder_identity,
         speaker_embedding=data.speaker_embedding,
-        warps=data.features.files.warps[1:],
+        warps=data.features.files.factors[1:],
         pitch_tracker=tracker_name() if data.files.with_f0 else None,
         teacher=data.features.teacher.identity if data.features.teacher else None,
         teacher_std=data.teacher_std.tolist(),
@@ -158,11 +192,11 @@ def _write_split(
     max_bytes: float,
     max_utterances: int,
 ) -> Split:
-    """Writes shards of about the same size, utterances in random order so that speakers mix."""
-    files, voices = data.features.files, None
+    """Write shards of about equal size, the utterances in random order to mix the speakers."""
+    files, embeddings = data.features.files, None
     if data.speaker_embedding == "speaker":
-        voices = speaker_voices(utterances, files, data.features.speaker_encoder.average)
-    n_numbers = len(files.warps) * data.mel.n_mels + len(data.teacher_std)  # a frame
+        embeddings = speaker_embeddings(utterances, files, data.features.speaker_encoder.average)
+    n_numbers = len(files.factors) * data.mel.n_mels + len(data.teacher_std)  # a frame
     n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
     n_bytes += len(utterances) * TAR_OVERHEAD
     needed = max(n_bytes / max_bytes, len(utterances) / max_utterances, MIN_SHARDS)
@@ -177,7 +211,7 @@ def _write_split(
                 webdataset.TarWriter(file, user="", group="", mtime=0) as tar,
             ):
                 for utterance in (utterances[i] for i in part):
-                    tar.write(_files_of(utterance, data, voices, key))
+                    tar.write(_files_of(utterance, data, embeddings, key))
                     key += 1
                     progress.update()
             counts.append(len(part))
@@ -186,28 +220,31 @@ def _write_split(
 
 
 def _files_of(
-    utterance: Utterance, data: VoiceDataModule, voices: dict[str, Tensor] | None, key: int
+    utterance: Utterance,
+    data: VoiceDataModule,
+    mean_embeddings: dict[str, Tensor] | None,
+    key: int,
 ) -> dict[str, str | bytes | dict]:
-    """What the tar gets of an utterance; its own embeddings unless there are its speaker's."""
-    files, piece = data.features.files, utterance.piece
-    copies = range(len(files.warps))
-    mels = torch.stack([files.read_mel(piece, 0, piece.n_frames, copy).T for copy in copies])
-    if voices is None:
-        embeddings = torch.stack([files.read_embedding(piece, copy) for copy in copies])
+    """Encode the files of an utterance, with its own embeddings or its speaker's mean ones."""
+    files, segment = data.features.files, utterance.segment
+    copies = range(len(files.factors))
+    mels = torch.stack([files.read_mel(segment, 0, segment.n_frames, copy).T for copy in copies])
+    if mean_embeddings is None:
+        embeddings = torch.stack([files.read_embedding(segment, copy) for copy in copies])
     else:
-        embeddings = voices[utterance.speaker]
+        embeddings = mean_embeddings[utterance.speaker]
     encoded = {
         "mels.npy": webdataset.numpy_dumps(mels.half().numpy()),
         "embeddings.npy": webdataset.numpy_dumps(embeddings.float().numpy()),
-        "f0.npy": webdataset.numpy_dumps(files.read_f0(piece, 0, piece.n_frames).numpy()),
+        "f0.npy": webdataset.numpy_dumps(files.read_f0(segment, 0, segment.n_frames).numpy()),
         "teacher.npy": webdataset.numpy_dumps(
-            files.read_teacher(piece, 0, piece.n_frames).half().numpy()
+            files.read_teacher(segment, 0, segment.n_frames).half().numpy()
         ),
     }
     about = {
         "speaker": utterance.speaker,
         "n_frames": utterance.n_frames,
-        "crc32": _checksum(encoded),  # a tar has none of its contents
+        "crc32": _checksum(encoded),  # a tar holds no checksum of its contents
     }
     return {"__key__": f"{key:08d}", "json": about, **encoded}
 
@@ -224,11 +261,13 @@ def _name(split: str, number: int) -> str:
 
 
 class Shards:
-    """The shards of a split, which are read from the beginning to the end.
+    """The shards of a split, each read from beginning to end.
 
     Args:
-        place: a folder, a URL, or `pipe:` and a command in which {} stands for a file's name.
-        counts: how many utterances each shard holds; `n_copies`: of every utterance, 1 + W.
+        place: A folder, a URL, or `pipe:` and a command in which {} stands for a file's name.
+        split: "train" or "val".
+        counts: Number of utterances in each shard.
+        n_copies: Number of copies of each utterance, 1 + W.
     """
 
     def __init__(self, place: str, split: str, counts: Sequence[int], n_copies: int):
@@ -258,14 +297,14 @@ class Shards:
                     done += 1
                 if done == self.counts[number]:
                     return
-                # A tar that breaks off between two files looks like one that ends there.
-                reason = f"holds {done} utterances in place of {self.counts[number]}"
+                # A tar cut between two files looks like one that ends there.
+                reason = f"holds {done} utterances instead of {self.counts[number]}"
             except DAMAGE as error:
                 reason = f"is missing or damaged ({_reason(error)})"
-        raise InputError(f"{url}: {reason}; bring this shard here again, or write all anew")
+        raise InputError(f"{url}: {reason}; transfer this shard again, or write all of them again")
 
     def read_all(self) -> Iterator[Sample]:
-        """The utterances of all shards in order."""
+        """Read the utterances of all shards in order."""
         return itertools.chain.from_iterable(map(self.read, range(len(self))))
 
     def _decoded(self, files: dict) -> Sample:
@@ -273,27 +312,31 @@ class Shards:
         if _checksum(files) != about["crc32"]:
             raise ValueError("wrong checksum")
         arrays = (np.load(io.BytesIO(files[n]), allow_pickle=False) for n in ARRAYS)
-        mels, voices, f0, teacher = arrays
-        sizes = (*mels.shape[:2], len(voices), len(f0))
+        mels, embeddings, f0, teacher = arrays
+        sizes = (*mels.shape[:2], len(embeddings), len(f0))
         if sizes != (self.n_copies, about["n_frames"]) * 2 or len(teacher) != len(f0):
-            raise ValueError("of other warps or lengths than index.json says")
-        return Sample(int(files["__key__"]), about["speaker"], mels, voices, f0, teacher)
+            raise ValueError("its copies or lengths differ from index.json")
+        return Sample(int(files["__key__"]), about["speaker"], mels, embeddings, f0, teacher)
 
 
 def is_remote(place: str) -> bool:
-    """Whether a place is a URL or a command, and no folder."""
+    """Whether a place is a URL or a command, not a folder."""
     return re.match(r"pipe:|\w+://", place) is not None
 
 
 def url_of(place: str, name: str) -> str:
-    """What the library opens to read a file of a folder, a URL or a `pipe:` command."""
+    """URL of a file of a folder, of a URL or of a `pipe:` command, as webdataset opens it."""
     if not is_remote(place):
         return str((Path(place).expanduser() / name).absolute())
     return place.replace("{}", name) if "{}" in place else f"{place.rstrip('/')}/{name}"
 
 
 def read_index(place: str) -> Index:
-    """The `index.json` of a folder of shards; InputError when it is missing or not one of ours."""
+    """Read the `index.json` of a folder of shards.
+
+    Raises:
+        InputError: It is missing, damaged or of another format.
+    """
     try:
         with webdataset.gopen(url_of(place, "index.json")) as file:
             content = json.loads(file.read())
@@ -304,22 +347,22 @@ def read_index(place: str) -> Index:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"data.dir={place}: its index.json cannot be read ({_reason(error)}); name a folder "
-            'that data.write_shards has finished, or its URL or "pipe:COMMAND {}"'
+            'that data.write_shards has completed, or its URL or "pipe:COMMAND {}"'
         ) from error
     raise InputError(
         f"data.dir={place}: its shards are of format {version}, this program reads "
-        f"{FORMAT_VERSION}; write them anew"
+        f"{FORMAT_VERSION}; write them again"
     )
 
 
 def _reason(error: Exception) -> str:
-    """The library's errors without the streams and commands that it adds to them."""
+    """Shorten an error of webdataset, which adds streams and commands to it."""
     text = getattr(error, "strerror", None) or (str(error.args[0]) if error.args else "")
     ended = re.search(r"exit \d+", text)
     return f"its command ended with {ended[0]}" if ended else text.split(" @ ")[0]
 
 
 def require_webdataset(key: str) -> None:
-    """Raises InputError where the extra `shards` was not installed."""
+    """Raise InputError where the extra `shards` is not installed."""
     if webdataset is None:
         raise InputError(f'{key} needs the package webdataset: pip install -e ".[shards]"')

@@ -18,6 +18,8 @@ class MagnitudeNet(nn.Module):
         n_blocks: residual convolutions, each of which sees one frame more on both sides.
     """
 
+    kind = "magnitude"
+
     def __init__(self, n_mels: int, n_bins: int, dim: int, n_blocks: int):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
