@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import builders, entry_point
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -50,7 +50,7 @@ TRAINER_MINIMA = {
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="train")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Prepare the features, train, and say which commands use the result."""
     prepare(cfg)
@@ -81,7 +81,7 @@ def prepare(cfg: DictConfig) -> None:
         logging.getLogger().setLevel(logging.ERROR)  # only the first process reports
     resolve_auto(cfg)
     require_valid(cfg)
-    cli.require_fitting(cfg)
+    builders.require_valid_types(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
 
 
@@ -287,4 +287,4 @@ def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> N
 
 def run() -> None:
     """Run `python train.py`, or `vc-train` where the package is installed."""
-    cli.run(main, "train")
+    entry_point.run(main, "train")
