@@ -16,7 +16,7 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch import PitchRange
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import overrides
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.sampling import EpochBatches
 from vc_lightning.models import checkpoints
@@ -206,9 +206,11 @@ def test_padding_does_not_count(lengths, padding, seed):
 @example("\\")
 @example("a\nb")
 def test_hydra_reads_back_any_text(text):
-    assume(cli.quote_free_text(f"source={text}") != f"source={text}")  # a list, null, …
+    assume(overrides.quote_free_text(f"source={text}") != f"source={text}")  # a list, null, …
     assume(not text.startswith("~"))
-    (override,) = OverridesParser.create().parse_overrides([cli.quote_free_text(f"source={text}")])
+    (override,) = OverridesParser.create().parse_overrides(
+        [overrides.quote_free_text(f"source={text}")]
+    )
     assert OmegaConf.create({"source": override.value()}).source == text
 
 

@@ -40,7 +40,7 @@ def test_both_weight_sets_are_kept_and_say_what_they_are(run, mel_settings, enco
     assert all(torch.equal(value, last[key]) for key, value in network.state_dict().items())
 
 
-def test_the_average_is_the_average(run):
+def test_the_average_is_the_moving_average_of_all_steps(run):
     """Of the weights after every step, kept one by one."""
     folder = run("checkpoint.every_n_steps=1", "trainer.max_steps=5")
     originals = [weights(folder, step, "original")[0].state_dict() for step in range(1, 6)]
@@ -119,7 +119,7 @@ def test_validation_measures_the_average_and_the_network_itself(run):
     assert float(last["val/loss"]) != float(last["val_original/loss"])
 
 
-def test_init_from_takes_weights_without_their_past(run):
+def test_init_from_takes_weights_but_no_steps(run):
     first = run(name="first")
     path = first / "checkpoints/autovc_step4_average.safetensors"
     second = run(f"init_from={path}", "optimizer.lr=1e-12", "trainer.max_steps=1", name="second")
@@ -182,7 +182,7 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["compile=abc"], "compile=abc"),
         (["data.shuffle=abc"], "data.shuffle=abc"),
         (["data.augmentations=[3]"], "data.augmentations=[3]: give a list"),
-        (["checkpoint.best=val/los"], "val/los: is not logged; there are val/codes_std"),
+        (["checkpoint.best=val/los"], "val/los: is not logged; logged are val/codes_std"),
         (["checkpoint.resume_every_n_steps=0"], "checkpoint.resume_every_n_steps=0"),
         (["trainer.log_every_n_steps=0"], "trainer.log_every_n_steps=0"),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1"),
@@ -206,12 +206,12 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["model.dim_emb=3"], "the speaker encoder gives 256 numbers"),
         (["model.n_mels=3"], "the network is for mels of n_mels 3, these have 80"),
         (["model.decoder_layers=2147483648"], "model.decoder_layers=2147483648"),
-        (["callbacks.ema=null"], "callbacks.ema: is no callback"),
+        (["callbacks.ema=null"], "callbacks.ema: is not a callback"),
         (["trainer.profiler=3"], "trainer.profiler=3: give text or null"),
         (["task.decoder_weight=???"], "task.decoder_weight"),
         (
             [*STOPPING, "+callbacks.early_stopping.monitor=val/los"],
-            "callbacks.early_stopping.monitor=val/los: is not logged; there are val/",
+            "callbacks.early_stopping.monitor=val/los: is not logged; logged are val/",
         ),
     ],
 )
@@ -225,7 +225,7 @@ def test_impossible_values_are_one_sentence_and_code_2(run, capsys, overrides, r
     assert reason in errors[0]
 
 
-def test_a_lost_loss_stops_the_training(run, capsys):
+def test_a_diverged_training_stops(run, capsys):
     with pytest.raises(SystemExit) as stop:
         run("optimizer.lr=1e30", "trainer.max_steps=50", "trainer.gradient_clip_val=null")
     assert stop.value.code == 2
@@ -251,7 +251,7 @@ def module(tiny_autovc, mel_settings):
     return module
 
 
-def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_autovc):
+def test_the_loss_is_the_weighted_sum_of_its_terms(module, tiny_autovc):
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     mels[:, 1, :, 12:] = 0
@@ -278,7 +278,7 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     torch.testing.assert_close(losses["content_ratio"], terms["content"] / spread.abs().mean())
 
 
-def test_a_teacher_alone_may_teach_the_encoder(module, tiny_autovc):
+def test_the_teacher_alone_may_train_the_encoder(module, tiny_autovc):
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     lengths, features = torch.tensor([20, 12]), torch.randn(2, 20, 3)
@@ -310,7 +310,7 @@ def test_a_teacher_alone_may_teach_the_encoder(module, tiny_autovc):
     assert set(module.head.parameters()) < set(module.trained_parameters())
 
 
-def test_without_teacher_and_reconstruction_the_encoder_stays_as_it_is(run, tiny_checkpoint):
+def test_an_encoder_that_nothing_trains_is_frozen(run, tiny_checkpoint):
     before = checkpoints.load_autovc(tiny_checkpoint).state_dict()
     frozen = ("task.reconstruction_reaches_encoder=false", "task.content_weight=0")
     folder = run(*frozen, f"init_from={tiny_checkpoint}", "model.f0=false")
@@ -322,7 +322,7 @@ def test_without_teacher_and_reconstruction_the_encoder_stays_as_it_is(run, tiny
                 assert is_same == name.startswith("encoder."), name
 
 
-def test_a_head_sees_where_in_its_block_a_frame_lies():
+def test_the_head_knows_the_position_within_a_code():
     torch.manual_seed(0)
     head = TeacherHead(8, 4, torch.ones(3))
     codes = torch.ones(1, 8, 24)
@@ -355,7 +355,7 @@ def test_training_with_whisper_as_teacher_resumes_exactly(run):
         ),
     ],
 )
-def test_a_teacher_that_is_missing_is_named(run, capsys, overrides, sentence):
+def test_a_missing_teacher_is_refused(run, capsys, overrides, sentence):
     with pytest.raises(SystemExit) as stop:
         run(*overrides)
     assert stop.value.code == 2
@@ -389,7 +389,7 @@ def test_nothing_frozen_is_averaged_or_saved(run):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_features_that_vanish_are_one_sentence(run, tmp_path, capsys, monkeypatch, num_workers):
+def test_missing_features_are_one_sentence(run, tmp_path, capsys, monkeypatch, num_workers):
     """Also where a worker of the DataLoader finds out."""
     cache = tmp_path / "vanishing"
     run(f"data.cache_dir={cache}", "trainer.max_steps=1")
@@ -405,11 +405,11 @@ def test_features_that_vanish_are_one_sentence(run, tmp_path, capsys, monkeypatc
     assert stop.value.code == 2
     errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error: ")]
     assert len(errors) == 1
-    assert "this part of the feature cache has vanished" in errors[0]
+    assert "this file of the feature cache is missing" in errors[0]
     assert "Traceback" not in errors[0]
 
 
-def test_a_finetuning_takes_the_network_from_the_weights_and_stops_by_itself(
+def test_finetuning_takes_the_sizes_of_the_weights_and_stops_early(
     tiny_checkpoint, tiny_autovc, arguments, tmp_path, monkeypatch
 ):
     """Whatever its sizes; here the learning rate is such that nothing improves."""
@@ -438,7 +438,7 @@ def test_the_best_average_is_that_of_the_lowest_value(run, monkeypatch):
     assert all(torch.equal(v, expected[k]) for k, v in best[0].state_dict().items())
 
 
-def test_a_network_that_is_told_the_pitch_begins_where_one_that_is_not_has_ended(tiny_autovc):
+def test_adding_f0_inputs_keeps_the_output(tiny_autovc):
     listening = add_f0_conditioning(tiny_autovc).eval()
     assert listening.arguments == tiny_autovc.arguments | {"f0": True}
     mel, voices, harmonics = torch.rand(1, 80, 20), torch.rand(2, 1, 256), torch.rand(1, 82, 20)
@@ -446,9 +446,7 @@ def test_a_network_that_is_told_the_pitch_begins_where_one_that_is_not_has_ended
     torch.testing.assert_close(listening(mel, *voices, harmonics), expected)
 
 
-def test_the_pitch_may_be_new_to_a_network_but_not_forgotten(
-    run, tmp_path, tiny_checkpoint, capsys
-):
+def test_f0_inputs_may_be_added_but_not_removed(run, tmp_path, tiny_checkpoint, capsys):
     run(f"init_from={tiny_checkpoint}", "trainer.max_steps=2")
     network, _ = weights(tmp_path / "run", 2, "original")
     assert network.f0
@@ -456,10 +454,10 @@ def test_the_pitch_may_be_new_to_a_network_but_not_forgotten(
     path = tmp_path / "run/checkpoints/autovc_step2_average.safetensors"
     with pytest.raises(SystemExit):
         run(f"init_from={path}", "model.f0=false", f"run_dir={tmp_path / 'other'}")
-    assert "is told the pitch; set model.f0=true" in capsys.readouterr().err
+    assert "has F0 inputs; set model.f0=true" in capsys.readouterr().err
 
 
-def test_absolute_errors_may_be_learnt_from(module, tiny_autovc):
+def test_the_distance_may_be_absolute(module, tiny_autovc):
     torch.manual_seed(3)
     mel, voice = torch.rand(2, 80, 16), torch.rand(2, 256)
     lengths, nothing = torch.tensor([16, 16]), torch.zeros(2, 16, 0)

@@ -98,7 +98,21 @@ def test_a_resumed_vocoder_is_that_of_one_go(run, model):
     require_same_result(whole, rest)
 
 
-def test_training_goes_on_from_a_vocoder_s_weights(run, caplog):
+def test_a_vocoder_checkpoint_of_version_0_1_is_resumed(run, caplog):
+    """In it VoiceDataModule is the vocoder's data module as well."""
+    last = run("logger=none", "trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["VoiceDataModule"] = content.pop("VocoderDataModule")
+    config = content["config"]
+    config["loss"] = config.pop("task")
+    config["data"] |= {"_target_": "vc_lightning.data.VoiceDataModule", "warps": []}
+    torch.save(content, last)
+    rest = run("logger=none", f"ckpt_path={last}", name="rest")
+    assert "resuming with another" not in caplog.text
+    require_same_result(run("logger=none", name="whole"), rest)
+
+
+def test_training_continues_from_a_vocoder_s_weights(run, caplog):
     folder = run()
     path = folder / "checkpoints/wavernn_step4_average.safetensors"
     run(f"init_from={path}", "optimizer.lr=1e-12", "model.temperature=0.5", name="next")
@@ -124,7 +138,7 @@ def test_weights_that_do_not_fit_are_refused(run, capsys, overrides, reason):
     assert reason in capsys.readouterr().err
 
 
-def test_a_loss_for_another_network_is_refused(run, capsys):
+def test_a_task_for_another_network_is_refused(run, capsys):
     with pytest.raises(SystemExit) as stop:
         run("task=autovc")
     assert stop.value.code == 2

@@ -214,7 +214,9 @@ class VoiceConverter(nn.Module):
         with naming(recording):
             level_dbfs = self.mel.settings["level_dbfs"]
             gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
-            embedding = self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
+            embedding = self.speaker_encoder.embed_recording(
+                wav, self.sample_rate, level_dbfs, gain_db
+            )
         heard = Heard(wav, gain_db, embedding)
         if not (self.autovc.f0 if with_pitch is None else with_pitch):
             return heard

@@ -114,7 +114,7 @@ class Report:
     trials: list[Trial] = field(default_factory=list)
 
     def groups(self) -> dict[str, dict[str, list[Outcome]]]:
-        """Outcomes by kind and name of the group, such as ["gender"]["same gender"]."""
+        """Outcomes by kind of group, such as "gender", and by its name, such as "same gender"."""
         groups = {"": {"all pairs": self.outcomes}}
         for outcome in self.outcomes:
             for kind, name in outcome.pair.groups.items():

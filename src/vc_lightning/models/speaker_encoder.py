@@ -108,15 +108,28 @@ class SpeakerEncoder(nn.Module):
         means = np.stack([self._average(vectors.numpy()) for vectors in by_copy])
         return means.reshape(len(speeches), len(warps), -1)
 
-    def embed_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
+    def embed_recording(
+        self,
+        wav: np.ndarray,
+        sample_rate: int,
+        level_dbfs: float,
+        gain_db: float | None = None,
+    ) -> np.ndarray:
         """Like `embed_utterance` for a recording (n,) of any rate, brought to a level first.
 
         GE2E only raises what is quiet, and hears loudness as voice: without one level the same
         recording at a twentieth of its amplitude is another speaker (cosine 0.93). Of a long
         recording it is the mean of some minutes at a time.
+
+        Args:
+            wav: float32 (n,).
+            sample_rate: In Hz.
+            level_dbfs: The level of the speech, in dB relative to full scale.
+            gain_db: What `voice_activity.level_gain` gives for these, if it is known already.
         """
         wav = audio.resample(wav, sample_rate, self.sample_rate)
-        gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
+        if gain_db is None:
+            gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
         embeddings, reasons = [], []
         for piece in blocks(wav, self.sample_rate * SECONDS_AT_ONCE):
             try:

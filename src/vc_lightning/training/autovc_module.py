@@ -152,8 +152,8 @@ class AutoVCModule(BaseModule):
         if self.encoder_is_frozen:
             raise InputError(
                 "task.reconstruction_reaches_encoder=false: only a teacher can train a new "
-                "encoder; set teacher=whisper and task.teacher_weight=1, or begin with a trained "
-                "one by init_from="
+                "encoder; set teacher=whisper and task.teacher_weight=1, or start from trained "
+                "weights with init_from="
             )
         self.network.initialize_output(self.mean_mel)
 
