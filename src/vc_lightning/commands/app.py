@@ -13,7 +13,7 @@ from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.demo.service import Studio
+from vc_lightning.demo.service import ConversionService
 
 log = logging.getLogger("app")
 
@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is there
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that files are deleted then, too
     with page.serving(
-        studio(cfg),
+        service(cfg),
         host=cfg.host,
         port=cfg.port,
         max_waiting=cfg.max_waiting,
@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
         threading.Event().wait()
 
 
-def studio(cfg: DictConfig) -> Studio:
+def service(cfg: DictConfig) -> ConversionService:
     """What the page offers, from the keys of conf/app.yaml."""
     ours = Path(cfg.ckpt) if cfg.ckpt else resources.AUTOVC
     checkpoints = {"shipped" if ours == resources.AUTOVC else ours.stem: ours}
@@ -60,7 +60,7 @@ def studio(cfg: DictConfig) -> Studio:
             cfg.vocoder = cfg.vocoders[vocoder]
         return builders.build_converter(cfg)
 
-    return Studio(
+    return ConversionService(
         checkpoints,
         list(cfg.vocoders),
         load,

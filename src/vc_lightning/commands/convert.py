@@ -231,7 +231,7 @@ def learn_voice(cfg: DictConfig, folder: Path) -> None:
     converter = batch.converter
     heard = [one for _, one in batch.listened(target)]
     seconds = sum(len(one.f0) for one in heard) * converter.mel.hop_length / converter.sample_rate
-    voice, identity = converter.voice_of(heard), converter.encoder_identity
+    voice, identity = converter.voice_from(heard), converter.encoder_identity
     path = voices.save(folder, name, voice, identity, len(heard), seconds)
     log.info("%s: learned from %d recordings, %.0f s: %s", name, len(heard), seconds, path)
     log.info("use it: python convert.py source=a.wav target=%s", quote(name))
