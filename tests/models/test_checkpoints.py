@@ -48,7 +48,7 @@ def test_our_files_round_trip_with_their_card(tiny_checkpoint, tiny_autovc, mel_
     network, card = checkpoints.read_autovc(tiny_checkpoint)
     assert_same_state(network, tiny_autovc)
     assert not network.training
-    assert card.network == TINY | {"n_mels": 80, "f0": False}
+    assert card.network == TINY | {"n_mels": 80, "f0": False, "film": False}
     assert (card.mel, card.step) == (mel_settings, 7)
 
 
