@@ -31,7 +31,8 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.data.feature_extraction import RECORDINGS_AT_ONCE, FeatureCache
+from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 

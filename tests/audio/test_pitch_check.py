@@ -5,7 +5,7 @@ import pytest
 
 from helpers import TINY, write_wav
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch_check
+from vc_lightning.audio import pitch_check, voice_activity
 from vc_lightning.audio.pitch_check import voiced_share
 from vc_lightning.conversion.batch_converter import Batch
 from vc_lightning.conversion.converter import VoiceConverter
@@ -25,10 +25,10 @@ def test_the_share_is_of_frames_with_speech_only(speech):
     wav = np.concatenate([speech, pause])
     f0 = contour(wav)
     f0[len(speech) // 256 :] = 0
-    windows = audio.speech_windows(wav)
+    windows = voice_activity.speech_windows(wav)
     assert not windows[-20:].any()
-    last = np.flatnonzero(windows)[-1] * audio.VAD_WINDOW // 256
-    spoken = windows[np.arange(last + 1) * 256 // audio.VAD_WINDOW]
+    last = np.flatnonzero(windows)[-1] * voice_activity.VAD_WINDOW // 256
+    spoken = windows[np.arange(last + 1) * 256 // voice_activity.VAD_WINDOW]
     expected = (f0[: last + 1] > 0)[spoken].mean()
     assert voiced_share(f0, wav, 16_000, 256) == pytest.approx(expected, abs=0.01)
     assert expected > 0.95

@@ -152,7 +152,7 @@ def test_minutes_per_speaker(corpus):
         assert Counter(u.speaker for u in kept) == {"man": per_speaker, "woman": per_speaker}
 
 
-def test_batches_hold_crops_of_what_was_recorded(module, corpus):
+def test_batches_hold_crops_of_the_recordings(module, corpus):
     data = prepared(module(dir=str(corpus)))
     mel = data.features.mel
     whole = [torch.from_numpy(mel.extract(*audio.load(u.path))) for u in data.train]
@@ -169,7 +169,7 @@ def test_batches_hold_crops_of_what_was_recorded(module, corpus):
         assert min(distances) < 1e-3
 
 
-def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
+def test_the_input_may_be_a_vtlp_copy(module, corpus):
     changes = {"vtlp_factors": [0.8, 1.25], "vtlp_probability": 0.5, "val_fraction": 0.4}
     data = prepared(module(dir=str(corpus), **changes))
     files = data.features.files
@@ -210,7 +210,7 @@ def test_order_and_crops_depend_on_seed_epoch_and_position_only(module, corpus):
     assert torch.equal(*epochs(shuffle=False))
 
 
-def test_augmentations_change_only_what_is_heard_and_repeat(module, corpus):
+def test_augmentations_change_only_the_input(module, corpus):
     def draw(*augmentations):
         data = prepared(module(dir=str(corpus), augmentations=augmentations))
         return next(iter(data.train_dataloader())), next(iter(data.val_dataloader()), None)
@@ -226,7 +226,7 @@ def test_augmentations_change_only_what_is_heard_and_repeat(module, corpus):
         assert torch.equal(batch.input_mel, batch.target_mel)
 
 
-def test_speaker_embeddings_are_the_mean_of_the_speaker_s_utterances(module, corpus, encoder):
+def test_embeddings_may_be_speaker_means(module, corpus, encoder):
     data = prepared(
         module(dir=str(corpus), speaker_embedding="speaker", shuffle=False, vtlp_factors=[0.9])
     )
@@ -240,7 +240,7 @@ def test_speaker_embeddings_are_the_mean_of_the_speaker_s_utterances(module, cor
     np.testing.assert_allclose(voices["man"][1], encoder.average(warped), atol=1e-6)
 
 
-def test_crops_have_the_pitch_of_their_frames_where_it_is_asked_for(module, corpus, mel_settings):
+def test_crops_hold_the_pitch_of_their_frames(module, corpus, mel_settings):
     data = prepared(module(dir=str(corpus), with_f0=True, vtlp_factors=[0.8], vtlp_probability=1.0))
     files, utterance = data.files, data.train[0]
     hop_length = mel_settings["hop_length"]
@@ -286,7 +286,7 @@ def test_vtlp_copies_may_be_targets(module, corpus):
         assert torch.equal(batch.input_mel, batch.target_mel)
 
 
-def test_only_the_pitch_is_computed_when_it_is_asked_for_later(module, corpus, tmp_path):
+def test_pitch_is_added_to_a_cache(module, corpus, tmp_path):
     before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
     files = list(tmp_path.rglob("*.safetensors"))
     times = {p: p.stat().st_mtime_ns for p in files}
@@ -296,7 +296,7 @@ def test_only_the_pitch_is_computed_when_it_is_asked_for_later(module, corpus, t
     assert before.fingerprint == after.fingerprint
 
 
-def test_a_contour_of_another_tracker_is_not_used(module, corpus, tmp_path, monkeypatch):
+def test_pitch_of_another_tracker_is_not_used(module, corpus, tmp_path, monkeypatch):
     before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
     monkeypatch.setattr(pitch, "tracker_name", lambda: "another 1.0")
     after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
@@ -305,7 +305,7 @@ def test_a_contour_of_another_tracker_is_not_used(module, corpus, tmp_path, monk
     assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
 
 
-def test_a_teachers_features_are_cached_at_the_frames_of_the_mel(module, corpus, tmp_path):
+def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
     data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp()))
     utterance = data.train[0]
     features = data.files.read_teacher(utterance.segment, 0, utterance.n_frames)
@@ -378,7 +378,7 @@ def test_a_folder_without_a_usable_file_is_refused(module, tmp_path):
         prepared(module(dir=str(tmp_path)))
 
 
-def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
+def test_mean_mel(module, corpus):
     data = prepared(module(dir=str(corpus)))
     mels = [data.features.mel.extract(*audio.load(u.path)) for u in data.train]
     expected = np.concatenate(mels, axis=1).mean(axis=1)
@@ -409,7 +409,7 @@ def test_impossible_values_are_refused_by_name(module, changes):
         module(dir="x", **changes)
 
 
-def test_only_copies_that_there_are_can_be_given(module):
+def test_target_factors_must_be_among_the_factors(module):
     with pytest.raises(
         InputError, match=r"data\.vtlp_target_factors=0\.9: is none of data\.vtlp_factors=\[0\.8\]"
     ):

@@ -15,6 +15,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data import feature_extraction as features
 from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_the_cache_holds_the_mel_and_the_embedding(cache, recording, speech, enc
     assert cache.files.read_embedding(segment).numpy() @ embedding > 0.99999
 
 
-def test_warped_copies_have_embeddings_of_their_own(make_cache, recording, speech, encoder):
+def test_vtlp_copies_have_embeddings_of_their_own(make_cache, recording, speech, encoder):
     cache = make_cache(vtlp_factors=[0.8, 1.25])
     (segment,) = prepared(cache, recording)
     mel = cache.mel
@@ -77,7 +78,7 @@ def test_warped_copies_have_embeddings_of_their_own(make_cache, recording, speec
     assert all(original @ copy < 0.85 for copy in copies)  # other voices
 
 
-def test_bfloat16_gives_the_same_voices(make_cache, recording, tmp_path):
+def test_bfloat16_embeddings_are_nearly_equal(make_cache, recording, tmp_path):
     (segment,) = prepared(make_cache(), recording)
     voices = [make_cache(bf16=bf16) for bf16 in (False, True)]
     for cache in voices:
@@ -87,14 +88,14 @@ def test_bfloat16_gives_the_same_voices(make_cache, recording, tmp_path):
     assert not torch.equal(exact, fast)
 
 
-def test_what_is_cached_is_not_computed_again(cache, recording):
+def test_cached_features_are_not_computed_again(cache, recording):
     prepared(cache, recording)
     before = written(cache, "")
     prepared(cache, recording)
     assert written(cache, "") == before
 
 
-def test_a_new_time_of_an_old_content_costs_only_a_hash(cache, recording):
+def test_a_new_time_only_hashes_the_content(cache, recording):
     prepared(cache, recording)
     before = {kind: written(cache, kind) for kind in ("mels", "voices", "paths")}
     os.utime(recording, ns=(1, 1))
@@ -125,7 +126,7 @@ def test_a_changed_recording_is_computed_again(cache, recording, speech):
         ({"bf16": True}, "mels"),
     ],
 )
-def test_other_settings_compute_just_what_they_must(
+def test_other_settings_compute_only_what_changed(
     cache, make_cache, mel_settings, recording, changes, kept
 ):
     prepared(cache, recording)
@@ -184,9 +185,7 @@ def test_speechless_recordings_are_remembered(cache, tmp_path, monkeypatch):
     assert "no speech" in first[noise]
 
 
-def test_what_is_known_of_a_recording_is_kept_when_other_settings_come(
-    make_cache, tmp_path, monkeypatch
-):
+def test_quality_is_kept_for_other_settings(make_cache, tmp_path, monkeypatch):
     """Its quality is not measured again, and why it is unusable with the old ones not forgotten."""
     rng = np.random.default_rng(0)
     noise = write_wav(tmp_path / "noise.wav", 0.001 * rng.standard_normal(32_000))
@@ -272,10 +271,10 @@ def test_two_processes_share_the_work(cache, tmp_path, speech):
     assert [n_segments for _, n_segments in results] == [24, 24]
     loaded = [n_loaded for n_loaded, _ in results]
     assert min(loaded) > 0
-    assert sum(loaded) <= 24 + 2 * features.RECORDINGS_AT_ONCE  # what both had in hand at once
+    assert sum(loaded) <= 24 + 2 * RECORDINGS_AT_ONCE  # what both had in hand at once
 
 
-def test_a_killed_preparation_goes_on_where_it_was(cache, tmp_path, speech):
+def test_a_killed_preparation_continues(cache, tmp_path, speech):
     paths = copies(tmp_path, speech, 24)
     process = multiprocessing.get_context("fork").Process(target=cache.prepare, args=(paths, 0))
     process.start()
@@ -308,7 +307,7 @@ def test_a_recording_that_is_being_written_is_left_out(cache, recording, monkeyp
     assert prepared(cache, recording)
 
 
-def test_a_dead_worker_is_explained(cache, recording, monkeypatch):
+def test_a_dead_worker_is_one_sentence(cache, recording, monkeypatch):
     monkeypatch.setattr(FeatureCache, "compute", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match=r"data\.num_workers"):
         cache.prepare([recording], num_workers=1)

@@ -17,14 +17,14 @@ from helpers import TINY_OVERRIDES, composed
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.commands import train
 from vc_lightning.common.errors import InputError
-from vc_lightning.data import shards
+from vc_lightning.data import shard_writer, shards
 from vc_lightning.data.augmentations import Gain
 from vc_lightning.data.crops import speaker_embeddings
 from vc_lightning.data.shard_datamodule import CropStream, ShardsDataModule
 from vc_lightning.data.shards import Shards
 from vc_lightning.models import checkpoints
 
-WARPS = [0.8, 1.25]
+FACTORS = [0.8, 1.25]
 DEFAULTS = {
     "batch_size": 1,
     "shuffle": True,
@@ -51,7 +51,7 @@ def preparation(corpus, cache_dir):
     """The command line, less train.py, that prepares the corpus: four to train on, two to check."""
     return [
         *(f"data.dir={corpus}", f"data.cache_dir={cache_dir}", "data.num_workers=0"),
-        *(f"data.vtlp_factors={WARPS}", "data.val_fraction=0.34"),
+        *(f"data.vtlp_factors={FACTORS}", "data.val_fraction=0.34"),
     ]
 
 
@@ -83,10 +83,10 @@ def many(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("many")
     train, val = data.train, data.val
     data.train, data.val = list(itertools.islice(itertools.cycle(train), 37)), []
-    index = shards.write(data, str(folder), max_megabytes=1, max_utterances=100)
+    index = shard_writer.write(data, str(folder), max_megabytes=1, max_utterances=100)
     data.train, data.val = train, val
     assert set(index.train.shards) == {2, 3}
-    return Shards(str(folder), "train", index.train.shards, 1 + len(WARPS))
+    return Shards(str(folder), "train", index.train.shards, 1 + len(FACTORS))
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def first(loader, n_batches):
 
 def test_the_shards_hold_what_the_cache_holds(folder, data):
     index = shards.read_index(str(folder))
-    assert (index.warps, index.speaker_encoder) == (WARPS, data.encoder_identity)
+    assert (index.warps, index.speaker_encoder) == (FACTORS, data.encoder_identity)
     assert index.mel == data.mel.settings
     assert index.mean_mel == data.mean_mel().tolist()
     files = data.features.files
@@ -145,7 +145,7 @@ def test_the_shards_hold_what_the_cache_holds(folder, data):
     }
 
 
-def test_crops_are_of_one_place_in_both_copies(module, folder):
+def test_input_and_target_are_the_same_frames(module, folder):
     data = module(augmentations=[Gain(6)], vtlp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
@@ -177,7 +177,7 @@ def test_vtlp_copies_may_be_targets(module, folder):
         np.testing.assert_allclose(f0.numpy(), 1.25 * sample.f0[start : start + 32])
 
 
-def test_some_warps_or_none_may_be_chosen(module):
+def test_vtlp_copies_may_be_chosen(module):
     assert module(vtlp_factors=[1.25]).copies.input == [2]
     assert module(vtlp_factors=[]).copies.input == []
     with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is none of"):
@@ -221,7 +221,7 @@ def test_the_stream_goes_on_with_the_next_epoch(many):
     assert parts[1] == list(stream.of_epoch(4))
 
 
-def test_processes_share_out_the_training_and_all_read_the_validation(module):
+def test_processes_split_training_but_not_validation(module):
     parts = [module(rank, 2, num_workers=2, crop_frames=None) for rank in range(2)]
     assert [part.batches_per_epoch for part in parts] == [2, 2]
     mels = [mel for part in parts for mel in first(part.train_dataloader(), 2)]
@@ -258,9 +258,9 @@ def test_resuming_begins_the_next_epoch(module, caplog):
     assert resumed.state_dict() == {"epochs": 3, "batches": 9}
 
 
-def test_a_voice_may_be_the_speakers(data, tmp_path):
+def test_embeddings_may_be_speaker_means(data, tmp_path):
     data.speaker_embedding = "speaker"
-    index = shards.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
+    index = shard_writer.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
     data.speaker_embedding = "utterance"
     assert index.speaker_embedding == "speaker"
     voices = speaker_embeddings(data.train, data.files, data.features.speaker_encoder.average)
@@ -268,14 +268,14 @@ def test_a_voice_may_be_the_speakers(data, tmp_path):
         assert np.array_equal(sample.embeddings, voices[sample.speaker].numpy())
 
 
-def test_large_shards_are_divided(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "MIN_SHARDS", 1)
-    by_size = shards.write(data, str(tmp_path / "a"), max_megabytes=0.15, max_utterances=100)
+def test_shards_have_a_largest_size(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_writer, "MIN_SHARDS", 1)
+    by_size = shard_writer.write(data, str(tmp_path / "a"), max_megabytes=0.15, max_utterances=100)
     assert by_size.train.shards == [2, 2]  # 128 frames of three copies are 60 kB
     assert max(path.stat().st_size for path in (tmp_path / "a").glob("*.tar")) < 150_000
-    by_number = shards.write(data, str(tmp_path / "b"), max_megabytes=100, max_utterances=3)
+    by_number = shard_writer.write(data, str(tmp_path / "b"), max_megabytes=100, max_utterances=3)
     assert by_number.train.shards == [2, 2]
-    assert shards.write(data, str(tmp_path / "c"), 100, 100).train.shards == [4]
+    assert shard_writer.write(data, str(tmp_path / "c"), 100, 100).train.shards == [4]
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ def test_damage_that_a_worker_finds_is_one_sentence(run, folder, tmp_path, capsy
     assert errors[0].startswith(f"error: {copy}/train-000001.tar: is missing or damaged")
 
 
-def test_what_breaks_off_on_its_way_is_asked_for_again(many, tmp_path, monkeypatch):
+def test_broken_transfers_are_repeated(many, tmp_path, monkeypatch):
     """A command that delivers only the first half of each shard when it is called at first."""
     monkeypatch.setattr(shards, "RETRY_SECONDS", 0)
     command = f"if mkdir {tmp_path}/{{}} 2>&-; then head -c 100000; else cat; fi"
@@ -419,18 +419,18 @@ def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatc
         module()
 
 
-def test_an_interrupted_writing_does_not_look_complete(module, data, tmp_path, monkeypatch):
+def test_interrupted_shards_are_refused(module, data, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(data, "mean_mel", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        shards.write(data, str(tmp_path), 100, 100)
+        shard_writer.write(data, str(tmp_path), 100, 100)
     assert list(tmp_path.glob("*.tar"))
     with pytest.raises(InputError, match=r"that data\.write_shards has completed"):
         module(dir=str(tmp_path))
     with pytest.raises(InputError, match="is not empty; name a new folder"):
-        shards.write(data, str(tmp_path), 100, 100)
+        shard_writer.write(data, str(tmp_path), 100, 100)
 
 
 def test_a_folder_is_refused_before_the_features_are_computed(preparation, tmp_path, capsys):

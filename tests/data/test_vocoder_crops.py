@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from helpers import DATA_DEFAULTS, VOCODER_DATA_DEFAULTS
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.datamodule import VoiceDataModule
@@ -106,7 +106,7 @@ def test_pieces_of_a_long_recording_have_their_own_sound(module, tmp_path, speec
     data = module(dir=str(tmp_path / "long"), max_seconds=2.5)
     assert len(data.train) > 1
     mel = MelSpectrogram(**mel_settings)
-    spans = audio.cut_at_pauses(speech, 16_000, 2.5)
+    spans = voice_activity.cut_at_pauses(speech, 16_000, 2.5)
     for utterance in data.train:
         segment = utterance.segment
         start, stop = spans[segment.index]

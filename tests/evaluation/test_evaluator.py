@@ -12,8 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import ROOT, SOURCE, composed, write_wav
-from vc_lightning.commands import entry_point as cli
-from vc_lightning.commands import evaluate
+from vc_lightning.commands import evaluate, overrides
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.evaluation import domains, evaluator, pairs
 from vc_lightning.evaluation.evaluator import evaluate as judge
@@ -335,4 +334,4 @@ def test_the_script_itself_with_a_path_of_any_spelling(tmp_path):
     assert result.stderr.startswith("error: data.pairs=a, b = (c).tsv: cannot be read")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-    assert {"data.pairs", "recogniser", "vocoder.n_iter"} <= set(cli.known_keys("evaluate"))
+    assert {"data.pairs", "recogniser", "vocoder.n_iter"} <= set(overrides.known_keys("evaluate"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
 from vc_lightning.evaluation import robustness
 from vc_lightning.evaluation.pairs import Pair
@@ -15,8 +16,12 @@ from vc_lightning.evaluation.robustness import CLEAN, CONDITIONS
 
 def test_levels(speech):
     quieter, louder, clipped = (list(CONDITIONS.values())[i](speech, 16_000) for i in range(3))
-    assert audio.rms_dbfs(quieter) == pytest.approx(audio.rms_dbfs(speech) - 20, abs=1e-3)
-    assert audio.rms_dbfs(louder) == pytest.approx(audio.rms_dbfs(speech) + 12, abs=1e-3)
+    assert voice_activity.rms_dbfs(quieter) == pytest.approx(
+        voice_activity.rms_dbfs(speech) - 20, abs=1e-3
+    )
+    assert voice_activity.rms_dbfs(louder) == pytest.approx(
+        voice_activity.rms_dbfs(speech) + 12, abs=1e-3
+    )
     assert np.abs(louder).max() == pytest.approx(np.abs(speech).max() * 10**0.6, rel=1e-5)
     quarter = np.abs(speech) > np.abs(speech).max() * 10**-0.6
     assert 10 < quarter.sum() == (np.abs(clipped) == 1).sum()
@@ -28,7 +33,9 @@ def test_an_offset_and_a_hum_are_added(speech):
     peak = np.abs(speech).max()
     assert robustness.offset(speech, 16_000) - speech == pytest.approx(peak / 4, abs=1e-6)
     hum = robustness.humming(speech, 16_000) - speech
-    assert audio.rms_dbfs(hum) == pytest.approx(audio.rms_dbfs(speech) - 20, abs=0.01)
+    assert voice_activity.rms_dbfs(hum) == pytest.approx(
+        voice_activity.rms_dbfs(speech) - 20, abs=0.01
+    )
     spectrum = np.abs(np.fft.rfft(hum[:16_000]))  # one bin a Hz
     assert set(np.argsort(spectrum)[-3:]) == {50, 100, 150}
     assert spectrum[100] / spectrum[50] == pytest.approx(0.5, abs=0.01)
@@ -41,7 +48,9 @@ def test_a_room_decays_by_60_db_in_half_a_second():
     assert heard[0] == pytest.approx(1, abs=1e-5)
     assert np.abs(heard[1:80]).max() < 1e-5  # 5 ms before the first echo
     assert np.square(heard[1:]).sum() == pytest.approx(1, abs=1e-3)  # as strong as the click
-    early, late = (audio.rms_dbfs(heard[at : at + 1_600]) for at in (800, 5_600))  # 0.3 s apart
+    early, late = (
+        voice_activity.rms_dbfs(heard[at : at + 1_600]) for at in (800, 5_600)
+    )  # 0.3 s apart
     assert early - late == pytest.approx(36, abs=1)
     assert np.abs(heard[8_000:]).max() < 1e-5
 

@@ -39,7 +39,7 @@ def logged(folder):
     ],
 )
 @pytest.mark.parametrize("step", [1, 2, 3])  # two batches are an epoch
-def test_a_resumed_training_is_the_one_that_never_stopped(run, step, more):
+def test_resuming_is_exact(run, step, more):
     more = ["logger=csv", "checkpoint.every_n_steps=1", "trainer.max_steps=6", *more]
     whole = run(*more, name="whole")
     first = run(*more, f"trainer.max_steps={step}", name="first")
@@ -51,7 +51,7 @@ def test_a_resumed_training_is_the_one_that_never_stopped(run, step, more):
     require_equal(*networks)
 
 
-def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(arguments, run, tmp_path):
+def test_resuming_after_kills_is_exact(arguments, run, tmp_path):
     more = ["logger=csv", "trainer.max_steps=60", "checkpoint.every_n_steps=50"]
     more += ["checkpoint.resume_every_n_steps=3", "callbacks.samples.every_n_steps=7"]
     whole = run(*more, name="whole")
@@ -74,7 +74,7 @@ def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(arguments
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
+def test_signals_save_and_stop(arguments, tmp_path, number):
     """Terminals and clusters signal every process, those that load data too."""
     process = command(
         *arguments("trainer.max_steps=100000", "checkpoint.every_n_steps=5", "data.num_workers=2"),
@@ -95,9 +95,7 @@ def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
     assert weights(tmp_path / "run", step, "average")[1].step == step
 
 
-def test_a_full_disk_costs_a_checkpoint_but_neither_the_training_nor_the_last_one(
-    run, monkeypatch, caplog, tmp_path
-):
+def test_a_full_disk_skips_a_checkpoint(run, monkeypatch, caplog, tmp_path):
     """The limit on the size of files stands for the disk; SIGXFSZ is ignored by Python."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     save, steps = WeightFiles.save, []
@@ -192,7 +190,7 @@ def test_the_newest_run_is_found(tmp_path):
     assert newest(tmp_path, tmp_path / "mine") == tmp_path / "mine/last.ckpt"
 
 
-def test_differing_keys_are_named_but_for_those_that_change_nothing():
+def test_changed_keys_are_listed():
     before = {
         "run_dir": "a",
         "data": {"batch_size": 2, "vtlp_factors": []},
@@ -215,7 +213,7 @@ def test_differing_keys_are_named_but_for_those_that_change_nothing():
     }
 
 
-def test_other_data_are_warned_of_and_begin_a_new_epoch(run, caplog):
+def test_other_data_begin_a_new_epoch(run, caplog):
     last = run("trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
     assert state(run(f"ckpt_path={last}", name="same"))["VoiceDataModule"]["batches"] == 4
     assert "resuming with another" not in caplog.text
@@ -271,7 +269,7 @@ def test_a_checkpoint_with_old_names_is_resumed_without_a_warning(run, caplog):
         ("scheduler.warmup=30", "scheduler.warmup was 20 and is 30 now"),
     ],
 )
-def test_what_the_checkpoint_would_win_over_is_refused(run, capsys, change, reason):
+def test_changes_that_a_checkpoint_overrides_are_refused(run, capsys, change, reason):
     last = run(name="first") / "checkpoints/last.ckpt"
     with pytest.raises(SystemExit) as stop:
         run(f"ckpt_path={last}", change, name="second")
@@ -279,7 +277,7 @@ def test_what_the_checkpoint_would_win_over_is_refused(run, capsys, change, reas
     assert reason in capsys.readouterr().err
 
 
-def test_weights_alone_are_not_resumed(run, capsys):
+def test_weight_files_cannot_be_resumed(run, capsys):
     first = run(name="first")
     with pytest.raises(SystemExit) as stop:
         run(f"ckpt_path={first}/checkpoints/autovc_step4_average.safetensors", name="second")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,10 @@ def voiced_share(
         wav: the recording (n,) that it was found in.
     Returns: None where the voice activity detector finds no speech.
     """
-    speech = audio.speech_windows(audio.resample(wav, sample_rate, audio.VAD_SAMPLE_RATE))
-    window = audio.VAD_WINDOW_MS * sample_rate / 1000  # in samples of wav
+    speech = voice_activity.speech_windows(
+        audio.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
+    )
+    window = voice_activity.VAD_WINDOW_MS * sample_rate / 1000  # in samples of wav
     frames = (np.arange(len(f0)) * hop_length / window).astype(int)  # window of each frame
     inside = frames < len(speech)
     found = f0[inside][speech[frames[inside]]] > 0

@@ -7,7 +7,7 @@ from shlex import quote
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_seed
 from vc_lightning.conversion import provenance
@@ -26,7 +26,7 @@ SHOWN = (  # on the terminal; the report has all
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="evaluate")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Converts the pairs, lets the judges hear them and writes the report."""
     require_seed("seed", cfg.seed)
@@ -35,10 +35,10 @@ def main(cfg: DictConfig) -> None:
         if isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < 1:
             raise InputError(f"{key}={cfg[key]}: give an integer of at least 1")
     words = ",".join(cfg.judges) if isinstance(cfg.judges, ListConfig) else cfg.judges
-    parts = cli.choices(words, "judges", PARTS)
-    recogniser = str(cli.single_path(cfg.recogniser, "recogniser"))
+    parts = paths.split_choices(words, "judges", PARTS)
+    recogniser = str(paths.single_path(cfg.recogniser, "recogniser"))
     listed, origin = chosen_pairs(cfg)
-    converter = cli.made_converter(cfg)
+    converter = builders.build_converter(cfg)
     folder = report.require_folder(cfg.output, "output")
     log.info("%d pairs of %s", len(listed), origin)
     n_robustness = cfg.n_robustness if cfg.robustness else 0
@@ -68,7 +68,7 @@ def main(cfg: DictConfig) -> None:
 def chosen_pairs(cfg: DictConfig) -> tuple[list[pairs.Pair], str]:
     """The pairs that the configuration names, and from where, in words."""
     data = cfg.data
-    root = data.dir and cli.single_path(data.dir, "data.dir")
+    root = data.dir and paths.single_path(data.dir, "data.dir")
     manifests, tables = paths_of(data.manifest, "data.manifest"), paths_of(data.pairs, "data.pairs")
     if manifests:
         require_one_of(SPLITS, "data", split=data.split)
@@ -92,9 +92,9 @@ def chosen_pairs(cfg: DictConfig) -> tuple[list[pairs.Pair], str]:
 def paths_of(value: object, key: str) -> list[Path]:
     """The files of a key that takes one or a list of them, [a,b]."""
     values = value if isinstance(value, ListConfig) else [value] if value else []
-    return [cli.single_path(one, key) for one in values]
+    return [paths.single_path(one, key) for one in values]
 
 
 def run() -> None:
     """`python evaluate.py`, and `vc-evaluate` where the package is installed."""
-    cli.run(main, "evaluate")
+    entry_point.run(main, "evaluate")

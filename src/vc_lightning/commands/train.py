@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import builders, entry_point
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -24,7 +24,7 @@ from vc_lightning.common.errors import (
     require_within,
 )
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data import shards
+from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.base_datamodule import RecordingsDataModule
 from vc_lightning.models.autovc import AutoVC
@@ -50,7 +50,7 @@ TRAINER_MINIMA = {
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="train")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Prepare the features, train, and say which commands use the result."""
     prepare(cfg)
@@ -81,7 +81,7 @@ def prepare(cfg: DictConfig) -> None:
         logging.getLogger().setLevel(logging.ERROR)  # only the first process reports
     resolve_auto(cfg)
     require_valid(cfg)
-    cli.require_fitting(cfg)
+    builders.require_valid_types(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
 
 
@@ -181,7 +181,7 @@ def build_task(
 def set_up_data(cfg: DictConfig, data: LightningDataModule, trainer: Trainer) -> None:
     """Compute missing features, and report what the recordings are like."""
     if (folder := cfg.data.get("write_shards")) is not None:
-        shards.require_writable(folder)  # before the features, which may take hours
+        shard_writer.require_empty_folder(folder)  # before the features, which may take hours
     data.setup()
     if isinstance(data, RecordingsDataModule) and rank_zero_only.rank == 0:
         report_audit(data, trainer, cfg.run_dir)
@@ -201,7 +201,7 @@ def runs_other_job(cfg: DictConfig, data: LightningDataModule) -> bool:
     if cfg.data.get("check"):
         return True
     if (folder := cfg.data.get("write_shards")) is not None:
-        shards.write(data, folder, data.shard_megabytes, data.shard_utterances)
+        shard_writer.write(data, folder, data.shard_megabytes, data.shard_utterances)
         return True
     return False
 
@@ -287,4 +287,4 @@ def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> N
 
 def run() -> None:
     """Run `python train.py`, or `vc-train` where the package is installed."""
-    cli.run(main, "train")
+    entry_point.run(main, "train")

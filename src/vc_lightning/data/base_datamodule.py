@@ -23,6 +23,7 @@ from vc_lightning.common.errors import (
     require_seed,
     require_within,
 )
+from vc_lightning.common.precision import best_precision
 from vc_lightning.data.crops import Crops, Example, ignore_signals
 from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.manifest import Utterance, list_utterances, split_utterances
@@ -31,6 +32,7 @@ from vc_lightning.data.vocoder_crops import VocoderCrops
 
 log = logging.getLogger(__name__)
 
+FEATURE_PRECISIONS = ("auto", "bf16", "32")
 MEAN_MEL_UTTERANCES = 500  # enough that the mean mel no longer changes
 
 
@@ -277,3 +279,15 @@ class RecordingsDataModule(LightningDataModule):
         log.warning("the training data or their order have changed; a new epoch begins")
         epochs = -(-self.resumed["batches"] // self.resumed["epoch_batches"])
         return epochs * len(self.train_batches())
+
+
+def use_bf16(feature_precision: str | int) -> bool:
+    """Whether `data.feature_precision` means bfloat16 on this machine.
+
+    Raises:
+        InputError: It is none of `FEATURE_PRECISIONS`.
+    """
+    require_one_of(FEATURE_PRECISIONS, "data", feature_precision=str(feature_precision))
+    if feature_precision == "auto":
+        return best_precision("cpu") == "bf16-mixed"
+    return feature_precision == "bf16"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError, require_at_least, require_one_of, require_within
-from vc_lightning.data.base_datamodule import RecordingsDataModule
+from vc_lightning.data.base_datamodule import RecordingsDataModule, use_bf16
 from vc_lightning.data.crops import (
     NO_COPIES,
     Augmentation,
@@ -12,7 +12,7 @@ from vc_lightning.data.crops import (
     choose_copies,
     speaker_embeddings,
 )
-from vc_lightning.data.feature_extraction import FeatureCache, use_bf16
+from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.teachers import Teacher

@@ -4,8 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import random
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,32 +11,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
+from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
-from vc_lightning.common.errors import InputError, require_one_of, require_within
-from vc_lightning.common.precision import best_precision
+from vc_lightning.common.errors import InputError, require_within
+from vc_lightning.common.files import require_file, require_writable, write_json
 from vc_lightning.data.feature_store import (
     INT16_SCALE,
     FeatureFiles,
     Segment,
-    read_json,
+    read_json_or_empty,
     save,
-    write_json,
 )
+from vc_lightning.data.parallel import compute_all
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.teachers import Teacher, features_at_frames
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2  # part of every key: counted up when the contents of files change
-RECORDINGS_AT_ONCE = 8  # whose speaker embeddings are computed in one batch
 SECONDS_AT_ONCE = 120  # fewer recordings where they are long, to bound memory
-FEATURE_PRECISIONS = ("auto", "bf16", "32")
 
 
 class FeatureCache:
@@ -112,9 +106,9 @@ class FeatureCache:
         found = {path: self.lookup(path) for path in paths}
         missing = [path for path, result in found.items() if result is None]
         if missing:
-            self._require_writable()
+            require_writable(self.root, "data.cache_dir")
             log.info("computing features of %d of %d recordings", len(missing), len(paths))
-            reasons = self._compute_all(missing, num_workers, show_progress)
+            reasons = compute_all(self, missing, num_workers, show_progress)
             for path in missing:
                 found[path] = reasons[path] or self.lookup(path) or "its features are missing"
         segments = {path: result for path, result in found.items() if isinstance(result, list)}
@@ -169,7 +163,7 @@ class FeatureCache:
         wav, sample_rate = self._load(path)
         wavs, speeches = [], []
         reason = ""
-        for start, stop in audio.cut_at_pauses(wav, sample_rate, self.max_seconds):
+        for start, stop in voice_activity.cut_at_pauses(wav, sample_rate, self.max_seconds):
             try:
                 leveled = self.mel.leveled(wav[start:stop], sample_rate)
                 speech = self.speaker_encoder.mel.prepare(leveled, self.mel.sample_rate)
@@ -284,42 +278,6 @@ class FeatureCache:
             raise InputError("it changed while it was read; start again when it is complete")
         return wav, sample_rate
 
-    def _compute_all(
-        self, paths: list[Path], num_workers: int, show_progress: bool
-    ) -> dict[Path, str]:
-        # A random order, so that processes that prepare the same folder at once rarely compute
-        # the same recording; each skips what another has finished.
-        paths = random.Random(os.urandom(8)).sample(paths, len(paths))
-        size = max(1, min(RECORDINGS_AT_ONCE, len(paths) // (4 * max(1, num_workers))))
-        batches = [paths[i : i + size] for i in range(0, len(paths), size)]
-        loader = DataLoader(
-            _Computation(self, batches),
-            batch_size=None,
-            num_workers=min(num_workers, len(batches)),
-            generator=torch.Generator(),  # leaves the training's random numbers alone
-        )
-        reasons = {}
-        progress = tqdm(
-            total=len(paths),
-            desc="features",
-            unit="file",
-            dynamic_ncols=True,
-            disable=not show_progress,
-        )
-        try:
-            with progress:
-                for of_batch in loader:
-                    reasons |= of_batch
-                    progress.update(len(of_batch))
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise InputError(
-                f"a process that computed features died ({error}); it was killed or ran out of "
-                "memory: lower data.num_workers and start again, finished features are kept"
-            ) from error
-        return reasons
-
     # Known paths and contents
 
     def remember(self, path: Path) -> str:
@@ -327,7 +285,7 @@ class FeatureCache:
         known = self._known_content(path)
         if known is not None:
             return known
-        stat = audio.require_file(path).stat()
+        stat = require_file(path).stat()
         with path.open("rb") as file:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
         remembered = {
@@ -341,7 +299,7 @@ class FeatureCache:
 
     def _known_content(self, path: Path) -> str | None:
         stat = path.stat()
-        known = read_json(self._path_file(path))
+        known = read_json_or_empty(self._path_file(path))
         unchanged = (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
         return known["content"] if unchanged else None
 
@@ -353,30 +311,7 @@ class FeatureCache:
         return self.root / "sounds" / content[:2] / f"{content}.json"
 
     def _sound(self, content: str) -> dict:
-        return read_json(self._sound_file(content))
-
-    def _require_writable(self) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise InputError(
-                f"data.cache_dir {self.root} cannot be written ({error.strerror}); name "
-                "another folder"
-            ) from error
-
-
-def use_bf16(feature_precision: str | int) -> bool:
-    """Whether `data.feature_precision` means bfloat16 on this machine.
-
-    Raises:
-        InputError: It is none of `FEATURE_PRECISIONS`.
-    """
-    require_one_of(FEATURE_PRECISIONS, "data", feature_precision=str(feature_precision))
-    if feature_precision == "auto":
-        return best_precision("cpu") == "bf16-mixed"
-    return feature_precision == "bf16"
+        return read_json_or_empty(self._sound_file(content))
 
 
 @dataclass(frozen=True)
@@ -387,20 +322,6 @@ class _Recording:
     seconds: float
     wavs: list[np.ndarray | None]  # for `mel`
     speeches: list[np.ndarray | None]  # for the speaker encoder
-
-
-class _Computation(Dataset):
-    """Lets DataLoader workers compute features: item i holds the reasons of batch i."""
-
-    def __init__(self, cache: FeatureCache, batches: list[list[Path]]):
-        self.cache = cache
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> dict[Path, str]:
-        return self.cache.compute(self.batches[index])
 
 
 def _key(*made_by: object) -> str:

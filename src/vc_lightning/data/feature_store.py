@@ -1,7 +1,6 @@
 """Files of the feature cache: their names, and how they are read and written."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import atomic_path, read_json
 
 INT16_SCALE = 32_767
 
@@ -204,21 +203,14 @@ def is_whole(path: Path) -> bool:
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a file of features, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with audio.atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with audio.atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content))
-
-
-def read_json(path: Path) -> dict:
+def read_json_or_empty(path: Path) -> dict:
     """Read a JSON file; {} when it is missing or damaged."""
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

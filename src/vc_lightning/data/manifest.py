@@ -1,6 +1,5 @@
 """Lists of recordings with their speakers and splits."""
 
-import csv
 import fnmatch
 import logging
 from collections import defaultdict
@@ -13,6 +12,7 @@ import soundfile
 
 from vc_lightning.audio.io import AUDIO_SUFFIXES
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.tables import table_rows
 from vc_lightning.data.feature_store import Segment
 
 log = logging.getLogger(__name__)
@@ -93,13 +93,7 @@ def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
     Raises:
         InputError: The table is unreadable, lacks columns, or names an unknown split.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"data.manifest={path}: cannot be read ({error})") from error
-    if not rows or not {"path", "speaker"} <= rows[0].keys():
-        raise InputError(f"data.manifest={path}: needs tab-separated columns named path, speaker")
+    rows = table_rows(path, "data.manifest", {"path", "speaker"})
     folder = root or path.parent
     utterances = [
         Utterance(folder / row["path"], row["speaker"], row.get("split") or "")

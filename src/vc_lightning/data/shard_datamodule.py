@@ -273,9 +273,8 @@ class ShardsDataModule(LightningDataModule):
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
         """Read embeddings (N, E) of the first utterances, and their speakers."""
         shown = self._shown()[:limit]
-        return torch.stack([torch.from_numpy(s.embeddings[0]) for s in shown]), [
-            s.speaker for s in shown
-        ]
+        embeddings = torch.stack([torch.from_numpy(s.embeddings[0]) for s in shown])
+        return embeddings, [s.speaker for s in shown]
 
     def _shown(self) -> list[Sample]:
         """Read utterances to show, from the validation set if there is one."""

@@ -14,29 +14,17 @@ import io
 import itertools
 import json
 import logging
-import math
-import os
 import re
 import tarfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 import numpy as np
-import torch
-from torch import Tensor
-from tqdm import tqdm
 
-from vc_lightning.audio.io import atomic_path
-from vc_lightning.audio.pitch import tracker_name
-from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.crops import speaker_embeddings
-from vc_lightning.data.datamodule import VoiceDataModule
-from vc_lightning.data.manifest import Utterance
 
 try:
     import webdataset
@@ -46,8 +34,6 @@ except ImportError:  # the extra `shards` is not installed
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3
-MIN_SHARDS = 16  # of a split, so that as many workers can read in parallel
-TAR_OVERHEAD = 6144  # bytes of headers and padding for the five files of an utterance
 ATTEMPTS = 3  # to read a remote shard
 RETRY_SECONDS = 2.0
 ARRAYS = ("mels.npy", "embeddings.npy", "f0.npy", "teacher.npy")
@@ -123,140 +109,14 @@ class Sample:
     teacher: np.ndarray
 
 
-def require_writable(folder: str) -> Path:
-    """Make an empty folder for shards.
-
-    Raises:
-        InputError: It is not empty, cannot be written, or webdataset is not installed.
-    """
-    require_webdataset("data.write_shards")
-    path = Path(folder).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise InputError(f"data.write_shards={folder}: is not empty; name a new folder")
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise InputError(f"data.write_shards={folder}: cannot be written; name another folder")
-    except OSError as error:
-        raise InputError(
-            f"data.write_shards={folder}: cannot be written ({error.strerror}); name another folder"
-        ) from error
-    return path
-
-
-def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utterances: int) -> Index:
-    """Write the features of a data module as shards; `index.json`, written last, completes them.
-
-    Args:
-        data: The data module, set up.
-        folder: A new or empty folder.
-        max_megabytes: Largest size of a shard.
-        max_utterances: Largest number of utterances in a shard.
-
-    Returns:
-        The index.
-    """
-    path = require_writable(folder)
-    sizes = {
-        split: _write_split(data, utterances, path, split, max_megabytes * 1e6, max_utterances)
-        for split, utterances in (("train", data.train), ("val", data.val))
-    }
-    index = Index(
-        format=FORMAT_VERSION,
-        mel=data.mel.settings,
-        speaker_encoder=data.encoder_identity,
-        speaker_embedding=data.speaker_embedding,
-        warps=data.features.files.factors[1:],
-        pitch_tracker=tracker_name() if data.files.with_f0 else None,
-        teacher=data.features.teacher.identity if data.features.teacher else None,
-        teacher_std=data.teacher_std.tolist(),
-        mean_mel=data.mean_mel().tolist(),
-        **sizes,
-    )
-    with atomic_path(path / "index.json") as temporary:
-        temporary.write_text(json.dumps(asdict(index)))
-    for split, size in sizes.items():
-        seconds = size.frames * data.mel.settings["hop_length"] / data.mel.sample_rate
-        numbers = size.utterances, size.speakers, seconds / 3600, len(size.shards)
-        log.info("%s: %d utterances of %d speakers, %.2f hours, in %d shards", split, *numbers)
-    how = resources.command("train")
-    log.info("train:   %s data=shards data.dir=%s", how, quote(str(folder)))
-    return index
-
-
-def _write_split(
-    data: VoiceDataModule,
-    utterances: Sequence[Utterance],
-    folder: Path,
-    split: str,
-    max_bytes: float,
-    max_utterances: int,
-) -> Split:
-    """Write shards of about equal size, the utterances in random order to mix the speakers."""
-    files, embeddings = data.features.files, None
-    if data.speaker_embedding == "speaker":
-        embeddings = speaker_embeddings(utterances, files, data.features.speaker_encoder.average)
-    n_numbers = len(files.factors) * data.mel.n_mels + len(data.teacher_std)  # a frame
-    n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
-    n_bytes += len(utterances) * TAR_OVERHEAD
-    needed = max(n_bytes / max_bytes, len(utterances) / max_utterances, MIN_SHARDS)
-    n_shards = min(math.ceil(needed), len(utterances))
-    order = np.random.default_rng(data.seed).permutation(len(utterances))
-    progress = tqdm(desc=split, total=len(order), unit="utterance", dynamic_ncols=True)
-    key, counts = 0, []
-    with progress:
-        for part in np.array_split(order, n_shards) if utterances else []:
-            with (
-                (folder / _name(split, len(counts))).open("wb") as file,
-                webdataset.TarWriter(file, user="", group="", mtime=0) as tar,
-            ):
-                for utterance in (utterances[i] for i in part):
-                    tar.write(_files_of(utterance, data, embeddings, key))
-                    key += 1
-                    progress.update()
-            counts.append(len(part))
-    speakers, frames = {u.speaker for u in utterances}, sum(u.n_frames for u in utterances)
-    return Split(len(utterances), len(speakers), frames, counts)
-
-
-def _files_of(
-    utterance: Utterance,
-    data: VoiceDataModule,
-    mean_embeddings: dict[str, Tensor] | None,
-    key: int,
-) -> dict[str, str | bytes | dict]:
-    """Encode the files of an utterance, with its own embeddings or its speaker's mean ones."""
-    files, segment = data.features.files, utterance.segment
-    copies = range(len(files.factors))
-    mels = torch.stack([files.read_mel(segment, 0, segment.n_frames, copy).T for copy in copies])
-    if mean_embeddings is None:
-        embeddings = torch.stack([files.read_embedding(segment, copy) for copy in copies])
-    else:
-        embeddings = mean_embeddings[utterance.speaker]
-    encoded = {
-        "mels.npy": webdataset.numpy_dumps(mels.half().numpy()),
-        "embeddings.npy": webdataset.numpy_dumps(embeddings.float().numpy()),
-        "f0.npy": webdataset.numpy_dumps(files.read_f0(segment, 0, segment.n_frames).numpy()),
-        "teacher.npy": webdataset.numpy_dumps(
-            files.read_teacher(segment, 0, segment.n_frames).half().numpy()
-        ),
-    }
-    about = {
-        "speaker": utterance.speaker,
-        "n_frames": utterance.n_frames,
-        "crc32": _checksum(encoded),  # a tar holds no checksum of its contents
-    }
-    return {"__key__": f"{key:08d}", "json": about, **encoded}
-
-
-def _checksum(files: dict[str, bytes]) -> int:
+def checksum(files: dict[str, bytes]) -> int:
     checksum = 0
     for name in ARRAYS:
         checksum = zlib.crc32(files[name], checksum)
     return checksum
 
 
-def _name(split: str, number: int) -> str:
+def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:06d}.tar"
 
 
@@ -280,11 +140,15 @@ class Shards:
         return len(self.counts)
 
     def read(self, number: int) -> Iterator[Sample]:
-        """The utterances of a shard; what breaks off on its way here is asked for again.
+        """Read the utterances of a shard; a broken transfer is repeated.
 
-        Raises: InputError when a shard is missing, damaged or of another length than it had.
+        Args:
+            number: Number of the shard.
+
+        Raises:
+            InputError: The shard is missing, damaged or of another length than the index says.
         """
-        url = url_of(self.place, _name(self.split, number))
+        url = url_of(self.place, shard_name(self.split, number))
         done, reason = 0, ""
         for attempt in range(ATTEMPTS if is_remote(self.place) else 1):
             if attempt > 0:
@@ -309,7 +173,7 @@ class Shards:
 
     def _decoded(self, files: dict) -> Sample:
         about = json.loads(files["json"])
-        if _checksum(files) != about["crc32"]:
+        if checksum(files) != about["crc32"]:
             raise ValueError("wrong checksum")
         arrays = (np.load(io.BytesIO(files[n]), allow_pickle=False) for n in ARRAYS)
         mels, embeddings, f0, teacher = arrays

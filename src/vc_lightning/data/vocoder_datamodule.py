@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import require_at_least
-from vc_lightning.data.base_datamodule import RecordingsDataModule
-from vc_lightning.data.feature_extraction import FeatureCache, use_bf16
+from vc_lightning.data.base_datamodule import RecordingsDataModule, use_bf16
+from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.reconstruction import reconstruct
 from vc_lightning.data.vocoder_crops import VocoderCrops

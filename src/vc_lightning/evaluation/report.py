@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import atomic_path
 from vc_lightning.common.plots import histogram, picture
 from vc_lightning.evaluation import robustness, worst
 from vc_lightning.evaluation.metrics import Figure, figure
@@ -52,7 +53,7 @@ def write(
     text = markdown(report, about, ranked, folder)
     texts = {"report.json": to_json(report, about, ranked), "report.md": text}
     for name, text in texts.items():
-        with audio.atomic_path(folder / name) as temporary:
+        with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     for index, outcome in enumerate(report.outcomes):
         for name, wav, said in (

@@ -11,6 +11,7 @@ import scipy
 import soundfile
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import Voice, VoiceConverter
 from vc_lightning.evaluation import scorers as judges
@@ -41,17 +42,17 @@ KEYS = {  # of `TITLES`
 
 def quieter(wav: np.ndarray, _: int) -> np.ndarray:
     """20 dB less."""
-    return audio.amplify(wav, QUIETER_DB)
+    return voice_activity.amplify(wav, QUIETER_DB)
 
 
 def louder(wav: np.ndarray, _: int) -> np.ndarray:
     """12 dB more in floating point, which may exceed full scale."""
-    return audio.amplify(wav, GAIN_DB)
+    return voice_activity.amplify(wav, GAIN_DB)
 
 
 def clipped(wav: np.ndarray, _: int) -> np.ndarray:
     """12 dB above full scale at its peak and cut off there: at a quarter of the peak."""
-    return audio.amplify(wav / np.abs(wav).max(), GAIN_DB).clip(-1, 1)
+    return voice_activity.amplify(wav / np.abs(wav).max(), GAIN_DB).clip(-1, 1)
 
 
 def offset(wav: np.ndarray, _: int) -> np.ndarray:
@@ -66,7 +67,9 @@ def humming(wav: np.ndarray, sample_rate: int) -> np.ndarray:
         amplitude * np.sin(2 * np.pi * HUM_HZ * order * seconds)
         for order, amplitude in enumerate(HUM_AMPLITUDES, start=1)
     ).astype(np.float32)
-    return wav + audio.amplify(hum, audio.rms_dbfs(wav) + HUM_DB - audio.rms_dbfs(hum))
+    return wav + voice_activity.amplify(
+        hum, voice_activity.rms_dbfs(wav) + HUM_DB - voice_activity.rms_dbfs(hum)
+    )
 
 
 def reverberant(wav: np.ndarray, sample_rate: int) -> np.ndarray:

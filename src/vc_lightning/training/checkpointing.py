@@ -10,8 +10,8 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from safetensors import SafetensorError
 
-from vc_lightning.audio.io import atomic_path
 from vc_lightning.common.errors import InputError, require_at_least
+from vc_lightning.common.files import atomic_path
 from vc_lightning.models import checkpoints
 from vc_lightning.training.base_module import AnyBatch, BaseModule
 from vc_lightning.training.ema import averaged_network

@@ -13,7 +13,7 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 from vc_lightning.data.crops import Batch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.models.vocoders.factory import Vocoder
+from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.autovc_module import AutoVCModule
 from vc_lightning.training.ema import averaged_network
 from vc_lightning.training.sample_logging import convert

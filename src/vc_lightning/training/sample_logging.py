@@ -15,7 +15,7 @@ from vc_lightning.common.errors import require_at_least
 from vc_lightning.common.plots import picture
 from vc_lightning.data.crops import Example
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.vocoders.factory import Vocoder
+from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.base_module import AnyBatch, BaseModule
 from vc_lightning.training.ema import averaged_network
 

@@ -1,4 +1,4 @@
-"""The doctor: healthy data get no finding, and every defect the one that names it."""
+"""The audit: clean data give no finding, and every defect its own."""
 
 import time
 from dataclasses import replace
