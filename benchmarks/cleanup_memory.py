@@ -13,17 +13,17 @@ import pyloudnorm
 
 from vc_lightning.audio import cleanup
 from vc_lightning.audio import io as audio
-from vc_lightning.audio.spill_buffer import Tape
+from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common.resources import ROOT
 
 
 def main(minutes: float) -> None:
     """Prints the peak of what NumPy holds and the processor's seconds for every step."""
     speech, rate = audio.load(ROOT / "examples" / "source.wav")
-    tape = Tape()
+    buffer = SpillBuffer()
     for _ in range(round(minutes * 60 * rate / len(speech))):
-        tape.append(speech)
-    wav = tape.array()
+        buffer.append(speech)
+    wav = buffer.array()
     print(f"{len(wav) / rate / 60:.1f} minutes at {rate} Hz")
     steps = {
         "cleanup.denoise=true": lambda wav: cleanup.denoised(wav, rate),

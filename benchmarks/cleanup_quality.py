@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import cleanup
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import cleanup, voice_activity
 from vc_lightning.common.resources import ROOT
 from vc_lightning.evaluation import scorers as judges
 from vc_lightning.models.speaker_encoder import similarity
@@ -68,8 +67,8 @@ def denoised(rate: int):
 
 def mixed(wav: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """A recording with noise, SNR_DB below it."""
-    gain = audio.rms_dbfs(wav) - audio.rms_dbfs(noise) - SNR_DB
-    return wav + audio.amplify(noise.astype(np.float32), gain)
+    gain = voice_activity.rms_dbfs(wav) - voice_activity.rms_dbfs(noise) - SNR_DB
+    return wav + voice_activity.amplify(noise.astype(np.float32), gain)
 
 
 def pink(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -81,7 +80,7 @@ def pink(n: int, rng: np.random.Generator) -> np.ndarray:
 def voices(wavs: list[np.ndarray], n: int, rng: np.random.Generator) -> np.ndarray:
     """All recordings at once (n,), each as loud and from anywhere in it."""
     parts = [np.resize(np.roll(wav, rng.integers(len(wav))), n) for wav in wavs]
-    return sum(audio.amplify(part, -audio.rms_dbfs(part)) for part in parts)
+    return sum(voice_activity.amplify(part, -voice_activity.rms_dbfs(part)) for part in parts)
 
 
 if __name__ == "__main__":

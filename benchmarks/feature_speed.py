@@ -1,4 +1,4 @@
-"""Prints how fast features, pitch included, are computed here: hours of sound a minute, stages, floor.
+"""Prints how fast features are computed here, pitch included: hours a minute, stages, floor.
 
 python benchmarks/feature_speed.py [FOLDER] [--files N] [--workers 1 2] [--public FOLDER]
 
@@ -28,9 +28,11 @@ import soundfile
 import torch
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.data.feature_extraction import RECORDINGS_AT_ONCE, FeatureCache
+from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 

@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from vc_lightning.common import resources
-from vc_lightning.data.audit import report as doctor
+from vc_lightning.data.audit import report as audit
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.models.checkpoints import read_speaker_encoder
 
@@ -44,7 +44,7 @@ def add_recordings(folder: Path, numbers: range) -> None:
     features = module(folder).features
     template = folder / "template.wav"
     template.write_bytes(example)
-    (pieces,) = features.prepare([template], 0, show_progress=False)[0].values()
+    (segments,) = features.prepare([template], 0, show_progress=False)[0].values()
     names = (features.files.mel_file, features.files.voice_file)
     for number in numbers:
         path = folder / "wavs" / f"speaker{number % SPEAKERS}" / f"{number}.wav"
@@ -54,7 +54,7 @@ def add_recordings(folder: Path, numbers: range) -> None:
         for name in names:
             copy = name(content, 0)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(name(pieces[0].content, 0), copy)
+            shutil.copyfile(name(segments[0].content, 0), copy)
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def main() -> None:
                 data = module(folder)
                 since = time.perf_counter()
                 data.setup()
-                doctor.brief(doctor.diagnose(data.train, data.val, data.unusable, data.features))
+                audit.summary(audit.audit(data.train, data.val, data.unusable, data.features))
                 next(iter(data.train_dataloader()))
                 seconds.append(time.perf_counter() - since)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -29,34 +29,39 @@ TINY = {
     "dim_postnet": 16,
 }
 TINY_OVERRIDES = [f"model.{key}={value}" for key, value in TINY.items()]
-DATA_DEFAULTS = {  # of `data=folder`, without features and mels
+RECORDINGS_DEFAULTS = {  # of `data=folder` and `data=vocoder`
     "dir": None,
     "manifest": None,
     "exclude": [],
+    "minutes_per_speaker": None,
     "max_seconds": 30,
     "feature_precision": "32",
     "check": False,
+    "val_fraction": 0.0,
+    "val_speakers": 0,
     "sampling": "utterance",
-    "speaker_embedding": "utterance",
-    "augmentations": [],
     "batch_size": 2,
     "shuffle": True,
     "num_workers": 0,
     "pin_memory": True,
+    "seed": 1,
+}
+DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
     "crop_frames": 64,
-    "warps": [],
-    "warp_probability": 0.75,
-    "voice_warps": [],
-    "voice_warp_probability": 0.5,
-    "val_fraction": 0.0,
-    "val_speakers": 0,
-    "minutes_per_speaker": None,
-    "context_frames": None,
-    "mels_from": None,
+    "speaker_embedding": "utterance",
+    "vtlp_factors": [],
+    "vtlp_probability": 0.75,
+    "vtlp_target_factors": [],
+    "vtlp_target_probability": 0.5,
+    "augmentations": [],
     "write_shards": None,
     "shard_megabytes": 256,
     "shard_utterances": 10_000,
-    "seed": 1,
+}
+VOCODER_DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
+    "crop_frames": 4,
+    "context_frames": 0,
+    "mels_from": None,
 }
 LEARNT = (
     "state_dict",
@@ -64,8 +69,8 @@ LEARNT = (
     "lr_schedulers",
     "callbacks",
     "global_step",
-    "VoiceDataModule",
 )
+DATA_MODULES = {"VoiceDataModule", "VocoderDataModule"}
 
 
 def tiny_wavernn(mode="MOL", **changes):
@@ -172,5 +177,6 @@ def require_equal(one, other, name=""):
 def require_same_result(one, other):
     """Two runs ended with the same weights, averages, optimizer and counters."""
     one, other = state(one), state(other)
-    for key in LEARNT:
+    assert one.keys() & DATA_MODULES == other.keys() & DATA_MODULES != set()
+    for key in (*LEARNT, *(one.keys() & DATA_MODULES)):
         require_equal(one[key], other[key], key)

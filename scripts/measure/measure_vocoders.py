@@ -22,7 +22,8 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.evaluation import scorers as judges
-from vc_lightning.models.vocoders.factory import Vocoder, griffin_lim, wavernn
+from vc_lightning.models.vocoders.base import Vocoder
+from vc_lightning.models.vocoders.factory import griffin_lim, wavernn
 from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 
 

@@ -1,4 +1,4 @@
-"""Makes checkpoints/autovc.safetensors, in half precision, out of a training's averaged weights.
+"""Makes checkpoints/autovc.safetensors, in half precision, from a training's averaged weights.
 
 python train.py experiment=shipped data.manifest=MANIFEST.tsv
 python scripts/weights/make_autovc.py RUN/checkpoints/autovc_step<n>_average.safetensors
@@ -14,7 +14,7 @@ from vc_lightning.models import checkpoints
 
 
 def main(path: Path) -> None:
-    """Keeps the card, halves the numbers."""
+    """Keep the card, halve the precision."""
     network, card = checkpoints.read_autovc(path)
     checkpoints.save(resources.AUTOVC, network.state_dict(), card, torch.float16)
 

@@ -17,7 +17,7 @@ WEIGHTS = "resemblyzer/pretrained.pt"
 
 
 def main(wheel: Path) -> None:
-    """Reads the weights out of the wheel and writes them without optimizer and loss state."""
+    """Read the weights of the wheel; write them without optimizer and loss state."""
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(wheel) as archive:
             path = Path(archive.extract(WEIGHTS, folder))

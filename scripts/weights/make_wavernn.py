@@ -1,9 +1,9 @@
-"""Makes checkpoints/wavernn.safetensors, in half precision, out of a training's averaged weights.
+"""Makes checkpoints/wavernn.safetensors, in half precision, from a training's averaged weights.
 
 python train.py experiment=wavernn data.manifest=MANIFEST.tsv
 python scripts/weights/make_wavernn.py RUN/checkpoints/wavernn_step<n>_average.safetensors 0.85
 
-The number is the temperature that sounds best, which is known only after the training.
+The number is the best temperature, which is known only after the training.
 """
 
 import sys
@@ -17,7 +17,7 @@ from vc_lightning.models import checkpoints
 
 
 def main(path: Path, temperature: float) -> None:
-    """Halves the numbers, and notes the temperature in the card."""
+    """Halve the precision, and note the temperature in the card."""
     network, card = checkpoints.read_wavernn(path)
     card = replace(card, network=card.network | {"temperature": temperature})
     checkpoints.save(resources.WAVERNN, network.state_dict(), card, torch.float16)

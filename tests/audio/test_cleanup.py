@@ -8,9 +8,8 @@ import numpy as np
 import pyloudnorm
 import pytest
 
-from vc_lightning.audio import cleanup
+from vc_lightning.audio import cleanup, spill_buffer, voice_activity
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import spill_buffer as tape
 from vc_lightning.common.errors import InputError
 
 RATE = 16_000
@@ -23,12 +22,14 @@ def noise():
 
 def at_snr(wav, noise, decibels):
     noise = noise[: len(wav)]
-    return wav + audio.amplify(noise, audio.rms_dbfs(wav) - audio.rms_dbfs(noise) - decibels)
+    return wav + voice_activity.amplify(
+        noise, voice_activity.rms_dbfs(wav) - voice_activity.rms_dbfs(noise) - decibels
+    )
 
 
 def snr(wav, reference):
     """Signal to noise in dB of wav."""
-    return audio.rms_dbfs(reference) - audio.rms_dbfs(wav - reference)
+    return voice_activity.rms_dbfs(reference) - voice_activity.rms_dbfs(wav - reference)
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050, 48_000])
@@ -51,7 +52,7 @@ def test_denoising_does_not_depend_on_blocks_or_level(speech, noise, monkeypatch
     whole = cleanup.denoised(noisy, RATE)
     quiet = cleanup.denoised(noisy * np.float32(1e-3), RATE)
     np.testing.assert_allclose(quiet * 1e3, whole, atol=2e-3)
-    monkeypatch.setattr(tape.blocks, "__defaults__", (7_001,))
+    monkeypatch.setattr(spill_buffer.blocks, "__defaults__", (7_001,))
     np.testing.assert_allclose(cleanup.denoised(noisy, RATE), whole, atol=2**-14)
 
 

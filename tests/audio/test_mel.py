@@ -5,6 +5,7 @@ import torch
 from scipy import signal
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.audio.mel import (
     MelSpectrogram,
     PowerMel,
@@ -57,7 +58,7 @@ def test_mel_equals_librosa(name, speech):
 
 def test_prepare_is_the_published_recipe(speech, mel_settings):
     b, a = signal.butter(5, 30 / 8000, "highpass")
-    expected = 0.96 * signal.filtfilt(b, a, audio.level(speech, 16_000, -24))
+    expected = 0.96 * signal.filtfilt(b, a, voice_activity.level(speech, 16_000, -24))
     wav = MelSpectrogram(**mel_settings).prepare(speech, 16_000)
     np.testing.assert_allclose(wav, expected, atol=1e-5)
 
@@ -72,7 +73,7 @@ def test_mels_do_not_depend_on_loudness_and_hardly_on_rate(speech, mel_settings)
 
 def test_amplitude_undoes_the_logarithm_and_the_gain(speech, mel_settings):
     mel = MelSpectrogram(**mel_settings)
-    wav = torch.from_numpy(audio.level(speech, 16_000, -24))
+    wav = torch.from_numpy(voice_activity.level(speech, 16_000, -24))
     spectrum = torch.stft(wav, 1024, 256, window=torch.hann_window(1024), return_complex=True)
     expected = mel.filters @ spectrum.abs()
     audible = (expected > 1e-3) & (expected < 1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import quality
+from vc_lightning.audio import quality, voice_activity
 from vc_lightning.audio.quality import measure
 
 RATE = 16_000
@@ -14,7 +14,7 @@ def rms(wav):
 
 def with_noise(speech, snr_db, noise):
     """Speech in noise at a level that is given over its voiced part."""
-    mask = audio.speech_mask(speech)
+    mask = voice_activity.speech_mask(speech)
     level = rms(speech[: len(mask)][mask]) / rms(noise) / 10 ** (snr_db / 20)
     return (speech + level * noise).astype(np.float32)
 

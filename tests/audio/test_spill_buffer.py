@@ -4,16 +4,16 @@ import tempfile
 import numpy as np
 import pytest
 
-from vc_lightning.audio import spill_buffer as tape
-from vc_lightning.audio.spill_buffer import Tape, blocks
+from vc_lightning.audio import spill_buffer
+from vc_lightning.audio.spill_buffer import SpillBuffer, blocks
 
 
 @pytest.mark.parametrize("in_memory", [0, 10, 30, 1000])
 @pytest.mark.parametrize("width", [(), (3,)])
 def test_pieces_come_back_in_a_row(monkeypatch, in_memory, width):
-    monkeypatch.setattr(tape, "MAX_IN_MEMORY", in_memory)
+    monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", in_memory)
     pieces = [np.random.default_rng(n).standard_normal((n, *width)) for n in (4, 0, 7, 9)]
-    one = Tape()
+    one = SpillBuffer()
     for piece in pieces:
         one.append(piece)
     array = one.array()
@@ -25,24 +25,24 @@ def test_pieces_come_back_in_a_row(monkeypatch, in_memory, width):
 
 
 def test_nothing_is_left_in_the_folder_for_temporary_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(tape, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    one = Tape()
+    one = SpillBuffer()
     one.append(np.ones(5))
     assert one.array().sum() == 5
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_named(monkeypatch):
-    monkeypatch.setattr(tape, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: io.FileIO("/dev/full", "r+"))
     with pytest.raises(OSError, match="No space left on device") as error:
-        Tape().append(np.ones(5))
+        SpillBuffer().append(np.ones(5))
     assert error.value.filename == tempfile.gettempdir()
 
 
 def test_an_empty_tape_is_empty(monkeypatch):
-    one = Tape()
+    one = SpillBuffer()
     one.append(np.zeros((0,)))
     assert one.array().shape == (0,)
 

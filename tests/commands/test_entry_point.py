@@ -3,7 +3,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from helpers import composed
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import builders, entry_point, overrides, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 
@@ -30,18 +30,20 @@ from vc_lightning.common.errors import InputError
     ],
 )
 def test_hydra_reads_back_every_path(value):
-    (override,) = OverridesParser.create().parse_overrides([cli.quote_free_text(f"source={value}")])
+    (override,) = OverridesParser.create().parse_overrides(
+        [overrides.quote_free_text(f"source={value}")]
+    )
     assert override.value() == value
 
 
 def test_lists_quotes_and_null_stay_what_they_are_unless_a_file_has_the_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for argument in ("target=[a.wav,b.wav]", "target='a b'", "ckpt=null", "source=", "--help"):
-        assert cli.quote_free_text(argument) == argument
+        assert overrides.quote_free_text(argument) == argument
     (tmp_path / "[a].wav").touch()
     (tmp_path / "[a]").touch()
-    assert cli.quote_free_text("target=[a]") == "target='[a]'"
-    assert cli.quote_free_text("model.freq=[1]") == "model.freq=[1]"
+    assert overrides.quote_free_text("target=[a]") == "target='[a]'"
+    assert overrides.quote_free_text("model.freq=[1]") == "model.freq=[1]"
 
 
 def test_paths_are_found_as_file_list_folder_and_glob(tmp_path):
@@ -51,8 +53,8 @@ def test_paths_are_found_as_file_list_folder_and_glob(tmp_path):
     suffixes = frozenset({".wav", ".flac"})
 
     def found(value):
-        paths = cli.existing_paths(value, "target", suffixes)
-        return [str(path.relative_to(tmp_path)) for path in paths]
+        files = paths.existing_paths(value, "target", suffixes)
+        return [str(path.relative_to(tmp_path)) for path in files]
 
     assert found(f"{tmp_path}/b.wav") == ["b.wav"]
     assert found([f"{tmp_path}/b.wav", f"{tmp_path}/sub"]) == ["b.wav", "sub/c.wav"]
@@ -68,31 +70,40 @@ def test_paths_are_found_as_file_list_folder_and_glob(tmp_path):
 
 
 def test_keys_of_each_command_line_are_known():
-    train = cli.known_keys("train")
+    train = overrides.known_keys("train")
     for key in ("data.batch_size", "model", "trainer.max_steps", "callbacks.ema.decay", "seed"):
         assert key in train
     assert "source" not in train
-    assert {"source", "vocoder", "vocoder.n_iter"} <= set(cli.known_keys("convert"))
+    assert {"source", "vocoder", "vocoder.n_iter"} <= set(overrides.known_keys("convert"))
 
 
 def test_what_has_keys_of_its_own_is_given_no_value():
     cfg = composed("train")
-    cli.require_groups(cfg, "train")
+    overrides.require_groups(cfg, "train")
     for name in ("checkpoint", "mel"):
         with pytest.raises(InputError, match=f"{name}=null: has keys of its own"):
-            cli.require_groups(OmegaConf.merge(cfg, {name: None}), "train")
+            overrides.require_groups(OmegaConf.merge(cfg, {name: None}), "train")
 
 
 @pytest.mark.parametrize("argument", ["optimizer=[1,2]", "model=[null]", "vocoder=-1", "mel={a:1}"])
-def test_a_group_is_given_a_name(argument, capsys):
-    with pytest.raises(SystemExit):
-        cli.require_choice(argument)
-    assert "is no choice; there are" in capsys.readouterr().err
+def test_a_group_needs_a_name(argument):
+    with pytest.raises(InputError, match="is no choice; there are"):
+        overrides.require_choice(argument)
+
+
+def test_the_command_line_refuses_it_with_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train.py", "model=[null]"])
+    with pytest.raises(SystemExit) as stop:
+        entry_point.run(lambda: None, "train")
+    assert stop.value.code == entry_point.EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert message.startswith("error: model=[null]: is no choice; there are autovc, ")
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("argument", ["model=autovc", "source=[a]", "experiment=null", "seed=1"])
 def test_other_arguments_are_left_to_hydra(argument):
-    cli.require_choice(argument)
+    overrides.require_choice(argument)
 
 
 @pytest.mark.parametrize(
@@ -103,4 +114,4 @@ def test_other_arguments_are_left_to_hydra(argument):
 def test_every_choice_fits_what_it_is_given_to(group, name):
     cfg = composed("train", f"{group}={name}", "run_dir=.")
     cfg.trainer.precision, cfg.trainer.sync_batchnorm = "32-true", False  # as `settle` does
-    cli.require_fitting(cfg)
+    builders.require_valid_types(cfg)

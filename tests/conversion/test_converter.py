@@ -7,8 +7,7 @@ import torch
 from helpers import SOURCE, TARGET, TINY, tiny_multiband, tiny_wavernn, write_wav
 from vc_lightning import VoiceConverter
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
-from vc_lightning.audio import spill_buffer as tape
+from vc_lightning.audio import pitch, spill_buffer
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
@@ -67,16 +66,16 @@ def test_conversion_is_the_networks_chain(converter, speech, other_speech):
 
 
 def test_windows_give_what_the_whole_gives(pretrained, speech, other_speech, monkeypatch):
-    """Half a minute in windows of ten seconds; 0.01 of a mel is a dB."""
+    """Half a minute in chunks of ten seconds; 0.01 of a mel is a dB."""
     recording = np.concatenate([speech, other_speech, speech, other_speech])[: 30 * 16_000]
     voice = pretrained.voice(other_speech)
-    heard = pretrained.listen(recording)
-    assert len(pretrained._windows(recording)) == 1
+    heard = pretrained.analyze(recording)
+    assert len(pretrained._chunks(recording)) == 1
     with torch.inference_mode():
         whole = torch.cat(list(pretrained._converted(heard, voice)), dim=-1)
-        monkeypatch.setattr(voice_converter, "WINDOW_SECONDS", 10)
-        again = pretrained.listen(recording)
-        assert len(pretrained._windows(recording)) == 3
+        monkeypatch.setattr(voice_converter, "CHUNK_SECONDS", 10)
+        again = pretrained.analyze(recording)
+        assert len(pretrained._chunks(recording)) == 3
         cut = torch.cat(list(pretrained._converted(again, voice)), dim=-1)
     assert np.mean(again.f0 != heard.f0) < 0.001
     assert cut.shape == whole.shape
@@ -91,9 +90,9 @@ def test_long_recordings_are_streamed_and_progress_is_told(
     recording = np.concatenate([speech, other_speech])  # 15 s
     voice = converter.voice(other_speech)
     whole = converter.convert_to(recording, voice)
-    for name, seconds in (("WINDOW_SECONDS", 4), ("CONTEXT_SECONDS", 1)):
+    for name, seconds in (("CHUNK_SECONDS", 4), ("CONTEXT_SECONDS", 1)):
         monkeypatch.setattr(voice_converter, name, seconds)
-    monkeypatch.setattr(tape, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", 0)
     monkeypatch.setattr(griffin_lim_module, "STRETCH_FRAMES", 200)
     told = []
     wav = converter.convert_to(recording, voice, progress=told.append)
@@ -101,16 +100,16 @@ def test_long_recordings_are_streamed_and_progress_is_told(
     assert wav.shape == whole.shape
     assert np.isfinite(wav).all()
     assert told == sorted(told)
-    assert len(set(told)) == 4 + 5  # windows of the mel, stretches of the sound
+    assert len(set(told)) == 4 + 5  # chunks of the mel, stretches of the sound
     assert 0 < told[0] < told[-1] == 1
 
 
 def test_several_conversions_side_by_side_are_those_made_alone(converter, speech, other_speech):
-    sources = [converter.listen(wav) for wav in (speech[:40_000], speech, other_speech)]
+    sources = [converter.analyze(wav) for wav in (speech[:40_000], speech, other_speech)]
     voices = [converter.voice(wav) for wav in (other_speech, other_speech[:60_000], speech)]
-    together = converter.convert_heard(sources, voices)
+    together = converter.convert_analyzed(sources, voices)
     for source, voice, wav in zip(sources, voices, together, strict=True):
-        (alone,) = converter.convert_heard([source], [voice])
+        (alone,) = converter.convert_analyzed([source], [voice])
         assert wav.shape == alone.shape == source.wav.shape
         np.testing.assert_allclose(wav[:-2048], alone[:-2048], atol=1e-3)
 

@@ -13,7 +13,7 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.crops import Crops, collate, speaker_voices
+from vc_lightning.data.crops import Crops, collate, speaker_embeddings
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.data.manifest import (
     Utterance,
@@ -152,15 +152,15 @@ def test_minutes_per_speaker(corpus):
         assert Counter(u.speaker for u in kept) == {"man": per_speaker, "woman": per_speaker}
 
 
-def test_batches_hold_crops_of_what_was_recorded(module, corpus):
+def test_batches_hold_crops_of_the_recordings(module, corpus):
     data = prepared(module(dir=str(corpus)))
     mel = data.features.mel
     whole = [torch.from_numpy(mel.extract(*audio.load(u.path))) for u in data.train]
     batch = next(iter(data.train_dataloader()))
-    assert batch.mel.shape == (2, 80, 64)
-    assert batch.embedding.shape == (2, 256)
+    assert batch.target_mel.shape == (2, 80, 64)
+    assert batch.target_embedding.shape == (2, 256)
     assert batch.lengths.tolist() == [64, 64]
-    for crop in batch.mel:
+    for crop in batch.target_mel:
         distances = [
             (utterance[:, start : start + 64] - crop).abs().max()
             for utterance in whole
@@ -169,32 +169,32 @@ def test_batches_hold_crops_of_what_was_recorded(module, corpus):
         assert min(distances) < 1e-3
 
 
-def test_the_encoder_hears_warped_copies_of_the_training_crops(module, corpus):
-    changes = {"warps": [0.8, 1.25], "warp_probability": 0.5, "val_fraction": 0.4}
+def test_the_input_may_be_a_vtlp_copy(module, corpus):
+    changes = {"vtlp_factors": [0.8, 1.25], "vtlp_probability": 0.5, "val_fraction": 0.4}
     data = prepared(module(dir=str(corpus), **changes))
     files = data.features.files
-    crops = Crops(data.train, files, 64, seed=0, warping=data.warping)
+    crops = Crops(data.train, files, 64, seed=0, copies=data.copies)
     read_mel, read_embedding = files.read_mel, files.read_embedding
     seen = Counter()
     for position in range(60):
-        mel, embedding, heard_mel, heard_embedding, *_ = crops[0, position, 0]
-        entry = data.train[0].piece
-        copies = [i for i in range(3) if torch.equal(read_embedding(entry, i), heard_embedding)]
+        mel, embedding, input_mel, input_embedding, *_ = crops[0, position, 0]
+        entry = data.train[0].segment
+        copies = [i for i in range(3) if torch.equal(read_embedding(entry, i), input_embedding)]
         seen.update(copies)
         assert torch.equal(read_embedding(entry), embedding)
         starts = [s for s in range(63) if torch.equal(read_mel(entry, s, s + 64), mel)]
         expected = read_mel(entry, starts[0], starts[0] + 64, copies[0])
-        assert torch.equal(heard_mel, expected)  # the same frames
+        assert torch.equal(input_mel, expected)  # the same frames
     assert 20 < seen[0] < 40
     assert min(seen[1], seen[2]) > 5
     for batch in data.val_dataloader():
-        assert torch.equal(batch.heard_mel, batch.mel)
-        assert torch.equal(batch.heard_embedding, batch.embedding)
+        assert torch.equal(batch.input_mel, batch.target_mel)
+        assert torch.equal(batch.input_embedding, batch.target_embedding)
 
 
 def first_batches(data, number=3):
     """Mels of the first training batches."""
-    return torch.cat([b.mel for b in itertools.islice(data.train_dataloader(), number)])
+    return torch.cat([b.target_mel for b in itertools.islice(data.train_dataloader(), number)])
 
 
 def test_order_and_crops_depend_on_seed_epoch_and_position_only(module, corpus):
@@ -210,77 +210,83 @@ def test_order_and_crops_depend_on_seed_epoch_and_position_only(module, corpus):
     assert torch.equal(*epochs(shuffle=False))
 
 
-def test_augmentations_change_only_what_is_heard_and_repeat(module, corpus):
+def test_augmentations_change_only_the_input(module, corpus):
     def draw(*augmentations):
         data = prepared(module(dir=str(corpus), augmentations=augmentations))
         return next(iter(data.train_dataloader())), next(iter(data.val_dataloader()), None)
 
     plain, _ = draw()
     gained, _ = draw(Gain(6))
-    assert torch.equal(plain.mel, gained.mel)
-    assert torch.equal(plain.heard_mel, plain.mel)
-    assert not torch.equal(gained.heard_mel, gained.mel)
-    assert torch.equal(gained.heard_mel, draw(Gain(6))[0].heard_mel)
+    assert torch.equal(plain.target_mel, gained.target_mel)
+    assert torch.equal(plain.input_mel, plain.target_mel)
+    assert not torch.equal(gained.input_mel, gained.target_mel)
+    assert torch.equal(gained.input_mel, draw(Gain(6))[0].input_mel)
     data = prepared(module(dir=str(corpus), augmentations=[Gain(6)], val_fraction=0.5))
     for batch in data.val_dataloader():
-        assert torch.equal(batch.heard_mel, batch.mel)
+        assert torch.equal(batch.input_mel, batch.target_mel)
 
 
-def test_speaker_embeddings_are_the_mean_of_the_speaker_s_utterances(module, corpus, encoder):
+def test_embeddings_may_be_speaker_means(module, corpus, encoder):
     data = prepared(
-        module(dir=str(corpus), speaker_embedding="speaker", shuffle=False, warps=[0.9])
+        module(dir=str(corpus), speaker_embedding="speaker", shuffle=False, vtlp_factors=[0.9])
     )
     files = data.features.files
-    of_man = [files.read_embedding(u.piece).numpy() for u in data.train if u.speaker == "man"]
+    of_man = [files.read_embedding(u.segment).numpy() for u in data.train if u.speaker == "man"]
     batch = next(iter(data.train_dataloader()))  # two recordings of the man
-    for embedding in batch.embedding:
+    for embedding in batch.target_embedding:
         np.testing.assert_allclose(embedding.numpy(), encoder.average(of_man), atol=1e-6)
-    warped = [files.read_embedding(u.piece, 1).numpy() for u in data.train if u.speaker == "man"]
-    voices = speaker_voices(data.train, files, encoder.average)
+    warped = [files.read_embedding(u.segment, 1).numpy() for u in data.train if u.speaker == "man"]
+    voices = speaker_embeddings(data.train, files, encoder.average)
     np.testing.assert_allclose(voices["man"][1], encoder.average(warped), atol=1e-6)
 
 
-def test_crops_have_the_pitch_of_their_frames_where_it_is_asked_for(module, corpus, mel_settings):
-    data = prepared(module(dir=str(corpus), with_f0=True, warps=[0.8], warp_probability=1.0))
+def test_crops_hold_the_pitch_of_their_frames(module, corpus, mel_settings):
+    data = prepared(module(dir=str(corpus), with_f0=True, vtlp_factors=[0.8], vtlp_probability=1.0))
     files, utterance = data.files, data.train[0]
     hop_length = mel_settings["hop_length"]
     prepared_wav = data.mel.prepare(*audio.load(utterance.path))
     expected = torch.from_numpy(pitch.track(prepared_wav, 16_000, hop_length))
-    assert torch.equal(files.read_f0(utterance.piece, 0, utterance.n_frames), expected)
+    assert torch.equal(files.read_f0(utterance.segment, 0, utterance.n_frames), expected)
     assert (expected > 0).float().mean() > 0.2
-    crops = Crops(data.train, files, 64, seed=0, warping=data.warping)
+    crops = Crops(data.train, files, 64, seed=0, copies=data.copies)
     mel, *_, f0, _ = crops[0, 5, 0]
-    starts = [s for s in range(63) if torch.equal(files.read_mel(utterance.piece, s, s + 64), mel)]
+    starts = [
+        s for s in range(63) if torch.equal(files.read_mel(utterance.segment, s, s + 64), mel)
+    ]
     assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the warped copy
     assert torch.equal(data.examples(1)[0].f0, expected)
     without = prepared(module(dir=str(corpus)))
     assert not next(iter(without.train_dataloader())).f0.any()
 
 
-def test_copies_can_be_given_as_voices_of_more_speakers(module, corpus):
-    changes = {"warps": [0.8, 1.25], "voice_warps": [1.25], "voice_warp_probability": 0.5}
-    data = prepared(module(dir=str(corpus), with_f0=True, warp_probability=1.0, **changes))
+def test_vtlp_copies_may_be_targets(module, corpus):
+    changes = {
+        "vtlp_factors": [0.8, 1.25],
+        "vtlp_target_factors": [1.25],
+        "vtlp_target_probability": 0.5,
+    }
+    data = prepared(module(dir=str(corpus), with_f0=True, vtlp_probability=1.0, **changes))
     files, utterance = data.files, data.train[0]
-    crops = Crops(data.train, files, None, seed=0, warping=data.warping)
-    mels = [files.read_mel(utterance.piece, 0, utterance.n_frames, copy) for copy in range(3)]
-    voices = [files.read_embedding(utterance.piece, copy) for copy in range(3)]
-    f0 = files.read_f0(utterance.piece, 0, utterance.n_frames)
+    crops = Crops(data.train, files, None, seed=0, copies=data.copies)
+    mels = [files.read_mel(utterance.segment, 0, utterance.n_frames, copy) for copy in range(3)]
+    embeddings = [files.read_embedding(utterance.segment, copy) for copy in range(3)]
+    f0 = files.read_f0(utterance.segment, 0, utterance.n_frames)
     seen = Counter()
     for position in range(60):
-        mel, embedding, heard_mel, heard_embedding, pitch_of_it, _ = crops[0, position, 0]
-        given = [torch.equal(mel, other) for other in mels].index(True)
-        heard = [torch.equal(heard_mel, other) for other in mels].index(True)
-        assert torch.equal(embedding, voices[given])
-        assert torch.equal(heard_embedding, voices[heard])
-        assert torch.equal(pitch_of_it, f0 * (1.25 if given else 1))
-        seen[given, heard] += 1
+        mel, embedding, input_mel, input_embedding, pitch_of_it, _ = crops[0, position, 0]
+        target_copy = [torch.equal(mel, other) for other in mels].index(True)
+        input_copy = [torch.equal(input_mel, other) for other in mels].index(True)
+        assert torch.equal(embedding, embeddings[target_copy])
+        assert torch.equal(input_embedding, embeddings[input_copy])
+        assert torch.equal(pitch_of_it, f0 * (1.25 if target_copy else 1))
+        seen[target_copy, input_copy] += 1
     assert set(seen) == {(0, 1), (0, 2), (2, 0), (2, 1)}  # never the same voice twice
     assert 18 < seen[2, 0] + seen[2, 1] < 42
     for batch in data.val_dataloader():
-        assert torch.equal(batch.heard_mel, batch.mel)
+        assert torch.equal(batch.input_mel, batch.target_mel)
 
 
-def test_only_the_pitch_is_computed_when_it_is_asked_for_later(module, corpus, tmp_path):
+def test_pitch_is_added_to_a_cache(module, corpus, tmp_path):
     before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
     files = list(tmp_path.rglob("*.safetensors"))
     times = {p: p.stat().st_mtime_ns for p in files}
@@ -290,7 +296,7 @@ def test_only_the_pitch_is_computed_when_it_is_asked_for_later(module, corpus, t
     assert before.fingerprint == after.fingerprint
 
 
-def test_a_contour_of_another_tracker_is_not_used(module, corpus, tmp_path, monkeypatch):
+def test_pitch_of_another_tracker_is_not_used(module, corpus, tmp_path, monkeypatch):
     before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
     monkeypatch.setattr(pitch, "tracker_name", lambda: "another 1.0")
     after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
@@ -299,19 +305,19 @@ def test_a_contour_of_another_tracker_is_not_used(module, corpus, tmp_path, monk
     assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
 
 
-def test_a_teachers_features_are_cached_at_the_frames_of_the_mel(module, corpus, tmp_path):
+def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
     data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp()))
     utterance = data.train[0]
-    features = data.files.read_teacher(utterance.piece, 0, utterance.n_frames)
+    features = data.files.read_teacher(utterance.segment, 0, utterance.n_frames)
     seconds = torch.arange(utterance.n_frames) * data.mel.hop_length / data.mel.sample_rate
     last = 100 - 1  # of two seconds at 50 Hz
     expected = (50 * seconds).clamp(max=last) - last / 2
     torch.testing.assert_close(features, torch.stack([expected, -expected], 1), atol=0.03, rtol=0)
     crop = Crops(data.train, data.files, 64, seed=0)[0, 3, 0]
     starts = [s for s in range(63) if torch.equal(features[s : s + 64], crop[-1])]
-    assert torch.equal(data.files.read_mel(utterance.piece, starts[0], starts[0] + 64), crop[0])
+    assert torch.equal(data.files.read_mel(utterance.segment, starts[0], starts[0] + 64), crop[0])
     batch = next(iter(data.train_dataloader()))
-    assert batch.teacher.shape == (2, batch.mel.shape[-1], 2)
+    assert batch.teacher.shape == (2, batch.target_mel.shape[-1], 2)
     torch.testing.assert_close(data.teacher_std, features.std(dim=0), rtol=0.02, atol=0)
     other = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp("ramp-2")))
     assert other.files.teachings != data.files.teachings
@@ -339,7 +345,7 @@ def test_speakers_without_a_usable_file_are_named(module, tmp_path, speech, capl
 def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus):
     data = prepared(module(dir=str(corpus), crop_frames=500))
     batch = next(iter(data.train_dataloader()))
-    assert batch.mel.shape[-1] == batch.lengths.max() == 126
+    assert batch.target_mel.shape[-1] == batch.lengths.max() == 126
     whole = Crops(data.train, data.features.files, None, 0)[0, 0, 0][0]
     assert whole.shape == (80, 126)
     zero, one = torch.zeros(4), torch.ones(4)
@@ -349,8 +355,8 @@ def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus
     assert batch.teacher.sum(dim=1).tolist() == [[126] * 3, [50] * 3]
     assert batch.f0.sum() == 100 * (126 + 50)
     assert batch.lengths.tolist() == [126, 50]
-    assert torch.equal(batch.mel[1, :, :50], whole[:, :50])
-    assert batch.mel[1, :, 50:].abs().max() == 0
+    assert torch.equal(batch.target_mel[1, :, :50], whole[:, :50])
+    assert batch.target_mel[1, :, 50:].abs().max() == 0
 
 
 def test_unusable_files_are_skipped_named_and_counted(module, tmp_path, speech, caplog):
@@ -372,7 +378,7 @@ def test_a_folder_without_a_usable_file_is_refused(module, tmp_path):
         prepared(module(dir=str(tmp_path)))
 
 
-def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
+def test_mean_mel(module, corpus):
     data = prepared(module(dir=str(corpus)))
     mels = [data.features.mel.extract(*audio.load(u.path)) for u in data.train]
     expected = np.concatenate(mels, axis=1).mean(axis=1)
@@ -390,8 +396,8 @@ def test_the_mean_mel_is_that_of_the_training_files(module, corpus):
         {"minutes_per_speaker": -1},
         {"seed": -1},
         {"val_speakers": -1},
-        {"warp_probability": 2},
-        {"voice_warp_probability": -1},
+        {"vtlp_probability": 2},
+        {"vtlp_target_probability": -1},
         {"max_seconds": 0},
         {"sampling": "file"},
         {"speaker_embedding": "none"},
@@ -403,11 +409,11 @@ def test_impossible_values_are_refused_by_name(module, changes):
         module(dir="x", **changes)
 
 
-def test_only_copies_that_there_are_can_be_given(module):
+def test_target_factors_must_be_among_the_factors(module):
     with pytest.raises(
-        InputError, match=r"data\.voice_warps=0\.9: is none of data\.warps=\[0\.8\]"
+        InputError, match=r"data\.vtlp_target_factors=0\.9: is none of data\.vtlp_factors=\[0\.8\]"
     ):
-        module(dir="x", warps=[0.8], voice_warps=[0.9])
+        module(dir="x", vtlp_factors=[0.8], vtlp_target_factors=[0.9])
 
 
 def test_no_data_is_refused(module):

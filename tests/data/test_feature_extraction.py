@@ -15,6 +15,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data import feature_extraction as features
 from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
 
 
 @pytest.fixture
@@ -38,10 +39,10 @@ def recording(tmp_path, speech):
 
 
 def prepared(cache, path):
-    """The pieces of one recording."""
-    pieces, unusable = cache.prepare([path], num_workers=0)
+    """The segments of one recording."""
+    segments, unusable = cache.prepare([path], num_workers=0)
     assert unusable == {}
-    return pieces[path]
+    return segments[path]
 
 
 def written(cache, kind):
@@ -51,50 +52,50 @@ def written(cache, kind):
 
 
 def test_the_cache_holds_the_mel_and_the_embedding(cache, recording, speech, encoder):
-    (piece,) = prepared(cache, recording)
+    (segment,) = prepared(cache, recording)
     mel = cache.mel.extract(speech[:32_000], 16_000)
-    assert piece.n_frames == mel.shape[1] == 126
+    assert segment.n_frames == mel.shape[1] == 126
     read = cache.files.read_mel
-    np.testing.assert_allclose(read(piece, 0, 126).numpy(), mel, atol=3e-4)
-    np.testing.assert_allclose(read(piece, 20, 30).numpy(), mel[:, 20:30], atol=3e-4)
+    np.testing.assert_allclose(read(segment, 0, 126).numpy(), mel, atol=3e-4)
+    np.testing.assert_allclose(read(segment, 20, 30).numpy(), mel[:, 20:30], atol=3e-4)
     embedding = encoder.embed_recording(speech[:32_000], 16_000, -24)
-    assert cache.files.read_embedding(piece).numpy() @ embedding > 0.99999
+    assert cache.files.read_embedding(segment).numpy() @ embedding > 0.99999
 
 
-def test_warped_copies_have_embeddings_of_their_own(make_cache, recording, speech, encoder):
-    cache = make_cache(warps=[0.8, 1.25])
-    (piece,) = prepared(cache, recording)
+def test_vtlp_copies_have_embeddings_of_their_own(make_cache, recording, speech, encoder):
+    cache = make_cache(vtlp_factors=[0.8, 1.25])
+    (segment,) = prepared(cache, recording)
     mel = cache.mel
     wav = torch.from_numpy(mel.prepare(speech[:32_000], 16_000))
     for_voice = encoder.prepare_recording(speech[:32_000], 16_000, -24)
     for copy, warp in enumerate([1.0, 0.8, 1.25]):
         expected = mel(wav, mel.warped_filters(warp))
-        found = cache.files.read_mel(piece, 0, 126, copy)
+        found = cache.files.read_mel(segment, 0, 126, copy)
         torch.testing.assert_close(found, expected, atol=3e-4, rtol=0)
         embedding = encoder.embed_speech(for_voice, warp)
-        assert cache.files.read_embedding(piece, copy).numpy() @ embedding > 0.99999
-    original, *copies = (cache.files.read_embedding(piece, copy) for copy in range(3))
+        assert cache.files.read_embedding(segment, copy).numpy() @ embedding > 0.99999
+    original, *copies = (cache.files.read_embedding(segment, copy) for copy in range(3))
     assert all(original @ copy < 0.85 for copy in copies)  # other voices
 
 
-def test_bfloat16_gives_the_same_voices(make_cache, recording, tmp_path):
-    (piece,) = prepared(make_cache(), recording)
+def test_bfloat16_embeddings_are_nearly_equal(make_cache, recording, tmp_path):
+    (segment,) = prepared(make_cache(), recording)
     voices = [make_cache(bf16=bf16) for bf16 in (False, True)]
     for cache in voices:
         prepared(cache, recording)
-    exact, fast = (cache.files.read_embedding(piece) for cache in voices)
+    exact, fast = (cache.files.read_embedding(segment) for cache in voices)
     assert exact @ fast > 0.999
     assert not torch.equal(exact, fast)
 
 
-def test_what_is_cached_is_not_computed_again(cache, recording):
+def test_cached_features_are_not_computed_again(cache, recording):
     prepared(cache, recording)
     before = written(cache, "")
     prepared(cache, recording)
     assert written(cache, "") == before
 
 
-def test_a_new_time_of_an_old_content_costs_only_a_hash(cache, recording):
+def test_a_new_time_only_hashes_the_content(cache, recording):
     prepared(cache, recording)
     before = {kind: written(cache, kind) for kind in ("mels", "voices", "paths")}
     os.utime(recording, ns=(1, 1))
@@ -120,12 +121,12 @@ def test_a_changed_recording_is_computed_again(cache, recording, speech):
     [
         ({"identity": "ge2e-2"}, "mels"),
         ({"settings": {"ref_db": 20}}, "voices"),
-        ({"warps": [0.9]}, "both"),
+        ({"vtlp_factors": [0.9]}, "both"),
         ({"max_seconds": 20.0}, "neither"),
         ({"bf16": True}, "mels"),
     ],
 )
-def test_other_settings_compute_just_what_they_must(
+def test_other_settings_compute_only_what_changed(
     cache, make_cache, mel_settings, recording, changes, kept
 ):
     prepared(cache, recording)
@@ -156,11 +157,11 @@ def test_a_damaged_file_is_noticed_and_rebuilt(cache, recording, kind, share):
 
 
 def test_a_file_that_vanishes_during_the_training_is_named(cache, recording):
-    (piece,) = prepared(cache, recording)
+    (segment,) = prepared(cache, recording)
     (path,) = written(cache, "mels")
     path.unlink()
     with pytest.raises(InputError, match=f"{path.name}.*start again"):
-        cache.files.read_mel(piece, 0, 10)
+        cache.files.read_mel(segment, 0, 10)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -169,10 +170,10 @@ def test_unusable_recordings_are_named_with_the_reason(cache, recording, tmp_pat
     text = tmp_path / "text.wav"
     text.write_text("no sound")
     missing = tmp_path / "missing.wav"
-    pieces, unusable = cache.prepare([recording, silent, text, missing], num_workers)
+    segments, unusable = cache.prepare([recording, silent, text, missing], num_workers)
     assert unusable.keys() == {silent, text, missing}
     assert unusable[silent].startswith("the recording is silent")
-    assert pieces.keys() == {recording}
+    assert segments.keys() == {recording}
 
 
 def test_speechless_recordings_are_remembered(cache, tmp_path, monkeypatch):
@@ -184,9 +185,7 @@ def test_speechless_recordings_are_remembered(cache, tmp_path, monkeypatch):
     assert "no speech" in first[noise]
 
 
-def test_what_is_known_of_a_recording_is_kept_when_other_settings_come(
-    make_cache, tmp_path, monkeypatch
-):
+def test_quality_is_kept_for_other_settings(make_cache, tmp_path, monkeypatch):
     """Its quality is not measured again, and why it is unusable with the old ones not forgotten."""
     rng = np.random.default_rng(0)
     noise = write_wav(tmp_path / "noise.wav", 0.001 * rng.standard_normal(32_000))
@@ -207,34 +206,34 @@ def test_long_recordings_become_pieces_like_recordings_of_their_own(make_cache, 
         subtype="FLOAT",
     )
     cache = make_cache(max_seconds=5.0)
-    pieces = prepared(cache, path)
-    assert [piece.index for piece in pieces] == [0, 1, 2]
-    assert all(piece.n_frames <= 5 * 16_000 / 256 + 1 for piece in pieces)
-    for piece, wav in zip(pieces, parts, strict=True):
+    segments = prepared(cache, path)
+    assert [segment.index for segment in segments] == [0, 1, 2]
+    assert all(segment.n_frames <= 5 * 16_000 / 256 + 1 for segment in segments)
+    for segment, wav in zip(segments, parts, strict=True):
         alone = write_wav(tmp_path / "alone.wav", wav, subtype="FLOAT")
         (expected,) = prepared(cache, alone)
-        similar = cache.files.read_embedding(piece) @ cache.files.read_embedding(expected)
+        similar = cache.files.read_embedding(segment) @ cache.files.read_embedding(expected)
         assert similar > 0.97
-        assert abs(piece.n_frames - expected.n_frames) < 1.5 * 24_000 / 256
-    starts = [piece.start for piece in pieces]
-    assert starts == [0, pieces[0].n_frames, pieces[0].n_frames + pieces[1].n_frames]
+        assert abs(segment.n_frames - expected.n_frames) < 1.5 * 24_000 / 256
+    starts = [segment.start for segment in segments]
+    assert starts == [0, segments[0].n_frames, segments[0].n_frames + segments[1].n_frames]
 
 
 def test_a_piece_without_speech_is_left_out(make_cache, tmp_path, speech):
     silence = np.zeros(160_000, np.float32)
     wav = np.concatenate([speech[:64_000], silence, speech[:64_000]])
     cache = make_cache(max_seconds=5.0)
-    pieces = prepared(cache, write_wav(tmp_path / "a.wav", wav))
-    assert [piece.index for piece in pieces] == [0, 3, 4]
+    segments = prepared(cache, write_wav(tmp_path / "a.wav", wav))
+    assert [segment.index for segment in segments] == [0, 3, 4]
 
 
 def test_parallel_and_serial_features_are_equal(cache, make_cache, recording, tmp_path):
     serial = make_cache(root=tmp_path / "serial")
-    (piece,) = prepared(serial, recording)
-    assert cache.prepare([recording], num_workers=1)[0][recording] == [piece]
-    mels = [c.files.read_mel(piece, 0, 126) for c in (serial, cache)]
+    (segment,) = prepared(serial, recording)
+    assert cache.prepare([recording], num_workers=1)[0][recording] == [segment]
+    mels = [c.files.read_mel(segment, 0, 126) for c in (serial, cache)]
     torch.testing.assert_close(*mels, atol=5e-4, rtol=0)
-    voices = [c.files.read_embedding(piece) for c in (serial, cache)]
+    voices = [c.files.read_embedding(segment) for c in (serial, cache)]
     torch.testing.assert_close(*voices, atol=1e-5, rtol=0)
 
 
@@ -245,8 +244,8 @@ def prepare_and_count(cache, paths, counts, barrier):
     cache._load = lambda path: loads.append(path) or load(path)
     torch.set_num_threads(1)
     barrier.wait()
-    pieces, _ = cache.prepare(paths, num_workers=0)
-    counts.put((len(loads), len(pieces)))
+    segments, _ = cache.prepare(paths, num_workers=0)
+    counts.put((len(loads), len(segments)))
 
 
 def copies(folder: Path, speech: np.ndarray, number: int) -> list[Path]:
@@ -269,13 +268,13 @@ def test_two_processes_share_the_work(cache, tmp_path, speech):
     results = [counts.get(timeout=60) for _ in processes]
     for process in processes:
         process.join()
-    assert [n_pieces for _, n_pieces in results] == [24, 24]
+    assert [n_segments for _, n_segments in results] == [24, 24]
     loaded = [n_loaded for n_loaded, _ in results]
     assert min(loaded) > 0
-    assert sum(loaded) <= 24 + 2 * features.RECORDINGS_AT_ONCE  # what both had in hand at once
+    assert sum(loaded) <= 24 + 2 * RECORDINGS_AT_ONCE  # what both had in hand at once
 
 
-def test_a_killed_preparation_goes_on_where_it_was(cache, tmp_path, speech):
+def test_a_killed_preparation_continues(cache, tmp_path, speech):
     paths = copies(tmp_path, speech, 24)
     process = multiprocessing.get_context("fork").Process(target=cache.prepare, args=(paths, 0))
     process.start()
@@ -286,9 +285,9 @@ def test_a_killed_preparation_goes_on_where_it_was(cache, tmp_path, speech):
     done = [path for path in paths if cache.lookup(path)]
     assert 0 < len(done) < 24
     before = written(cache, "voices")
-    pieces, _ = cache.prepare(paths, num_workers=0)
-    assert len(pieces) == 24
-    finished = {c.files.voice_file(pieces[p][0].content, 0) for c in [cache] for p in done}
+    segments, _ = cache.prepare(paths, num_workers=0)
+    assert len(segments) == 24
+    finished = {c.files.voice_file(segments[p][0].content, 0) for c in [cache] for p in done}
     after = written(cache, "voices")
     assert all(after[path] == before[path] for path in finished)
 
@@ -308,15 +307,15 @@ def test_a_recording_that_is_being_written_is_left_out(cache, recording, monkeyp
     assert prepared(cache, recording)
 
 
-def test_a_dead_worker_is_explained(cache, recording, monkeypatch):
+def test_a_dead_worker_is_one_sentence(cache, recording, monkeypatch):
     monkeypatch.setattr(FeatureCache, "compute", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match=r"data\.num_workers"):
         cache.prepare([recording], num_workers=1)
 
 
 def test_the_quality_of_recordings_is_remembered(cache, recording):
-    (piece,) = prepared(cache, recording)
-    quality = cache.quality(piece)
+    (segment,) = prepared(cache, recording)
+    quality = cache.quality(segment)
     assert (quality.seconds, quality.sample_rate) == (2.0, 16_000)
     (path,) = written(cache, "sounds")
     assert json.loads(path.read_text())["quality"]["seconds"] == 2.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.feature_store import Piece
+from vc_lightning.data.feature_store import Segment
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.sampling import EndlessBatches, EpochBatches, shares
 
@@ -33,7 +33,7 @@ def test_without_shuffling_every_epoch_is_the_same():
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 @pytest.mark.parametrize("size", [3, 4, 7, 12, 13, 31])
-def test_processes_lose_and_double_nothing(size, batch_size, world_size):
+def test_processes_split_every_epoch_exactly(size, batch_size, world_size):
     """And together get the batches of one process with so many times the batch size."""
     parts = [
         list(EpochBatches(size, batch_size, True, 1, None, rank, world_size))
@@ -54,7 +54,7 @@ def test_more_processes_than_utterances_are_refused():
         EpochBatches(2, 1, True, 0, None, 0, 3)
 
 
-def test_the_endless_stream_goes_on_anywhere():
+def test_endless_batches_start_anywhere():
     epochs = EpochBatches(7, 2, shuffle=True, seed=3)  # 4 batches
     stream = list(itertools.islice(EndlessBatches(epochs), 12))
     assert stream[4:8] == list(epochs.of_epoch(1))
@@ -64,10 +64,10 @@ def test_the_endless_stream_goes_on_anywhere():
 
 
 def utterance(speaker, n_frames):
-    return Utterance(Path(speaker), speaker, piece=Piece("", 0, 0, n_frames))
+    return Utterance(Path(speaker), speaker, segment=Segment("", 0, 0, n_frames))
 
 
-def test_what_is_drawn_as_likely():
+def test_sampling_probabilities():
     utterances = [utterance("a", 10), *(utterance("b", 30) for _ in range(3))]
     assert shares(utterances, "utterance") is None
     np.testing.assert_allclose(shares(utterances, "duration"), [0.1, 0.3, 0.3, 0.3])

@@ -17,14 +17,14 @@ from helpers import TINY_OVERRIDES, composed
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.commands import train
 from vc_lightning.common.errors import InputError
-from vc_lightning.data import shards
+from vc_lightning.data import shard_writer, shards
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.crops import speaker_voices
+from vc_lightning.data.crops import speaker_embeddings
 from vc_lightning.data.shard_datamodule import CropStream, ShardsDataModule
 from vc_lightning.data.shards import Shards
 from vc_lightning.models import checkpoints
 
-WARPS = [0.8, 1.25]
+FACTORS = [0.8, 1.25]
 DEFAULTS = {
     "batch_size": 1,
     "shuffle": True,
@@ -32,10 +32,10 @@ DEFAULTS = {
     "num_workers": 0,
     "pin_memory": True,
     "crop_frames": 32,
-    "warps": None,
-    "warp_probability": 0.5,
-    "voice_warps": [],
-    "voice_warp_probability": 0.5,
+    "vtlp_factors": None,
+    "vtlp_probability": 0.5,
+    "vtlp_target_factors": [],
+    "vtlp_target_probability": 0.5,
     "augmentations": [],
     "seed": 1,
 }
@@ -51,7 +51,7 @@ def preparation(corpus, cache_dir):
     """The command line, less train.py, that prepares the corpus: four to train on, two to check."""
     return [
         *(f"data.dir={corpus}", f"data.cache_dir={cache_dir}", "data.num_workers=0"),
-        *(f"data.warps={WARPS}", "data.val_fraction=0.34"),
+        *(f"data.vtlp_factors={FACTORS}", "data.val_fraction=0.34"),
     ]
 
 
@@ -83,10 +83,10 @@ def many(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("many")
     train, val = data.train, data.val
     data.train, data.val = list(itertools.islice(itertools.cycle(train), 37)), []
-    index = shards.write(data, str(folder), max_megabytes=1, max_utterances=100)
+    index = shard_writer.write(data, str(folder), max_megabytes=1, max_utterances=100)
     data.train, data.val = train, val
     assert set(index.train.shards) == {2, 3}
-    return Shards(str(folder), "train", index.train.shards, 1 + len(WARPS))
+    return Shards(str(folder), "train", index.train.shards, 1 + len(FACTORS))
 
 
 @pytest.fixture
@@ -108,12 +108,12 @@ def module(folder, mel_settings, encoder, identity):
 
 def first(loader, n_batches):
     """Mels of the first batches."""
-    return [batch.mel for batch in itertools.islice(loader, n_batches)]
+    return [batch.target_mel for batch in itertools.islice(loader, n_batches)]
 
 
 def test_the_shards_hold_what_the_cache_holds(folder, data):
     index = shards.read_index(str(folder))
-    assert (index.warps, index.speaker_encoder) == (WARPS, data.encoder_identity)
+    assert (index.warps, index.speaker_encoder) == (FACTORS, data.encoder_identity)
     assert index.mel == data.mel.settings
     assert index.mean_mel == data.mean_mel().tolist()
     files = data.features.files
@@ -125,16 +125,16 @@ def test_the_shards_hold_what_the_cache_holds(folder, data):
         left = list(utterances)
         for sample in Shards(str(folder), split, size.shards, 3).read_all():
             assert sample.mels.dtype == np.float16
-            whole = [files.read_mel(u.piece, 0, u.n_frames).T.numpy() for u in left]
+            whole = [files.read_mel(u.segment, 0, u.n_frames).T.numpy() for u in left]
             utterance = left.pop([np.array_equal(sample.mels[0], mel) for mel in whole].index(True))
-            f0 = files.read_f0(utterance.piece, 0, utterance.n_frames)
+            f0 = files.read_f0(utterance.segment, 0, utterance.n_frames)
             assert f0.any()
             assert np.array_equal(sample.f0, f0.numpy())
             assert sample.speaker == utterance.speaker
             for copy in range(3):
-                mel = files.read_mel(utterance.piece, 0, utterance.n_frames, copy)
+                mel = files.read_mel(utterance.segment, 0, utterance.n_frames, copy)
                 assert np.array_equal(sample.mels[copy], mel.T.numpy())
-                voice = files.read_embedding(utterance.piece, copy)
+                voice = files.read_embedding(utterance.segment, copy)
                 assert np.array_equal(sample.embeddings[copy], voice.numpy())
         assert not left
     names = {path.name for path in folder.iterdir()}
@@ -145,15 +145,15 @@ def test_the_shards_hold_what_the_cache_holds(folder, data):
     }
 
 
-def test_crops_are_of_one_place_in_both_copies(module, folder):
-    data = module(augmentations=[Gain(6)], warp_probability=1)
+def test_input_and_target_are_the_same_frames(module, folder):
+    data = module(augmentations=[Gain(6)], vtlp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, heard, heard_embedding, f0, _ = stream.crop(3, sample)
+        mel, embedding, heard, input_embedding, f0, _ = stream.crop(3, sample)
         assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
         assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
-        copy = [np.array_equal(e, heard_embedding.numpy()) for e in sample.embeddings].index(True)
+        copy = [np.array_equal(e, input_embedding.numpy()) for e in sample.embeddings].index(True)
         assert copy > 0
         whole = torch.from_numpy(sample.mels).float()
         starts = range(whole.shape[1] - 31)
@@ -164,26 +164,26 @@ def test_crops_are_of_one_place_in_both_copies(module, folder):
         assert difference[inside].std() < 1e-4 < difference[inside].abs().max()  # only louder
 
 
-def test_copies_can_be_given_as_voices_of_more_speakers(module, folder):
-    data = module(warp_probability=1, voice_warps=[1.25], voice_warp_probability=1)
+def test_vtlp_copies_may_be_targets(module, folder):
+    data = module(vtlp_probability=1, vtlp_target_factors=[1.25], vtlp_target_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, _, heard_embedding, f0, _ = stream.crop(3, sample)
+        mel, embedding, _, input_embedding, f0, _ = stream.crop(3, sample)
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[2]))
-        assert not torch.equal(heard_embedding, embedding)
+        assert not torch.equal(input_embedding, embedding)
         whole = torch.from_numpy(sample.mels[2]).float()
         starts = range(len(whole) - 31)
         start = [torch.equal(whole[s : s + 32].T, mel) for s in starts].index(True)
         np.testing.assert_allclose(f0.numpy(), 1.25 * sample.f0[start : start + 32])
 
 
-def test_some_warps_or_none_may_be_chosen(module):
-    assert module(warps=[1.25]).warping.heard == [2]
-    assert module(warps=[]).warping.heard == []
-    with pytest.raises(InputError, match=r"data\.voice_warps=0\.8: is none of"):
-        module(warps=[1.25], voice_warps=[0.8])
-    with pytest.raises(InputError, match=r"data\.warps=0\.7"):
-        module(warps=[0.7])
+def test_vtlp_copies_may_be_chosen(module):
+    assert module(vtlp_factors=[1.25]).copies.input == [2]
+    assert module(vtlp_factors=[]).copies.input == []
+    with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is none of"):
+        module(vtlp_factors=[1.25], vtlp_target_factors=[0.8])
+    with pytest.raises(InputError, match=r"data\.vtlp_factors=0\.7"):
+        module(vtlp_factors=[0.7])
 
 
 class Keys(CropStream):
@@ -221,15 +221,15 @@ def test_the_stream_goes_on_with_the_next_epoch(many):
     assert parts[1] == list(stream.of_epoch(4))
 
 
-def test_processes_share_out_the_training_and_all_read_the_validation(module):
+def test_processes_split_training_but_not_validation(module):
     parts = [module(rank, 2, num_workers=2, crop_frames=None) for rank in range(2)]
     assert [part.batches_per_epoch for part in parts] == [2, 2]
     mels = [mel for part in parts for mel in first(part.train_dataloader(), 2)]
     whole = [torch.from_numpy(s.mels[0]).float().T[None] for s in parts[0].train.read_all()]
     assert all(any(torch.equal(mel, other) for mel in mels) for other in whole)
     for batches in zip(*(part.val_dataloader() for part in parts), strict=True):
-        assert torch.equal(batches[0].mel, batches[1].mel)
-        assert torch.equal(batches[0].heard_mel, batches[0].mel)
+        assert torch.equal(batches[0].target_mel, batches[1].target_mel)
+        assert torch.equal(batches[0].input_mel, batches[0].target_mel)
 
 
 def test_the_same_seed_gives_the_same_batches(module):
@@ -252,30 +252,30 @@ def test_resuming_begins_the_next_epoch(module, caplog):
     resumed.load_state_dict(data.state_dict())
     with caplog.at_level("INFO"):
         batch = first(resumed.train_dataloader(), 1)[0]
-    assert "goes on with epoch 2" in caplog.text
+    assert "continues with epoch 2" in caplog.text
     assert torch.equal(batch, first(data.train_dataloader(), 9)[8])
     resumed.trainer.global_step = 5 + 4
     assert resumed.state_dict() == {"epochs": 3, "batches": 9}
 
 
-def test_a_voice_may_be_the_speakers(data, tmp_path):
+def test_embeddings_may_be_speaker_means(data, tmp_path):
     data.speaker_embedding = "speaker"
-    index = shards.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
+    index = shard_writer.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
     data.speaker_embedding = "utterance"
     assert index.speaker_embedding == "speaker"
-    voices = speaker_voices(data.train, data.files, data.features.speaker_encoder.average)
+    voices = speaker_embeddings(data.train, data.files, data.features.speaker_encoder.average)
     for sample in Shards(str(tmp_path), "train", index.train.shards, 3).read_all():
         assert np.array_equal(sample.embeddings, voices[sample.speaker].numpy())
 
 
-def test_large_shards_are_divided(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "MIN_SHARDS", 1)
-    by_size = shards.write(data, str(tmp_path / "a"), max_megabytes=0.15, max_utterances=100)
+def test_shards_have_a_largest_size(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_writer, "MIN_SHARDS", 1)
+    by_size = shard_writer.write(data, str(tmp_path / "a"), max_megabytes=0.15, max_utterances=100)
     assert by_size.train.shards == [2, 2]  # 128 frames of three copies are 60 kB
     assert max(path.stat().st_size for path in (tmp_path / "a").glob("*.tar")) < 150_000
-    by_number = shards.write(data, str(tmp_path / "b"), max_megabytes=100, max_utterances=3)
+    by_number = shard_writer.write(data, str(tmp_path / "b"), max_megabytes=100, max_utterances=3)
     assert by_number.train.shards == [2, 2]
-    assert shards.write(data, str(tmp_path / "c"), 100, 100).train.shards == [4]
+    assert shard_writer.write(data, str(tmp_path / "c"), 100, 100).train.shards == [4]
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
     last = first_run / "checkpoints/last.ckpt"
     with caplog.at_level("INFO"):
         second = run(f"ckpt_path={last}", "trainer.max_steps=6", name="second")
-    assert "goes on with epoch 2" in caplog.text  # four batches of two are two epochs
+    assert "continues with epoch 2" in caplog.text  # four batches of two are two epochs
     assert checkpoints.read(second / "checkpoints/last.ckpt", "autovc")[1].step == 6
 
 
@@ -323,7 +323,7 @@ def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
     [
         (["debug=overfit", "trainer.max_steps=5"], 5),
         (["trainer.max_steps=-1", "trainer.max_epochs=3", "data.crop_frames=null"], 6),
-        (["data.warp_probability=1", "trainer.accumulate_grad_batches=2"], 4),
+        (["data.vtlp_probability=1", "trainer.accumulate_grad_batches=2"], 4),
     ],
 )
 def test_other_settings_run(run, overrides, steps):
@@ -347,7 +347,7 @@ def damaged(folder, tmp_path, damage):
         (lambda _: b"", "empty file"),
         (lambda _: b"not a tar" * 1000, "missing or damaged"),
         (lambda tar: tar[:9000] + bytes([tar[9000] ^ 1]) + tar[9001:], "wrong checksum"),
-        (lambda _: bytes(10_240), "holds 0 utterances in place of 1"),
+        (lambda _: bytes(10_240), "holds 0 utterances instead of 1"),
     ],
 )
 def test_damaged_shards_are_refused(module, folder, tmp_path, damage, reason):
@@ -366,7 +366,7 @@ def test_damage_that_a_worker_finds_is_one_sentence(run, folder, tmp_path, capsy
     assert errors[0].startswith(f"error: {copy}/train-000001.tar: is missing or damaged")
 
 
-def test_what_breaks_off_on_its_way_is_asked_for_again(many, tmp_path, monkeypatch):
+def test_broken_transfers_are_repeated(many, tmp_path, monkeypatch):
     """A command that delivers only the first half of each shard when it is called at first."""
     monkeypatch.setattr(shards, "RETRY_SECONDS", 0)
     command = f"if mkdir {tmp_path}/{{}} 2>&-; then head -c 100000; else cat; fi"
@@ -419,18 +419,18 @@ def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatc
         module()
 
 
-def test_an_interrupted_writing_does_not_look_complete(module, data, tmp_path, monkeypatch):
+def test_interrupted_shards_are_refused(module, data, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(data, "mean_mel", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        shards.write(data, str(tmp_path), 100, 100)
+        shard_writer.write(data, str(tmp_path), 100, 100)
     assert list(tmp_path.glob("*.tar"))
-    with pytest.raises(InputError, match=r"that data\.write_shards has finished"):
+    with pytest.raises(InputError, match=r"that data\.write_shards has completed"):
         module(dir=str(tmp_path))
     with pytest.raises(InputError, match="is not empty; name a new folder"):
-        shards.write(data, str(tmp_path), 100, 100)
+        shard_writer.write(data, str(tmp_path), 100, 100)
 
 
 def test_a_folder_is_refused_before_the_features_are_computed(preparation, tmp_path, capsys):

@@ -17,7 +17,7 @@ from vc_lightning.commands import app
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion import voice_library as voices
-from vc_lightning.demo.service import Settings, Studio
+from vc_lightning.demo.service import ConversionService, Settings
 from vc_lightning.demo.uploads import Uploads
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -32,7 +32,7 @@ SETTINGS = Settings("tiny", "griffin_lim", guidance=0, seed=0)
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory, mel_settings, encoder):
+def service(tmp_path_factory, mel_settings, encoder):
     """What `python app.py ckpt=tiny` offers, with one round of Griffin-Lim."""
     torch.manual_seed(0)
     network = AutoVC(**TINY)
@@ -43,22 +43,22 @@ def studio(tmp_path_factory, mel_settings, encoder):
     quick = {"ckpt": path, "vocoders.griffin_lim.n_iter": 1, "guidance": 0, "max_seconds": 20}
     quick |= {"voices.dir": tmp_path_factory.mktemp("voices")}
     quick |= {"vocoders.griffin_lim.magnitude": "null", "max_megabytes": 1}
-    studio = app.studio(composed("app", *(f"{key}={value}" for key, value in quick.items())))
-    converter = studio.converter("tiny", "griffin_lim")
+    service = app.service(composed("app", *(f"{key}={value}" for key, value in quick.items())))
+    converter = service.converter("tiny", "griffin_lim")
     voice = converter.voice(TARGET)
-    voices.save(studio.voices, "Ann", voice, converter.encoder_identity, 1, 8.8)
-    return studio
+    voices.save(service.voices, "Ann", voice, converter.encoder_identity, 1, 8.8)
+    return service
 
 
 @pytest.fixture(scope="module")
-def served(studio):
+def served(service):
     """The page's address, and the folder that holds what people upload."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     limits = {"max_waiting": 2, "keep_minutes": 60}
     with page.serving(
-        studio, host="127.0.0.1", port=port, examples=[SOURCE, TARGET], **limits
+        service, host="127.0.0.1", port=port, examples=[SOURCE, TARGET], **limits
     ) as address:
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
         yield address.rstrip("/"), folder
@@ -78,18 +78,18 @@ def eventually(condition, seconds=10):
     assert condition()
 
 
-# The studio: no server
+# The service: no server
 
 
-def convert(studio, source=SOURCE, targets=(TARGET,), settings=SETTINGS, learned=""):
+def convert(service, source=SOURCE, targets=(TARGET,), settings=SETTINGS, learned=""):
     told = []
-    outcome = studio.convert(source, targets, learned, settings, lambda *news: told.append(news))
+    outcome = service.convert(source, targets, learned, settings, lambda *news: told.append(news))
     return outcome, told
 
 
-def test_a_conversion_is_the_converters(studio, speech):
-    outcome, told = convert(studio)
-    converter = studio.converter("tiny", "griffin_lim")
+def test_a_conversion_is_the_converters(service, speech):
+    outcome, told = convert(service)
+    converter = service.converter("tiny", "griffin_lim")
     assert np.array_equal(outcome.wav, converter.convert(SOURCE, TARGET))
     assert (outcome.name, outcome.sample_rate) == ("source_to_target.wav", 16_000)
     similarity = float(converter.embed(SOURCE) @ converter.embed(TARGET))
@@ -103,32 +103,32 @@ def test_a_conversion_is_the_converters(studio, speech):
     assert 0 < shares[0] < shares[-1] < 1
 
 
-def test_the_voice_is_the_mean_of_all_recordings(studio, tmp_path, other_speech):
+def test_the_voice_is_the_mean_of_all_recordings(service, tmp_path, other_speech):
     halves = [write_wav(tmp_path / f"{i}.wav", other_speech[i * 70_000 :][:70_000]) for i in (0, 1)]
-    outcome, _ = convert(studio, targets=halves)
+    outcome, _ = convert(service, targets=halves)
     assert np.array_equal(
-        outcome.wav, studio.converter("tiny", "griffin_lim").convert(SOURCE, halves)
+        outcome.wav, service.converter("tiny", "griffin_lim").convert(SOURCE, halves)
     )
 
 
-def test_a_learned_voice_is_taken_in_place_of_recordings(studio):
-    outcome, _ = convert(studio, targets=[SOURCE], learned="Ann")
-    assert np.array_equal(outcome.wav, convert(studio)[0].wav)
+def test_a_learned_voice_is_taken_in_place_of_recordings(service):
+    outcome, _ = convert(service, targets=[SOURCE], learned="Ann")
+    assert np.array_equal(outcome.wav, convert(service)[0].wav)
     assert (outcome.name, outcome.mels[1]) == ("source_to_Ann.wav", None)
     for name in ("Ben", "../Ann", "/etc/passwd"):
         with pytest.raises(InputError, match="voice") as caught:
-            convert(studio, learned=name)
-        assert str(studio.voices) not in str(caught.value)
+            convert(service, learned=name)
+        assert str(service.voices) not in str(caught.value)
 
 
 def test_converters_are_loaded_once_and_few_are_kept(tmp_path):
     loaded = []
     paths = {name: tmp_path / name for name in "abcd"}
-    studio = Studio(
+    service = ConversionService(
         paths, ["v"], lambda *what: loaded.append(what), tmp_path, max_seconds=9, max_megabytes=9
     )
     for name in "aabcda":
-        studio.converter(name, "v")
+        service.converter(name, "v")
     assert [path.name for path, _ in loaded] == ["a", "b", "c", "d", "a"]
 
 
@@ -153,21 +153,21 @@ def broken(tmp_path, name, content=b"", seconds=0.0):
     ],
 )
 def test_bad_recordings_are_named_without_their_folder(
-    studio, tmp_path, name, content, seconds, sentence
+    service, tmp_path, name, content, seconds, sentence
 ):
     path = broken(tmp_path, name, content, seconds)
     for source, targets in ((path, [TARGET]), (SOURCE, [TARGET, path])):
         with pytest.raises(InputError, match=sentence) as caught:
-            convert(studio, source, targets)
+            convert(service, source, targets)
         assert str(caught.value).startswith(name)
         assert str(tmp_path) not in str(caught.value)
 
 
-def test_what_is_missing_or_not_offered_is_a_sentence(studio):
+def test_what_is_missing_or_not_offered_is_a_sentence(service):
     with pytest.raises(InputError, match="there are no words yet"):
-        convert(studio, source=None)
+        convert(service, source=None)
     with pytest.raises(InputError, match="there is no voice yet; record"):
-        convert(studio, targets=[])
+        convert(service, targets=[])
     for settings, sentence in {
         Settings("/etc/passwd", "griffin_lim", 0, 0): "checkpoint=/etc/passwd: is none of tiny",
         Settings("tiny", "loud", 0, 0): "vocoder=loud: is none of griffin_lim, wavernn",
@@ -175,30 +175,30 @@ def test_what_is_missing_or_not_offered_is_a_sentence(studio):
         Settings("tiny", "griffin_lim", 0, -1): "seed=-1",
     }.items():
         with pytest.raises(InputError, match=sentence):
-            convert(studio, settings=settings)
+            convert(service, settings=settings)
 
 
 def test_limits_are_checked_at_the_start(tmp_path):
     for limits in ({"max_seconds": 0}, {"max_megabytes": -1}):
         limits = {"max_seconds": 9, "max_megabytes": 9} | limits
         with pytest.raises(InputError, match="give a number"):
-            Studio({"a": tmp_path}, ["v"], lambda *_: None, tmp_path, **limits)
+            ConversionService({"a": tmp_path}, ["v"], lambda *_: None, tmp_path, **limits)
 
 
-def test_keys_of_the_server_are_checked_before_it_starts(studio):
+def test_keys_of_the_server_are_checked_before_it_starts(service):
     good = {"host": "127.0.0.1", "port": 1, "max_waiting": 1, "keep_minutes": 1, "examples": []}
     for key, value in {"port": 0, "max_waiting": 0, "keep_minutes": 0}.items():
         with pytest.raises(InputError, match=f"^{key}={value}: give"):
-            page.serving(studio, **good | {key: value}).__enter__()
+            page.serving(service, **good | {key: value}).__enter__()
 
 
-def test_a_taken_port_is_a_sentence(studio):
+def test_a_taken_port_is_a_sentence(service):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         serving = page.serving(
-            studio, host="127.0.0.1", port=port, max_waiting=1, keep_minutes=1, examples=[]
+            service, host="127.0.0.1", port=port, max_waiting=1, keep_minutes=1, examples=[]
         )
         with pytest.raises(InputError, match=f"port={port}: is taken"), serving:
             pass
@@ -320,7 +320,7 @@ def test_too_large_a_file_is_refused_at_the_door(served):
     assert answer.status_code == 413
 
 
-def test_a_full_queue_says_so(served, studio, monkeypatch):
+def test_a_full_queue_says_so(served, service, monkeypatch):
     address, _ = served
     good = upload(address, "good.wav", SOURCE.read_bytes())
     go_on, begun = threading.Event(), threading.Event()
@@ -330,7 +330,7 @@ def test_a_full_queue_says_so(served, studio, monkeypatch):
         go_on.wait(30)
         raise InputError("waited")
 
-    monkeypatch.setattr(studio, "convert", wait)
+    monkeypatch.setattr(service, "convert", wait)
     answers = {}
     threads = [
         threading.Thread(
@@ -408,9 +408,9 @@ def converted(tab):
     return download.value.suggested_filename, soundfile.read(path, dtype="int16")[0]
 
 
-def expected(studio, source, target):
+def expected(service, source, target):
     """The samples that the file of a conversion has."""
-    wav = studio.converter("tiny", "griffin_lim").convert(source, target)
+    wav = service.converter("tiny", "griffin_lim").convert(source, target)
     wav = wav / max(1.0, np.abs(wav).max())
     return np.clip(np.round(wav * 2**15), -(2**15), 2**15 - 1)
 
@@ -419,14 +419,14 @@ def press(tab):
     tab.get_by_role("button", name="Convert", exact=True).click()
 
 
-def test_upload_convert_play_download(visit, studio, served):
+def test_upload_convert_play_download(visit, service, served):
     tab = visit()
     bring(tab, "source", SOURCE)
     bring(tab, "target", TARGET)
     press(tab)
     name, wav = converted(tab)
     assert name == "source_to_target.wav"
-    assert np.abs(wav - expected(studio, SOURCE, TARGET)).max() <= 1
+    assert np.abs(wav - expected(service, SOURCE, TARGET)).max() <= 1
     note = provenance.read(next(path for path in files(served[1]) if path.name == name))
     assert (note.vocoder, note.guidance) == ("GriffinLim", 0)
     tab.locator("#result").get_by_role("button", name="Play", exact=True).click()
@@ -435,7 +435,7 @@ def test_upload_convert_play_download(visit, studio, served):
     assert tab.locator(".mel img").count() == 3
     widths = tab.locator(".mel img").evaluate_all("images => images.map(i => i.naturalWidth)")
     assert widths == [960, 960, 960]
-    similarity = studio.converter("tiny", "griffin_lim")
+    similarity = service.converter("tiny", "griffin_lim")
     before = float(similarity.embed(SOURCE) @ similarity.embed(TARGET))
     assert tab.locator(".figure").count() == 2 or "too little speech" in tab.content()
     assert f"{before:.2f}" in tab.content() or "too little speech" in tab.content()
@@ -443,15 +443,15 @@ def test_upload_convert_play_download(visit, studio, served):
     assert elsewhere == []  # nobody else learns of it
 
 
-def test_examples_at_the_first_click(visit, studio):
+def test_examples_at_the_first_click(visit, service):
     tab = visit()
     tab.get_by_role("button", name="her words, his voice").click()
     name, wav = converted(tab)
     assert name == "target_to_source.wav"
-    assert np.abs(wav - expected(studio, TARGET, SOURCE)).max() <= 1
+    assert np.abs(wav - expected(service, TARGET, SOURCE)).max() <= 1
 
 
-def test_two_users_at_once_get_their_own(visit, studio, served, tmp_path, speech):
+def test_two_users_at_once_get_their_own(visit, service, served, tmp_path, speech):
     """Then both leave, and what they brought and got is gone."""
     other = write_wav(tmp_path / "other.wav", speech[:40_000])
     anna, ben = visit(), visit()
@@ -463,7 +463,7 @@ def test_two_users_at_once_get_their_own(visit, studio, served, tmp_path, speech
     for tab, source in ((ben, other), (anna, SOURCE)):
         name, wav = converted(tab)
         assert name == f"{source.stem}_to_target.wav"
-        assert np.abs(wav - expected(studio, source, TARGET)).max() <= 1
+        assert np.abs(wav - expected(service, source, TARGET)).max() <= 1
     folder = served[1]
     assert {"source.wav", "other.wav", "source_to_target.wav"} <= {p.name for p in files(folder)}
     ben.close()
@@ -491,7 +491,7 @@ def test_bad_files_are_sentences(visit, tmp_path):
     tab.get_by_text("maximum allowed size").wait_for()
 
 
-def test_the_microphone(visit, studio):
+def test_the_microphone(visit, service):
     tab = visit()
     tab.locator("#source").get_by_label("Record audio").click()
     tab.locator("#source").get_by_role("button", name="Record", exact=True).click()
@@ -517,14 +517,14 @@ def test_no_scrolling_sideways(visit):
             assert all(box["width"] > 0.7 * width for box in boxes)
 
 
-def test_a_full_queue_is_a_sentence(visit, studio, monkeypatch):
+def test_a_full_queue_is_a_sentence(visit, service, monkeypatch):
     go_on = threading.Event()
 
     def wait(*_):
         go_on.wait(30)
         raise InputError("waited")
 
-    monkeypatch.setattr(studio, "convert", wait)
+    monkeypatch.setattr(service, "convert", wait)
     tabs = [visit() for _ in range(4)]
     for tab in tabs:  # one runs, two wait, one is sent away
         with tab.expect_response("**/queue/join*") as joined:

@@ -2,18 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers import ROOT, SOURCE, composed
-from vc_lightning.commands import entry_point as cli
-from vc_lightning.commands import evaluate
+from helpers import ROOT, SOURCE, composed, write_wav
+from vc_lightning.commands import evaluate, overrides
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.evaluation import pairs
+from vc_lightning.evaluation import domains, evaluator, pairs
 from vc_lightning.evaluation.evaluator import evaluate as judge
 from vc_lightning.evaluation.results import TITLES, figures
 from vc_lightning.evaluation.scorers import MissingJudgeError
@@ -54,7 +55,7 @@ def converter(tiny_checkpoint):
 
 
 def judged(converter, listed, *parts):
-    report = judge(converter, listed, parts, "tiny.en", 0)
+    report = judge(converter, listed, parts, "tiny.en", 0, 0)
     return report, {key: figure.mean for key, figure in figures(report.outcomes).items()}
 
 
@@ -96,13 +97,14 @@ def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
 def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
     """A recording against itself: no word is lost, the pitch is the same, the voice stays."""
     monkeypatch.setattr(converter, "convert_to", lambda source, *_: converter.load(source))
-    report, found = judged(converter, listed, "words", "prosody")
+    report, found = judged(converter, listed, "words", "pocketsphinx", "prosody")
     for pair in report.outcomes:
         assert np.array_equal(pair.wav, pair.source_wav)
         assert pair.values["similarity/to_target"] == pair.values["similarity/before"]
         assert pair.words["source"]
         assert pair.words["conversion"] == pair.words["source"]
     assert (found["words/word_errors"], found["words/character_errors"]) == (0, 0)
+    assert found["pocketsphinx/source"] == found["pocketsphinx/conversion"] < 1
     assert found["words/vocoder_character_errors"] > 0  # one round of Griffin-Lim
     assert found["prosody/correlation"] == pytest.approx(1)
     assert found["prosody/voiced_agreement"] == 1
@@ -148,11 +150,14 @@ def test_judges_that_are_not_installed_are_named_and_left_out(run, monkeypatch):
     def require_packages(judge, *modules):
         raise MissingJudgeError(f'{judge}: {modules[0]} not installed; pip install -e ".[eval]"')
 
-    monkeypatch.setattr("vc_lightning.evaluation.scorers.require_packages", require_packages)
-    out = run(judges="'words, naturalness'")
+    for module in ("scorers", "pocket_sphinx"):
+        name = f"vc_lightning.evaluation.{module}.require_packages"
+        monkeypatch.setattr(name, require_packages)
+    out = run(judges="'words, pocketsphinx, naturalness'")
     report = json.loads((out / "report.json").read_text())
     assert report["left_out"] == [
         'words: faster_whisper not installed; pip install -e ".[eval]"',
+        'pocketsphinx: pocketsphinx not installed; pip install -e ".[eval]"',
         'naturalness: speechmos not installed; pip install -e ".[eval]"',
     ]
     sections = {key.split("/")[0] for key in report["figures"]["all"]["all pairs"]}
@@ -185,6 +190,100 @@ def test_a_table_of_pairs_and_a_second_evaluation_into_one_folder(run, corpus, t
     assert "holds files already; name a new folder" in capsys.readouterr().err
 
 
+def table(folder, *rows):
+    """A table of pairs in a folder of its own."""
+    folder.mkdir()
+    path = folder / "PAIRS.tsv"
+    path.write_text("\n".join(["source\ttarget", *rows]) + "\n")
+    return path
+
+
+class Ear:
+    """In place of DNSMOS, which takes seconds: the rougher, the less natural."""
+
+    def naturalness(self, wav, sample_rate):
+        return 5 - 2 * float(np.abs(np.diff(wav)).mean() / np.abs(wav).mean())
+
+
+def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
+    run, corpus, tmp_path, speech, caplog, monkeypatch
+):
+    """A manifest beside a table whose paths are relative to its own folder; under hum and all."""
+    monkeypatch.setattr("vc_lightning.evaluation.scorers.Listener", Ear)
+    caplog.set_level("INFO")
+    rows = [
+        f"{corpus}/{name}/{i}.wav\t{name}\ttest\ten" for name in ("man", "woman") for i in (0, 1, 2)
+    ]
+    manifest = tmp_path / "readers" / "MANIFEST.tsv"
+    manifest.parent.mkdir()
+    manifest.write_text("\n".join(["path\tspeaker\tsplit\tlang", *rows]) + "\n")
+    pairs_table = table(tmp_path / "noisy one", "n/a b.wav\tm/0.wav")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
+    for name, wav in {
+        "n/a b.wav": speech[:32_000] + noise,
+        "m/0.wav": speech[30_000:62_000],
+    }.items():
+        path = pairs_table.parent / name
+        path.parent.mkdir()
+        write_wav(path, wav)
+    out = run(
+        **{"data.dir": "", "data.manifest": f"[{manifest}]", "data.pairs": f"'{pairs_table}'"},
+        **{"judges": "naturalness", "n_worst": 2, "robustness": "true", "n_robustness": 1},
+    )
+    report = json.loads((out / "report.json").read_text())
+    domains = report["figures"]["domain"]
+    assert [domains[name]["naturalness/recording"]["n"] for name in ("readers", "noisy one")] == [
+        2,
+        1,
+    ]
+    scores = [pair["figures"]["naturalness/recording"] for pair in report["pairs"]]
+    assert domains["readers"]["naturalness/recording"]["mean"] == pytest.approx(np.mean(scores[:2]))
+    assert (
+        domains["noisy one"]["naturalness/recording"]["mean"] == scores[2] < min(scores[:2]) - 0.3
+    )
+    assert report["figures"]["all"]["all pairs"]["naturalness/recording"]["n"] == 3
+    assert report["about"]["judged by the one recording that makes the voice"] == "1 pairs"
+    assert "noisy one: " in report["about"]["pairs"]
+
+    first, second = report["worst"]
+    assert first["badness"] >= second["badness"]
+    assert first["figures"] == report["pairs"][first["pair"]]["figures"]
+    conditions = [trial["condition"] for trial in report["robustness"]]
+    assert len(conditions) == 9
+    assert {trial["converted"] + len(trial["refused"]) for trial in report["robustness"]} == {2}
+    assert all(trial["figures"]["similarity/nearer"]["n"] for trial in report["robustness"])
+    clean = report["robustness"][0]["figures"]["naturalness/conversion"]["mean"]
+    own = [pair["figures"]["naturalness/conversion"] for pair in report["pairs"]]
+    assert clean == pytest.approx((own[0] + own[2]) / 2)
+
+    text = (out / "report.md").read_text()
+    order = ["## The worst conversions", "## All pairs", "## By domain", "## Robustness"]
+    assert sorted(order, key=text.index) == order
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) == 2 * 5  # conversion, vocoder, source, target and its judge
+    assert all((out / unquote(link)).is_file() for link in links)
+    assert not any(" " in link or link.startswith("/") for link in links)
+    assert f"among the worst: {out / first['wav']}" in caplog.text
+
+    curves = EventAccumulator(str(out)).Reload().Tags()
+    assert "domain_noisy_one/naturalness/conversion" in curves["scalars"]
+    assert "robustness_mp3_at_64_kbit_s/naturalness/conversion" in curves["scalars"]
+    title = first["wav"].removeprefix("wavs/").removesuffix("_conversion.wav")
+    assert f"worst_01_{title}/conversion" in curves["audio"]
+
+
+def test_real_pairs_are_compared_within_a_domain_only(converter, corpus):
+    """Speakers of two domains are told apart by their microphones, which would flatter."""
+    listed = pairs.from_folder(corpus, 12, 1)
+    both = domains.together([("a", listed[:1]), ("b", listed[1:])])
+    embeddings = evaluator.embed_recordings(converter, both)
+    ruler = evaluator.real_pairs(both, embeddings)
+    alone = [evaluator.real_pairs(own, embeddings) for own in ([both[0]], [both[1]])]
+    assert all(alone)
+    mixed = evaluator.real_pairs(listed, embeddings)
+    assert len(mixed.different) > len(ruler.different)
+
+
 def test_bad_inputs_are_one_sentence_and_code_2(run, tmp_path, corpus, capsys):
     (tmp_path / "file").write_text("")
     noise = tmp_path / "voices"
@@ -198,14 +297,18 @@ def test_bad_inputs_are_one_sentence_and_code_2(run, tmp_path, corpus, capsys):
         ({"n_targets": 2}, "lower n_targets"),
         ({"n_targets": 0}, "n_targets=0: give an integer of at least 1"),
         ({"n_pairs": "many"}, "n_pairs=many: give an integer of at least 1"),
-        ({"judges": "taste"}, "judges=taste: taste is none of words, naturalness"),
+        ({"n_worst": 0}, "n_worst=0: give an integer of at least 1"),
+        ({"n_robustness": -1}, "n_robustness=-1: give an integer of at least 1"),
+        ({"robustness": "yes please"}, "robustness=yes please: give true or false"),
+        ({"data.pairs": f"[{tmp_path}/file,{tmp_path}/file]"}, "columns named source, target"),
+        ({"data.manifest": "[1]"}, "data.manifest=1: name one file"),
+        ({"judges": "taste"}, "judges=taste: taste is none of words, pocketsphinx"),
         ({"judges": "words", "recogniser": "tinny"}, "recogniser=tinny"),
         ({"seed": -1}, "seed=-1"),
         ({"ckpt": tmp_path / "missing"}, "no such file"),
         ({"ckpt": SOURCE}, "cannot be read"),
         ({"data.manifest": tmp_path / "missing"}, "cannot be read"),
         ({"data.manifest": tmp_path / "file", "data.split": "tset"}, "data.split=tset"),
-        ({"data.manifest": tmp_path / "file", "data.pairs": "a"}, "leave it out"),
         ({"data.pairs": tmp_path / "file"}, "columns named source, target"),
         ({"output": tmp_path / "file" / "out"}, "cannot be written"),
         ({"device": "warp"}, "device=warp"),
@@ -231,4 +334,4 @@ def test_the_script_itself_with_a_path_of_any_spelling(tmp_path):
     assert result.stderr.startswith("error: data.pairs=a, b = (c).tsv: cannot be read")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-    assert {"data.pairs", "recogniser", "vocoder.n_iter"} <= set(cli.known_keys("evaluate"))
+    assert {"data.pairs", "recogniser", "vocoder.n_iter"} <= set(overrides.known_keys("evaluate"))

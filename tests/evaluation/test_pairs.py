@@ -89,6 +89,7 @@ def test_targets_that_say_the_same_are_found(tmp_path):
     found = pairs.from_manifest(manifest(tmp_path, SPEAKERS[:3], texts=True), None, "test", 9, 5)
     for pair in found:
         assert pair.parallel == tmp_path / pair.target_speaker / pair.source.name
+        assert pair.text == f"sentence {pair.source.stem}"
     bare = pairs.from_manifest(manifest(tmp_path, SPEAKERS[:3]), None, "test", 9, 5)
     assert {pair.parallel for pair in bare} == {None}
 
@@ -133,6 +134,13 @@ def test_a_table_of_pairs(corpus, tmp_path):
     assert (first.source_speaker, second.target_speaker) == (str(corpus / "man"),) * 2
 
 
+def test_a_single_target_recording_makes_the_voice_and_judges_it(corpus, tmp_path):
+    path = table(tmp_path, ("source", "target", "text"), ("man/0.wav", "woman/0.wav", "Oh!"))
+    (pair,) = pairs.from_table(path, corpus)
+    assert pair.voice == (pair.target_judge,) == (corpus / "woman/0.wav",)
+    assert (pair.text, pair.groups) == ("Oh!", {})
+
+
 HEAD = ("source", "target")
 
 
@@ -141,7 +149,7 @@ HEAD = ("source", "target")
     [
         ([("source", "voice"), ("a", "b")], "columns named source, target"),
         ([HEAD], "needs rows"),
-        ([HEAD, ("man/0.wav", "woman/0.wav")], "line 2: names 1 target recording"),
+        ([HEAD, ("man/0.wav", " | ")], "line 2: names no target"),
         ([HEAD, ("", "woman/0.wav|woman/1.wav")], "line 2: names no source"),
         ([HEAD, ("man/9.wav", "woman/0.wav|woman/1.wav")], "man/9.wav: no such file"),
         ([HEAD, ("man/0.wav", "man/1.wav|man/2.wav")], "source_speaker and target_speaker"),

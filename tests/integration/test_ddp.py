@@ -11,7 +11,7 @@ from vc_lightning.common import resources
 from vc_lightning.data.crops import Batch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.training.autovc_module import LitAutoVC
+from vc_lightning.training.autovc_module import AutoVCModule
 
 KEPT = []  # DDP modules, which must not be destroyed before the process ends
 
@@ -34,9 +34,9 @@ def gradients(batch, rank=0, world_size=1, port=0):
     network = AutoVC(**TINY).eval()
     parts = {"optimizer": None, "scheduler": None, "config": {}}
     weighed = {"decoder_weight": 1.0, "content_weight": 1.0, "content_per_std": False}
-    weighed["distance"] = "l2"
+    weighed |= {"distance": "l2", "teacher_weight": 0.0, "reconstruction_reaches_encoder": True}
     card = Card("autovc", network.arguments, resources.settings("mel", "autovc"))
-    module = Loss(LitAutoVC(network=network, card=card, **parts, **weighed))
+    module = Loss(AutoVCModule(network=network, card=card, **parts, **weighed))
     if world_size > 1:
         address = f"tcp://127.0.0.1:{port}"
         torch.distributed.init_process_group("gloo", address, rank=rank, world_size=world_size)

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_the_quick_start_is_two_commands_and_ci_runs_the_second():
     install, test = quick_start()
     assert "python convert.py source=examples/source.wav target=examples/target.wav" in install
     assert test in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+def test_the_version_has_an_entry_in_the_changelog():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{settings['project']['version']}]" in changelog
 
 
 @pytest.mark.parametrize("folder", SCRIPTS)

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from helpers import TINY, write_wav
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
+from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch import PitchRange
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import overrides
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.sampling import EpochBatches
 from vc_lightning.models import checkpoints
@@ -81,8 +81,8 @@ def test_any_order_of_the_channels_gives_the_same_sound(tmp_path, n_channels, n_
 
 @given(st.floats(-60, 30), st.floats(-40, -6))
 def test_a_level_does_not_depend_on_how_loud_the_recording_was(speech, gain, dbfs):
-    leveled = audio.level(speech, 16_000, dbfs)
-    again = audio.level(audio.amplify(speech, gain), 16_000, dbfs)
+    leveled = voice_activity.level(speech, 16_000, dbfs)
+    again = voice_activity.level(voice_activity.amplify(speech, gain), 16_000, dbfs)
     np.testing.assert_allclose(again, leveled, rtol=1e-3, atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_a_level_does_not_depend_on_how_loud_the_recording_was(speech, gain, dbf
 @given(st.floats(2, 9), st.integers(0, 120_000), RATES)
 def test_pieces_cover_a_recording_without_gaps(speech, other_speech, max_seconds, start, rate):
     wav = audio.resample(np.concatenate([other_speech, speech])[start:], 16_000, rate)
-    pieces = audio.cut_at_pauses(wav, rate, max_seconds)
+    pieces = voice_activity.cut_at_pauses(wav, rate, max_seconds)
     ends = [0, *(stop for _, stop in pieces)]
     assert ends == [*(start for start, _ in pieces), len(wav)]
     assert all(0 < stop - start <= max_seconds * rate + 1 for start, stop in pieces)
@@ -100,7 +100,7 @@ def test_pieces_cover_a_recording_without_gaps(speech, other_speech, max_seconds
 @given(st.integers(8_000, 30_000), st.floats(-60, 20), st.integers(0, 60_000))
 def test_a_mel_is_in_0_to_1_and_has_a_frame_a_hop(speech, mel_settings, n_samples, gain, start):
     mel = MelSpectrogram(**mel_settings)
-    wav = audio.amplify(speech[start:][:n_samples], gain)
+    wav = voice_activity.amplify(speech[start:][:n_samples], gain)
     values = mel(torch.from_numpy(wav)[None])
     assert values.shape == (1, mel.n_mels, len(wav) // mel.hop_length + 1)
     assert ((values >= 0) & (values <= 1)).all()
@@ -206,9 +206,11 @@ def test_padding_does_not_count(lengths, padding, seed):
 @example("\\")
 @example("a\nb")
 def test_hydra_reads_back_any_text(text):
-    assume(cli.quote_free_text(f"source={text}") != f"source={text}")  # a list, null, …
+    assume(overrides.quote_free_text(f"source={text}") != f"source={text}")  # a list, null, …
     assume(not text.startswith("~"))
-    (override,) = OverridesParser.create().parse_overrides([cli.quote_free_text(f"source={text}")])
+    (override,) = OverridesParser.create().parse_overrides(
+        [overrides.quote_free_text(f"source={text}")]
+    )
     assert OmegaConf.create({"source": override.value()}).source == text
 
 

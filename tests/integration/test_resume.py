@@ -1,4 +1,4 @@
-"""Trainings that are interrupted, killed and resumed: nothing of it can be seen in the result."""
+"""Trainings that are interrupted, killed and resumed end like one that never stopped."""
 
 import csv
 import os
@@ -33,13 +33,13 @@ def logged(folder):
     "more",
     [
         [],
-        ["data.num_workers=2", "data.warps=[0.9]", "data.sampling=speaker"],
+        ["data.num_workers=2", "data.vtlp_factors=[0.9]", "data.sampling=speaker"],
         ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
         ["trainer.max_steps=-1", "trainer.max_epochs=3"],
     ],
 )
 @pytest.mark.parametrize("step", [1, 2, 3])  # two batches are an epoch
-def test_a_resumed_training_is_the_one_that_never_stopped(run, step, more):
+def test_resuming_is_exact(run, step, more):
     more = ["logger=csv", "checkpoint.every_n_steps=1", "trainer.max_steps=6", *more]
     whole = run(*more, name="whole")
     first = run(*more, f"trainer.max_steps={step}", name="first")
@@ -51,7 +51,7 @@ def test_a_resumed_training_is_the_one_that_never_stopped(run, step, more):
     require_equal(*networks)
 
 
-def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(arguments, run, tmp_path):
+def test_resuming_after_kills_is_exact(arguments, run, tmp_path):
     more = ["logger=csv", "trainer.max_steps=60", "checkpoint.every_n_steps=50"]
     more += ["checkpoint.resume_every_n_steps=3", "callbacks.samples.every_n_steps=7"]
     whole = run(*more, name="whole")
@@ -74,7 +74,7 @@ def test_a_training_that_is_killed_twice_is_the_one_that_never_stopped(arguments
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
+def test_signals_save_and_stop(arguments, tmp_path, number):
     """Terminals and clusters signal every process, those that load data too."""
     process = command(
         *arguments("trainer.max_steps=100000", "checkpoint.every_n_steps=5", "data.num_workers=2"),
@@ -87,7 +87,7 @@ def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
     os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert f"interrupted; go on with ckpt_path={checkpoint}" in output
+    assert f"interrupted; resume with ckpt_path={checkpoint}" in output
     assert "Traceback" not in output
     step = state(tmp_path / "run")["global_step"]
     assert step >= 5
@@ -95,9 +95,7 @@ def test_asked_to_stop_a_training_saves_and_leaves(arguments, tmp_path, number):
     assert weights(tmp_path / "run", step, "average")[1].step == step
 
 
-def test_a_full_disk_costs_a_checkpoint_but_neither_the_training_nor_the_last_one(
-    run, monkeypatch, caplog, tmp_path
-):
+def test_a_full_disk_skips_a_checkpoint(run, monkeypatch, caplog, tmp_path):
     """The limit on the size of files stands for the disk; SIGXFSZ is ignored by Python."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     save, steps = WeightFiles.save, []
@@ -192,36 +190,70 @@ def test_the_newest_run_is_found(tmp_path):
     assert newest(tmp_path, tmp_path / "mine") == tmp_path / "mine/last.ckpt"
 
 
-def test_differing_keys_are_named_but_for_those_that_change_nothing():
-    before = {"run_dir": "a", "data": {"batch_size": 2, "warps": []}, "seed": 1, "optimizer": {}}
-    now = {"run_dir": "b", "data": {"batch_size": 4, "warps": [0.9]}, "seed": 1, "optimizer": {}}
-    assert dict(changed_keys(before, now)) == {"data.batch_size": (2, 4), "data.warps": ([], [0.9])}
-    assert dict(changed_keys({"loss": {"a": 1}}, {"loss": {"b": 1}})) == {
-        "loss.a": (1, None),
-        "loss.b": (None, 1),
+def test_changed_keys_are_listed():
+    before = {
+        "run_dir": "a",
+        "data": {"batch_size": 2, "vtlp_factors": []},
+        "seed": 1,
+        "optimizer": {},
+    }
+    now = {
+        "run_dir": "b",
+        "data": {"batch_size": 4, "vtlp_factors": [0.9]},
+        "seed": 1,
+        "optimizer": {},
+    }
+    assert dict(changed_keys(before, now)) == {
+        "data.batch_size": (2, 4),
+        "data.vtlp_factors": ([], [0.9]),
+    }
+    assert dict(changed_keys({"task": {"a": 1}}, {"task": {"b": 1}})) == {
+        "task.a": (1, None),
+        "task.b": (None, 1),
     }
 
 
-def test_other_data_are_warned_of_and_begin_a_new_epoch(run, caplog):
+def test_other_data_begin_a_new_epoch(run, caplog):
     last = run("trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
     assert state(run(f"ckpt_path={last}", name="same"))["VoiceDataModule"]["batches"] == 4
     assert "resuming with another" not in caplog.text
-    run(f"ckpt_path={last}", "data.batch_size=1", "loss.content_weight=2", name="other")
+    run(f"ckpt_path={last}", "data.batch_size=1", "task.content_weight=2", name="other")
     assert "resuming with another data.batch_size: 1, was 2" in caplog.text
-    assert "resuming with another loss.content_weight: 2, was 1.0" in caplog.text
+    assert "resuming with another task.content_weight: 2, was 1.0" in caplog.text
     assert "a new epoch begins" in caplog.text
 
 
-def test_a_checkpoint_from_before_modules_moved_is_resumed_without_a_word(run, caplog):
+def use_old_names(config):
+    """Give a configuration the keys and class names of version 0.1."""
+    config["loss"] = config.pop("task") | {"_target_": "vc_lightning.lit_autovc.LitAutoVC"}
+    config["callbacks"]["diagnosis"] = config["callbacks"].pop("conversion_monitor")
+    data = config["data"]
+    for old, new in (
+        ("warps", "vtlp_factors"),
+        ("warp_probability", "vtlp_probability"),
+        ("voice_warps", "vtlp_target_factors"),
+        ("voice_warp_probability", "vtlp_target_probability"),
+    ):
+        data[old] = data.pop(new)
+    data |= {"context_frames": None, "mels_from": None}
+
+
+def test_a_checkpoint_with_old_names_is_resumed_without_a_warning(run, caplog):
     last = run("data=augmented", "trainer.max_steps=2", name="first") / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     scheduler, gain = content["config"]["scheduler"], content["config"]["data"]["augmentations"][0]
     scheduler["_target_"] = "vc_lightning.schedulers.noam"
     gain["_target_"] = "vc_lightning.augmentations.Gain"
     torch.save(content, last)
+    use_old_names(content["config"])
+    torch.save(content, last)
     folder = run("data=augmented", f"ckpt_path={last}", name="second")
     assert "resuming with another" not in caplog.text
     assert state(folder)["global_step"] == 4
+    content["config"]["loss"]["content_weight"] = 7
+    torch.save(content, last)
+    run("data=augmented", f"ckpt_path={last}", name="other")
+    assert "resuming with another task.content_weight: 1.0, was 7" in caplog.text
     gain["_target_"] = "elsewhere.Gain"
     torch.save(content, last)
     run("data=augmented", f"ckpt_path={last}", name="third")
@@ -237,7 +269,7 @@ def test_a_checkpoint_from_before_modules_moved_is_resumed_without_a_word(run, c
         ("scheduler.warmup=30", "scheduler.warmup was 20 and is 30 now"),
     ],
 )
-def test_what_the_checkpoint_would_win_over_is_refused(run, capsys, change, reason):
+def test_changes_that_a_checkpoint_overrides_are_refused(run, capsys, change, reason):
     last = run(name="first") / "checkpoints/last.ckpt"
     with pytest.raises(SystemExit) as stop:
         run(f"ckpt_path={last}", change, name="second")
@@ -245,7 +277,7 @@ def test_what_the_checkpoint_would_win_over_is_refused(run, capsys, change, reas
     assert reason in capsys.readouterr().err
 
 
-def test_weights_alone_are_not_resumed(run, capsys):
+def test_weight_files_cannot_be_resumed(run, capsys):
     first = run(name="first")
     with pytest.raises(SystemExit) as stop:
         run(f"ckpt_path={first}/checkpoints/autovc_step4_average.safetensors", name="second")

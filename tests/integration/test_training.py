@@ -1,4 +1,4 @@
-"""LitAutoVC and the callbacks, through real trainings of a tiny network by train.py."""
+"""AutoVCModule and the callbacks, through real trainings of a tiny network by train.py."""
 
 import csv
 import shutil
@@ -17,7 +17,7 @@ from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.training.autovc_module import LitAutoVC, TeacherHead, told_the_pitch
+from vc_lightning.training.autovc_module import AutoVCModule, TeacherHead, add_f0_conditioning
 from vc_lightning.training.ema import ema_decay
 from vc_lightning.training.losses import autovc_losses, valid_elements
 from vc_lightning.training.schedulers import noam
@@ -40,7 +40,7 @@ def test_both_weight_sets_are_kept_and_say_what_they_are(run, mel_settings, enco
     assert all(torch.equal(value, last[key]) for key, value in network.state_dict().items())
 
 
-def test_the_average_is_the_average(run):
+def test_the_average_is_the_moving_average_of_all_steps(run):
     """Of the weights after every step, kept one by one."""
     folder = run("checkpoint.every_n_steps=1", "trainer.max_steps=5")
     originals = [weights(folder, step, "original")[0].state_dict() for step in range(1, 6)]
@@ -119,7 +119,7 @@ def test_validation_measures_the_average_and_the_network_itself(run):
     assert float(last["val/loss"]) != float(last["val_original/loss"])
 
 
-def test_init_from_takes_weights_without_their_past(run):
+def test_init_from_takes_weights_but_no_steps(run):
     first = run(name="first")
     path = first / "checkpoints/autovc_step4_average.safetensors"
     second = run(f"init_from={path}", "optimizer.lr=1e-12", "trainer.max_steps=1", name="second")
@@ -153,12 +153,12 @@ def test_debug_modes_run(run, choice):
     "overrides",
     [
         ["trainer.precision=bf16-mixed"],
-        ["data.crop_frames=null", "logger=none", "loss.content_per_std=true"],
+        ["data.crop_frames=null", "logger=none", "task.content_per_std=true"],
         ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
         ["data.val_fraction=0", "trainer.max_steps=-1", "trainer.max_epochs=1"],
         ["data.num_workers=2", "data.minutes_per_speaker=0.05"],
         ["mel=wavernn", "init_from=shipped"],
-        ["data.warps=[0.9]", "data.warp_probability=1"],
+        ["data.vtlp_factors=[0.9]", "data.vtlp_probability=1"],
     ],
 )
 def test_other_settings_run(run, overrides):
@@ -182,13 +182,13 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["compile=abc"], "compile=abc"),
         (["data.shuffle=abc"], "data.shuffle=abc"),
         (["data.augmentations=[3]"], "data.augmentations=[3]: give a list"),
-        (["checkpoint.best=val/los"], "val/los: is not logged; there are val/codes_std"),
+        (["checkpoint.best=val/los"], "val/los: is not logged; logged are val/codes_std"),
         (["checkpoint.resume_every_n_steps=0"], "checkpoint.resume_every_n_steps=0"),
         (["trainer.log_every_n_steps=0"], "trainer.log_every_n_steps=0"),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1"),
         (["trainer.precision=5"], "give one of"),
-        (["loss.content_weight=nan"], "loss.content_weight=nan"),
-        ([f"loss.content_weight={10**20}"], "loss.content_weight=1"),
+        (["task.content_weight=nan"], "task.content_weight=nan"),
+        ([f"task.content_weight={10**20}"], "task.content_weight=1"),
         (["optimizer.lr=abc"], "optimizer.lr=abc: give a number"),
         (["scheduler.warmup=0"], "scheduler.warmup=0"),
         (["callbacks.ema.decay=1"], "callbacks.ema.decay=1"),
@@ -206,12 +206,12 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["model.dim_emb=3"], "the speaker encoder gives 256 numbers"),
         (["model.n_mels=3"], "the network is for mels of n_mels 3, these have 80"),
         (["model.decoder_layers=2147483648"], "model.decoder_layers=2147483648"),
-        (["callbacks.ema=null"], "callbacks.ema: is no callback"),
+        (["callbacks.ema=null"], "callbacks.ema: is not a callback"),
         (["trainer.profiler=3"], "trainer.profiler=3: give text or null"),
-        (["loss.decoder_weight=???"], "loss.decoder_weight"),
+        (["task.decoder_weight=???"], "task.decoder_weight"),
         (
             [*STOPPING, "+callbacks.early_stopping.monitor=val/los"],
-            "callbacks.early_stopping.monitor=val/los: is not logged; there are val/",
+            "callbacks.early_stopping.monitor=val/los: is not logged; logged are val/",
         ),
     ],
 )
@@ -225,7 +225,7 @@ def test_impossible_values_are_one_sentence_and_code_2(run, capsys, overrides, r
     assert reason in errors[0]
 
 
-def test_a_lost_loss_stops_the_training(run, capsys):
+def test_a_diverged_training_stops(run, capsys):
     with pytest.raises(SystemExit) as stop:
         run("optimizer.lr=1e30", "trainer.max_steps=50", "trainer.gradient_clip_val=null")
     assert stop.value.code == 2
@@ -234,7 +234,7 @@ def test_a_lost_loss_stops_the_training(run, capsys):
 
 @pytest.fixture
 def module(tiny_autovc, mel_settings):
-    module = LitAutoVC(
+    module = AutoVCModule(
         network=tiny_autovc,
         card=Card("autovc", tiny_autovc.arguments, mel_settings),
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
@@ -251,7 +251,7 @@ def module(tiny_autovc, mel_settings):
     return module
 
 
-def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_autovc):
+def test_the_loss_is_the_weighted_sum_of_its_terms(module, tiny_autovc):
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     mels[:, 1, :, 12:] = 0
@@ -259,9 +259,9 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), nothing)
     losses = module.losses(tiny_autovc, batch)
     decoder_mel, postnet_mel, codes = tiny_autovc(mels[1], voices[1], voices[0])
-    again = tiny_autovc.encode(postnet_mel, batch.embedding)
+    again = tiny_autovc.encode(postnet_mel, batch.target_embedding)
     valid = valid_elements(batch.lengths, 20, 8)
-    terms = autovc_losses(batch.mel, decoder_mel, postnet_mel, codes, again, valid)
+    terms = autovc_losses(batch.target_mel, decoder_mel, postnet_mel, codes, again, valid)
     expected = terms["postnet"] + 0.5 * terms["decoder"] + 3 * terms["content"]
     torch.testing.assert_close(losses["loss"], expected)
 
@@ -269,7 +269,7 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     expected += 3 * terms["content"] * (1 / losses["codes_std"] - 1)
     torch.testing.assert_close(module.losses(tiny_autovc, batch)["loss"], expected)
 
-    valid = torch.cat([batch.mel[0], batch.mel[1, :, :12]], dim=1)
+    valid = torch.cat([batch.target_mel[0], batch.target_mel[1, :, :12]], dim=1)
     error = (valid - 0.4).square().mean()
     torch.testing.assert_close(losses["postnet_ratio"], terms["postnet"] / error)
     valid_codes = torch.cat([codes[0], codes[1, :, :2]], dim=1)  # 12 frames: two codes of 8
@@ -278,7 +278,7 @@ def test_the_loss_weighs_its_terms_and_ratios_their_yardsticks(module, tiny_auto
     torch.testing.assert_close(losses["content_ratio"], terms["content"] / spread.abs().mean())
 
 
-def test_a_teacher_alone_may_teach_the_encoder(module, tiny_autovc):
+def test_the_teacher_alone_may_train_the_encoder(module, tiny_autovc):
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     lengths, features = torch.tensor([20, 12]), torch.randn(2, 20, 3)
@@ -310,7 +310,19 @@ def test_a_teacher_alone_may_teach_the_encoder(module, tiny_autovc):
     assert set(module.head.parameters()) < set(module.trained_parameters())
 
 
-def test_a_head_sees_where_in_its_block_a_frame_lies():
+def test_an_encoder_that_nothing_trains_is_frozen(run, tiny_checkpoint):
+    before = checkpoints.load_autovc(tiny_checkpoint).state_dict()
+    frozen = ("task.reconstruction_reaches_encoder=false", "task.content_weight=0")
+    folder = run(*frozen, f"init_from={tiny_checkpoint}", "model.f0=false")
+    for kind in ("original", "average"):
+        after = weights(folder, 4, kind)[0].state_dict()
+        for name, weight in before.items():
+            is_same = torch.equal(weight, after[name])
+            if "num_batches_tracked" not in name:
+                assert is_same == name.startswith("encoder."), name
+
+
+def test_the_head_knows_the_position_within_a_code():
     torch.manual_seed(0)
     head = TeacherHead(8, 4, torch.ones(3))
     codes = torch.ones(1, 8, 24)
@@ -320,8 +332,8 @@ def test_a_head_sees_where_in_its_block_a_frame_lies():
 
 
 def test_training_with_whisper_as_teacher_resumes_exactly(run):
-    taught = ("teacher=whisper", "loss.teacher_weight=1", "loss.content_weight=0")
-    taught += ("loss.reconstruction_reaches_encoder=false", "model.film=true")
+    taught = ("teacher=whisper", "task.teacher_weight=1", "task.content_weight=0")
+    taught += ("task.reconstruction_reaches_encoder=false", "model.film=true")
     whole, _ = weights(run(*taught, name="whole"), 4, "average")
     half = run(*taught, "trainer.max_steps=2", name="half") / "checkpoints/last.ckpt"
     resumed, card = weights(run(*taught, f"ckpt_path={half}", name="rest"), 4, "average")
@@ -335,12 +347,15 @@ def test_training_with_whisper_as_teacher_resumes_exactly(run):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["loss.teacher_weight=1"], "there is no teacher; set teacher=whisper"),
-        (["loss.reconstruction_reaches_encoder=false"], "then only a teacher can teach the"),
-        (["teacher=whisper", "teacher.model=large"], "teacher.model=large: is neither tiny.en nor"),
+        (["task.teacher_weight=1"], "there is no teacher; set teacher=whisper"),
+        (["task.reconstruction_reaches_encoder=false"], "only a teacher can train a new encoder"),
+        (
+            ["teacher=whisper", "teacher.model=larch"],
+            "teacher.model=larch: no such folder",
+        ),
     ],
 )
-def test_a_teacher_that_is_missing_is_named(run, capsys, overrides, sentence):
+def test_a_missing_teacher_is_refused(run, capsys, overrides, sentence):
     with pytest.raises(SystemExit) as stop:
         run(*overrides)
     assert stop.value.code == 2
@@ -350,7 +365,7 @@ def test_a_teacher_that_is_missing_is_named(run, capsys, overrides, sentence):
 @pytest.mark.parametrize(("limit", "after"), [(0.5, 0.5), (100.0, 8.0), (None, 8.0)])
 def test_gradients_are_clipped_by_the_norm_that_is_logged(module, monkeypatch, limit, after):
     logged = {}
-    monkeypatch.setattr(LitAutoVC, "log", lambda _, name, value: logged.update({name: value}))
+    monkeypatch.setattr(AutoVCModule, "log", lambda _, name, value: logged.update({name: value}))
     parameters = list(module.network.parameters())
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -374,7 +389,7 @@ def test_nothing_frozen_is_averaged_or_saved(run):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_features_that_vanish_are_one_sentence(run, tmp_path, capsys, monkeypatch, num_workers):
+def test_missing_features_are_one_sentence(run, tmp_path, capsys, monkeypatch, num_workers):
     """Also where a worker of the DataLoader finds out."""
     cache = tmp_path / "vanishing"
     run(f"data.cache_dir={cache}", "trainer.max_steps=1")
@@ -390,16 +405,16 @@ def test_features_that_vanish_are_one_sentence(run, tmp_path, capsys, monkeypatc
     assert stop.value.code == 2
     errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error: ")]
     assert len(errors) == 1
-    assert "this part of the feature cache has vanished" in errors[0]
+    assert "this file of the feature cache is missing" in errors[0]
     assert "Traceback" not in errors[0]
 
 
-def test_a_finetuning_takes_the_network_from_the_weights_and_stops_by_itself(
+def test_finetuning_takes_the_sizes_of_the_weights_and_stops_early(
     tiny_checkpoint, tiny_autovc, arguments, tmp_path, monkeypatch
 ):
     """Whatever its sizes; here the learning rate is such that nothing improves."""
     more = ("experiment=finetune", f"init_from={tiny_checkpoint}", "optimizer.lr=1e-12")
-    more += ("trainer.max_steps=500", "data.warps=[]", "logger=csv")
+    more += ("trainer.max_steps=500", "data.vtlp_factors=[]", "logger=csv")
     line = [a for a in arguments(*more) if not a.startswith("model.")]
     train.main(composed("train", *line))
     (folder,) = {p.parent for p in tmp_path.glob("run/checkpoints/*")}
@@ -423,17 +438,15 @@ def test_the_best_average_is_that_of_the_lowest_value(run, monkeypatch):
     assert all(torch.equal(v, expected[k]) for k, v in best[0].state_dict().items())
 
 
-def test_a_network_that_is_told_the_pitch_begins_where_one_that_is_not_has_ended(tiny_autovc):
-    listening = told_the_pitch(tiny_autovc).eval()
+def test_adding_f0_inputs_keeps_the_output(tiny_autovc):
+    listening = add_f0_conditioning(tiny_autovc).eval()
     assert listening.arguments == tiny_autovc.arguments | {"f0": True}
     mel, voices, harmonics = torch.rand(1, 80, 20), torch.rand(2, 1, 256), torch.rand(1, 82, 20)
     expected = tiny_autovc(mel, *voices)
     torch.testing.assert_close(listening(mel, *voices, harmonics), expected)
 
 
-def test_the_pitch_may_be_new_to_a_network_but_not_forgotten(
-    run, tmp_path, tiny_checkpoint, capsys
-):
+def test_f0_inputs_may_be_added_but_not_removed(run, tmp_path, tiny_checkpoint, capsys):
     run(f"init_from={tiny_checkpoint}", "trainer.max_steps=2")
     network, _ = weights(tmp_path / "run", 2, "original")
     assert network.f0
@@ -441,10 +454,10 @@ def test_the_pitch_may_be_new_to_a_network_but_not_forgotten(
     path = tmp_path / "run/checkpoints/autovc_step2_average.safetensors"
     with pytest.raises(SystemExit):
         run(f"init_from={path}", "model.f0=false", f"run_dir={tmp_path / 'other'}")
-    assert "is told the pitch; set model.f0=true" in capsys.readouterr().err
+    assert "has F0 inputs; set model.f0=true" in capsys.readouterr().err
 
 
-def test_absolute_errors_may_be_learnt_from(module, tiny_autovc):
+def test_the_distance_may_be_absolute(module, tiny_autovc):
     torch.manual_seed(3)
     mel, voice = torch.rand(2, 80, 16), torch.rand(2, 256)
     lengths, nothing = torch.tensor([16, 16]), torch.zeros(2, 16, 0)

@@ -6,14 +6,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import SOURCE, TARGET, composed, require_same_result
-from vc_lightning.data.vocoder_segments import SoundBatch
+from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders.distributions import mu_law_decode, mu_law_encode
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 from vc_lightning.training.schedulers import noam
-from vc_lightning.training.wavernn_module import LitWaveRNN
+from vc_lightning.training.wavernn_module import WaveRNNModule
 
 MODELS = {
     "wavernn_multiband": ["frame_dims=8", "frame_blocks=1", "rnn_dims=8", "fc_dims=8"],
@@ -98,7 +98,21 @@ def test_a_resumed_vocoder_is_that_of_one_go(run, model):
     require_same_result(whole, rest)
 
 
-def test_training_goes_on_from_a_vocoder_s_weights(run, caplog):
+def test_a_vocoder_checkpoint_of_version_0_1_is_resumed(run, caplog):
+    """In it VoiceDataModule is the vocoder's data module as well."""
+    last = run("logger=none", "trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["VoiceDataModule"] = content.pop("VocoderDataModule")
+    config = content["config"]
+    config["loss"] = config.pop("task")
+    config["data"] |= {"_target_": "vc_lightning.data.VoiceDataModule", "warps": []}
+    torch.save(content, last)
+    rest = run("logger=none", f"ckpt_path={last}", name="rest")
+    assert "resuming with another" not in caplog.text
+    require_same_result(run("logger=none", name="whole"), rest)
+
+
+def test_training_continues_from_a_vocoder_s_weights(run, caplog):
     folder = run()
     path = folder / "checkpoints/wavernn_step4_average.safetensors"
     run(f"init_from={path}", "optimizer.lr=1e-12", "model.temperature=0.5", name="next")
@@ -124,11 +138,11 @@ def test_weights_that_do_not_fit_are_refused(run, capsys, overrides, reason):
     assert reason in capsys.readouterr().err
 
 
-def test_a_loss_for_another_network_is_refused(run, capsys):
+def test_a_task_for_another_network_is_refused(run, capsys):
     with pytest.raises(SystemExit) as stop:
-        run("loss=autovc")
+        run("task=autovc")
     assert stop.value.code == 2
-    assert "LitAutoVC does not train a network of the kind multiband" in capsys.readouterr().err
+    assert "AutoVCModule does not train a network of the kind multiband" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -187,8 +201,8 @@ def test_the_loss_is_in_bits_a_sample():
     network = tiny_public("RAW")
     mel = {"n_mels": 5, "hop_length": network.hop_length}
     card = Card("wavernn", network.arguments, mel)
-    module = LitWaveRNN(network, card, torch.optim.Adam, lambda o: noam(o, 10), {})
-    batch = SoundBatch(torch.rand(2, 5, 8), torch.rand(2, 48) - 0.5, 8)
+    module = WaveRNNModule(network, card, torch.optim.Adam, lambda o: noam(o, 10), {})
+    batch = VocoderBatch(torch.rand(2, 5, 8), torch.rand(2, 48) - 0.5, 8)
     loss = module.losses(network, batch)["loss"]
     expected = -network.log_prob(batch.wav, batch.mel).mean() / math.log(2)
     assert loss.item() == pytest.approx(expected.item())

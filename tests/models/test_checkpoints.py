@@ -11,7 +11,7 @@ from helpers import TINY, tiny_multiband
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.models import checkpoints, sizes
+from vc_lightning.models import checkpoints, formats
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.speaker_encoder import d_vector
@@ -48,14 +48,14 @@ def test_our_files_round_trip_with_their_card(tiny_checkpoint, tiny_autovc, mel_
     network, card = checkpoints.read_autovc(tiny_checkpoint)
     assert_same_state(network, tiny_autovc)
     assert not network.training
-    assert card.network == TINY | {"n_mels": 80, "f0": False}
+    assert card.network == TINY | {"n_mels": 80, "f0": False, "film": False}
     assert (card.mel, card.step) == (mel_settings, 7)
 
 
 def test_whether_a_network_is_told_the_pitch_is_read_off_its_shapes():
     for f0 in (True, False):
         network = AutoVC(**TINY, f0=f0)
-        assert sizes.found_in(network.state_dict(), "AutoVC", "a file")["f0"] is f0
+        assert formats.sizes_in(network.state_dict(), "AutoVC", "a file")["f0"] is f0
 
 
 def test_halves_are_read_as_floats(tmp_path, tiny_autovc, mel_settings):

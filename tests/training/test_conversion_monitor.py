@@ -1,4 +1,4 @@
-"""What a training says of itself: known numbers in, sentences out, and real conversions."""
+"""Warnings of the conversion monitor, for known numbers and in a real training."""
 
 import csv
 import logging
@@ -10,7 +10,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops import Example
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.training.conversion_monitor import Diagnosis
+from vc_lightning.training.conversion_monitor import ConversionMonitor
 from vc_lightning.training.sample_logging import convert
 
 DEFAULTS = {
@@ -27,52 +27,52 @@ DEFAULTS = {
 
 
 @pytest.fixture
-def diagnosis(caplog):
+def monitor(caplog):
     caplog.set_level(logging.WARNING)
-    return Diagnosis(**DEFAULTS)
+    return ConversionMonitor(**DEFAULTS)
 
 
-def test_codes_that_hold_nothing_are_named_once(diagnosis, caplog):
-    diagnosis.judge_codes(10, 0.013)
+def test_collapsed_codes_are_reported_once(monitor, caplog):
+    monitor.check_codes(10, 0.013)
     assert not caplog.messages
-    diagnosis.judge_codes(20, 4e-4)
-    diagnosis.judge_codes(30, 3e-4)
+    monitor.check_codes(20, 4e-4)
+    monitor.check_codes(30, 3e-4)
     (message,) = caplog.messages
     assert "step 20: the codes have collapsed (train/codes_std 4.0e-04)" in message
-    assert "loss.content_per_std=true" in message
+    assert "task.content_per_std=true" in message
 
 
-def test_a_leak_is_named_only_when_there_was_time_to_mend(diagnosis, caplog):
-    diagnosis.judge_voices(50, to_target=0.5, to_source=0.9)
-    diagnosis.judge_voices(100, to_target=0.6, to_source=0.59)
+def test_leakage_is_reported_after_some_steps(monitor, caplog):
+    monitor.check_similarity(50, to_target=0.5, to_source=0.9)
+    monitor.check_similarity(100, to_target=0.6, to_source=0.59)
     assert not caplog.messages
-    diagnosis.judge_voices(150, to_target=0.62, to_source=0.65)
+    monitor.check_similarity(150, to_target=0.62, to_source=0.65)
     (message,) = caplog.messages
     assert "to the source 0.65, to the target 0.62" in message
-    assert "data.warps" in message
+    assert "data.vtlp_factors" in message
 
 
-def test_a_similarity_that_no_longer_rises_is_named(diagnosis, caplog):
+def test_a_plateau_is_reported(monitor, caplog):
     for step, value in enumerate([0.5, 0.55, 0.6, 0.59, 0.605, 0.62, 0.61, 0.62]):
-        diagnosis.judge_voices(step, to_target=value, to_source=0)
+        monitor.check_similarity(step, to_target=value, to_source=0)
     assert not caplog.messages
-    diagnosis.judge_voices(8, to_target=0.625, to_source=0)
+    monitor.check_similarity(8, to_target=0.625, to_source=0)
     (message,) = caplog.messages
     assert "has not risen since step 5 (0.62)" in message
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(InputError, match=r"callbacks\.diagnosis\.patience=0"):
-        Diagnosis(**DEFAULTS | {"patience": 0})
+    with pytest.raises(InputError, match=r"callbacks\.conversion_monitor\.patience=0"):
+        ConversionMonitor(**DEFAULTS | {"patience": 0})
 
 
-def test_a_training_measures_whose_voice_comes_out(run, caplog):
+def test_a_training_logs_similarities(run, caplog):
     caplog.set_level(logging.WARNING)
     folder = run(
-        "callbacks.diagnosis.every_n_steps=2",
-        "callbacks.diagnosis.leak_after_steps=0",
-        "callbacks.diagnosis.min_codes_std=0.99",
-        "callbacks.diagnosis.vocoder.n_iter=1",
+        "callbacks.conversion_monitor.every_n_steps=2",
+        "callbacks.conversion_monitor.leak_after_steps=0",
+        "callbacks.conversion_monitor.min_codes_std=0.99",
+        "callbacks.conversion_monitor.vocoder.n_iter=1",
         "logger=csv",
     )
     with (folder / "csv/metrics.csv").open() as file:
@@ -84,7 +84,7 @@ def test_a_training_measures_whose_voice_comes_out(run, caplog):
     assert sum("the codes have collapsed" in message for message in caplog.messages) == 1
 
 
-def test_a_conversion_to_be_shown_moves_the_pitch(mel_settings):
+def test_shown_conversions_move_the_pitch(mel_settings):
     mel = MelSpectrogram(**mel_settings)
     heard = []
 

@@ -10,7 +10,8 @@ import numpy as np
 import soxr
 
 from vc_lightning.audio import io as audio
-from vc_lightning.audio.spill_buffer import Tape, blocks
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.spill_buffer import SpillBuffer, blocks
 from vc_lightning.common.errors import InputError, require_flag, require_within
 
 log = logging.getLogger(__name__)
@@ -64,11 +65,11 @@ def denoised(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     if peak == 0:
         return wav
     down = soxr.ResampleStream(RNNOISE_RATE, sample_rate, 1, dtype="float32", quality="HQ")
-    tape = Tape()
+    buffer = SpillBuffer()
     for piece in _through_rnnoise(wav, sample_rate, 1 / peak):
-        tape.append(down.resample_chunk(piece) * np.float32(peak))
-    tape.append(down.resample_chunk(np.zeros(0, np.float32), last=True) * np.float32(peak))
-    return tape.array()[: len(wav)]
+        buffer.append(down.resample_chunk(piece) * np.float32(peak))
+    buffer.append(down.resample_chunk(np.zeros(0, np.float32), last=True) * np.float32(peak))
+    return buffer.array()[: len(wav)]
 
 
 def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator[np.ndarray]:
@@ -88,7 +89,7 @@ def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator
             rest = rest[frames.size :]
             heard = [rnnoise.process_mono_frame(state, frame)[0] for frame in frames]
             piece = np.concatenate([np.zeros(0, np.int16), *heard])
-            yield piece[surplus:].astype(np.float32) / audio.INT16_MAX
+            yield piece[surplus:].astype(np.float32) / voice_activity.INT16_MAX
             surplus = max(0, surplus - len(piece))
     finally:
         rnnoise.destroy(state)
@@ -105,11 +106,13 @@ def trimmed(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
     Where the detector finds no speech nothing is cut.
     """
-    speech = audio.speech_windows(audio.resample(wav, sample_rate, audio.VAD_SAMPLE_RATE))
+    speech = voice_activity.speech_windows(
+        audio.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
+    )
     voiced = np.flatnonzero(speech)
     if len(voiced) == 0:
         return wav
-    window = audio.VAD_WINDOW_MS * sample_rate / 1000
+    window = voice_activity.VAD_WINDOW_MS * sample_rate / 1000
     margin = TRIM_MARGIN_MS * sample_rate / 1000
     start = max(0, round(voiced[0] * window - margin))
     return wav[start : round((voiced[-1] + 1) * window + margin)]
@@ -136,10 +139,10 @@ def normalize_loudness(wav: np.ndarray, sample_rate: int, lufs: float) -> np.nda
         log.warning(
             "cleanup.loudness=%g: its peaks allow %.1f LUFS, which it gets", lufs, measured + gain
         )
-    tape = Tape()
+    buffer = SpillBuffer()
     for block in blocks(wav):
-        tape.append(audio.amplify(block, gain))
-    return tape.array()
+        buffer.append(voice_activity.amplify(block, gain))
+    return buffer.array()
 
 
 def loudness(wav: np.ndarray, sample_rate: int) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.audio.pitch import FMIN_HZ
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 
@@ -57,7 +58,19 @@ class MelSpectrogram(nn.Module):
         level_dbfs: float,
     ):
         super().__init__()
-        self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.settings = {
+            "sample_rate": sample_rate,
+            "n_fft": n_fft,
+            "hop_length": hop_length,
+            "win_length": win_length,
+            "n_mels": n_mels,
+            "fmin": fmin,
+            "fmax": fmax,
+            "ref_db": ref_db,
+            "highpass_hz": highpass_hz,
+            "gain": gain,
+            "level_dbfs": level_dbfs,
+        }
         require_at_least(1, "mel", sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
         require_at_least(1, "mel", hop_length=hop_length, win_length=win_length)
         require_within(1, audio.MAX_SAMPLE_RATE + 1, "mel", sample_rate=sample_rate)
@@ -102,7 +115,7 @@ class MelSpectrogram(nn.Module):
     def leveled(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """The first half of `prepare`, rate and level, which a speaker encoder may share."""
         wav = audio.resample(wav, sample_rate, self.sample_rate)
-        return audio.level(wav, self.sample_rate, self.settings["level_dbfs"])
+        return voice_activity.level(wav, self.sample_rate, self.settings["level_dbfs"])
 
     def filtered(self, wav: np.ndarray) -> np.ndarray:
         """The second half of `prepare`, for what `leveled` returned (n,)."""
@@ -260,7 +273,7 @@ def require_same_settings(settings: dict, other: dict, name: str, other_name: st
 class PowerMel(nn.Module):
     """GE2E's input: mel power of the speech between pauses (Resemblyzer 0.1.4), no logarithm."""
 
-    sample_rate = audio.VAD_SAMPLE_RATE
+    sample_rate = voice_activity.VAD_SAMPLE_RATE
     hop_length = 160  # 10 ms
     n_fft = 400  # 25 ms
     n_mels = 40
@@ -272,14 +285,14 @@ class PowerMel(nn.Module):
 
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """Cuts the pauses out of a recording (n,); InputError when too little speech is left."""
-        speech = audio.trim_silences(audio.resample(wav, sample_rate, self.sample_rate))
+        speech = voice_activity.trim_silences(audio.resample(wav, sample_rate, self.sample_rate))
         seconds = len(speech) / self.sample_rate
         if seconds == 0:
             raise InputError("no speech found in it by the voice activity detector")
-        if seconds < audio.MIN_SECONDS:
+        if seconds < voice_activity.MIN_SECONDS:
             raise InputError(
                 f"{seconds:.2f} s of speech are too short for the speaker encoder; "
-                f"give at least {audio.MIN_SECONDS} s"
+                f"give at least {voice_activity.MIN_SECONDS} s"
             )
         return speech
 

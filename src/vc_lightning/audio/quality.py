@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 
 FRAME_MS = 30
 # Of the frames, the quietest are taken for the noise between the words. In 2 s of trimmed speech
@@ -35,8 +36,8 @@ class Quality:
 
 def measure(wav: np.ndarray, sample_rate: int) -> Quality:
     """The quality of a recording (n,) that holds sound."""
-    wav16 = audio.resample(wav, sample_rate, audio.VAD_SAMPLE_RATE)
-    mask = audio.speech_mask(wav16)
+    wav16 = audio.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
+    mask = voice_activity.speech_mask(wav16)
     return Quality(
         seconds=round(len(wav) / sample_rate, 3),
         sample_rate=sample_rate,
@@ -54,7 +55,7 @@ def snr_db(wav: np.ndarray, voiced: np.ndarray) -> float:
     beyond it. Noise that fluctuates is underestimated: babble reads 5 dB better than it is.
     """
     wav = wav.astype(np.float64) - wav.mean(dtype=np.float64)  # an offset is no noise
-    size = audio.VAD_SAMPLE_RATE * FRAME_MS // 1000
+    size = voice_activity.VAD_SAMPLE_RATE * FRAME_MS // 1000
     power = np.sort(np.square(wav[: len(wav) // size * size]).reshape(-1, size).mean(axis=1))
     if not voiced.any():
         return SNR_DB[0]

@@ -11,7 +11,7 @@ MAX_IN_MEMORY = 1 << 24  # numbers: 64 MiB, a quarter of an hour at 16 kHz
 BLOCK = 1 << 20  # samples that are looked at in one go
 
 
-class Tape:
+class SpillBuffer:
     """Collects pieces of float32 along their first axis into one array.
 
     What is long goes to a temporary file in the folder that TMPDIR names, without a name of its

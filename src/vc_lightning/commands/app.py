@@ -9,11 +9,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, open_dict
 
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.demo.service import Studio
+from vc_lightning.demo.service import ConversionService
 
 log = logging.getLogger("app")
 
@@ -21,7 +21,7 @@ EXAMPLES = resources.ROOT / "examples"  # a wheel has none
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="app")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Serves the page until it is stopped."""
     try:
@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is there
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that files are deleted then, too
     with page.serving(
-        studio(cfg),
+        service(cfg),
         host=cfg.host,
         port=cfg.port,
         max_waiting=cfg.max_waiting,
@@ -44,12 +44,12 @@ def main(cfg: DictConfig) -> None:
         threading.Event().wait()
 
 
-def studio(cfg: DictConfig) -> Studio:
+def service(cfg: DictConfig) -> ConversionService:
     """What the page offers, from the keys of conf/app.yaml."""
     ours = Path(cfg.ckpt) if cfg.ckpt else resources.AUTOVC
     checkpoints = {"shipped" if ours == resources.AUTOVC else ours.stem: ours}
     if cfg.checkpoints:
-        for path in cli.existing_paths(
+        for path in paths.existing_paths(
             cfg.checkpoints, "checkpoints", frozenset([".safetensors", ".ckpt"])
         ):
             checkpoints.setdefault(path.stem, path)
@@ -58,13 +58,13 @@ def studio(cfg: DictConfig) -> Studio:
         with open_dict(cfg):
             cfg.ckpt = str(path)
             cfg.vocoder = cfg.vocoders[vocoder]
-        return cli.made_converter(cfg)
+        return builders.build_converter(cfg)
 
-    return Studio(
+    return ConversionService(
         checkpoints,
         list(cfg.vocoders),
         load,
-        cli.single_path(cfg.voices.dir, "voices.dir"),
+        paths.single_path(cfg.voices.dir, "voices.dir"),
         max_seconds=cfg.max_seconds,
         max_megabytes=cfg.max_megabytes,
     )
@@ -72,4 +72,4 @@ def studio(cfg: DictConfig) -> Studio:
 
 def run() -> None:
     """`python app.py`, and `vc-app` where the package is installed."""
-    cli.run(main, "app")
+    entry_point.run(main, "app")

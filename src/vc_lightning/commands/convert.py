@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from vc_lightning.audio import cleanup
 from vc_lightning.audio import io as audio
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.conversion import jobs, provenance
@@ -23,7 +23,7 @@ from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.batch_converter import Batch
 from vc_lightning.conversion.jobs import Job, Target
 from vc_lightning.conversion.provenance import Provenance
-from vc_lightning.models.vocoders.factory import Progress
+from vc_lightning.models.vocoders.base import Progress
 
 log = logging.getLogger("convert")
 
@@ -33,13 +33,13 @@ BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remainin
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="convert")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Converts, learns a voice, lists the voices or says what a file says of itself."""
     require_valid(cfg)
-    folder = cli.single_path(cfg.voices.dir, "voices.dir")
+    folder = paths.single_path(cfg.voices.dir, "voices.dir")
     if cfg.inspect:
-        log.info("%s", "\n".join(provenance.describe(cli.single_path(cfg.inspect, "inspect"))))
+        log.info("%s", "\n".join(provenance.describe(paths.single_path(cfg.inspect, "inspect"))))
     elif cfg.voices.list:
         list_voices(folder)
     elif cfg.voices.learn:
@@ -66,19 +66,19 @@ def is_single(cfg: DictConfig) -> bool:
         return False
     if not cfg.source:
         raise InputError(NOTHING_SAID)
-    found = cli.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
-    is_file = found == [cli.single_path(cfg.source, "source")]
+    found = paths.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    is_file = found == [paths.single_path(cfg.source, "source")]
     return is_file and (cfg.output is None or Path(str(cfg.output)).suffix.lower() == ".wav")
 
 
 def convert_one(cfg: DictConfig, folder: Path) -> None:
     """Converts one recording and says how near it came to the voice."""
-    source = cli.single_path(cfg.source, "source")
+    source = paths.single_path(cfg.source, "source")
     target = target_of(cfg.target, folder)
-    also = cli.choices(cfg.also, "also", ("source", "target"))
+    also = paths.split_choices(cfg.also, "also", ("source", "target"))
     if "target" in also and isinstance(target, str):
         raise InputError(f"also=target: the recordings of the learned voice {target} are not kept")
-    output = cli.writable_path(cfg.output or "conversion.wav", "output")
+    output = paths.writable_path(cfg.output or "conversion.wav", "output")
     batch = made_batch(cfg, folder)
     (row,) = batch.convert([Job(source, target, output)])
     if row.error:
@@ -109,7 +109,7 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
     """Converts recordings into a folder and tells in a table what became of each."""
     if cfg.also:
         raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
-    output = cli.writable_folder(cfg.output or "outputs", "output")
+    output = paths.writable_folder(cfg.output or "outputs", "output")
     listed = jobs.named(couples_of(cfg, folder, output), output)
     batch = made_batch(cfg, folder)
     done = set() if cfg.overwrite else {job for job in listed if job.output.exists()}
@@ -183,11 +183,11 @@ def couples_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, 
         if cfg.source or cfg.target:
             raise InputError(f"pairs={cfg.pairs}: leave out source and target, or pairs")
         known = set(voices.names(folder))
-        couples = jobs.from_table(cli.single_path(cfg.pairs, "pairs"))
+        couples = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
         return [(source, as_voice(target, known)) for source, target in couples]
     if not cfg.source:
         raise InputError(NOTHING_SAID)
-    sources = cli.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    sources = paths.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
     sources = [path for path in sources if output.resolve() not in path.resolve().parents]
     if not sources:
         raise InputError(f"source={cfg.source}: all of it lies in output={output}")
@@ -211,27 +211,27 @@ def target_of(value: object, folder: Path) -> Target:
         raise InputError(NOTHING_SAID)
     if isinstance(value, str) and not Path(value).exists() and value in voices.names(folder):
         return value
-    paths = cli.existing_paths(value, "target", audio.AUDIO_SUFFIXES)
-    if paths == [Path(str(value)).expanduser()] and not paths[0].exists():
+    found = paths.existing_paths(value, "target", audio.AUDIO_SUFFIXES)
+    if found == [Path(str(value)).expanduser()] and not found[0].exists():
         raise InputError(
             f"target={value}: there is no such file, and no learned voice of this name; "
             "voices.list=true lists them"
         )
-    return tuple(paths)
+    return tuple(found)
 
 
 def learn_voice(cfg: DictConfig, folder: Path) -> None:
     """Keeps the voice of target= under a name."""
     name = str(cfg.voices.learn)
     voices.path_of(folder, name)  # a bad name is found out before the work
-    paths = target_of(cfg.target, folder)
-    if isinstance(paths, str):
-        raise InputError(f"target={paths}: is a learned voice already; name its recordings")
+    target = target_of(cfg.target, folder)
+    if isinstance(target, str):
+        raise InputError(f"target={target}: is a learned voice already; name its recordings")
     batch = made_batch(cfg, folder)
     converter = batch.converter
-    heard = [one for _, one in batch.listened(paths)]
+    heard = [one for _, one in batch.listened(target)]
     seconds = sum(len(one.f0) for one in heard) * converter.mel.hop_length / converter.sample_rate
-    voice, identity = converter.voice_of(heard), converter.encoder_identity
+    voice, identity = converter.voice_from(heard), converter.encoder_identity
     path = voices.save(folder, name, voice, identity, len(heard), seconds)
     log.info("%s: learned from %d recordings, %.0f s: %s", name, len(heard), seconds, path)
     log.info("use it: python convert.py source=a.wav target=%s", quote(name))
@@ -260,7 +260,7 @@ def list_voices(folder: Path) -> None:
 def made_batch(cfg: DictConfig, folder: Path) -> Batch:
     """What converts, as the configuration describes it."""
     return Batch(
-        cli.made_converter(cfg),
+        builders.build_converter(cfg),
         folder,
         cfg.seed,
         before=lambda wav, rate: cleanup.clean(wav, rate, cfg.cleanup.denoise, cfg.cleanup.trim),
@@ -275,4 +275,4 @@ def loud(wav: np.ndarray, sample_rate: int, lufs: float | None) -> np.ndarray:
 
 def run() -> None:
     """`python convert.py`, and `vc-convert` where the package is installed."""
-    cli.run(main, "convert")
+    entry_point.run(main, "convert")

@@ -5,7 +5,7 @@ import logging
 import hydra
 from omegaconf import DictConfig
 
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.commands import entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.models.onnx_export import export_converter
 
@@ -13,15 +13,15 @@ log = logging.getLogger("export")
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="export")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Writes the file and says how large it is."""
-    ckpt = cli.single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt")
-    output = cli.writable_path(cfg.output, "output", ".onnx")
+    ckpt = paths.single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt")
+    output = paths.writable_path(cfg.output, "output", ".onnx")
     size = export_converter(ckpt, output, cfg.ckpt_freq).stat().st_size
     log.info("%s: %.1f MB", cfg.output, size / 1e6)
 
 
 def run() -> None:
     """`python export.py`, and `vc-export` where the package is installed."""
-    cli.run(main, "export")
+    entry_point.run(main, "export")

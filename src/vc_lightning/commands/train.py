@@ -11,8 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
 
-from vc_lightning.commands import entry_point as cli
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.commands import builders, entry_point
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -22,12 +24,14 @@ from vc_lightning.common.errors import (
     require_within,
 )
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data import shards
-from vc_lightning.data.audit import report as doctor
-from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data import shard_writer
+from vc_lightning.data.audit import report as audit
+from vc_lightning.data.base_datamodule import RecordingsDataModule
+from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card, read_speaker_encoder
-from vc_lightning.training.base_module import LitNetwork
+from vc_lightning.training.base_module import BaseModule
 from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.progress import EpochLimit
 from vc_lightning.training.resume import newest, require_same_training
 from vc_lightning.training.sample_logging import tensorboard_writer
 
@@ -46,153 +50,43 @@ TRAINER_MINIMA = {
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="train")
-@cli.reports_input_errors
+@entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Prepares the features, trains, and says how to go on."""
-    if rank_zero_only.rank != 0:
-        logging.getLogger().setLevel(logging.ERROR)  # the first process speaks for all
-    settle(cfg)
-    require_valid(cfg)
-    cli.require_fitting(cfg)
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    mel = instantiate(cfg.mel)
-    encoder, encoder_card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
-    identity = encoder_card.speaker_encoder
-    network = instantiate(cfg.model)
-    n_embedding, dim_emb = encoder.linear.out_features, network.arguments.get("dim_emb")
-    if dim_emb not in (None, n_embedding):
-        raise InputError(
-            f"model.dim_emb={dim_emb}: the speaker encoder gives {n_embedding} numbers"
-        )
-    data = instantiate(
-        cfg.data,
-        mel=mel,
-        speaker_encoder=encoder,
-        encoder_identity=identity,
-        with_f0=network.arguments.get("f0", False),
-        teacher=instantiate(cfg.teacher),
-    )
+    """Prepare the features, train, and say which commands use the result."""
+    prepare(cfg)
+    mel, network = instantiate(cfg.mel), instantiate(cfg.model)
+    data = build_data(cfg, mel, network)
     files = instantiate(cfg.checkpoint)
-    callbacks = [*made_callbacks(cfg.callbacks), files]
-    logger = instantiate(cfg.logger)
-    if cfg.ckpt_path == "last":
-        cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
-        log.info("resuming %s", cfg.ckpt_path)
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
+    trainer = build_trainer(cfg, files)
     data.trainer = trainer
-
-    write_shards = cfg.data.get("write_shards")
-    if write_shards is not None:
-        shards.require_writable(write_shards)  # before the features, which may take hours
-    data.setup()
-    check = cfg.data.get("check")  # streamed shards have no recordings to look at
-    if check is not None and rank_zero_only.rank == 0:
-        see_doctor(data, trainer, cfg.run_dir)
-    if check:
+    set_up_data(cfg, data, trainer)
+    if runs_other_job(cfg, data):
         return
-    if write_shards is not None:
-        shards.write(data, write_shards, data.shard_megabytes, data.shard_utterances)
-        return
-    if cfg.trainer.max_epochs > 0:
-        limit_epochs(trainer, data, cfg.trainer.max_epochs)
-    card = Card(
-        kind=network.kind,
-        network=network.arguments,
-        mel=mel.settings,
-        speaker_encoder=identity,
-        trained_on=str(cfg.trained_on),
-        licence=str(cfg.licence),
-    )
-    config = OmegaConf.to_container(cfg, resolve=True)
-    model = instantiate(cfg.loss)(
-        network=network,
-        card=card,
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
-        config=config,
-    )
-    if cfg.ckpt_path is not None:
-        require_same_training(cfg.ckpt_path, card, config)
-    else:
-        log.info(model.begin(cfg.init_from, cfg.init_freq, data))
-    if cfg.compile:
-        for part in network.children():
-            part.compile()
-    size = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    device = trainer.strategy.root_device
-    log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
-    if logger:
-        log_config(logger, config)
-    log.info("this run: %s", cfg.run_dir)
+    model = build_task(cfg, mel, network, data)
+    find_checkpoint(cfg, files)
+    initialize(cfg, model, data)
+    compile_network(cfg, network)
+    describe(cfg, trainer, model)
     fit(trainer, model, data, cfg.ckpt_path)
-    if trainer.is_global_zero:  # the others may be here before it has put last.ckpt in its place
+    if trainer.is_global_zero:  # the other processes may get here before last.ckpt is complete
         say_what_to_do_next(trainer, files, cfg.run_dir)
 
 
-def made_callbacks(cfg: DictConfig) -> list[Callback]:
-    """The callbacks of a configuration; InputError for what is none."""
-    made = {name: instantiate(callback) for name, callback in cfg.items()}
-    for name, callback in made.items():
-        if not isinstance(callback, Callback):
-            raise InputError(f"callbacks.{name}: is no callback; leave it out by ~callbacks.{name}")
-    return list(made.values())
+# The configuration --------------------------------------------------------------------------------
 
 
-def log_config(logger: Logger, config: dict) -> None:
-    """Writes what the run was told; a file that cannot be written is reported as such."""
-    try:
-        logger.log_hyperparams(config)
-    except ValueError as error:  # what Lightning makes of any error
-        raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
+def prepare(cfg: DictConfig) -> None:
+    """Resolve "auto", refuse invalid values, and seed all random generators."""
+    if rank_zero_only.rank != 0:
+        logging.getLogger().setLevel(logging.ERROR)  # only the first process reports
+    resolve_auto(cfg)
+    require_valid(cfg)
+    builders.require_valid_types(cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
 
 
-def fit(
-    trainer: Trainer, model: LitNetwork, data: LightningDataModule, ckpt_path: str | None
-) -> None:
-    """Trains; InputError when callbacks.early_stopping waits for a value that nobody logs."""
-    try:
-        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
-    except RuntimeError as error:
-        if "Early stopping conditioned" not in str(error):
-            raise
-        logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
-        raise InputError(
-            f"callbacks.early_stopping.monitor={trainer.early_stopping_callback.monitor}: "
-            f"is not logged; there are {logged}"
-        ) from error
-
-
-def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> None:
-    """Names the files that the training has left and the commands that use them."""
-    if not files.last.is_file():
-        raise InputError(
-            f"no step was taken after step {trainer.global_step}; raise trainer.max_steps or what "
-            "else ends the training"
-        )
-    best = files.path(None, "average")
-    average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))
-    log.info("weights: %s", files.dir)
-    use = trainer.lightning_module.convert_with + average
-    log.info("convert: %s %s source=a.wav target=b.wav", resources.command("convert"), use)
-    log.info(
-        "resume:  %s ckpt_path=%s (and the settings of now)",
-        resources.command("train"),
-        quote(str(files.last)),
-    )
-    log.info("look:    tensorboard --logdir %s", quote(run_dir))
-
-
-def see_doctor(data: VoiceDataModule, trainer: Trainer, run_dir: str) -> None:
-    """Says what the recordings are like: in short, or with data.check=true at length."""
-    report = doctor.diagnose(data.train, data.val, data.unusable, data.features)
-    log.info("%s", doctor.table(report) if data.check else "\n".join(doctor.brief(report)))
-    if data.check and (writer := tensorboard_writer(trainer)):
-        doctor.write(report, writer)
-        log.info("look:    tensorboard --logdir %s", quote(run_dir))
-
-
-def settle(cfg: DictConfig) -> None:
-    """Replaces what is "auto" by what this machine has."""
+def resolve_auto(cfg: DictConfig) -> None:
+    """Replace every "auto" by what suits this machine."""
     trainer = cfg.trainer
     if trainer.precision == "auto":
         trainer.precision = best_precision(trainer.accelerator)
@@ -202,16 +96,8 @@ def settle(cfg: DictConfig) -> None:
         trainer.sync_batchnorm = trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
-def limit_epochs(trainer: Trainer, data: LightningDataModule, max_epochs: int) -> None:
-    """Ends the training after so many epochs, which to the Trainer are one, see `sampling`."""
-    n_batches = max_epochs * data.batches_per_epoch
-    n_steps = -(-n_batches // trainer.accumulate_grad_batches)
-    steps = trainer.max_steps
-    trainer.fit_loop.epoch_loop.max_steps = n_steps if steps == -1 else min(steps, n_steps)
-
-
 def require_valid(cfg: DictConfig) -> None:
-    """Raises InputError for values about which Lightning would complain late or at length."""
+    """Raise InputError for values that Lightning would refuse late or in many lines."""
     require_seed("seed", cfg.seed)
     require_flag("compile", cfg.compile)
     whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
@@ -225,6 +111,180 @@ def require_valid(cfg: DictConfig) -> None:
         require_within(0, float("inf"), "trainer", gradient_clip_val=cfg.trainer.gradient_clip_val)
 
 
+# The objects --------------------------------------------------------------------------------------
+
+
+def build_data(cfg: DictConfig, mel: MelSpectrogram, network: nn.Module) -> LightningDataModule:
+    """Build the data module for a network: a converter's, or a vocoder's."""
+    encoder, card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
+    n_embedding, dim_emb = encoder.linear.out_features, network.arguments.get("dim_emb")
+    if dim_emb not in (None, n_embedding):
+        raise InputError(
+            f"model.dim_emb={dim_emb}: the speaker encoder gives {n_embedding} numbers"
+        )
+    makers = {"mel": mel, "speaker_encoder": encoder, "encoder_identity": card.speaker_encoder}
+    for_converter = isinstance(network, AutoVC)
+    if for_converter == ("context_frames" in cfg.data):
+        wanted = "folder or data=shards" if for_converter else "vocoder"
+        raise InputError(
+            f"data: gives no batches for a network of the kind {network.kind}; give data={wanted}"
+        )
+    if for_converter:
+        makers |= {"with_f0": network.f0, "teacher": instantiate(cfg.teacher)}
+    return instantiate(cfg.data, **makers)
+
+
+def build_trainer(cfg: DictConfig, files: WeightFiles) -> Trainer:
+    """Build the Trainer with its callbacks and logger."""
+    callbacks = [*build_callbacks(cfg.callbacks), files]
+    if cfg.trainer.max_epochs > 0:
+        callbacks.append(EpochLimit(cfg.trainer.max_epochs))
+    logger = instantiate(cfg.logger)
+    return instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
+
+
+def build_callbacks(cfg: DictConfig) -> list[Callback]:
+    """Build the callbacks; InputError for a value that is none."""
+    made = {name: instantiate(callback) for name, callback in cfg.items()}
+    for name, callback in made.items():
+        if not isinstance(callback, Callback):
+            raise InputError(
+                f"callbacks.{name}: is not a callback; to leave it out, give ~callbacks.{name}"
+            )
+    return list(made.values())
+
+
+def build_task(
+    cfg: DictConfig, mel: MelSpectrogram, network: nn.Module, data: LightningDataModule
+) -> BaseModule:
+    """Build the LightningModule of `task=` over the network."""
+    card = Card(
+        kind=network.kind,
+        network=network.arguments,
+        mel=mel.settings,
+        speaker_encoder=data.encoder_identity,
+        trained_on=str(cfg.trained_on),
+        licence=str(cfg.licence),
+    )
+    return instantiate(cfg.task)(
+        network=network,
+        card=card,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        config=OmegaConf.to_container(cfg, resolve=True),
+    )
+
+
+# The data -----------------------------------------------------------------------------------------
+
+
+def set_up_data(cfg: DictConfig, data: LightningDataModule, trainer: Trainer) -> None:
+    """Compute missing features, and report what the recordings are like."""
+    if (folder := cfg.data.get("write_shards")) is not None:
+        shard_writer.require_empty_folder(folder)  # before the features, which may take hours
+    data.setup()
+    if isinstance(data, RecordingsDataModule) and rank_zero_only.rank == 0:
+        report_audit(data, trainer, cfg.run_dir)
+
+
+def report_audit(data: RecordingsDataModule, trainer: Trainer, run_dir: str) -> None:
+    """Log the audit of the recordings: a summary, or with data.check=true all of it."""
+    report = audit.audit(data.train, data.val, data.unusable, data.features)
+    log.info("%s", audit.table(report) if data.check else "\n".join(audit.summary(report)))
+    if data.check and (writer := tensorboard_writer(trainer)):
+        audit.write(report, writer)
+        log.info("look:    tensorboard --logdir %s", quote(run_dir))
+
+
+def runs_other_job(cfg: DictConfig, data: LightningDataModule) -> bool:
+    """Do what takes the place of training: nothing after data.check, or write shards."""
+    if cfg.data.get("check"):
+        return True
+    if (folder := cfg.data.get("write_shards")) is not None:
+        shard_writer.write(data, folder, data.shard_megabytes, data.shard_utterances)
+        return True
+    return False
+
+
+# The training -------------------------------------------------------------------------------------
+
+
+def find_checkpoint(cfg: DictConfig, files: WeightFiles) -> None:
+    """Replace `ckpt_path=last` by the newest checkpoint."""
+    if cfg.ckpt_path == "last":
+        cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
+        log.info("resuming %s", cfg.ckpt_path)
+
+
+def initialize(cfg: DictConfig, model: BaseModule, data: LightningDataModule) -> None:
+    """Check the checkpoint to resume, or fill the network from `init_from`."""
+    if cfg.ckpt_path is not None:
+        require_same_training(cfg.ckpt_path, model.card, model.config)
+    else:
+        log.info(model.initialize(cfg.init_from, cfg.init_freq, data))
+
+
+def compile_network(cfg: DictConfig, network: nn.Module) -> None:
+    """Compile the parts of the network, with compile=true."""
+    if cfg.compile:
+        for part in network.children():
+            part.compile()
+
+
+def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
+    """Log size, device and folder of the training, and its configuration."""
+    size = sum(parameter.numel() for parameter in model.network.parameters()) / 1e6
+    device = trainer.strategy.root_device
+    log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
+    for logger in trainer.loggers:
+        log_config(logger, model.config)
+    log.info("this run: %s", cfg.run_dir)
+
+
+def log_config(logger: Logger, config: dict) -> None:
+    """Write the configuration; an OSError comes through as one."""
+    try:
+        logger.log_hyperparams(config)
+    except ValueError as error:  # which Lightning makes of any error
+        raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
+
+
+def fit(
+    trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
+) -> None:
+    """Train; InputError when callbacks.early_stopping monitors a value that is not logged."""
+    try:
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    except RuntimeError as error:
+        if "Early stopping conditioned" not in str(error):
+            raise
+        logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
+        raise InputError(
+            f"callbacks.early_stopping.monitor={trainer.early_stopping_callback.monitor}: "
+            f"is not logged; logged are {logged}"
+        ) from error
+
+
+def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> None:
+    """Log the files of the training and the commands that use them."""
+    if not files.last.is_file():
+        raise InputError(
+            f"no step was taken after step {trainer.global_step}; raise trainer.max_steps or "
+            "another limit of the training"
+        )
+    best = files.path(None, "average")
+    average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))
+    log.info("weights: %s", files.dir)
+    use = trainer.lightning_module.convert_with + average
+    log.info("convert: %s %s source=a.wav target=b.wav", resources.command("convert"), use)
+    log.info(
+        "resume:  %s ckpt_path=%s (and the same settings)",
+        resources.command("train"),
+        quote(str(files.last)),
+    )
+    log.info("look:    tensorboard --logdir %s", quote(run_dir))
+
+
 def run() -> None:
-    """`python train.py`, and `vc-train` where the package is installed."""
-    cli.run(main, "train")
+    """Run `python train.py`, or `vc-train` where the package is installed."""
+    entry_point.run(main, "train")

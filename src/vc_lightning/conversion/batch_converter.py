@@ -12,10 +12,20 @@ from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion import voice_library as voices
-from vc_lightning.conversion.converter import LISTENING, Heard, Voice, VoiceConverter, naming
+from vc_lightning.conversion.converter import (
+    ANALYSIS_SHARE,
+    AnalyzedRecording,
+    Voice,
+    VoiceConverter,
+    prefix_errors,
+)
 from vc_lightning.conversion.jobs import Job, Row, Target, row_of
-from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.models.vocoders.factory import Progress, tell_nobody
+from vc_lightning.conversion.measuring import (
+    ConversionRequest,
+    MeasuredConversion,
+    convert_and_measure,
+)
+from vc_lightning.models.vocoders.base import Progress, no_progress
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +73,9 @@ class Batch:
         self.before = before
         self.after = after
         self._targets: dict[Target, KnownTarget | InputError] = {}
-        self._last: tuple[Path, Heard] | None = None
+        self._last: tuple[Path, AnalyzedRecording] | None = None
 
-    def convert(self, jobs: Sequence[Job], progress: Progress = tell_nobody) -> list[Row]:
+    def convert(self, jobs: Sequence[Job], progress: Progress = no_progress) -> list[Row]:
         """Converts jobs side by side; a recording that can not be used costs its own jobs only.
 
         Args: progress, called with the share of the work that is done.
@@ -77,23 +87,26 @@ class Batch:
             try:
                 target = self.target(job.target)
                 began = time.perf_counter()
-                heard = self._listen(job.source, within(progress, index, len(jobs), LISTENING))
+                heard = self._analyze(
+                    job.source, within(progress, index, len(jobs), ANALYSIS_SHARE)
+                )
             except InputError as error:
                 rows[job] = row_of(job, error=str(error))
             else:
                 ready.append((job, heard, target, time.perf_counter() - began))
         if ready:
-            _, sources, targets, _ = zip(*ready, strict=True)
-            began = time.perf_counter()
-            wavs = self.converter.convert_heard(
-                sources,
-                [target.voice for target in targets],
+            requests = [
+                ConversionRequest(source, target.voice, target.judge)
+                for _, source, target, _ in ready
+            ]
+            measured = convert_and_measure(
+                self.converter,
+                requests,
                 self.seed,
-                lambda part: progress(LISTENING + (1 - LISTENING) * part),
+                lambda part: progress(ANALYSIS_SHARE + (1 - ANALYSIS_SHARE) * part),
             )
-            per_sample = (time.perf_counter() - began) / sum(len(wav) for wav in wavs)
-            for (job, heard, target, seconds), wav in zip(ready, wavs, strict=True):
-                rows[job] = self._finished(job, heard, target, wav, seconds + per_sample * len(wav))
+            for (job, _, _, analysis_seconds), result in zip(ready, measured, strict=True):
+                rows[job] = self._write(job, result, analysis_seconds)
         progress(1.0)
         return [rows[job] for job in jobs]
 
@@ -119,12 +132,12 @@ class Batch:
         """Of several recordings the last one is kept out of the voice, so that it can judge it."""
         usable = self.listened(paths)
         left_out = usable.pop() if len(usable) > 1 else None
-        voice = self.converter.voice_of([heard for _, heard in usable])
+        voice = self.converter.voice_from([heard for _, heard in usable])
         if left_out is None:
             return KnownTarget(voice, voice.embedding)
         return KnownTarget(voice, left_out[1].embedding, left_out[0])
 
-    def listened(self, paths: Sequence[Path]) -> list[tuple[Path, Heard]]:
+    def listened(self, paths: Sequence[Path]) -> list[tuple[Path, AnalyzedRecording]]:
         """A voice's recordings without their sound, of which there may be hours.
 
         Of several those that can not be used are named and left out.
@@ -132,7 +145,7 @@ class Batch:
         usable, reasons = [], []
         for path in paths:
             try:
-                heard = self._listen(path, with_pitch=True)
+                heard = self._analyze(path, with_pitch=True)
                 usable.append((path, replace(heard, wav=np.zeros(0, np.float32))))
             except InputError as error:
                 reasons.append(error)
@@ -142,45 +155,37 @@ class Batch:
             log.warning("left out of the voice: %s", reason)
         return usable
 
-    def _listen(
-        self, path: Path, progress: Progress = tell_nobody, with_pitch: bool | None = None
-    ) -> Heard:
+    def _analyze(
+        self, path: Path, progress: Progress = no_progress, with_pitch: bool | None = None
+    ) -> AnalyzedRecording:
         """A recording, cleaned; the last one is remembered, which often has several targets."""
         if with_pitch is None and self._last is not None and self._last[0] == path:
             return self._last[1]
         wav = self.converter.load(path)
-        with naming(path):
+        with prefix_errors(path):
             wav = self.before(wav, self.converter.sample_rate)
-            heard = self.converter.listen(wav, with_pitch, progress)
+            heard = self.converter.analyze(wav, with_pitch, progress, path)
         if with_pitch is None:
             self._last = path, heard
         return heard
 
-    def _finished(
-        self, job: Job, heard: Heard, target: KnownTarget, wav: np.ndarray, seconds: float
-    ) -> Row:
-        """Writes a conversion and measures it."""
+    def _write(self, job: Job, result: MeasuredConversion, analysis_seconds: float) -> Row:
+        """Write a conversion and describe it as a row of the table."""
         rate = self.converter.sample_rate
-        duration = len(wav) / rate
-        measured = {
-            "seconds": duration,
-            "before": similarity(heard.embedding, target.judge),
-            "real_time_factor": seconds / duration,
-        }
-        try:
-            audio.save(
-                job.output, self.after(wav, rate), rate, provenance.strings(self.converter.note())
-            )
-        except (InputError, OSError) as error:
-            return row_of(job, error=f"{job.output}: {error}", **measured)
-        try:
-            result = self.converter.embed(wav)
-        except InputError as error:
-            log.warning("%s: its voice is not measured: %s", job.output, error)
-            return row_of(job, **measured)
-        return row_of(
+        duration = len(result.wav) / rate
+        row = row_of(
             job,
-            to_target=similarity(result, target.judge),
-            to_source=similarity(result, heard.embedding),
-            **measured,
+            seconds=duration,
+            before=result.before,
+            to_target=result.to_target,
+            to_source=result.to_source,
+            real_time_factor=(analysis_seconds + result.seconds) / duration,
         )
+        strings = provenance.strings(self.converter.note())
+        try:
+            audio.save(job.output, self.after(result.wav, rate), rate, strings)
+        except (InputError, OSError) as error:
+            return replace(row, error=f"{job.output}: {error}")
+        if result.unmeasured:
+            log.warning("%s: no voice similarity: %s", job.output, result.unmeasured)
+        return row

@@ -1,4 +1,4 @@
-"""Long recordings as windows that overlap, so that a network of any reach needs bounded memory."""
+"""Long recordings as chunks that overlap, so that a network of any reach needs bounded memory."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Window:
+class Chunk:
     """Frames `first` to `last` are looked at, those from `start` to `stop` are kept."""
 
     first: int
@@ -17,37 +17,37 @@ class Window:
     last: int
 
 
-def windows(n_frames: int, length: int, context: int) -> list[Window]:
-    """Windows that keep `length` frames each, with up to `context` frames to both sides.
+def split_into_chunks(n_frames: int, length: int, context: int) -> list[Chunk]:
+    """Chunks that keep `length` frames each, with up to `context` frames to both sides.
 
     What is hardly longer than one is one; the last one may keep more or fewer frames.
     """
     starts = [0, *range(length, n_frames - context, length)]
     stops = [*starts[1:], n_frames]
     return [
-        Window(max(0, start - context), start, stop, min(stop + context, n_frames))
+        Chunk(max(0, start - context), start, stop, min(stop + context, n_frames))
         for start, stop in zip(starts, stops, strict=True)
     ]
 
 
-def cross_faded(parts: Iterable[tuple[Window, Tensor]], fade: int) -> Iterator[Tensor]:
-    """What windows keep of their values (…, last − first), in a row.
+def cross_fade(parts: Iterable[tuple[Chunk, Tensor]], fade: int) -> Iterator[Tensor]:
+    """What chunks keep of their values (…, last − first), in a row.
 
-    Before the start of a window its values fade in, `fade` frames long, over those of the window
+    Before the start of a chunk its values fade in, `fade` frames long, over those of the chunk
     before.
     """
     held = None
-    for window, values in parts:
+    for chunk, values in parts:
         if held is not None:
-            begin = window.start - window.first - fade
+            begin = chunk.start - chunk.first - fade
             weight = torch.linspace(0, 1, fade, device=values.device)
             fading = torch.lerp(held, values[..., begin : begin + fade], weight)
             values = torch.cat([fading, values[..., begin + fade :]], dim=-1)
-            stop = window.stop - window.start + fade
+            stop = chunk.stop - chunk.start + fade
         else:
-            stop = window.stop - window.first
+            stop = chunk.stop - chunk.first
         values = values[..., :stop]
-        if window.stop == window.last:
+        if chunk.stop == chunk.last:
             yield values
             return
         held = values[..., stop - fade :]

@@ -11,38 +11,34 @@ import torch
 from torch import Tensor, nn
 
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
+from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import PitchRange
-from vc_lightning.audio.spill_buffer import Tape
+from vc_lightning.audio.pitch_check import PitchCheck
+from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
-from vc_lightning.conversion.chunking import Window, cross_faded, windows
+from vc_lightning.conversion.chunking import Chunk, cross_fade, split_into_chunks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.models.vocoders.factory import (
-    Progress,
-    Vocoder,
-    default_vocoder,
-    tell_nobody,
-    vocode,
-)
+from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vocode
+from vc_lightning.models.vocoders.factory import default_vocoder
 
 Recording = Path | str | np.ndarray
 
-WINDOW_SECONDS = 60  # of a recording that are converted at once
-CONTEXT_SECONDS = 4  # that a window hears before and after what is kept of it
-FADE_SECONDS = 0.25  # from one window's mel to the next one's
-LISTENING = 0.5  # of the time of a conversion: embedding and pitch
+CHUNK_SECONDS = 60  # of a recording that are converted at once
+CONTEXT_SECONDS = 4  # that a chunk hears before and after what is kept of it
+FADE_SECONDS = 0.25  # from one chunk's mel to the next one's
+ANALYSIS_SHARE = 0.5  # of the time of a conversion: embedding and pitch
 CONVERTING = 0.45  # of the rest: AutoVC, before the vocoder
 
 
 @dataclass(frozen=True)
-class Heard:
+class AnalyzedRecording:
     """What the converter hears in a recording.
 
     Attributes: wav (n,) at its rate; gain_db, which brings that to the level of the mels;
@@ -111,6 +107,7 @@ class VoiceConverter(nn.Module):
         self.vocoder = vocoder
         self.guidance = guidance
         self.checkpoint = checkpoint
+        self.pitch_check = PitchCheck()
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -181,77 +178,88 @@ class VoiceConverter(nn.Module):
             recordings = [recordings]
         if not recordings:
             raise InputError("no target recording was given")
-        return self.voice_of(self.listen(recording, with_pitch=True) for recording in recordings)
+        return self.voice_from(self.analyze(recording, with_pitch=True) for recording in recordings)
 
-    def voice_of(self, heard: Iterable[Heard]) -> Voice:
-        """The same for recordings that `listen` has heard, their pitch included."""
+    def voice_from(self, heard: Iterable[AnalyzedRecording]) -> Voice:
+        """The same for recordings that `analyze` has heard, their pitch included."""
         known = [(one.embedding, one.f0) for one in heard]  # and none of their sound
         embeddings, contours = zip(*known, strict=True)
         return Voice(self.speaker_encoder.average(embeddings), pitch.range_of(contours))
 
     def convert_to(
-        self, source: Recording, target: Voice, seed: int = 0, progress: Progress = tell_nobody
+        self, source: Recording, target: Voice, seed: int = 0, progress: Progress = no_progress
     ) -> np.ndarray:
         """Like `convert`, for a voice that may be kept and used again.
 
         Args: progress, called with the share of the work that is done, up to 1.
         """
-        heard = self.listen(source, progress=lambda share: progress(LISTENING * share))
-        return self.convert_heard(
-            [heard], [target], seed, lambda share: progress(LISTENING + (1 - LISTENING) * share)
+        heard = self.analyze(source, progress=lambda share: progress(ANALYSIS_SHARE * share))
+        return self.convert_analyzed(
+            [heard],
+            [target],
+            seed,
+            lambda share: progress(ANALYSIS_SHARE + (1 - ANALYSIS_SHARE) * share),
         )[0]
 
     @torch.inference_mode()
-    def listen(
+    def analyze(
         self,
         recording: Recording,
         with_pitch: bool | None = None,
-        progress: Progress = tell_nobody,
-    ) -> Heard:
+        progress: Progress = no_progress,
+        name: Path | str | None = None,
+    ) -> AnalyzedRecording:
         """All that a conversion needs to know of its source.
 
-        Args: with_pitch, whether to find the pitch, too; None where the network is told it.
+        Args: with_pitch, whether to find the pitch, too; None where the network is told it; name,
+            of the file that samples come from, for a warning where hardly any pitch is found.
         """
         wav = self.load(recording)
-        with naming(recording):
+        with prefix_errors(recording):
             level_dbfs = self.mel.settings["level_dbfs"]
-            gain_db = audio.level_gain(wav, self.sample_rate, level_dbfs)
-            embedding = self.speaker_encoder.embed_recording(wav, self.sample_rate, level_dbfs)
-        heard = Heard(wav, gain_db, embedding)
+            gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
+            embedding = self.speaker_encoder.embed_recording(
+                wav, self.sample_rate, level_dbfs, gain_db
+            )
+        heard = AnalyzedRecording(wav, gain_db, embedding)
         if not (self.autovc.f0 if with_pitch is None else with_pitch):
             return heard
         contours = []
-        for window in self._windows(wav):
-            prepared = self._prepared(wav, gain_db, window)
+        for chunk in self._chunks(wav):
+            prepared = self._prepared(wav, gain_db, chunk)
             f0 = pitch.track(prepared, self.sample_rate, self.mel.hop_length)
-            contours.append(f0[window.start - window.first : window.stop - window.first])
-            progress(window.stop / self._n_frames(wav))
-        return replace(heard, f0=np.concatenate(contours))
+            contours.append(f0[chunk.start - chunk.first : chunk.stop - chunk.first])
+            progress(chunk.stop / self._n_frames(wav))
+        f0 = np.concatenate(contours)
+        name = recording if name is None else name
+        if self.autovc.f0 and not isinstance(name, np.ndarray):
+            self.pitch_check(name, f0, wav, self.sample_rate, self.mel.hop_length)
+        return replace(heard, f0=f0)
 
     @torch.inference_mode()
-    def convert_heard(
+    def convert_analyzed(
         self,
-        sources: Sequence[Heard],
+        sources: Sequence[AnalyzedRecording],
         targets: Sequence[Voice],
         seed: int = 0,
-        progress: Progress = tell_nobody,
+        progress: Progress = no_progress,
     ) -> list[np.ndarray]:
-        """Converts recordings that `listen` has heard, each to its own target, side by side."""
+        """Converts recordings that `analyze` has heard, each to its own target, side by side."""
         require_seed("seed", seed)
         mels = []
         done, total = 0, sum(self._n_frames(source.wav) for source in sources)
         for source, target in zip(sources, targets, strict=True):
-            tape = Tape()
+            buffer = SpillBuffer()
             for piece in self._converted(source, target):
-                tape.append(piece[0].clamp(0, 1).t().cpu().numpy())
+                buffer.append(piece[0].clamp(0, 1).t().cpu().numpy())
                 done += piece.shape[-1]
                 progress(CONVERTING * done / total)
-            mels.append(torch.from_numpy(tape.array()).t().to(self.device))
+            mels.append(torch.from_numpy(buffer.array()).t().to(self.device))
         return vocode(
             self.vocoder,
             mels,
             [len(source.wav) for source in sources],
-            self._frames(WINDOW_SECONDS),
+            self._frames(CHUNK_SECONDS),
             seed,
             lambda share: progress(CONVERTING + (1 - CONVERTING) * share),
         )
@@ -279,9 +287,7 @@ class VoiceConverter(nn.Module):
         """
         settings = resources.settings("", "live")
         given = {"block_seconds": block_seconds, "lookahead_seconds": lookahead_seconds}
-        lengths = {
-            key: settings[key] if value is None else value for key, value in given.items()
-        }
+        lengths = {key: settings[key] if value is None else value for key, value in given.items()}
         return VoiceStream(
             self,
             voice,
@@ -292,7 +298,7 @@ class VoiceConverter(nn.Module):
             **lengths,
         )
 
-    def _converted(self, source: Heard, target: Voice) -> Iterator[Tensor]:
+    def _converted(self, source: AnalyzedRecording, target: Voice) -> Iterator[Tensor]:
         """The mel (1, n_mels, T) of a conversion, in pieces."""
         embedding = np.asarray(target.embedding, dtype=np.float32)
         dim_emb = self.autovc.arguments["dim_emb"]
@@ -303,15 +309,15 @@ class VoiceConverter(nn.Module):
         if self.autovc.f0:
             f0 = pitch.moved(source.f0, pitch.range_of([source.f0]), target.pitch)
 
-        def convert(window: Window) -> Tensor:
-            mel = self._mel(source.wav, source.gain_db, window)
+        def convert(chunk: Chunk) -> Tensor:
+            mel = self._mel(source.wav, source.gain_db, chunk)
             harmonics = None
             if f0 is not None:
-                harmonics = self.mel.harmonics(self._batch(f0[window.first : window.last]))
+                harmonics = self.mel.harmonics(self._batch(f0[chunk.first : chunk.last]))
             return self._guided(mel, *voices, harmonics)
 
-        parts = ((window, convert(window)) for window in self._windows(source.wav))
-        return cross_faded(parts, self._frames(FADE_SECONDS))
+        parts = ((chunk, convert(chunk)) for chunk in self._chunks(source.wav))
+        return cross_fade(parts, self._frames(FADE_SECONDS))
 
     def _guided(
         self, mel: Tensor, source: Tensor, target: Tensor, harmonics: Tensor | None
@@ -330,16 +336,18 @@ class VoiceConverter(nn.Module):
         """The recording through the vocoder alone, which shows what of the loss is its own."""
         require_seed("seed", seed)
         wav = self.load(recording)
-        with naming(recording):
-            gain_db = audio.level_gain(wav, self.sample_rate, self.mel.settings["level_dbfs"])
-        parts = ((window, self._mel(wav, gain_db, window)[0]) for window in self._windows(wav))
-        mel = torch.cat(list(cross_faded(parts, self._frames(FADE_SECONDS))), dim=-1)
-        return vocode(self.vocoder, [mel], [len(wav)], self._frames(WINDOW_SECONDS), seed)[0]
+        with prefix_errors(recording):
+            gain_db = voice_activity.level_gain(
+                wav, self.sample_rate, self.mel.settings["level_dbfs"]
+            )
+        parts = ((chunk, self._mel(wav, gain_db, chunk)[0]) for chunk in self._chunks(wav))
+        mel = torch.cat(list(cross_fade(parts, self._frames(FADE_SECONDS))), dim=-1)
+        return vocode(self.vocoder, [mel], [len(wav)], self._frames(CHUNK_SECONDS), seed)[0]
 
     def embed(self, recording: Recording) -> np.ndarray:
         """Speaker embedding (dim_emb,) of a recording."""
         wav = self.load(recording)
-        with naming(recording):
+        with prefix_errors(recording):
             return self.speaker_encoder.embed_recording(
                 wav, self.sample_rate, self.mel.settings["level_dbfs"]
             )
@@ -358,33 +366,33 @@ class VoiceConverter(nn.Module):
         """Frames of the mel of wav (n,)."""
         return len(wav) // self.mel.hop_length + 1
 
-    def _windows(self, wav: np.ndarray) -> list[Window]:
-        lengths = (self._frames(seconds) for seconds in (WINDOW_SECONDS, CONTEXT_SECONDS))
-        return windows(self._n_frames(wav), *lengths)
+    def _chunks(self, wav: np.ndarray) -> list[Chunk]:
+        lengths = (self._frames(seconds) for seconds in (CHUNK_SECONDS, CONTEXT_SECONDS))
+        return split_into_chunks(self._n_frames(wav), *lengths)
 
     def _frames(self, seconds: float) -> int:
-        """Frames for so many seconds, in whole codes: all windows are cut into the same ones."""
+        """Frames for so many seconds, in whole codes: all chunks are cut into the same ones."""
         codes = seconds * self.sample_rate / self.mel.hop_length / self.autovc.freq
         return self.autovc.freq * math.ceil(codes)
 
-    def _prepared(self, wav: np.ndarray, gain_db: float, window: Window) -> np.ndarray:
-        """The samples (m,) of a window of wav (n,), at the level of the mels and filtered."""
+    def _prepared(self, wav: np.ndarray, gain_db: float, chunk: Chunk) -> np.ndarray:
+        """The samples (m,) of a chunk of wav (n,), at the level of the mels and filtered."""
         hop = self.mel.hop_length
-        is_last = window.last == self._n_frames(wav)
-        wav = wav[window.first * hop : None if is_last else window.last * hop]
-        return self.mel.filtered(audio.amplify(wav, gain_db))
+        is_last = chunk.last == self._n_frames(wav)
+        wav = wav[chunk.first * hop : None if is_last else chunk.last * hop]
+        return self.mel.filtered(voice_activity.amplify(wav, gain_db))
 
-    def _mel(self, wav: np.ndarray, gain_db: float, window: Window) -> Tensor:
-        """The mel (1, n_mels, last − first) of a window."""
-        mel = self.mel(self._batch(self._prepared(wav, gain_db, window)))
-        return mel[..., : window.last - window.first]
+    def _mel(self, wav: np.ndarray, gain_db: float, chunk: Chunk) -> Tensor:
+        """The mel (1, n_mels, last − first) of a chunk."""
+        mel = self.mel(self._batch(self._prepared(wav, gain_db, chunk)))
+        return mel[..., : chunk.last - chunk.first]
 
     def _batch(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)[None]
 
 
 @contextlib.contextmanager
-def naming(recording: Recording) -> Iterator[None]:
+def prefix_errors(recording: Recording) -> Iterator[None]:
     """Puts the name of a recording before what is wrong with it."""
     try:
         yield

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from vc_lightning.audio.io import atomic_path
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import atomic_path
 from vc_lightning.common.tables import SEPARATOR, table_rows
 
 TABLE = "conversions.csv"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import soundfile
 
-from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import require_file
 
 SOFTWARE = "vc_lightning"
 TITLE = f"Synthetic speech (voice conversion by {SOFTWARE})"
@@ -44,7 +44,7 @@ def of_conversion(checkpoint: str, vocoder: str, guidance: float) -> Provenance:
 
 def fingerprint(checkpoint: Path | str) -> str:
     """Name of a weight file without its folder, and the first 8 digits of its SHA-256."""
-    path = audio.require_file(checkpoint)
+    path = require_file(checkpoint)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = "".join(letter if letter.isprintable() else "?" for letter in path.name)
@@ -92,7 +92,7 @@ def describe(path: Path | str) -> list[str]:
 
 def _strings(path: Path | str) -> dict[str, str]:
     """The strings that libsndfile finds in a file."""
-    path = audio.require_file(path)
+    path = require_file(path)
     try:
         with soundfile.SoundFile(path) as file:
             return file.copy_metadata()

@@ -71,6 +71,8 @@ class StreamResampler:
         n_known = self._first + len(self._buffer)
         # Output m lies at input time m * down / up and needs the inputs up to floor() + reach.
         n_ready = max(self._next, -(-(n_known - self.reach) * self.up // self.down))
+        if n_ready == self._next:
+            return np.zeros(0, np.float32)
         positions = np.arange(self._next, n_ready, dtype=np.int64) * self.down
         whole, rest = np.divmod(positions, self.up)
         phase = np.rint(rest * (self._phases / self.up)).astype(np.int64)

@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 import webrtcvad
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.audio.pitch import IQR_OF_NORMAL, PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
@@ -43,9 +43,8 @@ class RunningSource:
         self.embedding = embedding
         self.is_known = is_known
         self.gain_db = level_dbfs - EXPECTED_DBFS
-        self._energy = EXPECTED_WINDOWS * 10 ** (EXPECTED_DBFS / 10)
-        self._weight = float(EXPECTED_WINDOWS)
-        self._vad = webrtcvad.Vad(audio.VAD_MODE)
+        self._energy = self._weight = 0.0  # of the windows with speech, and how many they are
+        self._vad = webrtcvad.Vad(voice_activity.VAD_MODE)
         self._rest = np.zeros(0, np.float32)
         self._speech = np.zeros(0, np.float32)
         self._unheard = 0  # samples of speech since the last embedding
@@ -53,17 +52,21 @@ class RunningSource:
 
     @property
     def speech_dbfs(self) -> float:
-        """Estimate of the level of the speech."""
-        return float(10 * np.log10(self._energy / self._weight))
+        """Estimated level of the speech, drawn to the expected one while little was heard."""
+        heard = 10 * np.log10(self._energy / self._weight) if self._weight else EXPECTED_DBFS
+        total = self._weight * heard + EXPECTED_WINDOWS * EXPECTED_DBFS
+        return float(total / (self._weight + EXPECTED_WINDOWS))
 
     def push(self, wav: np.ndarray) -> None:
         """Hears the next samples (n,) at 16 kHz and moves the estimates."""
         wav = np.concatenate([self._rest, wav])
-        n_windows = len(wav) // audio.VAD_WINDOW
-        windows = wav[: n_windows * audio.VAD_WINDOW].reshape(-1, audio.VAD_WINDOW)
-        self._rest = wav[n_windows * audio.VAD_WINDOW :]
+        n_windows = len(wav) // voice_activity.VAD_WINDOW
+        windows = wav[: n_windows * voice_activity.VAD_WINDOW].reshape(
+            -1, voice_activity.VAD_WINDOW
+        )
+        self._rest = wav[n_windows * voice_activity.VAD_WINDOW :]
         speech = [window for window in windows if self._is_speech(window)]
-        seconds = len(wav) / audio.VAD_SAMPLE_RATE
+        seconds = len(wav) / voice_activity.VAD_SAMPLE_RATE
         change = self.level_dbfs - self.speech_dbfs - self.gain_db
         most = MAX_DB_PER_SECOND * seconds
         self.gain_db += float(np.clip(change, -most, most))
@@ -73,9 +76,10 @@ class RunningSource:
     def _is_speech(self, window: np.ndarray) -> bool:
         """Whether a window holds speech; the level follows it where it does."""
         power = float(np.square(window, dtype=np.float64).mean())
-        heard = audio.amplify(window, audio.VAD_LEVEL_DBFS - self.speech_dbfs)
-        pcm = np.clip(np.round(heard * audio.INT16_MAX), -audio.INT16_MAX, audio.INT16_MAX)
-        is_speech = self._vad.is_speech(pcm.astype("<i2").tobytes(), audio.VAD_SAMPLE_RATE)
+        heard = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self.speech_dbfs)
+        loudest = voice_activity.INT16_MAX
+        pcm = np.clip(np.round(heard * loudest), -loudest, loudest)
+        is_speech = self._vad.is_speech(pcm.astype("<i2").tobytes(), voice_activity.VAD_SAMPLE_RATE)
         if not is_speech or power < 10 ** (QUIETEST_DBFS / 10):
             return False
         keep = 0.5 ** (1 / MEMORY_WINDOWS)
@@ -84,14 +88,14 @@ class RunningSource:
         return True
 
     def _embed(self, speech: np.ndarray) -> None:
-        rate = audio.VAD_SAMPLE_RATE
+        rate = voice_activity.VAD_SAMPLE_RATE
         self._speech = np.concatenate([self._speech, speech])[-int(SPEECH_SECONDS * rate) :]
         self._unheard += len(speech)
         wanted = SPEECH_HOP_SECONDS if self._embeddings else FIRST_SPEECH_SECONDS
         if self._unheard < wanted * rate:
             return
         self._unheard = 0
-        leveled = audio.amplify(self._speech, self.level_dbfs - self.speech_dbfs)
+        leveled = voice_activity.amplify(self._speech, self.level_dbfs - self.speech_dbfs)
         try:
             self._embeddings.append(self.encoder.embed_utterance(leveled))
         except InputError:  # hardly any speech was in it after all

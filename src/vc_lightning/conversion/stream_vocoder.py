@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vc_lightning.audio.mel import AMPLITUDE_FLOOR
-from vc_lightning.models.vocoders.factory import Vocoder
+from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim import GriffinLim
 from vc_lightning.models.vocoders.phase_gradient import propagated
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
+from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.stream_resampling import StreamResampler
 from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
@@ -82,7 +83,7 @@ class VoiceStream:
         # Samples beyond the end of a step that its last frame needs.
         self._delay = (self._reach - 1 + self._n_ahead) * self._hop + self._n_fft // 2
         self._input = StreamResampler(self.sample_rate, rate)
-        self._analysis = StreamResampler(rate, audio.VAD_SAMPLE_RATE)
+        self._analysis = StreamResampler(rate, VAD_SAMPLE_RATE)
         self._output = StreamResampler(rate, self.sample_rate)
         self._source = RunningSource(
             converter.speaker_encoder,
@@ -203,9 +204,9 @@ class VoiceStream:
             samples = samples.astype(np.float32)
         is_sound = np.abs(samples) <= MAX_AMPLITUDE  # NaN is not
         self._n_repaired += len(samples) - int(is_sound.sum())
-        return np.where(
-            is_sound, samples, np.nan_to_num(samples, nan=0, posinf=0, neginf=0)
-        ).clip(-MAX_AMPLITUDE, MAX_AMPLITUDE)
+        return np.where(is_sound, samples, np.nan_to_num(samples, nan=0, posinf=0, neginf=0)).clip(
+            -MAX_AMPLITUDE, MAX_AMPLITUDE
+        )
 
     @property
     def _n_wanted(self) -> int:
@@ -223,9 +224,7 @@ class VoiceStream:
         if n_known:
             weight = torch.arange(1, n_known + 1, device=mel.device) / (n_known + 1)
             mel[..., begin : begin + n_known].copy_(
-                torch.lerp(
-                    self._foreseen[..., :n_known], mel[..., begin : begin + n_known], weight
-                )
+                torch.lerp(self._foreseen[..., :n_known], mel[..., begin : begin + n_known], weight)
             )
         self._foreseen = mel[..., begin + n_new :].clone()
         n_past = min(PAST_FRAMES, begin)
@@ -300,7 +299,9 @@ class VoiceStream:
         if first > self._first:
             n = first - self._first
             self._mel, self._f0, self._first = self._mel[..., n:].clone(), self._f0[n:], first
-        first = min(self._n_pitch_learned - PITCH_PAST_FRAMES - 1, self._first + self._mel.shape[-1])
+        first = min(
+            self._n_pitch_learned - PITCH_PAST_FRAMES - 1, self._first + self._mel.shape[-1]
+        )
         first -= self._reach
         if first > self._wav_first:
             self._wav = self._wav[(first - self._wav_first) * self._hop :]

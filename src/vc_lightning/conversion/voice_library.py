@@ -1,6 +1,5 @@
 """Learned voices: small files that keep what a conversion takes from somebody's recordings."""
 
-import json
 import math
 import re
 from dataclasses import asdict, dataclass
@@ -9,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio.io import atomic_path
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import read_json, write_json
 from vc_lightning.conversion.converter import Voice
 from vc_lightning.models.checkpoints import require_same_encoder
 
@@ -57,8 +56,7 @@ def save(
         "learned": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content))
+    write_json(path, content)
     return path
 
 
@@ -74,7 +72,7 @@ def load(folder: Path, name: str) -> Learned:
     """
     path = path_of(folder, name)
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         embedding = np.array(content["embedding"], dtype=np.float32)
         pitch = content["pitch"]
         return Learned(

@@ -1,7 +1,7 @@
-"""Changes of what the content encoder hears, while the decoder must give the recording itself.
+"""Changes to the encoder's input; the reconstruction target stays as it is.
 
 Each is a callable (mel (n_mels, T), rng) -> mel; `data.augmentations` lists those to apply, in
-order. All randomness comes from rng, so that a crop is the same whenever it is drawn again.
+order. All randomness comes from rng, so that a crop is the same whenever it is read again.
 """
 
 import numpy as np
@@ -14,7 +14,11 @@ DB_PER_UNIT = 100  # mels map 100 dB to 0…1
 
 
 class Gain:
-    """Makes a crop louder or softer by up to `decibels`."""
+    """Changes the level of a crop.
+
+    Args:
+        decibels: Largest change up or down.
+    """
 
     def __init__(self, decibels: float):
         require_within(0, DB_PER_UNIT, "data.augmentations", decibels=decibels)
@@ -26,9 +30,11 @@ class Gain:
 
 
 class Equalize:
-    """Bends the spectrum by a smooth random curve, like another microphone or room.
+    """Filters by a smooth random frequency response, like another microphone or room.
 
-    Args: decibels, how far; n_points, how many random values the curve runs through.
+    Args:
+        decibels: Largest gain of the response, up or down.
+        n_points: Number of random values that the response interpolates.
     """
 
     def __init__(self, decibels: float, n_points: int):
@@ -45,9 +51,11 @@ class Equalize:
 
 
 class Mask:
-    """Silences a random stretch of time and one of frequency (SpecAugment, arXiv 1904.08779).
+    """Masks a random span of time and one of frequency (SpecAugment, arXiv 1904.08779).
 
-    Args: max_frames, max_bands, how long and how high they may be.
+    Args:
+        max_frames: Longest span of time.
+        max_bands: Widest span of frequency.
     """
 
     def __init__(self, max_frames: int, max_bands: int):
@@ -67,5 +75,5 @@ class Mask:
 
 
 def _shifted(mel: Tensor, shift: Tensor) -> Tensor:
-    """Adds to the log-mel where there is sound: digital silence has no loudness to change."""
+    """Add to the log-mel, except in digital silence, which has no level to change."""
     return torch.where(mel > 0, mel + shift.to(mel.dtype), mel).clamp(0, 1)

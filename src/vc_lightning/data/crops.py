@@ -1,4 +1,4 @@
-"""Crops of cached mels with their speaker embeddings, one by one and as batches."""
+"""Random crops of cached mels with their speaker embeddings, one by one and as batches."""
 
 import signal
 from collections import defaultdict
@@ -21,44 +21,55 @@ Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances of one batch, padded by zeros.
+    """Crops of one batch, zero-padded to the longest.
 
     Attributes:
-        mel: (B, n_mels, T), what is to be reconstructed.
-        lengths: (B,), frames that are not padding.
-        embedding: (B, E), whose voice it is.
-        heard_mel, heard_embedding: the same, or of a copy in another voice, for the encoder.
-        f0: (B, T), the pitch of `mel` in Hz, 0 where it has none or is not kept.
-        teacher: (B, T, D), a teacher's features of the recording; D is 0 where there is none.
+        target_mel: (B, n_mels, T), the mel to reconstruct.
+        lengths: (B,), number of frames that are not padding.
+        target_embedding: (B, E), speaker embedding of `target_mel`.
+        input_mel: (B, n_mels, T), the encoder's input: `target_mel`, or a VTLP copy of the same
+            frames, possibly augmented.
+        input_embedding: (B, E), speaker embedding of `input_mel`.
+        f0: (B, T), pitch of `target_mel` in Hz, 0 where unvoiced or not computed.
+        teacher: (B, T, D), the teacher's features; D is 0 without a teacher.
     """
 
-    mel: Tensor
+    target_mel: Tensor
     lengths: Tensor
-    embedding: Tensor
-    heard_mel: Tensor
-    heard_embedding: Tensor
+    target_embedding: Tensor
+    input_mel: Tensor
+    input_embedding: Tensor
     f0: Tensor
     teacher: Tensor
 
     @property
+    def size(self) -> int:
+        """Number of crops B."""
+        return len(self.target_mel)
+
+    @property
     def n_frames(self) -> int:
-        """Frames of all utterances, padding included."""
-        return self.mel.shape[0] * self.mel.shape[-1]
+        """Number of frames of all crops, padding included."""
+        return self.target_mel.shape[0] * self.target_mel.shape[-1]
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """Moves all tensors to a device."""
+        """Move all tensors to a device."""
         return Batch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
 
     def pin_memory(self) -> "Batch":
-        """Copies all tensors to page-locked memory."""
+        """Copy all tensors to page-locked memory."""
         return Batch(*(tensor.pin_memory() for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True)
 class Example:
-    """What there is to show of one utterance.
+    """One whole utterance, to be converted and shown during training.
 
-    Attributes: speaker; mel, (n_mels, T), all of it; embedding, (E,); f0, (T,), as of `Batch`.
+    Attributes:
+        speaker: Name of the speaker.
+        mel: (n_mels, T).
+        embedding: (E,), the utterance's speaker embedding.
+        f0: (T,) in Hz, 0 where unvoiced or not computed.
     """
 
     speaker: str
@@ -68,71 +79,102 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Warping:
-    """Which of an utterance's copies in other voices take part; copy 0 is the recording.
+class VtlpCopies:
+    """VTLP copies allowed as encoder input and as target; copy 0 is the recording itself.
+
+    VTLP is vocal tract length perturbation: the same words with a stretched frequency axis sound
+    like another speaker.
 
     Attributes:
-        heard: copies that the encoder may hear, in `heard_probability` of the crops.
-        given: copies that the decoder may have to give, as if they were recordings of other
-            speakers, in `given_probability` of the crops.
+        input: Copies that the encoder may get.
+        input_probability: Share of the crops in which it gets one of them.
+        target: Copies that may be the target, as if they were recordings of further speakers.
+        target_probability: Share of the crops in which one of them is.
     """
 
-    heard: Sequence[int] = ()
-    heard_probability: float = 0.0
-    given: Sequence[int] = ()
-    given_probability: float = 0.0
+    input: Sequence[int] = ()
+    input_probability: float = 0.0
+    target: Sequence[int] = ()
+    target_probability: float = 0.0
 
 
-NO_WARPING = Warping()
+NO_COPIES = VtlpCopies()
 
 
-def warping_of(
-    warps: list[float],
+def choose_copies(
+    factors: list[float],
     probability: float,
-    voice_warps: list[float],
-    voice_probability: float,
-    copies: list[float],
-) -> Warping:
-    """The copies that `data.warps` and `data.voice_warps` name; InputError when they can not be.
+    target_factors: list[float],
+    target_probability: float,
+    available: list[float],
+) -> VtlpCopies:
+    """Find the copies that `data.vtlp_factors` and `data.vtlp_target_factors` name.
 
-    Args: copies, the warps of all that there are, in their order.
+    Args:
+        factors: VTLP factors of the copies allowed as input.
+        probability: Share of the crops whose input is a copy.
+        target_factors: VTLP factors of the copies allowed as target, a subset of `factors`.
+        target_probability: Share of the crops whose target is a copy.
+        available: VTLP factors of all copies 1, 2, … that there are.
+
+    Returns:
+        The numbers of the copies.
+
+    Raises:
+        InputError: A value is out of its range, or a target factor is none of `factors`.
     """
-    for warp in warps:
-        require_within(0.5, 2, "data", warps=warp)
-    for warp in voice_warps:
-        if warp not in warps:
-            raise InputError(f"data.voice_warps={warp}: is none of data.warps={warps}")
-    require_within(0, 1 + 1e-9, "data", warp_probability=probability)
-    require_within(0, 1 + 1e-9, "data", voice_warp_probability=voice_probability)
-    heard, given = ([1 + copies.index(warp) for warp in chosen] for chosen in (warps, voice_warps))
-    return Warping(heard, probability, given, voice_probability)
+    for factor in factors:
+        require_within(0.5, 2, "data", vtlp_factors=factor)
+    for factor in target_factors:
+        if factor not in factors:
+            raise InputError(
+                f"data.vtlp_target_factors={factor}: is none of data.vtlp_factors={factors}"
+            )
+    require_within(0, 1 + 1e-9, "data", vtlp_probability=probability)
+    require_within(0, 1 + 1e-9, "data", vtlp_target_probability=target_probability)
+    return VtlpCopies(
+        input=[1 + available.index(factor) for factor in factors],
+        input_probability=probability,
+        target=[1 + available.index(factor) for factor in target_factors],
+        target_probability=target_probability,
+    )
 
 
 @dataclass(frozen=True)
-class Draw:
-    """A random crop: frames start…stop, the copies that are `heard` and `given`."""
+class CropChoice:
+    """A random crop: frames start…stop, and the copies that are input and target."""
 
     start: int
     stop: int
-    heard: int
-    given: int
+    input_copy: int
+    target_copy: int
 
 
-def draw(
-    rng: np.random.Generator, n_frames: int, crop_frames: int | None, warping: Warping
-) -> Draw:
-    """Where a random crop of n_frames begins and ends, and which copies take part."""
+def choose_crop(
+    rng: np.random.Generator, n_frames: int, crop_frames: int | None, copies: VtlpCopies
+) -> CropChoice:
+    """Choose a random crop of an utterance.
+
+    Args:
+        rng: Source of all randomness.
+        n_frames: Length of the utterance.
+        crop_frames: Length of the crop; None, and a shorter utterance, give all of it.
+        copies: Copies to choose from.
+
+    Returns:
+        The crop; its input and its target are the same copy only where both are the recording.
+    """
     length = min(crop_frames or n_frames, n_frames)
     start = int(rng.integers(n_frames - length + 1))
-    heard = _one_of(rng, warping.heard, warping.heard_probability)
-    given = _one_of(rng, warping.given, warping.given_probability)
-    if heard == given:
-        heard = 0  # the recording is in another voice than the copy that is given
-    return Draw(start, start + length, heard, given)
+    input_copy = _choose_copy(rng, copies.input, copies.input_probability)
+    target_copy = _choose_copy(rng, copies.target, copies.target_probability)
+    if input_copy == target_copy:
+        input_copy = 0  # the recording: another voice than a copy that is the target
+    return CropChoice(start, start + length, input_copy, target_copy)
 
 
-def _one_of(rng: np.random.Generator, copies: Sequence[int], probability: float) -> int:
-    """One of some copies, or with 1 − probability copy 0; draws nothing where there is none."""
+def _choose_copy(rng: np.random.Generator, copies: Sequence[int], probability: float) -> int:
+    """Choose a copy, or with 1 − probability copy 0; draws no number where there are none."""
     if not copies or rng.random() >= probability:
         return 0
     return int(copies[rng.integers(len(copies))])
@@ -142,12 +184,13 @@ class Crops(Dataset):
     """Random crops of cached mels; an item is a pure function of (seed, epoch, position).
 
     Args:
-        files: where the features lie.
-        crop_frames: length of the crops; None gives whole utterances.
-        warping: which copies in other voices take part; `augmentations`: what else is done to
-            what the encoder hears.
-        voices: embeddings (n_copies, embedding_size) of the speakers, in place of every
-            utterance's own.
+        utterances: What to crop.
+        files: Reads the cached features.
+        crop_frames: Length of the crops; None gives whole utterances.
+        seed: Seed of all crops.
+        copies: VTLP copies allowed as input and as target.
+        augmentations: Further changes to the encoder's input.
+        embeddings: Mean embeddings (n_copies, E) by speaker, used in place of each utterance's.
     """
 
     def __init__(
@@ -156,59 +199,75 @@ class Crops(Dataset):
         files: FeatureFiles,
         crop_frames: int | None,
         seed: int,
-        warping: Warping = NO_WARPING,
+        copies: VtlpCopies = NO_COPIES,
         augmentations: Sequence[Augmentation] = (),
-        voices: dict[str, Tensor] | None = None,
+        embeddings: dict[str, Tensor] | None = None,
     ):
         self.utterances = list(utterances)
         self.files = files
         self.crop_frames = crop_frames
         self.seed = seed
-        self.warping = warping
+        self.copies = copies
         self.augmentations = augmentations
-        self.voices = voices
+        self.embeddings = embeddings
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def __getitem__(self, item: Item) -> tuple[Tensor, ...]:
-        """(epoch, position, utterance) -> what `collate` takes.
+        """Read a crop, for `collate`.
 
-        Returns: mel (n_mels, T), embedding (E,), both as the encoder hears them, f0 (T,), teacher
+        Args:
+            item: (epoch, position, index of the utterance).
+
+        Returns:
+            Target mel (n_mels, T) and embedding (E,), input mel and embedding, f0 (T,), teacher
             (T, D).
         """
         epoch, position, index = item
         utterance = self.utterances[index]
         rng = np.random.default_rng((self.seed, epoch, position))
-        crop = draw(rng, utterance.n_frames, self.crop_frames, self.warping)
+        crop = choose_crop(rng, utterance.n_frames, self.crop_frames, self.copies)
         span = crop.start, crop.stop
-        mel = self.files.read_mel(utterance.piece, *span, crop.given)
-        heard_mel = mel
-        if crop.heard != crop.given:
-            heard_mel = self.files.read_mel(utterance.piece, *span, crop.heard)
+        target_mel = self.files.read_mel(utterance.segment, *span, crop.target_copy)
+        input_mel = target_mel
+        if crop.input_copy != crop.target_copy:
+            input_mel = self.files.read_mel(utterance.segment, *span, crop.input_copy)
         for augment in self.augmentations:
-            heard_mel = augment(heard_mel, rng)
-        f0 = self.files.read_f0(utterance.piece, *span) * self.files.warps[crop.given]  # (T,)
-        voices = [self._voice(utterance, copy) for copy in (crop.given, crop.heard)]
-        teacher = self.files.read_teacher(utterance.piece, *span)
-        return mel, voices[0], heard_mel, voices[1], f0, teacher
+            input_mel = augment(input_mel, rng)
+        # A copy's pitch is stretched like all its frequencies.
+        f0 = self.files.read_f0(utterance.segment, *span) * self.files.factors[crop.target_copy]
+        teacher = self.files.read_teacher(utterance.segment, *span)
+        return (
+            target_mel,
+            self._embedding(utterance, crop.target_copy),
+            input_mel,
+            self._embedding(utterance, crop.input_copy),
+            f0,
+            teacher,
+        )
 
-    def _voice(self, utterance: Utterance, copy: int) -> Tensor:
-        if self.voices is not None:
-            return self.voices[utterance.speaker][copy]
-        return self.files.read_embedding(utterance.piece, copy)
+    def collate(self, items: Sequence[tuple[Tensor, ...]]) -> Batch:
+        """Make a batch of items."""
+        return collate(items)
+
+    def _embedding(self, utterance: Utterance, copy: int) -> Tensor:
+        if self.embeddings is not None:
+            return self.embeddings[utterance.speaker][copy]
+        return self.files.read_embedding(utterance.segment, copy)
 
 
 def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
-    """Pads the mels (n_mels, T) of items with zeros to the longest of them."""
-    mels, embeddings, heard_mels, heard_embeddings, f0, teacher = zip(*items, strict=True)
-    lengths = torch.tensor([mel.shape[-1] for mel in mels])
+    """Make a batch of the items of `Crops`, zero-padded to the longest."""
+    target_mels, target_embeddings, input_mels, input_embeddings, f0, teacher = zip(
+        *items, strict=True
+    )
     return Batch(
-        mel=_padded(mels),
-        lengths=lengths,
-        embedding=torch.stack(embeddings),
-        heard_mel=_padded(heard_mels),
-        heard_embedding=torch.stack(heard_embeddings),
+        target_mel=_padded(target_mels),
+        lengths=torch.tensor([mel.shape[-1] for mel in target_mels]),
+        target_embedding=torch.stack(target_embeddings),
+        input_mel=_padded(input_mels),
+        input_embedding=torch.stack(input_embeddings),
         f0=pad_sequence(f0, batch_first=True),
         teacher=pad_sequence(teacher, batch_first=True),
     )
@@ -218,30 +277,39 @@ def _padded(mels: Sequence[Tensor]) -> Tensor:
     return pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
 
 
-def speaker_voices(
+def speaker_embeddings(
     utterances: Sequence[Utterance],
     files: FeatureFiles,
     average: Callable[[Sequence[np.ndarray]], np.ndarray],
 ) -> dict[str, Tensor]:
-    """Mean embeddings (n_copies, embedding_size) of the speakers of some utterances."""
+    """Average the embeddings of each speaker's utterances.
+
+    Args:
+        utterances: Utterances whose features are cached.
+        files: Reads the cached features.
+        average: Makes one embedding of several, as the speaker encoder does.
+
+    Returns:
+        Mean embeddings (n_copies, E) by speaker.
+    """
     by_speaker = defaultdict(list)
     for utterance in utterances:
-        by_speaker[utterance.speaker].append(utterance.piece)
+        by_speaker[utterance.speaker].append(utterance.segment)
     return {
         speaker: torch.stack(
             [
-                torch.from_numpy(average([files.read_embedding(p, copy).numpy() for p in pieces]))
-                for copy in range(len(files.warps))
+                torch.from_numpy(average([files.read_embedding(s, copy).numpy() for s in segments]))
+                for copy in range(len(files.factors))
             ]
         )
-        for speaker, pieces in by_speaker.items()
+        for speaker, segments in by_speaker.items()
     }
 
 
-def outlive_signals(_worker: int) -> None:
-    """Lets a DataLoader's worker ignore Ctrl-C and SIGTERM, which are sent to all processes.
+def ignore_signals(_worker: int) -> None:
+    """Let a DataLoader worker ignore Ctrl-C and SIGTERM, which reach all processes of a run.
 
-    The training still needs it for the step after which it saves and leaves, and then ends it.
+    The training needs its workers for the step after which it saves, and then ends them itself.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,11 +1,9 @@
-"""The feature cache: mel and speaker embedding of every recording, computed once."""
+"""The feature cache: mels, speaker embeddings and more of every recording, computed once."""
 
 import hashlib
 import json
 import logging
 import os
-import random
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,67 +11,65 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
+from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
-from vc_lightning.common.errors import InputError
+from vc_lightning.common.errors import InputError, require_within
+from vc_lightning.common.files import require_file, require_writable, write_json
 from vc_lightning.data.feature_store import (
     INT16_SCALE,
     FeatureFiles,
-    Piece,
-    read_json,
+    Segment,
+    read_json_or_empty,
     save,
-    write_json,
 )
+from vc_lightning.data.parallel import compute_all
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.teachers import Teacher, features_at_frames
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2  # part of every key: counted up when the contents of files change
-RECORDINGS_AT_ONCE = 8  # their speaker embeddings are computed in one batch …
-SECONDS_AT_ONCE = 120  # … or fewer: long ones shall not pile up in memory
+SECONDS_AT_ONCE = 120  # fewer recordings where they are long, to bound memory
 
 
 class FeatureCache:
-    """Computes features that `files` reads, each once for all data sets and runs.
+    """Computes the features that `files` reads, once for all data sets and runs.
 
-    A recording is known by its path, size and modification time; only when one of them is new is
-    its content hashed, and only when the content is new are features computed. `paths/` remembers
-    the contents of paths, `sounds/` what the recordings are like (see `quality`). Every file is
-    written whole, so that any number of processes may prepare the same recordings at once: they
-    share the work.
+    The cache knows a recording by its path, size and modification time. It hashes the content only
+    when one of them is new, and computes features only when the content is new. `paths/` holds the
+    hashes of known paths, `sounds/` the quality of known contents. Every file is written whole, so
+    any number of processes may prepare the same recordings at once; they share the work.
 
     Args:
-        root: folder of the cache.
-        mel: makes the mels.
-        speaker_encoder: makes the embeddings; `encoder_identity` names its weights.
-        warps: factors of the copies with a stretched frequency axis (`mel.mel_filters`): other
-            voices with the same words; often none.
-        max_seconds: longer recordings are cut at pauses into pieces of at most this length.
-        bf16: whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
-        keep_wavs: whether the sound is kept as well, as a vocoder needs it.
-        with_f0: whether the pitch is found as well, for a network that is told it.
-        teacher: whose features are computed as well, for an encoder that it teaches.
+        root: Folder of the cache.
+        mel: Makes the mels.
+        speaker_encoder: Makes the embeddings.
+        encoder_identity: Name of the speaker encoder's weights.
+        vtlp_factors: Factors of the VTLP copies, see `mel.mel_filters`.
+        max_seconds: Longer recordings are cut at pauses into segments of at most this length.
+        bf16: Whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
+        keep_wavs: Whether waveforms are kept as well, as a vocoder needs them.
+        with_f0: Whether the pitch is computed as well.
+        teacher: Recogniser whose features are computed as well, or None.
     """
 
     def __init__(
         self,
-        root: Path,
+        root: Path | str,
         mel: MelSpectrogram,
         speaker_encoder: SpeakerEncoder,
         encoder_identity: str,
-        warps: Sequence[float] = (),
+        vtlp_factors: Sequence[float] = (),
         max_seconds: float = 30.0,
         bf16: bool = False,
         keep_wavs: bool = False,
         with_f0: bool = False,
         teacher: Teacher | None = None,
     ):
+        require_within(2, 3600, "data", max_seconds=max_seconds)
         self.root = Path(root).expanduser()
         self.mel = mel
         self.speaker_encoder = speaker_encoder
@@ -87,52 +83,66 @@ class FeatureCache:
         pitch_key = _key(mel.settings, max_seconds, pitch.tracker_name()) if with_f0 else None
         teacher_key = _key(mel.settings, max_seconds, teacher.identity) if teacher else None
         self.files = FeatureFiles(
-            self.root, mel_key, voice_key, warps, hop_length, pitch_key, teacher_key
+            self.root, mel_key, voice_key, vtlp_factors, hop_length, pitch_key, teacher_key
         )
         self.key = f"{mel_key}-{voice_key}"
 
     def prepare(
         self, paths: Sequence[Path], num_workers: int, show_progress: bool = True
-    ) -> tuple[dict[Path, list[Piece]], dict[Path, str]]:
-        """Computes what is missing, in parallel processes, with a progress bar.
+    ) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
+        """Compute what is missing, in parallel processes, with a progress bar.
 
-        Returns: the pieces of the usable recordings, and why the others are not usable.
-        Raises: InputError when the cache cannot be written or a process died.
+        Args:
+            paths: The recordings.
+            num_workers: Number of processes; 0 computes in this one.
+            show_progress: Whether to show the progress bar.
+
+        Returns:
+            The segments of the usable recordings, and the reasons why the others are unusable.
+
+        Raises:
+            InputError: The cache cannot be written, or a process died.
         """
         found = {path: self.lookup(path) for path in paths}
         missing = [path for path, result in found.items() if result is None]
         if missing:
-            self._require_writable()
+            require_writable(self.root, "data.cache_dir")
             log.info("computing features of %d of %d recordings", len(missing), len(paths))
-            reasons = self._compute_all(missing, num_workers, show_progress)
+            reasons = compute_all(self, missing, num_workers, show_progress)
             for path in missing:
-                found[path] = reasons[path] or self.lookup(path) or "its features have vanished"
-        pieces = {path: result for path, result in found.items() if isinstance(result, list)}
-        return pieces, {path: str(found[path]) for path in found.keys() - pieces.keys()}
+                found[path] = reasons[path] or self.lookup(path) or "its features are missing"
+        segments = {path: result for path, result in found.items() if isinstance(result, list)}
+        return segments, {path: str(found[path]) for path in found.keys() - segments.keys()}
 
-    def lookup(self, path: Path) -> list[Piece] | str | None:
-        """Pieces of a recording, or why there are none; None while nothing is known of it."""
+    def lookup(self, path: Path) -> list[Segment] | str | None:
+        """Look a recording up: its segments, why it is unusable, or None for an unknown one."""
         try:
             content = self._known_content(path)
         except OSError as error:
             return f"cannot be opened ({error.strerror})"
         if content is None:
             return None
-        return self.files.pieces(content) or self._sound(content).get("unusable", {}).get(self.key)
+        return self.files.segments(content) or self._sound(content).get("unusable", {}).get(
+            self.key
+        )
 
-    def quality(self, piece: Piece) -> Quality | None:
-        """What the recording of a piece is like, as far as it is known."""
-        sound = self._sound(piece.content)
+    def quality(self, segment: Segment) -> Quality | None:
+        """Quality of the recording that a segment belongs to; None where it was not measured."""
+        sound = self._sound(segment.content)
         return Quality(**sound["quality"]) if "quality" in sound else None
 
     def compute(self, paths: Sequence[Path]) -> dict[Path, str]:
-        """Computes what the cache lacks of recordings; returns why each is unusable, or ""."""
+        """Compute the missing features of recordings.
+
+        Returns:
+            Why each recording is unusable; "" for a usable one.
+        """
         reasons = dict.fromkeys(paths, "")
         waiting = []
         for path in paths:
             try:
                 content = self.remember(path)
-                if self.files.pieces(content) is None:  # else another process was faster
+                if self.files.segments(content) is None:  # else another process computed them
                     waiting.append(self._prepare(path, content))
             except InputError as error:
                 reasons[path] = str(error).removeprefix(f"{path}: ")
@@ -145,14 +155,15 @@ class FeatureCache:
         return reasons
 
     def _prepare(self, path: Path, content: str) -> "_Recording":
-        """Reads a recording and brings its pieces to the right level, for `_write_features`.
+        """Read a recording and bring its segments to one level, for `_write_features`.
 
-        Raises: InputError when it is unusable, which is then remembered.
+        Raises:
+            InputError: The recording is unusable, which the cache then remembers.
         """
         wav, sample_rate = self._load(path)
         wavs, speeches = [], []
         reason = ""
-        for start, stop in audio.cut_at_pauses(wav, sample_rate, self.max_seconds):
+        for start, stop in voice_activity.cut_at_pauses(wav, sample_rate, self.max_seconds):
             try:
                 leveled = self.mel.leveled(wav[start:stop], sample_rate)
                 speech = self.speaker_encoder.mel.prepare(leveled, self.mel.sample_rate)
@@ -175,7 +186,7 @@ class FeatureCache:
 
     @torch.inference_mode()
     def _write_features(self, recordings: "Sequence[_Recording]") -> None:
-        """Writes the files that are missing; what only another setting needs anew stays."""
+        """Write the files that are missing."""
         try:
             for recording in recordings:
                 self._write_mels(recording)
@@ -185,8 +196,8 @@ class FeatureCache:
             self._write_voices(recordings)
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"data.cache_dir {self.root} cannot be written ({error}); make room or name "
-                "another, and start again: what is done is kept"
+                f"data.cache_dir {self.root} cannot be written ({error}); free some space or name "
+                "another folder, then start again: finished features are kept"
             ) from error
 
     def _write_voices(self, recordings: "Sequence[_Recording]") -> None:
@@ -197,9 +208,9 @@ class FeatureCache:
         speeches = [speech for r in recordings for speech in r.speeches if speech is not None]
         if not speeches:
             return
-        warps = [files.warps[copy] for copy in copies]
-        # (n_pieces, n_copies, embedding_size)
-        voices = iter(self.speaker_encoder.embed_batch(speeches, warps, self.bf16))
+        factors = [files.factors[copy] for copy in copies]
+        # (n_segments, n_copies, embedding_size)
+        voices = iter(self.speaker_encoder.embed_batch(speeches, factors, self.bf16))
         for recording in recordings:
             embeddings = [None if s is None else next(voices) for s in recording.speeches]
             absent = np.full_like(next(e for e in embeddings if e is not None), np.nan)
@@ -211,7 +222,9 @@ class FeatureCache:
         copies = self.files.missing(self.files.mel_file, recording.content)
         if not copies:
             return
-        filters = torch.stack([self.mel.warped_filters(self.files.warps[copy]) for copy in copies])
+        filters = torch.stack(
+            [self.mel.warped_filters(self.files.factors[copy]) for copy in copies]
+        )
         nothing = torch.zeros(len(copies), self.mel.n_mels, 0)
         mels = [
             nothing if wav is None else self.mel(torch.from_numpy(wav), filters)
@@ -227,7 +240,7 @@ class FeatureCache:
         if not self.files.lacks_wav(recording.content):
             return
         hop = self.mel.hop_length
-        # A mel has one frame more than the sound has whole hops.
+        # A mel has one frame more than the waveform has whole hops.
         wavs = [np.pad(wav, (0, hop - len(wav) % hop)) for wav in recording.wavs if wav is not None]
         samples = (np.concatenate(wavs).clip(-1, 1) * INT16_SCALE).round().astype(np.int16)
         save(self.files.wav_file(recording.content), {"wav": samples})
@@ -257,58 +270,22 @@ class FeatureCache:
         save(self.files.teacher_file(recording.content), {"features": whole})
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
-        """Reads a recording; InputError when it is unusable or being written just now."""
+        """Read a recording; InputError when it is unusable or still being written."""
         before = path.stat()
         wav, sample_rate = audio.load(path)
         after = path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise InputError("it changed while it was read; start again when it is finished")
+            raise InputError("it changed while it was read; start again when it is complete")
         return wav, sample_rate
 
-    def _compute_all(
-        self, paths: list[Path], num_workers: int, show_progress: bool
-    ) -> dict[Path, str]:
-        # Each process in an order of its own: those that prepare the same folder at once meet
-        # at few recordings, and what one has finished the others leave out.
-        paths = random.Random(os.urandom(8)).sample(paths, len(paths))
-        size = max(1, min(RECORDINGS_AT_ONCE, len(paths) // (4 * max(1, num_workers))))
-        chunks = [paths[i : i + size] for i in range(0, len(paths), size)]
-        loader = DataLoader(
-            _Computation(self, chunks),
-            batch_size=None,
-            num_workers=min(num_workers, len(chunks)),
-            generator=torch.Generator(),  # a training begins the same, whether features are cached
-        )
-        reasons = {}
-        progress = tqdm(
-            total=len(paths),
-            desc="features",
-            unit="file",
-            dynamic_ncols=True,
-            disable=not show_progress,
-        )
-        try:
-            with progress:
-                for of_chunk in loader:
-                    reasons |= of_chunk
-                    progress.update(len(of_chunk))
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise InputError(
-                f"a process that computed features died ({error}); it was killed or ran out of "
-                "memory: lower data.num_workers and start again, what is done is kept"
-            ) from error
-        return reasons
-
-    # What is known of paths and contents
+    # Known paths and contents
 
     def remember(self, path: Path) -> str:
-        """Hash of a recording's bytes, remembered with its size and modification time."""
+        """Hash a recording's bytes, and remember the hash with its size and modification time."""
         known = self._known_content(path)
         if known is not None:
             return known
-        stat = audio.require_file(path).stat()
+        stat = require_file(path).stat()
         with path.open("rb") as file:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
         remembered = {
@@ -322,7 +299,7 @@ class FeatureCache:
 
     def _known_content(self, path: Path) -> str | None:
         stat = path.stat()
-        known = read_json(self._path_file(path))
+        known = read_json_or_empty(self._path_file(path))
         unchanged = (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
         return known["content"] if unchanged else None
 
@@ -334,22 +311,12 @@ class FeatureCache:
         return self.root / "sounds" / content[:2] / f"{content}.json"
 
     def _sound(self, content: str) -> dict:
-        return read_json(self._sound_file(content))
-
-    def _require_writable(self) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise InputError(
-                f"data.cache_dir {self.root} cannot be written ({error.strerror}); name another"
-            ) from error
+        return read_json_or_empty(self._sound_file(content))
 
 
 @dataclass(frozen=True)
 class _Recording:
-    """A recording on its way into the cache; of its pieces those without speech are None."""
+    """A recording on its way into the cache; segments without speech are None."""
 
     content: str
     seconds: float
@@ -357,21 +324,7 @@ class _Recording:
     speeches: list[np.ndarray | None]  # for the speaker encoder
 
 
-class _Computation(Dataset):
-    """Lets a DataLoader's workers compute features: item i is why recordings are unusable."""
-
-    def __init__(self, cache: FeatureCache, chunks: list[list[Path]]):
-        self.cache = cache
-        self.chunks = chunks
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    def __getitem__(self, index: int) -> dict[Path, str]:
-        return self.cache.compute(self.chunks[index])
-
-
 def _key(*made_by: object) -> str:
-    """Name for what was made by given settings."""
+    """Name a folder after the settings that made its files."""
     text = json.dumps([FORMAT_VERSION, *made_by], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

@@ -1,6 +1,5 @@
-"""Which recordings there are, whose voice they hold and what they are for."""
+"""Lists of recordings with their speakers and splits."""
 
-import csv
 import fnmatch
 import logging
 from collections import defaultdict
@@ -13,7 +12,8 @@ import soundfile
 
 from vc_lightning.audio.io import AUDIO_SUFFIXES
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.feature_store import Piece
+from vc_lightning.common.tables import table_rows
+from vc_lightning.data.feature_store import Segment
 
 log = logging.getLogger(__name__)
 
@@ -22,27 +22,36 @@ SPLITS = ("", "train", "val", "test")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording, or a piece of a long one: its file, whose voice it is and its split.
+    """A recording, or a segment of a long one.
 
-    Attributes: piece, where its features are, once they are computed.
+    Attributes:
+        path: The audio file.
+        speaker: Name of the speaker.
+        split: "train", "val", "test", or "" where the manifest names none.
+        segment: Where its features are, once they are computed.
     """
 
     path: Path
     speaker: str
     split: str = ""
-    piece: Piece | None = None
+    segment: Segment | None = None
 
     @property
     def n_frames(self) -> int:
-        return self.piece.n_frames
+        """Number of mel frames."""
+        return self.segment.n_frames
 
 
 def list_utterances(
     dir: Path | None, manifest: Path | None, exclude: Sequence[str], minutes: float | None
 ) -> list[Utterance]:
-    """What a folder or a manifest holds, usable or not.
+    """List the recordings of a folder or a manifest, usable or not.
 
-    Args: exclude, patterns of file names to leave out; minutes, how much of every speaker.
+    Args:
+        dir: Folder of audio files; with a manifest, the folder that its paths are relative to.
+        manifest: Table with the columns path, speaker and split, or None.
+        exclude: Patterns of file names to leave out.
+        minutes: Minutes used of each speaker; None uses all.
     """
     listed = find_utterances(dir) if manifest is None else read_manifest(manifest, dir)
     kept = [u for u in listed if not any(fnmatch.fnmatch(u.path.name, p) for p in exclude)]
@@ -52,16 +61,19 @@ def list_utterances(
 
 
 def find_utterances(root: Path) -> list[Utterance]:
-    """All audio files below a folder; the speaker is the parent folder, or the file in a flat one.
+    """List the audio files below a folder.
 
-    Raises: InputError when the folder is missing or holds no audio.
+    The speaker is the folder that holds the file; in the folder itself, each file is a speaker.
+
+    Raises:
+        InputError: The folder is missing or holds no audio.
     """
     if not root.is_dir():
         raise InputError(f"data.dir={root}: there is no such folder")
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
     if not files:
         raise InputError(
-            f"data.dir={root}: holds no audio ({' '.join(sorted(AUDIO_SUFFIXES))} are read)"
+            f"data.dir={root}: holds no audio (supported: {' '.join(sorted(AUDIO_SUFFIXES))})"
         )
     return [
         Utterance(path, path.stem if path.parent == root else str(path.parent.relative_to(root)))
@@ -70,18 +82,18 @@ def find_utterances(root: Path) -> list[Utterance]:
 
 
 def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
-    """Utterances of a tab-separated table with the columns path, speaker and (optional) split.
+    """Read a tab-separated table with the columns path, speaker and (optional) split.
 
-    Paths are relative to root, or to the table's folder. Utterances of the split `test` are left
-    out: nothing may be trained or chosen on them.
+    Utterances of the split `test` are left out: nothing may be trained or chosen on them.
+
+    Args:
+        path: The table.
+        root: Folder that its paths are relative to; None is the table's own folder.
+
+    Raises:
+        InputError: The table is unreadable, lacks columns, or names an unknown split.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"data.manifest={path}: cannot be read ({error})") from error
-    if not rows or not {"path", "speaker"} <= rows[0].keys():
-        raise InputError(f"data.manifest={path}: needs tab-separated columns named path, speaker")
+    rows = table_rows(path, "data.manifest", {"path", "speaker"})
     folder = root or path.parent
     utterances = [
         Utterance(folder / row["path"], row["speaker"], row.get("split") or "")
@@ -103,7 +115,7 @@ def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path names a file that can be reached."""
+    """Whether a path names a file that can be accessed."""
     try:
         return path.is_file()
     except OSError:  # a folder that may not be entered, a name that is too long
@@ -111,7 +123,7 @@ def is_file(path: Path) -> bool:
 
 
 def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
-    """Keeps the first files of each speaker until they last `minutes`, at least one file."""
+    """Keep the first files of each speaker until they last `minutes`, at least one file."""
     seconds = defaultdict(float)
     kept = []
     for utterance in utterances:
@@ -121,7 +133,7 @@ def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utter
         try:
             seconds[utterance.speaker] += soundfile.info(utterance.path).duration
         except (soundfile.SoundFileError, OSError):
-            continue  # the features' computation will say what is wrong with it
+            continue  # the computation of its features reports what is wrong
     return kept
 
 
@@ -131,11 +143,22 @@ def split_utterances(
     val_speakers: int | str | Sequence[str | int],
     seed: int,
 ) -> tuple[list[Utterance], list[Utterance]]:
-    """Divides utterances into training and validation.
+    """Split utterances into training and validation.
 
-    Where a manifest names a split `val`, that is the validation. Otherwise whole speakers are
-    held out (val_speakers: their names, or how many), then val_fraction of the other utterances,
-    but never a speaker's last one.
+    A split `val` in the manifest is the validation set. Otherwise whole speakers are held out,
+    then a share of the other utterances, but never a speaker's last one.
+
+    Args:
+        utterances: The utterances.
+        val_fraction: Share of the other speakers' utterances to hold out.
+        val_speakers: Speakers to hold out: their names, or how many.
+        seed: Seed of the choice.
+
+    Returns:
+        Training and validation utterances.
+
+    Raises:
+        InputError: A speaker is unknown, or none is left for training.
     """
     if any(utterance.split == "val" for utterance in utterances):
         val = [utterance for utterance in utterances if utterance.split == "val"]

@@ -1,4 +1,4 @@
-"""Mels as a trained AutoVC gives them back, for a vocoder that shall know its blur."""
+"""Mels reconstructed by a trained AutoVC, to train a vocoder on mels as blurred as its input."""
 
 import copy
 import logging
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.data.feature_store import FeatureFiles, Piece, is_whole, save
+from vc_lightning.data.feature_store import FeatureFiles, Segment, is_whole, save
 from vc_lightning.models.checkpoints import identity, read_autovc
 
 log = logging.getLogger(__name__)
@@ -19,22 +19,33 @@ log = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def reconstruct(
-    path: Path | str, pieces: Iterable[Piece], files: FeatureFiles, mel: MelSpectrogram
+    path: Path | str, segments: Iterable[Segment], files: FeatureFiles, mel: MelSpectrogram
 ) -> FeatureFiles:
-    """Sends the mels of recordings through an AutoVC file, every voice into itself.
+    """Reconstruct the mels of recordings with AutoVC, each in its own voice.
 
-    Returns: files that read the reconstructions in place of the mels; those that are missing are
-        computed, and lie beside the mels under a name that changes with the weights.
-    Raises: InputError when the AutoVC is for other mels.
+    Missing reconstructions are computed; the cache keeps them under a name that changes with the
+    weights.
+
+    Args:
+        path: AutoVC weight file.
+        segments: Segments to reconstruct.
+        files: Reads the cached features.
+        mel: Mel-spectrogram of the features.
+
+    Returns:
+        Feature files that read the reconstructions in place of the mels.
+
+    Raises:
+        InputError: The AutoVC needs other mels.
     """
     network, card = read_autovc(path)
     require_same_settings(card.mel, mel.settings, f"data.mels_from={path}", "mel=")
     reconstructed = copy.copy(files)
     name = identity("autovc", network.state_dict())
     reconstructed.mels = files.mels.with_name(f"{files.mels.name}-{name}")
-    by_content: dict[str, list[Piece]] = {}
-    for piece in pieces:
-        by_content.setdefault(piece.content, []).append(piece)
+    by_content: dict[str, list[Segment]] = {}
+    for segment in segments:
+        by_content.setdefault(segment.content, []).append(segment)
     missing = {
         content: of_content
         for content, of_content in by_content.items()
@@ -43,16 +54,17 @@ def reconstruct(
     if missing:
         log.info("reconstructing the mels of %d of %d recordings", len(missing), len(by_content))
     for content, of_content in tqdm(missing.items(), disable=not missing, desc="mels"):
-        whole = files.read_all_mels(content)  # (T, n_mels); pieces without speech stay as they are
-        for piece in of_content:
-            voice = files.read_embedding(piece)[None]
-            heard = files.read_mel(piece, 0, piece.n_frames)[None]
-            span = slice(piece.start, piece.start + piece.n_frames)
+        whole = files.read_all_mels(content)  # (T, n_mels)
+        for segment in of_content:
+            embedding = files.read_embedding(segment)[None]
+            segment_mel = files.read_mel(segment, 0, segment.n_frames)[None]
+            span = slice(segment.start, segment.start + segment.n_frames)
             harmonics = None
             if network.f0:
-                wav = files.read_wav(piece, 0, piece.n_frames).numpy()
-                f0 = pitch.track(wav, mel.sample_rate, mel.hop_length)[: piece.n_frames]
+                wav = files.read_wav(segment, 0, segment.n_frames).numpy()
+                f0 = pitch.track(wav, mel.sample_rate, mel.hop_length)[: segment.n_frames]
                 harmonics = mel.harmonics(torch.from_numpy(f0)[None])
-            whole[span] = network(heard, voice, voice, harmonics)[1][0].T.clamp(0, 1)
+            postnet_mel = network(segment_mel, embedding, embedding, harmonics)[1]
+            whole[span] = postnet_mel[0].T.clamp(0, 1)
         save(reconstructed.mel_file(content, 0), {"mel": whole.numpy().astype(np.float16)})
     return reconstructed

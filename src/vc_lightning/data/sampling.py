@@ -1,4 +1,4 @@
-"""Which utterances make up which batch: a pure function of seed, epoch, position and process."""
+"""Order of the utterances: a pure function of seed, epoch, position and process."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,15 @@ Item = tuple[int, int, int]  # epoch, position in it, utterance
 
 
 def shares(utterances: Sequence[Utterance], sampling: str) -> np.ndarray | None:
-    """How likely each utterance is drawn; None where each comes once an epoch.
+    """Compute the probability that each utterance is drawn.
 
-    Args: sampling, "utterance" (each once), "duration" (every second of speech is as likely) or
-        "speaker" (every speaker is as likely, and within one every utterance).
+    Args:
+        utterances: The utterances.
+        sampling: "utterance" (each once an epoch), "duration" (each second of speech with equal
+            probability) or "speaker" (each speaker with equal probability).
+
+    Returns:
+        Probabilities (n,); None for "utterance".
     """
     if sampling == "utterance":
         return None
@@ -34,13 +39,17 @@ class EpochBatches(Sampler[list[Item]]):
     """The batches of one of `world_size` processes, each item (epoch, position, utterance).
 
     An epoch has as many positions as there are utterances. Batch b of all processes together is
-    what one process with world_size times the batch size would get; only an epoch's last batch is
-    of another size, and no position is lost or doubled.
+    batch b of one process with world_size times the batch size. Only the last batch of an epoch
+    has another size, and no position is lost or repeated.
 
     Args:
-        size: how many utterances there are; `shares`: how likely each is drawn, None for once.
-        shuffle: whether the order is random and another in every epoch.
-        rank, world_size: which process this is.
+        size: Number of utterances.
+        batch_size: Size of the batches of one process.
+        shuffle: Whether each epoch has a random order of its own.
+        seed: Seed of the order.
+        shares: Probability of each utterance; None draws each once an epoch.
+        rank: Number of this process.
+        world_size: Number of processes.
     """
 
     def __init__(
@@ -64,7 +73,7 @@ class EpochBatches(Sampler[list[Item]]):
         self.joint_size = batch_size * world_size
         self.n_batches = -(-size // self.joint_size)
         if self.n_batches > 1 and 0 < size % self.joint_size < world_size:
-            self.n_batches -= 1  # too few for every process to get one: the batch before has them
+            self.n_batches -= 1  # fewer than processes: they join the batch before
 
     def __len__(self) -> int:
         return self.n_batches
@@ -73,18 +82,18 @@ class EpochBatches(Sampler[list[Item]]):
         return self.of_epoch(0)
 
     def of_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[list[Item]]:
-        """The batches of an epoch from a given one on; without shuffling epochs are the same."""
+        """List the batches of an epoch from `first_batch` on."""
         epoch = epoch if self.shuffle else 0
         order = self.order(epoch)
         for batch in range(first_batch, self.n_batches):
             start = batch * self.joint_size
             stop = self.size if batch == self.n_batches - 1 else start + self.joint_size
-            bounds = np.linspace(start, stop, self.world_size + 1).astype(int)  # of the shares
+            bounds = np.linspace(start, stop, self.world_size + 1).astype(int)  # of the processes
             start, stop = bounds[self.rank : self.rank + 2]
             yield [(epoch, position, int(order[position])) for position in range(start, stop)]
 
     def order(self, epoch: int) -> np.ndarray:
-        """The utterance at every position of an epoch."""
+        """Choose the utterance at every position of an epoch."""
         rng = np.random.default_rng((self.seed, epoch))
         if not self.shuffle:
             return np.arange(self.size)
@@ -94,10 +103,14 @@ class EpochBatches(Sampler[list[Item]]):
 
 
 class EndlessBatches(Sampler[list[Item]]):
-    """Epoch after epoch without end, from the first batch that was not trained on yet.
+    """Epoch after epoch without end, from the first batch not trained on yet.
 
-    To the Trainer the training is one long epoch. Its own epochs cannot be resumed exactly: where
-    a checkpoint is of the last batch of an epoch, Lightning 2.6 miscounts.
+    To the Trainer the training is one endless epoch, because its own epochs cannot be resumed
+    exactly: Lightning 2.6 miscounts after a checkpoint of the last batch of an epoch.
+
+    Args:
+        epochs: Batches of every epoch.
+        first_batch: Number of batches trained on before.
     """
 
     def __init__(self, epochs: EpochBatches, first_batch: int = 0):

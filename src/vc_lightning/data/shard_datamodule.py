@@ -1,4 +1,4 @@
-"""Shards as a LightningDataModule: the same batches as of a folder, in an order of their own."""
+"""Shards as a LightningDataModule: batches as of a folder, in an order of their own."""
 
 import itertools
 import logging
@@ -17,14 +17,14 @@ from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common.errors import InputError, require_at_least, require_seed
 from vc_lightning.data import shards
 from vc_lightning.data.crops import (
-    NO_WARPING,
+    NO_COPIES,
     Augmentation,
     Example,
-    Warping,
+    VtlpCopies,
+    choose_copies,
+    choose_crop,
     collate,
-    draw,
-    outlive_signals,
-    warping_of,
+    ignore_signals,
 )
 from vc_lightning.data.shards import Index, Sample, Shards
 from vc_lightning.models.checkpoints import require_same_encoder
@@ -33,23 +33,26 @@ from vc_lightning.models.teachers import Teacher
 
 log = logging.getLogger(__name__)
 
-SHOWN = 256  # utterances that are read only to be shown: they may have a long way to go
+MAX_SHOWN = 256  # utterances read only to be shown: the shards may be far away
 
 
 class CropStream(IterableDataset):
     """Random crops of streamed mels; a crop is a pure function of (seed, epoch, key).
 
     Every process and worker reads shards of its own. In an epoch all of them together read every
-    shard once, in an order and a distribution that are new in every epoch.
+    shard once; each epoch distributes and orders the shards anew.
 
     Args:
-        epochs: which to read, one after the other.
-        crop_frames: length of the crops; None gives whole utterances.
-        warping: which copies in other voices take part.
-        factors: the warps of the copies, 1 first.
-        augmentations: what else is done to what it hears.
-        shuffle_buffer: of how many crops each worker draws the next one; 0 for no random order.
-        rank, world_size: which process this is.
+        source: The shards.
+        epochs: Epochs to read, one after the other.
+        crop_frames: Length of the crops; None gives whole utterances.
+        seed: Seed of order and crops.
+        copies: VTLP copies allowed as input and as target.
+        factors: VTLP factors of all copies, 1 first.
+        augmentations: Further changes to the encoder's input.
+        shuffle_buffer: Crops of which each worker draws the next one; 0 keeps the order.
+        rank: Number of this process.
+        world_size: Number of processes.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class CropStream(IterableDataset):
         epochs: range,
         crop_frames: int | None,
         seed: int,
-        warping: Warping = NO_WARPING,
+        copies: VtlpCopies = NO_COPIES,
         factors: Sequence[float] = (1.0,),
         augmentations: Sequence[Augmentation] = (),
         shuffle_buffer: int = 0,
@@ -70,7 +73,7 @@ class CropStream(IterableDataset):
         self.epochs = epochs
         self.crop_frames = crop_frames
         self.seed = seed
-        self.warping = warping
+        self.copies = copies
         self.factors = factors
         self.augmentations = augmentations
         self.shuffle_buffer = shuffle_buffer
@@ -82,7 +85,7 @@ class CropStream(IterableDataset):
             yield from self.of_epoch(epoch if self.shuffle_buffer else 0)
 
     def of_epoch(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        """This process's and worker's part of an epoch."""
+        """Read this process's and worker's part of an epoch."""
         worker = get_worker_info()
         worker_id, n_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         reader, n_readers = self.rank * n_workers + worker_id, self.world_size * n_workers
@@ -90,7 +93,7 @@ class CropStream(IterableDataset):
         if self.shuffle_buffer:
             order = np.random.default_rng((self.seed, epoch)).permutation(order)
         samples = itertools.chain.from_iterable(map(self.source.read, order[reader::n_readers]))
-        # Cropped before they are shuffled: whole utterances would make the buffer ten times larger.
+        # Cropped before they are shuffled: whole utterances would need a buffer ten times as large.
         crops = (self.crop(epoch, sample) for sample in samples)
         if self.shuffle_buffer:
             rng = random.Random(f"{self.seed} {epoch} {reader}")
@@ -99,45 +102,53 @@ class CropStream(IterableDataset):
         return crops
 
     def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
-        """mel (n_mels, T), embedding (E,), both as the encoder hears, f0 (T,), teacher (T, D)."""
+        """Crop an utterance, as `Crops.__getitem__` does."""
         rng = np.random.default_rng((self.seed, epoch, sample.key))
-        crop = draw(rng, sample.mels.shape[1], self.crop_frames, self.warping)
+        crop = choose_crop(rng, sample.mels.shape[1], self.crop_frames, self.copies)
         embeddings = torch.from_numpy(sample.embeddings)
-        mel = _frames(sample, crop.given, crop.start, crop.stop)
-        heard_mel = mel
-        if crop.heard != crop.given:
-            heard_mel = _frames(sample, crop.heard, crop.start, crop.stop)
+        target_mel = _frames(sample, crop.target_copy, crop.start, crop.stop)
+        input_mel = target_mel
+        if crop.input_copy != crop.target_copy:
+            input_mel = _frames(sample, crop.input_copy, crop.start, crop.stop)
         for augment in self.augmentations:
-            heard_mel = augment(heard_mel, rng)
-        f0 = torch.from_numpy(sample.f0[crop.start : crop.stop] * self.factors[crop.given])
+            input_mel = augment(input_mel, rng)
+        f0 = torch.from_numpy(sample.f0[crop.start : crop.stop] * self.factors[crop.target_copy])
         teacher = torch.from_numpy(sample.teacher[crop.start : crop.stop]).float()
-        return mel, embeddings[crop.given], heard_mel, embeddings[crop.heard], f0, teacher
+        return (
+            target_mel,
+            embeddings[crop.target_copy],
+            input_mel,
+            embeddings[crop.input_copy],
+            f0,
+            teacher,
+        )
 
 
 def _frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
-    """Frames of a copy's mel, float32 (n_mels, stop − start), that keep nothing else in memory."""
+    """Copy frames of a copy's mel, float32 (n_mels, stop − start); keeps no other memory alive."""
     return torch.from_numpy(sample.mels[copy, start:stop]).float().T
 
 
 def _made_by(what: str, maker: str | None) -> str:
+    """Name features and their maker in an error."""
     return f"no {what}" if maker is None else f"{what} of {maker}"
 
 
 class ShardsDataModule(LightningDataModule):
-    """A folder of shards, near or far, as batches of mels and embeddings.
+    """A local or remote folder of shards as batches of mels and embeddings.
 
     Args:
-        mel, speaker_encoder, encoder_identity: what the features must have been made with.
-        with_f0: whether the network is told the pitch, which the shards must then hold.
-        teacher: who teaches the encoder; its features must then be in the shards.
-        dir: the folder, its URL, or `pipe:` and a command in which {} stands for a file's name.
-        batch_size, shuffle, num_workers, pin_memory: of the training batches of one process.
-        shuffle_buffer: how many crops each worker keeps to draw the next one from.
-        crop_frames: length of random crops in mel frames; None gives whole utterances.
-        warps: which of the warped copies are used; None for all that there are.
-        warp_probability, voice_warps, voice_warp_probability, augmentations: see
+        mel, speaker_encoder, encoder_identity: What the features must have been made with.
+        with_f0: Whether the shards must hold the pitch.
+        teacher: Recogniser whose features the shards must hold, or None.
+        dir: The folder, its URL, or `pipe:` and a command in which {} stands for a file's name.
+        batch_size, shuffle, num_workers, pin_memory: See `RecordingsDataModule`.
+        shuffle_buffer: Crops that each worker keeps to draw the next one from.
+        crop_frames: Length of random crops in mel frames; None gives whole utterances.
+        vtlp_factors: VTLP copies to use; None for all that the shards hold.
+        vtlp_probability, vtlp_target_factors, vtlp_target_probability, augmentations: See
             `VoiceDataModule`.
-        seed: of order and crops.
+        seed: Seed of order and crops.
     """
 
     def __init__(
@@ -155,10 +166,10 @@ class ShardsDataModule(LightningDataModule):
         num_workers: int,
         pin_memory: bool,
         crop_frames: int | None,
-        warps: Sequence[float] | None,
-        warp_probability: float,
-        voice_warps: Sequence[float],
-        voice_warp_probability: float,
+        vtlp_factors: Sequence[float] | None,
+        vtlp_probability: float,
+        vtlp_target_factors: Sequence[float],
+        vtlp_target_probability: float,
         augmentations: Sequence[Augmentation],
         seed: int,
     ):
@@ -181,17 +192,17 @@ class ShardsDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.crop_frames = crop_frames
-        self.warps = warps
-        self.warp_probability = warp_probability
-        self.voice_warps = list(voice_warps)
-        self.voice_warp_probability = voice_warp_probability
+        self.vtlp_factors = vtlp_factors
+        self.vtlp_probability = vtlp_probability
+        self.vtlp_target_factors = list(vtlp_target_factors)
+        self.vtlp_target_probability = vtlp_target_probability
         self.augmentations = list(augmentations)
         self.seed = seed
         self.index: Index | None = None
         self.resumed: dict | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads what the shards hold; InputError when they do not fit this training."""
+        """Read the index of the shards; InputError when they do not fit this training."""
         if self.index is not None:
             return  # the Trainer calls this again
         index = shards.read_index(self.dir)
@@ -201,18 +212,20 @@ class ShardsDataModule(LightningDataModule):
         if self.with_f0 and index.pitch_tracker != tracker_name():
             raise InputError(
                 f"{name}: the shards hold {_made_by('pitch', index.pitch_tracker)}, this training "
-                f"needs that of {tracker_name()}; write them anew, or train with model.f0=false"
+                f"needs that of {tracker_name()}; write them again, or train with model.f0=false"
             )
         if self.teacher is not None and index.teacher != self.teacher.identity:
             raise InputError(
                 f"{name}: the shards hold {_made_by('teacher features', index.teacher)}, this "
-                f"training needs those of {self.teacher.identity}; write them anew, or train with "
+                f"training needs those of {self.teacher.identity}; write them again, or train with "
                 "teacher=none"
             )
-        wanted = index.warps if self.warps is None else self.warps
-        for warp in wanted:
-            if warp not in index.warps:
-                raise InputError(f"data.warps={warp}: the shards of {self.dir} hold {index.warps}")
+        wanted = index.warps if self.vtlp_factors is None else self.vtlp_factors
+        for factor in wanted:
+            if factor not in index.warps:
+                raise InputError(
+                    f"data.vtlp_factors={factor}: the shards of {self.dir} hold {index.warps}"
+                )
         n_processes, n_workers = self._process[1], max(1, self.num_workers)
         if len(index.train.shards) < n_processes * n_workers:
             raise InputError(
@@ -220,11 +233,11 @@ class ShardsDataModule(LightningDataModule):
                 f"processes × {n_workers} workers; lower data.num_workers or trainer.devices, or "
                 "write smaller shards (data.shard_megabytes)"
             )
-        self.warping = warping_of(
+        self.copies = choose_copies(
             list(wanted),
-            self.warp_probability,
-            self.voice_warps,
-            self.voice_warp_probability,
+            self.vtlp_probability,
+            self.vtlp_target_factors,
+            self.vtlp_target_probability,
             index.warps,
         )
         n_copies = 1 + len(index.warps)
@@ -235,7 +248,7 @@ class ShardsDataModule(LightningDataModule):
         log.info("%d utterances in %d shards to train on, %d to validate: %s", *sizes)
 
     def mean_mel(self) -> Tensor:
-        """Mean training mel (n_mels,): what the networks have to beat."""
+        """Mean training mel (n_mels,), the trivial answer a network must beat."""
         return torch.tensor(self.index.mean_mel)
 
     @property
@@ -244,7 +257,7 @@ class ShardsDataModule(LightningDataModule):
         return torch.tensor(self.index.teacher_std)
 
     def examples(self, n_speakers: int) -> list[Example]:
-        """An utterance of each of some speakers among the first that are read."""
+        """Read one utterance each of some speakers, among the first that the shards hold."""
         by_speaker = {s.speaker: s for s in reversed(self._shown())}
         samples = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
         return [
@@ -258,36 +271,36 @@ class ShardsDataModule(LightningDataModule):
         ]
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
-        """Embeddings (N, E) of the first utterances that are read, and whose they are."""
+        """Read embeddings (N, E) of the first utterances, and their speakers."""
         shown = self._shown()[:limit]
-        return torch.stack([torch.from_numpy(s.embeddings[0]) for s in shown]), [
-            s.speaker for s in shown
-        ]
+        embeddings = torch.stack([torch.from_numpy(s.embeddings[0]) for s in shown])
+        return embeddings, [s.speaker for s in shown]
 
     def _shown(self) -> list[Sample]:
-        """Utterances to show, held out ones where there are any."""
-        return list(itertools.islice((self.val or self.train).read_all(), SHOWN))
+        """Read utterances to show, from the validation set if there is one."""
+        return list(itertools.islice((self.val or self.train).read_all(), MAX_SHOWN))
 
     @property
     def _process(self) -> tuple[int, int]:
-        """Which process this is, and of how many."""
+        """Rank of this process and number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property
     def batches_per_epoch(self) -> int:
-        """How many batches of this process are an epoch, were all shards of the same size."""
+        """Number of batches of this process in an epoch, as if all shards had the same size."""
         return -(-self.index.train.utterances // (self.batch_size * self._process[1]))
 
     def train_dataloader(self) -> DataLoader:
-        # Without end, as in `sampling.EndlessBatches`: a process or worker that got less of an
-        # epoch than the others goes on to its next one, and nobody waits for it in vain.
+        """Load training batches without end."""
+        # Without end, as in `sampling.EndlessBatches`: a process or worker whose part of an
+        # epoch is smaller continues with its next epoch, so that no other waits for it.
         first = self._first_epoch()
         stream = CropStream(
             self.train,
             range(first, sys.maxsize),
             self.crop_frames,
             self.seed,
-            self.warping,
+            self.copies,
             [1.0, *self.index.warps],
             self.augmentations,
             self.shuffle_buffer,
@@ -296,8 +309,9 @@ class ShardsDataModule(LightningDataModule):
         return self._loader(stream, self.num_workers)
 
     def val_dataloader(self) -> DataLoader | list:
-        # Every process reads all of it: shared out, the processes would have unequal numbers of
-        # batches, and whoever has more would wait for the others inside the loss.
+        """Load the validation set once."""
+        # Every process reads all of it: split between them, the numbers of batches would differ,
+        # and a process with more would wait for the others inside the loss.
         if not self.index.val.utterances:
             return []
         stream = CropStream(self.val, range(1), self.crop_frames, self.seed)
@@ -311,24 +325,26 @@ class ShardsDataModule(LightningDataModule):
             persistent_workers=num_workers > 0,
             pin_memory=self.pin_memory,
             collate_fn=collate,
-            worker_init_fn=outlive_signals,
+            worker_init_fn=ignore_signals,
         )
 
     def state_dict(self) -> dict:
+        """Describe how far the training is, for `last.ckpt`."""
         before = self.resumed or {"epochs": 0, "batches": 0}
         done = self.trainer.global_step * self.trainer.accumulate_grad_batches
         begun = -(-(done - before["batches"]) // self.batches_per_epoch)
         return {"epochs": before["epochs"] + begun, "batches": done}
 
     def load_state_dict(self, state_dict: dict) -> None:
+        """Continue after a checkpoint."""
         self.resumed = state_dict
 
     def _first_epoch(self) -> int:
-        """Epochs that were begun before: none unless a checkpoint was restored."""
+        """Count the epochs begun before; 0 unless a checkpoint was restored."""
         if self.resumed is None:
             return 0
         log.info(
-            "a stream of shards cannot be continued in the middle: training goes on with epoch %d",
+            "shards cannot be resumed in the middle of an epoch: training continues with epoch %d",
             self.resumed["epochs"],
         )
         return self.resumed["epochs"]

@@ -18,7 +18,7 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion import voice_library as voices
 from vc_lightning.demo import html as fragments
-from vc_lightning.demo.service import Settings, Studio
+from vc_lightning.demo.service import ConversionService, Settings
 from vc_lightning.demo.uploads import Uploads
 
 CSS = Path(__file__).with_name("page.css")
@@ -58,7 +58,7 @@ class Gate:
 
 @contextlib.contextmanager
 def serving(
-    studio: Studio,
+    service: ConversionService,
     *,
     host: str,
     port: int,
@@ -85,10 +85,10 @@ def serving(
         shown = [shutil.copy(example, copies) for example in examples]
         # Gradio asks for its folder at every request, by this name only.
         with _environment("GRADIO_TEMP_DIR", str(uploads.folder)):
-            page = build(studio, uploads, shown, keep_minutes)
+            page = build(service, uploads, shown, keep_minutes)
             page.queue(max_size=max_waiting, default_concurrency_limit=1)
             try:
-                yield _launched(page, host, port, int(studio.max_megabytes * 1e6))
+                yield _launched(page, host, port, int(service.max_megabytes * 1e6))
             finally:
                 page.close(verbose=False)
 
@@ -133,7 +133,7 @@ def _launched(page: gr.Blocks, host: str, port: int, max_bytes: int) -> str:
 
 
 def build(
-    studio: Studio, uploads: Uploads, examples: Sequence[str], keep_minutes: float
+    service: ConversionService, uploads: Uploads, examples: Sequence[str], keep_minutes: float
 ) -> gr.Blocks:
     """The page: three columns, and what happens when something is pressed."""
     with gr.Blocks(
@@ -155,7 +155,7 @@ def build(
                 source_mel = gr.HTML(elem_classes="mel")
             with gr.Column(elem_classes="card", min_width=300):
                 gr.HTML(fragments.heading(2, "Voice", "Ten seconds of clear speech will do."))
-                names = voices.names(studio.voices)
+                names = voices.names(service.voices)
                 learned = gr.Dropdown(
                     [("none: take the recordings", ""), *((name, name) for name in names)],
                     value="",
@@ -192,17 +192,17 @@ def build(
                 result_mel = gr.HTML(elem_classes="mel")
         figures = gr.HTML()
         with gr.Accordion("Settings", open=False, elem_id="settings"), gr.Row():
-            first = {"checkpoint": next(iter(studio.checkpoints)), "vocoder": studio.vocoders[0]}
-            vocoders = [(VOCODERS.get(name, name), name) for name in studio.vocoders]
+            first = {"checkpoint": next(iter(service.checkpoints)), "vocoder": service.vocoders[0]}
+            vocoders = [(VOCODERS.get(name, name), name) for name in service.vocoders]
             settings = [
                 gr.Dropdown(
-                    list(studio.checkpoints), value=first["checkpoint"], label="Checkpoint"
+                    list(service.checkpoints), value=first["checkpoint"], label="Checkpoint"
                 ),
                 gr.Dropdown(vocoders, value=first["vocoder"], label="Vocoder"),
                 gr.Slider(
                     0,
                     1,
-                    value=studio.converter(**first).guidance,
+                    value=service.converter(**first).guidance,
                     step=0.05,
                     label="Guidance",
                     info="More voice, fewer words",
@@ -218,7 +218,7 @@ def build(
                 return gr.skip(), ""
             uploads.claim(request.session_hash, [Path(path)])
             try:
-                studio.check(Path(path))
+                service.check(Path(path))
             except InputError as error:
                 return None, fragments.sentence(error)
             return gr.skip(), ""
@@ -229,7 +229,7 @@ def build(
             uploads.claim(request.session_hash, map(Path, paths or []))
             for path in paths or []:
                 try:
-                    studio.check(Path(path))
+                    service.check(Path(path))
                     good.append(path)
                 except InputError as error:
                     sentences.append(fragments.sentence(error))
@@ -250,7 +250,7 @@ def build(
             """One conversion, with everything that is shown of it."""
             targets = [Path(path) for path in (target, *(more or [])) if path]
             try:
-                outcome = studio.convert(
+                outcome = service.convert(
                     Path(source) if source else None,
                     targets,
                     learned,

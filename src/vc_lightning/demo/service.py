@@ -12,11 +12,17 @@ import soundfile
 import torch
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError, require_one_of, require_seed, require_within
+from vc_lightning.common.files import require_file
 from vc_lightning.conversion import voice_library as voices
-from vc_lightning.conversion.converter import Heard, Voice, VoiceConverter
+from vc_lightning.conversion.converter import AnalyzedRecording, VoiceConverter
+from vc_lightning.conversion.measuring import (
+    ConversionRequest,
+    MeasuredConversion,
+    convert_and_measure,
+)
 from vc_lightning.conversion.provenance import Provenance
-from vc_lightning.models.speaker_encoder import similarity
 
 KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
 
@@ -27,7 +33,7 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a conversion is made: names that the studio offers, and numbers."""
+    """How a conversion is made: names that the service offers, and numbers."""
 
     checkpoint: str
     vocoder: str
@@ -59,7 +65,7 @@ class Outcome:
     to_source: tuple[float, float | None]
 
 
-class Studio:
+class ConversionService:
     """Converts recordings with one of several converters, which are loaded once and kept.
 
     Args:
@@ -80,7 +86,7 @@ class Studio:
         max_seconds: float,
         max_megabytes: float,
     ):
-        require_within(audio.MIN_SECONDS, 1e6, "", max_seconds=max_seconds)
+        require_within(voice_activity.MIN_SECONDS, 1e6, "", max_seconds=max_seconds)
         require_within(0.01, 1e6, "", max_megabytes=max_megabytes)
         self.checkpoints = dict(checkpoints)
         self.vocoders = list(vocoders)
@@ -106,7 +112,7 @@ class Studio:
     def check(self, recording: Path) -> None:
         """Raises InputError when a recording is too large or long, or is no sound."""
         with _named([recording]):
-            audio.require_file(recording)
+            require_file(recording)
             megabytes = recording.stat().st_size / 1e6
             if megabytes > self.max_megabytes:
                 raise InputError(
@@ -152,59 +158,58 @@ class Studio:
             converter.guidance = settings.guidance
             progress(HEARING, "Listening")
             started = time.perf_counter()
-            heard = converter.listen(source)
-            given = [converter.listen(target, with_pitch=True) for target in targets]
+            heard = converter.analyze(source)
+            given = [converter.analyze(target, with_pitch=True) for target in targets]
             if learned:
                 kept = voices.load(self.voices, learned)
                 voice = voices.for_encoder(kept, converter.encoder_identity)
             else:
-                voice = converter.voice_of(given)
-            (wav,) = converter.convert_heard(
-                [heard],
-                [voice],
+                voice = converter.voice_from(given)
+            analysis_seconds = time.perf_counter() - started
+            (result,) = convert_and_measure(
+                converter,
+                [ConversionRequest(heard, voice)],
                 settings.seed,
                 lambda share: progress(CONVERTING + (MEASURING - CONVERTING) * share, "Converting"),
             )
-            seconds = time.perf_counter() - started
             progress(MEASURING, "Measuring")
             name = f"{source.stem}_to_{learned or targets[0].stem}.wav"
-            return measured(converter, [heard, *given], voice, wav, name, seconds)
+            return outcome_of(converter, [heard, *given], result, name, analysis_seconds)
 
 
 @torch.inference_mode()
-def measured(
+def outcome_of(
     converter: VoiceConverter,
-    heard: Sequence[Heard],
-    voice: Voice,
-    wav: np.ndarray,
+    recordings: Sequence[AnalyzedRecording],
+    result: MeasuredConversion,
     name: str,
-    seconds: float,
+    analysis_seconds: float,
 ) -> Outcome:
-    """A conversion with what is shown beside it: pictures, and how near it came.
+    """Add pictures and a file name to a measured conversion.
 
-    Args: heard, the source, then the recordings of the voice, of which there may be none.
+    Args:
+        converter: The converter that made it.
+        recordings: The source, then the recordings of the voice, if there are any.
+        result: The conversion.
+        name: File name of the conversion.
+        analysis_seconds: Computing time of the analysis of all recordings.
     """
-    before = heard[0].embedding
-    try:
-        after = converter.embed(wav)
-        to_target, to_source = similarity(after, voice.embedding), similarity(after, before)
-    except InputError:  # an untrained network gives no speech; it can be heard all the same
-        to_target = to_source = None
+    wav = result.wav
     prepared = torch.from_numpy(converter.mel.filtered(wav))  # its level is the vocoder's
-    mels = [converter.mel.extract(one.wav, converter.sample_rate) for one in heard[:2]]
+    mels = [converter.mel.extract(one.wav, converter.sample_rate) for one in recordings[:2]]
     return Outcome(
         converter.note(),
         wav,
         converter.sample_rate,
         name,
-        seconds,
+        analysis_seconds + result.seconds,
         (
             mels[0],
             mels[1] if len(mels) > 1 else None,
             converter.mel(prepared.to(converter.device)).cpu().numpy(),
         ),
-        (similarity(before, voice.embedding), to_target),
-        (1.0, to_source),
+        (result.before, result.to_target),
+        (1.0, result.to_source),
     )
 
 

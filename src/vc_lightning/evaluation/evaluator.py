@@ -15,8 +15,8 @@ from tqdm import tqdm
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.evaluation import metrics
+from vc_lightning.conversion.converter import Voice, VoiceConverter
+from vc_lightning.evaluation import domains, metrics, pocket_sphinx, robustness
 from vc_lightning.evaluation import scorers as judges
 from vc_lightning.evaluation.metrics import Figure
 from vc_lightning.evaluation.pairs import Pair
@@ -26,7 +26,8 @@ from vc_lightning.models.speaker_encoder import similarity
 
 log = logging.getLogger(__name__)
 
-PARTS = ("words", "naturalness", "prosody", "codes")  # what may be judged besides the voice
+# What may be judged besides the voice.
+PARTS = ("words", pocket_sphinx.PART, "naturalness", "prosody", "codes")
 
 
 def evaluate(
@@ -35,23 +36,36 @@ def evaluate(
     parts: Sequence[str],
     recogniser: str,
     seed: int,
+    n_robustness: int,
 ) -> Report:
     """Converts every pair, then lets the judges hear it.
 
-    Args: parts, of `PARTS`; recogniser, see `judges.Recogniser`; seed, of the vocoder.
+    Args: parts, of `PARTS`; recogniser, see `judges.Recogniser`; seed, of the vocoder;
+        n_robustness, pairs of every domain that are converted under worse conditions, too.
     Raises: InputError naming a recording that can not be used, before anything is converted.
     """
     left_out = []
     if "words" in parts:  # a name that does not exist is told before the work
         parts = _able(parts, "words", lambda: judges.model_path(recogniser), left_out)
+    if pocket_sphinx.PART in parts:
+        parts = _able(parts, pocket_sphinx.PART, pocket_sphinx.require_installed, left_out)
     if "naturalness" in parts:
         parts = _able(parts, "naturalness", judges.require_listener, left_out)
     embeddings = embed_recordings(converter, pairs)
     ruler = real_pairs(pairs, embeddings)
     if ruler is None:
         left_out.append("acceptance: there are no real pairs of one speaker and of two")
-    outcomes = convert(converter, pairs, seed)
+    voices = {}
+    outcomes = convert(converter, pairs, seed, voices)
     judge_voices(converter, outcomes, embeddings, ruler)
+    trials = []
+    if n_robustness:
+        places = robustness.chosen(outcomes, n_robustness, domains.GROUP)
+        tested = _progress(places, "worse conditions")
+        trials, missing = robustness.convert(converter, outcomes, tested, voices, seed)
+        left_out += missing
+        harder = [outcome for trial in trials[1:] for _, outcome in trial.outcomes]
+        judge_voices(converter, harder, embeddings, ruler)
     probed = None
     if "codes" in parts:
         probed = probe_codes(converter, pairs, embeddings)
@@ -62,11 +76,19 @@ def evaluate(
         judge_prosody(converter, outcomes)
     # Last, as the judges' threads are in the way of everything that comes after them.
     if "naturalness" in parts:
-        judge_naturalness(judges.Listener(), outcomes, converter.mel)
+        listener = judges.Listener()
+        judge_naturalness(listener, outcomes, converter.mel)
+        robustness.judge_naturalness(listener, trials, converter.sample_rate)
     if "words" in parts:
         listener = judges.Recogniser(recogniser)
         left_out += judge_words(listener, outcomes, converter.sample_rate)
-    return Report(outcomes, ruler, probed, left_out)
+        robustness.judge_words(listener, trials, converter.sample_rate)
+    if pocket_sphinx.PART in parts:
+        second = pocket_sphinx.PocketSphinx()
+        left_out += pocket_sphinx.judge_words(
+            second, _progress(outcomes, "words again"), converter.sample_rate
+        )
+    return Report(outcomes, ruler, probed, left_out, trials)
 
 
 def _able(
@@ -97,16 +119,21 @@ def _recordings(pair: Pair) -> list[Path]:
 
 
 def real_pairs(pairs: Sequence[Pair], embeddings: dict[Path, np.ndarray]) -> Ruler | None:
-    """Every recording beside every speaker's judge; None where one kind of pairs is missing."""
-    heard, judging = {}, {}  # recording -> speaker
+    """Every recording beside every speaker's judge; None where one kind of pairs is missing.
+
+    Both are of one domain: speakers of two are told apart by their microphones.
+    """
+    heard, judging = {}, {}  # recording -> domain, speaker
     for pair in pairs:
-        judging |= {pair.source_judge: pair.source_speaker, pair.target_judge: pair.target_speaker}
-        heard |= dict.fromkeys(pair.voice, pair.target_speaker)
-        heard[pair.source] = pair.source_speaker
+        domain = pair.groups.get(domains.GROUP)
+        source, target = (domain, pair.source_speaker), (domain, pair.target_speaker)
+        judging |= {pair.source_judge: source, pair.target_judge: target}
+        heard |= dict.fromkeys(pair.voice, target)
+        heard[pair.source] = source
     scores = {True: [], False: []}
     for path, speaker in heard.items():
         for judge, other in judging.items():
-            if path != judge:
+            if path != judge and speaker[0] == other[0]:
                 score = similarity(embeddings[path], embeddings[judge])
                 scores[speaker == other].append(score)
     if not scores[True] or not scores[False]:
@@ -114,10 +141,20 @@ def real_pairs(pairs: Sequence[Pair], embeddings: dict[Path, np.ndarray]) -> Rul
     return Ruler(scores[True], scores[False], *metrics.equal_error(scores[True], scores[False]))
 
 
-def convert(converter: VoiceConverter, pairs: Sequence[Pair], seed: int) -> list[Outcome]:
-    """Makes and times the conversions, and what the vocoder alone makes of their sources."""
-    outcomes, voices, sources = [], {}, {}
-    converter.convert_to(pairs[0].source, converter.voice(pairs[0].voice), seed)  # warms up
+def convert(
+    converter: VoiceConverter,
+    pairs: Sequence[Pair],
+    seed: int,
+    voices: dict[tuple[Path, ...], Voice],
+) -> list[Outcome]:
+    """Makes and times the conversions, and what the vocoder alone makes of their sources.
+
+    Args: voices, that are known by their recordings; those that are not are added.
+    """
+    outcomes, sources = [], {}
+    voices[pairs[0].voice] = converter.voice(pairs[0].voice)
+    warm_up = converter.load(pairs[0].source)
+    converter.convert_to(warm_up, voices[pairs[0].voice], seed)
     for pair in _progress(pairs, "conversions"):
         if pair.voice not in voices:
             voices[pair.voice] = converter.voice(pair.voice)
@@ -133,7 +170,9 @@ def convert(converter: VoiceConverter, pairs: Sequence[Pair], seed: int) -> list
             }
             if converter.autovc.f0:
                 hop_length = converter.mel.hop_length
-                _, parts["pitch"] = _timed(pitch.track, wav, converter.sample_rate, hop_length)
+                rate = converter.sample_rate
+                f0, parts["pitch"] = _timed(pitch.track, wav, rate, hop_length)
+                converter.pitch_check(pair.source, f0, wav, rate, hop_length)
             sources[pair.source] = wav, copy, parts
         source_wav, copy, parts = sources[pair.source]
         with _stopwatch(converter.autovc) as network:

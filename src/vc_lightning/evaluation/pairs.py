@@ -17,7 +17,7 @@ MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are single words
 SEXES = ("F", "M")
 PAIR_COLUMNS = (  # every other column of a table of pairs is a group
     *("source", "target", "source_other", "parallel", "language"),
-    *("source_speaker", "target_speaker"),
+    *("source_speaker", "target_speaker", "text"),
 )
 
 
@@ -51,6 +51,7 @@ class Pair:
         target_judge, source_judge: a recording of each speaker that is none of those above.
         groups: to which the pair's figures count apart, such as {"gender": "cross gender"}.
         parallel: the target saying what the source says.
+        text: what the source says, or "" where nobody wrote it down.
     """
 
     source: Path
@@ -62,6 +63,7 @@ class Pair:
     language: str = ""
     groups: dict[str, str] = field(default_factory=dict)
     parallel: Path | None = None
+    text: str = ""
 
 
 def from_manifest(
@@ -115,10 +117,11 @@ def from_folder(root: Path, n_pairs: int, n_targets: int) -> list[Pair]:
 def from_table(path: Path, root: Path | None) -> list[Pair]:
     """The rows of a tab-separated table, whose paths are relative to root or to its folder.
 
-    Columns: source; target, two recordings or more between `|`, whose last one judges; and, if
-    wanted, source_other (a second recording of the source's speaker, which judges the likeness to
-    it; without it the source does), source_speaker and target_speaker (without them the parent
-    folders), parallel, language. Every other column is a group.
+    Columns: source; target, recordings between `|`, whose last one judges and is no part of the
+    voice (a single one is both, which flatters the similarity); and, if wanted, source_other (a
+    second recording of the source's speaker, which judges the likeness to it; without it the
+    source does), source_speaker and target_speaker (without them the parent folders), parallel,
+    language, text (what the source says). Every other column is a group.
     """
     rows = table_rows(path, "data.pairs", {"source", "target"})
     folder = root or path.parent
@@ -128,9 +131,9 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
         targets = [folder / name.strip() for name in row["target"].split(SEPARATOR) if name.strip()]
         if not row["source"]:
             raise InputError(f"{where}: names no source")
-        if len(targets) < 2:
+        if not targets:
             raise InputError(
-                f"{where}: names {len(targets)} target recording; name two or more, separated by "
+                f"{where}: names no target; name one recording or more, separated by "
                 f"{SEPARATOR}, whose last one is left out of the voice and judges"
             )
         source = folder / row["source"]
@@ -152,7 +155,7 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
             )
         pair = Pair(
             source=source,
-            voice=tuple(targets[:-1]),
+            voice=tuple(targets[:-1] or targets),
             target_judge=targets[-1],
             source_judge=other or source,
             source_speaker=speakers[0],
@@ -160,6 +163,7 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
             language=row.get("language") or "",
             groups={k: v for k, v in row.items() if v and k and k not in PAIR_COLUMNS},
             parallel=parallel,
+            text=row.get("text") or "",
         )
         pairs.append(pair)
     return pairs
@@ -251,6 +255,7 @@ def _pair(source: Speaker, target: Speaker, turn: int, n_targets: int) -> Pair:
         language=source.language,
         groups=groups,
         parallel=target.texts.get(text),
+        text=text,
     )
 
 

@@ -1,10 +1,12 @@
 """An evaluation on paper: report.json, report.md, TensorBoard and the sound itself."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -13,7 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import atomic_path
 from vc_lightning.common.plots import histogram, picture
+from vc_lightning.evaluation import robustness, worst
 from vc_lightning.evaluation.metrics import Figure, figure
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.results import TITLES, Outcome, Report, Ruler, figures
@@ -24,6 +28,7 @@ SIMILARITY_EDGES = np.arange(0.3, 1.01, 0.05).round(2)
 HEADINGS = {
     "similarity": "Voice (GE2E cosine on recordings left out of the voice)",
     "words": "Words kept (recogniser on the conversion against the same one on the source)",
+    "pocketsphinx": "Words kept (a second recogniser; subtract its errors on the sources)",
     "naturalness": "Naturalness (DNSMOS, 1 to 5)",
     "prosody": "Prosody",
     "distortion": "Distance to the target saying the same",
@@ -37,28 +42,34 @@ def write(
     about: dict[str, str],
     mel: MelSpectrogram,
     strings: dict[str, str],
+    n_worst: int,
 ) -> None:
     """Writes all of it into a folder.
 
     Args: about, what was evaluated, in words; mel, of the converter; strings, which the files of
-        conversions carry.
+        conversions carry; n_worst, of the conversions that are shown first.
     """
-    texts = {"report.json": to_json(report, about), "report.md": markdown(report, about)}
+    ranked = worst.ranked(report.outcomes, n_worst)
+    text = markdown(report, about, ranked, folder)
+    texts = {"report.json": to_json(report, about, ranked), "report.md": text}
     for name, text in texts.items():
-        with audio.atomic_path(folder / name) as temporary:
+        with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     for index, outcome in enumerate(report.outcomes):
-        path = folder / "wavs" / _title(index, outcome)
         for name, wav, said in (
             ("conversion", outcome.wav, strings),
             ("vocoder", outcome.copy, None),
         ):
-            audio.save(path.with_name(f"{path.name}_{name}.wav"), wav, mel.sample_rate, said)
+            audio.save(folder / wav_path(index, outcome, name), wav, mel.sample_rate, said)
+    for trial in report.trials[1:]:
+        for index, outcome in trial.outcomes:
+            path = folder / wav_path(index, outcome, _plain(trial.condition))
+            audio.save(path, outcome.wav, mel.sample_rate, strings)
     with SummaryWriter(str(folder)) as writer:
-        show(report, writer, about, mel)
+        show(report, writer, text, mel, ranked)
 
 
-def to_json(report: Report, about: dict[str, str]) -> str:
+def to_json(report: Report, about: dict[str, str], ranked: Sequence[tuple[int, Outcome]]) -> str:
     """Every figure, and every conversion's own."""
     groups = {
         kind or "all": {
@@ -78,6 +89,17 @@ def to_json(report: Report, about: dict[str, str]) -> str:
             "n_speakers": report.codes[2],
         },
         "figures": groups,
+        "worst": [
+            {
+                "pair": index,
+                "badness": worst.badness(outcome)[0],
+                "because": worst.reason(outcome),
+                "wav": wav_path(index, outcome, "conversion").as_posix(),
+            }
+            | _pair(outcome)
+            for index, outcome in ranked
+        ],
+        "robustness": robustness.to_json(report.trials),
         "pairs": [_pair(outcome) for outcome in report.outcomes],
     }
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -108,12 +130,16 @@ def _pair(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def markdown(report: Report, about: dict[str, str]) -> str:
-    """The same for a person, the pairs one by one at the end."""
-    return "\n".join(_lines(report, about)) + "\n"
+def markdown(
+    report: Report, about: dict[str, str], ranked: Sequence[tuple[int, Outcome]], folder: Path
+) -> str:
+    """The same for a person, the worst conversions first, the pairs one by one at the end."""
+    return "\n".join(_lines(report, about, ranked, folder)) + "\n"
 
 
-def _lines(report: Report, about: dict[str, str]) -> Iterator[str]:
+def _lines(
+    report: Report, about: dict[str, str], ranked: Sequence[tuple[int, Outcome]], folder: Path
+) -> Iterator[str]:
     yield from ("# Evaluation", "")
     yield from (f"- {name}: {value}" for name, value in about.items())
     yield from (
@@ -125,13 +151,32 @@ def _lines(report: Report, about: dict[str, str]) -> Iterator[str]:
     )
     if report.left_out:
         yield from ("**Not judged:**", "", *(f"- {sentence}" for sentence in report.left_out), "")
+    names = [_cell(" → ".join(_names(outcome.pair))) for _, outcome in ranked]
+    links = [_cell(_links(index, outcome, folder)) for index, outcome in ranked]
+    yield from worst.lines(ranked, list(zip(names, links, strict=True)))
     for kind, by_name in report.groups().items():
         yield from (f"## {f'By {kind}' if kind else 'All pairs'}", "")
         names = list(by_name)
         for start in range(0, len(names), MAX_COLUMNS):
             some = {name: figures(by_name[name]) for name in names[start : start + MAX_COLUMNS]}
             yield from _table(some, report if not kind else None)
+    if report.trials:
+        yield from robustness.lines(report.trials)
     yield from _pairs_table(report.outcomes)
+
+
+def _links(index: int, outcome: Outcome, folder: Path) -> str:
+    """Links in Markdown from a report's folder to a conversion and all that it was made of."""
+    pair = outcome.pair
+    files = {name: folder / wav_path(index, outcome, name) for name in ("conversion", "vocoder")}
+    files |= {"source": pair.source}
+    files |= {f"target {i}": path for i, path in enumerate(pair.voice, start=1)}
+    files |= {"target's judge": pair.target_judge}
+    links = [
+        f"[{name}]({quote(Path(os.path.relpath(path, folder)).as_posix())})"
+        for name, path in files.items()
+    ]
+    return " · ".join(links)
 
 
 def _table(columns: dict[str, dict[str, Figure]], report: Report | None) -> Iterator[str]:
@@ -198,9 +243,18 @@ def _cell(text: str) -> str:
     return text.replace("|", r"\|")
 
 
-def show(report: Report, writer: SummaryWriter, about: dict[str, str], mel: MelSpectrogram) -> None:
-    """Scalars of all groups, histograms of the similarities, and pictures and sound of a few."""
-    writer.add_text("report", markdown(report, about))
+def show(
+    report: Report,
+    writer: SummaryWriter,
+    text: str,
+    mel: MelSpectrogram,
+    ranked: Sequence[tuple[int, Outcome]],
+) -> None:
+    """Scalars of all groups, histograms of the similarities, and pictures and sound of a few.
+
+    Args: text, of report.md; ranked, the worst conversions, which have tags of their own.
+    """
+    writer.add_text("report", text)
     for kind, by_name in report.groups().items():
         for name, outcomes in by_name.items():
             group = f"{_plain(kind)}_{_plain(name)}" if kind else "all"
@@ -211,8 +265,15 @@ def show(report: Report, writer: SummaryWriter, about: dict[str, str], mel: MelS
         writer.add_scalar("codes/chance", report.codes[1])
     for name, image in similarity_pictures(report).items():
         writer.add_image(f"similarity/{name}", image, dataformats="HWC")
-    for index, outcome in list(enumerate(report.outcomes))[:MAX_SHOWN]:
-        title = _title(index, outcome)
+    for trial in report.trials:
+        for key, value in robustness.summary(trial).items():
+            writer.add_scalar(f"robustness_{_plain(trial.condition)}/{key}", value.mean)
+    places = [(f"worst_{place:02d}_", *one) for place, one in enumerate(ranked, start=1)]
+    for prefix, _, outcome in places:
+        writer.add_text(prefix.rstrip("_"), worst.reason(outcome))
+    first = [("", *one) for one in enumerate(report.outcomes)][:MAX_SHOWN]
+    for prefix, index, outcome in [*places, *first]:
+        title = f"{prefix}{_title(index, outcome)}"
         sounds = {
             "source": outcome.source_wav,
             "vocoder": outcome.copy,
@@ -249,6 +310,11 @@ def similarity_pictures(report: Report) -> dict[str, np.ndarray]:
 
 def _title(index: int, outcome: Outcome) -> str:
     return f"{index:03d}_{'_to_'.join(map(_plain, _names(outcome.pair)))}"
+
+
+def wav_path(index: int, outcome: Outcome, name: str) -> Path:
+    """Where a conversion's sound of some name lies in the report's folder."""
+    return Path("wavs") / f"{_title(index, outcome)}_{name}.wav"
 
 
 def _names(pair: Pair) -> list[str]:

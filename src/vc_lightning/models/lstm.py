@@ -1,18 +1,21 @@
 """`nn.LSTM` that also trains fast in bfloat16 on a CPU: same weights, same results."""
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-MIN_WIDTH = 768  # hidden cells from which `Layer` is faster than oneDNN
+MIN_WIDTH = 768  # hidden cells from which `TimeFirstLSTM` is faster than oneDNN
 MIN_BATCH = 8  # from which on oneDNN's bfloat16 is faster than its float32
 
 
 class LSTM(nn.LSTM):
     """A batch-first `nn.LSTM` that is computed in another way under autocast on a CPU.
 
-    There PyTorch's own, which is oneDNN's, takes longer backward than it does in float32: wide
-    layers go through `Layer` instead, and narrow ones stay in float32 while batches are small.
+    There the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in float32.
+    Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small batches.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
@@ -23,7 +26,7 @@ class LSTM(nn.LSTM):
             dtype = torch.get_autocast_dtype("cpu")
             x = x.to(dtype).permute(1, 2, 0)
             for weights in self.all_weights:
-                x = run_layer(x, *(weight.to(dtype) for weight in weights))
+                x = uncompiled_run_layer()(x, *(weight.to(dtype) for weight in weights))
             return x.permute(2, 0, 1), None
         if len(x) >= MIN_BATCH:
             return super().forward(x)
@@ -31,14 +34,22 @@ class LSTM(nn.LSTM):
             return super().forward(x.float())
 
 
-# torch.compiler.disable would import the compiler, a second, for everyone who imports this.
-@torch._disable_dynamo
 def run_layer(x: Tensor, w_in: Tensor, w_rec: Tensor, b_in: Tensor, b_rec: Tensor) -> Tensor:
     """One layer, x (T, I, B) -> (T, H, B), all of one dtype."""
-    return Layer.apply(x.contiguous(), w_in, w_rec, b_in + b_rec)
+    return TimeFirstLSTM.apply(x.contiguous(), w_in, w_rec, b_in + b_rec)
 
 
-class Layer(torch.autograd.Function):
+@functools.cache
+def uncompiled_run_layer() -> Callable[..., Tensor]:
+    """`run_layer`, which torch.compile leaves alone: it would unroll the loop over the frames.
+
+    `torch.compiler.disable` imports the compiler, which takes a second; so it waits for the
+    first use, which only training makes.
+    """
+    return torch.compiler.disable(run_layer)
+
+
+class TimeFirstLSTM(torch.autograd.Function):
     """One LSTM layer, time first and batch last: what a step multiplies is weights @ column(s).
 
     Only w_rec @ h must wait for the step before. All else, above all the gradients of the weights,

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vc_lightning.audio.io import atomic_path
 from vc_lightning.audio.mel import n_harmonics
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import atomic_path
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import METADATA_KEY, read_autovc
 

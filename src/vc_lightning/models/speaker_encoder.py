@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.audio import io as audio
+from vc_lightning.audio import voice_activity
 from vc_lightning.audio.mel import MelSpectrogram, PowerMel
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
@@ -107,19 +108,32 @@ class SpeakerEncoder(nn.Module):
         means = np.stack([self._average(vectors.numpy()) for vectors in by_copy])
         return means.reshape(len(speeches), len(warps), -1)
 
-    def embed_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
+    def embed_recording(
+        self,
+        wav: np.ndarray,
+        sample_rate: int,
+        level_dbfs: float,
+        gain_db: float | None = None,
+    ) -> np.ndarray:
         """Like `embed_utterance` for a recording (n,) of any rate, brought to a level first.
 
         GE2E only raises what is quiet, and hears loudness as voice: without one level the same
         recording at a twentieth of its amplitude is another speaker (cosine 0.93). Of a long
         recording it is the mean of some minutes at a time.
+
+        Args:
+            wav: float32 (n,).
+            sample_rate: In Hz.
+            level_dbfs: The level of the speech, in dB relative to full scale.
+            gain_db: What `voice_activity.level_gain` gives for these, if it is known already.
         """
         wav = audio.resample(wav, sample_rate, self.sample_rate)
-        gain_db = audio.level_gain(wav, self.sample_rate, level_dbfs)
+        if gain_db is None:
+            gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
         embeddings, reasons = [], []
         for piece in blocks(wav, self.sample_rate * SECONDS_AT_ONCE):
             try:
-                speech = self.mel.prepare(audio.amplify(piece, gain_db), self.sample_rate)
+                speech = self.mel.prepare(voice_activity.amplify(piece, gain_db), self.sample_rate)
                 embeddings.append(self.embed_speech(speech))
             except InputError as error:  # minutes of silence, or the last few words
                 reasons.append(error)
@@ -130,7 +144,7 @@ class SpeakerEncoder(nn.Module):
     def prepare_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
         """What `embed_speech` takes, of a recording (n,) of any rate and level."""
         wav = audio.resample(wav, sample_rate, self.sample_rate)
-        wav = audio.level(wav, self.sample_rate, level_dbfs)
+        wav = voice_activity.level(wav, self.sample_rate, level_dbfs)
         return self.mel.prepare(wav, self.sample_rate)
 
     def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:

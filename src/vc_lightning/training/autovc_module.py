@@ -1,4 +1,4 @@
-"""Training AutoVC: one LightningModule over the network and its loss."""
+"""Training AutoVC: reconstruction through the bottleneck, and a teacher for the codes."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from vc_lightning.common.errors import InputError, require_flag, require_one_of,
 from vc_lightning.data.crops import Batch
 from vc_lightning.models.autovc import KERNEL_SIZE, AutoVC
 from vc_lightning.models.checkpoints import Card, load_autovc, read_autovc
-from vc_lightning.training.base_module import LitNetwork
+from vc_lightning.training.base_module import BaseModule
 from vc_lightning.training.losses import (
     DISTANCES,
     Valid,
@@ -30,26 +30,26 @@ from vc_lightning.training.losses import (
 
 log = logging.getLogger(__name__)
 
-MIN_CODES_STD = 1e-4  # a hundredth of what trained networks have
-
+MIN_CODES_STD = 1e-4  # a hundredth of trained networks'
 DIM_HEAD = 256
-MAX_WEIGHT = 1e6  # of a term of the loss: the others would be lost in rounding
+MAX_WEIGHT = 1e6  # of a term of the loss; above it the others vanish in rounding
 
 
-class LitAutoVC(LitNetwork):
-    """AutoVC with its reconstruction loss.
+class AutoVCModule(BaseModule):
+    """AutoVC with its reconstruction loss: postnet + μ · decoder + λ · content + ν · teacher.
 
     Args:
-        network, card, optimizer, scheduler, config: see `LitNetwork`.
-        decoder_weight, content_weight: μ and λ of the loss
-            postnet + μ · decoder + λ · content.
-        content_per_std: whether the content term is divided by the codes' std, through which no
-            gradient flows; else the network lowers the term by merely shrinking its codes.
-        distance: between mels, "l2" or "l1".
-        teacher_weight: of the term that teaches the codes to tell a teacher's features; 0 for no
+        network, card, optimizer, scheduler, config: See `BaseModule`.
+        decoder_weight: μ.
+        content_weight: λ.
+        content_per_std: Whether the content term is divided by the codes' detached std; without
+            this the network can lower the term by merely shrinking its codes.
+        distance: Between mels, "l2" or "l1".
+        teacher_weight: ν, of the error of a teacher's features predicted from the codes; 0 for no
             teacher.
-        reconstruction_reaches_encoder: whether the reconstruction teaches the encoder as well;
-            without it the codes hold what the teacher's features need, and no voice.
+        reconstruction_reaches_encoder: Whether gradients of the reconstruction reach the encoder.
+            Without them the codes hold only what the teacher's features need, and no voice;
+            without a teacher either, the encoder of `init_from` is frozen.
     """
 
     trains = (AutoVC,)
@@ -73,14 +73,9 @@ class LitAutoVC(LitNetwork):
     ):
         super().__init__(network, card, optimizer, scheduler, config)
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
-        require_within(0, MAX_WEIGHT, "loss", **weights, teacher_weight=teacher_weight)
-        require_flag("loss.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
-        if not reconstruction_reaches_encoder and teacher_weight == 0:
-            raise InputError(
-                "loss.reconstruction_reaches_encoder=false: then only a teacher can teach the "
-                "encoder; set teacher=whisper and loss.teacher_weight=1"
-            )
-        require_one_of(DISTANCES, "loss", distance=distance)
+        require_within(0, MAX_WEIGHT, "task", **weights, teacher_weight=teacher_weight)
+        require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
+        require_one_of(DISTANCES, "task", distance=distance)
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
         self.content_per_std = content_per_std
@@ -89,63 +84,85 @@ class LitAutoVC(LitNetwork):
         self.reconstruction_reaches_encoder = reconstruction_reaches_encoder
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**card.mel)
-        # The mean of the data that training began with, whose error is the unit of `*_ratio`.
+        # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
 
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether nothing trains the encoder."""
+        return self.teacher_weight == 0 and not self.reconstruction_reaches_encoder
+
+    def on_train_start(self) -> None:
+        """Keep the BatchNorm statistics of a frozen encoder."""
+        if self.encoder_is_frozen:
+            self.network.encoder.eval()
+
     def setup(self, stage: str) -> None:
-        """Makes the head for the data's teacher, before weights are restored into it."""
+        """Build the head for the data's teacher, before a checkpoint fills it."""
+        if self.encoder_is_frozen:
+            self.network.encoder.requires_grad_(False)
         if self.teacher_weight == 0 or self.head is not None:
             return
         std = self.trainer.datamodule.teacher_std
         if len(std) == 0:
             raise InputError(
-                f"loss.teacher_weight={self.teacher_weight}: there is no teacher; set "
-                "teacher=whisper, or loss.teacher_weight=0"
+                f"task.teacher_weight={self.teacher_weight}: there is no teacher; set "
+                "teacher=whisper, or task.teacher_weight=0"
             )
         self.head = TeacherHead(2 * self.network.arguments["dim_neck"], self.network.freq, std)
 
     def trained_parameters(self) -> Iterable[nn.Parameter]:
-        """Those of the network, and of the head that is thrown away after the training."""
+        """List the parameters of the network, and of the head that only training needs."""
         return chain(self.network.parameters(), self.head.parameters() if self.head else ())
 
     def read(self, path: Path | str, freq: int) -> tuple[AutoVC, Card]:
-        """An AutoVC file."""
+        """Read an AutoVC file."""
         return read_autovc(path, freq)
 
-    def adopt(self, source: AutoVC, card: Card, name: str) -> None:
-        """Takes the weights of a network that fits, and warns where they have to learn anew."""
+    def copy_weights(self, source: AutoVC, card: Card, name: str) -> None:
+        """Copy the weights of a network that fits; warn of what they have to learn anew."""
         if card.speaker_encoder != self.card.speaker_encoder:
-            log.warning("%s is used to embeddings of another speaker encoder", name)
+            log.warning("%s was trained with embeddings of another speaker encoder", name)
         if source.freq != self.network.freq:
             log.warning(
                 "%s had freq %d, this training has %d", name, source.freq, self.network.freq
             )
         if self.network.f0 and not source.f0:
-            log.info("%s was not told the pitch: its decoder now learns to listen to it", name)
-            source = told_the_pitch(source)
-        super().adopt(source, card, name)
+            log.info("%s has no F0 inputs: its decoder gets them, with zero weights", name)
+            source = add_f0_conditioning(source)
+        super().copy_weights(source, card, name)
 
     def require_same_network(self, source: nn.Module, name: str) -> None:
-        """Like `LitNetwork.require_same_network`; f0 may be new, but nothing may be lost."""
+        """Like `BaseModule.require_same_network`; F0 inputs may be added, but not removed."""
         super().require_same_network(source, name)
         if source.f0 and not self.network.f0:
-            raise InputError(f"{name}: is told the pitch; set model.f0=true")
+            raise InputError(f"{name}: has F0 inputs; set model.f0=true")
 
-    def begin(self, init_from: str | None, freq: int, data: LightningDataModule) -> str:
-        """Like `LitNetwork.begin`; keeps the data's mean mel."""
+    def initialize(self, init_from: str | None, freq: int, data: LightningDataModule) -> str:
+        """Like `BaseModule.initialize`; stores the data's mean mel as well."""
         self.mean_mel.copy_(data.mean_mel())
-        return super().begin(init_from, freq, data)
+        return super().initialize(init_from, freq, data)
 
-    def begin_anew(self, data: LightningDataModule) -> None:
-        """The first output is the mean mel."""
+    def initialize_from_data(self, data: LightningDataModule) -> None:
+        """Initialise the output to the mean mel.
+
+        Raises:
+            InputError: Nothing would train the new encoder.
+        """
+        if self.encoder_is_frozen:
+            raise InputError(
+                "task.reconstruction_reaches_encoder=false: only a teacher can train a new "
+                "encoder; set teacher=whisper and task.teacher_weight=1, or start from trained "
+                "weights with init_from="
+            )
         self.network.initialize_output(self.mean_mel)
 
     def losses(self, network: AutoVC, batch: Batch) -> dict[str, Tensor]:
-        """The loss, its terms, each term as a ratio to a trivial answer, and the codes' spread."""
-        speaker = batch.embedding
+        """Compute the loss, its terms, each relative to a trivial answer, and the codes' std."""
+        speaker = batch.target_embedding
         harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
-        n_frames = batch.mel.shape[-1]
-        codes = network.encode(batch.heard_mel, batch.heard_embedding)
+        n_frames = batch.target_mel.shape[-1]
+        codes = network.encode(batch.input_mel, batch.input_embedding)
         decoder_mel, postnet_mel = network.decode(
             codes if self.reconstruction_reaches_encoder else codes.detach(),
             n_frames,
@@ -155,9 +172,9 @@ class LitAutoVC(LitNetwork):
         postnet_codes = None
         if self.content_weight > 0:
             postnet_codes = network.encode(postnet_mel, speaker).float()
-        valid = of_all_processes(valid_elements(batch.lengths, n_frames, network.freq))
+        valid = average_counts(valid_elements(batch.lengths, n_frames, network.freq))
         terms = autovc_losses(
-            batch.mel,
+            batch.target_mel,
             decoder_mel.float(),
             postnet_mel.float(),
             codes.float(),
@@ -165,8 +182,8 @@ class LitAutoVC(LitNetwork):
             valid,
             self.distance,
         )
-        yardsticks = self._yardsticks(batch, codes.detach().float(), terms, valid)
-        unit = yardsticks["codes_std"].clamp(min=MIN_CODES_STD) if self.content_per_std else 1
+        normalized = self.normalized_losses(batch, codes.detach().float(), terms, valid)
+        unit = normalized["codes_std"].clamp(min=MIN_CODES_STD) if self.content_per_std else 1
         loss = terms["postnet"] + self.decoder_weight * terms["decoder"]
         if self.content_weight > 0:
             loss = loss + self.content_weight * terms["content"] / unit
@@ -174,16 +191,16 @@ class LitAutoVC(LitNetwork):
             taught = self.head.losses(network.repeat_codes(codes, n_frames), batch.teacher, valid)
             loss = loss + self.teacher_weight * taught["teacher"]
             terms |= taught
-        return {"loss": loss, **terms, **yardsticks}
+        return {"loss": loss, **terms, **normalized}
 
     @torch.no_grad()
-    def _yardsticks(
+    def normalized_losses(
         self, batch: Batch, codes: Tensor, terms: dict, valid: Valid
     ) -> dict[str, Tensor]:
-        """Ratios to predicting the mean mel and, for the content term, to constant codes."""
-        deviation = DISTANCES[self.distance](batch.mel - self.mean_mel[:, None])
+        """Divide the terms by those of the mean mel, the content term by that of constant codes."""
+        deviation = DISTANCES[self.distance](batch.target_mel - self.mean_mel[:, None])
         mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
-        # Mean of every channel, over the codes that hold sound.
+        # Mean of every channel, over the codes that are not padding.
         centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
         variance = masked_mean((codes - centre).square(), valid.codes, valid.n_codes)
         ratios = {
@@ -199,12 +216,12 @@ class LitAutoVC(LitNetwork):
 
 
 class TeacherHead(nn.Module):
-    """Predicts a teacher's features from the codes; of use in training only.
+    """Predicts a teacher's features from the codes; needed in training only.
 
     Args:
-        dim_codes: channels of the codes.
-        freq: frames that one code stands for; a frame's place among them is an input, too.
-        std: standard deviation (D,) of the features.
+        dim_codes: Channels of the codes.
+        freq: Frames a code stands for; a frame's position among them is an input as well.
+        std: Standard deviation (D,) of the features.
     """
 
     def __init__(self, dim_codes: int, freq: int, std: Tensor):
@@ -215,14 +232,14 @@ class TeacherHead(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """codes of every frame (B, C, T) -> the features in units of their std (B, D, T)."""
-        places = torch.arange(codes.shape[-1], device=codes.device) % self.freq
-        places = F.one_hot(places, self.freq).T.expand(len(codes), -1, -1)  # (B, freq, T)
-        hidden = self.convolution1(torch.cat([codes, places.to(codes.dtype)], dim=1))
+        """codes repeated to frames (B, C, T) -> features in units of their std (B, D, T)."""
+        positions = torch.arange(codes.shape[-1], device=codes.device) % self.freq
+        positions = F.one_hot(positions, self.freq).T.expand(len(codes), -1, -1)  # (B, freq, T)
+        hidden = self.convolution1(torch.cat([codes, positions.to(codes.dtype)], dim=1))
         return self.convolution2(F.relu(hidden))
 
     def losses(self, codes: Tensor, features: Tensor, valid: Valid) -> dict[str, Tensor]:
-        """Mean squared error to features (B, T, D), and its ratio to predicting their mean."""
+        """Mean squared error to features (B, T, D), and relative to predicting their mean."""
         features = features.transpose(1, 2) / self.std[:, None]
         error = (self(codes).float() - features).square()
         teacher = masked_mean(error, valid.frames, valid.n_frames)
@@ -230,11 +247,11 @@ class TeacherHead(nn.Module):
         return {"teacher": teacher, "teacher_ratio": teacher.detach() / unit}
 
 
-def of_all_processes(valid: Valid) -> Valid:
-    """Replaces the counts by their mean over all processes.
+def average_counts(valid: Valid) -> Valid:
+    """Average the counts of valid elements over all processes.
 
-    Each process divides its sums by them and DDP averages the gradients, which is then the
-    gradient of one process on the joint batch, however unequal the shares are.
+    Each process divides its sums by the averages, and DDP averages the gradients. The result is
+    the gradient of one process on the joint batch, even where the processes' shares are unequal.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return valid
@@ -245,19 +262,19 @@ def of_all_processes(valid: Valid) -> Valid:
 
 
 @torch.no_grad()
-def told_the_pitch(network: AutoVC) -> AutoVC:
-    """A network without f0 as one that has it and does not listen to it yet."""
-    listening = AutoVC(**network.arguments | {"f0": True})
+def add_f0_conditioning(network: AutoVC) -> AutoVC:
+    """Add F0 inputs with zero weights, so that the outputs stay the same."""
+    conditioned = AutoVC(**network.arguments | {"f0": True})
     weights = network.state_dict()
     name = "decoder.lstm1.weight_ih_l0"  # (4*dim_pre, codes and embedding, now and harmonics)
-    n_new = listening.state_dict()[name].shape[1] - weights[name].shape[1]
+    n_new = conditioned.state_dict()[name].shape[1] - weights[name].shape[1]
     weights[name] = F.pad(weights[name], (0, n_new))
-    listening.load_state_dict(weights)
-    return listening
+    conditioned.load_state_dict(weights)
+    return conditioned
 
 
 def network_like(path: str | None, freq: int) -> AutoVC:
-    """A new AutoVC of the sizes that a weight file has; "shipped" is the shipped one."""
+    """Build an AutoVC of the sizes of a weight file; "shipped" is the shipped one."""
     if path is None:
         raise InputError("model=pretrained: name the weights by init_from=")
     network = load_autovc(resources.AUTOVC if path == "shipped" else path, freq)

@@ -1,4 +1,4 @@
-"""What every training here has in common: optimizer, schedule, logging, the card of its weights."""
+"""What all trainings share: optimizer, schedule, logging, and the card of the weights."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
@@ -13,29 +13,29 @@ from torch.optim.lr_scheduler import LRScheduler
 from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops import Batch
-from vc_lightning.data.vocoder_segments import SoundBatch
+from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import Card
 
-AnyBatch = Batch | SoundBatch
+AnyBatch = Batch | VocoderBatch
 
 
-class LitNetwork(LightningModule):
-    """A network, its optimizer and its schedule.
+class BaseModule(LightningModule):
+    """A network with its optimizer and schedule.
 
-    Those below say what is learnt (`losses`) and where the weights begin (`read`, `begin_anew`).
+    Subclasses define the loss (`losses`) and the first weights (`read`, `initialize_from_data`).
 
     Args:
-        network: what is trained.
-        card: what its weight files will say of it (mel settings, speaker encoder, data).
-        optimizer: from parameters to an optimizer; `scheduler`: from that to a schedule that
-            steps after every optimizer step.
-        config: what the run was told, kept in `last.ckpt` to be compared with on resuming.
+        network: The network to train.
+        card: Header of its weight files: mel settings, speaker encoder, training data.
+        optimizer: Makes an optimizer of parameters.
+        scheduler: Makes a schedule of an optimizer; it steps after every optimizer step.
+        config: The configuration of the run, kept in `last.ckpt` and compared on resuming.
     """
 
-    trains: tuple[type[nn.Module], ...]
+    trains: tuple[type[nn.Module], ...]  # kinds of network
     shipped: Path  # the weights that come with the project
-    free_arguments: tuple[str, ...]  # of the network, that are no size of its weights
-    convert_with: str  # how convert.py is given a weight file
+    free_arguments: tuple[str, ...]  # of the network; other weights may have other values
+    convert_with: str  # arguments of convert.py that precede the name of a weight file
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class LitNetwork(LightningModule):
         super().__init__()
         if not isinstance(network, self.trains):
             raise InputError(
-                f"loss: {type(self).__name__} does not train a network of the kind {network.kind}; "
-                "experiment=wavernn chooses what belongs to a vocoder"
+                f"task: {type(self).__name__} does not train a network of the kind {network.kind}; "
+                "experiment=wavernn selects model, task and data of a vocoder"
             )
         sizes = {"n_mels": network.arguments["n_mels"]}
         sizes |= {"hop_length": network.hop_length} if hasattr(network, "hop_length") else {}
@@ -65,27 +65,47 @@ class LitNetwork(LightningModule):
         self.make_scheduler = scheduler
         self.config = config
 
+    # For subclasses ------------------------------------------------------------------------------
+
     def losses(self, network: nn.Module, batch: AnyBatch) -> dict[str, Tensor]:
-        """What this network or its average makes of a batch: `loss`, and what else to log."""
+        """Compute the loss of a batch.
+
+        Args:
+            network: The network, or its moving average.
+            batch: The batch.
+
+        Returns:
+            `loss`, and further scalars to log.
+        """
         raise NotImplementedError
 
     def read(self, path: Path | str, freq: int) -> tuple[nn.Module, Card]:
-        """The network in a weight file, and its card."""
+        """Read the network in a weight file, and its card."""
         raise NotImplementedError
 
-    def begin_anew(self, data: LightningDataModule) -> None:
-        """Lets the network begin with what is common in the data."""
+    def initialize_from_data(self, data: LightningDataModule) -> None:
+        """Initialise the network's output to what is most common in the data."""
         raise NotImplementedError
 
-    def begin(self, init_from: str | None, freq: int, data: LightningDataModule) -> str:
-        """Fills the network from `init_from` and says with what.
+    # The first weights ---------------------------------------------------------------------------
 
-        The shipped weights are taken only where they fit; a file that was asked for must fit.
+    def initialize(self, init_from: str | None, freq: int, data: LightningDataModule) -> str:
+        """Initialise the network.
 
-        Args: freq, of public AutoVC files, which do not carry it.
+        Args:
+            init_from: A weight file, which must fit; "shipped", used only where it fits; or None
+                for random weights.
+            freq: `freq` of public AutoVC files, which do not hold it.
+            data: The training data, set up.
+
+        Returns:
+            A sentence for the log that says which weights were taken.
+
+        Raises:
+            InputError: The file is unreadable or belongs to another network.
         """
         if init_from is None:
-            self.begin_anew(data)
+            self.initialize_from_data(data)
             return "weights: from scratch"
         path = self.shipped if init_from == "shipped" else init_from
         name = f"init_from={path}"
@@ -96,19 +116,21 @@ class LitNetwork(LightningModule):
         except InputError as error:
             if init_from != "shipped":
                 raise
-            self.begin_anew(data)
+            self.initialize_from_data(data)
             return f"weights: from scratch; the shipped ones do not fit: {error}"
-        self.adopt(source, source_card, name)
+        self.copy_weights(source, source_card, name)
         return f"weights: from {path}, step {source_card.step}"
 
-    def adopt(self, source: nn.Module, card: Card, name: str) -> None:
-        """Takes the weights of a network that fits."""
+    def copy_weights(self, source: nn.Module, card: Card, name: str) -> None:
+        """Copy the weights of a network that fits."""
         self.network.load_state_dict(source.state_dict())
 
     def require_same_network(self, source: nn.Module, name: str) -> None:
-        """Raises InputError naming the sizes in which a network differs from this one."""
+        """Raise InputError naming the arguments in which a network differs from this one."""
         if type(source) is not type(self.network):
-            raise InputError(f"{name}: is a {source.kind}, this training's a {self.network.kind}")
+            raise InputError(
+                f"{name}: is a {source.kind}, this training needs a {self.network.kind}"
+            )
         differing = [
             f"{key} {source.arguments[key]} != {value}"
             for key, value in self.network.arguments.items()
@@ -117,26 +139,30 @@ class LitNetwork(LightningModule):
         if differing:
             raise InputError(f"{name}: is another network ({', '.join(differing)})")
 
+    # Steps ---------------------------------------------------------------------------------------
+
     def trained_parameters(self) -> Iterable[nn.Parameter]:
-        """What the optimizer changes."""
+        """List the parameters that the optimizer changes."""
         return self.network.parameters()
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
+        """Compute and log the losses of a training batch."""
         losses = self.losses(self.network, batch)
         self.log_losses("train", losses, batch)
         return losses["loss"]
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
+        """Log the losses of a validation batch; the EMA callback logs those of the average."""
         self.log_losses("val_original", self.losses(self.network, batch), batch)
 
     def log_losses(self, split: str, losses: dict[str, Tensor], batch: AnyBatch) -> None:
-        """Logs every value of `losses` as split/name, the mean over all processes."""
+        """Log every value of `losses` as split/name, the mean over all processes."""
         values = torch.stack([value.detach() for value in losses.values()])
         training = split == "train"
         if training and self.trainer.world_size > 1:
             values = self.trainer.strategy.reduce(values, reduce_op="mean")
         named = {f"{split}/{name}": v for name, v in zip(losses, values, strict=True)}
-        self.log_dict(named, batch_size=len(batch.mel), sync_dist=not training)
+        self.log_dict(named, batch_size=batch.size, sync_dist=not training)
 
     def configure_gradient_clipping(
         self,
@@ -144,13 +170,14 @@ class LitNetwork(LightningModule):
         gradient_clip_val: float | None,
         gradient_clip_algorithm: str | None,
     ) -> None:
-        """Clips by the norm that is logged; Lightning's own refuses Adam's fused form."""
+        """Clip by the gradient norm that is logged; Lightning's own refuses Adam's fused form."""
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), limit)
         self.log("train/grad_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def configure_optimizers(self) -> dict:
+        """Make optimizer and schedule."""
         try:
             optimizer = self.make_optimizer(self.trained_parameters())
             schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
@@ -158,11 +185,19 @@ class LitNetwork(LightningModule):
             raise InputError(f"optimizer or scheduler: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    # Checkpoints ---------------------------------------------------------------------------------
+
     def current_card(self, weights: str) -> Card:
-        """The card of the weights as they are now."""
+        """Make the card of the weights at this step; `weights` is "average" or "original"."""
         return replace(self.card, step=self.global_step, weights=weights)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Lets `last.ckpt` be read like any other weight file, and compared with on resuming."""
+        """Add card and configuration, so that `last.ckpt` is a weight file as well."""
         checkpoint["card"] = asdict(self.current_card("average"))
         checkpoint["config"] = self.config
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Find the data module's state under the name it had when vocoders shared it."""
+        if "VoiceDataModule" in checkpoint:
+            name = type(self.trainer.datamodule).__qualname__
+            checkpoint.setdefault(name, checkpoint["VoiceDataModule"])

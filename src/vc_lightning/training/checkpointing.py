@@ -1,4 +1,4 @@
-"""What a training leaves behind: weights to use, and a checkpoint to go on from."""
+"""The files of a training: weights to use, and a checkpoint to resume from."""
 
 import logging
 import signal
@@ -10,32 +10,35 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from safetensors import SafetensorError
 
-from vc_lightning.audio.io import atomic_path
 from vc_lightning.common.errors import InputError, require_at_least
+from vc_lightning.common.files import atomic_path
 from vc_lightning.models import checkpoints
-from vc_lightning.training.base_module import AnyBatch, LitNetwork
+from vc_lightning.training.base_module import AnyBatch, BaseModule
 from vc_lightning.training.ema import averaged_network
 
 log = logging.getLogger(__name__)
 
-EXIT_SIGNALLED = 128  # plus the signal's number: what shells expect of a program that obeyed one
+EXIT_SIGNALLED = 128  # plus the signal's number, as shells expect
 
 
 class Interrupted(SystemExit):
-    """The training was asked to stop, has saved and leaves."""
+    """The training was asked to stop, has saved, and ends."""
 
 
 class WeightFiles(Callback):
-    """Writes the weights every `every_n_steps` optimizer steps and at the end.
+    """Writes weights and `last.ckpt`, regularly and at the end.
 
     `<name>_step<n>_original.safetensors` holds the network at that step,
-    `<name>_step<n>_average.safetensors` its moving average; `last.ckpt` resumes the training and
-    is also refreshed every `resume_every_n_steps`. Ctrl-C and SIGTERM end the step that runs, save
-    and leave; a second Ctrl-C leaves at once.
+    `<name>_step<n>_average.safetensors` its moving average; `last.ckpt` resumes the training.
+    Ctrl-C and SIGTERM let the current step finish, save and end the program; a second Ctrl-C ends
+    it at once. The class name is a key of `last.ckpt` files, so it stays.
 
     Args:
-        dir: folder of the files; `name`: the beginning of their names.
-        best: a logged value such as "val/loss"; whenever it is lower than ever the average is
+        dir: Folder of the files.
+        name: Prefix of their names.
+        every_n_steps: Optimizer steps between weight files.
+        resume_every_n_steps: Optimizer steps between updates of `last.ckpt`.
+        best: A logged value such as "val/loss"; whenever it reaches a new minimum, the average is
             kept as `<name>_best_average.safetensors`. None for no such file.
     """
 
@@ -64,12 +67,12 @@ class WeightFiles(Callback):
         return self.dir / "last.ckpt"
 
     def path(self, step: int | None, weights: str) -> Path:
-        """File of the "average" or "original" weights of a step; None for the best step."""
+        """File of the "average" or "original" weights of a step; None is the best step."""
         moment = "best" if step is None else f"step{step}"
         return self.dir / f"{self.name}_{moment}_{weights}.safetensors"
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
-        """Finds out now, not after hours, that the folder can be written."""
+    def on_fit_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+        """Fail now, not after hours, when the folder cannot be written."""
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
             with atomic_path(self.path(0, f"rank{trainer.global_rank}")) as temporary:
@@ -81,23 +84,23 @@ class WeightFiles(Callback):
                 f"({error.strerror}); name another"
             ) from error
 
-    def on_train_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
         self.saved_step = self.weights_step = trainer.global_step  # of what is resumed, or 0
-        # After Lightning has set its own, which leave at the end of the epoch and unsaved.
+        # Lightning's own handlers, set before, would end the training without saving.
         self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def teardown(self, trainer: Trainer, pl_module: LitNetwork, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: BaseModule, stage: str) -> None:
         for number, handler in getattr(self, "previous", {}).items():
             signal.signal(number, handler)
 
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LitNetwork,
+        pl_module: BaseModule,
         outputs: object,
         batch: AnyBatch,
         batch_idx: int,
@@ -106,7 +109,7 @@ class WeightFiles(Callback):
         asked_to_stop = trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False)
         if asked_to_stop:
             self.save(trainer, pl_module)
-            log.warning("interrupted; go on with ckpt_path=%s", quote(str(self.last)))
+            log.warning("interrupted; resume with ckpt_path=%s", quote(str(self.last)))
             raise Interrupted(EXIT_SIGNALLED + (self.signal or signal.SIGTERM))
         if step == self.saved_step:
             return  # gradients are being accumulated: no optimizer step was taken
@@ -115,12 +118,12 @@ class WeightFiles(Callback):
         elif step % self.resume_every_n_steps == 0:
             self._try_to_save(trainer, pl_module, weights=False)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: BaseModule) -> None:
         if trainer.sanity_checking or self.best is None:
             return
         if self.best not in trainer.callback_metrics:
             logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
-            raise InputError(f"checkpoint.best={self.best}: is not logged; there are {logged}")
+            raise InputError(f"checkpoint.best={self.best}: is not logged; logged are {logged}")
         value = trainer.callback_metrics[self.best]
         if not value < self.best_value:
             return
@@ -128,20 +131,24 @@ class WeightFiles(Callback):
         if trainer.is_global_zero:
             self._save_weights(None, "average", averaged_network(trainer), pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: BaseModule) -> None:
         self.save(trainer, pl_module)
 
-    def _try_to_save(self, trainer: Trainer, pl_module: LitNetwork, weights: bool) -> None:
-        """Saves; a disk that is full now may not be at the next time, so the training goes on."""
+    def _try_to_save(self, trainer: Trainer, pl_module: BaseModule, weights: bool) -> None:
+        """Save; after a failure, such as a full disk, the training continues."""
         try:
             self.save(trainer, pl_module, weights)
         except (OSError, RuntimeError, SafetensorError) as error:
             if trainer.world_size > 1:
                 raise  # the other processes wait for this one
-            log.error("step %d could not be saved (%s); going on", trainer.global_step, error)
+            log.error(
+                "step %d could not be saved (%s); the training continues",
+                trainer.global_step,
+                error,
+            )
 
-    def save(self, trainer: Trainer, pl_module: LitNetwork, weights: bool = True) -> None:
-        """Writes `last.ckpt` and, if asked, both weight sets, by replacing finished files."""
+    def save(self, trainer: Trainer, pl_module: BaseModule, weights: bool = True) -> None:
+        """Write `last.ckpt` and, if asked, both weight files; each replaces a complete file."""
         step = trainer.global_step
         if weights and step != self.weights_step and trainer.is_global_zero:
             self._save_weights(step, "original", pl_module.network, pl_module)
@@ -160,7 +167,7 @@ class WeightFiles(Callback):
         self.saved_step = step
 
     def _save_weights(
-        self, step: int | None, weights: str, network: torch.nn.Module, pl_module: LitNetwork
+        self, step: int | None, weights: str, network: torch.nn.Module, pl_module: BaseModule
     ) -> None:
         card = pl_module.current_card(weights)
         checkpoints.save(self.path(step, weights), network.state_dict(), card)

@@ -1,4 +1,4 @@
-"""What goes wrong in a training of AutoVC, said while it runs and with the setting to turn."""
+"""Warnings of what goes wrong while AutoVC trains, with the setting to change."""
 
 import logging
 from collections.abc import Callable
@@ -13,29 +13,32 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 from vc_lightning.data.crops import Batch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.models.vocoders.factory import Vocoder
-from vc_lightning.training.autovc_module import LitAutoVC
+from vc_lightning.models.vocoders.base import Vocoder
+from vc_lightning.training.autovc_module import AutoVCModule
 from vc_lightning.training.ema import averaged_network
 from vc_lightning.training.sample_logging import convert
 
 log = logging.getLogger(__name__)
 
 
-class Diagnosis(Callback):
-    """Watches the codes and converts held-out recordings to hear whose voice comes out.
+class ConversionMonitor(Callback):
+    """Converts held-out recordings and measures whose voice the results have.
 
-    Logs `val/similarity_to_target` and `val/similarity_to_source`, GE2E cosines of the conversions
-    to the utterances that stand for the two voices, and warns once of each of three things: codes
-    that hold nothing, a similarity that no longer rises, and a source voice that leaks.
+    Logs `val/similarity_to_target` and `val/similarity_to_source`, cosines between the speaker
+    embeddings of the conversions and of their targets and sources. Warns once each of collapsed
+    codes, of a similarity that no longer rises, and of leakage of the source voice.
 
     Args:
-        every_n_steps: how often it converts; `n_speakers`: each of so many into the next one.
-        max_frames: cut of the recordings.
-        min_codes_std: codes that vary less hold nothing.
-        leak_after_steps: from when on the source's voice should be gone.
-        patience: so many measurements without a similarity that is higher by min_rise.
-        vocoder: from mel settings to what makes mels audible.
-        speaker_encoder: its file; None is the shipped one.
+        every_n_steps: Optimizer steps between two measurements.
+        n_speakers: Number of recordings, each converted into the voice of the next one.
+        max_frames: Longer recordings are cut to this length.
+        min_codes_std: Codes with a smaller std count as collapsed.
+        leak_after_steps: Step from which the similarity to the source should be below that to the
+            target.
+        patience: Measurements without a rise of the similarity by `min_rise` before the warning.
+        min_rise: See `patience`.
+        vocoder: Makes a vocoder for a mel-spectrogram.
+        speaker_encoder: Weight file of the speaker encoder; None is the shipped one.
     """
 
     def __init__(
@@ -51,9 +54,11 @@ class Diagnosis(Callback):
         speaker_encoder: Path | str | None,
     ):
         counts = {"every_n_steps": every_n_steps, "n_speakers": n_speakers, "patience": patience}
-        require_at_least(1, "callbacks.diagnosis", **counts, max_frames=max_frames)
-        require_at_least(0, "callbacks.diagnosis", leak_after_steps=leak_after_steps)
-        require_within(0, 1, "callbacks.diagnosis", min_codes_std=min_codes_std, min_rise=min_rise)
+        require_at_least(1, "callbacks.conversion_monitor", **counts, max_frames=max_frames)
+        require_at_least(0, "callbacks.conversion_monitor", leak_after_steps=leak_after_steps)
+        require_within(
+            0, 1, "callbacks.conversion_monitor", min_codes_std=min_codes_std, min_rise=min_rise
+        )
         self.every_n_steps = every_n_steps
         self.n_speakers = n_speakers
         self.max_frames = max_frames
@@ -66,7 +71,7 @@ class Diagnosis(Callback):
         self.best, self.best_step, self.since_best = -1.0, 0, 0
         self.said: set[str] = set()
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LitAutoVC) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: AutoVCModule) -> None:
         self.examples = trainer.datamodule.examples(self.n_speakers)
         self.vocoder = self.make_vocoder(mel=pl_module.mel)
         self.encoder = checkpoints.load_speaker_encoder(self.encoder_path)
@@ -74,7 +79,7 @@ class Diagnosis(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LitAutoVC,
+        pl_module: AutoVCModule,
         outputs: dict,
         batch: Batch,
         batch_idx: int,
@@ -82,17 +87,17 @@ class Diagnosis(Callback):
         step = trainer.global_step
         if step % self.every_n_steps != 0 or not trainer.is_global_zero:
             return
-        self.judge_codes(step, float(trainer.callback_metrics["train/codes_std"]))
+        self.check_codes(step, float(trainer.callback_metrics["train/codes_std"]))
         if len(self.examples) > 1:  # else there is no other voice to convert into
             measured = self.similarities(trainer, pl_module)
             names = ("val/similarity_to_target", "val/similarity_to_source")
             for logger in trainer.loggers:
                 logger.log_metrics(dict(zip(names, measured, strict=True)), step)
-            self.judge_voices(step, *measured)
+            self.check_similarity(step, *measured)
 
     @torch.no_grad()
-    def similarities(self, trainer: Trainer, pl_module: LitAutoVC) -> tuple[float, float]:
-        """Mean similarity of the averaged network's conversions to their targets and sources."""
+    def similarities(self, trainer: Trainer, pl_module: AutoVCModule) -> tuple[float, float]:
+        """Convert with the averaged network: mean similarity to the targets and to the sources."""
         network = averaged_network(trainer)
         was_training = network.training
         network.eval()
@@ -104,7 +109,7 @@ class Diagnosis(Callback):
             level = pl_module.card.mel["level_dbfs"]
             try:
                 voice = self.encoder.embed_recording(wav, pl_module.mel.sample_rate, level)
-            except InputError:  # no voice in it, which an untrained network may bring about
+            except InputError:  # no speech in it, as from an untrained network
                 voice = np.zeros_like(target.embedding.numpy())
             others = [example.embedding.numpy() for example in (target, source)]
             found.append([similarity(voice, other) if voice.any() else 0 for other in others])
@@ -112,40 +117,40 @@ class Diagnosis(Callback):
         to_target, to_source = np.mean(found, axis=0).tolist()
         return to_target, to_source
 
-    def judge_codes(self, step: int, std: float) -> None:
-        """Warns when the codes have collapsed."""
+    def check_codes(self, step: int, std: float) -> None:
+        """Warn when the codes have collapsed."""
         if std < self.min_codes_std:
-            self.say(
+            self.warn(
                 "collapse",
-                f"step {step}: the codes have collapsed (train/codes_std {std:.1e}), the decoder "
-                "hears no words any more; set loss.content_per_std=true or lower "
-                "loss.content_weight, and begin again",
+                f"step {step}: the codes have collapsed (train/codes_std {std:.1e}) and carry no "
+                "words any more; set task.content_per_std=true or lower task.content_weight, and "
+                "start again",
             )
 
-    def judge_voices(self, step: int, to_target: float, to_source: float) -> None:
-        """Warns when the source's voice leaks, and when the target's comes no nearer."""
+    def check_similarity(self, step: int, to_target: float, to_source: float) -> None:
+        """Warn when the source voice leaks, and when the similarity to the target stagnates."""
         if step >= self.leak_after_steps and to_source > to_target:
-            self.say(
+            self.warn(
                 "leak",
-                f"step {step}: the source's voice leaks (similarity of conversions to the source "
-                f"{to_source:.2f}, to the target {to_target:.2f}); set data.warps="
-                "[0.8,0.9,1.1,1.25] and data.warp_probability=1, then a narrower neck: a smaller "
-                "model.dim_neck or a larger model.freq, which begins anew",
+                f"step {step}: the source voice leaks (similarity of conversions to the source "
+                f"{to_source:.2f}, to the target {to_target:.2f}); set data.vtlp_factors="
+                "[0.8,0.9,1.1,1.25] and data.vtlp_probability=1, then a narrower bottleneck: a "
+                "smaller model.dim_neck or a larger model.freq, trained from scratch",
             )
         if to_target > self.best + self.min_rise:
             self.best, self.best_step, self.since_best = to_target, step, 0
             return
         self.since_best += 1
         if self.since_best == self.patience:
-            self.say(
+            self.warn(
                 "plateau",
                 f"step {step}: the similarity to the target has not risen since step "
                 f"{self.best_step} ({self.best:.2f}); more speakers help most, then "
-                "data.sampling=speaker; if val/loss still falls, only words get clearer",
+                "data.sampling=speaker; while val/loss falls, words still get clearer",
             )
 
-    def say(self, what: str, sentence: str) -> None:
-        """Warns, of each thing once."""
+    def warn(self, what: str, sentence: str) -> None:
+        """Warn, of each thing once."""
         if what not in self.said:
             self.said.add(what)
             log.warning("%s (docs/troubleshooting.md)", sentence)

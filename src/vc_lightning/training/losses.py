@@ -10,11 +10,13 @@ DISTANCES = {"l1": torch.abs, "l2": torch.square}
 
 @dataclass(frozen=True)
 class Valid:
-    """What of a batch is not padding.
+    """Masks of the elements of a batch that are not padding.
 
     Attributes:
-        frames: (B, 1, T), 1 for frames and 0 for padding; `n_frames`: how many there are.
-        codes: (B, 1, ⌈T/freq⌉), 1 for codes that hold at least one frame; `n_codes`: how many.
+        frames: (B, 1, T), 1 for frames and 0 for padding.
+        codes: (B, 1, ⌈T/freq⌉), 1 for codes that cover at least one frame.
+        n_frames: Number of valid frames.
+        n_codes: Number of valid codes.
     """
 
     frames: Tensor
@@ -24,7 +26,7 @@ class Valid:
 
 
 def valid_elements(lengths: Tensor, size: int, freq: int) -> Valid:
-    """What is valid in a batch of `size` frames of which each utterance fills lengths (B,)."""
+    """Mask a batch of `size` frames in which the utterances have lengths (B,)."""
     frames = valid_mask(lengths, size)
     codes = valid_mask(torch.ceil(lengths / freq), -(-size // freq))
     return Valid(frames, codes, frames.sum(), codes.sum())
@@ -37,7 +39,7 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-    """Mean of values (B, C, T) over the elements that mask (B, 1, T) keeps, `count` a channel."""
+    """Average values (B, C, T) over the `count` elements a channel that mask (B, 1, T) keeps."""
     return (values * mask).sum() / (count * values.shape[1])
 
 
@@ -50,16 +52,23 @@ def autovc_losses(
     valid: Valid,
     distance: str = "l2",
 ) -> dict[str, Tensor]:
-    """AutoVC's three terms (Qian et al. 2019, equations 6 and 7), means over valid elements only.
+    """Compute AutoVC's terms (Qian et al. 2019, equations 6 and 7), means over valid elements.
 
     Args:
-        mel, decoder_mel, postnet_mel: (B, n_mels, T), the target and the two reconstructions.
-        codes, postnet_codes: (B, C, ⌈T/freq⌉), of the target and of `postnet_mel`; without the
-            latter there is no content term.
-        valid: what of them counts; distance, between mels, one of `DISTANCES`.
-    Returns: `postnet` and `decoder`, mean squared errors (l2, the paper's) or mean absolute ones
-        (l1), and `content`, mean absolute error.
-    Raises: ValueError when shapes differ: broadcasting would average over the wrong pairs.
+        mel: (B, n_mels, T), the target.
+        decoder_mel: (B, n_mels, T), the decoder's reconstruction.
+        postnet_mel: (B, n_mels, T), the postnet's reconstruction.
+        codes: (B, C, ⌈T/freq⌉), codes of the input.
+        postnet_codes: Codes of `postnet_mel`; None leaves out the content term.
+        valid: Masks of the elements that count.
+        distance: Between mels, one of `DISTANCES`.
+
+    Returns:
+        `postnet` and `decoder`, mean squared errors (l2, the paper's) or mean absolute ones (l1),
+        and `content`, a mean absolute error.
+
+    Raises:
+        ValueError: Shapes differ; broadcasting would average over the wrong pairs.
     """
     if not mel.shape == decoder_mel.shape == postnet_mel.shape:
         raise ValueError(f"mels: {mel.shape}, {decoder_mel.shape}, {postnet_mel.shape}")

@@ -1,18 +1,20 @@
-"""Going on with a training: which checkpoint, and whether it is still the same training."""
+"""Resuming a training: which checkpoint, and whether it is still the same training."""
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.renamed_keys import with_current_names
 from vc_lightning.models.checkpoints import Card, read_training
 
 log = logging.getLogger(__name__)
 
-FREE_KEYS = (  # they change nothing that is learnt, or only how long and where
+FREE_KEYS = (  # they change not what is learnt, but where, how long or what is shown
     *("run_dir", "ckpt_path", "init_from", "init_freq", "speaker_encoder", "compile"),
     *("trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
+    "callbacks.conversion_monitor",
     *("data.cache_dir", "data.num_workers", "data.pin_memory", "data.check"),
     *("data.write_shards", "data.shard_megabytes", "data.shard_utterances"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.profiler"),
@@ -24,9 +26,10 @@ CARD_KEYS = ("model", "mel")  # compared by what came of them
 
 
 def newest(runs: Path, checkpoint_dir: Path) -> Path:
-    """The `last.ckpt` written last below a folder of runs, or in this run's own folder.
+    """Find the newest `last.ckpt` below a folder of runs, or in this run's own folder.
 
-    Raises: InputError when there is none.
+    Raises:
+        InputError: There is none.
     """
     found = [*runs.glob("*/checkpoints/last.ckpt"), *checkpoint_dir.glob("last.ckpt")]
     if not found:
@@ -37,25 +40,31 @@ def newest(runs: Path, checkpoint_dir: Path) -> Path:
 
 
 def require_same_training(path: str, card: Card, config: dict) -> None:
-    """Compares a checkpoint with what it is to be resumed with, and says which keys differ.
+    """Compare a checkpoint with the training that resumes it; warn of keys that differ.
 
-    Raises: InputError when the network, the mels or the speaker encoder are others, or the
-        optimizer's settings, which a checkpoint would silently keep.
+    Args:
+        path: The checkpoint, also one written under old names of keys and classes.
+        card: Card of this training.
+        config: Configuration of this training.
+
+    Raises:
+        InputError: Network, mels or speaker encoder differ, or settings of the optimizer or the
+            scheduler, whose old state would silently win.
     """
     stored, stored_config = read_training(path)
     for name in ("network", "mel", "speaker_encoder"):
         if getattr(stored, name) != getattr(card, name):
             raise InputError(
                 f"ckpt_path={path}: its {name} is {getattr(stored, name)}, this training's is "
-                f"{getattr(card, name)}; resume with the settings that it was made with"
+                f"{getattr(card, name)}; resume with the settings it was started with"
             )
-    both = (_without_modules(values) for values in (stored_config, config))
+    both = (with_current_names(values) for values in (stored_config, config))
     differing = dict(changed_keys(*both)) if stored_config else {}
     for key, (before, now) in differing.items():
         if _below(key, STORED_KEYS):
             raise InputError(
                 f"ckpt_path={path}: {key} was {before} and is {now} now, but the checkpoint holds "
-                f"the state of the old one; give {key}={before}, or begin a new training from the "
+                f"the state of the old one; give {key}={before}, or start a new training from the "
                 "weights with init_from="
             )
     for key, (before, now) in differing.items():
@@ -63,7 +72,7 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
 
 
 def changed_keys(before: dict, now: dict, prefix: str = "") -> Iterator[tuple[str, tuple]]:
-    """Dotted names, with both values, of the settings that matter and differ."""
+    """List the dotted names, with both values, of relevant settings that differ."""
     for name in sorted(before.keys() | now.keys()):
         key = f"{prefix}{name}"
         old, new = before.get(name), now.get(name)
@@ -73,20 +82,6 @@ def changed_keys(before: dict, now: dict, prefix: str = "") -> Iterator[tuple[st
             yield from changed_keys(old, new, f"{key}.")
         else:
             yield key, (old, new)
-
-
-def _without_modules(value: object) -> object:
-    """A configuration whose `_target_`s in this package are bare names: modules have moved."""
-    if isinstance(value, dict):
-        return {
-            key: entry.rpartition(".")[2]
-            if key == "_target_" and str(entry).startswith("vc_lightning.")
-            else _without_modules(entry)
-            for key, entry in value.items()
-        }
-    if isinstance(value, list):
-        return [_without_modules(entry) for entry in value]
-    return value
 
 
 def _below(key: str, prefixes: tuple[str, ...]) -> bool:

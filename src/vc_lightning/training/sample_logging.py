@@ -1,4 +1,4 @@
-"""Pictures and sound of what a network can do while it learns."""
+"""Pictures and sound of a network's output during training, for TensorBoard."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -15,31 +15,32 @@ from vc_lightning.common.errors import require_at_least
 from vc_lightning.common.plots import picture
 from vc_lightning.data.crops import Example
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.vocoders.factory import Vocoder
-from vc_lightning.training.base_module import AnyBatch, LitNetwork
+from vc_lightning.models.vocoders.base import Vocoder
+from vc_lightning.training.base_module import AnyBatch, BaseModule
 from vc_lightning.training.ema import averaged_network
 
 MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
 
 
 class Showable(Protocol):
-    """What is asked of a data module, whether it reads a folder or a stream."""
+    """What these callbacks need of a data module."""
 
     mel: MelSpectrogram
 
     def examples(self, n_speakers: int) -> list[Example]:
-        """One utterance each of so many speakers, or of fewer."""
+        """Read one utterance each of up to `n_speakers` speakers."""
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
-        """Embeddings (N, E) of up to so many utterances, and whose they are."""
+        """Read embeddings (N, E) of up to `limit` utterances, and their speakers."""
 
 
 class Samples(Callback):
-    """Pictures and sound of held-out recordings, for TensorBoard; those below say which.
+    """Shows held-out recordings in TensorBoard; subclasses say what of them.
 
     Args:
-        every_n_steps: how often; `n_speakers`: of how many speakers.
-        max_frames: cut of the recordings.
+        every_n_steps: Optimizer steps between two times.
+        n_speakers: Number of speakers, one recording each.
+        max_frames: Longer recordings are cut to this length.
     """
 
     def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
@@ -54,7 +55,7 @@ class Samples(Callback):
         self.n_speakers = n_speakers
         self.max_frames = max_frames
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
         data: Showable = trainer.datamodule
         if tensorboard_writer(trainer):
             self.examples = data.examples(self.n_speakers)
@@ -62,7 +63,7 @@ class Samples(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LitNetwork,
+        pl_module: BaseModule,
         outputs: object,
         batch: AnyBatch,
         batch_idx: int,
@@ -70,13 +71,13 @@ class Samples(Callback):
         if trainer.global_step % self.every_n_steps == 0:
             self.write(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: BaseModule) -> None:
         if trainer.global_step % self.every_n_steps != 0:
             self.write(trainer)
 
     @torch.no_grad()
     def write(self, trainer: Trainer) -> None:
-        """Shows what the averaged network makes of the chosen recordings."""
+        """Show the averaged network's output."""
         writer = tensorboard_writer(trainer)
         if writer is None:
             return
@@ -89,14 +90,16 @@ class Samples(Callback):
     def show(
         self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
     ) -> None:
-        """Writes the pictures and sounds of a step."""
+        """Write the pictures and sounds of a step."""
         raise NotImplementedError
 
 
 class Conversions(Samples):
     """AutoVC's conversions between held-out speakers, each into the next one's voice.
 
-    Args: as of `Samples`; vocoder, from mel settings to what makes them audible.
+    Args:
+        every_n_steps, n_speakers, max_frames: See `Samples`.
+        vocoder: Makes a vocoder for a mel-spectrogram.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class Conversions(Samples):
         super().__init__(every_n_steps, n_speakers, max_frames)
         self.make_vocoder = vocoder
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LitNetwork) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
         super().on_fit_start(trainer, pl_module)
         self.vocoder = self.make_vocoder(mel=trainer.datamodule.mel)
         if writer := tensorboard_writer(trainer):
@@ -115,7 +118,7 @@ class Conversions(Samples):
     def show(
         self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
     ) -> None:
-        """Source, its reconstruction and its conversion."""
+        """Write the source, its reconstruction and its conversion."""
         targets = self.examples[1:] + self.examples[:1]
         for source, target in zip(self.examples, targets, strict=True):
             mels = {
@@ -133,7 +136,18 @@ class Conversions(Samples):
 def convert(
     network: AutoVC, mel: MelSpectrogram, source: Example, target: Example, max_frames: int
 ) -> Tensor:
-    """Mel (1, n_mels, T) of what the source says in the target's voice, T at most max_frames."""
+    """Convert the source to the target's voice, in the target's pitch range.
+
+    Args:
+        network: AutoVC in eval mode.
+        mel: Mel-spectrogram of the examples.
+        source: Utterance to convert, cut to max_frames.
+        target: Utterance of the voice.
+        max_frames: Largest length of the result.
+
+    Returns:
+        The converted mel (1, n_mels, T).
+    """
     device = next(network.parameters()).device
     voices = [example.embedding[None].to(device) for example in (source, target)]
     harmonics = None
@@ -146,22 +160,23 @@ def convert(
 
 
 class CopySynthesis(Samples):
-    """Held-out recordings through mel and vocoder, for a vocoder that is being trained."""
+    """Held-out recordings resynthesised from their mels by the vocoder being trained."""
 
     def show(
         self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
     ) -> None:
-        """The mel that the vocoder was given, that of its sound, and the sound."""
+        """Write the mel, the mel of the vocoder's output, and the output."""
         device = next(network.parameters()).device
         for example in self.examples:
-            given = example.mel[None, :, : self.max_frames].to(device)
-            wav = network.generate(given).cpu()
-            pictures = picture([given.cpu(), mel(wav)[..., : given.shape[-1]]])
+            target = example.mel[None, :, : self.max_frames].to(device)
+            wav = network.generate(target).cpu()
+            pictures = picture([target.cpu(), mel(wav)[..., : target.shape[-1]]])
             writer.add_image(f"mel/{example.speaker}", pictures, step, dataformats="HWC")
             writer.add_audio(f"{example.speaker}", wav[0].clamp(-1, 1), step, mel.sample_rate)
 
 
 def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
+    """Get the TensorBoard writer of the first process; None without that logger."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
             return logger.experiment

@@ -7,7 +7,7 @@ from vc_lightning.common.errors import require_at_least
 
 
 def noam_factor(step: int, warmup: int) -> float:
-    """Share of the peak learning rate at `step` ≥ 0: linear up to 1, then 1/√step.
+    """Factor on the peak learning rate at `step` ≥ 0: rises linearly to 1, then falls as 1/√step.
 
     warmup^0.5 · min((step+1) · warmup^−1.5, (step+1)^−0.5) (Vaswani et al. 2017, section 5.3).
     """
@@ -15,6 +15,6 @@ def noam_factor(step: int, warmup: int) -> float:
 
 
 def noam(optimizer: Optimizer, warmup: int) -> LambdaLR:
-    """Noam schedule whose peak, after `warmup` optimizer steps, is the optimizer's `lr`."""
+    """Noam schedule: reaches the optimizer's `lr` after `warmup` steps, then falls."""
     require_at_least(1, "scheduler", warmup=warmup)
     return LambdaLR(optimizer, lambda step: noam_factor(step, warmup))

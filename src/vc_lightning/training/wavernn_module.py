@@ -1,4 +1,4 @@
-"""Training WaveRNN: the likelihood of recordings, sample after sample, given their mels."""
+"""Training WaveRNN: the likelihood of a recording's samples, given its mel."""
 
 import itertools
 import math
@@ -9,17 +9,17 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from vc_lightning.common import resources
-from vc_lightning.data.vocoder_segments import SoundBatch
+from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import Card, read_wavernn
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn import WaveRNN
-from vc_lightning.training.base_module import LitNetwork
+from vc_lightning.training.base_module import BaseModule
 
 N_FIRST_BATCHES = 16  # from which the first output is estimated
 
 
-class LitWaveRNN(LitNetwork):
-    """WaveRNN, in one band or several, with teacher forcing on segments of recordings."""
+class WaveRNNModule(BaseModule):
+    """WaveRNN, in one band or several, trained with teacher forcing on random crops."""
 
     trains = (WaveRNN, MultiBandWaveRNN)
     shipped = resources.WAVERNN
@@ -27,15 +27,15 @@ class LitWaveRNN(LitNetwork):
     convert_with = "vocoder=wavernn vocoder.path="
 
     def read(self, path: Path | str, freq: int) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
-        """A WaveRNN file."""
+        """Read a WaveRNN file."""
         return read_wavernn(path)
 
-    def begin_anew(self, data: LightningDataModule) -> None:
-        """The first output is what the data are like on the whole."""
+    def initialize_from_data(self, data: LightningDataModule) -> None:
+        """Initialise the output to the distribution of the first batches' samples."""
         batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
         wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
         self.network.initialize_output(wav, mel)
 
-    def losses(self, network: WaveRNN | MultiBandWaveRNN, batch: SoundBatch) -> dict[str, Tensor]:
-        """`loss`: bits that a sample still costs when mel and past are known."""
+    def losses(self, network: WaveRNN | MultiBandWaveRNN, batch: VocoderBatch) -> dict[str, Tensor]:
+        """Compute `loss`: bits a sample costs when the mel and all samples before it are known."""
         return {"loss": -network.log_prob(batch.wav, batch.mel).mean() / math.log(2)}

@@ -1,4 +1,4 @@
-"""The doctor: healthy data get no finding, and every defect the one that names it."""
+"""The audit: clean data give no finding, and every defect its own."""
 
 import time
 from dataclasses import replace
@@ -13,8 +13,8 @@ from helpers import TINY_OVERRIDES, composed, write_wav
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality
 from vc_lightning.commands import train
-from vc_lightning.data.audit import report as doctor
-from vc_lightning.data.feature_extraction import FeatureCache, Piece
+from vc_lightning.data.audit import report as audit
+from vc_lightning.data.feature_extraction import FeatureCache, Segment
 from vc_lightning.data.manifest import Utterance, find_utterances
 
 N_SPEAKERS, N_EACH = 24, 5
@@ -31,9 +31,9 @@ class Data:
         for speaker in range(N_SPEAKERS + 4):
             for index in range(N_EACH):
                 content = f"{speaker}-{index}"
-                piece = Piece(content, 0, 0, 620 + speaker)
+                segment = Segment(content, 0, 0, 620 + speaker)
                 path = Path(f"/data/s{speaker:02}/{index}.wav")
-                self.utterances.append(Utterance(path, f"s{speaker:02}", "", piece))
+                self.utterances.append(Utterance(path, f"s{speaker:02}", "", segment))
                 self.qualities[content] = GOOD
                 voices.append(np.eye(64)[speaker] + 0.05 * rng.standard_normal(64))
         self.voices = np.array(voices) / np.linalg.norm(voices, axis=1, keepdims=True)
@@ -42,12 +42,12 @@ class Data:
 
     def set_quality(self, *rows, **changes):
         for row in rows:
-            self.qualities[self.utterances[row].piece.content] = replace(GOOD, **changes)
+            self.qualities[self.utterances[row].segment.content] = replace(GOOD, **changes)
 
-    def set_piece(self, *rows, **changes):
+    def set_segment(self, *rows, **changes):
         for row in rows:
             utterance = self.utterances[row]
-            self.utterances[row] = replace(utterance, piece=replace(utterance.piece, **changes))
+            self.utterances[row] = replace(utterance, segment=replace(utterance.segment, **changes))
 
     def keep(self, rows):
         self.utterances = [self.utterances[row] for row in rows]
@@ -56,7 +56,7 @@ class Data:
     def report(self):
         n = self.n_train
         known = (self.unusable, self.qualities, self.voices, self.mel, 30.0)
-        return doctor.examine(self.utterances[:n], self.utterances[n:], *known)
+        return audit.examine(self.utterances[:n], self.utterances[n:], *known)
 
 
 @pytest.fixture
@@ -78,10 +78,11 @@ def test_healthy_data_have_nothing(data):
     assert report.sizes["training"][2] == pytest.approx(frames * 256 / 16_000 / 60)
     minutes = report.sizes["training"][2]
     assert (
-        doctor.brief(report)[0] == f"training: 120 utterances of 24 speakers, {minutes:.1f} minutes"
+        audit.summary(report)[0]
+        == f"training: 120 utterances of 24 speakers, {minutes:.1f} minutes"
     )
-    assert len(doctor.brief(report)) == 2
-    assert doctor.table(report).endswith("nothing is the matter")
+    assert len(audit.summary(report)) == 2
+    assert audit.table(report).endswith("no problems found")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_the_worst_are_named_first(data):
 def test_noise_nearly_everywhere_is_serious(data):
     data.set_quality(*range(100), snr_db=10)
     assert only_finding(data).severity == "serious"
-    assert doctor.brief(data.report())[2].startswith("serious: 100 recordings")
+    assert audit.summary(data.report())[2].startswith("serious: 100 recordings")
 
 
 def test_mixed_rates_are_a_hint_where_no_band_is_missing(data):
@@ -136,11 +137,11 @@ def test_pieces_of_one_recording_count_as_one(data):
     path = data.utterances[0].path
     for row in range(3):
         data.utterances[row] = replace(data.utterances[row], path=path)
-        data.set_piece(row, content="long", index=row)
+        data.set_segment(row, content="long", index=row)
     data.qualities["long"] = replace(GOOD, seconds=31.0)
     finding = only_finding(data)
     assert finding.what.startswith("1 recording (0.5 minutes; s00/0.wav) longer than 30 s")
-    assert finding.what.endswith("3 pieces")
+    assert finding.what.endswith("3 segments")
 
 
 def test_unusable_files_are_counted_by_kind(data):
@@ -156,10 +157,10 @@ def test_unusable_files_are_counted_by_kind(data):
 
 
 def test_short_utterances(data):
-    data.set_piece(3, n_frames=62)
+    data.set_segment(3, n_frames=62)
     finding = only_finding(data)
     assert (finding.severity, "1 utterance shorter than 1 s" in finding.what) == ("hint", True)
-    data.set_piece(*range(0, 40), n_frames=62)
+    data.set_segment(*range(0, 40), n_frames=62)
     assert data.report().findings[0].severity == "warning"
 
 
@@ -172,7 +173,7 @@ def test_short_utterances(data):
     ],
 )
 def test_copies_are_worse_the_farther_they_spread(data, row, severity, words):
-    data.set_piece(row, content="0-0")
+    data.set_segment(row, content="0-0")
     finding = only_finding(data)
     assert finding.severity == severity
     assert finding.what.startswith(f"1 utterance {words}")
@@ -182,13 +183,13 @@ def test_copies_are_worse_the_farther_they_spread(data, row, severity, words):
 def test_transcoded_copies_are_found(data):
     data.voices[2] = data.voices[0]
     assert "1 pair of utterances that are as long" in only_finding(data).what
-    data.set_piece(2, n_frames=300)
+    data.set_segment(2, n_frames=300)
     assert data.report().findings == []
 
 
 def test_wrong_labels_are_found_and_their_speaker_is_named(data):
     data.voices[7] = data.voices[31]  # of s06
-    data.set_piece(7, n_frames=999)
+    data.set_segment(7, n_frames=999)
     finding = only_finding(data)
     assert finding.what.startswith("1 utterance unlike the others of the same speaker")
     assert "s01/2.wav (-0.05, rather like s06)" in finding.what
@@ -222,7 +223,7 @@ def test_a_flat_folder_of_one_voice_is_one_speaker(data):
     ]
     assert "the 5 files of the folder count as one speaker each" in data.report().findings[0].what
     data.voices = np.eye(64)[:5]
-    assert "the folder" not in doctor.table(data.report())
+    assert "the folder" not in audit.table(data.report())
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_a_flat_folder_of_one_voice_is_one_speaker(data):
     [(5, "serious", "there is one speaker"), (95, "warning", "19 speakers are too few")],
 )
 def test_too_few_speakers(data, n_train, severity, words):
-    data.set_piece(*range(n_train), n_frames=40_000 // n_train * 5)
+    data.set_segment(*range(n_train), n_frames=40_000 // n_train * 5)
     data.keep([*range(n_train), *range(120, 140)])
     data.n_train = n_train
     finding = only_finding(data)
@@ -239,12 +240,12 @@ def test_too_few_speakers(data, n_train, severity, words):
 
 
 def test_too_few_minutes(data):
-    data.set_piece(*range(120), n_frames=300)
+    data.set_segment(*range(120), n_frames=300)
     assert "9.6 minutes of training are few" in only_finding(data).what
 
 
 def test_unequal_speakers(data):
-    data.set_piece(*range(5), n_frames=7_000)
+    data.set_segment(*range(5), n_frames=7_000)
     finding = only_finding(data)
     assert "s00 has 9.3 minutes, the median one 0.8" in finding.what
     assert "data.sampling=speaker" in finding.remedy
@@ -252,7 +253,7 @@ def test_unequal_speakers(data):
 
 def test_what_is_held_out_makes_no_speaker_longer(data):
     data.n_train -= 2
-    data.set_piece(118, 119, n_frames=20_000)
+    data.set_segment(118, 119, n_frames=20_000)
     assert data.report().findings == []
 
 
@@ -267,17 +268,17 @@ def test_voices_of_other_encoders_and_unknown_qualities_are_no_finding(data):
     data.voices, data.qualities = None, {}
     report = data.report()
     assert report.findings == []
-    assert len(doctor.pictures(report)) == 5
-    assert "nan" in doctor.table(report)
+    assert len(audit.pictures(report)) == 5
+    assert "nan" in audit.table(report)
 
 
 def test_the_table_names_the_longest_speakers_and_sums_up_the_others(data):
     data.utterances = [
         replace(u, speaker=f"{u.speaker}-{i % 2}") for i, u in enumerate(data.utterances)
     ]
-    data.set_piece(0, 2, 4, n_frames=2_000)
+    data.set_segment(0, 2, 4, n_frames=2_000)
     data.set_quality(0, snr_db=10, clipped=0.1, sample_rate=44_100)
-    rows = doctor.table(data.report()).split("\n\n")[0].splitlines()
+    rows = audit.table(data.report()).split("\n\n")[0].splitlines()
     assert len(rows) == 1 + 30 + 2
     head = "speaker split utterances minutes SNR dB clipped speech kHz"
     assert " ".join(rows[0].split()) == head
@@ -285,22 +286,22 @@ def test_the_table_names_the_longest_speakers_and_sums_up_the_others(data):
     assert rows[-2].startswith("26 others")
     assert rows[-1].split()[:2] == ["all", "140"]
     assert len({len(row.rstrip("0123456789/.k Hz")) for row in rows[3:30]}) <= 2  # aligned
-    assert doctor.markdown(data.report()).count("\n| ") == 32
+    assert audit.markdown(data.report()).count("\n| ") == 32
 
 
 def test_names_may_hold_anything(data):
     data.utterances[0] = replace(data.utterances[0], speaker="a|\n\udcff" + 99 * "x")
     data.unusable = {Path("/x/\udcff\n.wav"): "silent"}
     report = data.report()
-    for text in (doctor.table(report), doctor.markdown(report), *doctor.brief(report)):
+    for text in (audit.table(report), audit.markdown(report), *audit.summary(report)):
         text.encode()
-    assert "a|��xxx" in doctor.table(report)
-    assert r"a\|��xxx" in doctor.markdown(report)
+    assert "a|��xxx" in audit.table(report)
+    assert r"a\|��xxx" in audit.markdown(report)
 
 
 def test_ten_thousand_utterances_take_no_time(data):
     data.utterances = [
-        replace(u, speaker=f"{u.speaker}-{i}", piece=replace(u.piece, content=f"{i}-{row}"))
+        replace(u, speaker=f"{u.speaker}-{i}", segment=replace(u.segment, content=f"{i}-{row}"))
         for i in range(72)
         for row, u in enumerate(data.utterances)
     ]
@@ -338,9 +339,11 @@ def sick(tmp_path_factory, speech, other_speech):
 def test_real_recordings_with_every_defect(sick, tmp_path, mel_settings, encoder):
     cache = FeatureCache(tmp_path, MelSpectrogram(**mel_settings), encoder, "ge2e-1")
     listed = find_utterances(sick)
-    pieces, unusable = cache.prepare([u.path for u in listed], 0, show_progress=False)
-    utterances = [replace(u, piece=piece) for u in listed for piece in pieces.get(u.path, [])]
-    report = doctor.diagnose(utterances, [], unusable, cache)
+    segments, unusable = cache.prepare([u.path for u in listed], 0, show_progress=False)
+    utterances = [
+        replace(u, segment=segment) for u in listed for segment in segments.get(u.path, [])
+    ]
+    report = audit.audit(utterances, [], unusable, cache)
     expected = {
         "flat at the top": "1 recording (0.1 minutes; man/clipped.wav) clipped",
         "more noise": "1 recording (0.1 minutes; man/noisy.wav) with more noise",

@@ -39,8 +39,9 @@ def situations(bench: Bench) -> Iterator[tuple[str, list[str]]]:
     yield "train", train(logger="csv", data="augmented")
     yield "train", train(data="shards", data__dir=bench.shards, **SHARDLESS)
     yield "train", train(model="pretrained", init_from=bench.checkpoint)
-    shown = {f"callbacks__{name}__every_n_steps": 1 for name in ("samples", "diagnosis")}
-    iterations = {f"callbacks__{name}__vocoder__n_iter": 1 for name in ("samples", "diagnosis")}
+    names = ("samples", "conversion_monitor")
+    shown = {f"callbacks__{name}__every_n_steps": 1 for name in names}
+    iterations = {f"callbacks__{name}__vocoder__n_iter": 1 for name in names}
     yield "train", train(logger="tensorboard", **shown, **iterations)
     for model, sizes in (("wavernn", TINY_PLAIN), ("wavernn_multiband", TINY_MULTIBAND)):
         tiny = {f"model__{name}": size for name, size in sizes.items()}

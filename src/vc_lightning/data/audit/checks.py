@@ -1,4 +1,4 @@
-"""What can be the matter with recordings, and what to do about it."""
+"""Checks of a data set: problems and their remedies."""
 
 import re
 from collections import Counter
@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.data.audit.table import Columns, listed, number
+from vc_lightning.data.audit.table import UtteranceTable, listed, number
 
 SERIOUS, WARNING, HINT = SEVERITIES = ("serious", "warning", "hint")
 
-MANY = 0.2  # of the files or utterances: no longer the odd one
-NOISY_DB = 15.0  # from here on the quiet half of speech lies under the noise
-HISSING_DB = 20.0  # to be heard, but below the speech
-CLIPPED_SHARE = 1e-4  # a clean peak's own top is one run of a few samples, 1e-5 of ten seconds
-SILENT_SHARE = 0.3  # of speech: with less, most crops of 2 s hold more pause than words
-SHORT_SECONDS = 1.0  # the speaker encoder looks at 1.6 s
+MANY = 0.2  # of the files or utterances: more than a few exceptions
+NOISY_DB = 15.0  # below it the softer half of speech is masked by the noise
+HISSING_DB = 20.0  # audible noise, but below the speech
+CLIPPED_SHARE = 1e-4  # the top of one clean peak is a few samples, 1e-5 of ten seconds
+SILENT_SHARE = 0.3  # of speech; with less, most crops of 2 s are mostly pause
+SHORT_SECONDS = 1.0  # the speaker encoder's window is 1.6 s
 FEW_SPEAKERS = 20  # AutoVC's own first experiment had 20, and converts between those only
 FEW_MINUTES = 10.0  # half a minute of each of 20 speakers
 UNEQUAL = 10.0  # minutes of the longest speaker over those of the median one
 
-# How GE2E hears voices, measured on 2 931 utterances of 68 speakers in five languages:
+# Cosines of GE2E embeddings, measured on 2 931 utterances of 68 speakers in five languages:
 MIN_UTTERANCES = 4  # of a speaker, or the mean of the others says little
 STRANGER = 0.6  # to the speaker's others: of right labels 1 is below, of wrong ones 55 %
 NEARER = 0.1  # to another speaker than to one's own: 6; it finds 95 to 99 % of exchanged labels
@@ -37,7 +37,13 @@ ROWS_AT_ONCE = 4_096  # utterances in one matrix product
 
 @dataclass(frozen=True)
 class Finding:
-    """What is the matter, and what to do about it."""
+    """A problem and its remedy.
+
+    Attributes:
+        severity: One of `SEVERITIES`.
+        what: The problem, in a sentence.
+        remedy: What to do about it.
+    """
 
     severity: str
     what: str
@@ -45,13 +51,15 @@ class Finding:
 
 
 def findings(
-    data: Columns, unusable: dict[Path, str], mel: dict, max_seconds: float
+    data: UtteranceTable, unusable: dict[Path, str], mel: dict, max_seconds: float
 ) -> list[Finding]:
-    """All that is the matter, the most serious first.
+    """Run all checks; the most serious findings come first.
 
     Args:
-        unusable: why files are not among the utterances.
-        mel: settings of the mels; `max_seconds`: longer recordings were cut.
+        data: The utterances.
+        unusable: Files that were left out, with the reasons.
+        mel: Settings of the mels.
+        max_seconds: Longer recordings were cut.
     """
     found = [
         *_files(data, unusable),
@@ -61,12 +69,12 @@ def findings(
         *_copies(data),
         *_amounts(data),
     ]
-    if data.voices is not None:
+    if data.embeddings is not None:
         found += [*_near_copies(data), *_strangers(data), *_one_voice(data), *_flat_folder(data)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _files(data: Columns, unusable: dict[Path, str]) -> Iterator[Finding]:
+def _files(data: UtteranceTable, unusable: dict[Path, str]) -> Iterator[Finding]:
     if not unusable:
         return
     n_files = len(unusable) + int(data.is_first.sum())
@@ -77,30 +85,30 @@ def _files(data: Columns, unusable: dict[Path, str]) -> Iterator[Finding]:
     yield Finding(
         SERIOUS if len(unusable) > MANY * n_files else WARNING,
         f"{len(unusable)} of {n_files} files are left out: {counted} ({names})",
-        "mend or remove them, or name them in data.exclude",
+        "repair or remove them, or name them in data.exclude",
     )
 
 
-def _lengths(data: Columns, max_seconds: float) -> Iterator[Finding]:
+def _lengths(data: UtteranceTable, max_seconds: float) -> Iterator[Finding]:
     long = data.length > max_seconds
     if long.any():
         yield Finding(
             HINT,
             f"{data.recordings(long, data.length)} longer than {max_seconds:g} s, cut at pauses "
-            f"into {number(int(long.sum()), 'piece')}",
-            "nothing; data.max_seconds gives other lengths",
+            f"into {number(int(long.sum()), 'segment')}",
+            "none needed; data.max_seconds sets another length",
         )
     short = np.flatnonzero(data.seconds < SHORT_SECONDS)
     if len(short):
         yield Finding(
             WARNING if len(short) > MANY * len(data.seconds) else HINT,
             f"{number(len(short), 'utterance')} shorter than {SHORT_SECONDS:g} s, from which the "
-            f"speaker encoder learns little ({data.paths(short)})",
+            f"speaker encoder gets little ({data.paths(short)})",
             "join short ones to several seconds, or set data.speaker_embedding=speaker",
         )
 
 
-def _rates(data: Columns, mel: dict) -> Iterator[Finding]:
+def _rates(data: UtteranceTable, mel: dict) -> Iterator[Finding]:
     top = mel["fmax"] or mel["sample_rate"] / 2
     dull = (data.rate > 0) & (data.rate < 2 * top)
     if dull.any():
@@ -108,8 +116,8 @@ def _rates(data: Columns, mel: dict) -> Iterator[Finding]:
         rates = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         yield Finding(
             WARNING,
-            f"{data.recordings(dull, -data.rate)} of {rates} kHz, without anything from "
-            f"{low / 2:g} kHz to the mel's {top / 1000:g} kHz: the network learns this "
+            f"{data.recordings(dull, -data.rate)} of {rates} kHz, which hold nothing "
+            f"between {low / 2:g} kHz and the mel's {top / 1000:g} kHz: the network learns this "
             "dullness as part of the voice",
             "record again or leave them out (data.exclude); resampling brings nothing back",
         )
@@ -119,12 +127,12 @@ def _rates(data: Columns, mel: dict) -> Iterator[Finding]:
         yield Finding(
             HINT,
             f"the sample rates differ: {counted}",
-            f"nothing, all become {mel['sample_rate'] / 1000:g} kHz; but look whether low rates "
-            "are always the same speakers'",
+            f"none needed, all become {mel['sample_rate'] / 1000:g} kHz; but check "
+            "whether low rates always belong to the same speakers",
         )
 
 
-def _sound(data: Columns) -> Iterator[Finding]:
+def _sound(data: UtteranceTable) -> Iterator[Finding]:
     noisy = data.snr_db < NOISY_DB
     if noisy.any():
         yield Finding(
@@ -139,7 +147,7 @@ def _sound(data: Columns) -> Iterator[Finding]:
             HINT,
             f"{data.recordings(hissing, -data.snr_db)} with noise {NOISY_DB:g} to {HISSING_DB:g} "
             "dB below the speech",
-            "listen to some, and prefer others as the voices to convert into",
+            "listen to some, and prefer others as target voices",
         )
     clipped = data.clipped > CLIPPED_SHARE
     if clipped.any():
@@ -147,8 +155,8 @@ def _sound(data: Columns) -> Iterator[Finding]:
             WARNING,
             f"{data.recordings(clipped, data.clipped)} clipped: more than {CLIPPED_SHARE:.2%} of "
             "the samples lie flat at the top",
-            "record again at a lower level or leave them out (data.exclude); turning them down is "
-            "too late",
+            "record again at a lower level or leave them out (data.exclude); lowering the level "
+            "now does not help",
         )
     silent = data.voiced < SILENT_SHARE
     if silent.any():
@@ -160,11 +168,11 @@ def _sound(data: Columns) -> Iterator[Finding]:
         )
 
 
-def _copies(data: Columns) -> Iterator[Finding]:
-    """Utterances of the same bytes."""
+def _copies(data: UtteranceTable) -> Iterator[Finding]:
+    """Find utterances with the same bytes."""
     groups: dict[tuple[str, int], list[int]] = {}
     for row, utterance in enumerate(data.utterances):
-        groups.setdefault((utterance.piece.content, utterance.piece.index), []).append(row)
+        groups.setdefault((utterance.segment.content, utterance.segment.index), []).append(row)
     leaked, shared, doubled = [], [], []
     for rows in groups.values():
         if len(rows) == 1:
@@ -176,9 +184,9 @@ def _copies(data: Columns) -> Iterator[Finding]:
         else:
             doubled.append(rows)
     for severity, found, harm in (
-        (SERIOUS, leaked, "both in training and in validation, which then measures memory"),
+        (SERIOUS, leaked, "both in training and in validation, which then rewards memorising"),
         (SERIOUS, shared, "under several speakers, only one of which can be right"),
-        (WARNING, doubled, "more than once, which counts as often in every epoch"),
+        (WARNING, doubled, "more than once, which counts them repeatedly in every epoch"),
     ):
         if found:
             same = " = ".join(data.path(row) for row in found[0][:2])
@@ -189,17 +197,17 @@ def _copies(data: Columns) -> Iterator[Finding]:
             )
 
 
-def _near_copies(data: Columns) -> Iterator[Finding]:
-    """Utterances of other bytes that are as long and sound the same."""
-    voices = data.voices
-    order = np.lexsort((voices @ voices.mean(axis=0), data.n_frames))
+def _near_copies(data: UtteranceTable) -> Iterator[Finding]:
+    """Find utterances of equal length that sound the same, though their bytes differ."""
+    embeddings = data.embeddings
+    order = np.lexsort((embeddings @ embeddings.mean(axis=0), data.n_frames))
     pairs = []
     for distance in range(1, min(COPY_NEIGHBOURS, len(order) - 1) + 1):
         rows = np.stack([order[:-distance], order[distance:]])
         ones, others = rows[:, data.n_frames[rows[0]] == data.n_frames[rows[1]]]
-        same = np.einsum("ij,ij->i", voices[ones], voices[others]) > COPY
+        same = np.einsum("ij,ij->i", embeddings[ones], embeddings[others]) > COPY
         pairs += zip(ones[same].tolist(), others[same].tolist(), strict=True)
-    content = [utterance.piece.content for utterance in data.utterances]
+    content = [utterance.segment.content for utterance in data.utterances]
     pairs = [(one, other) for one, other in pairs if content[one] != content[other]]
     if pairs:
         names = listed([f"{data.path(one)} ≈ {data.path(other)}" for one, other in pairs[:4]])
@@ -211,8 +219,8 @@ def _near_copies(data: Columns) -> Iterator[Finding]:
         )
 
 
-def _strangers(data: Columns) -> Iterator[Finding]:
-    """Utterances that do not sound like their speakers."""
+def _strangers(data: UtteranceTable) -> Iterator[Finding]:
+    """Find utterances that do not sound like their speakers."""
     sums, known = _known_voices(data)
     means = _unit(sums[known])
     found = []  # GE2E cosine to one's own speaker, row, name of the speaker who is nearer
@@ -220,7 +228,7 @@ def _strangers(data: Columns) -> Iterator[Finding]:
     for rows in np.split(every, range(ROWS_AT_ONCE, len(every), ROWS_AT_ONCE)):
         if not len(rows):
             return
-        voices, speaker = data.voices[rows], data.speaker[rows]
+        voices, speaker = data.embeddings[rows], data.speaker[rows]
         own = (voices * _unit(sums[speaker] - voices)).sum(axis=1)
         others = np.where(speaker[:, None] == known, -1, voices @ means.T)
         is_nearer = others.max(axis=1) > own + NEARER
@@ -237,8 +245,8 @@ def _strangers(data: Columns) -> Iterator[Finding]:
         )
 
 
-def _one_voice(data: Columns) -> Iterator[Finding]:
-    """Speakers whose mean voices are one."""
+def _one_voice(data: UtteranceTable) -> Iterator[Finding]:
+    """Find pairs of speakers whose mean embeddings are nearly equal."""
     sums, known = _known_voices(data)
     means = _unit(sums[known])
     pairs = np.argwhere(np.triu(means @ means.T, 1) > ONE_VOICE)
@@ -251,12 +259,12 @@ def _one_voice(data: Columns) -> Iterator[Finding]:
         )
 
 
-def _flat_folder(data: Columns) -> Iterator[Finding]:
-    """One speaker's files, each of which counts as a speaker because they lie in one folder."""
+def _flat_folder(data: UtteranceTable) -> Iterator[Finding]:
+    """Find one speaker's files in a flat folder, where each counts as a speaker."""
     files = {utterance.path for utterance in data.utterances}
     if len({path.parent for path in files}) > 1 or not 3 < len(files) == len(data.names):
         return
-    voices = data.voices[data.is_first][:MAX_COMPARED]
+    voices = data.embeddings[data.is_first][:MAX_COMPARED]
     cosines = (voices @ voices.T)[np.triu_indices(len(voices), 1)]
     if np.median(cosines) > ALIKE:
         yield Finding(
@@ -266,36 +274,35 @@ def _flat_folder(data: Columns) -> Iterator[Finding]:
         )
 
 
-def _amounts(data: Columns) -> Iterator[Finding]:
-    """Whether there is enough of everything."""
+def _amounts(data: UtteranceTable) -> Iterator[Finding]:
+    """Check the numbers of speakers and minutes, their balance, and the validation set."""
     _, n_speakers, minutes = data.size(~data.is_val)
-    go_on = "go on from the shipped weights (experiment=finetune)"
+    finetune = "start from the shipped weights (experiment=finetune)"
     if n_speakers == 1:
         yield Finding(
             SERIOUS,
-            "there is one speaker: nothing in the training tells the voice from the words",
-            f"add speakers, or {go_on}",
+            "there is one speaker: the training cannot separate the voice from the words",
+            f"add speakers, or {finetune}",
         )
     elif n_speakers < FEW_SPEAKERS:
         yield Finding(
             WARNING,
-            f"{n_speakers} speakers are too few for voices that were never heard: the result will "
-            "only convert between these",
-            f"add speakers, {FEW_SPEAKERS} or better 100, or {go_on}",
+            f"{n_speakers} speakers are too few for unseen voices: the result will only convert "
+            "between these",
+            f"add speakers, {FEW_SPEAKERS} or better 100, or {finetune}",
         )
     if minutes < FEW_MINUTES:
         yield Finding(
             WARNING,
-            f"{minutes:.1f} minutes of training are few: what is below {FEW_MINUTES:g} a network "
-            "learns by heart",
-            f"add recordings, or {go_on}",
+            f"{minutes:.1f} minutes of training are few: below {FEW_MINUTES:g} a network overfits",
+            f"add recordings, or {finetune}",
         )
-    heard = np.unique(data.speaker[~data.is_val])
-    each = np.bincount(data.speaker, data.seconds * ~data.is_val)[heard] / 60
+    trained = np.unique(data.speaker[~data.is_val])
+    each = np.bincount(data.speaker, data.seconds * ~data.is_val)[trained] / 60
     if each.max() > UNEQUAL * np.median(each):
         yield Finding(
             HINT,
-            f"the speakers are unequal: {data.names[heard[each.argmax()]]} has {each.max():.1f} "
+            f"the speakers are unequal: {data.names[trained[each.argmax()]]} has {each.max():.1f} "
             f"minutes, the median one {np.median(each):.1f}",
             "draw every speaker as often (data.sampling=speaker), or take less of the longest "
             "(data.minutes_per_speaker=10)",
@@ -303,26 +310,26 @@ def _amounts(data: Columns) -> Iterator[Finding]:
     if not data.is_val.any():
         yield Finding(
             WARNING,
-            "there is no validation: nothing will tell learning from memorising",
+            "there is no validation set: overfitting will go unnoticed",
             "hold some out: data.val_fraction=0.05 or data.val_speakers=4",
         )
-    elif n_speakers >= FEW_SPEAKERS and np.isin(data.speaker[data.is_val], heard).all():
+    elif n_speakers >= FEW_SPEAKERS and np.isin(data.speaker[data.is_val], trained).all():
         yield Finding(
             HINT,
-            "all speakers of the validation are trained on: it says nothing of unheard voices",
+            "all speakers of the validation set are trained on: it cannot measure unseen voices",
             "hold some out whole: data.val_speakers=4",
         )
 
 
-def _known_voices(data: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of all speakers' voices (n_speakers, embedding_size), and who has enough utterances."""
+def _known_voices(data: UtteranceTable) -> tuple[np.ndarray, np.ndarray]:
+    """Sum each speaker's embeddings (n_speakers, E); list speakers with enough utterances."""
     rows = np.argsort(data.speaker, kind="stable")
     counts = np.bincount(data.speaker)
-    sums = np.add.reduceat(data.voices[rows], np.cumsum(counts) - counts)
+    sums = np.add.reduceat(data.embeddings[rows], np.cumsum(counts) - counts)
     most = np.argsort(-counts, kind="stable")[:MAX_COMPARED]
     return sums, most[counts[most] >= MIN_UTTERANCES]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Scales vectors (n, size) to length 1; zeros stay."""
+    """Scale vectors (n, size) to length 1; zeros stay."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

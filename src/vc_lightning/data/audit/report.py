@@ -1,4 +1,4 @@
-"""The doctor's report on recordings: as lines, as a table and as pictures."""
+"""Audit of a data set: as lines, as a table and as pictures."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ from vc_lightning.data.audit.checks import (
     Finding,
     findings,
 )
-from vc_lightning.data.audit.table import Columns, number
+from vc_lightning.data.audit.table import UtteranceTable, number
 from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.manifest import Utterance
 
-MAX_ROWS = 30  # speakers that the table names
-MAX_BRIEF = 3  # serious findings before every training
+MAX_ROWS = 30  # speakers with a row of their own
+MAX_SUMMARY = 3  # serious findings in the summary
 MAX_NAME = 32  # characters of a speaker's name
 LINE = 100  # characters
 HEAD = ["speaker", "split", "utterances", "minutes", "SNR dB", "clipped", "speech", "kHz"]
@@ -34,14 +34,18 @@ STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]  # seconds a bar
 
 
 @dataclass(frozen=True)
-class Speaker:
-    """One voice.
+class SpeakerSummary:
+    """One speaker's recordings in numbers.
 
     Attributes:
-        split: train, val or both.
-        snr_db, voiced: medians over the recordings, voiced as a share of their time.
-        clipped: how many of the recordings are.
-        rates: sample rates in Hz.
+        name: Name of the speaker.
+        split: "train", "val" or "both".
+        utterances: Number of utterances.
+        minutes: Their total length.
+        snr_db: Median signal-to-noise ratio of the recordings.
+        clipped: Number of clipped recordings.
+        voiced: Median share of the time with speech.
+        rates: Sample rates in Hz.
     """
 
     name: str
@@ -55,17 +59,20 @@ class Speaker:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What the doctor says.
+class AuditReport:
+    """Result of an audit.
 
     Attributes:
-        speakers: the longest first; `findings`: the most serious first.
-        sizes: utterances, speakers and minutes of training and validation.
-        seconds: of every utterance (n,).
-        snr_db, voiced, clipped: of every recording (m,), the latter two as shares.
+        speakers: The speakers, the longest first.
+        findings: The findings, the most serious first.
+        sizes: Utterances, speakers and minutes of training and validation.
+        seconds: Length of every utterance (n,).
+        snr_db: Signal-to-noise ratio of every recording (m,).
+        voiced: Share of the time with speech, of every recording (m,).
+        clipped: Share of clipped samples, of every recording (m,).
     """
 
-    speakers: list[Speaker]
+    speakers: list[SpeakerSummary]
     findings: list[Finding]
     sizes: dict[str, tuple[int, int, float]]
     seconds: np.ndarray
@@ -74,19 +81,26 @@ class Report:
     clipped: np.ndarray
 
 
-def diagnose(
+def audit(
     train: Sequence[Utterance],
     val: Sequence[Utterance],
     unusable: dict[Path, str],
     cache: FeatureCache,
-) -> Report:
-    """The report on utterances whose features are in the cache."""
-    pieces = [utterance.piece for utterance in (*train, *val)]
-    recordings = {piece.content: piece for piece in pieces}
-    qualities = {content: cache.quality(piece) for content, piece in recordings.items()}
+) -> AuditReport:
+    """Audit utterances whose features are cached.
+
+    Args:
+        train: Training utterances.
+        val: Validation utterances.
+        unusable: Files that were left out, with the reasons.
+        cache: The feature cache.
+    """
+    segments = [utterance.segment for utterance in (*train, *val)]
+    recordings = {segment.content: segment for segment in segments}
+    qualities = {content: cache.quality(segment) for content, segment in recordings.items()}
     voices = None
     if cache.speaker_encoder.unit_norm:  # GE2E; cosines of the original D_VECTOR are others
-        voices = np.stack([cache.files.read_embedding(piece).numpy() for piece in pieces])
+        voices = np.stack([cache.files.read_embedding(segment).numpy() for segment in segments])
     return examine(train, val, unusable, qualities, voices, cache.mel.settings, cache.max_seconds)
 
 
@@ -98,10 +112,10 @@ def examine(
     voices: np.ndarray | None,
     mel: dict,
     max_seconds: float,
-) -> Report:
-    """The report on utterances; reads nothing. See `Columns` and `findings` for the arguments."""
-    data = Columns(train, val, qualities, voices, mel)
-    return Report(
+) -> AuditReport:
+    """Audit utterances without reading files; for the arguments see `UtteranceTable`."""
+    data = UtteranceTable(train, val, qualities, voices, mel)
+    return AuditReport(
         speakers=sorted(_speakers(data), key=lambda speaker: (-speaker.minutes, speaker.name)),
         findings=findings(data, unusable, mel, max_seconds),
         sizes={"training": data.size(~data.is_val), "validation": data.size(data.is_val)},
@@ -112,13 +126,13 @@ def examine(
     )
 
 
-def _speakers(data: Columns) -> Iterator[Speaker]:
+def _speakers(data: UtteranceTable) -> Iterator[SpeakerSummary]:
     for name, rows in zip(data.names, data.by_speaker(), strict=True):
-        # A speaker's pieces may all be later ones of a recording that begins with another's.
+        # A speaker may have only later segments of a recording that begins with another speaker.
         _, first = np.unique([data.utterances[row].path for row in rows], return_index=True)
         first = rows[first]
         in_val = data.is_val[rows].mean()
-        yield Speaker(
+        yield SpeakerSummary(
             name=name,
             split={0: "train", 1: "val"}.get(in_val, "both"),
             utterances=len(rows),
@@ -130,8 +144,8 @@ def _speakers(data: Columns) -> Iterator[Speaker]:
         )
 
 
-def brief(report: Report) -> list[str]:
-    """What is said before every training."""
+def summary(report: AuditReport) -> list[str]:
+    """List the lines that precede every training: sizes and the most serious findings."""
     lines = [
         f"{name}: {utterances} utterances of {speakers} speakers, {minutes:.1f} minutes"
         if utterances
@@ -139,15 +153,15 @@ def brief(report: Report) -> list[str]:
         for name, (utterances, speakers, minutes) in report.sizes.items()
     ]
     serious = [finding for finding in report.findings if finding.severity == SERIOUS]
-    lines += [f"serious: {plain(finding.what)}" for finding in serious[:MAX_BRIEF]]
+    lines += [f"serious: {plain(finding.what)}" for finding in serious[:MAX_SUMMARY]]
     if report.findings:
         count = number(len(report.findings), "finding")
-        lines.append(f"{count} about the data; data.check=true tells them and what to do")
+        lines.append(f"{count} about the data; data.check=true lists them with remedies")
     return lines
 
 
-def table(report: Report) -> str:
-    """The speakers as aligned text, then what is the matter and what to do about it."""
+def table(report: AuditReport) -> str:
+    """Format the speakers as aligned text, followed by the findings with their remedies."""
     rows = [HEAD, *_rows(report)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -161,11 +175,11 @@ def table(report: Report) -> str:
             lines += textwrap.wrap(
                 plain(text), LINE, subsequent_indent="    ", break_on_hyphens=False
             )
-    return "\n".join(lines if report.findings else [*lines, "nothing is the matter"])
+    return "\n".join(lines if report.findings else [*lines, "no problems found"])
 
 
-def markdown(report: Report) -> str:
-    """The same for TensorBoard."""
+def markdown(report: AuditReport) -> str:
+    """Format the same for TensorBoard."""
     rows = [[cell.replace("|", r"\|") for cell in row] for row in (HEAD, *_rows(report))]
     head, *rows = [f"| {' | '.join(row)} |" for row in rows]
     ruler = "|---|---|" + "---:|" * (len(HEAD) - 2)
@@ -173,8 +187,8 @@ def markdown(report: Report) -> str:
     return "\n".join([head, ruler, *rows, "", *found])
 
 
-def pictures(report: Report) -> dict[str, np.ndarray]:
-    """Histograms as images (height, width, 3), uint8."""
+def pictures(report: AuditReport) -> dict[str, np.ndarray]:
+    """Draw histograms as images (height, width, 3), uint8."""
     minutes = np.array([speaker.minutes for speaker in report.speakers])
     longest = report.seconds.max()
     step = next((step for step in STEPS if longest <= 25 * step), STEPS[-1])
@@ -205,8 +219,8 @@ def pictures(report: Report) -> dict[str, np.ndarray]:
     }
 
 
-def write(report: Report, writer: SummaryWriter) -> None:
-    """Shows table and pictures in TensorBoard."""
+def write(report: AuditReport, writer: SummaryWriter) -> None:
+    """Show table and histograms in TensorBoard."""
     writer.add_text("data", markdown(report))
     for name, image in pictures(report).items():
         writer.add_image(f"data/{name}", image, dataformats="HWC")
@@ -214,12 +228,12 @@ def write(report: Report, writer: SummaryWriter) -> None:
 
 
 def plain(text: str) -> str:
-    """Without what no terminal shows or no encoding takes: names of files may hold anything."""
+    """Replace unprintable characters, which names of files may hold."""
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
-def _rows(report: Report) -> list[list[str]]:
-    """The cells of the longest speakers, of the others together and of all."""
+def _rows(report: AuditReport) -> list[list[str]]:
+    """Cells of the longest speakers, of all others together, and of all."""
     shown, others = report.speakers[:MAX_ROWS], report.speakers[MAX_ROWS:]
     rows = [_row(_shortened(plain(speaker.name)), [speaker]) for speaker in shown]
     if others:
@@ -227,8 +241,8 @@ def _rows(report: Report) -> list[list[str]]:
     return [*rows, _row("all", report.speakers)]
 
 
-def _row(name: str, speakers: list[Speaker]) -> list[str]:
-    """The cells of some speakers together."""
+def _row(name: str, speakers: list[SpeakerSummary]) -> list[str]:
+    """Cells of some speakers together."""
     splits = {speaker.split for speaker in speakers}
     rates = sorted({rate for speaker in speakers for rate in speaker.rates})
     return [

@@ -1,41 +1,17 @@
-"""Vocoders, mel to sound, as the group `vocoder` of the configuration names them."""
+"""Build the vocoder that the config group `vocoder` names."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.audio.spill_buffer import Tape
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.models import checkpoints
+from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim import GriffinLim
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[float], None]  # called with the share of the work that is done, up to 1
-
-
-def tell_nobody(share: float) -> None:
-    """Progress that nobody wants to see."""
-
-
-class Vocoder(Protocol):
-    """Turns mels into sound: any module with these members will do."""
-
-    mel_settings: dict
-
-    def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length), the same for a seed."""
-
-    def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Such a wav in pieces (B, n), in memory that does not depend on T."""
 
 
 def griffin_lim(
@@ -103,40 +79,3 @@ def default_vocoder(mel: MelSpectrogram) -> Vocoder:
     """What `vocoder=auto` stands for, from conf/vocoder."""
     settings = resources.settings("vocoder", "griffin_lim")
     return auto_vocoder(mel, None, lambda mel: griffin_lim(mel, **settings))
-
-
-@torch.inference_mode()
-def vocode(
-    vocoder: Vocoder,
-    mels: Sequence[Tensor],
-    lengths: Sequence[int],
-    longest: int,
-    seed: int,
-    progress: Progress = tell_nobody,
-) -> list[np.ndarray]:
-    """Mels (n_mels, T) to sound, float32 (length,): short ones side by side, long as streams.
-
-    Args:
-        lengths: in samples; what the last frame has beyond them is cut off.
-        longest: frames up to which a mel is short.
-    """
-    wavs = {}
-    done, total = 0, sum(lengths)
-    short = [index for index, mel in enumerate(mels) if mel.shape[1] <= longest]
-    if short:
-        n_frames = max(mels[index].shape[1] for index in short)
-        batch = [F.pad(mels[index], (0, n_frames - mels[index].shape[1])) for index in short]
-        sound = vocoder.generate(torch.stack(batch), seed).float().cpu().numpy()
-        wavs = dict(zip(short, sound, strict=True))
-        done = sum(lengths[index] for index in short)
-        progress(done / total)
-    for index, mel in enumerate(mels):
-        if index in wavs:
-            continue
-        tape = Tape()
-        for piece in vocoder.generate_stream(mel[None], seed):
-            tape.append(piece[0].float().cpu().numpy())
-            done += piece.shape[1]
-            progress(min(1.0, done / total))
-        wavs[index] = tape.array()
-    return [wavs[index][:length] for index, length in enumerate(lengths)]

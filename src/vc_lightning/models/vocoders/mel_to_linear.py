@@ -18,9 +18,16 @@ class MagnitudeNet(nn.Module):
         n_blocks: residual convolutions, each of which sees one frame more on both sides.
     """
 
+    kind = "magnitude"
+
     def __init__(self, n_mels: int, n_bins: int, dim: int, n_blocks: int):
         super().__init__()
-        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.arguments = {
+            "n_mels": n_mels,
+            "n_bins": n_bins,
+            "dim": dim,
+            "n_blocks": n_blocks,
+        }
         self.input = nn.Conv1d(n_mels, dim, KERNEL_SIZE, padding="same")
         self.blocks = nn.ModuleList(
             nn.Conv1d(dim, dim, KERNEL_SIZE, padding="same") for _ in range(n_blocks)

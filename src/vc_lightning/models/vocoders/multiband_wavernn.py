@@ -60,7 +60,20 @@ class MultiBandWaveRNN(nn.Module):
         temperature: float,
     ):
         super().__init__()
-        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.arguments = {
+            "n_mels": n_mels,
+            "hop_length": hop_length,
+            "bands": bands,
+            "order": order,
+            "prediction_order": prediction_order,
+            "pad": pad,
+            "frame_dims": frame_dims,
+            "frame_blocks": frame_blocks,
+            "rnn_dims": rnn_dims,
+            "fc_dims": fc_dims,
+            "n_mixtures": n_mixtures,
+            "temperature": temperature,
+        }
         require_at_least(1, "model", n_mels=n_mels, bands=bands, order=order, rnn_dims=rnn_dims)
         require_at_least(1, "model", hop_length=hop_length)
         require_within(0, 2, "model", temperature=temperature)

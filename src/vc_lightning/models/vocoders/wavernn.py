@@ -52,7 +52,18 @@ class WaveRNN(nn.Module):
         res_blocks: int = 10,
     ):
         super().__init__()
-        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.arguments = {
+            "mode": mode,
+            "bits": bits,
+            "n_mels": n_mels,
+            "upsample_factors": upsample_factors,
+            "pad": pad,
+            "rnn_dims": rnn_dims,
+            "fc_dims": fc_dims,
+            "compute_dims": compute_dims,
+            "res_out_dims": res_out_dims,
+            "res_blocks": res_blocks,
+        }
         if isinstance(upsample_factors, int):
             upsample_factors = three_factors(upsample_factors)
         for factor in upsample_factors:

@@ -40,7 +40,7 @@ def product_dtype(network: nn.Module) -> torch.dtype:
     return torch.bfloat16 if fast else weight.dtype
 
 
-def multiply_out(network: nn.Module, dtype: torch.dtype) -> Weights:
+def fuse_weights(network: nn.Module, dtype: torch.dtype) -> Weights:
     """The matrices of a step, those that meet states in `dtype`."""
     hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
     dim_aux = network.fc2.in_features - fc_dims
@@ -127,7 +127,7 @@ def run_steps(
         dtype: of the large products; None is the fastest.
     """
     dtype = dtype or product_dtype(network)
-    weights = multiply_out(network, dtype)
+    weights = fuse_weights(network, dtype)
     hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
     n_segments = len(mel)
     state1, state2, spare = mel.new_zeros(3, hidden, n_segments)

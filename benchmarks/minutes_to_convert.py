@@ -1,0 +1,83 @@
+"""How many minutes of training it takes until conversions of unheard speakers are usable.
+
+    python benchmarks/minutes_to_convert.py RUN_DIR PAIRS.tsv [PAIRS.tsv …]
+
+Evaluates the averaged weights that a training has left in RUN_DIR, oldest first, on tables of pairs
+(see evaluation/pairs.py), until the character error rate (Whisper tiny.en) is at most 0.25 and 90 %
+of the conversions are nearer to the target than to the source. The minutes are those of the clock,
+as the training's TensorBoard log has them, from its first logged step on; preparing the features is
+not among them.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.evaluation.evaluator import evaluate
+from vc_lightning.evaluation.pairs import Pair, from_table
+from vc_lightning.evaluation.results import figures
+
+MAX_CHARACTER_ERRORS = 0.25
+MIN_NEARER = 0.9
+SHOWN = (
+    "similarity/to_target",
+    "similarity/nearer",
+    "words/character_errors",
+    "naturalness/conversion",
+)
+
+
+def main() -> None:
+    """Prints one line a weight file, and the first that is good enough."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run_dir", type=Path, help="of a training, with its weights and its log")
+    parser.add_argument("pairs", type=Path, nargs="+", help="tables of pairs")
+    parser.add_argument("--first-step", type=int, default=0, help="leave out earlier weights")
+    options = parser.parse_args()
+    pairs = [pair for table in options.pairs for pair in from_table(table, None)]
+    minutes = minutes_of_steps(options.run_dir)
+    print("| step | minutes | similarity | nearer | character errors | DNSMOS |")
+    print("|---|---|---|---|---|---|")
+    for step, path in averages(options.run_dir):
+        if step < options.first_step:
+            continue
+        similarity, nearer, character_errors, naturalness = measured(path, pairs)
+        elapsed = next(minutes[logged] for logged in sorted(minutes) if logged >= step - 1)
+        print(
+            f"| {step} | {elapsed:.1f} | {similarity:.2f} | {nearer:.2f} | {character_errors:.2f} "
+            f"| {naturalness:.2f} |",
+            flush=True,
+        )
+        if character_errors <= MAX_CHARACTER_ERRORS and nearer >= MIN_NEARER:
+            print(f"\nusable after {elapsed:.0f} minutes")
+            return
+    print("\nnone of these weights is good enough")
+
+
+def averages(run_dir: Path) -> list[tuple[int, Path]]:
+    """Step and file of all averaged weights of a run, oldest first."""
+    files = run_dir.glob("checkpoints/*_step*_average.safetensors")
+    return sorted((int(re.search(r"_step(\d+)_", path.name)[1]), path) for path in files)
+
+
+def minutes_of_steps(run_dir: Path) -> dict[int, float]:
+    """Minutes from the first logged step of a run to each of the others."""
+    log = next(run_dir.rglob("events.out.tfevents.*")).parent
+    scalars = EventAccumulator(str(log), {"scalars": 0}).Reload().Scalars("train/loss")
+    return {scalar.step: (scalar.wall_time - scalars[0].wall_time) / 60 for scalar in scalars}
+
+
+def measured(path: Path, pairs: Sequence[Pair]) -> list[float]:
+    """The means of SHOWN over the conversions that a weight file makes."""
+    converter = VoiceConverter.from_checkpoint(path)
+    report = evaluate(converter, pairs, ["words", "naturalness"], "tiny.en", 0, 0)
+    means = figures(report.outcomes)
+    return [means[key].mean for key in SHOWN]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Paths that a configuration names: one file, several files, a file or folder to write to."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import require_writable
+
+
+def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str]) -> list[Path]:
+    """Find the files that a key names.
+
+    Args:
+        value: A file, a list of files, a folder or a glob pattern.
+        key: Name of the key, for error messages.
+        suffixes: Lower-case suffixes of the files that count in a folder.
+
+    Returns:
+        The paths. A single file that does not exist is returned and refused by its reader.
+
+    Raises:
+        InputError: A folder or pattern matches no file, or a folder cannot be read.
+    """
+    if not isinstance(value, str):
+        return [path for item in value for path in existing_paths(str(item), key, suffixes)]
+    path = Path(value).expanduser()
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise InputError(f"{key}={value}: cannot be opened ({error.strerror})") from error
+    if is_folder:
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise InputError(f"{key}={value}: the folder may not be read; change its permissions")
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+        if not found:
+            raise InputError(f"{key}={value}: the folder holds no audio")
+        return found
+    if exists or not re.search(r"[*?\[]", value):
+        return [path]  # a missing file is reported by who reads it
+    anchor = Path(path.anchor) if path.anchor else Path()
+    found = sorted(p for p in anchor.glob(str(path.relative_to(path.anchor))) if p.is_file())
+    if not found:
+        raise InputError(f"{key}={value}: no file is named like that")
+    return found
+
+
+def single_path(value: object, key: str) -> Path:
+    """Return the single path that a key names, with `~` expanded.
+
+    Args:
+        value: The key's value.
+        key: Name of the key, for error messages.
+
+    Raises:
+        InputError: The value is empty or not text.
+    """
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{key}={'' if value is None else value}: name one file")
+    return Path(value).expanduser()
+
+
+def split_choices(value: str, key: str, allowed: Sequence[str]) -> list[str]:
+    """Split a comma-separated value into words.
+
+    Args:
+        value: The words; spaces around them do not count.
+        key: Name of the key, for error messages.
+        allowed: The words that are allowed.
+
+    Raises:
+        InputError: A word is not allowed.
+    """
+    words = [word.strip() for word in str(value or "").split(",") if word.strip()]
+    for word in words:
+        if word not in allowed:
+            raise InputError(f"{key}={value}: {word} is none of {', '.join(allowed)}")
+    return words
+
+
+def writable_folder(value: object, key: str) -> Path:
+    """Create an output folder and check that it is writable before any work starts.
+
+    Args:
+        value: The key's value.
+        key: Name of the key, for error messages.
+
+    Raises:
+        InputError: The path names a wav file or cannot be written.
+    """
+    folder = Path(str(value)).expanduser()
+    if folder.suffix.lower() == ".wav" and not folder.is_dir():
+        raise InputError(f"{key}={value}: several conversions are written into a folder; name one")
+    return require_writable(folder, key, value)
+
+
+def writable_path(value: object, key: str, suffix: str = ".wav") -> Path:
+    """Check that an output file is writable before any work starts.
+
+    Args:
+        value: The key's value.
+        key: Name of the key, for error messages.
+        suffix: The suffix that the file must have.
+
+    Returns:
+        The path with symbolic links resolved; its folder exists.
+
+    Raises:
+        InputError: The path has another suffix, is no regular file or cannot be written.
+    """
+    path = single_path(value, key).resolve()
+    if path.suffix.lower() != suffix:
+        raise InputError(f"{key}={value}: is written as {suffix[1:]}; let the name end in {suffix}")
+    try:
+        if path.is_dir():
+            raise InputError(f"{key}={value}: is a folder; name a file")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{key}={value}: is a device or pipe; name a file")
+    except OSError as error:
+        raise InputError(
+            f"{key}={value}: cannot be written ({error.strerror}); name another place"
+        ) from error
+    require_writable(path.parent, key, value)
+    return path

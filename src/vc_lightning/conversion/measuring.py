@@ -1,0 +1,99 @@
+"""Convert analyzed recordings, time the conversions and measure voice similarity."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.converter import AnalyzedRecording, Voice, VoiceConverter
+from vc_lightning.models.speaker_encoder import similarity
+from vc_lightning.models.vocoders.base import Progress, no_progress
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """A source, a target voice and the embeddings that the result is compared with.
+
+    Attributes:
+        source: The analyzed source recording.
+        target: The voice to convert to.
+        target_reference: Embedding (dim_emb,) of the target speaker; None for that of `target`.
+        source_reference: Embedding (dim_emb,) of the source speaker; None for that of `source`.
+    """
+
+    source: AnalyzedRecording
+    target: Voice
+    target_reference: np.ndarray | None = None
+    source_reference: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredConversion:
+    """A conversion, its computing time and its voice similarities (cosines, −1 to 1).
+
+    Attributes:
+        wav: The conversion, float32 (n,), as long as the source.
+        seconds: Computing time of the conversion; analysis and measurement do not count.
+        before: Similarity of the source to the target speaker.
+        to_target: Similarity of the conversion to the target speaker; None if `unmeasured`.
+        to_source: Similarity of the conversion to the source speaker; None if `unmeasured`.
+        unmeasured: Why the conversion has no embedding (too little speech), or "".
+    """
+
+    wav: np.ndarray
+    seconds: float
+    before: float
+    to_target: float | None
+    to_source: float | None
+    unmeasured: str = ""
+
+
+def convert_and_measure(
+    converter: VoiceConverter,
+    requests: Sequence[ConversionRequest],
+    seed: int,
+    progress: Progress = no_progress,
+) -> list[MeasuredConversion]:
+    """Convert recordings side by side, time them and measure their voice similarity.
+
+    The time of a batch is shared among its conversions in proportion to their length.
+
+    Args:
+        converter: Makes the conversions and embeds them.
+        requests: What to convert; at least one.
+        seed: Seed of the vocoder.
+        progress: Called with the share of the conversion that is done, 0 to 1.
+
+    Returns:
+        One result a request, in the same order.
+    """
+    started = time.perf_counter()
+    wavs = converter.convert_analyzed(
+        [request.source for request in requests],
+        [request.target for request in requests],
+        seed,
+        progress,
+    )
+    seconds_per_sample = (time.perf_counter() - started) / sum(len(wav) for wav in wavs)
+    return [
+        _measure(converter, request, wav, seconds_per_sample * len(wav))
+        for request, wav in zip(requests, wavs, strict=True)
+    ]
+
+
+def _measure(
+    converter: VoiceConverter, request: ConversionRequest, wav: np.ndarray, seconds: float
+) -> MeasuredConversion:
+    """Compare a conversion with both speakers."""
+    target, source = request.target_reference, request.source_reference
+    target = request.target.embedding if target is None else target
+    source = request.source.embedding if source is None else source
+    before = similarity(request.source.embedding, target)
+    try:
+        result = converter.embed(wav)
+    except InputError as error:
+        return MeasuredConversion(wav, seconds, before, None, None, str(error))
+    to_target, to_source = similarity(result, target), similarity(result, source)
+    return MeasuredConversion(wav, seconds, before, to_target, to_source)

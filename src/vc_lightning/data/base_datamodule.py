@@ -1,0 +1,293 @@
+"""Recordings as a LightningDataModule: which ones, their split, their order, and resuming."""
+
+import functools
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common.errors import (
+    InputError,
+    require_at_least,
+    require_flag,
+    require_one_of,
+    require_seed,
+    require_within,
+)
+from vc_lightning.common.precision import best_precision
+from vc_lightning.data.crops import Crops, Example, ignore_signals
+from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.manifest import Utterance, list_utterances, split_utterances
+from vc_lightning.data.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
+from vc_lightning.data.vocoder_crops import VocoderCrops
+
+log = logging.getLogger(__name__)
+
+FEATURE_PRECISIONS = ("auto", "bf16", "32")
+MEAN_MEL_UTTERANCES = 500  # enough that the mean mel no longer changes
+
+
+class RecordingsDataModule(LightningDataModule):
+    """Recordings of a folder or a manifest; subclasses say what is cropped out of them.
+
+    The order of the batches is a pure function of seed, epoch and position, so that a training
+    resumes exactly, in the middle of an epoch as well.
+
+    Args:
+        features: Computes and caches the features.
+        dir: Folder of audio files; with a manifest, the folder that its paths are relative to.
+        manifest: Table with the columns path, speaker and split.
+        exclude: Patterns of file names to leave out, such as "*_mic2.flac".
+        minutes_per_speaker: Minutes used of each speaker; None uses all.
+        val_fraction: Share of the utterances held out where no manifest names a validation set.
+        val_speakers: Speakers held out whole: their names, or how many.
+        sampling: What is drawn with equal probability, see `sampling.shares`.
+        batch_size: Size of the training batches of one process.
+        shuffle: Whether each epoch has a random order of its own.
+        num_workers: Number of processes that load data.
+        pin_memory: Whether batches are copied to page-locked memory on a machine with a GPU.
+        check: Whether train.py prints an audit of the recordings in place of training.
+        seed: Seed of split, order and crops.
+    """
+
+    def __init__(
+        self,
+        features: FeatureCache,
+        *,
+        dir: str | None,
+        manifest: str | None,
+        exclude: str | Sequence[str],
+        minutes_per_speaker: float | None,
+        val_fraction: float,
+        val_speakers: int | str | Sequence[str | int],
+        sampling: str,
+        batch_size: int,
+        shuffle: bool,
+        num_workers: int,
+        pin_memory: bool,
+        check: bool,
+        seed: int,
+    ):
+        super().__init__()
+        if dir is None and manifest is None:
+            raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
+        if minutes_per_speaker is not None:
+            require_within(0, float("inf"), "data", minutes_per_speaker=minutes_per_speaker)
+        require_within(0, 1, "data", val_fraction=val_fraction)
+        if not isinstance(val_speakers, str | Sequence):
+            require_at_least(0, "data", val_speakers=val_speakers)
+        require_one_of(SAMPLINGS, "data", sampling=sampling)
+        require_at_least(1, "data", batch_size=batch_size)
+        require_at_least(0, "data", num_workers=num_workers)
+        for name, flag in {"check": check, "shuffle": shuffle, "pin_memory": pin_memory}.items():
+            require_flag(f"data.{name}", flag)
+        require_seed("data.seed", seed)
+        self.features = features
+        self.files = features.files
+        self.dir = Path(dir) if dir is not None else None
+        self.manifest = Path(manifest) if manifest is not None else None
+        self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
+        self.minutes_per_speaker = minutes_per_speaker
+        self.val_fraction = val_fraction
+        self.val_speakers = val_speakers
+        self.sampling = sampling
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory and torch.cuda.is_available()
+        self.check = check
+        self.seed = seed
+        self.train: list[Utterance] = []
+        self.val: list[Utterance] = []
+        self.unusable: dict[Path, str] = {}
+        self.resumed: dict | None = None
+
+    # Which recordings ---------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the recordings, compute the features that are missing, split the utterances."""
+        if self.train:
+            return  # the Trainer calls this again
+        listed = list_utterances(self.dir, self.manifest, self.exclude, self.minutes_per_speaker)
+        segments, self.unusable = self.features.prepare(
+            list(dict.fromkeys(u.path for u in listed)),
+            self.num_workers,
+            show_progress=rank_zero_only.rank == 0,
+        )
+        usable = [
+            replace(u, segment=segment) for u in listed for segment in segments.get(u.path, [])
+        ]
+        self._warn_of_unusable(listed, usable)
+        place = self.manifest or self.dir
+        if not usable:
+            raise InputError(f"{place}: none of {len(listed)} files is usable")
+        self.train, self.val = split_utterances(
+            usable, self.val_fraction, self.val_speakers, self.seed
+        )
+        if not self.train:
+            raise InputError(f"{place}: no utterance is left for training")
+        if not self.val:
+            log.warning(
+                "no validation: data.val_fraction=%s holds out none of %d utterances; "
+                "raise it or set data.val_speakers",
+                self.val_fraction,
+                len(self.train),
+            )
+
+    def _warn_of_unusable(self, listed: list[Utterance], usable: list[Utterance]) -> None:
+        for path, reason in self.unusable.items():
+            log.warning("skipped %s: %s", path, reason)
+        if self.unusable:
+            log.warning("%d of %d files were skipped", len(self.unusable), len(listed))
+        lost = {u.speaker for u in listed} - {u.speaker for u in usable}
+        if lost and usable:
+            log.warning("speakers without a usable file: %s", ", ".join(sorted(lost)[:10]))
+
+    # What they are like -------------------------------------------------------------------------
+
+    @property
+    def mel(self) -> MelSpectrogram:
+        """The mel-spectrogram of the features."""
+        return self.features.mel
+
+    def mean_mel(self) -> Tensor:
+        """Average the training mels: (n_mels,), the trivial answer a network must beat."""
+        utterances = self._sampled()
+        total = sum(self.files.read_mel(u.segment, 0, u.n_frames).sum(dim=-1) for u in utterances)
+        return total / sum(u.n_frames for u in utterances)
+
+    @functools.cached_property
+    def teacher_std(self) -> Tensor:
+        """Standard deviation (D,) of the teacher's features; D is 0 without a teacher."""
+        squares = [
+            self.files.read_teacher(u.segment, 0, u.n_frames).square() for u in self._sampled()
+        ]
+        return torch.cat(squares).mean(dim=0).sqrt()  # every recording has mean 0
+
+    def _sampled(self) -> list[Utterance]:
+        """Choose random training utterances, enough to estimate means over all of them."""
+        rng = np.random.default_rng(self.seed)
+        chosen = rng.permutation(len(self.train))[:MEAN_MEL_UTTERANCES]
+        return [self.train[index] for index in chosen]
+
+    def examples(self, n_speakers: int) -> list[Example]:
+        """Read one utterance of each of the first speakers, from the validation set if any."""
+        by_speaker = {u.speaker: u for u in reversed(self.val or self.train)}
+        chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
+        return [
+            Example(
+                u.speaker,
+                self.files.read_mel(u.segment, 0, u.n_frames),
+                self.files.read_embedding(u.segment),
+                self.files.read_f0(u.segment, 0, u.n_frames),
+            )
+            for u in chosen
+        ]
+
+    def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
+        """Read embeddings (N, E) of up to `limit` utterances, and their speakers."""
+        shown = (self.val + self.train)[:limit]
+        embeddings = [self.files.read_embedding(u.segment) for u in shown]
+        return torch.stack(embeddings), [u.speaker for u in shown]
+
+    # Batches ------------------------------------------------------------------------------------
+
+    def make_crops(self, utterances: list[Utterance], training: bool) -> Crops | VocoderCrops:
+        """Make the data set of random crops; validation gets plain ones."""
+        raise NotImplementedError
+
+    def train_dataloader(self) -> DataLoader:
+        """Load training batches without end, from the first one not trained on yet."""
+        batches = EndlessBatches(self.train_batches(), self._first_batch())
+        return self._loader(self.make_crops(self.train, training=True), batches)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Load the validation set once, in order."""
+        if len(self.val) < self._process[1]:
+            return []
+        batches = EpochBatches(
+            len(self.val), self.batch_size, False, self.seed, None, *self._process
+        )
+        return self._loader(self.make_crops(self.val, training=False), batches)
+
+    def train_batches(self) -> EpochBatches:
+        """List the batches of an epoch that this process trains on."""
+        probabilities = shares(self.train, self.sampling)
+        return EpochBatches(
+            len(self.train), self.batch_size, self.shuffle, self.seed, probabilities, *self._process
+        )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches of this process in an epoch."""
+        return len(self.train_batches())
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        """Rank of this process and number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(
+        self, crops: Crops | VocoderCrops, batches: EpochBatches | EndlessBatches
+    ) -> DataLoader:
+        return DataLoader(
+            crops,
+            batch_sampler=batches,
+            num_workers=min(self.num_workers, len(crops)),
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.pin_memory,
+            collate_fn=crops.collate,
+            worker_init_fn=ignore_signals,
+        )
+
+    # Resuming -----------------------------------------------------------------------------------
+
+    @functools.cached_property  # needed for every checkpoint
+    def fingerprint(self) -> str:
+        """Hash of the training utterances and of all that decides their order."""
+        order = (self.seed, self.shuffle, self.sampling, self.batch_size, self._process[1])
+        digest = hashlib.sha256(repr(order).encode())
+        for utterance in self.train:
+            segment = utterance.segment
+            digest.update(f"{segment.content} {segment.index}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def state_dict(self) -> dict:
+        """Describe how far the training is, for `last.ckpt`."""
+        done = self.trainer.global_step * self.trainer.accumulate_grad_batches
+        return {"batches": done, "epoch_batches": len(self.train_batches()), "of": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Continue where a checkpoint ended."""
+        self.resumed = state_dict
+
+    def _first_batch(self) -> int:
+        """Count the batches trained on before; 0 unless a checkpoint was restored."""
+        if self.resumed is None:
+            return 0
+        if self.resumed["of"] == self.fingerprint:
+            return self.resumed["batches"]
+        log.warning("the training data or their order have changed; a new epoch begins")
+        epochs = -(-self.resumed["batches"] // self.resumed["epoch_batches"])
+        return epochs * len(self.train_batches())
+
+
+def use_bf16(feature_precision: str | int) -> bool:
+    """Whether `data.feature_precision` means bfloat16 on this machine.
+
+    Raises:
+        InputError: It is none of `FEATURE_PRECISIONS`.
+    """
+    require_one_of(FEATURE_PRECISIONS, "data", feature_precision=str(feature_precision))
+    if feature_precision == "auto":
+        return best_precision("cpu") == "bf16-mixed"
+    return feature_precision == "bf16"

@@ -1,0 +1,86 @@
+"""Features of many recordings at once, computed in parallel processes."""
+
+import os
+import random
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from vc_lightning.common.errors import InputError
+
+RECORDINGS_AT_ONCE = 8  # whose speaker embeddings are computed in one batch
+
+
+class Computes(Protocol):
+    """What is needed of the feature cache."""
+
+    def compute(self, paths: list[Path]) -> dict[Path, str]:
+        """Compute the features of recordings; return why each is unusable, or ""."""
+
+
+def compute_all(
+    cache: Computes, paths: list[Path], num_workers: int, show_progress: bool
+) -> dict[Path, str]:
+    """Compute the features of recordings, with a progress bar.
+
+    Args:
+        cache: Computes the features of some recordings.
+        paths: All recordings.
+        num_workers: Number of processes; 0 computes in this one.
+        show_progress: Whether to show the progress bar.
+
+    Returns:
+        Why each recording is unusable; "" for a usable one.
+
+    Raises:
+        InputError: A process died.
+    """
+    # A random order, so that processes that prepare the same folder at once rarely compute
+    # the same recording; each skips what another has finished.
+    paths = random.Random(os.urandom(8)).sample(paths, len(paths))
+    size = max(1, min(RECORDINGS_AT_ONCE, len(paths) // (4 * max(1, num_workers))))
+    batches = [paths[i : i + size] for i in range(0, len(paths), size)]
+    loader = DataLoader(
+        _Computation(cache, batches),
+        batch_size=None,
+        num_workers=min(num_workers, len(batches)),
+        generator=torch.Generator(),  # leaves the training's random numbers alone
+    )
+    reasons = {}
+    progress = tqdm(
+        total=len(paths),
+        desc="features",
+        unit="file",
+        dynamic_ncols=True,
+        disable=not show_progress,
+    )
+    try:
+        with progress:
+            for of_batch in loader:
+                reasons |= of_batch
+                progress.update(len(of_batch))
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"a process that computed features died ({error}); it was killed or ran out of "
+            "memory: lower data.num_workers and start again, finished features are kept"
+        ) from error
+    return reasons
+
+
+class _Computation(Dataset):
+    """Lets DataLoader workers compute features: item i holds the reasons of batch i."""
+
+    def __init__(self, cache: Computes, batches: list[list[Path]]):
+        self.cache = cache
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[Path, str]:
+        return self.cache.compute(self.batches[index])

@@ -1,0 +1,147 @@
+"""Writes the features of a data module as WebDataset shards."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from shlex import quote
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vc_lightning.audio.pitch import tracker_name
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import require_writable, write_json
+from vc_lightning.data import shards
+from vc_lightning.data.crops import speaker_embeddings
+from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.shards import Index, Split
+
+log = logging.getLogger(__name__)
+
+MIN_SHARDS = 16  # of a split, so that as many workers can read in parallel
+TAR_OVERHEAD = 6144  # bytes of headers and padding for the five files of an utterance
+
+
+def require_empty_folder(folder: str) -> Path:
+    """Make an empty folder for shards.
+
+    Raises:
+        InputError: It is not empty, cannot be written, or webdataset is not installed.
+    """
+    shards.require_webdataset("data.write_shards")
+    path = Path(folder).expanduser()
+    require_writable(path, "data.write_shards", folder)
+    if any(path.iterdir()):
+        raise InputError(f"data.write_shards={folder}: is not empty; name a new folder")
+    return path
+
+
+def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utterances: int) -> Index:
+    """Write the features of a data module as shards; `index.json`, written last, completes them.
+
+    Args:
+        data: The data module, set up.
+        folder: A new or empty folder.
+        max_megabytes: Largest size of a shard.
+        max_utterances: Largest number of utterances in a shard.
+
+    Returns:
+        The index.
+    """
+    path = require_empty_folder(folder)
+    sizes = {
+        split: _write_split(data, utterances, path, split, max_megabytes * 1e6, max_utterances)
+        for split, utterances in (("train", data.train), ("val", data.val))
+    }
+    index = Index(
+        format=shards.FORMAT_VERSION,
+        mel=data.mel.settings,
+        speaker_encoder=data.encoder_identity,
+        speaker_embedding=data.speaker_embedding,
+        warps=data.features.files.factors[1:],
+        pitch_tracker=tracker_name() if data.files.with_f0 else None,
+        teacher=data.features.teacher.identity if data.features.teacher else None,
+        teacher_std=data.teacher_std.tolist(),
+        mean_mel=data.mean_mel().tolist(),
+        **sizes,
+    )
+    write_json(path / "index.json", asdict(index))
+    for split, size in sizes.items():
+        seconds = size.frames * data.mel.settings["hop_length"] / data.mel.sample_rate
+        numbers = size.utterances, size.speakers, seconds / 3600, len(size.shards)
+        log.info("%s: %d utterances of %d speakers, %.2f hours, in %d shards", split, *numbers)
+    how = resources.command("train")
+    log.info("train:   %s data=shards data.dir=%s", how, quote(str(folder)))
+    return index
+
+
+def _write_split(
+    data: VoiceDataModule,
+    utterances: Sequence[Utterance],
+    folder: Path,
+    split: str,
+    max_bytes: float,
+    max_utterances: int,
+) -> Split:
+    """Write shards of about equal size, the utterances in random order to mix the speakers."""
+    files, embeddings = data.features.files, None
+    if data.speaker_embedding == "speaker":
+        embeddings = speaker_embeddings(utterances, files, data.features.speaker_encoder.average)
+    n_numbers = len(files.factors) * data.mel.n_mels + len(data.teacher_std)  # a frame
+    n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
+    n_bytes += len(utterances) * TAR_OVERHEAD
+    needed = max(n_bytes / max_bytes, len(utterances) / max_utterances, MIN_SHARDS)
+    n_shards = min(math.ceil(needed), len(utterances))
+    order = np.random.default_rng(data.seed).permutation(len(utterances))
+    progress = tqdm(desc=split, total=len(order), unit="utterance", dynamic_ncols=True)
+    key, counts = 0, []
+    with progress:
+        for part in np.array_split(order, n_shards) if utterances else []:
+            with (
+                (folder / shards.shard_name(split, len(counts))).open("wb") as file,
+                shards.webdataset.TarWriter(file, user="", group="", mtime=0) as tar,
+            ):
+                for utterance in (utterances[i] for i in part):
+                    tar.write(_files_of(utterance, data, embeddings, key))
+                    key += 1
+                    progress.update()
+            counts.append(len(part))
+    speakers, frames = {u.speaker for u in utterances}, sum(u.n_frames for u in utterances)
+    return Split(len(utterances), len(speakers), frames, counts)
+
+
+def _files_of(
+    utterance: Utterance,
+    data: VoiceDataModule,
+    mean_embeddings: dict[str, Tensor] | None,
+    key: int,
+) -> dict[str, str | bytes | dict]:
+    """Encode the files of an utterance, with its own embeddings or its speaker's mean ones."""
+    files, segment = data.features.files, utterance.segment
+    copies = range(len(files.factors))
+    mels = torch.stack([files.read_mel(segment, 0, segment.n_frames, copy).T for copy in copies])
+    if mean_embeddings is None:
+        embeddings = torch.stack([files.read_embedding(segment, copy) for copy in copies])
+    else:
+        embeddings = mean_embeddings[utterance.speaker]
+    f0 = files.read_f0(segment, 0, segment.n_frames)
+    encoded = {
+        "mels.npy": shards.webdataset.numpy_dumps(mels.half().numpy()),
+        "embeddings.npy": shards.webdataset.numpy_dumps(embeddings.float().numpy()),
+        "f0.npy": shards.webdataset.numpy_dumps(f0.numpy()),
+        "teacher.npy": shards.webdataset.numpy_dumps(
+            files.read_teacher(segment, 0, segment.n_frames).half().numpy()
+        ),
+    }
+    about = {
+        "speaker": utterance.speaker,
+        "n_frames": utterance.n_frames,
+        "crc32": shards.checksum(encoded),  # a tar holds no checksum of its contents
+    }
+    return {"__key__": f"{key:08d}", "json": about, **encoded}

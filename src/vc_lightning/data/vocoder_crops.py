@@ -1,0 +1,100 @@
+"""Random crops of recordings as mel and waveform, which a vocoder is trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from vc_lightning.data.feature_store import FeatureFiles
+from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.sampling import Item
+
+
+@dataclass(frozen=True)
+class VocoderBatch:
+    """Crops of N frames with the context on both sides that a vocoder needs.
+
+    Attributes:
+        mel: (B, n_mels, N + 2·context).
+        wav: (B, (N + 2·context) · hop_length), the waveform of these frames.
+        n_frames: B · N.
+    """
+
+    mel: Tensor
+    wav: Tensor
+    n_frames: int
+
+    @property
+    def size(self) -> int:
+        """Number of crops B."""
+        return len(self.mel)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "VocoderBatch":
+        """Move the tensors to a device."""
+        mel, wav = (t.to(device, non_blocking=non_blocking) for t in (self.mel, self.wav))
+        return VocoderBatch(mel, wav, self.n_frames)
+
+    def pin_memory(self) -> "VocoderBatch":
+        """Copy the tensors to page-locked memory."""
+        return VocoderBatch(self.mel.pin_memory(), self.wav.pin_memory(), self.n_frames)
+
+
+class VocoderCrops(Dataset):
+    """Random crops of recordings; an item is a pure function of (seed, epoch, position).
+
+    Beyond the ends of a recording there is silence.
+
+    Args:
+        utterances: What to crop.
+        files: Reads mels and waveforms from the feature cache.
+        n_frames: Length N of a crop.
+        context: Number of further frames on each side.
+        seed: Seed of all crops.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        files: FeatureFiles,
+        n_frames: int,
+        context: int,
+        seed: int,
+    ):
+        self.utterances = list(utterances)
+        self.files = files
+        self.n_frames = n_frames
+        self.context = context
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, item: Item) -> tuple[Tensor, Tensor]:
+        """Read a crop, for `collate`.
+
+        Args:
+            item: (epoch, position, index of the utterance).
+
+        Returns:
+            Mel (n_mels, T) and waveform (T · hop_length,), T being N + 2·context.
+        """
+        epoch, position, index = item
+        segment = self.utterances[index].segment
+        rng = np.random.default_rng((self.seed, epoch, position))
+        start = int(rng.integers(max(1, segment.n_frames - self.n_frames))) - self.context
+        stop = start + self.n_frames + 2 * self.context
+        first, last = max(0, start), min(stop, segment.n_frames)
+        missing = (first - start, stop - last)
+        hop = self.files.hop_length
+        mel = F.pad(self.files.read_mel(segment, first, last), missing)
+        wav = self.files.read_wav(segment, first, last)
+        return mel, F.pad(wav, tuple(frames * hop for frames in missing))
+
+    def collate(self, items: Sequence[tuple[Tensor, Tensor]]) -> VocoderBatch:
+        """Stack crops to a batch."""
+        mels, wavs = zip(*items, strict=True)
+        return VocoderBatch(torch.stack(mels), torch.stack(wavs), len(mels) * self.n_frames)

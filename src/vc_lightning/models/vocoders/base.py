@@ -1,0 +1,66 @@
+"""The interface of vocoders, and how mels of any length are turned into sound."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vc_lightning.audio.spill_buffer import SpillBuffer
+
+Progress = Callable[[float], None]  # called with the share of the work that is done, up to 1
+
+
+def no_progress(share: float) -> None:
+    """Progress that nobody wants to see."""
+
+
+class Vocoder(Protocol):
+    """Turns mels into sound: any module with these members will do."""
+
+    mel_settings: dict
+
+    def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
+        """mel (B, n_mels, T) -> wav (B, T · hop_length), the same for a seed."""
+
+    def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
+        """Such a wav in pieces (B, n), in memory that does not depend on T."""
+
+
+@torch.inference_mode()
+def vocode(
+    vocoder: Vocoder,
+    mels: Sequence[Tensor],
+    lengths: Sequence[int],
+    longest: int,
+    seed: int,
+    progress: Progress = no_progress,
+) -> list[np.ndarray]:
+    """Mels (n_mels, T) to sound, float32 (length,): short ones side by side, long as streams.
+
+    Args:
+        lengths: in samples; what the last frame has beyond them is cut off.
+        longest: frames up to which a mel is short.
+    """
+    wavs = {}
+    done, total = 0, sum(lengths)
+    short = [index for index, mel in enumerate(mels) if mel.shape[1] <= longest]
+    if short:
+        n_frames = max(mels[index].shape[1] for index in short)
+        batch = [F.pad(mels[index], (0, n_frames - mels[index].shape[1])) for index in short]
+        sound = vocoder.generate(torch.stack(batch), seed).float().cpu().numpy()
+        wavs = dict(zip(short, sound, strict=True))
+        done = sum(lengths[index] for index in short)
+        progress(done / total)
+    for index, mel in enumerate(mels):
+        if index in wavs:
+            continue
+        buffer = SpillBuffer()
+        for piece in vocoder.generate_stream(mel[None], seed):
+            buffer.append(piece[0].float().cpu().numpy())
+            done += piece.shape[1]
+            progress(min(1.0, done / total))
+        wavs[index] = buffer.array()
+    return [wavs[index][:length] for index, length in enumerate(lengths)]

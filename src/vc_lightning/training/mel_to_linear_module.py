@@ -1,0 +1,89 @@
+"""Training Griffin-Lim's network: spectra out of mels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.models import checkpoints
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet, log_spectral_distance
+from vc_lightning.training.base_module import BaseModule
+
+
+class MelToLinearModule(BaseModule):
+    """`MagnitudeNet`, trained on the mean squared error of the log-magnitude spectrum.
+
+    Args:
+        network, card, optimizer, scheduler, config: See `BaseModule`.
+    """
+
+    trains = (MagnitudeNet,)
+    shipped = resources.GRIFFIN_LIM
+    free_arguments = ()
+    convert_with = "vocoder=griffin_lim vocoder.magnitude="
+
+    def __init__(
+        self,
+        network: MagnitudeNet,
+        card: Card,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        config: dict,
+    ):
+        super().__init__(network, card, optimizer, scheduler, config)
+        self.mel = MelSpectrogram(**card.mel)
+        n_bins = self.mel.filters.shape[1]
+        if network.arguments["n_bins"] != n_bins:
+            raise InputError(
+                f"model.n_bins={network.arguments['n_bins']}: spectra of mel.n_fft="
+                f"{card.mel['n_fft']} have {n_bins} bins; set model.n_bins={n_bins}"
+            )
+
+    def read(self, path: Path | str, freq: int) -> tuple[MagnitudeNet, Card]:
+        """Read a file of Griffin-Lim's network."""
+        return checkpoints.load_magnitude(path), checkpoints.read(path, MagnitudeNet.kind)[1]
+
+    def initialize_from_data(self, data: LightningDataModule) -> None:
+        """Initialise the output bias to the mean error of the rough spectra."""
+        _, rough, target = self.spectra(next(iter(data.train_dataloader())).wav)
+        self.network.output.bias.data.copy_((target - rough).mean(dim=(0, 2)))
+
+    def losses(self, network: MagnitudeNet, batch: VocoderBatch) -> dict[str, Tensor]:
+        """Compute `loss`, and the log-spectral distance in dB."""
+        mel, rough, target = self.spectra(batch.wav)
+        spectrum = network(mel, rough).float()
+        return {
+            "loss": F.mse_loss(spectrum, target),
+            "distance_db": mean_distance(spectrum.detach(), target),
+        }
+
+    def spectra(self, wav: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute network input and target.
+
+        The mel is computed anew: at the ends of a crop it must be the mel of the crop.
+
+        Args:
+            wav: Crops (B, n) at the level of the mels.
+
+        Returns:
+            The mel (B, n_mels, T), the rough log-magnitude spectrum (B, n_bins, T) that the
+            network corrects, and the true one.
+        """
+        mel = self.mel(wav)
+        return mel, self.mel.spectrum(mel), self.mel.log_magnitude(wav).clamp(min=0)
+
+
+def mean_distance(spectra: Tensor, targets: Tensor) -> Tensor:
+    """Average the log-spectral distance in dB of crops (B, n_bins, T)."""
+    pairs = zip(spectra, targets, strict=True)
+    return torch.stack([log_spectral_distance(*pair) for pair in pairs]).mean()

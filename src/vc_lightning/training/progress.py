@@ -1,0 +1,133 @@
+"""Speed and progress of a training, and its end after a number of epochs."""
+
+import math
+import time
+
+from pytorch_lightning import Callback, Trainer
+from tqdm import tqdm
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.training.base_module import AnyBatch, BaseModule
+
+
+class EpochLimit(Callback):
+    """Ends the training after a number of epochs.
+
+    To the Trainer all epochs are one endless epoch (see `sampling.EndlessBatches`), so its own
+    `max_epochs` never ends a training.
+
+    Args:
+        max_epochs: Number of epochs.
+    """
+
+    def __init__(self, max_epochs: int):
+        self.max_epochs = max_epochs
+
+    def last_step(self, trainer: Trainer) -> int:
+        """Compute the number of optimizer steps in all epochs."""
+        n_batches = self.max_epochs * trainer.datamodule.batches_per_epoch
+        return -(-n_batches // trainer.accumulate_grad_batches)
+
+    def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+        """End at once what is resumed after its last epoch."""
+        self._stop_at_end(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: BaseModule,
+        outputs: dict,
+        batch: AnyBatch,
+        batch_idx: int,
+    ) -> None:
+        """End the training after its last step."""
+        self._stop_at_end(trainer)
+
+    def _stop_at_end(self, trainer: Trainer) -> None:
+        if trainer.global_step >= self.last_step(trainer):
+            trainer.should_stop = True
+
+
+def total_steps(trainer: Trainer) -> int | None:
+    """Count the optimizer steps until the training ends; None where nothing limits them."""
+    limits = [
+        callback.last_step(trainer)
+        for callback in trainer.callbacks
+        if isinstance(callback, EpochLimit)
+    ]
+    if math.isfinite(trainer.estimated_stepping_batches):
+        limits.append(int(trainer.estimated_stepping_batches))
+    return min(limits, default=None)
+
+
+class Throughput(Callback):
+    """Logs optimizer steps and seconds of speech per second; ends a training that diverged."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+        self._restart(trainer)
+
+    def _restart(self, trainer: Trainer) -> None:
+        self.since = time.perf_counter()
+        self.first_step = trainer.global_step
+        self.n_frames = 0
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: BaseModule,
+        outputs: dict,
+        batch: AnyBatch,
+        batch_idx: int,
+    ) -> None:
+        self.n_frames += batch.n_frames
+        if trainer.global_step - self.first_step < trainer.log_every_n_steps:
+            return
+        loss = outputs["loss"].item()
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} at step {trainer.global_step}; "
+                "lower optimizer.lr or set trainer.precision=32"
+            )
+        seconds = time.perf_counter() - self.since
+        mel = pl_module.card.mel
+        speech = self.n_frames * mel["hop_length"] / mel["sample_rate"]
+        steps = trainer.global_step - self.first_step
+        pl_module.log("train/steps_per_second", steps / seconds)
+        pl_module.log("train/speech_seconds_per_second", speech / seconds)
+        self._restart(trainer)
+
+
+class StepBar(Callback):
+    """A progress bar over the whole training: steps, time left, loss and learning rate."""
+
+    def __init__(self):
+        self.bar: tqdm | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+        self.bar = tqdm(
+            total=total_steps(trainer),
+            initial=trainer.global_step,
+            desc="training",
+            unit="step",
+            dynamic_ncols=True,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: BaseModule,
+        outputs: dict,
+        batch: AnyBatch,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            lr = trainer.optimizers[0].param_groups[0]["lr"]
+            self.bar.set_postfix(
+                loss=f"{outputs['loss'].item():.4f}", lr=f"{lr:.2e}", refresh=False
+            )
+        self.bar.update(trainer.global_step - self.bar.n)
+
+    def teardown(self, trainer: Trainer, pl_module: BaseModule, stage: str) -> None:
+        if self.bar is not None:
+            self.bar.close()

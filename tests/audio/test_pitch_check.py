@@ -1,0 +1,111 @@
+"""The warning for recordings in which hardly any pitch is found."""
+
+import numpy as np
+import pytest
+
+from helpers import TINY, write_wav
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch_check, voice_activity
+from vc_lightning.audio.pitch_check import voiced_share
+from vc_lightning.conversion.batch_converter import Batch
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.jobs import Job
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.vocoders.factory import griffin_lim
+
+
+def contour(wav, hop_length=256):
+    return np.full(len(wav) // hop_length + 1, 120, dtype=np.float32)
+
+
+def test_the_share_is_of_frames_with_speech_only(speech):
+    pause = np.zeros(16_000, dtype=np.float32)
+    wav = np.concatenate([speech, pause])
+    f0 = contour(wav)
+    f0[len(speech) // 256 :] = 0
+    windows = voice_activity.speech_windows(wav)
+    assert not windows[-20:].any()
+    last = np.flatnonzero(windows)[-1] * voice_activity.VAD_WINDOW // 256
+    spoken = windows[np.arange(last + 1) * 256 // voice_activity.VAD_WINDOW]
+    expected = (f0[: last + 1] > 0)[spoken].mean()
+    assert voiced_share(f0, wav, 16_000, 256) == pytest.approx(expected, abs=0.01)
+    assert expected > 0.95
+    f0[::2] = 0
+    assert voiced_share(f0, wav, 16_000, 256) == pytest.approx(expected / 2, abs=0.02)
+
+
+def test_the_share_does_not_depend_on_rate_and_hop(speech):
+    f0 = contour(speech)
+    f0[: len(f0) // 2] = 0
+    share = voiced_share(f0, speech, 16_000, 256)
+    assert 0.4 < share < 0.6
+    fast = audio.resample(speech, 16_000, 22_050)
+    f0 = contour(fast, 275)
+    f0[: len(f0) // 2] = 0
+    assert voiced_share(f0, fast, 22_050, 275) == pytest.approx(share, abs=0.02)
+
+
+def test_where_nobody_speaks_there_is_no_share():
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
+    assert voiced_share(contour(noise), noise, 16_000, 256) is None
+
+
+@pytest.fixture
+def converter(tmp_path, mel_settings, encoder):
+    network = AutoVC(**TINY, f0=True).eval()
+    identity = checkpoints.identity("ge2e", encoder.state_dict())
+    card = Card("autovc", network.arguments, mel_settings, identity, "average", 7)
+    path = checkpoints.save(tmp_path / "told.safetensors", network.state_dict(), card)
+    return VoiceConverter.from_checkpoint(
+        path, vocoder=lambda mel: griffin_lim(mel, None, 1, n_iter=1, momentum=0.0)
+    )
+
+
+@pytest.fixture
+def every_frame(monkeypatch):
+    """A tracker that finds a pitch in every n-th frame."""
+
+    def install(n):
+        def track(wav, sample_rate, hop_length):
+            f0 = contour(wav, hop_length)
+            f0[np.arange(len(f0)) % n != 0] = 0
+            return f0
+
+        monkeypatch.setattr("vc_lightning.audio.pitch.track", track)
+
+    return install
+
+
+@pytest.mark.parametrize(("n", "warned"), [(5, False), (8, True)])
+def test_a_recording_without_pitch_is_named_once(
+    converter, every_frame, tmp_path, speech, other_speech, caplog, n, warned
+):
+    every_frame(n)
+    assert 1 / 8 < pitch_check.MIN_VOICED_SHARE < 1 / 5
+    source = write_wav(tmp_path / "my source.wav", speech[:32_000])
+    target = write_wav(tmp_path / "target.wav", other_speech[:32_000])
+    batch = Batch(converter, tmp_path, 0, before=lambda w, _: w, after=lambda w, _: w)
+    jobs = [Job(source, (target,), tmp_path / f"{i}.wav") for i in range(2)]
+    jobs.append(Job(target, (source,), tmp_path / "back.wav"))
+    assert [row.error for row in batch.convert(jobs)] == [""] * 3
+    messages = [r.getMessage() for r in caplog.records if "hardly any pitch" in r.getMessage()]
+    assert len(messages) == (2 if warned else 0)
+    for path in (source, target) if warned else ():
+        assert sum(message.startswith(f"{path}: ") for message in messages) == 1
+
+
+def test_networks_that_are_not_told_the_pitch_need_no_warning(
+    tiny_checkpoint, every_frame, tmp_path, speech, caplog
+):
+    every_frame(1_000)
+    path = write_wav(tmp_path / "a.wav", speech[:32_000])
+    VoiceConverter.from_checkpoint(tiny_checkpoint).listen(path, with_pitch=True)
+    assert "hardly any pitch" not in caplog.text
+
+
+def test_a_recording_given_as_samples_has_no_file_to_name(converter, every_frame, speech, caplog):
+    every_frame(1_000)
+    converter.listen(speech[:32_000])
+    assert "hardly any pitch" not in caplog.text

@@ -1,0 +1,57 @@
+import subprocess
+import sys
+
+import pytest
+
+from helpers import ROOT
+from vc_lightning.common.renamed_keys import current_key, with_current_names
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("loss", "task"),
+        ("loss.decoder_weight", "task.decoder_weight"),
+        ("data.warps", "data.vtlp_factors"),
+        ("callbacks.diagnosis.patience", "callbacks.conversion_monitor.patience"),
+        ("data.warp", None),
+        ("losses", None),
+        ("task", None),
+    ],
+)
+def test_renamed_keys_have_a_current_one(old, new):
+    assert current_key(old) == new
+
+
+def test_old_configurations_get_current_names():
+    old = {
+        "loss": {"_target_": "vc_lightning.lit_autovc.LitAutoVC", "distance": "l1"},
+        "data": {
+            "_target_": "vc_lightning.data.VoiceDataModule",
+            "warps": [0.9],
+            "mels_from": None,
+        },
+        "optimizer": {"_target_": "torch.optim.Adam"},
+    }
+    assert with_current_names(old) == {
+        "task": {"_target_": "AutoVCModule", "distance": "l1"},
+        "data": {"_target_": "VoiceDataModule", "vtlp_factors": [0.9]},
+        "optimizer": {"_target_": "torch.optim.Adam"},
+    }
+    assert "loss" in old  # the argument is unchanged
+
+
+def test_old_vocoder_data_become_the_vocoders():
+    data = {"_target_": "vc_lightning.data.VoiceDataModule", "context_frames": 2, "warps": []}
+    current = with_current_names({"data": data})["data"]
+    assert current == {"_target_": "VocoderDataModule", "context_frames": 2}
+
+
+@pytest.mark.parametrize("argument", ["loss=autovc", "loss.decoder_weight=2", "data.warps=[0.9]"])
+def test_old_keys_are_refused_with_the_new_name(argument):
+    result = subprocess.run(
+        [sys.executable, ROOT / "train.py", argument], capture_output=True, text=True
+    )
+    key = argument.split("=")[0]
+    assert result.returncode == 2
+    assert result.stderr == f"error: {key}: this key is now called {current_key(key)}\n"

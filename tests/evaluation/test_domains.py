@@ -1,0 +1,51 @@
+"""Several manifests and tables of pairs at once."""
+
+from pathlib import Path
+
+import pytest
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.evaluation import domains
+from vc_lightning.evaluation.pairs import Pair
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/a/corpus/M.tsv", "/a/studio/P.tsv"], ["corpus", "studio"]),
+        (["/a/corpus/M.tsv", "/a/corpus/P.tsv"], ["M", "P"]),
+        (["/a/x/M.tsv", "/a/y/M.tsv", "/a/y/P.tsv"], ["x/M.tsv", "y/M.tsv", "y/P.tsv"]),
+        (["/a/x/M.tsv", "/b/x/M.tsv"], ["/a/x/M.tsv", "/b/x/M.tsv"]),
+    ],
+)
+def test_names_are_the_shortest_that_differ(paths, names):
+    assert domains.names([Path(path) for path in paths]) == names
+
+
+def test_a_relative_path_has_a_folder_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert domains.names([Path("M.tsv")]) == [tmp_path.name]
+
+
+def test_a_file_listed_twice_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"M\.tsv is listed twice"):
+        domains.names([tmp_path / "M.tsv", tmp_path / "x" / ".." / "M.tsv"])
+
+
+def pair(source_speaker, target_speaker, **groups):
+    paths = [Path(name) for name in "abcd"]
+    return Pair(paths[0], (paths[1],), *paths[2:], source_speaker, target_speaker, groups=groups)
+
+
+def test_pairs_keep_their_groups_and_speakers_of_one_name_are_two():
+    listed = [("studio", [pair("ann", "bob", accent="Scots")]), ("phone", [pair("ann", "eve")])]
+    first, second = domains.together(listed)
+    assert list(first.groups.items()) == [("domain", "studio"), ("accent", "Scots")]
+    assert second.groups == {"domain": "phone"}
+    assert (first.source_speaker, first.target_speaker) == ("studio/ann", "bob")
+    assert (second.source_speaker, second.target_speaker) == ("phone/ann", "eve")
+
+
+def test_a_column_of_that_name_is_refused():
+    with pytest.raises(InputError, match="phone: the column domain is taken"):
+        domains.together([("studio", [pair("a", "b")]), ("phone", [pair("a", "b", domain="x")])])
