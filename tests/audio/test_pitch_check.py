@@ -101,11 +101,11 @@ def test_networks_that_are_not_told_the_pitch_need_no_warning(
 ):
     every_frame(1_000)
     path = write_wav(tmp_path / "a.wav", speech[:32_000])
-    VoiceConverter.from_checkpoint(tiny_checkpoint).listen(path, with_pitch=True)
+    VoiceConverter.from_checkpoint(tiny_checkpoint).analyze(path, with_pitch=True)
     assert "hardly any pitch" not in caplog.text
 
 
 def test_a_recording_given_as_samples_has_no_file_to_name(converter, every_frame, speech, caplog):
     every_frame(1_000)
-    converter.listen(speech[:32_000])
+    converter.analyze(speech[:32_000])
     assert "hardly any pitch" not in caplog.text

@@ -237,9 +237,9 @@ def test_what_is_there_already_is_left_alone_unless_told_otherwise(run, recordin
     assert "1 of 2 conversions are there already" in caplog.text
     assert "another way" not in caplog.text
     assert_same_sound(victim, io.BytesIO(made[victim]))
-    run(**settings, guidance=0)
+    run(**settings, guidance=0.5)
     assert "2 of them were made in another way; overwrite=true replaces them" in caplog.text
-    run(**settings, guidance=0, overwrite=True)
+    run(**settings, guidance=0.5, overwrite=True)
     assert all(path.read_bytes() != before for path, before in made.items())
     assert len(table(recordings / "out")) == 2
 

@@ -18,6 +18,7 @@ from vc_lightning.audio import io as audio
 from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
+from vc_lightning.common.files import expand_user
 from vc_lightning.conversion import jobs, provenance
 from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.batch_converter import Batch
@@ -212,7 +213,7 @@ def target_of(value: object, folder: Path) -> Target:
     if isinstance(value, str) and not Path(value).exists() and value in voices.names(folder):
         return value
     found = paths.existing_paths(value, "target", audio.AUDIO_SUFFIXES)
-    if found == [Path(str(value)).expanduser()] and not found[0].exists():
+    if found == [expand_user(str(value))] and not found[0].exists():
         raise InputError(
             f"target={value}: there is no such file, and no learned voice of this name; "
             "voices.list=true lists them"

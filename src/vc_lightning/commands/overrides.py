@@ -4,13 +4,13 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import expand_user
 from vc_lightning.common.renamed_keys import current_key
 
 FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
@@ -55,7 +55,7 @@ def quote_free_text(argument: str) -> str:
     if is_special and not (value and os.path.lexists(value)):
         return argument
     if value.startswith("~") and not os.path.lexists(value):
-        value = str(Path(value).expanduser())  # shells do so only at the beginning of a word
+        value = str(expand_user(value))  # shells do so only at the beginning of a word
     text = value.replace("${", r"\${")
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.files import require_writable
+from vc_lightning.common.files import expand_user, require_writable
 
 
 def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str]) -> list[Path]:
@@ -25,7 +25,7 @@ def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str
     """
     if not isinstance(value, str):
         return [path for item in value for path in existing_paths(str(item), key, suffixes)]
-    path = Path(value).expanduser()
+    path = expand_user(value)
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except OSError as error:
@@ -58,7 +58,7 @@ def single_path(value: object, key: str) -> Path:
     """
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}={'' if value is None else value}: name one file")
-    return Path(value).expanduser()
+    return expand_user(value)
 
 
 def split_choices(value: str, key: str, allowed: Sequence[str]) -> list[str]:
@@ -89,7 +89,7 @@ def writable_folder(value: object, key: str) -> Path:
     Raises:
         InputError: The path names a wav file or cannot be written.
     """
-    folder = Path(str(value)).expanduser()
+    folder = expand_user(str(value))
     if folder.suffix.lower() == ".wav" and not folder.is_dir():
         raise InputError(f"{key}={value}: several conversions are written into a folder; name one")
     return require_writable(folder, key, value)

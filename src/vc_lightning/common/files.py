@@ -12,6 +12,14 @@ from typing import Any
 from vc_lightning.common.errors import InputError
 
 
+def expand_user(path: Path | str) -> Path:
+    """Replace a leading `~` or `~name` by that user's home, unless the user is unknown."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def require_file(path: Path | str) -> Path:
     """The path of a file that can be opened; InputError for anything else that a path may be."""
     path = Path(path)

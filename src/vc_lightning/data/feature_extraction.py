@@ -17,7 +17,7 @@ from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError, require_within
-from vc_lightning.common.files import require_file, require_writable, write_json
+from vc_lightning.common.files import expand_user, require_file, require_writable, write_json
 from vc_lightning.data.feature_store import (
     INT16_SCALE,
     FeatureFiles,
@@ -70,7 +70,7 @@ class FeatureCache:
         teacher: Teacher | None = None,
     ):
         require_within(2, 3600, "data", max_seconds=max_seconds)
-        self.root = Path(root).expanduser()
+        self.root = expand_user(root)
         self.mel = mel
         self.speaker_encoder = speaker_encoder
         self.max_seconds = max_seconds

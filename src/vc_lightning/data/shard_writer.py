@@ -15,7 +15,7 @@ from tqdm import tqdm
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.files import require_writable, write_json
+from vc_lightning.common.files import expand_user, require_writable, write_json
 from vc_lightning.data import shards
 from vc_lightning.data.crops import speaker_embeddings
 from vc_lightning.data.datamodule import VoiceDataModule
@@ -35,7 +35,7 @@ def require_empty_folder(folder: str) -> Path:
         InputError: It is not empty, cannot be written, or webdataset is not installed.
     """
     shards.require_webdataset("data.write_shards")
-    path = Path(folder).expanduser()
+    path = expand_user(folder)
     require_writable(path, "data.write_shards", folder)
     if any(path.iterdir()):
         raise InputError(f"data.write_shards={folder}: is not empty; name a new folder")

@@ -20,11 +20,11 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import expand_user
 
 try:
     import webdataset
@@ -191,7 +191,7 @@ def is_remote(place: str) -> bool:
 def url_of(place: str, name: str) -> str:
     """URL of a file of a folder, of a URL or of a `pipe:` command, as webdataset opens it."""
     if not is_remote(place):
-        return str((Path(place).expanduser() / name).absolute())
+        return str((expand_user(place) / name).absolute())
     return place.replace("{}", name) if "{}" in place else f"{place.rstrip('/')}/{name}"
 
 

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.files import atomic_path
+from vc_lightning.common.files import atomic_path, expand_user
 from vc_lightning.common.plots import histogram, picture
 from vc_lightning.evaluation import robustness, worst
 from vc_lightning.evaluation.metrics import Figure, figure
@@ -331,7 +331,7 @@ def require_folder(value: object, key: str) -> Path:
     """A folder to write to, made now; InputError rather than after the work."""
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}={'' if value is None else value}: name a folder")
-    folder = Path(value).expanduser()
+    folder = expand_user(value)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):

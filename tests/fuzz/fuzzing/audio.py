@@ -81,6 +81,8 @@ def _giving(bench: Bench, role: str, write: object) -> object:
 def formats(rate: int) -> Iterator[tuple[str, str]]:
     """Container and coding of everything that libsndfile writes."""
     for form in soundfile.available_formats():
+        if form == "SD2":  # libsndfile would leave its second file, `._`, in the current folder
+            continue
         for subtype in soundfile.available_subtypes(form):
             if _written(np.zeros(16), form, subtype, rate, 1):
                 yield form, subtype
