@@ -118,7 +118,7 @@ class VoiceStream:
 
     @property
     def block_seconds(self) -> float:
-        """Length of a step; push as much at once for the least latency."""
+        """Length of a step."""
         return self._n_step * self._hop / self.converter.sample_rate
 
     @property
@@ -130,8 +130,9 @@ class VoiceStream:
     def latency_seconds(self) -> float:
         """Algorithmic latency: from a sample's arrival to that of its conversion, at most.
 
-        It holds where samples arrive one by one or in blocks of `block_samples`, and does not
-        count the time of computing.
+        It holds where samples arrive in pieces that are short beside a step, and does not count
+        the time of computing. Who pushes longer pieces waits up to one piece more, unless
+        `lookahead_latency_seconds` is a multiple of it.
         """
         return self.block_seconds + self.lookahead_latency_seconds
 
