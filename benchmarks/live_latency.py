@@ -3,11 +3,11 @@
     python benchmarks/live_latency.py [PAIRS.tsv] [--seconds 60] [--known]
 
 PAIRS.tsv has the columns source and target, with paths beside it; without it the two examples are
-converted. Every row of the output is one setting. "latency" is the algorithmic one, then the
-measured one with computing: from the moment at which a sample was spoken to the moment at which its
-conversion could be played, if pieces of 16 ms arrive in real time and are converted one after another.
-Quality stands beside that of the offline conversion of the same recordings; words and naturalness
-need the extra eval. Character errors are counted against what the recogniser hears in the source.
+converted. Every row of the output is one setting. The latency "with computing" runs from the moment
+at which a sample was spoken to the moment at which its conversion could be played, if pieces of
+16 ms arrive in real time and are converted one after another. Quality stands beside that of the
+offline conversion of the same recordings; words and naturalness need the extra eval. Character
+errors are counted against what the recogniser hears in the source.
 """
 
 import argparse
