@@ -20,6 +20,7 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.chunking import Chunk, cross_fade, split_into_chunks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
+from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
@@ -261,6 +262,40 @@ class VoiceConverter(nn.Module):
             self._frames(CHUNK_SECONDS),
             seed,
             lambda share: progress(CONVERTING + (1 - CONVERTING) * share),
+        )
+
+    def stream(
+        self,
+        voice: Voice,
+        block_seconds: float | None = None,
+        *,
+        sample_rate: int | None = None,
+        lookahead_seconds: float | None = None,
+        source: Voice | None = None,
+        seed: int = 0,
+    ) -> VoiceStream:
+        """Opens a conversion of sound that is still being recorded, see `VoiceStream`.
+
+        Args:
+            voice: who shall be heard.
+            block_seconds: length of a step; None for that of conf/live.yaml.
+            sample_rate: of what is pushed and returned, in Hz; None for `sample_rate`.
+            lookahead_seconds: of the mel beyond a step; None for that of conf/live.yaml.
+            source: voice of the speaker, if it is known.
+            seed: of the vocoder.
+        Returns: an object with `push(samples)` and `flush()`.
+        """
+        settings = resources.settings("", "live")
+        given = {"block_seconds": block_seconds, "lookahead_seconds": lookahead_seconds}
+        lengths = {key: settings[key] if value is None else value for key, value in given.items()}
+        return VoiceStream(
+            self,
+            voice,
+            sample_rate=sample_rate,
+            context_seconds=settings["context_seconds"],
+            source=source,
+            seed=seed,
+            **lengths,
         )
 
     def _converted(self, source: AnalyzedRecording, target: Voice) -> Iterator[Tensor]:

@@ -1,0 +1,172 @@
+"""Latency, speed and quality of live conversion, for several lengths of step.
+
+    python benchmarks/live_latency.py [PAIRS.tsv] [--seconds 60] [--known]
+
+PAIRS.tsv has the columns source and target, with paths beside it; without it the two examples are
+converted. Every row of the output is one setting. The latency "with computing" runs from the moment
+at which a sample was spoken to the moment at which its conversion could be played, if pieces of
+16 ms arrive in real time and are converted one after another. Quality stands beside that of the
+offline conversion of the same recordings; words and naturalness need the extra eval. Character
+errors are counted against what the recogniser hears in the source.
+"""
+
+import argparse
+import csv
+import functools
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vc_lightning import VoiceConverter
+from vc_lightning.common.resources import ROOT
+from vc_lightning.conversion.converter import Voice
+from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.evaluation import scorers
+from vc_lightning.models.speaker_encoder import similarity
+
+SETTINGS = [  # block and lookahead in seconds
+    (0.32, 0.19),
+    (0.16, 0.19),
+    (0.16, 0.112),
+    (0.16, 0.064),
+    (0.08, 0.064),
+    (0.08, 0.016),
+]
+PIECE_SECONDS = 0.016  # in which the sound arrives, as from a sound card
+PERCENTILES = [50, 95, 99, 100]
+
+
+def main() -> None:
+    """Prints the speed of every setting, then its quality."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pairs", nargs="?", type=Path)
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="of sound for the speed; 0 skips it"
+    )
+    parser.add_argument("--known", action="store_true", help="the source's voice is given")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    converter = VoiceConverter.from_pretrained()
+    pairs = read_pairs(arguments.pairs)
+    if arguments.seconds:
+        print_speed(converter, *pairs[0], arguments.seconds)
+    print_quality(converter, pairs, arguments.known)
+
+
+def read_pairs(table: Path | None) -> list[tuple[Path, Path]]:
+    """Source and target of every conversion."""
+    if table is None:
+        return [(ROOT / "examples" / "source.wav", ROOT / "examples" / "target.wav")]
+    with table.open(newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return [(table.parent / row["source"], table.parent / row["target"]) for row in rows]
+
+
+def print_speed(converter: VoiceConverter, source: Path, target: Path, seconds: float) -> None:
+    """Real-time factor and latency of every setting over some seconds of speech."""
+    voice, speech = converter.voice(target), converter.load(source)
+    speech = np.resize(speech, round(seconds * converter.sample_rate))
+    print("block  lookahead  algorithmic  with computing p50   p95   p99   max  real-time factor")
+    for block, lookahead in SETTINGS:
+        stream = converter.stream(voice, block, lookahead_seconds=lookahead)
+        waits, took = latencies(stream, speech)
+        found = "  ".join(f"{1000 * value:4.0f}" for value in np.percentile(waits, PERCENTILES))
+        print(
+            f"{1000 * stream.block_seconds:3.0f} ms     {1000 * lookahead:3.0f} ms       "
+            f"{1000 * stream.latency_seconds:3.0f} ms                {found}  {took / seconds:.2f}",
+            flush=True,
+        )
+
+
+def latencies(stream: VoiceStream, speech: np.ndarray) -> tuple[np.ndarray, float]:
+    """Latency of the first sample of every step, in seconds, and the seconds of computing.
+
+    Pieces arrive in real time; one that is not done when the next arrives delays that.
+    """
+    n_block, rate = round(PIECE_SECONDS * stream.sample_rate), stream.sample_rate
+    waits, took, free, n_out = [], 0.0, 0.0, 0
+    for start in range(0, len(speech) - n_block + 1, n_block):
+        arrived = (start + n_block) / rate
+        begun = time.perf_counter()
+        made = stream.push(speech[start : start + n_block])
+        seconds = time.perf_counter() - begun
+        took += seconds
+        free = max(free, arrived) + seconds
+        if len(made):
+            waits.append(free - n_out / rate)
+            n_out += len(made)
+    return np.array(waits), took
+
+
+def print_quality(
+    converter: VoiceConverter, pairs: list[tuple[Path, Path]], is_known: bool
+) -> None:
+    """Means over the pairs of the offline conversion and of every setting."""
+    rows: dict[str, list[list[float]]] = {}
+    recogniser, listener = made_scorers()
+    for source, target in pairs:
+        speech, voice = converter.load(source), converter.voice(target)
+        speaker = converter.voice(speech)
+        said = recogniser.transcript(speech, converter.sample_rate) if recogniser else ""
+        offline = converter.convert_to(speech, voice)
+        measured = functools.partial(
+            scores, converter, voice, speaker, offline, said, recogniser, listener
+        )
+
+        rows.setdefault("offline", []).append(measured(offline))
+        for block, lookahead in SETTINGS:
+            stream = converter.stream(
+                voice, block, lookahead_seconds=lookahead, source=speaker if is_known else None
+            )
+            wav = np.concatenate([stream.push(speech), stream.flush()])
+            name = f"{1000 * block:.0f} ms, lookahead {1000 * lookahead:.0f} ms"
+            rows.setdefault(name, []).append(measured(wav))
+    print(f"\n{len(pairs)} pairs, the source's voice is {'given' if is_known else 'learned'}")
+    print("                          mel dB  to target  to source  character errors  DNSMOS")
+    for name, values in rows.items():
+        mel, near, far, words, natural = np.mean(values, axis=0)
+        print(f"{name:<24}  {mel:6.2f}  {near:9.3f}  {far:9.3f}  {words:16.3f}  {natural:6.2f}")
+
+
+def scores(
+    converter: VoiceConverter,
+    voice: Voice,
+    speaker: Voice,
+    offline: np.ndarray,
+    said: str,
+    recogniser: scorers.Recogniser | None,
+    listener: scorers.Listener | None,
+    wav: np.ndarray,
+) -> list[float]:
+    """The numbers of one row of the table; NaN where a scorer is missing."""
+    rate = converter.sample_rate
+    embedding = converter.embed(wav)
+    words = naturalness = float("nan")
+    if recogniser:
+        wrong, total = scorers.character_errors(said, recogniser.transcript(wav, rate))
+        words = wrong / max(1, total)
+    if listener:
+        naturalness = listener.naturalness(wav, rate)
+    difference = converter.mel.extract(wav, rate) - converter.mel.extract(offline, rate)
+    return [
+        100 * float(np.abs(difference).mean()),
+        similarity(embedding, voice.embedding),
+        similarity(embedding, speaker.embedding),
+        words,
+        naturalness,
+    ]
+
+
+def made_scorers() -> tuple[scorers.Recogniser | None, scorers.Listener | None]:
+    """The recogniser and DNSMOS, where the extra eval is installed."""
+    try:
+        return scorers.Recogniser(), scorers.Listener()
+    except scorers.MissingJudgeError as error:
+        print(error)
+        return None, None
+
+
+if __name__ == "__main__":
+    main()

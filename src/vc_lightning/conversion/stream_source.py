@@ -1,0 +1,129 @@
+"""What a live conversion learns of its speaker: level, embedding and pitch range."""
+
+from collections import deque
+
+import numpy as np
+import webrtcvad
+
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.pitch import IQR_OF_NORMAL, PitchRange
+from vc_lightning.common.errors import InputError
+from vc_lightning.models.speaker_encoder import SpeakerEncoder
+
+EXPECTED_DBFS = -26.0  # level of speech before any was heard
+EXPECTED_WINDOWS = 3  # how many windows of 30 ms that guess weighs as much as
+MEMORY_WINDOWS = 667  # 20 s of speech, after which the level is half forgotten
+QUIETEST_DBFS = -65.0  # below this no window counts as speech
+MAX_DB_PER_SECOND = 40.0  # by which the gain may change
+FIRST_SPEECH_SECONDS = 0.8  # heard before the first embedding
+SPEECH_HOP_SECONDS = 0.8  # of speech from one embedding to the next
+SPEECH_SECONDS = 1.7  # that one embedding hears
+MAX_EMBEDDINGS = 24  # of the last 20 s of speech, averaged
+PITCH_FRAMES = 2048  # voiced frames that the pitch range is made of: 33 s at 16 ms
+PRIOR_FRAMES = 60  # how many of them the expected spread weighs as much as
+EXPECTED_SPREAD = 0.25  # octaves
+
+
+class RunningSource:
+    """Estimates of a speaker's level and embedding that follow the speech, in constant memory.
+
+    Args:
+        encoder: makes the embeddings.
+        level_dbfs: level of speech that the mels expect.
+        embedding: (dim_emb,), what counts until the speaker was heard; it stays where
+            `is_known`.
+        is_known: whether that is the speaker's own embedding.
+    """
+
+    def __init__(
+        self, encoder: SpeakerEncoder, level_dbfs: float, embedding: np.ndarray, is_known: bool
+    ):
+        self.encoder = encoder
+        self.level_dbfs = level_dbfs
+        self.embedding = embedding
+        self.is_known = is_known
+        self.gain_db = level_dbfs - EXPECTED_DBFS
+        self._energy = self._weight = 0.0  # of the windows with speech, and how many they are
+        self._vad = webrtcvad.Vad(voice_activity.VAD_MODE)
+        self._rest = np.zeros(0, np.float32)
+        self._speech = np.zeros(0, np.float32)
+        self._unheard = 0  # samples of speech since the last embedding
+        self._embeddings: deque[np.ndarray] = deque(maxlen=MAX_EMBEDDINGS)
+
+    @property
+    def speech_dbfs(self) -> float:
+        """Estimated level of the speech, drawn to the expected one while little was heard."""
+        heard = 10 * np.log10(self._energy / self._weight) if self._weight else EXPECTED_DBFS
+        total = self._weight * heard + EXPECTED_WINDOWS * EXPECTED_DBFS
+        return float(total / (self._weight + EXPECTED_WINDOWS))
+
+    def push(self, wav: np.ndarray) -> None:
+        """Hears the next samples (n,) at 16 kHz and moves the estimates."""
+        wav = np.concatenate([self._rest, wav])
+        n_windows = len(wav) // voice_activity.VAD_WINDOW
+        windows = wav[: n_windows * voice_activity.VAD_WINDOW].reshape(
+            -1, voice_activity.VAD_WINDOW
+        )
+        self._rest = wav[n_windows * voice_activity.VAD_WINDOW :]
+        speech = [window for window in windows if self._is_speech(window)]
+        seconds = len(wav) / voice_activity.VAD_SAMPLE_RATE
+        change = self.level_dbfs - self.speech_dbfs - self.gain_db
+        most = MAX_DB_PER_SECOND * seconds
+        self.gain_db += float(np.clip(change, -most, most))
+        if speech and not self.is_known:
+            self._embed(np.concatenate(speech))
+
+    def _is_speech(self, window: np.ndarray) -> bool:
+        """Whether a window holds speech; the level follows it where it does."""
+        power = float(np.square(window, dtype=np.float64).mean())
+        heard = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self.speech_dbfs)
+        loudest = voice_activity.INT16_MAX
+        pcm = np.clip(np.round(heard * loudest), -loudest, loudest)
+        is_speech = self._vad.is_speech(pcm.astype("<i2").tobytes(), voice_activity.VAD_SAMPLE_RATE)
+        if not is_speech or power < 10 ** (QUIETEST_DBFS / 10):
+            return False
+        keep = 0.5 ** (1 / MEMORY_WINDOWS)
+        self._energy = keep * self._energy + power
+        self._weight = keep * self._weight + 1
+        return True
+
+    def _embed(self, speech: np.ndarray) -> None:
+        rate = voice_activity.VAD_SAMPLE_RATE
+        self._speech = np.concatenate([self._speech, speech])[-int(SPEECH_SECONDS * rate) :]
+        self._unheard += len(speech)
+        wanted = SPEECH_HOP_SECONDS if self._embeddings else FIRST_SPEECH_SECONDS
+        if self._unheard < wanted * rate:
+            return
+        self._unheard = 0
+        leveled = voice_activity.amplify(self._speech, self.level_dbfs - self.speech_dbfs)
+        try:
+            self._embeddings.append(self.encoder.embed_utterance(leveled))
+        except InputError:  # hardly any speech was in it after all
+            return
+        self.embedding = self.encoder.average(list(self._embeddings))
+
+
+class RunningPitch:
+    """The pitch range of what was said lately.
+
+    Args: known, the range of the speaker where it is known; it is then kept.
+    """
+
+    def __init__(self, known: PitchRange | None):
+        self.known = known
+        self._octaves: deque[float] = deque(maxlen=PITCH_FRAMES)
+
+    def push(self, f0: np.ndarray) -> None:
+        """Hears the next frames (n,) in Hz, 0 where unvoiced."""
+        if self.known is None:
+            self._octaves.extend(np.log2(f0[f0 > 0]).tolist())
+
+    @property
+    def range(self) -> PitchRange | None:
+        """The range, whose spread is drawn to the expected one while little was heard."""
+        if self.known is not None or not self._octaves:
+            return self.known
+        low, centre, high = np.percentile(np.fromiter(self._octaves, float), [25, 50, 75])
+        n = len(self._octaves)
+        spread = n * float(high - low) / IQR_OF_NORMAL + PRIOR_FRAMES * EXPECTED_SPREAD
+        return PitchRange(float(centre), spread / (n + PRIOR_FRAMES))

@@ -1,0 +1,164 @@
+"""Vocoders that go on where they stopped, for sound that is heard while it is made."""
+
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vc_lightning.audio.mel import AMPLITUDE_FLOOR
+from vc_lightning.models.vocoders.base import Vocoder
+from vc_lightning.models.vocoders.griffin_lim import GriffinLim
+from vc_lightning.models.vocoders.phase_gradient import propagated
+
+PAST_FRAMES = 8  # mel frames before the new ones that a vocoder also gets
+SEARCH_HOPS = 0.5  # how far the overlap of two pieces may be shifted so that their phases agree
+
+
+class StreamVocoder(Protocol):
+    """Makes sound of a mel that arrives in steps."""
+
+    def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
+        """Goes on by some hops.
+
+        Args:
+            mel: (1, n_mels, T), frames in a row: n_past known ones, n_new to commit, and
+                a look ahead that may still change.
+            n_past: frames before the new ones.
+            n_new: frames that are final now.
+            n_hops: hops to return.
+        Returns: wav (n_hops * hop_length,).
+        """
+
+
+class GriffinLimStream:
+    """Griffin-Lim that never changes a frame once its sound was heard.
+
+    Real-time iterative spectrogram inversion with look-ahead (RTISI-LA, Zhu, Beauregard & Wyse
+    2007). The sound is one inverse STFT of the committed frames, so steps meet without a seam.
+
+    Args:
+        vocoder: the magnitudes, the number of iterations and the momentum.
+        seed: of the first frame's phases.
+    """
+
+    def __init__(self, vocoder: GriffinLim, seed: int):
+        self.vocoder = vocoder
+        settings = vocoder.mel.settings
+        self.n_fft, self.hop = settings["n_fft"], settings["hop_length"]
+        self.window_length = settings["win_length"]
+        self.n_kept = math.ceil(self.n_fft / self.hop) + 1  # frames that overlap the next one
+        device = vocoder.mel.window.device
+        n_bins = self.n_fft // 2 + 1
+        self.window = vocoder.mel.window
+        self.committed = torch.zeros(1, n_bins, self.n_kept, dtype=torch.complex64, device=device)
+        generator = torch.Generator(device).manual_seed(seed)
+        self.phase = 2 * math.pi * torch.rand(1, n_bins, generator=generator, device=device)
+
+    def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
+        """See `StreamVocoder.step`."""
+        vocoder, kept = self.vocoder, self.n_kept
+        magnitude = vocoder.sharpened(vocoder.magnitude(mel))
+        # One frame of the past gives the phases something to go on from.
+        first = max(0, n_past - 1)
+        angles = propagated(
+            magnitude[..., first:], self.n_fft, self.hop, self.window_length, self.phase
+        )[..., n_past - first :]
+        magnitude = magnitude[..., n_past:]
+        phases = torch.polar(torch.ones_like(angles), angles)
+        before = torch.zeros_like(phases)
+        pull = vocoder.momentum / (1 + vocoder.momentum)
+        for _ in range(vocoder.n_iter):
+            spectrum = torch.cat([self.committed, magnitude * phases], dim=-1)
+            consistent = self._stft(self._istft(spectrum))[..., kept:]
+            phases = consistent - pull * before
+            phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
+            before = consistent
+        final = torch.cat([self.committed, magnitude * phases], dim=-1)
+        wav = self._istft(final)[0]
+        end = kept + n_new  # frames from `end` on are not committed
+        self.committed = final[..., end - kept : end]
+        self.phase = self.committed[..., -1].angle()
+        # The first sample that an uncommitted frame can reach closes the last hop.
+        stop = (end - math.ceil(self.n_fft / (2 * self.hop))) * self.hop
+        return wav[stop - n_hops * self.hop : stop]
+
+    def _stft(self, wav: Tensor) -> Tensor:
+        return torch.stft(wav, **self._transform, pad_mode="constant", return_complex=True)
+
+    def _istft(self, spectrum: Tensor) -> Tensor:
+        length = (spectrum.shape[-1] - 1) * self.hop
+        return torch.istft(spectrum, **self._transform, length=length)
+
+    @property
+    def _transform(self) -> dict:
+        return {
+            "n_fft": self.n_fft,
+            "hop_length": self.hop,
+            "win_length": self.window_length,
+            "window": self.window,
+        }
+
+
+class OverlapStream:
+    """Any other vocoder: overlapping pieces, aligned by their correlation and cross-faded.
+
+    Every step makes the look ahead's sound again, so it costs more than one long recording.
+
+    Args:
+        vocoder: makes sound of the frames of a step.
+        hop_length: of its mels.
+        reach: frames by which what is heard lies behind the newest committed frame.
+        seed: of its random numbers.
+    """
+
+    def __init__(self, vocoder: Vocoder, hop_length: int, reach: int, seed: int):
+        self.vocoder = vocoder
+        self.hop = hop_length
+        self.reach = reach
+        self._seeds = self._counted(seed)
+        self._tail: Tensor | None = None  # what the last step would have said next
+
+    def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
+        """See `StreamVocoder.step`."""
+        wav = self.vocoder.generate(mel, next(self._seeds))[0].float()
+        begin = (n_past + n_new - self.reach - n_hops) * self.hop
+        begin = max(0, begin)
+        n_samples = n_hops * self.hop
+        begin += self._shift(wav, begin, n_samples)
+        piece = wav[begin : begin + n_samples + self.hop]
+        piece = torch.nn.functional.pad(piece, (0, n_samples + self.hop - len(piece)))
+        if self._tail is not None:
+            weight = torch.linspace(0, 1, self.hop, device=piece.device)
+            fading = torch.lerp(self._tail, piece[: self.hop], weight)
+            piece = torch.cat([fading, piece[self.hop :]])
+        self._tail = piece[n_samples:]
+        return piece[:n_samples]
+
+    def _shift(self, wav: Tensor, begin: int, n_samples: int) -> int:
+        """Samples by which the new piece fits the end of the last one best."""
+        if self._tail is None:
+            return 0
+        reach = int(SEARCH_HOPS * self.hop)
+        low = max(-reach, -begin)
+        high = min(reach, len(wav) - begin - n_samples - self.hop)
+        if high <= low:
+            return 0
+        stretch = wav[begin + low : begin + high + self.hop]
+        candidates = stretch.unfold(0, self.hop, 1)
+        norms = candidates.norm(dim=1).clamp(min=AMPLITUDE_FLOOR)
+        return low + int((candidates @ self._tail / norms).argmax())
+
+    @staticmethod
+    def _counted(seed: int) -> Iterator[int]:
+        while True:
+            yield seed
+            seed = (seed + 1) % 2**32
+
+
+def continued(vocoder: Vocoder, hop_length: int, reach: int, seed: int) -> StreamVocoder:
+    """The streaming form of a vocoder."""
+    if isinstance(vocoder, GriffinLim):
+        return GriffinLimStream(vocoder, seed)
+    return OverlapStream(vocoder, hop_length, reach, seed)

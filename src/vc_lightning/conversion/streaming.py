@@ -1,0 +1,320 @@
+"""Live conversion: samples go in, samples in the other voice come out a moment later."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy
+import torch
+from torch import Tensor
+
+from vc_lightning.audio import io as audio
+from vc_lightning.audio import pitch
+from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
+from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.conversion.stream_resampling import StreamResampler
+from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
+from vc_lightning.conversion.stream_vocoder import PAST_FRAMES, continued
+
+if TYPE_CHECKING:
+    from vc_lightning.conversion.converter import Voice, VoiceConverter
+
+FADE_FRAMES = 4  # from the mel that the step before foresaw to that of this step
+PITCH_PAST_FRAMES = 11  # that SwiftF0 hears before a frame
+PITCH_AHEAD_FRAMES = 10  # and after it, for its final word
+MAX_AMPLITUDE = 8.0  # 18 dB above full scale; what is beyond is no sound
+SAMPLES_AT_ONCE = 2**16  # of one push
+
+
+class VoiceStream:
+    """A conversion of sound that is still being recorded, made in steps of equal length.
+
+    Every step runs the network over the last `context_seconds` of mel frames and keeps the new
+    ones. The network would like to look ahead 16 frames with the convolutions of its decoder and
+    postnet, 6 more with those of its encoder, and to the end of the recording with the backward
+    half of its LSTM; it gets `lookahead_seconds`, beyond which it sees the zeros that its
+    convolutions are padded with, as at the end of a recording. The windows end at the newest
+    frame, so that the last code is always complete.
+
+    Where sample n of the input is said, sample n of the output says it: in total as many samples
+    come out as went in. The same sound gives the same result whatever the blocks that it is
+    pushed in.
+
+    Args:
+        converter: the networks.
+        voice: who shall be heard.
+        sample_rate: of what is pushed and returned, in Hz; None for the converter's.
+        block_seconds: length of a step, rounded to whole mel frames.
+        lookahead_seconds: of the mel that the network sees beyond what is kept.
+        context_seconds: of the mel before that.
+        source: voice of the speaker, if it is known; None lets the stream learn it.
+        seed: of the vocoder.
+    Raises: InputError when a value lies outside its range.
+    """
+
+    def __init__(
+        self,
+        converter: "VoiceConverter",
+        voice: "Voice",
+        *,
+        sample_rate: int | None,
+        block_seconds: float,
+        lookahead_seconds: float,
+        context_seconds: float,
+        source: "Voice | None" = None,
+        seed: int = 0,
+    ):
+        rate = converter.sample_rate
+        sample_rate = rate if sample_rate is None else sample_rate
+        require_within(
+            audio.MIN_SAMPLE_RATE, audio.MAX_SAMPLE_RATE + 1, "", sample_rate=sample_rate
+        )
+        require_within(0.01, 10, "", block_seconds=block_seconds, context_seconds=context_seconds)
+        require_within(0, 10, "", lookahead_seconds=lookahead_seconds)
+        require_seed("seed", seed)
+        self.converter = converter
+        self.sample_rate = int(sample_rate)
+        settings = converter.mel.settings
+        self._hop, self._n_fft = settings["hop_length"], settings["n_fft"]
+        self._n_step = max(1, round(block_seconds * rate / self._hop))
+        self._n_ahead = round(lookahead_seconds * rate / self._hop)
+        self._n_context = max(PAST_FRAMES, round(context_seconds * rate / self._hop))
+        self._reach = math.ceil(self._n_fft / 2 / self._hop)  # frames that share a sample
+        # Samples beyond the end of a step that its last frame needs.
+        self._delay = (self._reach - 1 + self._n_ahead) * self._hop + self._n_fft // 2
+        self._input = StreamResampler(self.sample_rate, rate)
+        self._analysis = StreamResampler(rate, VAD_SAMPLE_RATE)
+        self._output = StreamResampler(rate, self.sample_rate)
+        self._source = RunningSource(
+            converter.speaker_encoder,
+            settings["level_dbfs"],
+            self._checked(source.embedding if source else voice.embedding),
+            is_known=source is not None,
+        )
+        self._pitch_range = RunningPitch(source.pitch if source else None)
+        self._target = voice
+        self._target_embedding = self._tensor(self._checked(voice.embedding))
+        self._vocoder = continued(converter.vocoder, self._hop, self._reach, seed)
+        self._highpass = converter.mel.highpass
+        self._filter_state = (
+            None if self._highpass is None else np.zeros((len(self._highpass), 2), np.float64)
+        )
+        freq = converter.autovc.freq
+        self._raw = np.zeros(0, np.float32)  # at the converter's rate, waits for a whole step
+        # Everything below counts frames from `_first` on; before the stream there is silence.
+        n_before = freq * math.ceil((PAST_FRAMES + 1) / freq)
+        self._first = -n_before
+        self._mel = converter.mel.window.new_zeros(1, converter.mel.n_mels, n_before)
+        self._f0 = np.zeros(n_before, np.float32)
+        self._wav = np.zeros((n_before + self._reach) * self._hop, np.float32)
+        self._wav_first = -n_before - self._reach  # in frames
+        self._foreseen: Tensor | None = None  # mel of the frames that are next
+        self._n_hops = 0  # that were returned
+        self._n_final = 0  # frames that are final for the vocoder
+        self._n_pitch_learned = 0
+        self._n_in = self._n_out = 0
+        self._n_repaired = 0
+        self._is_closed = False
+
+    @property
+    def block_seconds(self) -> float:
+        """Length of a step."""
+        return self._n_step * self._hop / self.converter.sample_rate
+
+    @property
+    def block_samples(self) -> int:
+        """The same in samples, rounded up."""
+        return math.ceil(self.block_seconds * self.sample_rate)
+
+    @property
+    def latency_seconds(self) -> float:
+        """Algorithmic latency: from a sample's arrival to that of its conversion, at most.
+
+        It holds where samples arrive in pieces that are short beside a step, and does not count
+        the time of computing. Who pushes longer pieces waits up to one piece more, unless
+        `lookahead_latency_seconds` is a multiple of it.
+        """
+        return self.block_seconds + self.lookahead_latency_seconds
+
+    @property
+    def lookahead_latency_seconds(self) -> float:
+        """The part of `latency_seconds` that shorter steps do not change."""
+        delay = self._delay / self.converter.sample_rate
+        delay += (self._input.delay + self._input.is_active) / self.sample_rate
+        return delay + (self._output.delay + self._output.is_active) / self.converter.sample_rate
+
+    @property
+    def n_repaired(self) -> int:
+        """Samples that were not finite, or far above full scale, and were replaced."""
+        return self._n_repaired
+
+    @property
+    def level_dbfs(self) -> float:
+        """Estimated level of the speech that is heard."""
+        return self._source.speech_dbfs
+
+    @torch.inference_mode()
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Takes the next samples and returns those whose conversion is complete.
+
+        Args: samples, floats (n,) of any length.
+        Returns: float32 (m,); m differs from n in single calls, but not in total.
+        Raises: InputError when they are not mono floats.
+        """
+        if self._is_closed:
+            raise InputError("the stream was flushed; open another one")
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+            raise InputError(
+                f"a block has shape {samples.shape} and type {samples.dtype}; give floats (n,)"
+            )
+        self._n_in += len(samples)
+        return self._returned(self._process(samples))
+
+    @torch.inference_mode()
+    def flush(self) -> np.ndarray:
+        """Ends the stream and returns the samples that are still missing, float32 (m,)."""
+        if self._is_closed:
+            return np.zeros(0, np.float32)
+        missing = self._n_in - self._n_out
+        pieces, n = [], 0
+        silence = np.zeros(self.block_samples, np.float32)
+        while n < missing:
+            pieces.append(self._process(silence))
+            n += len(pieces[-1])
+        self._is_closed = True
+        return self._returned(np.concatenate(pieces)[:missing] if pieces else silence[:0])
+
+    def _returned(self, samples: np.ndarray) -> np.ndarray:
+        self._n_out += len(samples)
+        return samples
+
+    def _process(self, samples: np.ndarray) -> np.ndarray:
+        pieces = [np.zeros(0, np.float32)]
+        for start in range(0, len(samples), SAMPLES_AT_ONCE):
+            block = self._repaired(samples[start : start + SAMPLES_AT_ONCE])
+            self._raw = np.concatenate([self._raw, self._input.push(block)])
+            while len(self._raw) >= self._n_wanted:
+                unit, self._raw = np.split(self._raw, [self._n_wanted])
+                pieces.append(self._output.push(self._step(unit)))
+        return np.concatenate(pieces)
+
+    def _repaired(self, samples: np.ndarray) -> np.ndarray:
+        """Silence in place of what is not finite; limits in place of what no microphone gives."""
+        with np.errstate(over="ignore"):
+            samples = samples.astype(np.float32)
+        is_sound = np.abs(samples) <= MAX_AMPLITUDE  # NaN is not
+        self._n_repaired += len(samples) - int(is_sound.sum())
+        return np.where(is_sound, samples, np.nan_to_num(samples, nan=0, posinf=0, neginf=0)).clip(
+            -MAX_AMPLITUDE, MAX_AMPLITUDE
+        )
+
+    @property
+    def _n_wanted(self) -> int:
+        """Samples that the next step needs: the first one also fills what is looked ahead."""
+        n_step = self._n_step * self._hop
+        return n_step if self._n_hops else n_step + self._delay
+
+    def _step(self, unit: np.ndarray) -> np.ndarray:
+        """Converts one step: the next samples in, `_n_step` hops out."""
+        self._hear(unit)
+        mel = self._converted()
+        n_new = self._n_hops + self._n_step + self._reach - self._n_final
+        begin = self._n_final - self._first  # of the new frames
+        n_known = min(FADE_FRAMES, 0 if self._foreseen is None else self._foreseen.shape[-1])
+        if n_known:
+            weight = torch.arange(1, n_known + 1, device=mel.device) / (n_known + 1)
+            mel[..., begin : begin + n_known].copy_(
+                torch.lerp(self._foreseen[..., :n_known], mel[..., begin : begin + n_known], weight)
+            )
+        self._foreseen = mel[..., begin + n_new :].clone()
+        n_past = min(PAST_FRAMES, begin)
+        wav = self._vocoder.step(mel[..., begin - n_past :], n_past, n_new, self._n_step)
+        self._n_hops += self._n_step
+        self._n_final += n_new
+        self._forget()
+        return wav.float().cpu().numpy()
+
+    def _hear(self, unit: np.ndarray) -> None:
+        """Levels and filters the samples (n,), then finds the new frames' mel and pitch."""
+        mel, reach, hop = self.converter.mel, self._reach, self._hop
+        gain_db = self._source.gain_db
+        self._source.push(self._analysis.push(unit))
+        gains = np.linspace(gain_db, self._source.gain_db, len(unit) + 1)[1:]
+        unit = unit * (10 ** (gains / 20)) * mel.settings["gain"]
+        if self._highpass is not None:
+            unit, self._filter_state = scipy.signal.sosfilt(
+                self._highpass, unit, zi=self._filter_state
+            )
+        self._wav = np.concatenate([self._wav, unit.astype(np.float32)])
+        n_frames = self._n_hops + self._n_step + self._reach + self._n_ahead  # of the stream
+        n_known = self._first + self._mel.shape[-1]
+        # The frames at the edges of a stretch see its reflection and are left out.
+        start = (n_known - reach - self._wav_first) * hop
+        new = mel(self._tensor(self._wav[start:]))[..., reach : reach + n_frames - n_known]
+        self._mel = torch.cat([self._mel, new], dim=-1)
+        self._track(n_frames)
+
+    def _track(self, n_frames: int) -> None:
+        """The pitch of the frames that are not final yet, n_frames in the stream so far."""
+        n_known = self._n_pitch_learned
+        first = max(self._wav_first, n_known - PITCH_PAST_FRAMES - 1)
+        stretch = self._wav[(first - self._wav_first) * self._hop :]
+        f0 = pitch.track(stretch, self.converter.sample_rate, self._hop)
+        f0 = f0[n_known - first : n_frames - first]
+        self._f0 = np.concatenate([self._f0[: n_known - self._first], f0])
+        n_final = max(n_known, n_frames - PITCH_AHEAD_FRAMES)
+        self._pitch_range.push(f0[: n_final - n_known])
+        self._n_pitch_learned = n_final
+
+    def _converted(self) -> Tensor:
+        """The mel (1, n_mels, T) of the frames from `_first` on in the target's voice."""
+        autovc = self.converter.autovc
+        n_frames = self._mel.shape[-1] // autovc.freq * autovc.freq
+        mel = self._mel[..., -n_frames:]
+        harmonics = None
+        if autovc.f0:
+            f0 = self._f0[-n_frames:]
+            if self._target.pitch is not None:
+                f0 = pitch.moved(f0, self._pitch_range.range, self._target.pitch)
+            harmonics = self.converter.mel.harmonics(self._tensor(f0))
+        source = self._tensor(self._source.embedding)
+        codes = autovc.encode(mel, source)
+        guidance = self.converter.guidance
+        if guidance:
+            codes = codes.expand(2, -1, -1)
+            harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
+            voices = torch.cat([self._target_embedding, source])
+        else:
+            voices = self._target_embedding
+        made = autovc.decode(codes, n_frames, voices, harmonics)[1]
+        if guidance:
+            made = (made[0] + guidance * (made[0] - made[1]))[None]
+        return torch.nn.functional.pad(
+            made.clamp(0, 1), (self._mel.shape[-1] - n_frames, 0), mode="replicate"
+        )
+
+    def _forget(self) -> None:
+        """Drops what no later step needs."""
+        first = self._n_final - self._n_context
+        if first > self._first:
+            n = first - self._first
+            self._mel, self._f0, self._first = self._mel[..., n:].clone(), self._f0[n:], first
+        first = min(
+            self._n_pitch_learned - PITCH_PAST_FRAMES - 1, self._first + self._mel.shape[-1]
+        )
+        first -= self._reach
+        if first > self._wav_first:
+            self._wav = self._wav[(first - self._wav_first) * self._hop :]
+            self._wav_first = first
+
+    def _checked(self, embedding: np.ndarray) -> np.ndarray:
+        embedding = np.asarray(embedding, dtype=np.float32)
+        dim_emb = self.converter.autovc.arguments["dim_emb"]
+        if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
+            raise InputError(f"an embedding must be {dim_emb} finite numbers")
+        return embedding
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """An array as a batch of one, where the networks are."""
+        return torch.from_numpy(array).to(self.converter.device)[None]

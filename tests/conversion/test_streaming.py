@@ -1,0 +1,191 @@
+"""Live conversion: every sample comes back, whatever the blocks, and nothing breaks or grows."""
+
+import numpy as np
+import pytest
+import torch
+
+from vc_lightning import VoiceConverter
+from vc_lightning.audio.pitch import PitchRange
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.stream_resampling import StreamResampler
+from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
+from vc_lightning.conversion.stream_vocoder import GriffinLimStream
+from vc_lightning.models.speaker_encoder import similarity
+
+
+@pytest.fixture(scope="module")
+def converter():
+    return VoiceConverter.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def voice(converter, other_speech):
+    return converter.voice(other_speech)
+
+
+@pytest.fixture
+def quick(tiny_checkpoint):
+    """A converter whose network is tiny; its words are noise, its bookkeeping is the same."""
+    converter = VoiceConverter.from_checkpoint(tiny_checkpoint)
+    converter.vocoder.n_iter = 1
+    return converter
+
+
+def converted(stream, wav, sizes):
+    """All that a stream returns for wav in blocks of the sizes, over and over."""
+    pieces, start, index = [], 0, 0
+    while start < len(wav):
+        size = sizes[index % len(sizes)]
+        pieces.append(stream.push(wav[start : start + size]))
+        start, index = start + size, index + 1
+    return np.concatenate([*pieces, stream.flush()])
+
+
+@pytest.mark.parametrize(("from_rate", "to_rate"), [(48_000, 16_000), (16_000, 44_100)])
+def test_resampling_keeps_a_tone_and_its_time(from_rate, to_rate):
+    def tone(rate):
+        return np.sin(2 * np.pi * 1000 * np.arange(rate) / rate).astype(np.float32)
+
+    resampler = StreamResampler(from_rate, to_rate)
+    blocks = np.split(tone(from_rate), [1, 1, 700, 20_000 * from_rate // 48_000])
+    wav = np.concatenate([*(resampler.push(block) for block in blocks), resampler.flush()])
+    assert len(wav) == to_rate
+    assert np.abs(wav - tone(to_rate))[100:-100].max() < 1e-3
+
+
+def test_a_stream_agrees_with_the_offline_conversion(converter, voice, speech):
+    offline = converter.convert_to(speech, voice)
+    stream = converter.stream(voice, source=converter.voice(speech))
+    wav = converted(stream, speech, [stream.block_samples])
+    assert stream.latency_seconds <= 0.4
+    assert len(wav) == len(speech)
+    embeddings = [converter.embed(recording) for recording in (wav, offline)]
+    near, offline_near = (similarity(one, voice.embedding) for one in embeddings)
+    assert near > offline_near - 0.03
+    mels = [converter.mel.extract(recording, 16_000) for recording in (wav, offline)]
+    shifted = np.abs(mels[0][:, 8:] - mels[1][:, :-8]).mean()
+    assert np.abs(mels[0] - mels[1]).mean() < 0.03 < shifted  # and nothing is out of time
+
+
+def test_blocks_of_any_size_give_the_same_sound(quick, voice, speech):
+    wavs = [
+        converted(quick.stream(voice), speech[:40_000], sizes)
+        for sizes in ([2560], [0, 1, 333, 5000], [40_000])
+    ]
+    assert np.array_equal(wavs[0], wavs[1])
+    assert np.array_equal(wavs[0], wavs[2])
+
+
+def test_samples_come_back_exactly_at_the_stated_latency(quick, voice, speech):
+    stream = quick.stream(voice)
+    n_piece, n_out, waits = 16, 0, []
+    for stop in range(n_piece, len(speech), n_piece):
+        n_made = len(stream.push(speech[stop - n_piece : stop]))
+        if n_made:  # the first of them is the one that waited longest
+            waits.append((stop - n_out) / 16_000)
+        n_out += n_made
+    assert max(waits) == pytest.approx(stream.latency_seconds, abs=n_piece / 16_000)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 96_000])
+def test_as_many_samples_come_out_as_went_in_at_any_rate(quick, voice, rate):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(rate + 17).astype(np.float32)
+    wav = converted(quick.stream(voice, sample_rate=rate), noise, [rate // 7])
+    assert len(wav) == rate + 17
+    assert wav.dtype == np.float32
+
+
+def test_nothing_in_gives_nothing_out(quick, voice):
+    stream = quick.stream(voice)
+    assert len(stream.push(np.zeros(0, np.float32))) == 0
+    assert len(stream.flush()) == 0
+    with pytest.raises(InputError, match="flushed"):
+        stream.push(np.zeros(1, np.float32))
+
+
+def test_broken_samples_are_replaced_and_counted(quick, voice, speech):
+    stream = quick.stream(voice)
+    broken = speech[:32_000].astype(np.float64)
+    broken[1000:1003] = [np.nan, np.inf, -1e300]
+    wav = converted(stream, broken, [2560])
+    assert stream.n_repaired == 3
+    assert np.isfinite(wav).all()
+
+
+def test_minutes_of_silence_stay_finite_and_nothing_grows(quick, voice):
+    stream = quick.stream(voice)
+
+    def held():
+        values = [*vars(stream).values(), *vars(stream._vocoder).values()]
+        values += vars(stream._source).values()
+        return sum(len(v.ravel()) for v in values if isinstance(v, np.ndarray)) + sum(
+            v.numel() for v in values if isinstance(v, torch.Tensor)
+        )
+
+    stream.push(np.zeros(10 * 16_000, np.float32))
+    before = held()
+    wav = stream.push(np.zeros(60 * 16_000, np.float32))
+    assert np.isfinite(wav).all()
+    assert held() <= before + 2 * stream.block_samples
+
+
+@pytest.mark.parametrize(
+    ("block", "words"), [(np.zeros((2, 2), np.float32), "shape"), (np.zeros(2, np.int16), "int16")]
+)
+def test_blocks_that_are_no_mono_floats_are_refused(quick, voice, block, words):
+    with pytest.raises(InputError, match=words):
+        quick.stream(voice).push(block)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"block_seconds": 0}, {"sample_rate": 4000}, {"lookahead_seconds": -1}]
+)
+def test_settings_out_of_range_are_refused_by_name(quick, voice, setting):
+    with pytest.raises(InputError, match=next(iter(setting))):
+        quick.stream(voice, **setting)
+
+
+def test_the_level_follows_speech_without_a_jump(encoder, speech):
+    source = RunningSource(encoder, -24, np.zeros(256, np.float32), is_known=True)
+    gains = []
+    for start in range(0, len(speech), 2560):
+        source.push(speech[start : start + 2560] / 10)
+        gains.append(source.gain_db)
+    assert np.abs(np.diff(gains)).max() < 40 * 0.2
+    assert source.speech_dbfs == pytest.approx(-42, abs=2)  # 20 dB below that of the recording
+
+
+def test_the_embedding_comes_to_that_of_the_speaker(encoder, speech, other_speech):
+    other = encoder.embed_recording(other_speech, 16_000, -24)
+    source = RunningSource(encoder, -24, other, is_known=False)
+    for start in range(0, len(speech), 2560):
+        source.push(speech[start : start + 2560])
+    assert similarity(source.embedding, encoder.embed_recording(speech, 16_000, -24)) > 0.9
+
+
+def test_the_pitch_range_is_learned_from_what_is_voiced():
+    running = RunningPitch(None)
+    assert running.range is None
+    running.push(np.array([0, 0, 200, 200, 200], np.float32))
+    assert running.range.centre == pytest.approx(np.log2(200))
+    assert running.range.spread == pytest.approx(0.25 * 60 / 63)
+    known = RunningPitch(PitchRange(7.0, 0.2))
+    known.push(np.full(1000, 400, np.float32))
+    assert known.range == PitchRange(7.0, 0.2)
+
+
+def test_steps_of_the_vocoder_meet_without_a_click(converter, speech):
+    mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
+    vocoder = GriffinLimStream(converter.vocoder, seed=0)
+    pieces, n_final = [], 0
+    with torch.inference_mode():
+        for n_hops in range(10, 150, 10):
+            n_new, n_past = n_hops + 2 - n_final, min(8, n_final)
+            part = mel[..., n_final - n_past : n_hops + 8]
+            pieces.append(vocoder.step(part, n_past, n_new, 10))
+            n_final += n_new
+    wav = torch.cat(pieces)
+    steps = wav.diff().abs()
+    seams = steps[2559::2560]
+    assert wav.std() > 0.01
+    assert seams.max() < steps.quantile(0.999)
