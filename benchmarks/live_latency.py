@@ -21,7 +21,7 @@ import torch
 
 from vc_lightning import VoiceConverter
 from vc_lightning.common.resources import ROOT
-from vc_lightning.conversion.converter import Voice
+from vc_lightning.conversion.recordings import Voice
 from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.evaluation import scorers
 from vc_lightning.models.speaker_encoder import similarity

@@ -12,7 +12,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import converter as voice_converter
-from vc_lightning.conversion.converter import Voice
+from vc_lightning.conversion.recordings import Voice
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card

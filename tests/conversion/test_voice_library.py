@@ -8,7 +8,7 @@ import pytest
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import voice_library as voices
-from vc_lightning.conversion.converter import Voice
+from vc_lightning.conversion.recordings import Voice
 
 VOICE = Voice(np.random.default_rng(0).random(256).astype(np.float32), PitchRange(7.5, 0.25))
 

@@ -12,19 +12,14 @@ from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion import voice_library as voices
-from vc_lightning.conversion.converter import (
-    ANALYSIS_SHARE,
-    AnalyzedRecording,
-    Voice,
-    VoiceConverter,
-    prefix_errors,
-)
+from vc_lightning.conversion.converter import ANALYSIS_SHARE, VoiceConverter
 from vc_lightning.conversion.jobs import Job, Row, Target, row_of
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
     MeasuredConversion,
     convert_and_measure,
 )
+from vc_lightning.conversion.recordings import AnalyzedRecording, Voice, prefix_errors
 from vc_lightning.models.vocoders.base import Progress, no_progress
 
 log = logging.getLogger(__name__)

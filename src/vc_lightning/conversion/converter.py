@@ -1,9 +1,8 @@
 """Voice conversion from recording to recording: frozen speaker encoder, AutoVC and vocoder."""
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,18 @@ from torch import Tensor, nn
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.audio.pitch_check import PitchCheck
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.chunking import Chunk, cross_fade, split_into_chunks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
+from vc_lightning.conversion.recordings import (
+    AnalyzedRecording,
+    Recording,
+    Voice,
+    prefix_errors,
+)
 from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -28,39 +32,11 @@ from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vocode
 from vc_lightning.models.vocoders.factory import default_vocoder
 
-Recording = Path | str | np.ndarray
-
 CHUNK_SECONDS = 60  # of a recording that are converted at once
 CONTEXT_SECONDS = 4  # that a chunk hears before and after what is kept of it
 FADE_SECONDS = 0.25  # from one chunk's mel to the next one's
 ANALYSIS_SHARE = 0.5  # of the time of a conversion: embedding and pitch
 CONVERTING = 0.45  # of the rest: AutoVC, before the vocoder
-
-
-@dataclass(frozen=True)
-class AnalyzedRecording:
-    """What the converter hears in a recording.
-
-    Attributes: wav (n,) at its rate; gain_db, which brings that to the level of the mels;
-        embedding (dim_emb,), float32; f0 (T,) in Hz, see `pitch.track`, or None.
-    """
-
-    wav: np.ndarray
-    gain_db: float
-    embedding: np.ndarray
-    f0: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Voice:
-    """What a conversion takes from recordings of a speaker.
-
-    Attributes: embedding (dim_emb,), float32, the mean of theirs; pitch, its range, where the
-        network is told it.
-    """
-
-    embedding: np.ndarray
-    pitch: PitchRange | None = None
 
 
 class VoiceConverter(nn.Module):
@@ -389,14 +365,3 @@ class VoiceConverter(nn.Module):
 
     def _batch(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)[None]
-
-
-@contextlib.contextmanager
-def prefix_errors(recording: Recording) -> Iterator[None]:
-    """Puts the name of a recording before what is wrong with it."""
-    try:
-        yield
-    except InputError as error:
-        if isinstance(recording, np.ndarray):
-            raise
-        raise InputError(f"{recording}: {error}") from None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.converter import AnalyzedRecording, Voice, VoiceConverter
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.base import Progress, no_progress
 

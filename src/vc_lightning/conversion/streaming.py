@@ -17,7 +17,8 @@ from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
 from vc_lightning.conversion.stream_vocoder import PAST_FRAMES, continued
 
 if TYPE_CHECKING:
-    from vc_lightning.conversion.converter import Voice, VoiceConverter
+    from vc_lightning.conversion.converter import VoiceConverter
+    from vc_lightning.conversion.recordings import Voice
 
 FADE_FRAMES = 4  # from the mel that the step before foresaw to that of this step
 PITCH_PAST_FRAMES = 11  # that SwiftF0 hears before a frame

@@ -11,7 +11,7 @@ import numpy as np
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import read_json, write_json
-from vc_lightning.conversion.converter import Voice
+from vc_lightning.conversion.recordings import Voice
 from vc_lightning.models.checkpoints import require_same_encoder
 
 SUFFIX = ".voice.json"

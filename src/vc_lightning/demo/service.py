@@ -16,13 +16,14 @@ from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError, require_one_of, require_seed, require_within
 from vc_lightning.common.files import require_file
 from vc_lightning.conversion import voice_library as voices
-from vc_lightning.conversion.converter import AnalyzedRecording, VoiceConverter
+from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
     MeasuredConversion,
     convert_and_measure,
 )
 from vc_lightning.conversion.provenance import Provenance
+from vc_lightning.conversion.recordings import AnalyzedRecording
 
 KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.converter import Voice, VoiceConverter
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.recordings import Voice
 from vc_lightning.evaluation import domains, metrics, pocket_sphinx, robustness
 from vc_lightning.evaluation import scorers as judges
 from vc_lightning.evaluation.metrics import Figure

@@ -13,7 +13,8 @@ import soundfile
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.converter import Voice, VoiceConverter
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.recordings import Voice
 from vc_lightning.evaluation import scorers as judges
 from vc_lightning.evaluation.metrics import Figure
 from vc_lightning.evaluation.results import Outcome, Trial, figures

@@ -1,0 +1,54 @@
+"""What a conversion knows of recordings: samples with their analysis, and voices."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vc_lightning.audio.pitch import PitchRange
+from vc_lightning.common.errors import InputError
+
+Recording = Path | str | np.ndarray
+
+
+@dataclass(frozen=True)
+class AnalyzedRecording:
+    """What the converter needs to know of a source.
+
+    Attributes:
+        wav: float32 (n,) at the converter's rate.
+        gain_db: brings `wav` to the level of the mels.
+        embedding: float32 (dim_emb,), of the speaker.
+        f0: (T,) in Hz, see `pitch.track`; None where the network has no F0 conditioning.
+    """
+
+    wav: np.ndarray
+    gain_db: float
+    embedding: np.ndarray
+    f0: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker's voice, as a conversion uses it.
+
+    Attributes:
+        embedding: float32 (dim_emb,), the mean of the recordings' embeddings.
+        pitch: the range of the voice; None if it is not known.
+    """
+
+    embedding: np.ndarray
+    pitch: PitchRange | None = None
+
+
+@contextlib.contextmanager
+def prefix_errors(recording: Recording) -> Iterator[None]:
+    """Put a recording's path at the beginning of an InputError raised inside."""
+    try:
+        yield
+    except InputError as error:
+        if isinstance(recording, np.ndarray):
+            raise
+        raise InputError(f"{recording}: {error}") from None
