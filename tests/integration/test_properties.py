@@ -205,6 +205,8 @@ def test_padding_does_not_count(lengths, padding, seed):
 @example("it's \\' a [b], {c}=${d} # \\")
 @example("\\")
 @example("a\nb")
+@example("\\${")
+@example("a\\\\${b}")
 def test_hydra_reads_back_any_text(text):
     assume(overrides.quote_free_text(f"source={text}") != f"source={text}")  # a list, null, …
     assume(not text.startswith("~"))

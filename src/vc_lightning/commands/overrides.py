@@ -56,7 +56,8 @@ def quote_free_text(argument: str) -> str:
         return argument
     if value.startswith("~") and not os.path.lexists(value):
         value = str(expand_user(value))  # shells do so only at the beginning of a word
-    text = value.replace("${", r"\${")
+    # OmegaConf reads backslashes before `${` in pairs, and an odd one as its escape.
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
