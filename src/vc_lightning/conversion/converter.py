@@ -17,12 +17,14 @@ from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.chunking import Chunk, cross_fade, split_into_chunks
+from vc_lightning.conversion.guidance import convert_mel
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recordings import (
     AnalyzedRecording,
     Recording,
     Voice,
     prefix_errors,
+    require_embedding,
 )
 from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.models import checkpoints
@@ -276,10 +278,7 @@ class VoiceConverter(nn.Module):
 
     def _converted(self, source: AnalyzedRecording, target: Voice) -> Iterator[Tensor]:
         """The mel (1, n_mels, T) of a conversion, in pieces."""
-        embedding = np.asarray(target.embedding, dtype=np.float32)
-        dim_emb = self.autovc.arguments["dim_emb"]
-        if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
-            raise InputError(f"the target's embedding must be {dim_emb} finite numbers")
+        embedding = require_embedding(target.embedding, self.autovc.arguments["dim_emb"])
         voices = [self._batch(source.embedding), self._batch(embedding)]
         f0 = None
         if self.autovc.f0:
@@ -290,22 +289,10 @@ class VoiceConverter(nn.Module):
             harmonics = None
             if f0 is not None:
                 harmonics = self.mel.harmonics(self._batch(f0[chunk.first : chunk.last]))
-            return self._guided(mel, *voices, harmonics)
+            return convert_mel(self.autovc, mel, *voices, harmonics, self.guidance)
 
         parts = ((chunk, convert(chunk)) for chunk in self._chunks(source.wav))
         return cross_fade(parts, self._frames(FADE_SECONDS))
-
-    def _guided(
-        self, mel: Tensor, source: Tensor, target: Tensor, harmonics: Tensor | None
-    ) -> Tensor:
-        """The converted mel (1, n_mels, T) of mel, embeddings (1, dim_emb) and harmonics."""
-        if self.guidance == 0:
-            return self.autovc(mel, source, target, harmonics)[1]
-        mel = mel.repeat(2, 1, 1)
-        harmonics = None if harmonics is None else harmonics.repeat(2, 1, 1)
-        voices = torch.cat([target, source])
-        converted, unconverted = self.autovc(mel, source.repeat(2, 1), voices, harmonics)[1]
-        return (converted + self.guidance * (converted - unconverted))[None]
 
     @torch.inference_mode()
     def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:

@@ -43,6 +43,18 @@ class Voice:
     pitch: PitchRange | None = None
 
 
+def require_embedding(embedding: np.ndarray, dim_emb: int) -> np.ndarray:
+    """Return a target's embedding as float32.
+
+    Raises:
+        InputError: It does not have the shape (dim_emb,), or is not finite.
+    """
+    embedding = np.asarray(embedding, dtype=np.float32)
+    if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
+        raise InputError(f"a voice's embedding must be {dim_emb} finite numbers")
+    return embedding
+
+
 @contextlib.contextmanager
 def prefix_errors(recording: Recording) -> Iterator[None]:
     """Put a recording's path at the beginning of an InputError raised inside."""

@@ -62,10 +62,6 @@ class StreamResampler:
             pieces.append(self._push(samples[start : start + step]))
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
-    def flush(self) -> np.ndarray:
-        """What is left, as if silence followed."""
-        return self.push(np.zeros(self.reach, np.float32))
-
     def _push(self, samples: np.ndarray) -> np.ndarray:
         self._buffer = np.concatenate([self._buffer, samples])
         n_known = self._first + len(self._buffer)

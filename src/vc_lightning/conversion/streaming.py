@@ -12,6 +12,8 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
 from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
 from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.conversion.guidance import convert_mel
+from vc_lightning.conversion.recordings import require_embedding
 from vc_lightning.conversion.stream_resampling import StreamResampler
 from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
 from vc_lightning.conversion.stream_vocoder import PAST_FRAMES, continued
@@ -86,15 +88,16 @@ class VoiceStream:
         self._input = StreamResampler(self.sample_rate, rate)
         self._analysis = StreamResampler(rate, VAD_SAMPLE_RATE)
         self._output = StreamResampler(rate, self.sample_rate)
+        dim_emb = converter.autovc.arguments["dim_emb"]
         self._source = RunningSource(
             converter.speaker_encoder,
             settings["level_dbfs"],
-            self._checked(source.embedding if source else voice.embedding),
+            require_embedding((source or voice).embedding, dim_emb),
             is_known=source is not None,
         )
         self._pitch_range = RunningPitch(source.pitch if source else None)
         self._target = voice
-        self._target_embedding = self._tensor(self._checked(voice.embedding))
+        self._target_embedding = self._tensor(require_embedding(voice.embedding, dim_emb))
         self._vocoder = continued(converter.vocoder, self._hop, self._reach, seed)
         self._highpass = converter.mel.highpass
         self._filter_state = (
@@ -279,18 +282,14 @@ class VoiceStream:
             if self._target.pitch is not None:
                 f0 = pitch.moved(f0, self._pitch_range.range, self._target.pitch)
             harmonics = self.converter.mel.harmonics(self._tensor(f0))
-        source = self._tensor(self._source.embedding)
-        codes = autovc.encode(mel, source)
-        guidance = self.converter.guidance
-        if guidance:
-            codes = codes.expand(2, -1, -1)
-            harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
-            voices = torch.cat([self._target_embedding, source])
-        else:
-            voices = self._target_embedding
-        made = autovc.decode(codes, n_frames, voices, harmonics)[1]
-        if guidance:
-            made = (made[0] + guidance * (made[0] - made[1]))[None]
+        made = convert_mel(
+            autovc,
+            mel,
+            self._tensor(self._source.embedding),
+            self._target_embedding,
+            harmonics,
+            self.converter.guidance,
+        )
         return torch.nn.functional.pad(
             made.clamp(0, 1), (self._mel.shape[-1] - n_frames, 0), mode="replicate"
         )
@@ -308,13 +307,6 @@ class VoiceStream:
         if first > self._wav_first:
             self._wav = self._wav[(first - self._wav_first) * self._hop :]
             self._wav_first = first
-
-    def _checked(self, embedding: np.ndarray) -> np.ndarray:
-        embedding = np.asarray(embedding, dtype=np.float32)
-        dim_emb = self.converter.autovc.arguments["dim_emb"]
-        if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
-            raise InputError(f"an embedding must be {dim_emb} finite numbers")
-        return embedding
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """An array as a batch of one, where the networks are."""

