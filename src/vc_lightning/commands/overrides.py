@@ -22,6 +22,7 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
         *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
         *(
             "checkpoints",
+            "cluster.folder",
             "data.pairs",
             "recogniser",
             "judges",
