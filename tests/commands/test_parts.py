@@ -1,12 +1,13 @@
-"""`part=` of the commands: parts of conversions and of features."""
+"""`part=` of the commands: parts of conversions, of evaluations and of features."""
 
 import csv
+import json
 import logging
 
 import pytest
 
 from helpers import composed
-from vc_lightning.commands import convert
+from vc_lightning.commands import convert, evaluate
 
 
 @pytest.fixture
@@ -112,3 +113,77 @@ def test_parts_of_features_fill_one_cache(run, tmp_path, caplog):
     caplog.clear()
     run(cache, "data.check=true")
     assert "computing features" not in caplog.text
+
+
+@pytest.fixture
+def run_evaluate(tiny_checkpoint, corpus, tmp_path):
+    """Evaluates three pairs with a tiny network; no scorer is needed for voice and codes."""
+    table = tmp_path / "pairs.tsv"
+    rows = [
+        *("man/0.wav\twoman/0.wav|woman/1.wav\tman/1.wav", "man/2.wav\twoman/0.wav|woman/1.wav\t"),
+        "woman/2.wav\tman/0.wav|man/1.wav\twoman/1.wav",
+    ]
+    table.write_text("\n".join(["source\ttarget\tsource_other", *rows]) + "\n")
+
+    def run(**settings):
+        settings = {
+            "data.pairs": table,
+            "data.dir": corpus,
+            "judges": "codes",
+            "ckpt": tiny_checkpoint,
+            "vocoder": "griffin_lim",
+            "vocoder.n_iter": 1,
+            "robustness": "true",
+            "n_robustness": 1,
+            "output": tmp_path / "out",
+        } | settings
+        evaluate.main(composed("evaluate", *(f"{k}={v}" for k, v in settings.items())))
+        return settings["output"]
+
+    return run
+
+
+def without_times(content):
+    """A report without the figures that differ from run to run."""
+    if isinstance(content, dict):
+        return {k: without_times(v) for k, v in content.items() if not k.startswith("speed/")}
+    return list(map(without_times, content)) if isinstance(content, list) else content
+
+
+def test_parts_of_an_evaluation_make_the_report_of_the_whole(run_evaluate, tmp_path, caplog):
+    """One that was killed goes on where it stopped; the last one writes the report."""
+    caplog.set_level(logging.INFO)
+    out = run_evaluate(part="2/2")
+    assert not (out / "report.json").exists()
+    assert "1 of 3 pairs of other parts are missing" in caplog.text
+    made = {path: path.stat().st_mtime_ns for path in (out / "wavs").iterdir()}
+    run_evaluate(part="2/2")
+    assert "part 2/2: 0 pairs to do" in caplog.text
+    run_evaluate(part="1/2")
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    whole = run_evaluate(output=tmp_path / "whole")
+    expected, merged = (json.loads((f / "report.json").read_text()) for f in (whole, out))
+    assert without_times(merged) == without_times(expected)
+    assert merged["codes"]["n_speakers"] == 2
+    assert len(merged["robustness"]) == 9
+    speed = merged["figures"]["all"]["all pairs"]["speed/conversion"]
+    assert (speed["n"], speed["mean"] > 0) == (3, True)
+    names = [sorted(path.name for path in (f / "wavs").iterdir()) for f in (whole, out)]
+    assert names[0] == names[1]
+    assert len(list(out.glob("events.out.tfevents.*"))) == 1
+
+
+def test_results_of_another_evaluation_are_not_mixed_in(run_evaluate, capsys):
+    run_evaluate(part="1/3", robustness="false")
+    for settings, reason in [
+        ({"part": "merge", "robustness": "false"}, "2 of 3 pairs of other parts are missing"),
+        ({"part": "2/3", "guidance": 0.5, "robustness": "false"}, "of other pairs or settings"),
+        ({"part": "0/3"}, "part=0/3: give the part's number"),
+        ({"part": "1/3", "output": "x/${now:%H}"}, "give output=FOLDER, the same for every part"),
+        ({"output": "OUT"}, "holds files already; name a new folder"),
+    ]:
+        settings = {key: value for key, value in settings.items() if value != "OUT"}
+        with pytest.raises(SystemExit) as stop:
+            run_evaluate(**settings)
+        assert stop.value.code == 2
+        assert reason in capsys.readouterr().err

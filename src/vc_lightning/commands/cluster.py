@@ -113,7 +113,8 @@ def run_parts(cfg: DictConfig, command: str, *pinned: str) -> bool:
     builders.require_valid_types(cfg)
     cluster = instantiate(cfg.cluster, _convert_="all")
     given = [*HydraConfig.get().overrides.hydra, *HydraConfig.get().overrides.task]
-    kept = [override for override in given if not _is_key_of("cluster", override)]
+    replaced = {"cluster", *(override.partition("=")[0] for override in pinned)}
+    kept = [override for override in given if _group(override) not in replaced]
     program = f"from vc_lightning.commands.{command} import run; run()"
     parts = [
         PartOfCommand(
@@ -128,8 +129,9 @@ def run_parts(cfg: DictConfig, command: str, *pinned: str) -> bool:
     return cluster.wait
 
 
-def _is_key_of(group: str, override: str) -> bool:
-    return override.partition("=")[0].lstrip("+~").partition(".")[0] == group
+def _group(override: str) -> str:
+    """Return the first part of the key of an override."""
+    return override.partition("=")[0].lstrip("+~").partition(".")[0]
 
 
 def submit(cluster: Cluster, parts: Sequence[PartOfCommand], name: str) -> list[Any]:
