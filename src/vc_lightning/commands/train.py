@@ -272,10 +272,16 @@ def log_config(logger: Logger, config: dict) -> None:
 def fit(
     trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
 ) -> None:
-    """Train; InputError when callbacks.early_stopping monitors a value that is not logged."""
+    """Train; InputError when another process died, or early stopping monitors an unknown value."""
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
+            raise InputError(
+                "another process of this training died or cannot be reached; its log says why. "
+                "Stop all of them, then resume with ckpt_path=last.ckpt of this run and the same "
+                "settings"
+            ) from error
         if "Early stopping conditioned" not in str(error):
             raise
         logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
