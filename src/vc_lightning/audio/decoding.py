@@ -19,12 +19,16 @@ from vc_lightning.audio.spill_buffer import BLOCK
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import require_file
 
-AUDIO_SUFFIXES = frozenset(
+SNDFILE_SUFFIXES = frozenset(
     [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"]
-    + [".m4a", ".m4b", ".aac", ".amr", ".awb", ".3gp", ".3g2", ".wma", ".webm", ".weba", ".mka"]
-    + [".mp4", ".m4v", ".mov", ".mkv", ".wmv", ".avi", ".flv", ".mpg", ".mpeg"]
-    + [".mp2", ".ac3", ".eac3", ".wv", ".ape", ".tta"]
 )
+SOUND_SUFFIXES = frozenset(
+    [".m4a", ".m4b", ".aac", ".amr", ".awb", ".3gp", ".3g2", ".wma", ".webm", ".weba", ".mka"]
+)
+FILM_SUFFIXES = frozenset(
+    [".mp4", ".m4v", ".mov", ".mkv", ".wmv", ".avi", ".flv", ".mpg", ".mpeg", ".mp2", ".ac3"]
+)
+AUDIO_SUFFIXES = SNDFILE_SUFFIXES | SOUND_SUFFIXES | FILM_SUFFIXES
 MIN_SAMPLE_RATE = 8_000  # Hz
 MAX_SAMPLE_RATE = 192_000
 MAX_HOURS = 24
@@ -91,11 +95,9 @@ def split_address(path: Path | str) -> tuple[Path, int | None]:
     match = re.fullmatch(r"(.+)\?stream=(\d{1,3})", path.name, re.DOTALL)
     if match is None:
         return path, None
-    try:
+    with contextlib.suppress(OSError, ValueError):  # of a name that no file can have
         if path.exists():
             return path, None
-    except (OSError, ValueError):  # a name that no file can have
-        pass
     return path.with_name(match[1]), int(match[2])
 
 
@@ -171,11 +173,9 @@ def tags(path: Path | str) -> dict[str, str]:
         InputError: The recording cannot be read.
     """
     file = require_file(split_address(path)[0])
-    try:
-        with soundfile.SoundFile(file) as opened:
-            return opened.copy_metadata()
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError):
-        pass
+    unreadable = soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError
+    with contextlib.suppress(*unreadable), soundfile.SoundFile(file) as opened:
+        return opened.copy_metadata()
     try:
         return ffmpeg.tags(file)
     except InputError as error:

@@ -122,9 +122,7 @@ def _write_sndfile(
             file.write(block)
 
 
-def _resampled(
-    samples: Iterable[np.ndarray], from_rate: int, to_rate: int
-) -> Iterator[np.ndarray]:
+def _resampled(samples: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
     """Resample blocks from one rate in Hz to another."""
     if from_rate == to_rate:
         yield from samples

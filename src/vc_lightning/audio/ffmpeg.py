@@ -200,10 +200,8 @@ def _decoded(container: "InputContainer", stream: "AudioStream") -> Iterator["Au
 def _samples(frame: "AudioFrame") -> np.ndarray:
     """Return the samples of a frame, float32 (n, n_channels) in −1…1."""
     samples = frame.to_ndarray()
-    if frame.format.is_packed:  # (1, n · n_channels)
-        samples = samples.reshape(-1, frame.layout.nb_channels)
-    else:  # (n_channels, n)
-        samples = samples.T
+    is_packed = frame.format.is_packed  # (1, n · n_channels), else (n_channels, n)
+    samples = samples.reshape(-1, frame.layout.nb_channels) if is_packed else samples.T
     scale = FULL_SCALE.get(samples.dtype.str[1:])
     if scale is None:
         return samples.astype(np.float32, copy=False)

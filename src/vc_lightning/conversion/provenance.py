@@ -70,8 +70,8 @@ def strings(note: Provenance) -> dict[str, str]:
     """Return a note as the text tags that `save` in `audio.io` writes.
 
     In a wav they are LIST/INFO strings (INAM, ISFT, ICRD, ICMT), in flac, ogg and opus Vorbis
-    comments, in mp3 ID3 frames and in m4a MPEG-4 metadata. The comment holds the whole note, for mp3
-    and m4a keep less of the others.
+    comments, in mp3 ID3 frames and in m4a MPEG-4 metadata. The comment holds the whole note,
+    because mp3 and m4a keep less of the other tags.
     """
     return {
         "title": TITLE,
