@@ -4,11 +4,12 @@ PyAV is imported when the first such file is opened: importing it takes 0.1 s.
 """
 
 import contextlib
+import errno
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -40,6 +41,7 @@ OPTIONS = {
     "protocol_whitelist": "none",  # a file can make it open nothing else
     "max_streams": "100",
 }
+MAX_DAMAGED = 1000  # packets, if they are most of a file
 FULL_SCALE = {"u1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31}  # of integer samples
 AAC_BIT_RATE = 96_000  # of mono, in bits per second
 
@@ -156,6 +158,23 @@ def write_m4a(
         container.mux(stream.encode(None))
 
 
+class _File:
+    """An open file for PyAV, which prints the exceptions of a seek to a place before its start."""
+
+    def __init__(self, file: BinaryIO):
+        self.name = file.name
+        self.read = file.read
+        self.tell = file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Seek; return the place, or a negative error number."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator["InputContainer"]:
     """Open a file for reading; FFmpeg's errors become `InputError`."""
@@ -165,35 +184,54 @@ def _open(path: Path) -> Iterator["InputContainer"]:
         # An open file has no address: no name can make FFmpeg use another protocol.
         with (
             path.open("rb") as file,
-            av.open(file, options=OPTIONS, metadata_errors="replace") as container,
+            av.open(_File(file), options=OPTIONS, metadata_errors="replace") as container,
         ):
             yield container
     except av.error.FFmpegError as error:
+        reason = error.strerror
+        if error.errno == errno.ENOMEM:  # a limit of `OPTIONS`, too
+            reason = "its header asks for too much memory or too many streams"
         raise InputError(
-            f"is not audio that libsndfile or FFmpeg can read ({error.strerror}); export it as "
-            "wav, flac, ogg or mp3"
+            f"is not audio that libsndfile or FFmpeg can read ({reason}); export it as wav, flac, "
+            "ogg or mp3"
         ) from error
 
 
 def _decoded(container: "InputContainer", stream: "AudioStream") -> Iterator["AudioFrame"]:
-    """Yield the frames of a stream; damaged packets are left out and counted in one warning."""
+    """Yield the frames of a stream; damaged packets are left out and counted in one warning.
+
+    Raises:
+        InputError: Most packets are damaged.
+    """
     import av
 
-    n_damaged = 0
+    n_packets = n_damaged = n_frames = 0
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-            if packet is None:
-                break
+        except av.error.FFmpegError:
+            if not n_frames:
+                raise
+            log.warning("%s: is damaged; what lies before the damage is used", container.name)
+            return
+        if packet is None:
+            break
+        n_packets += 1
+        try:
             frames = packet.decode()
         except av.error.EOFError:
             break
         except av.error.InvalidDataError:
             n_damaged += 1
+            if n_damaged > MAX_DAMAGED and 2 * n_damaged > n_packets:
+                raise InputError(f"{n_damaged} of {n_packets} packets are damaged") from None
             continue
-        yield from (frame for frame in frames if frame.samples)
-    if n_damaged:
+        for frame in frames:
+            if frame.samples:
+                n_frames += 1
+                yield frame
+    if n_damaged and n_frames:
         log.warning("%s: %d damaged packets were left out", container.name, n_damaged)
 
 
