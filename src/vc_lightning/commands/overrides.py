@@ -29,7 +29,8 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
             "pairs",
             "inspect",
             "voices.dir",
-            "voices.learn",
+            *("voices.learn", "voices.export", "voices.import", "voices.name"),
+            *("voices.consent", "voices.made_by", "voices.licence"),
         ),
     ]
 )
