@@ -137,7 +137,13 @@ def save(
     Args: strings, to be kept in it by libsndfile's names, such as {"title": "…"}.
     """
     scale = max([1.0, *(float(np.abs(block).max()) for block in blocks(wav))])
-    container = "WAV" if len(wav) * PCM_BYTES < MAX_WAV_BYTES else "RF64"
+    container = (
+        "FLAC"
+        if Path(path).suffix == ".flac"
+        else "WAV"
+        if len(wav) * PCM_BYTES < MAX_WAV_BYTES
+        else "RF64"
+    )
     with (
         atomic_path(path) as temporary,
         soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format=container) as file,

@@ -29,6 +29,7 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
             "inspect",
             "voices.dir",
             "voices.learn",
+            "api_key_file",
         ),
     ]
 )

@@ -69,7 +69,16 @@ def hide_folders(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        sentence = str(error)
-        for path in paths:
-            sentence = sentence.replace(str(path), path.name)
-        raise InputError(sentence) from None
+        raise InputError(without_folders(str(error), paths)) from None
+
+
+def without_folders(sentence: str, paths: Sequence[Path]) -> str:
+    """Shortens paths in a sentence to their last part.
+
+    Args:
+        sentence: Any text.
+        paths: Those that it may name.
+    """
+    for path in paths:
+        sentence = sentence.replace(str(path), path.name)
+    return sentence
