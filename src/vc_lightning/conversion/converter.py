@@ -27,7 +27,7 @@ from vc_lightning.conversion.recordings import (
     require_embedding,
 )
 from vc_lightning.conversion.streaming import VoiceStream
-from vc_lightning.models import checkpoints
+from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
@@ -89,9 +89,19 @@ class VoiceConverter(nn.Module):
         self.eval().requires_grad_(False)
 
     @classmethod
-    def from_pretrained(cls) -> "VoiceConverter":
-        """The converter that comes with the project."""
-        return cls.from_checkpoint(resources.AUTOVC)
+    def from_pretrained(
+        cls, name: str | None = None, *, revision: str | None = None
+    ) -> "VoiceConverter":
+        """The converter that comes with the project, or one of a hub.
+
+        Args:
+            name: OWNER/REPO or OWNER/REPO/FILE on the hub; None for the project's own.
+            revision: branch, tag or commit there.
+        Raises: InputError when it cannot be had.
+        """
+        if name is None:
+            return cls.from_checkpoint(resources.AUTOVC)
+        return cls.from_checkpoint(str(hub.named(name, revision)))
 
     @classmethod
     def from_checkpoint(
@@ -106,6 +116,7 @@ class VoiceConverter(nn.Module):
         """A converter around any AutoVC file, ours or public.
 
         Args:
+            path: a file, or an address on a hub (hf://OWNER/REPO[/FILE][@REVISION]).
             vocoder: from a mel-spectrogram to a vocoder; None for that of `vocoder=auto`.
             speaker_encoder: weights of the encoder that the network was trained with.
             freq: of public files, which do not carry it.
@@ -113,6 +124,7 @@ class VoiceConverter(nn.Module):
         """
         if guidance is None:
             guidance = resources.settings("", "converter")["guidance"]
+        path = hub.local_path(path)
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
         try:

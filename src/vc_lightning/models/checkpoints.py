@@ -26,6 +26,7 @@ from vc_lightning.common import validation as annotations
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
+from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card, State, identify, sizes_in
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
@@ -114,10 +115,14 @@ def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
 def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
     """Reads the weights and the card of any known file, under our names of the weights.
 
+    Args:
+        path: a file, or an address on a hub (hf://OWNER/REPO).
+        kinds: that are wanted.
+
     A Lightning checkpoint gives its averaged weights.
     Raises: InputError when the file is missing, damaged, unsafe, or of none of `kinds`.
     """
-    path = require_file(path)
+    path = require_file(hub.local_path(path))
     state, card = identify(_open(path), path)
     if card.kind not in kinds:
         raise InputError(f"{path}: holds {card.kind} weights; {' or '.join(kinds)} are needed here")
