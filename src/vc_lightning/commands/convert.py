@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from vc_lightning.audio import cleanup
 from vc_lightning.audio import io as audio
-from vc_lightning.commands import builders, entry_point, paths, voices
+from vc_lightning.commands import builders, cluster, entry_point, paths, voices
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.common.files import expand_user
+from vc_lightning.common.parts import MERGE, Part
 from vc_lightning.conversion import jobs, provenance, voice_library
-from vc_lightning.conversion.batch_converter import Batch
+from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.jobs import Job, Target
 from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.models.vocoders.base import Progress
@@ -37,6 +38,8 @@ def main(cfg: DictConfig) -> None:
     """Converts, learns a voice, lists the voices or says what a file says of itself."""
     require_valid(cfg)
     folder = paths.single_path(cfg.voices.dir, "voices.dir")
+    if cluster.is_split(cfg) and (cfg.inspect or voices.wanted(cfg)):
+        raise InputError("part, cluster: split conversions only; leave them out here")
     if cfg.inspect:
         log.info("%s", "\n".join(provenance.describe(paths.single_path(cfg.inspect, "inspect"))))
     elif verb := voices.wanted(cfg):
@@ -56,6 +59,8 @@ def require_valid(cfg: DictConfig) -> None:
     if cfg.format is not None:
         require_one_of(FORMATS, "", format=cfg.format)
     require_at_least(1, "", batch_size=cfg.batch_size)
+    if cfg.part != MERGE:
+        Part.parse(cfg.part)
     cleanup.require_settings(**cfg.cleanup)
 
 
@@ -72,6 +77,8 @@ def is_single(cfg: DictConfig) -> bool:
 
 def convert_one(cfg: DictConfig, folder: Path) -> None:
     """Converts one recording and says how near it came to the voice."""
+    if cluster.is_split(cfg):
+        raise InputError("part, cluster: one conversion cannot be split; name several recordings")
     source = paths.single_path(cfg.source, "source")
     target = target_of(cfg.target, folder)
     also = paths.split_choices(cfg.also, "also", ("source", "target"))
@@ -113,26 +120,66 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
         raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
     output = paths.writable_folder(cfg.output or "outputs", "output")
     listed = jobs.named(couples_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
+    if cfg.get("cluster"):
+        if not cluster.run_parts(cfg, "convert"):
+            return
+        cfg.part = MERGE
+    if cfg.part == MERGE:
+        merge_parts(listed, output, required=True)
+        if jobs.count_errors(output, listed):
+            sys.exit(EXIT_SOME_FAILED)
+        return
+    part = Part.parse(cfg.part)
+    own = listed if part is None else part.block(listed)
     batch = made_batch(cfg, folder)
-    done = set() if cfg.overwrite else {job for job in listed if job.output.exists()}
+    note = batch.converter.note()
+    done = set() if cfg.overwrite else finished(own, output, part, note)
     if done:
-        log.info("%d of %d conversions are there already", len(done), len(listed))
-        others = sum(is_other(job.output, batch.converter.note()) for job in done)
+        log.info("%d of %d conversions are there already", len(done), len(own))
+        others = sum(is_other(job.output, note) for job in done)
         if others:
             log.warning("%d of them were made in another way; overwrite=true replaces them", others)
-    left = [job for job in listed if job not in done]
+    left = [job for job in own if job not in done]
     failed = 0
     with ProgressBar(left) as bar:
         for start in range(0, len(left), cfg.batch_size):
             some = left[start : start + cfg.batch_size]
             rows = batch.convert(some, bar.part(some))
-            jobs.write_table(output, rows)
+            jobs.write_table(output, rows, part)
             for row in filter(lambda row: row.error, rows):
                 log.error("not converted: %s", row.error)
                 failed += 1
-    log.info("%d converted, %d failed; see %s", len(left) - failed, failed, output / jobs.TABLE)
+    table = jobs.table_path(output, part)
+    log.info("%d converted, %d failed; see %s", len(left) - failed, failed, table)
+    if part is not None:
+        merge_parts(listed, output, required=False)
     if failed:
         sys.exit(EXIT_SOME_FAILED)
+
+
+def finished(own: Sequence[Job], output: Path, part: Part | None, note: Provenance) -> set[Job]:
+    """The jobs whose output is there already; those of a part also need their row of the table."""
+    done = {job for job in own if job.output.exists()}
+    if part is None:
+        return done
+    # Killed between the two, a part has written an output and not its row.
+    recorded = jobs.recorded_outputs(output, part)
+    lacking = {job for job in done if str(job.output) not in recorded}
+    kept = [job for job in own if job in lacking and is_other(job.output, note)]
+    jobs.write_table(output, map(jobs.row_of, kept), part)
+    return done - lacking | set(kept)
+
+
+def merge_parts(listed: Sequence[Job], output: Path, required: bool) -> None:
+    """Merges the tables of the parts where all are complete, or says how many are missing."""
+    missing = jobs.merge_tables(output, listed)
+    if not missing:
+        log.info("all %d conversions are done; see %s", len(listed), jobs.table_path(output))
+        return
+    state = f"{len(missing)} of {len(listed)} conversions of other parts are missing"
+    if required:
+        raise InputError(f"part=merge: {state}, {missing[0].output} first; run their parts")
+    log.info("%s; the last part writes %s", state, jobs.table_path(output))
 
 
 class ProgressBar:
@@ -222,9 +269,9 @@ def target_of(value: object, folder: Path) -> Target:
     return tuple(found)
 
 
-def made_batch(cfg: DictConfig, folder: Path) -> Batch:
+def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:
     """What converts, as the configuration describes it."""
-    return Batch(
+    return BatchConverter(
         builders.build_converter(cfg),
         folder,
         cfg.seed,

@@ -12,7 +12,7 @@ from vc_lightning.commands import paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import consent, voice_files, voice_library
-from vc_lightning.conversion.batch_converter import Batch
+from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.consent import Statement
 from vc_lightning.conversion.jobs import Target
 from vc_lightning.models import checkpoints
@@ -48,7 +48,7 @@ def run(
     verb: str,
     cfg: DictConfig,
     folder: Path,
-    make_batch: Callable[[], Batch],
+    make_batch: Callable[[], BatchConverter],
     find_target: Callable[[object, Path], Target],
 ) -> None:
     """Do what `wanted` returns.
@@ -73,7 +73,7 @@ def run(
 def learn_voice(
     cfg: DictConfig,
     folder: Path,
-    make_batch: Callable[[], Batch],
+    make_batch: Callable[[], BatchConverter],
     find_target: Callable[[object, Path], Target],
 ) -> None:
     """Keep the voice of `target=` under a name."""
@@ -85,7 +85,7 @@ def learn_voice(
         raise InputError(f"target={target}: is a learned voice already; name its recordings")
     batch = make_batch()
     converter = batch.converter
-    heard = [one for _, one in batch.listened(target)]
+    heard = [one for _, one in batch.analyze_voice(target)]
     seconds = sum(len(one.f0) for one in heard) * converter.mel.hop_length / converter.sample_rate
     voice, identity = converter.voice_from(heard), converter.encoder_identity
     path = voice_library.save(
