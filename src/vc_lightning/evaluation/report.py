@@ -16,7 +16,7 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, expand_user
-from vc_lightning.common.plots import histogram, picture
+from vc_lightning.common.plots import histogram, mel_figure, pixels
 from vc_lightning.evaluation import robustness, worst
 from vc_lightning.evaluation.metrics import Figure, figure
 from vc_lightning.evaluation.pairs import Pair
@@ -283,9 +283,12 @@ def show(
             sound = torch.from_numpy(np.array(wav)).clamp(-1, 1)
             writer.add_audio(f"{title}/{name}", sound, sample_rate=mel.sample_rate)
         if outcome.values.get("similarity/speech"):
-            mels = [mel.extract(wav, mel.sample_rate) for wav in sounds.values()]
-            tensors = [torch.from_numpy(values)[None] for values in mels]
-            writer.add_image(f"mel/{title}", picture(tensors), dataformats="HWC")
+            mels = {
+                name: torch.from_numpy(mel.extract(wav, mel.sample_rate))[None]
+                for name, wav in sounds.items()
+            }
+            figure = mel_figure(mels, mel.hop_length / mel.sample_rate)
+            writer.add_image(f"mel/{title}", pixels(figure), dataformats="HWC")
     writer.flush()
 
 
@@ -299,10 +302,12 @@ def similarity_pictures(report: Report) -> dict[str, np.ndarray]:
         threshold = report.ruler.threshold
         scores |= {"one_speaker": report.ruler.same, "two_speakers": report.ruler.different}
     return {
-        name: histogram(
-            f"Similarity, {name.replace('_', ' ')}, red below the threshold",
-            *("cosine", "pairs", np.array(values), SIMILARITY_EDGES),
-            lambda values: values < threshold,
+        name: pixels(
+            histogram(
+                f"Similarity, {name.replace('_', ' ')}, red below the threshold",
+                *("cosine", "pairs", np.array(values), SIMILARITY_EDGES),
+                lambda values: values < threshold,
+            )
         )
         for name, values in scores.items()
     }
