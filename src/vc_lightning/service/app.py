@@ -138,7 +138,7 @@ class ConversionApi:
     """Answers the service's requests.
 
     Args:
-        convert: Makes a batch of conversions, see `Batch.convert`.
+        convert: Makes a batch of conversions, see `BatchConverter.convert`.
         access: Who may ask.
         limits: What a request may cost.
         voices: Folder of the learned voices.

@@ -48,7 +48,7 @@ class ConversionQueue:
     All methods belong to the event loop's thread.
 
     Args:
-        convert: Makes a batch of conversions, see `Batch.convert`.
+        convert: Makes a batch of conversions, see `BatchConverter.convert`.
         metrics: What is counted.
         max_requests: Requests that may upload, wait or be converted at once.
         batch_size: Most conversions in a batch.
@@ -119,7 +119,7 @@ class ConversionQueue:
             is_gone: Tells whether the client has left; its job is then dropped.
 
         Returns:
-            What became of it, see `Batch.convert`.
+            What became of it, see `BatchConverter.convert`.
 
         Raises:
             RefusedError: It took too long, the service stops, or the conversion failed.
