@@ -173,7 +173,7 @@ def convert(
                 hop_length = converter.mel.hop_length
                 rate = converter.sample_rate
                 f0, parts["pitch"] = _timed(pitch.track, wav, rate, hop_length)
-                converter.pitch_check(pair.source, f0, wav, rate, hop_length)
+                converter.analyzer.pitch_check(pair.source, f0, wav, rate, hop_length)
             sources[pair.source] = wav, copy, parts
         source_wav, copy, parts = sources[pair.source]
         with _stopwatch(converter.autovc) as network:
