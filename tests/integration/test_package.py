@@ -20,7 +20,7 @@ from vc_lightning import VoiceConverter
 from vc_lightning.common import resources
 
 TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "sklearn")
-HEAVY = ("torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
+HEAVY = ("av", "torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
 WEIGHTS = ("autovc", "griffin_lim", "speaker_encoder", "wavernn")
 SLOW = ("scipy.signal", "scipy.ndimage", "numba")  # to import
 COMMANDS = ("app", "train", "convert", "evaluate", "export")
