@@ -101,7 +101,9 @@ def test_the_wheel_holds_code_settings_and_weights_and_nothing_else(wheel):
     conf = resources.CONF
     expected |= {f"vc_lightning/conf/{p.relative_to(conf)}" for p in conf.rglob("*.yaml")}
     expected |= {f"vc_lightning/checkpoints/{name}.safetensors" for name in WEIGHTS}
-    expected |= {"vc_lightning/py.typed", "vc_lightning/demo/page.css"}
+    assets = package / "demo" / "assets"
+    expected |= {f"vc_lightning/{p.relative_to(package)}" for p in assets.iterdir()}
+    expected |= {"vc_lightning/py.typed"}
     assert {name for name in names if ".dist-info/" not in name} == expected
     for command in COMMANDS:
         assert f"vc-{command} = vc_lightning.commands.{command}:run\n" in entry_points
