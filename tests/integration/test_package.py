@@ -22,7 +22,7 @@ from vc_lightning.common import resources
 TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "sklearn")
 HEAVY = ("torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
 WEIGHTS = ("autovc", "griffin_lim", "speaker_encoder", "wavernn")
-COMMANDS = ("app", "train", "convert", "evaluate", "export")
+COMMANDS = ("app", "train", "convert", "evaluate", "export", "live")
 
 
 def python(code, *arguments, **environment):

@@ -29,6 +29,8 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
             "inspect",
             "voices.dir",
             "voices.learn",
+            "speaker",
+            "record",
         ),
     ]
 )
