@@ -60,6 +60,14 @@ def wavernn(
     return network
 
 
+def source_filter(mel: MelSpectrogram, path: Path | str | None) -> Vocoder:
+    """`vocoder=source_filter`: the network in a file; InputError when it is for other mels."""
+    path = path or resources.SOURCE_FILTER
+    network = checkpoints.load_source_filter(path)
+    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
+    return network
+
+
 def auto_vocoder(
     mel: MelSpectrogram, path: Path | str | None, fallback: Callable[[MelSpectrogram], Vocoder]
 ) -> Vocoder:
