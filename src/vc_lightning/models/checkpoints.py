@@ -69,6 +69,12 @@ def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWav
     return read_wavernn(path)[0]
 
 
+def load_vocoder(path: Path | str) -> WaveRNN | MultiBandWaveRNN | SourceFilter:
+    """Vocoder of any kind in eval mode, with the `mel_settings` of its training."""
+    _, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind, SourceFilter.kind)
+    return load_source_filter(path) if card.kind == SourceFilter.kind else load_wavernn(path)
+
+
 def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilter:
     """Source-filter vocoder in eval mode, with the `mel_settings` of its training."""
     return read_source_filter(path)[0]

@@ -195,8 +195,11 @@ def _magnitude(state: dict[str, Tensor]) -> dict:
 
 def _source_filter(state: dict[str, Tensor]) -> dict:
     dim, n_mels, _ = state["backbone.input.weight"].shape
+    n_fft = len(state["window"])
     return {
         "n_mels": n_mels,
+        "n_fft": n_fft,
+        "steps": len(state["envelope.weight"]) // (n_fft // 2 + 1),
         "dim": dim,
         "n_blocks": sum(key.startswith("backbone.blocks.") for key in state) // BLOCK_WEIGHTS,
         "dim_pitch": len(state["pitch.backbone.input.weight"]),

@@ -90,7 +90,7 @@ class SourceFilter(nn.Module):
         self.head = nn.Linear(dim, 3 * n_bins)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft))  # in files it tells n_fft
 
     @property
     def context(self) -> int:
