@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands import builders, entry_point
+from vc_lightning.commands import builders, cluster, entry_point
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -23,6 +23,7 @@ from vc_lightning.common.errors import (
     require_seed,
     require_within,
 )
+from vc_lightning.common.parts import Part
 from vc_lightning.common.precision import best_precision
 from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
@@ -59,6 +60,9 @@ def main(cfg: DictConfig) -> None:
     files = instantiate(cfg.checkpoint)
     trainer = build_trainer(cfg, files)
     data.trainer = trainer
+    if cluster.is_split(cfg):
+        prepare_part(cfg, data)
+        return
     set_up_data(cfg, data, trainer)
     if runs_other_job(cfg, data):
         return
@@ -100,6 +104,7 @@ def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that Lightning would refuse late or in many lines."""
     require_seed("seed", cfg.seed)
     require_flag("compile", cfg.compile)
+    Part.parse(cfg.part)
     whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
     if cfg.trainer.limit_train_batches is not None:
         whole["limit_train_batches"] = 1, cfg.trainer.limit_train_batches
@@ -188,6 +193,21 @@ def set_up_data(cfg: DictConfig, data: LightningDataModule, trainer: Trainer) ->
         report_audit(data, trainer, cfg.run_dir)
 
 
+def prepare_part(cfg: DictConfig, data: LightningDataModule) -> None:
+    """Compute the features of one part of the recordings, or of all parts with `cluster=`."""
+    if not isinstance(data, RecordingsDataModule) or cfg.data.get("write_shards"):
+        raise InputError(
+            "part, cluster: split the computation of features; leave them out to write shards "
+            "or to train on them"
+        )
+    if cfg.get("cluster"):
+        if cluster.run_parts(cfg, "train"):
+            log.info("the features are complete; train with the same settings, without cluster=")
+        return
+    part = Part.parse(cfg.part)
+    log.info("part %s: features of %d recordings, %d are unusable", part, *data.prepare_part(part))
+
+
 def report_audit(data: RecordingsDataModule, trainer: Trainer, run_dir: str) -> None:
     """Log the audit of the recordings: a summary, or with data.check=true all of it."""
     report = audit.audit(data.train, data.val, data.unusable, data.features)
@@ -253,10 +273,16 @@ def log_config(logger: Logger, config: dict) -> None:
 def fit(
     trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
 ) -> None:
-    """Train; InputError when callbacks.early_stopping monitors a value that is not logged."""
+    """Train; InputError when another process died, or early stopping monitors an unknown value."""
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
+            raise InputError(
+                "another process of this training died or cannot be reached; its log says why. "
+                "Stop all of them, then resume with ckpt_path=last.ckpt of this run and the same "
+                "settings"
+            ) from error
         if "Early stopping conditioned" not in str(error):
             raise
         logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))

@@ -88,7 +88,7 @@ def serving(
             page = build(service, uploads, shown, keep_minutes)
             page.queue(max_size=max_waiting, default_concurrency_limit=1)
             try:
-                yield _launched(page, host, port, int(service.max_megabytes * 1e6))
+                yield _launched(page, host, port, int(service.limits.max_megabytes * 1e6))
             finally:
                 page.close(verbose=False)
 

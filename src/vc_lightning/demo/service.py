@@ -1,22 +1,18 @@
 """What the page does with recordings: limits, one conversion at a time, how near it came."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError, require_one_of, require_seed, require_within
-from vc_lightning.common.files import require_file
 from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.limits import RecordingLimits, hide_folders
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
     MeasuredConversion,
@@ -87,12 +83,9 @@ class ConversionService:
         max_seconds: float,
         max_megabytes: float,
     ):
-        require_within(voice_activity.MIN_SECONDS, 1e6, "", max_seconds=max_seconds)
-        require_within(0.01, 1e6, "", max_megabytes=max_megabytes)
+        self.limits = RecordingLimits(max_seconds, max_megabytes)
         self.checkpoints = dict(checkpoints)
         self.vocoders = list(vocoders)
-        self.max_seconds = max_seconds
-        self.max_megabytes = max_megabytes
         self.voices = voices
         self._load = load
         self._converters: dict[tuple[str, str], VoiceConverter] = {}
@@ -112,21 +105,7 @@ class ConversionService:
 
     def check(self, recording: Path) -> None:
         """Raises InputError when a recording is too large or long, or is no sound."""
-        with _named([recording]):
-            require_file(recording)
-            megabytes = recording.stat().st_size / 1e6
-            if megabytes > self.max_megabytes:
-                raise InputError(
-                    f"{recording}: has {megabytes:.1f} MB; give at most {self.max_megabytes:g} MB"
-                )
-            # What the header says first: an hour of silence packs into a megabyte.
-            with contextlib.suppress(soundfile.SoundFileError, RuntimeError, TypeError):
-                seconds = soundfile.info(recording).duration
-                if seconds > self.max_seconds:
-                    raise InputError(
-                        f"{recording}: lasts {seconds:.0f} s; give at most {self.max_seconds:g} s"
-                    )
-            audio.load(recording)
+        self.limits.check(recording)
 
     def convert(
         self,
@@ -153,7 +132,7 @@ class ConversionService:
         recordings = [source, *targets]
         for recording in recordings:
             self.check(recording)
-        with self._lock, _named([*recordings, self.voices]):
+        with self._lock, hide_folders([*recordings, self.voices]):
             progress(LOADING, "Loading the converter")
             converter = self.converter(settings.checkpoint, settings.vocoder)
             converter.guidance = settings.guidance
@@ -212,15 +191,3 @@ def outcome_of(
         (result.before, result.to_target),
         (1.0, result.to_source),
     )
-
-
-@contextlib.contextmanager
-def _named(recordings: Sequence[Path]) -> Iterator[None]:
-    """Says a recording's own name where an error says its path, which is nobody's business."""
-    try:
-        yield
-    except InputError as error:
-        sentence = str(error)
-        for recording in recordings:
-            sentence = sentence.replace(str(recording), recording.name)
-        raise InputError(sentence) from None
