@@ -138,8 +138,9 @@ def build_data(cfg: DictConfig, mel: MelSpectrogram, network: nn.Module) -> Ligh
         raise InputError(
             f"data: gives no batches for a network of the kind {network.kind}; give data={wanted}"
         )
+    makers["with_f0"] = getattr(network, "f0", False)
     if for_converter:
-        makers |= {"with_f0": network.f0, "teacher": instantiate(cfg.teacher)}
+        makers["teacher"] = instantiate(cfg.teacher)
     return instantiate(cfg.data, **makers)
 
 
