@@ -21,9 +21,9 @@ from vc_lightning.common import resources
 
 TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "sklearn")
 HEAVY = ("av", "torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
-WEIGHTS = ("autovc", "griffin_lim", "speaker_encoder", "wavernn")
+WEIGHTS = ("autovc", "griffin_lim", "source_filter", "speaker_encoder", "wavernn")
 SLOW = ("scipy.signal", "scipy.ndimage", "numba")  # to import
-COMMANDS = ("app", "train", "convert", "evaluate", "export")
+COMMANDS = ("app", "train", "convert", "evaluate", "export", "live")
 
 
 def python(code, *arguments, **environment):

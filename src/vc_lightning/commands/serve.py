@@ -17,7 +17,7 @@ from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import require_file
-from vc_lightning.conversion.batch_converter import Batch
+from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.jobs import Job, Row
 from vc_lightning.models.vocoders.base import Progress
 
@@ -74,7 +74,7 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
         return wav
 
     def convert(jobs: Sequence[Job], progress: Progress) -> list[Row]:
-        batch = Batch(converter, voices, cfg.seed, before=unchanged, after=unchanged)
+        batch = BatchConverter(converter, voices, cfg.seed, before=unchanged, after=unchanged)
         return batch.convert(jobs, progress)
 
     about = {"software": converter.note().software, "checkpoint": converter.checkpoint}

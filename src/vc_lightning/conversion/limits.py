@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError, require_within
@@ -50,12 +48,11 @@ class RecordingLimits:
                     f"{recording}: has {megabytes:.1f} MB; give at most {self.max_megabytes:g} MB"
                 )
             # What the header says first: an hour of silence packs into a megabyte.
-            with contextlib.suppress(soundfile.SoundFileError, RuntimeError, TypeError):
-                seconds = soundfile.info(recording).duration
-                if seconds > self.max_seconds:
-                    raise InputError(
-                        f"{recording}: lasts {seconds:.0f} s; give at most {self.max_seconds:g} s"
-                    )
+            seconds = audio.duration(recording) or 0.0
+            if seconds > self.max_seconds:
+                raise InputError(
+                    f"{recording}: lasts {seconds:.0f} s; give at most {self.max_seconds:g} s"
+                )
             audio.load(recording)
 
 

@@ -130,7 +130,7 @@ def spectrogram(mel: np.ndarray | None) -> str:
     """
     if mel is None:
         return ""
-    image = Image.fromarray(picture([torch.from_numpy(mel)[None]])).resize(PICTURE_SIZE)
+    image = Image.fromarray(picture(torch.from_numpy(mel)[None])).resize(PICTURE_SIZE)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=80)
     data = base64.b64encode(file.getvalue()).decode()
