@@ -32,6 +32,8 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
             *("voices.learn", "voices.export", "voices.import", "voices.name"),
             *("voices.consent", "voices.made_by", "voices.licence"),
             "api_key_file",
+            "speaker",
+            "record",
         ),
     ]
 )
