@@ -29,7 +29,11 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
             "pairs",
             "inspect",
             "voices.dir",
-            "voices.learn",
+            *("voices.learn", "voices.export", "voices.import", "voices.name"),
+            *("voices.consent", "voices.made_by", "voices.licence"),
+            "api_key_file",
+            "speaker",
+            "record",
         ),
     ]
 )

@@ -32,6 +32,7 @@ from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card, read_speaker_encoder
 from vc_lightning.training.base_module import BaseModule
 from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.progress import EpochLimit
 from vc_lightning.training.resume import newest, require_same_training
 from vc_lightning.training.sample_logging import tensorboard_writer
@@ -54,6 +55,7 @@ TRAINER_MINIMA = {
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Prepare the features, train, and say which commands use the result."""
+    has_choice = cfg.trainer.precision == "auto"
     prepare(cfg)
     mel, network = instantiate(cfg.mel), instantiate(cfg.model)
     data = build_data(cfg, mel, network)
@@ -68,6 +70,8 @@ def main(cfg: DictConfig) -> None:
         return
     model = build_task(cfg, mel, network, data)
     find_checkpoint(cfg, files)
+    if has_choice:
+        cfg.trainer.precision = choose_precision(trainer, model, data, cfg.ckpt_path)
     initialize(cfg, model, data)
     compile_network(cfg, network)
     describe(cfg, trainer, model)
@@ -134,8 +138,9 @@ def build_data(cfg: DictConfig, mel: MelSpectrogram, network: nn.Module) -> Ligh
         raise InputError(
             f"data: gives no batches for a network of the kind {network.kind}; give data={wanted}"
         )
+    makers["with_f0"] = getattr(network, "f0", False)
     if for_converter:
-        makers |= {"with_f0": network.f0, "teacher": instantiate(cfg.teacher)}
+        makers["teacher"] = instantiate(cfg.teacher)
     return instantiate(cfg.data, **makers)
 
 

@@ -119,14 +119,15 @@ def from_table(path: Path) -> list[tuple[Path, Target]]:
     return couples
 
 
-def named(couples: Sequence[tuple[Path, Target]], folder: Path) -> list[Job]:
-    """Make jobs that write folder/<source>_to_<target>.wav.
+def named(couples: Sequence[tuple[Path, Target]], folder: Path, suffix: str = ".wav") -> list[Job]:
+    """Make jobs that write folder/<source>_to_<target> with a suffix.
 
     Files of one name in several folders get their folders' names as well.
 
     Args:
         couples: Each source with its target.
         folder: The output folder.
+        suffix: Of the files, which chooses their format.
 
     Raises:
         InputError: Two conversions would have the same name.
@@ -137,7 +138,7 @@ def named(couples: Sequence[tuple[Path, Target]], folder: Path) -> list[Job]:
     jobs = []
     for source, target in couples:
         voice = target if isinstance(target, str) else targets[_of_voice(target)]
-        jobs.append(Job(source, target, folder / f"{sources[source]}_to_{voice}.wav"))
+        jobs.append(Job(source, target, folder / f"{sources[source]}_to_{voice}{suffix}"))
     twice = [name for name, n in Counter(job.output for job in jobs).items() if n > 1]
     if twice:
         raise InputError(f"{twice[0]}: two conversions would have this name; rename a recording")
@@ -158,7 +159,11 @@ def _short_names(paths: Iterable[Path]) -> dict[Path, str]:
         names = {path: "_".join(parts[path][-depth:]) for path in paths if path not in found}
         counts = Counter([*names.values(), *found.values()])
         found |= {path: name for path, name in names.items() if counts[name] == 1}
-    rest = {path: f"{path.stem}_{path.suffix[1:]}" for path in paths if path not in found}
+    rest = {
+        path: f"{path.stem}_{path.suffix[1:].replace('?stream=', '_')}"
+        for path in paths
+        if path not in found
+    }
     return found | rest
 
 

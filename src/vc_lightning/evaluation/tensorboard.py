@@ -7,7 +7,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.common.plots import histogram, picture
+from vc_lightning.common.plots import histogram, mel_figure, pixels
 from vc_lightning.evaluation import robustness, worst
 from vc_lightning.evaluation.results import (
     Evaluation,
@@ -55,9 +55,12 @@ def show(
             sound = torch.from_numpy(np.array(wav)).clamp(-1, 1)
             writer.add_audio(f"{tag}/{name}", sound, sample_rate=mel.sample_rate)
         if conversion.scores.has_speech:
-            mels = [mel.extract(wav, mel.sample_rate) for wav in sounds.values()]
-            tensors = [torch.from_numpy(values)[None] for values in mels]
-            writer.add_image(f"mel/{tag}", picture(tensors), dataformats="HWC")
+            mels = {
+                name: torch.from_numpy(mel.extract(wav, mel.sample_rate))[None]
+                for name, wav in sounds.items()
+            }
+            figure = mel_figure(mels, mel.hop_length / mel.sample_rate)
+            writer.add_image(f"mel/{tag}", pixels(figure), dataformats="HWC")
     writer.flush()
 
 
@@ -92,10 +95,12 @@ def similarity_pictures(evaluation: Evaluation) -> dict[str, np.ndarray]:
         scores["one_speaker"] = evaluation.verification.same
         scores["two_speakers"] = evaluation.verification.different
     return {
-        name: histogram(
-            f"Similarity, {name.replace('_', ' ')}, red below the threshold",
-            *("cosine", "pairs", np.array(values), SIMILARITY_EDGES),
-            lambda values: values < threshold,
+        name: pixels(
+            histogram(
+                f"Similarity, {name.replace('_', ' ')}, red below the threshold",
+                *("cosine", "pairs", np.array(values), SIMILARITY_EDGES),
+                lambda values: values < threshold,
+            )
         )
         for name, values in scores.items()
     }
