@@ -7,7 +7,7 @@ from helpers import TINY, write_wav
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch_check, voice_activity
 from vc_lightning.audio.pitch_check import voiced_share
-from vc_lightning.conversion.batch_converter import Batch
+from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.jobs import Job
 from vc_lightning.models import checkpoints
@@ -86,7 +86,7 @@ def test_a_recording_without_pitch_is_named_once(
     assert 1 / 8 < pitch_check.MIN_VOICED_SHARE < 1 / 5
     source = write_wav(tmp_path / "my source.wav", speech[:32_000])
     target = write_wav(tmp_path / "target.wav", other_speech[:32_000])
-    batch = Batch(converter, tmp_path, 0, before=lambda w, _: w, after=lambda w, _: w)
+    batch = BatchConverter(converter, tmp_path, 0, before=lambda w, _: w, after=lambda w, _: w)
     jobs = [Job(source, (target,), tmp_path / f"{i}.wav") for i in range(2)]
     jobs.append(Job(target, (source,), tmp_path / "back.wav"))
     assert [row.error for row in batch.convert(jobs)] == [""] * 3

@@ -21,6 +21,7 @@ from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders import griffin_lim as griffin_lim_module
 from vc_lightning.models.vocoders.factory import auto_vocoder, default_vocoder, griffin_lim, wavernn
 from vc_lightning.models.vocoders.griffin_lim import GriffinLim
+from vc_lightning.models.vocoders.source_filter import SourceFilter
 
 
 @pytest.fixture
@@ -273,8 +274,10 @@ def test_griffin_lim_takes_its_network_where_it_fits(mel_settings, tmp_path, cap
         griffin_lim(mel, tmp_path / "missing", **settings)
 
 
-def test_the_default_vocoder_has_the_network(mel_settings):
-    assert default_vocoder(MelSpectrogram(**mel_settings)).network is not None
+def test_the_default_vocoder_suits_the_mels(mel_settings):
+    assert isinstance(default_vocoder(MelSpectrogram(**mel_settings)), SourceFilter)
+    other = MelSpectrogram(**resources.settings("mel", "wavernn"))
+    assert isinstance(default_vocoder(other), GriffinLim)
 
 
 def test_wavernn_speaks_for_the_converter(tiny_checkpoint, wavernn_file, speech, other_speech):

@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import scipy
 import webrtcvad
 
 from vc_lightning.audio.io import resample
@@ -58,9 +57,8 @@ def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
     padded = np.pad(np.asarray(flags, dtype=np.float64), (VAD_AVERAGE_WINDOWS - 1) // 2)
     padded = np.append(padded, 0.0)
     average = np.convolve(padded, np.ones(VAD_AVERAGE_WINDOWS), "valid") / VAD_AVERAGE_WINDOWS
-    return scipy.ndimage.binary_dilation(
-        np.round(average).astype(bool), np.ones(VAD_DILATION_WINDOWS)
-    )
+    reach = VAD_DILATION_WINDOWS // 2
+    return np.convolve(np.round(average), np.ones(VAD_DILATION_WINDOWS))[reach:-reach] > 0
 
 
 def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:

@@ -5,23 +5,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 
 import hydra
 import numpy as np
-import soundfile
 from omegaconf import DictConfig
 from tqdm import tqdm
 
 from vc_lightning.audio import cleanup
 from vc_lightning.audio import io as audio
-from vc_lightning.commands import builders, entry_point, paths
+from vc_lightning.commands import builders, cluster, entry_point, paths, voices
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.common.files import expand_user
-from vc_lightning.conversion import jobs, provenance
-from vc_lightning.conversion import voice_library as voices
-from vc_lightning.conversion.batch_converter import Batch
+from vc_lightning.common.parts import MERGE, Part
+from vc_lightning.conversion import jobs, provenance, voice_library
+from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.jobs import Job, Target
 from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.models.vocoders.base import Progress
@@ -29,6 +27,7 @@ from vc_lightning.models.vocoders.base import Progress
 log = logging.getLogger("convert")
 
 EXIT_SOME_FAILED = 1
+FORMATS = tuple(suffix[1:] for suffix in audio.OUTPUT_SUFFIXES)
 NOTHING_SAID = "say which recordings: source=FILE target=FILE; --help has more"
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remaining} left]"
 
@@ -39,12 +38,12 @@ def main(cfg: DictConfig) -> None:
     """Converts, learns a voice, lists the voices or says what a file says of itself."""
     require_valid(cfg)
     folder = paths.single_path(cfg.voices.dir, "voices.dir")
+    if cluster.is_split(cfg) and (cfg.inspect or voices.wanted(cfg)):
+        raise InputError("part, cluster: split conversions only; leave them out here")
     if cfg.inspect:
         log.info("%s", "\n".join(provenance.describe(paths.single_path(cfg.inspect, "inspect"))))
-    elif cfg.voices.list:
-        list_voices(folder)
-    elif cfg.voices.learn:
-        learn_voice(cfg, folder)
+    elif verb := voices.wanted(cfg):
+        voices.run(verb, cfg, folder, lambda: made_batch(cfg, folder), target_of)
     elif is_single(cfg):
         convert_one(cfg, folder)
     else:
@@ -57,7 +56,11 @@ def require_valid(cfg: DictConfig) -> None:
     for key in ("bidirectional", "overwrite"):
         require_flag(key, cfg[key])
     require_flag("voices.list", cfg.voices.list)
+    if cfg.format is not None:
+        require_one_of(FORMATS, "", format=cfg.format)
     require_at_least(1, "", batch_size=cfg.batch_size)
+    if cfg.part != MERGE:
+        Part.parse(cfg.part)
     cleanup.require_settings(**cfg.cleanup)
 
 
@@ -69,17 +72,22 @@ def is_single(cfg: DictConfig) -> bool:
         raise InputError(NOTHING_SAID)
     found = paths.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
     is_file = found == [paths.single_path(cfg.source, "source")]
-    return is_file and (cfg.output is None or Path(str(cfg.output)).suffix.lower() == ".wav")
+    return is_file and (cfg.output is None or paths.names_a_file(str(cfg.output)))
 
 
 def convert_one(cfg: DictConfig, folder: Path) -> None:
     """Converts one recording and says how near it came to the voice."""
+    if cluster.is_split(cfg):
+        raise InputError("part, cluster: one conversion cannot be split; name several recordings")
     source = paths.single_path(cfg.source, "source")
     target = target_of(cfg.target, folder)
     also = paths.split_choices(cfg.also, "also", ("source", "target"))
     if "target" in also and isinstance(target, str):
         raise InputError(f"also=target: the recordings of the learned voice {target} are not kept")
-    output = paths.writable_path(cfg.output or "conversion.wav", "output")
+    named = cfg.output or f"conversion.{cfg.format or 'wav'}"
+    if cfg.format and Path(str(named)).suffix.lower() != f".{cfg.format}":
+        raise InputError(f"format={cfg.format}: output={named} ends otherwise; leave one of them")
+    output = paths.writable_path(named, "output", *audio.OUTPUT_SUFFIXES)
     batch = made_batch(cfg, folder)
     (row,) = batch.convert([Job(source, target, output)])
     if row.error:
@@ -111,27 +119,67 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
     if cfg.also:
         raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
     output = paths.writable_folder(cfg.output or "outputs", "output")
-    listed = jobs.named(couples_of(cfg, folder, output), output)
+    listed = jobs.named(couples_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
+    if cfg.get("cluster"):
+        if not cluster.run_parts(cfg, "convert"):
+            return
+        cfg.part = MERGE
+    if cfg.part == MERGE:
+        merge_parts(listed, output, required=True)
+        if jobs.count_errors(output, listed):
+            sys.exit(EXIT_SOME_FAILED)
+        return
+    part = Part.parse(cfg.part)
+    own = listed if part is None else part.block(listed)
     batch = made_batch(cfg, folder)
-    done = set() if cfg.overwrite else {job for job in listed if job.output.exists()}
+    note = batch.converter.note()
+    done = set() if cfg.overwrite else finished(own, output, part, note)
     if done:
-        log.info("%d of %d conversions are there already", len(done), len(listed))
-        others = sum(is_other(job.output, batch.converter.note()) for job in done)
+        log.info("%d of %d conversions are there already", len(done), len(own))
+        others = sum(is_other(job.output, note) for job in done)
         if others:
             log.warning("%d of them were made in another way; overwrite=true replaces them", others)
-    left = [job for job in listed if job not in done]
+    left = [job for job in own if job not in done]
     failed = 0
     with ProgressBar(left) as bar:
         for start in range(0, len(left), cfg.batch_size):
             some = left[start : start + cfg.batch_size]
             rows = batch.convert(some, bar.part(some))
-            jobs.write_table(output, rows)
+            jobs.write_table(output, rows, part)
             for row in filter(lambda row: row.error, rows):
                 log.error("not converted: %s", row.error)
                 failed += 1
-    log.info("%d converted, %d failed; see %s", len(left) - failed, failed, output / jobs.TABLE)
+    table = jobs.table_path(output, part)
+    log.info("%d converted, %d failed; see %s", len(left) - failed, failed, table)
+    if part is not None:
+        merge_parts(listed, output, required=False)
     if failed:
         sys.exit(EXIT_SOME_FAILED)
+
+
+def finished(own: Sequence[Job], output: Path, part: Part | None, note: Provenance) -> set[Job]:
+    """The jobs whose output is there already; those of a part also need their row of the table."""
+    done = {job for job in own if job.output.exists()}
+    if part is None:
+        return done
+    # Killed between the two, a part has written an output and not its row.
+    recorded = jobs.recorded_outputs(output, part)
+    lacking = {job for job in done if str(job.output) not in recorded}
+    kept = [job for job in own if job in lacking and is_other(job.output, note)]
+    jobs.write_table(output, map(jobs.row_of, kept), part)
+    return done - lacking | set(kept)
+
+
+def merge_parts(listed: Sequence[Job], output: Path, required: bool) -> None:
+    """Merges the tables of the parts where all are complete, or says how many are missing."""
+    missing = jobs.merge_tables(output, listed)
+    if not missing:
+        log.info("all %d conversions are done; see %s", len(listed), jobs.table_path(output))
+        return
+    state = f"{len(missing)} of {len(listed)} conversions of other parts are missing"
+    if required:
+        raise InputError(f"part=merge: {state}, {missing[0].output} first; run their parts")
+    log.info("%s; the last part writes %s", state, jobs.table_path(output))
 
 
 class ProgressBar:
@@ -162,10 +210,10 @@ class ProgressBar:
 
 
 def duration(path: Path) -> float:
-    """Seconds that a file's header promises; 0 where it can not be read."""
+    """Seconds that a file's header promises; 0 if it promises none or cannot be read."""
     try:
-        return soundfile.info(path).duration
-    except (soundfile.SoundFileError, OSError, RuntimeError):
+        return audio.duration(path) or 0.0
+    except InputError:
         return 0.0
 
 
@@ -183,7 +231,7 @@ def couples_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, 
     if cfg.pairs:
         if cfg.source or cfg.target:
             raise InputError(f"pairs={cfg.pairs}: leave out source and target, or pairs")
-        known = set(voices.names(folder))
+        known = set(voice_library.names(folder))
         couples = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
         return [(source, as_voice(target, known)) for source, target in couples]
     if not cfg.source:
@@ -210,10 +258,10 @@ def target_of(value: object, folder: Path) -> Target:
     """What target= names: recordings, or a learned voice."""
     if not value:
         raise InputError(NOTHING_SAID)
-    if isinstance(value, str) and not Path(value).exists() and value in voices.names(folder):
+    if isinstance(value, str) and not Path(value).exists() and value in voice_library.names(folder):
         return value
     found = paths.existing_paths(value, "target", audio.AUDIO_SUFFIXES)
-    if found == [expand_user(str(value))] and not found[0].exists():
+    if found == [expand_user(str(value))] and not audio.split_address(found[0])[0].exists():
         raise InputError(
             f"target={value}: there is no such file, and no learned voice of this name; "
             "voices.list=true lists them"
@@ -221,46 +269,9 @@ def target_of(value: object, folder: Path) -> Target:
     return tuple(found)
 
 
-def learn_voice(cfg: DictConfig, folder: Path) -> None:
-    """Keeps the voice of target= under a name."""
-    name = str(cfg.voices.learn)
-    voices.path_of(folder, name)  # a bad name is found out before the work
-    target = target_of(cfg.target, folder)
-    if isinstance(target, str):
-        raise InputError(f"target={target}: is a learned voice already; name its recordings")
-    batch = made_batch(cfg, folder)
-    converter = batch.converter
-    heard = [one for _, one in batch.listened(target)]
-    seconds = sum(len(one.f0) for one in heard) * converter.mel.hop_length / converter.sample_rate
-    voice, identity = converter.voice_from(heard), converter.encoder_identity
-    path = voices.save(folder, name, voice, identity, len(heard), seconds)
-    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(heard), seconds, path)
-    log.info("use it: python convert.py source=a.wav target=%s", quote(name))
-
-
-def list_voices(folder: Path) -> None:
-    """Shows what voices were learned."""
-    known = voices.names(folder)
-    if not known:
-        log.info("no voices in %s; learn one by voices.learn=NAME target=FOLDER", folder)
-    for name in known:
-        try:
-            voice = voices.load(folder, name)
-        except InputError as error:
-            log.warning("%s", error)
-            continue
-        log.info(
-            "%-20s  %3d recordings, %5.0f s, %s",
-            name,
-            voice.n_recordings,
-            voice.seconds,
-            voice.learned,
-        )
-
-
-def made_batch(cfg: DictConfig, folder: Path) -> Batch:
+def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:
     """What converts, as the configuration describes it."""
-    return Batch(
+    return BatchConverter(
         builders.build_converter(cfg),
         folder,
         cfg.seed,

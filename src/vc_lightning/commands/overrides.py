@@ -22,13 +22,18 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
         *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
         *(
             "checkpoints",
+            "cluster.folder",
             "data.pairs",
             "recogniser",
             "judges",
             "pairs",
             "inspect",
             "voices.dir",
-            "voices.learn",
+            *("voices.learn", "voices.export", "voices.import", "voices.name"),
+            *("voices.consent", "voices.made_by", "voices.licence"),
+            "api_key_file",
+            "speaker",
+            "record",
         ),
     ]
 )

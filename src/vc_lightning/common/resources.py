@@ -13,6 +13,7 @@ AUTOVC = CHECKPOINTS / "autovc.safetensors"
 SPEAKER_ENCODER = CHECKPOINTS / "speaker_encoder.safetensors"
 WAVERNN = CHECKPOINTS / "wavernn.safetensors"
 GRIFFIN_LIM = CHECKPOINTS / "griffin_lim.safetensors"
+SOURCE_FILTER = CHECKPOINTS / "source_filter.safetensors"
 
 
 def settings(group: str, name: str) -> dict:

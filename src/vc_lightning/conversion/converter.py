@@ -17,7 +17,7 @@ from vc_lightning.conversion.guidance import convert_chunks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recordings import AnalyzedRecording, Recording, Voice
 from vc_lightning.conversion.streaming import VoiceStream
-from vc_lightning.models import checkpoints
+from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
@@ -79,9 +79,21 @@ class VoiceConverter(nn.Module):
         self.eval().requires_grad_(False)
 
     @classmethod
-    def from_pretrained(cls) -> "VoiceConverter":
-        """Load the shipped converter."""
-        return cls.from_checkpoint(resources.AUTOVC)
+    def from_pretrained(
+        cls, name: str | None = None, *, revision: str | None = None
+    ) -> "VoiceConverter":
+        """Load the shipped converter, or one of a hub.
+
+        Args:
+            name: OWNER/REPO or OWNER/REPO/FILE on the hub; None for the shipped one.
+            revision: Branch, tag or commit there.
+
+        Raises:
+            InputError: The file cannot be downloaded or read.
+        """
+        if name is None:
+            return cls.from_checkpoint(resources.AUTOVC)
+        return cls.from_checkpoint(str(hub.named(name, revision)))
 
     @classmethod
     def from_checkpoint(
@@ -96,7 +108,7 @@ class VoiceConverter(nn.Module):
         """Load a converter from any AutoVC file, ours or public.
 
         Args:
-            path: The AutoVC file.
+            path: A file, or an address on a hub (hf://OWNER/REPO[/FILE][@REVISION]).
             vocoder: Makes a vocoder for a mel-spectrogram; None for that of `vocoder=auto`.
             speaker_encoder: Weight file of the encoder that the network was trained with.
             freq: Frames a code, for public files, which do not hold it.
@@ -107,6 +119,7 @@ class VoiceConverter(nn.Module):
         """
         if guidance is None:
             guidance = resources.settings("", "converter")["guidance"]
+        path = hub.local_path(path)
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
         try:

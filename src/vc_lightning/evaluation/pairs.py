@@ -48,7 +48,7 @@ class Pair:
     Attributes:
         source: the recording that is converted; `language`, in which it speaks, or "".
         voice: recordings of the target that make the voice.
-        target_judge, source_judge: a recording of each speaker that is none of those above.
+        target_reference, source_reference: a recording of each speaker that is none of those above.
         groups: to which the pair's figures count apart, such as {"gender": "cross gender"}.
         parallel: the target saying what the source says.
         text: what the source says, or "" where nobody wrote it down.
@@ -56,8 +56,8 @@ class Pair:
 
     source: Path
     voice: tuple[Path, ...]
-    target_judge: Path
-    source_judge: Path
+    target_reference: Path
+    source_reference: Path
     source_speaker: str
     target_speaker: str
     language: str = ""
@@ -156,8 +156,8 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
         pair = Pair(
             source=source,
             voice=tuple(targets[:-1] or targets),
-            target_judge=targets[-1],
-            source_judge=other or source,
+            target_reference=targets[-1],
+            source_reference=other or source,
             source_speaker=speakers[0],
             target_speaker=speakers[1],
             language=row.get("language") or "",
@@ -233,8 +233,8 @@ def _pairs(couples: Iterable[tuple[Speaker, Speaker]], n_targets: int) -> list[P
 
 def _pair(source: Speaker, target: Speaker, turn: int, n_targets: int) -> Pair:
     """A conversion: a speaker's first recordings are sources, the last one judges."""
-    sources, _, source_judge = _parts(source, n_targets)
-    _, voice, target_judge = _parts(target, n_targets)
+    sources, _, source_reference = _parts(source, n_targets)
+    _, voice, target_reference = _parts(target, n_targets)
     path = sources[turn % len(sources)]
     text = next((text for text, said in source.texts.items() if said == path), "")
     groups = {}
@@ -248,8 +248,8 @@ def _pair(source: Speaker, target: Speaker, turn: int, n_targets: int) -> Pair:
     return Pair(
         source=path,
         voice=voice,
-        target_judge=target_judge,
-        source_judge=source_judge,
+        target_reference=target_reference,
+        source_reference=source_reference,
         source_speaker=source.name,
         target_speaker=target.name,
         language=source.language,

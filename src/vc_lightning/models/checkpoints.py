@@ -25,11 +25,13 @@ from vc_lightning.common import resources, validation
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
+from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card, State, identify, sizes_in
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.source_filter import SourceFilter
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 METADATA_KEY = "vc_lightning"
@@ -67,6 +69,17 @@ def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWav
     return read_wavernn(path)[0]
 
 
+def load_vocoder(path: Path | str) -> WaveRNN | MultiBandWaveRNN | SourceFilter:
+    """Vocoder of any kind in eval mode, with the `mel_settings` of its training."""
+    _, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind, SourceFilter.kind)
+    return load_source_filter(path) if card.kind == SourceFilter.kind else load_wavernn(path)
+
+
+def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilter:
+    """Source-filter vocoder in eval mode, with the `mel_settings` of its training."""
+    return read_source_filter(path)[0]
+
+
 def load_magnitude(path: Path | str = resources.GRIFFIN_LIM) -> MagnitudeNet:
     """Load Griffin-Lim's network in eval mode, with the `mel_settings` of its training."""
     state, card = read(path, "magnitude")
@@ -100,6 +113,17 @@ def read_wavernn(path: Path | str) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
     return built, card
 
 
+def read_source_filter(path: Path | str) -> tuple[SourceFilter, Card]:
+    """Like `load_source_filter`, with the file's card."""
+    state, card = read(path, SourceFilter.kind)
+    for name in ("n_mels", "hop_length", "sample_rate"):
+        if card.network.get(name) != card.mel.get(name):
+            raise InputError(f"{path}: its header gives the network and the mels other {name}s")
+    network = _network(SourceFilter, card, state, path)
+    network.mel_settings = card.mel
+    return network, card
+
+
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
     """Load a speaker encoder and the file's card, which gets the identity of the weights."""
     state, card = read(path, "ge2e", "d_vector")
@@ -114,7 +138,8 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
     """Read weights and card of a file of any known layout.
 
     Args:
-        path: The file; of a Lightning checkpoint the averaged weights are read.
+        path: A file, or an address on a hub (hf://OWNER/REPO); of a Lightning
+            checkpoint the averaged weights are read.
         kinds: Kinds of network that are accepted, see `Card`.
 
     Returns:
@@ -123,7 +148,7 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
     Raises:
         InputError: The file is missing, damaged, unsafe or of another kind.
     """
-    path = require_file(path)
+    path = require_file(hub.local_path(path))
     state, card = identify(_open(path), path)
     if card.kind not in kinds:
         raise InputError(f"{path}: holds {card.kind} weights; {' or '.join(kinds)} are needed here")

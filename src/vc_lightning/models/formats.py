@@ -12,6 +12,8 @@ from vc_lightning.common.resources import settings
 
 State = dict[str, Tensor]
 
+BLOCK_WEIGHTS = 9  # tensors in a block of ConvNeXt
+
 AUTOVC_RENAMES = {
     r"^(.*convolutions\.\d+)\.0\.conv\.": r"\1.conv.",
     r"^(.*convolutions\.\d+)\.1\.": r"\1.norm.",
@@ -30,7 +32,8 @@ class Card:
     """The header of a weight file.
 
     Attributes:
-        kind: "autovc", "wavernn", "multiband_wavernn", "magnitude", "ge2e" or "d_vector".
+        kind: "autovc", "wavernn", "multiband_wavernn", "source_filter", "magnitude", "ge2e" or
+            "d_vector".
         network: Arguments of the network.
         mel: Settings of its mels.
         speaker_encoder: Identity of the speaker encoder that it was trained with.
@@ -205,9 +208,25 @@ def _magnitude(state: dict[str, Tensor]) -> dict:
     return {"n_mels": n_mels, "n_bins": n_bins, "dim": dim, "n_blocks": n_blocks}
 
 
+def _source_filter(state: dict[str, Tensor]) -> dict:
+    dim, n_mels, _ = state["backbone.input.weight"].shape
+    n_fft = len(state["window"])
+    return {
+        "n_mels": n_mels,
+        "n_fft": n_fft,
+        "steps": len(state["envelope.weight"]) // (n_fft // 2 + 1),
+        "dim": dim,
+        "n_blocks": sum(key.startswith("backbone.blocks.") for key in state) // BLOCK_WEIGHTS,
+        "dim_pitch": len(state["pitch.backbone.input.weight"]),
+        "pitch_blocks": sum(key.startswith("pitch.backbone.blocks.") for key in state)
+        // BLOCK_WEIGHTS,
+    }
+
+
 READERS = {
     "AutoVC": _autovc,
     "WaveRNN": _wavernn,
     "MultiBandWaveRNN": _multiband,
     "MagnitudeNet": _magnitude,
+    "SourceFilter": _source_filter,
 }
