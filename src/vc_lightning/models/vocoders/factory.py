@@ -21,10 +21,18 @@ def griffin_lim(
     n_iter: int,
     momentum: float,
 ) -> GriffinLim:
-    """`vocoder=griffin_lim`, for any mels.
+    """Build `vocoder=griffin_lim`, which takes mels of any settings.
 
-    Args: magnitude, the file of a `MagnitudeNet`, which must fit, "shipped", which is left out
-        where it does not fit, or None.
+    Args:
+        mel: Mel-spectrogram to invert.
+        magnitude: File of a `MagnitudeNet`, which must fit; "shipped", used only where it fits;
+            or None.
+        sharpness: See `GriffinLim`.
+        n_iter: See `GriffinLim`.
+        momentum: See `GriffinLim`.
+
+    Raises:
+        InputError: The file is unreadable or for other mels.
     """
     network = None
     if magnitude is not None:
