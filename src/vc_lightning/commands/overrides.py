@@ -31,6 +31,9 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
             "voices.learn",
             "speaker",
             "record",
+            "input_device",
+            "output_device",
+            "serve.token",
         ),
     ]
 )
