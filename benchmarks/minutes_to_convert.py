@@ -24,10 +24,10 @@ from vc_lightning.evaluation.results import figures
 MAX_CHARACTER_ERRORS = 0.25
 MIN_NEARER = 0.9
 SHOWN = (
-    "similarity/to_target",
-    "similarity/nearer",
-    "words/character_errors",
-    "naturalness/conversion",
+    "similarity_to_target",
+    "similarity_nearer",
+    "words_character_errors",
+    "naturalness_conversion",
 )
 
 
@@ -75,7 +75,7 @@ def measured(path: Path, pairs: Sequence[Pair]) -> list[float]:
     """The means of SHOWN over the conversions that a weight file makes."""
     converter = VoiceConverter.from_checkpoint(path)
     report = evaluate(converter, pairs, ["words", "naturalness"], "tiny.en", 0, 0)
-    means = figures(report.outcomes)
+    means = figures(report.conversions)
     return [means[key].mean for key in SHOWN]
 
 

@@ -1,5 +1,7 @@
 """Shared by all tests: real recordings, a small corpus cut out of them, tiny networks."""
 
+import os
+
 import pytest
 import soundfile
 import torch
@@ -14,8 +16,9 @@ from vc_lightning.models.checkpoints import Card
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Small tensors are slower on two threads, and the results are the same everywhere."""
+    """Test files run in parallel; and with one thread the results are the same everywhere."""
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@
     python scripts/measure/measure_vocoders.py MANIFEST.tsv [--split test] \
         [--vocoders griffin_lim,FILE]
 
-The judges know nothing of this project: DNSMOS (Reddy et al. 2022, speechmos) rates how natural a
+The scorers know nothing of this project: DNSMOS (Reddy et al. 2022, speechmos) rates how natural a
 recording sounds, Whisper tiny.en (Radford et al. 2022) writes down what it heard; its character
 errors count against what it heard in the recording.
 """
@@ -21,7 +21,7 @@ import torch
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.evaluation import scorers as judges
+from vc_lightning.evaluation import scorers
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.factory import griffin_lim, wavernn
 from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
@@ -33,13 +33,13 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
     paths = recordings(manifest, split, n_each)
     wavs = [mel.prepare(*audio.load(path)) for path in paths]
     copies, seconds = {}, {}
-    for name in names:  # before the judges, whose threads would be in the way
+    for name in names:  # before the scorers, whose threads would be in the way
         vocoder = made(name, mel)
         started = time.perf_counter()
         copies[name] = [copy(vocoder, mel, wav) for wav in wavs]
         seconds[name] = time.perf_counter() - started
     n_samples = sum(len(wav) for wav in wavs)
-    listener, recogniser = judges.Listener(), judges.Recogniser()
+    listener, recogniser = scorers.Listener(), scorers.Recogniser()
     rate = mel.sample_rate
     heard = [recogniser.transcript(wav, rate) for wav in wavs]
     print(f"{len(wavs)} recordings of {manifest}, split {split}")
@@ -66,7 +66,7 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
 
 def character_errors(references: list[str], heard: list[str]) -> float:
     """Character errors over the length of all references."""
-    counts = [judges.character_errors(*pair) for pair in zip(references, heard, strict=True)]
+    counts = [scorers.character_errors(*pair) for pair in zip(references, heard, strict=True)]
     return sum(errors for errors, _ in counts) / sum(length for _, length in counts)
 
 

@@ -24,6 +24,23 @@ def test_voiced_mask_of_samples_beyond_full_scale_is_that_of_clipped_ones(speech
     )
 
 
+def test_voiced_mask_reaches_three_windows_around_what_the_average_marks(monkeypatch):
+    flags = iter([False] * 20 + [True] * 9 + [False] * 20)
+
+    class Detector:
+        def __init__(self, mode):
+            pass
+
+        def is_speech(self, window, sample_rate):
+            return next(flags)
+
+    monkeypatch.setattr(voice_activity.webrtcvad, "Vad", Detector)
+    mask = voice_activity.voiced_mask(np.ones(49 * voice_activity.VAD_WINDOW, "f4"))
+    marked = np.flatnonzero(mask.reshape(49, -1).all(axis=1))
+    # Five of the windows −3…+4 are speech from window 20 on and up to 27.
+    np.testing.assert_array_equal(marked, np.arange(20 - 3, 27 + 3 + 1))
+
+
 def test_voiced_mask_of_less_than_a_window_is_empty():
     assert len(voice_activity.voiced_mask(np.ones(100, "f4"))) == 0
 

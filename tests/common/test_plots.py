@@ -1,42 +1,70 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
-from vc_lightning.common import plots as charts
-from vc_lightning.common.plots import BAD, BOTTOM, GOOD, LEFT, RIGHT, TOP, histogram
+from vc_lightning.common.plots import BAD, GOOD, histogram, mel_figure, picture, pixels
 
 
-def bar_heights(image, n_bars, colour):
-    """Pixels of a colour in the middle of each bar."""
-    middles = np.linspace(LEFT, RIGHT, 2 * n_bars + 1)[1::2].astype(int)
-    return [(image[:BOTTOM, x] == colour).all(axis=-1).sum() for x in middles]
+def bars(figure):
+    """Heights of the bars by colour."""
+    (axes,) = figure.axes
+    return {
+        to_hex(bar[0].get_facecolor()): [p.get_height() for p in bar] for bar in axes.containers
+    }
 
 
 def test_bars_are_as_high_as_what_they_count():
     values = np.array([*[0.5] * 6, *[1.0] * 3, 2.5, np.nan])
-    image = histogram("title", "s", "things", values, [0, 1, 2, 3], lambda v: v == 1)
-    assert (image.shape, image.dtype) == ((charts.HEIGHT, charts.WIDTH, 3), np.uint8)
-    full = BOTTOM - TOP
-    assert bar_heights(image, 3, GOOD) == pytest.approx([full, 0, full / 6], abs=2)
-    assert bar_heights(image, 3, BAD) == pytest.approx([0, full / 2, 0], abs=2)
+    figure = histogram("Lengths", "s", "things", values, [0, 1, 2, 3], lambda v: v == 1)
+    assert bars(figure) == {GOOD: [6, 3, 1], BAD: [0, 3, 0]}
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "Lengths\n10 things, median 0.5 s"
+    assert axes.get_xlabel() == "s"
+    assert axes.get_xlim() == (0, 3)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2", "3"]
+    assert [text.get_text() for text in axes.texts] == ["6", "3", "1"]
+    assert axes.get_ylim() == pytest.approx((0, 6.6))
 
 
 def test_the_outer_bars_hold_what_lies_beyond():
-    image = histogram("title", "s", "things", np.array([-5, 1.5, 2.0, 99]), [0, 1, 2])
-    full = BOTTOM - TOP
-    assert bar_heights(image, 2, GOOD) == pytest.approx([full / 3, full], abs=2)
+    figure = histogram("title", "s", "things", np.array([-5, 1.5, 2.0, 99]), [0, 1, 2])
+    assert bars(figure)[GOOD] == [1, 3]
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [0.0], list(range(12_345))])
 def test_any_number_of_values_can_be_drawn(values):
-    histogram("title", "s", "things", np.array(values, dtype=float), np.arange(40))
-    assert all(highest <= 6 * charts._count_step(highest) for highest in range(1, 20_000))
+    figure = histogram("title", "s", "things", np.array(values, dtype=float), np.arange(40))
+    assert sum(bars(figure)[GOOD]) == np.isfinite(values).sum()
+    ticks = figure.axes[0].get_xticks()
+    assert 10 < len(ticks) < 15
+    assert ticks[1] == float(figure.axes[0].get_xticklabels()[1].get_text())
 
 
-def test_a_picture_shows_mels_upright_and_bright_where_loud():
+def test_a_picture_shows_a_mel_upright_and_bright_where_loud():
     mel = torch.zeros(1, 80, 10)
     mel[0, 79, :] = 1  # the highest band
-    image = charts.picture([mel, mel])
-    assert image.shape == (2 * (80 + 4 + 80), 20, 3)
+    image = picture(mel)
+    assert (image.shape, image.dtype) == ((80, 10, 3), np.uint8)
     assert image[0].min() > 180  # the top row
-    assert image[100].max() < 10
+    assert image[1:].max() < 10
+
+
+def test_mels_have_titles_and_one_time_axis():
+    mels = {"source": torch.rand(1, 80, 50), "conversion": torch.rand(1, 80, 40)}
+    figure = mel_figure(mels, 0.016)
+    for axes, (title, mel) in zip(figure.axes, mels.items(), strict=True):
+        assert axes.get_title() == title
+        (image,) = axes.images
+        np.testing.assert_array_equal(image.get_array(), mel[0])
+        assert image.get_extent() == pytest.approx([0, 0.016 * mel.shape[-1], 0, 80])
+        assert image.get_clim() == (0, 1)
+        assert axes.get_xlim()[1] == pytest.approx(0.016 * 50)
+    assert figure.axes[-1].get_xlabel() == "seconds"
+
+
+def test_a_figure_becomes_an_image():
+    image = pixels(histogram("title", "s", "things", np.array([0.5]), [0, 1]))
+    assert (image.shape, image.dtype) == ((400, 800, 3), np.uint8)
+    colour = [int(GOOD[i : i + 2], 16) for i in (1, 3, 5)]
+    assert (image == colour).all(axis=-1).mean() > 0.3  # the only bar fills the axes

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from helpers import SOURCE
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import encoding
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.provenance import Provenance, strings
@@ -37,7 +37,7 @@ def info_chunks(path):
 
 
 def test_the_note_comes_back(tmp_path, speech):
-    path = audio.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE))
+    path = encoding.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE))
     assert provenance.read(path) == NOTE
     assert provenance.describe(path) == [
         f"{path}: synthetic, a voice conversion",
@@ -50,7 +50,7 @@ def test_the_note_comes_back(tmp_path, speech):
 
 
 def test_the_note_is_in_the_strings_of_the_wav(tmp_path, speech):
-    found = info_chunks(audio.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE)))
+    found = info_chunks(encoding.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE)))
     assert found["INAM"] == "Synthetic speech (voice conversion by vc_lightning)"
     assert found["ISFT"].startswith("vc_lightning 0.1.0")
     assert found["ICRD"] == "2026-11-23T01:02:03Z"
@@ -60,15 +60,15 @@ def test_the_note_is_in_the_strings_of_the_wav(tmp_path, speech):
 
 
 def test_the_samples_are_as_without_the_note(tmp_path, speech):
-    noted = audio.save(tmp_path / "noted.wav", speech, 22_050, strings(NOTE))
-    plain = audio.save(tmp_path / "plain.wav", speech, 22_050)
+    noted = encoding.save(tmp_path / "noted.wav", speech, 22_050, strings(NOTE))
+    plain = encoding.save(tmp_path / "plain.wav", speech, 22_050)
     assert soundfile.info(noted).subtype == "PCM_16"
     np.testing.assert_array_equal(*(soundfile.read(path)[0] for path in (noted, plain)))
 
 
 def test_above_the_size_of_a_wav_it_becomes_rf64(tmp_path, speech, monkeypatch):
-    monkeypatch.setattr(audio, "MAX_WAV_BYTES", 1000)
-    path = audio.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE))
+    monkeypatch.setattr(encoding, "MAX_WAV_BYTES", 1000)
+    path = encoding.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE))
     assert soundfile.info(path).format == "RF64"
     assert soundfile.info(path).frames == len(speech)
     assert provenance.read(path) == NOTE
@@ -147,6 +147,6 @@ def test_a_name_that_is_no_text_is_kept_readable(tmp_path):
     weights = tmp_path / "n\ne\udcff.safetensors"  # a new line, and a byte that is not UTF-8
     weights.write_bytes(b"weights")
     note = provenance.of_conversion(provenance.fingerprint(weights), "GriffinLim", 0)
-    path = audio.save(tmp_path / "a.wav", np.zeros(10), 16_000, strings(note))
+    path = encoding.save(tmp_path / "a.wav", np.zeros(10), 16_000, strings(note))
     assert provenance.read(path) == note
     assert note.checkpoint.startswith("n?e?.safetensors ")

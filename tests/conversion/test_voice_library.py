@@ -1,4 +1,4 @@
-"""Learned voices."""
+"""Learned voice_library."""
 
 import json
 
@@ -7,7 +7,8 @@ import pytest
 
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion import voice_library as voices
+from vc_lightning.conversion import voice_library
+from vc_lightning.conversion.consent import Statement
 from vc_lightning.conversion.recordings import Voice
 
 VOICE = Voice(np.random.default_rng(0).random(256).astype(np.float32), PitchRange(7.5, 0.25))
@@ -15,31 +16,31 @@ VOICE = Voice(np.random.default_rng(0).random(256).astype(np.float32), PitchRang
 
 def test_a_voice_comes_back_bit_for_bit(tmp_path):
     folder = tmp_path / "new" / "folder"
-    path = voices.save(folder, "Anna B", VOICE, "ge2e-01234567", 3, 12.34)
+    path = voice_library.save(folder, "Anna B", VOICE, "ge2e-01234567", 3, 12.34)
     assert path.stat().st_size < 10_000
-    learned = voices.load(folder, "Anna B")
+    learned = voice_library.load(folder, "Anna B")
     assert np.array_equal(learned.voice.embedding, VOICE.embedding)
     assert learned.voice.embedding.dtype == np.float32
     assert learned.voice.pitch == VOICE.pitch
     assert (learned.n_recordings, learned.seconds) == (3, 12.3)
-    assert voices.for_encoder(learned, "ge2e-01234567") is learned.voice
+    assert voice_library.for_encoder(learned, "ge2e-01234567") is learned.voice
     with pytest.raises(InputError, match="voice Anna B was made with embeddings of ge2e-01234567"):
-        voices.for_encoder(learned, "ge2e-76543210")
+        voice_library.for_encoder(learned, "ge2e-76543210")
 
 
 def test_a_voice_without_a_pitch(tmp_path):
-    voices.save(tmp_path, "a", Voice(VOICE.embedding), "ge2e-0", 1, 1)
-    assert voices.load(tmp_path, "a").voice.pitch is None
+    voice_library.save(tmp_path, "a", Voice(VOICE.embedding), "ge2e-0", 1, 1)
+    assert voice_library.load(tmp_path, "a").voice.pitch is None
 
 
 def test_names_are_listed_and_learning_again_replaces(tmp_path):
     for name in ("ж", "anna", "anna"):
-        voices.save(tmp_path, name, VOICE, "ge2e-0", 1, 1)
+        voice_library.save(tmp_path, name, VOICE, "ge2e-0", 1, 1)
     (tmp_path / "notes.txt").touch()
-    assert voices.names(tmp_path) == ["anna", "ж"]
-    assert voices.names(tmp_path / "missing") == []
+    assert voice_library.names(tmp_path) == ["anna", "ж"]
+    assert voice_library.names(tmp_path / "missing") == []
     with pytest.raises(InputError, match=r"voice ben: not learned yet; in .* there are: anna, ж"):
-        voices.load(tmp_path, "ben")
+        voice_library.load(tmp_path, "ben")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_names_are_listed_and_learning_again_replaces(tmp_path):
 )
 def test_names_that_would_leave_the_folder_or_are_no_words_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="name it by"):
-        voices.path_of(tmp_path, name)
+        voice_library.path_of(tmp_path, name)
 
 
 @pytest.mark.parametrize(
@@ -67,19 +68,45 @@ def test_names_that_would_leave_the_folder_or_are_no_words_are_refused(tmp_path,
     ],
 )
 def test_damaged_files_are_refused_by_name(tmp_path, change):
-    path = voices.save(tmp_path, "a", VOICE, "ge2e-0", 1, 1)
+    path = voice_library.save(tmp_path, "a", VOICE, "ge2e-0", 1, 1)
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | change))
     with pytest.raises(InputError, match=r"a\.voice\.json: is not a learned voice"):
-        voices.load(tmp_path, "a")
+        voice_library.load(tmp_path, "a")
     del content[next(iter(change))]
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"a\.voice\.json: is not a learned voice"):
-        voices.load(tmp_path, "a")
+        voice_library.load(tmp_path, "a")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b'"text"'])
 def test_what_is_no_voice_is_refused(tmp_path, content):
-    voices.path_of(tmp_path, "a").write_bytes(content)
+    voice_library.path_of(tmp_path, "a").write_bytes(content)
     with pytest.raises(InputError, match="is not a learned voice"):
-        voices.load(tmp_path, "a")
+        voice_library.load(tmp_path, "a")
+
+
+def test_consent_maker_and_licence_are_kept(tmp_path, speech):
+    spoken = Statement("", speech, "2026-11-24")
+    voice_library.save(
+        tmp_path, "a", VOICE, "ge2e-0", 1, 1, made_by="Ben", licence="CC0", consent=spoken
+    )
+    learned = voice_library.load(tmp_path, "a")
+    assert (learned.made_by, learned.licence) == ("Ben", "CC0")
+    assert learned.consent.recording == tmp_path / "a.consent.flac"
+    assert voice_library.names(tmp_path) == ["a"]
+    voice_library.save(
+        tmp_path, "a", VOICE, "ge2e-0", 1, 1, consent=Statement("I agree", None, "today")
+    )
+    assert voice_library.load(tmp_path, "a").consent.text == "I agree"
+    assert not (tmp_path / "a.consent.flac").exists()
+
+
+def test_voices_of_earlier_versions_load(tmp_path):
+    path = voice_library.save(tmp_path, "a", VOICE, "ge2e-0", 1, 1)
+    content = json.loads(path.read_text())
+    for key in ("made_by", "licence", "consent"):
+        del content[key]
+    path.write_text(json.dumps(content))
+    learned = voice_library.load(tmp_path, "a")
+    assert (learned.made_by, learned.licence, learned.consent) == ("", "", None)

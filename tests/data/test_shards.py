@@ -19,8 +19,9 @@ from vc_lightning.commands import train
 from vc_lightning.common.errors import InputError
 from vc_lightning.data import shard_writer, shards
 from vc_lightning.data.augmentations import Gain
+from vc_lightning.data.crop_stream import CropStream, Position
 from vc_lightning.data.crops import speaker_embeddings
-from vc_lightning.data.shard_datamodule import CropStream, ShardsDataModule
+from vc_lightning.data.shard_datamodule import ShardsDataModule
 from vc_lightning.data.shards import Shards
 from vc_lightning.models import checkpoints
 
@@ -193,12 +194,18 @@ class Keys(CropStream):
         return sample.key
 
 
+def stream_of(many, n_epochs, epoch=0, runs=(), **settings):
+    position = Position(epoch, runs, batch_size=2)
+    settings = {"seed": 0, "shuffle_buffer": 4} | settings
+    return Keys(many, n_epochs, 32, position=position, **settings)
+
+
 def test_an_epoch_of_all_ranks_and_workers_holds_every_utterance_once(many):
     def epoch(number, n_ranks, n_workers, seed=0):
         keys = []
         for rank in range(n_ranks):
-            epochs = range(number, number + 1)
-            stream = Keys(many, epochs, 32, seed, shuffle_buffer=4, rank=rank, world_size=n_ranks)
+            ranks = {"rank": rank, "world_size": n_ranks}
+            stream = stream_of(many, 1, number, seed=seed, **ranks)
             keys.append(list(DataLoader(stream, batch_size=None, num_workers=n_workers)))
         return keys
 
@@ -208,12 +215,12 @@ def test_an_epoch_of_all_ranks_and_workers_holds_every_utterance_once(many):
     assert alone == epoch(0, 1, 0)
     assert alone != epoch(1, 1, 0) != epoch(2, 1, 0)
     assert alone != epoch(0, 1, 0, seed=1)
-    shard_order = [list(Keys(many, range(e, e + 1), 32, 0, shuffle_buffer=1)) for e in (0, 1)]
+    shard_order = [list(stream_of(many, 1, e, shuffle_buffer=1)) for e in (0, 1)]
     assert shard_order[0] != shard_order[1]
 
 
 def test_the_stream_goes_on_with_the_next_epoch(many):
-    stream = Keys(many, range(3, 100), 32, 0, shuffle_buffer=4)
+    stream = stream_of(many, 97, 3)
     keys = list(itertools.islice(stream, 3 * 37))
     parts = [keys[:37], keys[37:74], keys[74:]]
     assert all(sorted(part) == list(range(37)) for part in parts)
@@ -243,19 +250,76 @@ def test_without_shuffling_every_epoch_is_the_same(module):
     assert all(map(torch.equal, batches[:4], batches[4:]))
 
 
-def test_resuming_begins_the_next_epoch(module, caplog):
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_resumed_stream_skips_the_shards_that_were_read(many, n_workers):
+    """At most one shard of each reader is read again, and its buffer is left out of this epoch."""
+
+    def taken(n, **position):
+        loader = DataLoader(stream_of(many, 2, **position), batch_size=2, num_workers=n_workers)
+        return list(itertools.chain(*(batch.tolist() for batch in itertools.islice(loader, n))))
+
+    n_readers = max(1, n_workers)
+    before, after = taken(8), taken(11, runs=(8,))
+    assert len(set(before) & set(after[:16])) <= n_readers * (3 + 4)  # a shard and the buffer
+    assert len(set(range(37)) - {*before, *after}) <= n_readers * 4
+    assert after == taken(11, runs=(8,))
+    # A run that ends at once changes nothing; one that ends later begins later.
+    assert taken(11, runs=(8, 0)) == after
+    assert taken(11, runs=(8, 8)) != after
+
+
+def test_a_stream_is_resumed_in_the_epoch_that_it_had_reached(many):
+    for n_batches, epoch in {0: 3, 18: 3, 19: 4, 36: 4, 37: 5}.items():  # 37 utterances, 2 a batch
+        assert stream_of(many, 1, 3, (n_batches,)).place()[0] == epoch
+
+
+def test_a_checkpoint_holds_the_position_in_the_shards(module, caplog):
     data = module()
+    data.train_dataloader()
     for step, epochs in {0: 0, 1: 1, 4: 1, 5: 2}.items():
         data.trainer.global_step = step
-        assert data.state_dict() == {"epochs": epochs, "batches": step}
+        found = data.state_dict()
+        assert (found["epochs"], found["batches"], found["runs"]) == (epochs, step, [step])
     resumed = module()
     resumed.load_state_dict(data.state_dict())
-    with caplog.at_level("INFO"):
-        batch = first(resumed.train_dataloader(), 1)[0]
-    assert "continues with epoch 2" in caplog.text
-    assert torch.equal(batch, first(data.train_dataloader(), 9)[8])
+    caplog.set_level("INFO")
+    (batch,) = first(resumed.train_dataloader(), 1)  # four shards of one utterance each
+    assert "shards are read on where the checkpoint was saved" in caplog.text
     resumed.trainer.global_step = 5 + 4
-    assert resumed.state_dict() == {"epochs": 3, "batches": 9}
+    assert resumed.state_dict()["runs"] == [5, 4]
+    skipped = module()
+    skipped.resumed = data.state_dict()
+    skipped.train_dataloader()
+    (expected,) = first(skipped._loader(stream_at(skipped, Position(1, (1,), 1)), 0), 1)
+    assert torch.equal(batch, expected)
+
+
+def stream_at(data, position):
+    stream = data.train_dataloader().dataset
+    stream.position = position
+    return stream
+
+
+@pytest.mark.parametrize("change", [{"num_workers": 2}, {"batch_size": 2}, {"seed": 2}])
+def test_other_readers_begin_the_next_epoch(module, caplog, change):
+    data = module()
+    data.trainer.global_step = 5
+    resumed = module(**change)
+    resumed.load_state_dict(data.state_dict())
+    caplog.set_level("INFO")
+    resumed.train_dataloader()
+    assert "shards are read on from epoch 2" in caplog.text
+    assert resumed.begun_at == Position(2)
+
+
+def test_a_checkpoint_of_an_earlier_version_begins_the_next_epoch(module):
+    resumed = module()
+    resumed.load_state_dict({"epochs": 2, "batches": 5})
+    resumed.train_dataloader()
+    assert resumed.begun_at == Position(2)
+    resumed.trainer.global_step = 9
+    state = resumed.state_dict()
+    assert (state["epochs"], state["epoch"], state["runs"]) == (3, 2, [4])
 
 
 def test_embeddings_may_be_speaker_means(data, tmp_path):
@@ -314,7 +378,7 @@ def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
     last = first_run / "checkpoints/last.ckpt"
     with caplog.at_level("INFO"):
         second = run(f"ckpt_path={last}", "trainer.max_steps=6", name="second")
-    assert "continues with epoch 2" in caplog.text  # four batches of two are two epochs
+    assert "shards are read on where the checkpoint was saved" in caplog.text
     assert checkpoints.read(second / "checkpoints/last.ckpt", "autovc")[1].step == 6
 
 

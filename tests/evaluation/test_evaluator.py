@@ -14,10 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from helpers import ROOT, SOURCE, composed, write_wav
 from vc_lightning.commands import evaluate, overrides
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.evaluation import domains, evaluator, pairs
-from vc_lightning.evaluation.evaluator import evaluate as judge
-from vc_lightning.evaluation.results import TITLES, figures
-from vc_lightning.evaluation.scorers import MissingJudgeError
+from vc_lightning.evaluation import combining, domains, pairs
+from vc_lightning.evaluation.evaluator import evaluate as evaluate_pairs
+from vc_lightning.evaluation.results import SCORES, figures, report_key, reported
+from vc_lightning.evaluation.scorers import MissingScorerError
 from vc_lightning.models.vocoders.factory import griffin_lim
 
 
@@ -54,9 +54,10 @@ def converter(tiny_checkpoint):
     return VoiceConverter.from_checkpoint(tiny_checkpoint, vocoder=vocoder)
 
 
-def judged(converter, listed, *parts):
-    report = judge(converter, listed, parts, "tiny.en", 0, 0)
-    return report, {key: figure.mean for key, figure in figures(report.outcomes).items()}
+def scored(converter, listed, *parts):
+    evaluation = evaluate_pairs(converter, listed, parts, "tiny.en", 0, 0)
+    means = {key: figure.mean for key, figure in figures(evaluation.conversions).items()}
+    return evaluation, reported(means)
 
 
 def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
@@ -96,13 +97,15 @@ def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
 
 def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
     """A recording against itself: no word is lost, the pitch is the same, the voice stays."""
-    monkeypatch.setattr(converter, "convert_to", lambda source, *_: converter.load(source))
-    report, found = judged(converter, listed, "words", "pocketsphinx", "prosody")
-    for pair in report.outcomes:
-        assert np.array_equal(pair.wav, pair.source_wav)
-        assert pair.values["similarity/to_target"] == pair.values["similarity/before"]
-        assert pair.words["source"]
-        assert pair.words["conversion"] == pair.words["source"]
+    monkeypatch.setattr(
+        converter, "convert_analyzed", lambda sources, *_: [source.wav for source in sources]
+    )
+    report, found = scored(converter, listed, "words", "pocketsphinx", "prosody")
+    for conversion in report.conversions:
+        assert np.array_equal(conversion.sounds.conversion, conversion.sounds.source)
+        scores, transcripts = conversion.scores, conversion.transcripts
+        assert scores.similarity_to_target == scores.similarity_before
+        assert transcripts.conversion == transcripts.source != ""
     assert (found["words/word_errors"], found["words/character_errors"]) == (0, 0)
     assert found["pocketsphinx/source"] == found["pocketsphinx/conversion"] < 1
     assert found["words/vocoder_character_errors"] > 0  # one round of Griffin-Lim
@@ -117,13 +120,13 @@ def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
 
 def test_a_converter_that_plays_the_target_itself(converter, listed, monkeypatch):
     """Its voice, its pitch, and, where it says the same, no distortion."""
-    wavs = iter([converter.load(pair.target_judge) for pair in (listed[0], *listed)])
-    monkeypatch.setattr(converter, "convert_to", lambda *_: next(wavs))
+    wavs = iter([converter.load(pair.target_reference) for pair in (listed[0], *listed)])
+    monkeypatch.setattr(converter, "convert_analyzed", lambda *_: [next(wavs)])
     parallel = [
-        pairs.Pair(**{**vars(pair), "parallel": pair.target_judge, "groups": {"accent": name}})
+        pairs.Pair(**{**vars(pair), "parallel": pair.target_reference, "groups": {"accent": name}})
         for pair, name in zip(listed, ("Scots", "Welsh"), strict=True)
     ]
-    report, found = judged(converter, parallel, "prosody")
+    report, found = scored(converter, parallel, "prosody")
     assert found["similarity/to_target"] == pytest.approx(1)
     assert (found["similarity/nearer"], found["similarity/accepted"]) == (1, 1)
     assert found["prosody/distance"] < found["prosody/distance_before"]
@@ -131,24 +134,24 @@ def test_a_converter_that_plays_the_target_itself(converter, listed, monkeypatch
     assert found["distortion/before"] > 3
     groups = report.groups()
     assert list(groups) == ["", "accent"]
-    assert groups["accent"]["Welsh"] == [report.outcomes[1]]
+    assert groups["accent"]["Welsh"] == [report.conversions[1]]
 
 
 def test_a_converter_that_says_nothing(converter, listed, monkeypatch):
     """Silence is like nobody, has no words and no pitch, and ends no evaluation."""
     silence = np.zeros(32_000, dtype=np.float32)
-    monkeypatch.setattr(converter, "convert_to", lambda *_: silence)
-    _, found = judged(converter, listed, "words", "prosody")
+    monkeypatch.setattr(converter, "convert_analyzed", lambda *_: [silence])
+    _, found = scored(converter, listed, "words", "prosody")
     assert found["similarity/speech"] == 0
     assert (found["similarity/nearer"], found["similarity/accepted"]) == (0, 0)
     assert found["words/word_errors"] == 1
     assert not {"similarity/to_target", "prosody/correlation", "prosody/distance"} & found.keys()
-    assert set(found) < set(TITLES)
+    assert set(found) < set(map(report_key, SCORES))
 
 
-def test_judges_that_are_not_installed_are_named_and_left_out(run, monkeypatch):
-    def require_packages(judge, *modules):
-        raise MissingJudgeError(f'{judge}: {modules[0]} not installed; pip install -e ".[eval]"')
+def test_scorers_that_are_not_installed_are_named_and_left_out(run, monkeypatch):
+    def require_packages(scorer, *modules):
+        raise MissingScorerError(f'{scorer}: {modules[0]} not installed; pip install -e ".[eval]"')
 
     for module in ("scorers", "pocket_sphinx"):
         name = f"vc_lightning.evaluation.{module}.require_packages"
@@ -169,7 +172,7 @@ def test_words_of_a_language_that_the_recogniser_does_not_know_are_left_out(
     converter, listed, monkeypatch
 ):
     foreign = [pairs.Pair(**{**vars(pair), "language": "ru"}) for pair in listed]
-    report, found = judged(converter, foreign, "words")
+    report, found = scored(converter, foreign, "words")
     assert report.left_out == ["words: tiny.en does not understand ru (pairs: 2)"]
     assert "words/word_errors" not in found
 
@@ -276,12 +279,12 @@ def test_real_pairs_are_compared_within_a_domain_only(converter, corpus):
     """Speakers of two domains are told apart by their microphones, which would flatter."""
     listed = pairs.from_folder(corpus, 12, 1)
     both = domains.together([("a", listed[:1]), ("b", listed[1:])])
-    embeddings = evaluator.embed_recordings(converter, both)
-    ruler = evaluator.real_pairs(both, embeddings)
-    alone = [evaluator.real_pairs(own, embeddings) for own in ([both[0]], [both[1]])]
+    embeddings = {path: converter.embed(path) for path in corpus.rglob("*.wav")}
+    both_domains = combining.verify_real_pairs(both, embeddings)
+    alone = [combining.verify_real_pairs(own, embeddings) for own in ([both[0]], [both[1]])]
     assert all(alone)
-    mixed = evaluator.real_pairs(listed, embeddings)
-    assert len(mixed.different) > len(ruler.different)
+    mixed = combining.verify_real_pairs(listed, embeddings)
+    assert len(mixed.different) > len(both_domains.different)
 
 
 def test_bad_inputs_are_one_sentence_and_code_2(run, tmp_path, corpus, capsys):

@@ -51,11 +51,11 @@ def test_the_list_of_a_manifest_is_fixed_and_has_every_category(tmp_path):
 
 def test_no_recording_has_two_parts(tmp_path):
     for pair in pairs.from_manifest(manifest(tmp_path, SPEAKERS), None, "test", 9, 5):
-        used = [pair.source, *pair.voice, pair.target_judge, pair.source_judge]
+        used = [pair.source, *pair.voice, pair.target_reference, pair.source_reference]
         assert len(pair.voice) == 5
         assert len(set(used)) == 8
-        assert pair.source.parent.name == pair.source_judge.parent.name == pair.source_speaker
-        assert {path.parent.name for path in (*pair.voice, pair.target_judge)} == {
+        assert pair.source.parent.name == pair.source_reference.parent.name == pair.source_speaker
+        assert {path.parent.name for path in (*pair.voice, pair.target_reference)} == {
             pair.target_speaker
         }
 
@@ -66,7 +66,7 @@ def test_recordings_of_a_speaker(tmp_path):
     first = [pair for pair in found if pair.source_speaker == "t0"]
     assert [pair.source.stem for pair in first[:4]] == ["0", "1", "2", "0"]
     assert [path.stem for path in found[0].voice] == ["3", "4", "5", "6", "7"]
-    assert (found[0].target_judge.stem, found[0].source_judge.stem) == ("9", "9")
+    assert (found[0].target_reference.stem, found[0].source_reference.stem) == ("9", "9")
     assert found[0].source == tmp_path / "t0" / "0.wav"
 
 
@@ -107,7 +107,7 @@ def test_a_folder_of_speakers(corpus):
         ("woman", "man"),
     ]
     assert found[0].voice == (corpus / "woman" / "1.wav",)
-    assert found[0].target_judge == corpus / "woman" / "2.wav"
+    assert found[0].target_reference == corpus / "woman" / "2.wav"
     assert found[0].groups == {}
 
 
@@ -126,10 +126,10 @@ def test_a_table_of_pairs(corpus, tmp_path):
     )
     first, second = pairs.from_table(path, corpus)
     assert first.voice == (corpus / "woman/0.wav", corpus / "woman/1.wav")
-    assert first.target_judge == corpus / "woman/2.wav"
-    assert first.source_judge == corpus / "man/1.wav"
+    assert first.target_reference == corpus / "woman/2.wav"
+    assert first.source_reference == corpus / "man/1.wav"
     assert (first.language, first.groups) == ("en", {"accent": "Scots"})
-    assert second.source_judge == second.source
+    assert second.source_reference == second.source
     assert second.groups == {}
     assert (first.source_speaker, second.target_speaker) == (str(corpus / "man"),) * 2
 
@@ -137,7 +137,7 @@ def test_a_table_of_pairs(corpus, tmp_path):
 def test_a_single_target_recording_makes_the_voice_and_judges_it(corpus, tmp_path):
     path = table(tmp_path, ("source", "target", "text"), ("man/0.wav", "woman/0.wav", "Oh!"))
     (pair,) = pairs.from_table(path, corpus)
-    assert pair.voice == (pair.target_judge,) == (corpus / "woman/0.wav",)
+    assert pair.voice == (pair.target_reference,) == (corpus / "woman/0.wav",)
     assert (pair.text, pair.groups) == ("Oh!", {})
 
 

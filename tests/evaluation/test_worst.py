@@ -2,32 +2,30 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from vc_lightning.evaluation import worst
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.results import Outcome
-
-SILENCE = np.zeros(1, dtype=np.float32)
+from vc_lightning.evaluation.results import Rate, ScoredConversion, Scores
 
 
-def outcome(**values):
+def conversion(character_errors=None, **scores):
     path = Path("a.wav")
-    values = {key.replace("__", "/"): value for key, value in values.items()}
-    return Outcome(Pair(path, (path,), path, path, "a", "b"), SILENCE, SILENCE, SILENCE, values)
+    if character_errors is not None:
+        scores["words_character_errors"] = Rate(10 * character_errors, 10)
+    return ScoredConversion(Pair(path, (path,), path, path, "a", "b"), None, Scores(**scores))
 
 
 def voice(to_target, to_source=0.5, **others):
-    both = {"similarity__to_target": to_target, "similarity__to_source": to_source}
-    return outcome(similarity__speech=1.0, **both, **others)
+    both = {"similarity_to_target": to_target, "similarity_to_source": to_source}
+    return conversion(similarity_speech=1.0, **both, **others)
 
 
 @pytest.mark.parametrize(
     ("mos", "shortfall"), [(3.4, 0), (3.0, 0), (2.0, 0.5), (1.5, 0.75), (1.0, 1), (0.5, 1)]
 )
 def test_naturalness_counts_from_three_to_one(mos, shortfall):
-    (found,) = worst.shortfalls(outcome(naturalness__conversion=mos)).values()
+    (found,) = worst.shortfalls(conversion(naturalness_conversion=mos)).values()
     assert found == pytest.approx(shortfall)
 
 
@@ -38,36 +36,36 @@ def test_voices_count_by_their_margin(to_target, shortfall):
     assert worst.shortfalls(voice(to_target)) == {worst.MARGIN: pytest.approx(shortfall)}
 
 
-def test_a_conversion_is_as_bad_as_its_worst_figure():
-    fine = {"words__character_errors": 0.1, "naturalness__conversion": 2.8}
-    outcomes = [
+def test_a_conversion_is_as_bad_as_its_worst_score():
+    fine = {"character_errors": 0.1, "naturalness_conversion": 2.8}
+    conversions = [
         voice(0.8, **fine),  # badness 0.1
-        voice(0.8, words__character_errors=0.9, naturalness__conversion=3.1),  # 0.9
-        voice(0.5, words__character_errors=0.5, naturalness__conversion=2.0),  # 0.5, all of them
-        outcome(similarity__speech=0.0, **fine),  # 1: there is nothing in it
-        voice(0.8, words__character_errors=2.0, naturalness__conversion=1.0),  # 1 twice
+        voice(0.8, character_errors=0.9, naturalness_conversion=3.1),  # 0.9
+        voice(0.5, character_errors=0.5, naturalness_conversion=2.0),  # 0.5, all of them
+        conversion(similarity_speech=0.0, **fine),  # 1: there is nothing in it
+        voice(0.8, character_errors=2.0, naturalness_conversion=1.0),  # 1 twice
     ]
-    assert [index for index, _ in worst.ranked(outcomes, 5)] == [4, 3, 1, 2, 0]
-    assert worst.ranked(outcomes, 1) == [(4, outcomes[4])]
-    assert worst.badness(outcomes[2]) == pytest.approx((0.5, 1.5))
+    assert [index for index, _ in worst.ranked(conversions, 5)] == [4, 3, 1, 2, 0]
+    assert worst.ranked(conversions, 1) == [(4, conversions[4])]
+    assert worst.badness(conversions[2]) == pytest.approx((0.5, 1.5))
 
 
-def test_reasons_are_given_in_words():
+def test_the_reason_names_the_score_that_is_to_blame():
     assert worst.reason(voice(0.45, 0.5)) == (
         "similarity to the target less that to the source's speaker -0.05"
     )
-    assert worst.reason(outcome(similarity__speech=0.0)) == "no speech is found in it"
-    muddled = voice(0.8, words__character_errors=0.71, naturalness__conversion=2.9)
+    assert worst.reason(conversion(similarity_speech=0.0)) == "no speech is found in it"
+    muddled = voice(0.8, character_errors=0.71, naturalness_conversion=2.9)
     assert worst.reason(muddled) == "character error rate 0.71"
-    assert worst.reason(outcome(naturalness__conversion=1.5)) == "DNSMOS of the conversions 1.50"
-    assert worst.reason(outcome()) == "nothing was judged"
+    assert worst.reason(conversion(naturalness_conversion=1.5)) == "DNSMOS of the conversions 1.50"
+    assert worst.reason(conversion()) == "nothing was measured"
 
 
-def test_the_section_has_every_figure_beside_the_sound():
-    outcomes = [voice(0.8), voice(0.4, naturalness__conversion=1.25)]
-    ranked = worst.ranked(outcomes, 2)
+def test_the_section_has_every_score_beside_the_sound():
+    conversions = [voice(0.8), voice(0.4, naturalness_conversion=1.25)]
+    ranked = worst.ranked(conversions, 2)
     text = list(worst.lines(ranked, [("b → a", "[sound](b.wav)"), ("a → b", "[sound](a.wav)")]))
     assert "| 001 | b → a | DNSMOS of the conversions 1.25 | 0.88 | [sound](b.wav) |" in text
-    assert "| every figure of | 001 | 000 |" in text
+    assert "| every score of | 001 | 000 |" in text
     assert "| DNSMOS of the conversions ↑ | 1.250 | – |" in text
     assert "| similarity to the target ↑ | 0.400 | 0.800 |" in text

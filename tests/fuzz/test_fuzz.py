@@ -14,9 +14,16 @@ def fuzzing(tmp_path_factory):
     """The modules of the folder, and what their command lines need."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parent)
-        from fuzzing import audio, bench, damage, hostile, trials
+        from fuzzing import audio, bench, damage, hostile, media, trials
     made = bench.make(tmp_path_factory.mktemp("bench"))
-    return {"bench": made, "audio": audio, "damage": damage, "hostile": hostile, "trials": trials}
+    return {
+        "bench": made,
+        "audio": audio,
+        "damage": damage,
+        "hostile": hostile,
+        "media": media,
+        "trials": trials,
+    }
 
 
 @pytest.fixture
@@ -40,6 +47,13 @@ def test_damaged_recordings_and_weights_are_refused_or_good_enough(fuzzing, run)
         whole = (bench.checkpoint if key == "ckpt" else bench.source).read_bytes()
         outcome = run(f"{key}{number}", key, damage.damaged(whole, random.Random(number)))
         assert not outcome.failed, outcome
+
+
+def test_films_that_lie_are_refused(fuzzing, run):
+    contents = fuzzing["media"].hostile_files()
+    for name in ("eighty million packets", "3000 streams", "a list of files", "damaged packets"):
+        outcome = run(name, "source", contents[name])
+        assert outcome.verdict == "refused", outcome
 
 
 def test_hostile_weights_are_refused_and_run_no_code(fuzzing, run):

@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import signal
+import time
 
 import pytest
 import torch
 
-from helpers import TINY, command, weights
+from helpers import TINY, command, require_same_result, state, weights
 from vc_lightning.common import resources
 from vc_lightning.data.crops import Batch
 from vc_lightning.models.autovc import AutoVC
@@ -114,3 +116,62 @@ def test_two_processes_train_and_leave_one_set_of_files(arguments, tmp_path):
     assert content["global_step"] == 5
     assert content["VoiceDataModule"]["epoch_batches"] == 2  # of four utterances
     assert (folder / "csv/metrics.csv").read_text().count("\n") > 5
+
+
+@pytest.fixture
+def two_nodes(arguments, free_port, monkeypatch, tmp_path):
+    """Starts a training as two machines would, each with the variables that torchrun sets."""
+    processes = []
+
+    def start(*more, name):
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(free_port))
+        variables = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}
+        started = []
+        for rank in ("0", "1"):
+            variables |= {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": "0"}
+            for key, value in variables.items():
+                monkeypatch.setenv(key, value)
+            settings = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2")
+            own = f"hydra.run.dir={tmp_path}/{name}", *settings, "data.batch_size=1", *more
+            started.append(command(*arguments(*own, name=name), wait=False))
+        processes.extend(started)
+        return started
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def test_when_a_node_dies_the_other_one_ends_with_one_sentence(two_nodes, tmp_path):
+    nodes = two_nodes("trainer.max_steps=100000", "checkpoint.resume_every_n_steps=1", name="run")
+    wait_for(tmp_path / "run/checkpoints/last.ckpt", nodes[0])
+    nodes[1].send_signal(signal.SIGKILL)
+    output, _ = nodes[0].communicate(timeout=60)
+    assert nodes[0].returncode == 2
+    assert output.count("this run:") == 1
+    assert "error: another process of this training died" in output
+    assert "Traceback" not in output
+    assert state(tmp_path / "run")["global_step"] >= 1
+
+
+@pytest.mark.by_hand
+def test_two_nodes_resume_exactly_after_one_was_killed(two_nodes, tmp_path):
+    every_step = "checkpoint.resume_every_n_steps=1"
+    nodes = two_nodes("trainer.max_steps=100000", every_step, name="killed")
+    last = tmp_path / "killed/checkpoints/last.ckpt"
+    wait_for(last, nodes[0])
+    nodes[1].kill()
+    nodes[0].communicate(timeout=60)
+    steps = f"trainer.max_steps={state(tmp_path / 'killed')['global_step'] + 10}"
+    for name, settings in {"resumed": [f"ckpt_path={last}"], "whole": []}.items():
+        for node in two_nodes(steps, every_step, *settings, name=name):
+            output, _ = node.communicate(timeout=120)
+            assert node.returncode == 0, output
+    require_same_result(tmp_path / "resumed", tmp_path / "whole")

@@ -23,8 +23,11 @@ def test_the_contracts_of_imports_are_kept():
     assert result.returncode == 0, result.stdout
 
 
-def test_the_package_imports_without_lightning_and_hydra():
-    code = "import sys, vc_lightning; print({'pytorch_lightning', 'hydra'} & set(sys.modules))"
+def test_the_package_imports_without_lightning_hydra_and_matplotlib():
+    code = (
+        "import sys, vc_lightning, vc_lightning.common.plots\n"
+        "print({'pytorch_lightning', 'hydra', 'matplotlib'} & set(sys.modules))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -12,8 +12,10 @@ import torch
 from pytorch_lightning import Trainer
 
 from helpers import command, require_equal, require_same_result, state, weights
+from vc_lightning.commands import train
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
+from vc_lightning.training import precision_choice
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.resume import changed_keys, newest
 
@@ -283,3 +285,17 @@ def test_weight_files_cannot_be_resumed(run, capsys):
         run(f"ckpt_path={first}/checkpoints/autovc_step4_average.safetensors", name="second")
     assert stop.value.code == 2
     assert "holds weights only" in capsys.readouterr().err
+
+
+def test_the_measured_precision_travels_in_the_checkpoint(run, monkeypatch, caplog):
+    """Float32 wins the first measurement; the resumed training measures nothing."""
+    figures = iter([{"bf16-mixed": 0.2, "32-true": 0.1}])
+    monkeypatch.setattr(train, "best_precision", lambda _: "bf16-mixed")
+    monkeypatch.setattr(precision_choice, "measure_steps", lambda *_: next(figures))
+    folder = run("trainer.precision=auto", "trainer.max_steps=2")
+    last = folder / "checkpoints" / "last.ckpt"
+    caplog.set_level("INFO")
+    run("trainer.precision=auto", "trainer.max_steps=3", f"ckpt_path={last}", name="resumed")
+    assert "precision 32-true" in caplog.text
+    assert "resuming with another" not in caplog.text
+    assert checkpoints.read_training(last)[1]["trainer"]["precision"] == "32-true"

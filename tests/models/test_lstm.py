@@ -22,10 +22,10 @@ def gradients(outputs, inputs):
 def test_layers_by_hand_are_those_of_pytorch(network):
     x = torch.randn(3, 9, 12, requires_grad=True)
     inputs = [x, *network.parameters()]
-    by_hand = x.permute(1, 2, 0)
+    by_hand = x.transpose(0, 1)
     for weights in network.all_weights:
         by_hand = run_layer(by_hand, *weights)
-    by_hand = by_hand.permute(2, 0, 1)
+    by_hand = by_hand.transpose(0, 1)
     expected = nn.LSTM.forward(network, x)[0]
     torch.testing.assert_close(by_hand, expected)
     for ours, theirs in zip(gradients(by_hand, inputs), gradients(expected, inputs), strict=True):

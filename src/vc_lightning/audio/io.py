@@ -1,83 +1,76 @@
 """Read, check, resample and write recordings."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
+from vc_lightning.audio.decoding import (
+    AUDIO_SUFFIXES,
+    MAX_SAMPLE_RATE,
+    MIN_SAMPLE_RATE,
+    AudioStream,
+    bounded_blocks,
+    duration,
+    open_audio,
+    split_address,
+)
+from vc_lightning.audio.encoding import OUTPUT_SUFFIXES, save, written_suffixes
 from vc_lightning.audio.spill_buffer import BLOCK, SpillBuffer, blocks
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.files import atomic_path, require_file
 
-AUDIO_SUFFIXES = frozenset(
-    [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"]
-)
-MIN_SAMPLE_RATE = 8_000
-MAX_SAMPLE_RATE = 192_000
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "MAX_SAMPLE_RATE",
+    "MIN_SAMPLE_RATE",
+    "OUTPUT_SUFFIXES",
+    "check",
+    "duration",
+    "load",
+    "resample",
+    "save",
+    "split_address",
+    "written_suffixes",
+]
+
 CANCELLED = 1e-3  # of the loudest channel's power: what is left where channels cancel each other
-SILENCE_PEAK = 1e-4  # -80 dBFS: below this a recording holds nothing but its own noise floor
-
-MAX_WAV_BYTES = 2**32 - 2**16  # RIFF counts bytes in 32 bits
-PCM_BYTES = 2
+SILENCE_PEAK = 1e-4  # −80 dBFS: below this a recording holds nothing but its own noise floor
 
 
 def load(path: Path | str) -> tuple[np.ndarray, int]:
-    """Reads any file that libsndfile knows as mono, however long.
+    """Read a recording of any length and format as mono.
 
-    Channels are averaged; where they cancel each other the loudest one is taken.
+    Channels are averaged; where they cancel each other, the loudest one is taken.
 
-    Returns: wav, float32 (n,), and its sample rate in Hz.
-    Raises: InputError when the file is missing, not audio, empty, silent, not finite or of a
-        sample rate outside 8 to 192 kHz.
+    Args:
+        path: A file that libsndfile or FFmpeg can read, such as a wav, a voice memo or a film.
+            `film.mp4?stream=1` reads the second of its audio streams.
+
+    Returns:
+        Samples, float32 (n,), and their rate in Hz.
+
+    Raises:
+        InputError: The file is missing, not audio, empty, silent, not finite, of a sample rate
+            outside 8 to 192 kHz, or longer than a day.
     """
-    path = require_file(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            sample_rate = _usable_rate(file.samplerate, path)
-            wav, loudest = _read_mean(file)
-        if loudest is not None:
-            with soundfile.SoundFile(path) as file:
-                wav = _read_channel(file, loudest)
-    except OSError as error:  # above all of a full disk, see `SpillBuffer`
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise InputError(
-            f"{path}: is not audio that libsndfile can read ({error}); export it as wav, flac, ogg "
-            "or mp3"
-        ) from error
-    try:
-        return check(wav), sample_rate
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    with open_audio(path) as stream:
+        n_bytes = split_address(path)[0].stat().st_size
+        wav, loudest = _read_mean(stream, n_bytes)
+        if loudest is None:
+            return check(wav), stream.sample_rate
+    with open_audio(path) as stream:
+        buffer = SpillBuffer()
+        for block in bounded_blocks(stream, n_bytes):
+            buffer.append(block[:, loudest])
+        return check(buffer.array()), stream.sample_rate
 
 
-def _usable_rate(sample_rate: int, path: Path) -> int:
-    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
-        raise InputError(
-            f"{path}: sample rate {sample_rate} Hz lies outside "
-            f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz; resample it first"
-        )
-    return sample_rate
-
-
-def _read_blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Blocks (n, n_channels) to the end: a header may promise far more than the file holds."""
-    length = max(1, BLOCK // file.channels)
-    block = file.read(length, "float32", always_2d=True)
-    yield block
-    while len(block) == length:
-        block = file.read(length, "float32", always_2d=True)
-        yield block
-
-
-def _read_mean(file: soundfile.SoundFile) -> tuple[np.ndarray, int | None]:
-    """The mean (n,) of all channels, and the loudest channel where they cancel each other."""
+def _read_mean(stream: AudioStream, n_bytes: int) -> tuple[np.ndarray, int | None]:
+    """Return the mean (n,) of all channels, and the loudest channel if they cancel each other."""
     buffer = SpillBuffer()
-    powers, power_of_mean = np.zeros(file.channels), 0.0
-    for block in _read_blocks(file):
-        if file.channels == 1:
+    powers, power_of_mean = np.zeros(stream.n_channels), 0.0
+    for block in bounded_blocks(stream, n_bytes):
+        if stream.n_channels == 1:
             buffer.append(block[:, 0])
             continue
         mean = block.mean(axis=1)
@@ -88,15 +81,15 @@ def _read_mean(file: soundfile.SoundFile) -> tuple[np.ndarray, int | None]:
     return buffer.array(), int(powers.argmax()) if cancelled else None
 
 
-def _read_channel(file: soundfile.SoundFile, channel: int) -> np.ndarray:
-    buffer = SpillBuffer()
-    for block in _read_blocks(file):
-        buffer.append(block[:, channel])
-    return buffer.array()
-
-
 def check(wav: np.ndarray) -> np.ndarray:
-    """Returns wav (n,) as float32 when it holds sound; raises InputError saying why not."""
+    """Return samples as float32 if they hold sound.
+
+    Args:
+        wav: Floating-point samples (n,).
+
+    Raises:
+        InputError: They have another shape or type, are empty, silent, or not finite.
+    """
     wav = np.asarray(wav)
     if wav.ndim != 1:
         raise InputError(f"a recording has shape {wav.shape}; give mono samples (n,)")
@@ -114,7 +107,16 @@ def check(wav: np.ndarray) -> np.ndarray:
 
 
 def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resamples wav (n,) from one rate in Hz to another (band-limited, by soxr)."""
+    """Resample a recording of any length (band-limited, by soxr).
+
+    Args:
+        wav: Samples (n,).
+        from_rate: Their rate in Hz.
+        to_rate: The wanted rate in Hz.
+
+    Returns:
+        Samples at the wanted rate; `wav` itself if the rates are equal.
+    """
     if from_rate == to_rate:
         return wav
     if len(wav) <= BLOCK:
@@ -125,25 +127,3 @@ def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
         buffer.append(stream.resample_chunk(block))
     buffer.append(stream.resample_chunk(wav[:0], last=True))
     return buffer.array()
-
-
-def save(
-    path: Path | str, wav: np.ndarray, sample_rate: int, strings: Mapping[str, str] | None = None
-) -> Path:
-    """Writes wav (n,) as 16-bit PCM, atomically; scaled down, never clipped, above full scale.
-
-    Above 4 GiB the file becomes RF64.
-
-    Args: strings, to be kept in it by libsndfile's names, such as {"title": "…"}.
-    """
-    scale = max([1.0, *(float(np.abs(block).max()) for block in blocks(wav))])
-    container = "WAV" if len(wav) * PCM_BYTES < MAX_WAV_BYTES else "RF64"
-    with (
-        atomic_path(path) as temporary,
-        soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format=container) as file,
-    ):
-        for name, text in (strings or {}).items():  # libsndfile wants them before the samples
-            setattr(file, name, text)
-        for block in blocks(wav):
-            file.write(block / scale)
-    return Path(path)

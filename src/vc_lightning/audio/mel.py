@@ -4,19 +4,17 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
-import scipy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vc_lightning.audio import highpass, voice_activity
 from vc_lightning.audio import io as audio
-from vc_lightning.audio import voice_activity
 from vc_lightning.audio.pitch import FMIN_HZ
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 
 MAX_N_FFT = 2**16  # more than a second at any rate of speech
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
-HIGHPASS_ORDER = 5
 DECONVOLUTION_ROUNDS = 9
 REFERENCE_HZ = 150  # between the voices of men and women
 HZ_PER_MEL = 200 / 3  # below the knee of Slaney's mel scale
@@ -101,9 +99,6 @@ class MelSpectrogram(nn.Module):
         bands = torch.from_numpy(bands.astype(np.float32))
         self.register_buffer("band_centres", bands[1:-1], persistent=False)
         self.register_buffer("band_widths", bands.diff()[1:], persistent=False)
-        self.highpass = highpass_hz and scipy.signal.butter(
-            HIGHPASS_ORDER, highpass_hz, "highpass", output="sos", fs=sample_rate
-        )
 
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """Brings a recording (n,) of any rate to this rate and level, filtered; for `forward`.
@@ -119,8 +114,8 @@ class MelSpectrogram(nn.Module):
 
     def filtered(self, wav: np.ndarray) -> np.ndarray:
         """The second half of `prepare`, for what `leveled` returned (n,)."""
-        if self.highpass is not None:
-            wav = scipy.signal.sosfiltfilt(self.highpass, wav)  # forwards and backwards: zero phase
+        if self.settings["highpass_hz"] is not None:
+            wav = highpass.filter_zero_phase(wav, self.sample_rate, self.settings["highpass_hz"])
         return (wav * self.settings["gain"]).astype(np.float32)
 
     def warped_filters(self, warp: float) -> Tensor:

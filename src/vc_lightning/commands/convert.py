@@ -1,27 +1,24 @@
-"""Says what recordings say in other voices: python convert.py source=a.wav target=b.wav"""
+"""Convert recordings to other voices: python convert.py source=a.wav target=b.wav"""
 
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 
 import hydra
 import numpy as np
-import soundfile
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from vc_lightning.audio import cleanup
-from vc_lightning.audio import io as audio
-from vc_lightning.commands import builders, entry_point, paths
+from vc_lightning.audio import cleanup, io
+from vc_lightning.commands import builders, cluster, entry_point, paths, voices
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.common.files import expand_user
-from vc_lightning.conversion import jobs, provenance
-from vc_lightning.conversion import voice_library as voices
-from vc_lightning.conversion.batch_converter import Batch
+from vc_lightning.common.parts import MERGE, Part
+from vc_lightning.conversion import jobs, provenance, voice_library
+from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.jobs import Job, Target
 from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.models.vocoders.base import Progress
@@ -29,6 +26,7 @@ from vc_lightning.models.vocoders.base import Progress
 log = logging.getLogger("convert")
 
 EXIT_SOME_FAILED = 1
+FORMATS = tuple(suffix[1:] for suffix in io.OUTPUT_SUFFIXES)
 NOTHING_SAID = "say which recordings: source=FILE target=FILE; --help has more"
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remaining} left]"
 
@@ -36,15 +34,15 @@ BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remainin
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="convert")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Converts, learns a voice, lists the voices or says what a file says of itself."""
+    """Convert recordings, manage learned voices, or show a file's provenance."""
     require_valid(cfg)
     folder = paths.single_path(cfg.voices.dir, "voices.dir")
+    if cluster.is_split(cfg) and (cfg.inspect or voices.wanted(cfg)):
+        raise InputError("part, cluster: split conversions only; leave them out here")
     if cfg.inspect:
         log.info("%s", "\n".join(provenance.describe(paths.single_path(cfg.inspect, "inspect"))))
-    elif cfg.voices.list:
-        list_voices(folder)
-    elif cfg.voices.learn:
-        learn_voice(cfg, folder)
+    elif verb := voices.wanted(cfg):
+        voices.run(verb, cfg, folder, lambda: made_batch(cfg, folder), target_of)
     elif is_single(cfg):
         convert_one(cfg, folder)
     else:
@@ -52,34 +50,43 @@ def main(cfg: DictConfig) -> None:
 
 
 def require_valid(cfg: DictConfig) -> None:
-    """Raises InputError for values that would be found out late."""
+    """Raise InputError for values that would otherwise fail after the work."""
     require_one_of(("one", "all", "aligned"), "", match=cfg.match)
     for key in ("bidirectional", "overwrite"):
         require_flag(key, cfg[key])
     require_flag("voices.list", cfg.voices.list)
+    if cfg.format is not None:
+        require_one_of(FORMATS, "", format=cfg.format)
     require_at_least(1, "", batch_size=cfg.batch_size)
+    if cfg.part != MERGE:
+        Part.parse(cfg.part)
     cleanup.require_settings(**cfg.cleanup)
 
 
 def is_single(cfg: DictConfig) -> bool:
-    """Whether one recording shall become one file."""
+    """Whether one recording is converted into one file."""
     if cfg.pairs or cfg.match != "one" or cfg.bidirectional or not isinstance(cfg.source, str):
         return False
     if not cfg.source:
         raise InputError(NOTHING_SAID)
-    found = paths.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    found = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     is_file = found == [paths.single_path(cfg.source, "source")]
-    return is_file and (cfg.output is None or Path(str(cfg.output)).suffix.lower() == ".wav")
+    return is_file and (cfg.output is None or paths.names_a_file(str(cfg.output)))
 
 
 def convert_one(cfg: DictConfig, folder: Path) -> None:
-    """Converts one recording and says how near it came to the voice."""
+    """Convert one recording and log its similarity to both voices."""
+    if cluster.is_split(cfg):
+        raise InputError("part, cluster: one conversion cannot be split; name several recordings")
     source = paths.single_path(cfg.source, "source")
     target = target_of(cfg.target, folder)
     also = paths.split_choices(cfg.also, "also", ("source", "target"))
     if "target" in also and isinstance(target, str):
         raise InputError(f"also=target: the recordings of the learned voice {target} are not kept")
-    output = paths.writable_path(cfg.output or "conversion.wav", "output")
+    named = cfg.output or f"conversion.{cfg.format or 'wav'}"
+    if cfg.format and Path(str(named)).suffix.lower() != f".{cfg.format}":
+        raise InputError(f"format={cfg.format}: output={named} ends otherwise; leave one of them")
+    output = paths.writable_path(named, "output", *io.OUTPUT_SUFFIXES)
     batch = made_batch(cfg, folder)
     (row,) = batch.convert([Job(source, target, output)])
     if row.error:
@@ -102,40 +109,100 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
         path = source if name == "source" else target[-1]
         copy = output.with_stem(f"{output.stem}_{name}")
         converter = batch.converter
-        audio.save(copy, converter.resynthesize(path, cfg.seed), converter.sample_rate)
+        io.save(copy, converter.resynthesize(path, cfg.seed), converter.sample_rate)
         log.info("%s: %s through the vocoder alone", copy, path)
 
 
 def convert_many(cfg: DictConfig, folder: Path) -> None:
-    """Converts recordings into a folder and tells in a table what became of each."""
+    """Convert recordings into a folder, with a table of all results."""
     if cfg.also:
         raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
     output = paths.writable_folder(cfg.output or "outputs", "output")
-    listed = jobs.named(couples_of(cfg, folder, output), output)
+    listed = jobs.named(couples_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
+    if cfg.get("cluster"):
+        if not cluster.run_parts(cfg, "convert"):
+            return
+        cfg.part = MERGE
+    if cfg.part == MERGE:
+        merge_parts(listed, output, required=True)
+        if jobs.count_errors(output, listed):
+            sys.exit(EXIT_SOME_FAILED)
+        return
+    part = Part.parse(cfg.part)
+    own = listed if part is None else part.block(listed)
     batch = made_batch(cfg, folder)
-    done = set() if cfg.overwrite else {job for job in listed if job.output.exists()}
+    note = batch.converter.note()
+    done = set() if cfg.overwrite else finished(own, output, part, note)
     if done:
-        log.info("%d of %d conversions are there already", len(done), len(listed))
-        others = sum(is_other(job.output, batch.converter.note()) for job in done)
+        log.info("%d of %d conversions are there already", len(done), len(own))
+        others = sum(is_other(job.output, note) for job in done)
         if others:
             log.warning("%d of them were made in another way; overwrite=true replaces them", others)
-    left = [job for job in listed if job not in done]
+    left = [job for job in own if job not in done]
     failed = 0
     with ProgressBar(left) as bar:
         for start in range(0, len(left), cfg.batch_size):
             some = left[start : start + cfg.batch_size]
             rows = batch.convert(some, bar.part(some))
-            jobs.write_table(output, rows)
+            jobs.write_table(output, rows, part)
             for row in filter(lambda row: row.error, rows):
                 log.error("not converted: %s", row.error)
                 failed += 1
-    log.info("%d converted, %d failed; see %s", len(left) - failed, failed, output / jobs.TABLE)
+    table = jobs.table_path(output, part)
+    log.info("%d converted, %d failed; see %s", len(left) - failed, failed, table)
+    if part is not None:
+        merge_parts(listed, output, required=False)
     if failed:
         sys.exit(EXIT_SOME_FAILED)
 
 
+def finished(own: Sequence[Job], output: Path, part: Part | None, note: Provenance) -> set[Job]:
+    """Find the jobs whose output exists; a job of a part also needs its row in the table.
+
+    Args:
+        own: The jobs of this part.
+        output: The output folder.
+        part: This part, or None where the work is not split.
+        note: Provenance of the conversions that this command makes.
+    """
+    done = {job for job in own if job.output.exists()}
+    if part is None:
+        return done
+    # A part that was killed may have written an output without its row.
+    recorded = jobs.recorded_outputs(output, part)
+    lacking = {job for job in done if str(job.output) not in recorded}
+    kept = [job for job in own if job in lacking and is_other(job.output, note)]
+    jobs.write_table(output, map(jobs.row_of, kept), part)
+    return done - lacking | set(kept)
+
+
+def merge_parts(listed: Sequence[Job], output: Path, required: bool) -> None:
+    """Merge the tables of all parts once they are complete, else log how many rows are missing.
+
+    Args:
+        listed: The jobs of all parts.
+        output: The output folder.
+        required: Whether missing rows are an error.
+
+    Raises:
+        InputError: Rows are missing and `required` is set.
+    """
+    missing = jobs.merge_tables(output, listed)
+    if not missing:
+        log.info("all %d conversions are done; see %s", len(listed), jobs.table_path(output))
+        return
+    state = f"{len(missing)} of {len(listed)} conversions of other parts are missing"
+    if required:
+        raise InputError(f"part=merge: {state}, {missing[0].output} first; run their parts")
+    log.info("%s; the last part writes %s", state, jobs.table_path(output))
+
+
 class ProgressBar:
-    """Seconds of sound that are converted, with the time that is left; only on terminals."""
+    """Progress in seconds of converted sound, with the time left; shown on terminals only.
+
+    Args:
+        listed: All jobs.
+    """
 
     def __init__(self, listed: Sequence[Job]):
         self.seconds = {source: duration(source) for source in {job.source for job in listed}}
@@ -150,7 +217,7 @@ class ProgressBar:
         self.bar.close()
 
     def part(self, some: Sequence[Job]) -> Progress:
-        """Takes the share that is done of some jobs."""
+        """Make a progress callback for some of the jobs."""
         seconds = sum(self.seconds[job.source] for job in some)
         before, self.done = self.done, self.done + seconds
 
@@ -162,15 +229,15 @@ class ProgressBar:
 
 
 def duration(path: Path) -> float:
-    """Seconds that a file's header promises; 0 where it can not be read."""
+    """Read a file's duration in seconds from its header; 0 if it is unknown."""
     try:
-        return soundfile.info(path).duration
-    except (soundfile.SoundFileError, OSError, RuntimeError):
+        return io.duration(path) or 0.0
+    except InputError:
         return 0.0
 
 
 def is_other(path: Path, note: Provenance) -> bool:
-    """Whether a file is not a conversion with these weights and settings."""
+    """Whether a file was not made by a conversion with these weights and settings."""
     try:
         found = provenance.read(path)
     except InputError:
@@ -179,41 +246,41 @@ def is_other(path: Path, note: Provenance) -> bool:
 
 
 def couples_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
-    """Who is converted to whom; what lies in the output folder is nobody's source."""
+    """List sources with their targets; files in the output folder are never sources."""
     if cfg.pairs:
         if cfg.source or cfg.target:
             raise InputError(f"pairs={cfg.pairs}: leave out source and target, or pairs")
-        known = set(voices.names(folder))
+        known = set(voice_library.names(folder))
         couples = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
         return [(source, as_voice(target, known)) for source, target in couples]
     if not cfg.source:
         raise InputError(NOTHING_SAID)
-    sources = paths.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    sources = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     sources = [path for path in sources if output.resolve() not in path.resolve().parents]
     if not sources:
         raise InputError(f"source={cfg.source}: all of it lies in output={output}")
     target = target_of(cfg.target, folder)
     if isinstance(target, str):
         if cfg.bidirectional:
-            raise InputError(f"bidirectional=true: of the learned voice {target} nothing is said")
+            raise InputError(f"bidirectional=true: the learned voice {target} has no recordings")
         return [(source, target) for source in sources]
     return jobs.matched(sources, target, cfg.match, cfg.bidirectional)
 
 
 def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
-    """A learned voice's name in place of a table's path, where there is no such file."""
+    """Replace a table's path by a learned voice's name where no such file exists."""
     path = target[0]
     return path.name if len(target) == 1 and not path.exists() and path.name in known else target
 
 
 def target_of(value: object, folder: Path) -> Target:
-    """What target= names: recordings, or a learned voice."""
+    """Find the recordings, or the learned voice, that `target=` names."""
     if not value:
         raise InputError(NOTHING_SAID)
-    if isinstance(value, str) and not Path(value).exists() and value in voices.names(folder):
+    if isinstance(value, str) and not Path(value).exists() and value in voice_library.names(folder):
         return value
-    found = paths.existing_paths(value, "target", audio.AUDIO_SUFFIXES)
-    if found == [expand_user(str(value))] and not found[0].exists():
+    found = paths.existing_paths(value, "target", io.AUDIO_SUFFIXES)
+    if found == [expand_user(str(value))] and not io.split_address(found[0])[0].exists():
         raise InputError(
             f"target={value}: there is no such file, and no learned voice of this name; "
             "voices.list=true lists them"
@@ -221,46 +288,9 @@ def target_of(value: object, folder: Path) -> Target:
     return tuple(found)
 
 
-def learn_voice(cfg: DictConfig, folder: Path) -> None:
-    """Keeps the voice of target= under a name."""
-    name = str(cfg.voices.learn)
-    voices.path_of(folder, name)  # a bad name is found out before the work
-    target = target_of(cfg.target, folder)
-    if isinstance(target, str):
-        raise InputError(f"target={target}: is a learned voice already; name its recordings")
-    batch = made_batch(cfg, folder)
-    converter = batch.converter
-    heard = [one for _, one in batch.listened(target)]
-    seconds = sum(len(one.f0) for one in heard) * converter.mel.hop_length / converter.sample_rate
-    voice, identity = converter.voice_from(heard), converter.encoder_identity
-    path = voices.save(folder, name, voice, identity, len(heard), seconds)
-    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(heard), seconds, path)
-    log.info("use it: python convert.py source=a.wav target=%s", quote(name))
-
-
-def list_voices(folder: Path) -> None:
-    """Shows what voices were learned."""
-    known = voices.names(folder)
-    if not known:
-        log.info("no voices in %s; learn one by voices.learn=NAME target=FOLDER", folder)
-    for name in known:
-        try:
-            voice = voices.load(folder, name)
-        except InputError as error:
-            log.warning("%s", error)
-            continue
-        log.info(
-            "%-20s  %3d recordings, %5.0f s, %s",
-            name,
-            voice.n_recordings,
-            voice.seconds,
-            voice.learned,
-        )
-
-
-def made_batch(cfg: DictConfig, folder: Path) -> Batch:
-    """What converts, as the configuration describes it."""
-    return Batch(
+def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:
+    """Build the batch converter that the configuration describes."""
+    return BatchConverter(
         builders.build_converter(cfg),
         folder,
         cfg.seed,
@@ -270,10 +300,10 @@ def made_batch(cfg: DictConfig, folder: Path) -> Batch:
 
 
 def loud(wav: np.ndarray, sample_rate: int, lufs: float | None) -> np.ndarray:
-    """wav (n,) at a loudness in LUFS; None leaves it what it is."""
+    """Normalise wav (n,) to a loudness in LUFS; None leaves it unchanged."""
     return wav if lufs is None else cleanup.normalize_loudness(wav, sample_rate, lufs)
 
 
 def run() -> None:
-    """`python convert.py`, and `vc-convert` where the package is installed."""
+    """Run `python convert.py`, or `vc-convert` where the package is installed."""
     entry_point.run(main, "convert")

@@ -1,6 +1,7 @@
 """Run a command: its log, its exit codes, and errors as one sentence."""
 
 import functools
+import gc
 import logging
 import os
 import re
@@ -32,6 +33,8 @@ def run(main: Callable[[], None], config_name: str) -> None:
         main: The command, decorated by `hydra.main`.
         config_name: Its file in `conf/`, whose keys are suggested for misspelt ones.
     """
+    # What is imported stays; else Python searches all of PyTorch for garbage again and again.
+    gc.freeze()
     arguments = [overrides.quote_free_text(argument) for argument in sys.argv[1:]]
     try:
         for argument in arguments:

@@ -1,66 +1,143 @@
-"""Judges a converter on held-out recordings: python evaluate.py data.manifest=MANIFEST.tsv"""
+"""Score a converter on held-out recordings: python evaluate.py data.manifest=MANIFEST.tsv"""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
 import hydra
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from vc_lightning.commands import builders, entry_point, paths
+from vc_lightning.commands import builders, cluster, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_seed
+from vc_lightning.common.parts import MERGE, Part
 from vc_lightning.conversion import provenance
-from vc_lightning.evaluation import domains, pairs, report, worst
-from vc_lightning.evaluation.evaluator import PARTS, evaluate
-from vc_lightning.evaluation.results import TITLES, figures
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.evaluation import domains, pairs, report, robustness, sound_files, worst
+from vc_lightning.evaluation.combining import combine
+from vc_lightning.evaluation.evaluator import ASPECTS, Evaluator
+from vc_lightning.evaluation.pairs import Pair
+from vc_lightning.evaluation.partial_results import PartFiles, PartialResults
+from vc_lightning.evaluation.results import TITLES, Evaluation, figures
 
 log = logging.getLogger("evaluate")
 
 SPLITS = ("test", "val", "train")
 LOGGED = 3  # of the worst conversions
+PAIRS_AT_A_TIME = 8  # of a part: at most so many are lost when it is killed
 SHOWN = (  # on the terminal; the report has all
-    *("similarity/before", "similarity/to_target", "similarity/to_source", "similarity/accepted"),
-    *("words/character_errors", "naturalness/conversion", "prosody/correlation"),
+    *("similarity_before", "similarity_to_target", "similarity_to_source", "similarity_accepted"),
+    *("words_character_errors", "naturalness_conversion", "prosody_correlation"),
 )
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="evaluate")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Converts the pairs, lets the judges hear them and writes the report."""
+    """Convert the pairs, score the conversions and write the report."""
+    require_valid(cfg)
+    if cfg.get("cluster"):
+        if not cluster.run_parts(cfg, "evaluate", f"output={OmegaConf.select(cfg, 'output')}"):
+            return
+        cfg.part = MERGE
+    words = ",".join(cfg.judges) if isinstance(cfg.judges, ListConfig) else cfg.judges
+    aspects = paths.split_choices(words, "judges", ASPECTS)
+    recogniser = str(paths.single_path(cfg.recogniser, "recogniser"))
+    listed, origin = chosen_pairs(cfg)
+    converter = builders.build_converter(cfg)
+    evaluator = Evaluator(converter, aspects, recogniser, cfg.seed)
+    folder = report.require_folder(cfg.output, "output", part=cfg.part is not None)
+    log.info("%d pairs of %s", len(listed), origin)
+    robust = robustness.chosen(listed, cfg.n_robustness if cfg.robustness else 0, domains.GROUP)
+    note = provenance.strings(converter.note())
+    if cfg.part is None:
+        evaluator.embed_recordings(listed)
+        results = evaluator.score(dict(enumerate(listed)), robust)
+        sound_files.write(folder, results, converter.sample_rate, note)
+        found = combine(listed, [results], aspects)
+    else:
+        decisive = [*aspects, recogniser, cfg.seed, robust, converter.encoder_identity, cfg.vocoder]
+        files = PartFiles(folder, listed, [*decisive, replace(converter.note(), made="")])
+        if cfg.part != MERGE:
+            score_part(Part.parse(cfg.part), files, evaluator, robust, note)
+        if (parts := complete(files, required=cfg.part == MERGE)) is None:
+            return
+        found = combine(listed, parts, aspects)
+    about = describe(cfg, converter, listed, origin)
+    report.write(found, folder, about, converter.mel, converter.load, cfg.n_worst)
+    log_results(found, folder)
+
+
+def require_valid(cfg: DictConfig) -> None:
+    """Raise InputError for values that would be found out late."""
     require_seed("seed", cfg.seed)
     require_flag("robustness", cfg.robustness)
     for key in ("n_pairs", "n_targets", "n_robustness", "n_worst"):
         if isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < 1:
             raise InputError(f"{key}={cfg[key]}: give an integer of at least 1")
-    words = ",".join(cfg.judges) if isinstance(cfg.judges, ListConfig) else cfg.judges
-    parts = paths.split_choices(words, "judges", PARTS)
-    recogniser = str(paths.single_path(cfg.recogniser, "recogniser"))
-    listed, origin = chosen_pairs(cfg)
-    converter = builders.build_converter(cfg)
-    folder = report.require_folder(cfg.output, "output")
-    log.info("%d pairs of %s", len(listed), origin)
-    n_robustness = cfg.n_robustness if cfg.robustness else 0
-    found = evaluate(converter, listed, parts, recogniser, cfg.seed, n_robustness)
+    if cfg.part is not None:
+        if cfg.part != MERGE:
+            Part.parse(cfg.part)
+        if "${now" in str(OmegaConf.to_container(cfg, resolve=False)["output"]):
+            raise InputError(f"part={cfg.part}: give output=FOLDER, the same for every part")
+
+
+def score_part(
+    part: Part,
+    files: PartFiles,
+    evaluator: Evaluator,
+    robust: Sequence[int],
+    note: dict[str, str],
+) -> None:
+    """Score the pairs of a part that it has not finished, some at a time, and keep the results."""
+    left = files.unfinished(part)
+    log.info("part %s: %d pairs to do", part, len(left))
+    evaluator.embed_recordings(files.pairs[index] for index in left)
+    for start in range(0, len(left), PAIRS_AT_A_TIME):
+        some = left[start : start + PAIRS_AT_A_TIME]
+        results = evaluator.score({index: files.pairs[index] for index in some}, robust)
+        sound_files.write(files.folder, results, evaluator.converter.sample_rate, note)
+        files.save(part, results)
+
+
+def complete(files: PartFiles, required: bool) -> list[PartialResults] | None:
+    """Read the results of all parts; None, or an InputError, where pairs are missing."""
+    parts, missing = files.load_all()
+    if not missing:
+        return parts
+    state = f"{len(missing)} of {len(files.pairs)} pairs of other parts are missing"
+    if required:
+        raise InputError(f"part=merge: {state}; run their parts with the same settings")
+    log.info("%s; the last part writes %s", state, files.folder / "report.md")
+    return None
+
+
+def describe(
+    cfg: DictConfig, converter: VoiceConverter, listed: Sequence[Pair], origin: str
+) -> dict[str, str]:
+    """Say in words what was evaluated."""
     about = {
         "converter": f"{cfg.ckpt or 'the shipped one'} (step {converter.card.step})",
         "trained on": converter.card.trained_on or "unknown",
         "guidance": str(cfg.guidance),
         "vocoder": f"{type(converter.vocoder).__name__}, seed {cfg.seed}",
         "pairs": f"{len(listed)} of {origin}",
-        "recogniser": recogniser,
+        "recogniser": str(cfg.recogniser),
     }
-    if own := sum(pair.target_judge in pair.voice for pair in listed):
+    if own := sum(pair.target_reference in pair.voice for pair in listed):
         about["judged by the one recording that makes the voice"] = f"{own} pairs"
-    strings = provenance.strings(converter.note())
-    report.write(found, folder, about, converter.mel, strings, cfg.n_worst)
-    for key, value in figures(found.outcomes).items():
-        if key in SHOWN:
-            log.info("%-50s %6.3f (%d pairs)", TITLES[key], value.mean, value.n)
-    for index, outcome in worst.ranked(found.outcomes, LOGGED):
-        path = folder / report.wav_path(index, outcome, "conversion")
-        log.info("among the worst: %s (%s)", path, worst.reason(outcome))
+    return about
+
+
+def log_results(evaluation: Evaluation, folder: Path) -> None:
+    """Log the most telling means, the worst conversions and where the report is."""
+    for name, value in figures(evaluation.conversions, SHOWN).items():
+        log.info("%-50s %6.3f (%d pairs)", TITLES[name], value.mean, value.n)
+    for index, conversion in worst.ranked(evaluation.conversions, LOGGED):
+        path = folder / sound_files.wav_path(index, conversion, sound_files.CONVERSION)
+        log.info("among the worst: %s (%s)", path, worst.reason(conversion))
     log.info("report:  %s", folder / "report.md")
     log.info("look:    tensorboard --logdir %s", quote(str(folder)))
 

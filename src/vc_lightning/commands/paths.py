@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from vc_lightning.audio.decoding import AUDIO_SUFFIXES, split_address
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user, require_writable
 
@@ -37,7 +38,7 @@ def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str
         if not found:
             raise InputError(f"{key}={value}: the folder holds no audio")
         return found
-    if exists or not re.search(r"[*?\[]", value):
+    if exists or split_address(path)[1] is not None or not re.search(r"[*?\[]", value):
         return [path]  # a missing file is reported by who reads it
     anchor = Path(path.anchor) if path.anchor else Path()
     found = sorted(p for p in anchor.glob(str(path.relative_to(path.anchor))) if p.is_file())
@@ -87,21 +88,37 @@ def writable_folder(value: object, key: str) -> Path:
         key: Name of the key, for error messages.
 
     Raises:
-        InputError: The path names a wav file or cannot be written.
+        InputError: The path names an audio file or cannot be written.
     """
     folder = expand_user(str(value))
-    if folder.suffix.lower() == ".wav" and not folder.is_dir():
+    if folder.suffix.lower() in AUDIO_SUFFIXES and not folder.is_dir():
         raise InputError(f"{key}={value}: several conversions are written into a folder; name one")
     return require_writable(folder, key, value)
 
 
-def writable_path(value: object, key: str, suffix: str = ".wav") -> Path:
+def names_a_file(value: str) -> bool:
+    """Return whether an output looks like a file's name and not like a folder's.
+
+    Args:
+        value: The value of a key. `talks.2024`, `a/` and folders that exist are folders.
+    """
+    has_suffix = re.fullmatch(r"\.[A-Za-z]\w{1,4}", Path(value).suffix) is not None
+    return has_suffix and not value.endswith(("/", os.sep)) and not _is_folder(value)
+
+
+def _is_folder(value: str) -> bool:
+    """Return whether a path names a folder, and no audio file's name was meant."""
+    path = expand_user(value)
+    return path.is_dir() and path.suffix.lower() not in AUDIO_SUFFIXES
+
+
+def writable_path(value: object, key: str, *suffixes: str) -> Path:
     """Check that an output file is writable before any work starts.
 
     Args:
         value: The key's value.
         key: Name of the key, for error messages.
-        suffix: The suffix that the file must have.
+        suffixes: The suffixes that the file may have.
 
     Returns:
         The path with symbolic links resolved; its folder exists.
@@ -110,8 +127,9 @@ def writable_path(value: object, key: str, suffix: str = ".wav") -> Path:
         InputError: The path has another suffix, is no regular file or cannot be written.
     """
     path = single_path(value, key).resolve()
-    if path.suffix.lower() != suffix:
-        raise InputError(f"{key}={value}: is written as {suffix[1:]}; let the name end in {suffix}")
+    if path.suffix.lower() not in suffixes:
+        listed = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
+        raise InputError(f"{key}={value}: cannot be written; let the name end in {listed}")
     try:
         if path.is_dir():
             raise InputError(f"{key}={value}: is a folder; name a file")

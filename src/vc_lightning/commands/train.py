@@ -9,12 +9,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands import builders, entry_point
+from vc_lightning.commands import builders, cluster, entry_point, loggers
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -23,6 +22,7 @@ from vc_lightning.common.errors import (
     require_seed,
     require_within,
 )
+from vc_lightning.common.parts import Part
 from vc_lightning.common.precision import best_precision
 from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
@@ -31,6 +31,7 @@ from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card, read_speaker_encoder
 from vc_lightning.training.base_module import BaseModule
 from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.progress import EpochLimit
 from vc_lightning.training.resume import newest, require_same_training
 from vc_lightning.training.sample_logging import tensorboard_writer
@@ -53,21 +54,28 @@ TRAINER_MINIMA = {
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Prepare the features, train, and say which commands use the result."""
+    has_choice = cfg.trainer.precision == "auto"
     prepare(cfg)
     mel, network = instantiate(cfg.mel), instantiate(cfg.model)
     data = build_data(cfg, mel, network)
     files = instantiate(cfg.checkpoint)
     trainer = build_trainer(cfg, files)
     data.trainer = trainer
+    if cluster.is_split(cfg):
+        prepare_part(cfg, data)
+        return
     set_up_data(cfg, data, trainer)
     if runs_other_job(cfg, data):
         return
     model = build_task(cfg, mel, network, data)
     find_checkpoint(cfg, files)
+    if has_choice:
+        cfg.trainer.precision = choose_precision(trainer, model, data, cfg.ckpt_path)
     initialize(cfg, model, data)
     compile_network(cfg, network)
     describe(cfg, trainer, model)
     fit(trainer, model, data, cfg.ckpt_path)
+    loggers.finish(trainer.loggers)
     if trainer.is_global_zero:  # the other processes may get here before last.ckpt is complete
         say_what_to_do_next(trainer, files, cfg.run_dir)
 
@@ -100,6 +108,7 @@ def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that Lightning would refuse late or in many lines."""
     require_seed("seed", cfg.seed)
     require_flag("compile", cfg.compile)
+    Part.parse(cfg.part)
     whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
     if cfg.trainer.limit_train_batches is not None:
         whole["limit_train_batches"] = 1, cfg.trainer.limit_train_batches
@@ -129,8 +138,9 @@ def build_data(cfg: DictConfig, mel: MelSpectrogram, network: nn.Module) -> Ligh
         raise InputError(
             f"data: gives no batches for a network of the kind {network.kind}; give data={wanted}"
         )
+    makers["with_f0"] = getattr(network, "f0", False)
     if for_converter:
-        makers |= {"with_f0": network.f0, "teacher": instantiate(cfg.teacher)}
+        makers["teacher"] = instantiate(cfg.teacher)
     return instantiate(cfg.data, **makers)
 
 
@@ -139,7 +149,7 @@ def build_trainer(cfg: DictConfig, files: WeightFiles) -> Trainer:
     callbacks = [*build_callbacks(cfg.callbacks), files]
     if cfg.trainer.max_epochs > 0:
         callbacks.append(EpochLimit(cfg.trainer.max_epochs))
-    logger = instantiate(cfg.logger)
+    logger = loggers.build_logger(cfg.logger)
     return instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
 
 
@@ -185,6 +195,21 @@ def set_up_data(cfg: DictConfig, data: LightningDataModule, trainer: Trainer) ->
     data.setup()
     if isinstance(data, RecordingsDataModule) and rank_zero_only.rank == 0:
         report_audit(data, trainer, cfg.run_dir)
+
+
+def prepare_part(cfg: DictConfig, data: LightningDataModule) -> None:
+    """Compute the features of one part of the recordings, or of all parts with `cluster=`."""
+    if not isinstance(data, RecordingsDataModule) or cfg.data.get("write_shards"):
+        raise InputError(
+            "part, cluster: split the computation of features; leave them out to write shards "
+            "or to train on them"
+        )
+    if cfg.get("cluster"):
+        if cluster.run_parts(cfg, "train"):
+            log.info("the features are complete; train with the same settings, without cluster=")
+        return
+    part = Part.parse(cfg.part)
+    log.info("part %s: features of %d recordings, %d are unusable", part, *data.prepare_part(part))
 
 
 def report_audit(data: RecordingsDataModule, trainer: Trainer, run_dir: str) -> None:
@@ -237,25 +262,23 @@ def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
     device = trainer.strategy.root_device
     log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
     for logger in trainer.loggers:
-        log_config(logger, model.config)
+        loggers.log_config(logger, model.config)
     log.info("this run: %s", cfg.run_dir)
-
-
-def log_config(logger: Logger, config: dict) -> None:
-    """Write the configuration; an OSError comes through as one."""
-    try:
-        logger.log_hyperparams(config)
-    except ValueError as error:  # which Lightning makes of any error
-        raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
 
 
 def fit(
     trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
 ) -> None:
-    """Train; InputError when callbacks.early_stopping monitors a value that is not logged."""
+    """Train; InputError when another process died, or early stopping monitors an unknown value."""
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
+            raise InputError(
+                "another process of this training died or cannot be reached; its log says why. "
+                "Stop all of them, then resume with ckpt_path=last.ckpt of this run and the same "
+                "settings"
+            ) from error
         if "Early stopping conditioned" not in str(error):
             raise
         logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))

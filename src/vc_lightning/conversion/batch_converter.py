@@ -1,4 +1,4 @@
-"""Conversions side by side: every voice is heard once, and the vocoder speaks several at a time."""
+"""Convert many recordings: analyze each voice once, and run the vocoder on several at a time."""
 
 import logging
 import time
@@ -28,30 +28,41 @@ Filter = Callable[[np.ndarray, int], np.ndarray]  # of wav (n,) and its sample r
 
 
 @dataclass(frozen=True)
-class KnownTarget:
-    """A voice and how the likeness to it is judged.
+class PreparedTarget:
+    """A target voice and what the similarity to it is measured against.
 
-    Attributes: judge, an embedding; left_out, the recording that it is of, where that is none of
-        the voice's.
+    Attributes:
+        voice: The voice.
+        reference: Embedding (dim_emb,) that conversions are compared with.
+        left_out: The recording of `reference`, where it is not one of the voice's.
     """
 
     voice: Voice
-    judge: np.ndarray
+    reference: np.ndarray
     left_out: Path | None = None
 
 
 def within(progress: Progress, index: int, n_jobs: int, share: float) -> Progress:
-    """Tells the progress of one of some jobs, which together are a share of the work."""
+    """Report the progress of one of several jobs, which together are a share of the work.
+
+    Args:
+        progress: Called with the share of all the work.
+        index: Which of the jobs.
+        n_jobs: Number of jobs.
+        share: Their share of all the work.
+    """
     return lambda part: progress(share * (index + part) / n_jobs)
 
 
-class Batch:
-    """Converts jobs and writes their files.
+class BatchConverter:
+    """Converts the recordings of jobs and writes their files.
 
     Args:
-        folder: of the learned voices.
-        seed: of the vocoder.
-        before, after: done to every recording that is read and every conversion that is written.
+        converter: Makes the conversions.
+        folder: Folder of the learned voices.
+        seed: Seed of the vocoder.
+        before: Filter of every recording that is read.
+        after: Filter of every conversion that is written.
     """
 
     def __init__(
@@ -67,14 +78,18 @@ class Batch:
         self.seed = seed
         self.before = before
         self.after = after
-        self._targets: dict[Target, KnownTarget | InputError] = {}
+        self._targets: dict[Target, PreparedTarget | InputError] = {}
         self._last: tuple[Path, AnalyzedRecording] | None = None
 
     def convert(self, jobs: Sequence[Job], progress: Progress = no_progress) -> list[Row]:
-        """Converts jobs side by side; a recording that can not be used costs its own jobs only.
+        """Convert several jobs at a time; an unusable recording fails only its own jobs.
 
-        Args: progress, called with the share of the work that is done.
-        Returns: a row a job, with its error where there is one.
+        Args:
+            jobs: The jobs.
+            progress: Called with the share of the work that is done, 0 to 1.
+
+        Returns:
+            One row a job, with its error if there is one.
         """
         rows: dict[Job, Row] = {}
         ready = []
@@ -91,7 +106,7 @@ class Batch:
                 ready.append((job, heard, target, time.perf_counter() - began))
         if ready:
             requests = [
-                ConversionRequest(source, target.voice, target.judge)
+                ConversionRequest(source, target.voice, target.reference)
                 for _, source, target, _ in ready
             ]
             measured = convert_and_measure(
@@ -105,11 +120,22 @@ class Batch:
         progress(1.0)
         return [rows[job] for job in jobs]
 
-    def target(self, target: Target) -> KnownTarget:
-        """The voice that a job asks for; InputError, every time, where it can not be had."""
+    def target(self, target: Target) -> PreparedTarget:
+        """Return the voice that a job asks for, analyzed once.
+
+        Args:
+            target: Recordings of one speaker, or the name of a learned voice.
+
+        Raises:
+            InputError: There is no such voice, or none of its recordings is usable.
+        """
         if target not in self._targets:
             try:
-                known = self._named(target) if isinstance(target, str) else self._heard(target)
+                known = (
+                    self._learned(target)
+                    if isinstance(target, str)
+                    else self._of_recordings(target)
+                )
             except InputError as error:
                 known = error
             self._targets[target] = known
@@ -118,24 +144,28 @@ class Batch:
             raise known
         return known
 
-    def _named(self, name: str) -> KnownTarget:
+    def _learned(self, name: str) -> PreparedTarget:
         learned = voices.load(self.folder, name)
         voice = voices.for_encoder(learned, self.converter.encoder_identity)
-        return KnownTarget(voice, voice.embedding)
+        return PreparedTarget(voice, voice.embedding)
 
-    def _heard(self, paths: Sequence[Path]) -> KnownTarget:
-        """Of several recordings the last one is kept out of the voice, so that it can judge it."""
-        usable = self.listened(paths)
+    def _of_recordings(self, paths: Sequence[Path]) -> PreparedTarget:
+        """Prepare the voice of recordings; the last of several is kept for the measurement."""
+        usable = self.analyze_voice(paths)
         left_out = usable.pop() if len(usable) > 1 else None
         voice = self.converter.voice_from([heard for _, heard in usable])
         if left_out is None:
-            return KnownTarget(voice, voice.embedding)
-        return KnownTarget(voice, left_out[1].embedding, left_out[0])
+            return PreparedTarget(voice, voice.embedding)
+        return PreparedTarget(voice, left_out[1].embedding, left_out[0])
 
-    def listened(self, paths: Sequence[Path]) -> list[tuple[Path, AnalyzedRecording]]:
-        """A voice's recordings without their sound, of which there may be hours.
+    def analyze_voice(self, paths: Sequence[Path]) -> list[tuple[Path, AnalyzedRecording]]:
+        """Analyze a voice's recordings; the results hold no sound, of which there may be hours.
 
-        Of several those that can not be used are named and left out.
+        Args:
+            paths: The recordings. Unusable ones are logged and left out.
+
+        Raises:
+            InputError: None of them is usable.
         """
         usable, reasons = [], []
         for path in paths:
@@ -153,7 +183,7 @@ class Batch:
     def _analyze(
         self, path: Path, progress: Progress = no_progress, with_pitch: bool | None = None
     ) -> AnalyzedRecording:
-        """A recording, cleaned; the last one is remembered, which often has several targets."""
+        """Filter and analyze a recording; the last source is kept, it often has several targets."""
         if with_pitch is None and self._last is not None and self._last[0] == path:
             return self._last[1]
         wav = self.converter.load(path)

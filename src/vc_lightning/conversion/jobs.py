@@ -1,4 +1,4 @@
-"""Which conversions a command line asks for, and the table of what became of them."""
+"""List the conversions that a command line asks for, and write the table of their results."""
 
 import csv
 import itertools
@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from vc_lightning.common import parts
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path
+from vc_lightning.common.parts import Part
 from vc_lightning.common.tables import SEPARATOR, table_rows
 
 TABLE = "conversions.csv"
@@ -20,7 +22,10 @@ Target = tuple[Path, ...] | str  # recordings of one voice, or the name of a lea
 class Job:
     """One conversion.
 
-    Attributes: target, whose voice; output, the wav to be written.
+    Attributes:
+        source: The recording to convert.
+        target: Recordings of the target speaker, or the name of a learned voice.
+        output: The wav file to write.
     """
 
     source: Path
@@ -30,11 +35,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of a job, a row of conversions.csv.
+    """The result of a job, a row of conversions.csv.
 
-    Attributes: seconds, of sound; before, similarity of the source to the target; to_target and
-        to_source, of the conversion; real_time_factor, computing time over `seconds`; error, what
-        went wrong, or "".
+    Attributes:
+        output: The wav file.
+        source: The source recording.
+        target: The target recordings, separated by `|`, or the name of a learned voice.
+        seconds: Duration of the conversion.
+        before: Similarity of the source to the target speaker (cosine).
+        to_target: Similarity of the conversion to the target speaker.
+        to_source: Similarity of the conversion to the source speaker.
+        real_time_factor: Computing time over `seconds`.
+        error: Why there is no conversion, or "".
     """
 
     output: str
@@ -51,14 +63,20 @@ class Row:
 def matched(
     sources: Sequence[Path], targets: Sequence[Path], match: str, bidirectional: bool
 ) -> list[tuple[Path, Target]]:
-    """Who is converted to whom.
+    """Match sources with targets.
 
     Args:
+        sources: The source recordings.
+        targets: The target recordings.
         match: "one", all targets together are one voice; "all", every source to every target;
             "aligned", the first source to the first target, the second to the second, ….
-        bidirectional: also the other way round.
-    Raises: InputError when lists to be aligned have other lengths, or nothing is left once a
-        recording's own voice is left out.
+        bidirectional: Whether every target is converted to its sources as well.
+
+    Returns:
+        Each source with its target, without those of a recording with itself.
+
+    Raises:
+        InputError: The lists to align have different lengths, or no pair is left.
     """
     if match == "one":
         if bidirectional:
@@ -82,9 +100,14 @@ def matched(
 
 
 def from_table(path: Path) -> list[tuple[Path, Target]]:
-    """The rows of a tab-separated table with columns source and target.
+    """Read sources and targets from a tab-separated table.
 
-    Paths are relative to the table's folder; target may name several recordings between `|`.
+    Args:
+        path: The table. Its paths are relative to its folder, and `target` may name several
+            recordings, separated by `|`.
+
+    Raises:
+        InputError: The table cannot be read, or a row names no source or no target.
     """
     couples = []
     for number, row in enumerate(table_rows(path, "pairs", {"source", "target"}), start=2):
@@ -96,10 +119,18 @@ def from_table(path: Path) -> list[tuple[Path, Target]]:
     return couples
 
 
-def named(couples: Sequence[tuple[Path, Target]], folder: Path) -> list[Job]:
-    """Jobs that write folder/<source>_to_<target>.wav.
+def named(couples: Sequence[tuple[Path, Target]], folder: Path, suffix: str = ".wav") -> list[Job]:
+    """Make jobs that write folder/<source>_to_<target> with a suffix.
 
-    Files of one name in several folders are told by their folders' names.
+    Files of one name in several folders get their folders' names as well.
+
+    Args:
+        couples: Each source with its target.
+        folder: The output folder.
+        suffix: Of the files, which chooses their format.
+
+    Raises:
+        InputError: Two conversions would have the same name.
     """
     sources = _short_names(source for source, _ in couples)
     recordings = [target for _, target in couples if not isinstance(target, str)]
@@ -107,7 +138,7 @@ def named(couples: Sequence[tuple[Path, Target]], folder: Path) -> list[Job]:
     jobs = []
     for source, target in couples:
         voice = target if isinstance(target, str) else targets[_of_voice(target)]
-        jobs.append(Job(source, target, folder / f"{sources[source]}_to_{voice}.wav"))
+        jobs.append(Job(source, target, folder / f"{sources[source]}_to_{voice}{suffix}"))
     twice = [name for name, n in Counter(job.output for job in jobs).items() if n > 1]
     if twice:
         raise InputError(f"{twice[0]}: two conversions would have this name; rename a recording")
@@ -115,12 +146,12 @@ def named(couples: Sequence[tuple[Path, Target]], folder: Path) -> list[Job]:
 
 
 def _of_voice(target: tuple[Path, ...]) -> Path:
-    """The path that names a voice: the recording, or of several their folder."""
+    """Return the path that names a voice: its recording, or the folder of several."""
     return target[0] if len(target) == 1 else target[0].parent
 
 
 def _short_names(paths: Iterable[Path]) -> dict[Path, str]:
-    """A name for every path, with as many of its last parts as tell them apart."""
+    """Name every path by as few of its last parts as make the names distinct."""
     paths = dict.fromkeys(paths)
     parts = {path: (*path.absolute().parent.parts[1:], path.stem) for path in paths}
     found = {}
@@ -128,21 +159,59 @@ def _short_names(paths: Iterable[Path]) -> dict[Path, str]:
         names = {path: "_".join(parts[path][-depth:]) for path in paths if path not in found}
         counts = Counter([*names.values(), *found.values()])
         found |= {path: name for path, name in names.items() if counts[name] == 1}
-    rest = {path: f"{path.stem}_{path.suffix[1:]}" for path in paths if path not in found}
+    rest = {
+        path: f"{path.stem}_{path.suffix[1:].replace('?stream=', '_')}"
+        for path in paths
+        if path not in found
+    }
     return found | rest
 
 
 def row_of(job: Job, **values: object) -> Row:
-    """A row with the names of a job."""
+    """Make a row with the names of a job.
+
+    Args:
+        job: The job.
+        **values: Further fields of the row.
+    """
     target = job.target
     if not isinstance(target, str):
         target = SEPARATOR.join(map(str, target))
     return replace(Row(str(job.output), str(job.source), target), **values)
 
 
-def write_table(folder: Path, rows: Iterable[Row]) -> Path:
-    """Writes rows to conversions.csv, atomically, over those that it has of the same outputs."""
-    path = folder / TABLE
+def table_path(folder: Path, part: Part | None = None) -> Path:
+    """Return the path of the table: of the whole job, or of one part of it.
+
+    Args:
+        folder: The output folder.
+        part: The part; None for the whole job.
+    """
+    if part is None:
+        return folder / TABLE
+    return folder / parts.FOLDER / f"{Path(TABLE).stem}_{part.stem}.csv"
+
+
+def recorded_outputs(folder: Path, part: Part) -> set[str]:
+    """List the outputs that have a row without an error, in a part's table or in the whole one."""
+    tables = [table_path(folder, part), table_path(folder)]
+    return {row["output"] for table in tables for row in _read_table(table) if not row["error"]}
+
+
+def write_table(folder: Path, rows: Iterable[Row], part: Part | None = None) -> Path:
+    """Write rows into the table, in place of earlier rows of the same outputs.
+
+    The file is replaced as a whole, so a killed process leaves the earlier one.
+
+    Args:
+        folder: The output folder.
+        rows: The rows.
+        part: The part that has converted them; each part has a table of its own.
+
+    Returns:
+        Path of the table.
+    """
+    path = table_path(folder, part)
     table = {row["output"]: row for row in _read_table(path)}
     for row in rows:
         values = {key: "" if value is None else value for key, value in asdict(row).items()}
@@ -150,15 +219,53 @@ def write_table(folder: Path, rows: Iterable[Row]) -> Path:
             key: f"{value:.3f}" if isinstance(value, float) else value
             for key, value in values.items()
         }
+    return _replace_table(path, table.values())
+
+
+def merge_tables(folder: Path, jobs: Sequence[Job]) -> list[Job]:
+    """Merge the tables of all parts into one, unless conversions are missing in them.
+
+    Any number of parts may do this at the same time: each replaces the table as a whole.
+
+    Args:
+        folder: The output folder.
+        jobs: All conversions of all parts, in the order of the table.
+
+    Returns:
+        The conversions that no part has finished; if there are any, nothing is written.
+    """
+    whole = table_path(folder)
+    tables = list((folder / parts.FOLDER).glob(f"{whole.stem}_*_of_*.csv"))
+    tables.sort(key=lambda path: path.stat().st_mtime)
+    found = {}
+    for path in [whole, *tables]:  # the newest row of an output counts
+        found |= {row["output"]: row for row in _read_table(path)}
+    missing = [job for job in jobs if str(job.output) not in found]
+    if not missing:
+        names = [str(job.output) for job in jobs]
+        of_earlier_runs = found.keys() - set(names)
+        order = [*(name for name in found if name in of_earlier_runs), *names]
+        _replace_table(whole, [found[name] for name in order])
+    return missing
+
+
+def count_errors(folder: Path, jobs: Sequence[Job]) -> int:
+    """Count the jobs that the table of the whole job lists with an error."""
+    failed = {row["output"] for row in _read_table(table_path(folder)) if row["error"]}
+    return sum(str(job.output) in failed for job in jobs)
+
+
+def _replace_table(path: Path, rows: Iterable[dict[str, str]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], restval="")
         writer.writeheader()
-        writer.writerows(table.values())
+        writer.writerows(rows)
     return path
 
 
 def _read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of an earlier run; none where the file is missing or is somebody else's."""
+    """Read the rows of a table; none where the file is missing or has other columns."""
     names = [field.name for field in fields(Row)]
     try:
         with path.open(encoding="utf-8", newline="") as file:

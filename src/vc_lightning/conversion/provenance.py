@@ -1,4 +1,4 @@
-"""What a conversion's file says of itself: that it is one, made when, with which weights."""
+"""The note in a conversion's file: that it is synthetic, made when, and with which weights."""
 
 import hashlib
 import json
@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import soundfile
-
-from vc_lightning.common.errors import InputError
+from vc_lightning.audio import decoding
 from vc_lightning.common.files import require_file
 
 SOFTWARE = "vc_lightning"
@@ -23,10 +21,14 @@ SENTENCE = (
 
 @dataclass(frozen=True)
 class Provenance:
-    """The note of one conversion; no names of recordings or people and no folders are in it.
+    """The note of one conversion; it names no recordings, people or folders.
 
-    Attributes: software, with its version; made, ISO 8601 in UTC; checkpoint, file name and the
-        first 8 digits of the file's SHA-256; vocoder, its class; guidance, of the conversion.
+    Attributes:
+        software: Name and version of the program.
+        made: Date and time, ISO 8601 in UTC.
+        checkpoint: File name of the weights and the first 8 digits of the file's SHA-256.
+        vocoder: Name of the vocoder's class.
+        guidance: Guidance of the conversion.
     """
 
     software: str
@@ -37,13 +39,26 @@ class Provenance:
 
 
 def of_conversion(checkpoint: str, vocoder: str, guidance: float) -> Provenance:
-    """The note of a conversion that is made now; checkpoint as `fingerprint` names it."""
+    """Return the note of a conversion that is made now.
+
+    Args:
+        checkpoint: The weights, as `fingerprint` names them.
+        vocoder: Name of the vocoder's class.
+        guidance: Guidance of the conversion.
+    """
     made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Provenance(_software(), made, checkpoint, vocoder, float(guidance))
 
 
 def fingerprint(checkpoint: Path | str) -> str:
-    """Name of a weight file without its folder, and the first 8 digits of its SHA-256."""
+    """Return a weight file's name without its folder, and the first 8 digits of its SHA-256.
+
+    Args:
+        checkpoint: The weight file.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
     path = require_file(checkpoint)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -52,7 +67,12 @@ def fingerprint(checkpoint: Path | str) -> str:
 
 
 def strings(note: Provenance) -> dict[str, str]:
-    """What `audio.save` keeps of a note in a wav (LIST/INFO: INAM, ISFT, ICRD, ICMT)."""
+    """Return a note as the text tags that `save` in `audio.io` writes.
+
+    In a wav they are LIST/INFO strings (INAM, ISFT, ICRD, ICMT), in flac, ogg and opus Vorbis
+    comments, in mp3 ID3 frames and in m4a MPEG-4 metadata. The comment holds the whole note,
+    because mp3 and m4a keep less of the other tags.
+    """
     return {
         "title": TITLE,
         "software": note.software,
@@ -62,11 +82,15 @@ def strings(note: Provenance) -> dict[str, str]:
 
 
 def read(path: Path | str) -> Provenance | None:
-    """The note that a file of any format carries; None where there is none of ours.
+    """Return the note that a file of any format carries, or None if there is none of ours.
 
-    Raises: InputError when the file is missing or not audio.
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: The file is missing or not audio.
     """
-    comment = _strings(path).get("comment", "")
+    comment = decoding.tags(path).get("comment", "")
     try:
         return _checked(Provenance(**json.loads(comment[comment.index("{") :])))
     except (ValueError, TypeError, RecursionError):  # somebody else's comment
@@ -74,12 +98,19 @@ def read(path: Path | str) -> Provenance | None:
 
 
 def describe(path: Path | str) -> list[str]:
-    """What a file says of itself, as lines for a person."""
+    """Return what a file says of its origin, as lines for a person.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: The file is missing or not audio.
+    """
     note = read(path)
     if note is not None:
         values = [f"{name:<10}  {value}" for name, value in asdict(note).items()]
         return [f"{path}: synthetic, a voice conversion", *values]
-    if _strings(path).get("title") == TITLE:  # ffmpeg keeps it, and files the comment elsewhere
+    if decoding.tags(path).get("title") == TITLE:  # ffmpeg moves a wav's comment elsewhere
         return [
             f"{path}: synthetic, a voice conversion by {SOFTWARE}, as its title says; another "
             "program wrote this copy, and ffprobe may show more"
@@ -90,17 +121,8 @@ def describe(path: Path | str) -> list[str]:
     ]
 
 
-def _strings(path: Path | str) -> dict[str, str]:
-    """The strings that libsndfile finds in a file."""
-    path = require_file(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            return file.copy_metadata()
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is not audio that libsndfile can read ({error})") from error
-
-
 def _software() -> str:
+    """Return the program's name and version."""
     try:
         return f"{SOFTWARE} {metadata.version(SOFTWARE)}"
     except metadata.PackageNotFoundError:  # run from a checkout that was not installed
@@ -108,7 +130,12 @@ def _software() -> str:
 
 
 def _checked(note: Provenance) -> Provenance:
-    """The note when it is ours; its words may come from anybody and end up on a terminal."""
+    """Return a note if it is ours; anybody may have written it, and a terminal shows it.
+
+    Raises:
+        ValueError: A text is not printable, or the note is another program's.
+        TypeError: The guidance is no number.
+    """
     *words, guidance = asdict(note).values()
     if not all(isinstance(word, str) and word.isprintable() for word in words):
         raise ValueError("a note's words are printable text")

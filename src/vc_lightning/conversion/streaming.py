@@ -4,12 +4,12 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy
 import torch
 from torch import Tensor
 
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
+from vc_lightning.audio.highpass import RunningHighpass
 from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.guidance import convert_mel
@@ -99,10 +99,9 @@ class VoiceStream:
         self._target = voice
         self._target_embedding = self._tensor(require_embedding(voice.embedding, dim_emb))
         self._vocoder = continued(converter.vocoder, self._hop, self._reach, seed)
-        self._highpass = converter.mel.highpass
-        self._filter_state = (
-            None if self._highpass is None else np.zeros((len(self._highpass), 2), np.float64)
-        )
+        self._highpass = None
+        if (cutoff_hz := settings["highpass_hz"]) is not None:
+            self._highpass = RunningHighpass(rate, cutoff_hz)
         freq = converter.autovc.freq
         self._raw = np.zeros(0, np.float32)  # at the converter's rate, waits for a whole step
         # Everything below counts frames from `_first` on; before the stream there is silence.
@@ -247,9 +246,7 @@ class VoiceStream:
         gains = np.linspace(gain_db, self._source.gain_db, len(unit) + 1)[1:]
         unit = unit * (10 ** (gains / 20)) * mel.settings["gain"]
         if self._highpass is not None:
-            unit, self._filter_state = scipy.signal.sosfilt(
-                self._highpass, unit, zi=self._filter_state
-            )
+            unit = self._highpass.push(unit)
         self._wav = np.concatenate([self._wav, unit.astype(np.float32)])
         n_frames = self._n_hops + self._n_step + self._reach + self._n_ahead  # of the stream
         n_known = self._first + self._mel.shape[-1]

@@ -23,9 +23,11 @@ from vc_lightning.common.errors import (
     require_seed,
     require_within,
 )
+from vc_lightning.common.parts import Part
 from vc_lightning.common.precision import best_precision
 from vc_lightning.data.crops import Crops, Example, ignore_signals
 from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.feature_store import Segment
 from vc_lightning.data.manifest import Utterance, list_utterances, split_utterances
 from vc_lightning.data.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
 from vc_lightning.data.vocoder_crops import VocoderCrops
@@ -117,12 +119,8 @@ class RecordingsDataModule(LightningDataModule):
         """List the recordings, compute the features that are missing, split the utterances."""
         if self.train:
             return  # the Trainer calls this again
-        listed = list_utterances(self.dir, self.manifest, self.exclude, self.minutes_per_speaker)
-        segments, self.unusable = self.features.prepare(
-            list(dict.fromkeys(u.path for u in listed)),
-            self.num_workers,
-            show_progress=rank_zero_only.rank == 0,
-        )
+        listed = self._list()
+        segments, self.unusable = self._prepare(_paths(listed))
         usable = [
             replace(u, segment=segment) for u in listed for segment in segments.get(u.path, [])
         ]
@@ -142,6 +140,30 @@ class RecordingsDataModule(LightningDataModule):
                 self.val_fraction,
                 len(self.train),
             )
+
+    def prepare_part(self, part: Part) -> tuple[int, int]:
+        """Compute the missing features of one part of the recordings, and do nothing else.
+
+        Args:
+            part: The part; the recordings are dealt to the parts in turn.
+
+        Returns:
+            Number of usable and of unusable recordings of this part.
+        """
+        listed = self._list()
+        paths = part.turns(_paths(listed))
+        segments, self.unusable = self._prepare(paths)
+        own = set(paths)
+        usable = [u for u in listed if u.path in segments]
+        self._warn_of_unusable([u for u in listed if u.path in own], usable)
+        return len(segments), len(self.unusable)
+
+    def _list(self) -> list[Utterance]:
+        return list_utterances(self.dir, self.manifest, self.exclude, self.minutes_per_speaker)
+
+    def _prepare(self, paths: list[Path]) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
+        is_shown = rank_zero_only.rank == 0
+        return self.features.prepare(paths, self.num_workers, show_progress=is_shown)
 
     def _warn_of_unusable(self, listed: list[Utterance], usable: list[Utterance]) -> None:
         for path, reason in self.unusable.items():
@@ -279,6 +301,10 @@ class RecordingsDataModule(LightningDataModule):
         log.warning("the training data or their order have changed; a new epoch begins")
         epochs = -(-self.resumed["batches"] // self.resumed["epoch_batches"])
         return epochs * len(self.train_batches())
+
+
+def _paths(listed: list[Utterance]) -> list[Path]:
+    return list(dict.fromkeys(utterance.path for utterance in listed))
 
 
 def use_bf16(feature_precision: str | int) -> bool:

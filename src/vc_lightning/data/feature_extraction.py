@@ -271,9 +271,10 @@ class FeatureCache:
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Read a recording; InputError when it is unusable or still being written."""
-        before = path.stat()
+        file = audio.split_address(path)[0]
+        before = file.stat()
         wav, sample_rate = audio.load(path)
-        after = path.stat()
+        after = file.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise InputError("it changed while it was read; start again when it is complete")
         return wav, sample_rate
@@ -285,9 +286,12 @@ class FeatureCache:
         known = self._known_content(path)
         if known is not None:
             return known
-        stat = require_file(path).stat()
-        with path.open("rb") as file:
+        recording, stream = audio.split_address(path)
+        stat = require_file(recording).stat()
+        with recording.open("rb") as file:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        if stream is not None:  # each stream of a film has features of its own
+            content.update(f"?stream={stream}".encode())
         remembered = {
             "path": str(path.resolve()),
             "size": stat.st_size,
@@ -298,7 +302,7 @@ class FeatureCache:
         return remembered["content"]
 
     def _known_content(self, path: Path) -> str | None:
-        stat = path.stat()
+        stat = audio.split_address(path)[0].stat()
         known = read_json_or_empty(self._path_file(path))
         unchanged = (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
         return known["content"] if unchanged else None

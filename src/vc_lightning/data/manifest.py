@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from vc_lightning.audio.io import AUDIO_SUFFIXES
+from vc_lightning.audio.io import AUDIO_SUFFIXES, duration, split_address
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import table_rows
 from vc_lightning.data.feature_store import Segment
@@ -115,9 +114,9 @@ def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path names a file that can be accessed."""
+    """Whether a path, or `film.mp4?stream=1`, names a file that can be accessed."""
     try:
-        return path.is_file()
+        return split_address(path)[0].is_file()
     except OSError:  # a folder that may not be entered, a name that is too long
         return False
 
@@ -131,8 +130,8 @@ def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utter
             continue
         kept.append(utterance)
         try:
-            seconds[utterance.speaker] += soundfile.info(utterance.path).duration
-        except (soundfile.SoundFileError, OSError):
+            seconds[utterance.speaker] += duration(utterance.path) or 0.0
+        except InputError:
             continue  # the computation of its features reports what is wrong
     return kept
 

@@ -2,27 +2,22 @@
 
 import itertools
 import logging
-import random
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader
 
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common.errors import InputError, require_at_least, require_seed
 from vc_lightning.data import shards
+from vc_lightning.data.crop_stream import START, CropStream, Position, frames
 from vc_lightning.data.crops import (
-    NO_COPIES,
     Augmentation,
     Example,
-    VtlpCopies,
     choose_copies,
-    choose_crop,
     collate,
     ignore_signals,
 )
@@ -33,100 +28,8 @@ from vc_lightning.models.teachers import Teacher
 
 log = logging.getLogger(__name__)
 
+MAX_EPOCHS = 2**31  # the trainer ends the training
 MAX_SHOWN = 256  # utterances read only to be shown: the shards may be far away
-
-
-class CropStream(IterableDataset):
-    """Random crops of streamed mels; a crop is a pure function of (seed, epoch, key).
-
-    Every process and worker reads shards of its own. In an epoch all of them together read every
-    shard once; each epoch distributes and orders the shards anew.
-
-    Args:
-        source: The shards.
-        epochs: Epochs to read, one after the other.
-        crop_frames: Length of the crops; None gives whole utterances.
-        seed: Seed of order and crops.
-        copies: VTLP copies allowed as input and as target.
-        factors: VTLP factors of all copies, 1 first.
-        augmentations: Further changes to the encoder's input.
-        shuffle_buffer: Crops of which each worker draws the next one; 0 keeps the order.
-        rank: Number of this process.
-        world_size: Number of processes.
-    """
-
-    def __init__(
-        self,
-        source: Shards,
-        epochs: range,
-        crop_frames: int | None,
-        seed: int,
-        copies: VtlpCopies = NO_COPIES,
-        factors: Sequence[float] = (1.0,),
-        augmentations: Sequence[Augmentation] = (),
-        shuffle_buffer: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
-        super().__init__()
-        self.source = source
-        self.epochs = epochs
-        self.crop_frames = crop_frames
-        self.seed = seed
-        self.copies = copies
-        self.factors = factors
-        self.augmentations = augmentations
-        self.shuffle_buffer = shuffle_buffer
-        self.rank = rank
-        self.world_size = world_size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for epoch in self.epochs:
-            yield from self.of_epoch(epoch if self.shuffle_buffer else 0)
-
-    def of_epoch(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        """Read this process's and worker's part of an epoch."""
-        worker = get_worker_info()
-        worker_id, n_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        reader, n_readers = self.rank * n_workers + worker_id, self.world_size * n_workers
-        order = np.arange(len(self.source))
-        if self.shuffle_buffer:
-            order = np.random.default_rng((self.seed, epoch)).permutation(order)
-        samples = itertools.chain.from_iterable(map(self.source.read, order[reader::n_readers]))
-        # Cropped before they are shuffled: whole utterances would need a buffer ten times as large.
-        crops = (self.crop(epoch, sample) for sample in samples)
-        if self.shuffle_buffer:
-            rng = random.Random(f"{self.seed} {epoch} {reader}")
-            shuffle = shards.webdataset.shuffle(self.shuffle_buffer, rng=rng)
-            crops = shuffle(crops)
-        return crops
-
-    def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
-        """Crop an utterance, as `Crops.__getitem__` does."""
-        rng = np.random.default_rng((self.seed, epoch, sample.key))
-        crop = choose_crop(rng, sample.mels.shape[1], self.crop_frames, self.copies)
-        embeddings = torch.from_numpy(sample.embeddings)
-        target_mel = _frames(sample, crop.target_copy, crop.start, crop.stop)
-        input_mel = target_mel
-        if crop.input_copy != crop.target_copy:
-            input_mel = _frames(sample, crop.input_copy, crop.start, crop.stop)
-        for augment in self.augmentations:
-            input_mel = augment(input_mel, rng)
-        f0 = torch.from_numpy(sample.f0[crop.start : crop.stop] * self.factors[crop.target_copy])
-        teacher = torch.from_numpy(sample.teacher[crop.start : crop.stop]).float()
-        return (
-            target_mel,
-            embeddings[crop.target_copy],
-            input_mel,
-            embeddings[crop.input_copy],
-            f0,
-            teacher,
-        )
-
-
-def _frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
-    """Copy frames of a copy's mel, float32 (n_mels, stop − start); keeps no other memory alive."""
-    return torch.from_numpy(sample.mels[copy, start:stop]).float().T
 
 
 def _made_by(what: str, maker: str | None) -> str:
@@ -200,6 +103,7 @@ class ShardsDataModule(LightningDataModule):
         self.seed = seed
         self.index: Index | None = None
         self.resumed: dict | None = None
+        self.begun_at = START
 
     def setup(self, stage: str | None = None) -> None:
         """Read the index of the shards; InputError when they do not fit this training."""
@@ -263,7 +167,7 @@ class ShardsDataModule(LightningDataModule):
         return [
             Example(
                 s.speaker,
-                _frames(s, 0, 0, s.mels.shape[1]),
+                frames(s, 0, 0, s.mels.shape[1]),
                 torch.from_numpy(s.embeddings[0]),
                 torch.from_numpy(s.f0),
             )
@@ -294,10 +198,10 @@ class ShardsDataModule(LightningDataModule):
         """Load training batches without end."""
         # Without end, as in `sampling.EndlessBatches`: a process or worker whose part of an
         # epoch is smaller continues with its next epoch, so that no other waits for it.
-        first = self._first_epoch()
+        self.begun_at = self._position()
         stream = CropStream(
             self.train,
-            range(first, sys.maxsize),
+            MAX_EPOCHS,
             self.crop_frames,
             self.seed,
             self.copies,
@@ -305,6 +209,7 @@ class ShardsDataModule(LightningDataModule):
             self.augmentations,
             self.shuffle_buffer,
             *self._process,
+            self.begun_at,
         )
         return self._loader(stream, self.num_workers)
 
@@ -314,7 +219,7 @@ class ShardsDataModule(LightningDataModule):
         # and a process with more would wait for the others inside the loss.
         if not self.index.val.utterances:
             return []
-        stream = CropStream(self.val, range(1), self.crop_frames, self.seed)
+        stream = CropStream(self.val, 1, self.crop_frames, self.seed)
         return self._loader(stream, min(self.num_workers, len(self.val)))
 
     def _loader(self, stream: CropStream, num_workers: int) -> DataLoader:
@@ -329,22 +234,41 @@ class ShardsDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict:
-        """Describe how far the training is, for `last.ckpt`."""
+        """Describe how far the training is, for `last.ckpt`.
+
+        `epochs` counts the epochs that were begun. It is where a training goes on whose readers
+        have changed; `epoch` and `runs` are the `Position` of one whose readers are the same.
+        """
         before = self.resumed or {"epochs": 0, "batches": 0}
         done = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        begun = -(-(done - before["batches"]) // self.batches_per_epoch)
-        return {"epochs": before["epochs"] + begun, "batches": done}
+        new = done - before["batches"]
+        return {
+            "epochs": before["epochs"] + -(-new // self.batches_per_epoch),
+            "batches": done,
+            "epoch": self.begun_at.epoch,
+            "runs": [*self.begun_at.runs, new],
+            "readers": self._readers(),
+        }
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Continue after a checkpoint."""
         self.resumed = state_dict
 
-    def _first_epoch(self) -> int:
-        """Count the epochs begun before; 0 unless a checkpoint was restored."""
-        if self.resumed is None:
-            return 0
+    def _position(self) -> Position:
+        """Return where the training begins: behind a restored checkpoint if there is one."""
+        resumed = self.resumed
+        if resumed is None:
+            return START
+        if resumed.get("readers") == self._readers():
+            log.info("shards are read on where the checkpoint was saved, see docs/cluster.md")
+            return Position(resumed["epoch"], tuple(resumed["runs"]), self.batch_size)
         log.info(
-            "shards cannot be resumed in the middle of an epoch: training continues with epoch %d",
-            self.resumed["epochs"],
+            "processes, workers or batches have changed: shards are read on from epoch %d",
+            resumed["epochs"],
         )
-        return self.resumed["epochs"]
+        return Position(resumed["epochs"])
+
+    def _readers(self) -> list[int]:
+        """Describe all that decides which utterances a reader has used after some batches."""
+        numbers = self._process[1], max(1, self.num_workers), self.batch_size, self.shuffle_buffer
+        return [*numbers, self.seed, *self.index.train.shards]

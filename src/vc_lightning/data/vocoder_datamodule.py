@@ -19,6 +19,7 @@ class VocoderDataModule(RecordingsDataModule):
         mel: Makes the mels.
         speaker_encoder: Makes the embeddings, which the audit and `mels_from` need.
         encoder_identity: Name of the speaker encoder's weights.
+        with_f0: Whether the vocoder learns from the pitch as well.
         cache_dir: Folder of the feature cache, shared by all data sets and runs.
         max_seconds: Longer recordings are cut into segments at pauses.
         feature_precision: Of the speaker embeddings, see `VoiceDataModule`.
@@ -36,6 +37,7 @@ class VocoderDataModule(RecordingsDataModule):
         speaker_encoder: SpeakerEncoder,
         encoder_identity: str,
         *,
+        with_f0: bool,
         cache_dir: str,
         max_seconds: float,
         feature_precision: str | int,
@@ -66,6 +68,7 @@ class VocoderDataModule(RecordingsDataModule):
             max_seconds=max_seconds,
             bf16=use_bf16(feature_precision),
             keep_wavs=True,
+            with_f0=with_f0,
         )
         super().__init__(
             features,

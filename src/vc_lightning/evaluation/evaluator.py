@@ -1,194 +1,266 @@
-"""What a converter makes of pairs of speakers, judged by others than itself."""
+"""Convert pairs of speakers and score the conversions by external models."""
 
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from vc_lightning.audio import pitch
-from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.recordings import Voice
-from vc_lightning.evaluation import domains, metrics, pocket_sphinx, robustness
-from vc_lightning.evaluation import scorers as judges
-from vc_lightning.evaluation.metrics import Figure
+from vc_lightning.conversion.measuring import ConversionRequest, convert_and_measure
+from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
+from vc_lightning.evaluation import domains, pocket_sphinx, robustness, scorers, scoring
+from vc_lightning.evaluation.combining import combine
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.results import Outcome, Report, Ruler
-from vc_lightning.evaluation.scorers import MissingJudgeError
-from vc_lightning.models.speaker_encoder import similarity
+from vc_lightning.evaluation.partial_results import PartialResults
+from vc_lightning.evaluation.results import (
+    ConditionResults,
+    Evaluation,
+    Rate,
+    ScoredConversion,
+    Scores,
+    Sounds,
+)
+from vc_lightning.evaluation.scorers import MissingScorerError
+from vc_lightning.evaluation.scoring import show_progress
 
 log = logging.getLogger(__name__)
 
-# What may be judged besides the voice.
-PARTS = ("words", pocket_sphinx.PART, "naturalness", "prosody", "codes")
+# What may be scored besides the voice.
+ASPECTS = ("words", pocket_sphinx.PART, "naturalness", "prosody", "codes")
 
 
 def evaluate(
     converter: VoiceConverter,
     pairs: Sequence[Pair],
-    parts: Sequence[str],
+    aspects: Sequence[str],
     recogniser: str,
     seed: int,
     n_robustness: int,
-) -> Report:
-    """Converts every pair, then lets the judges hear it.
+) -> Evaluation:
+    """Convert and score pairs.
 
-    Args: parts, of `PARTS`; recogniser, see `judges.Recogniser`; seed, of the vocoder;
-        n_robustness, pairs of every domain that are converted under worse conditions, too.
-    Raises: InputError naming a recording that can not be used, before anything is converted.
+    Args:
+        converter: The converter.
+        pairs: The pairs.
+        aspects: What to score besides the voice, of `ASPECTS`.
+        recogniser: Whisper model that scores words, see `scorers.Recogniser`.
+        seed: Seed of the vocoder.
+        n_robustness: Pairs of each domain that are converted under worse conditions as well.
+
+    Raises:
+        InputError: A recording is unusable; found before anything is converted.
     """
-    left_out = []
-    if "words" in parts:  # a name that does not exist is told before the work
-        parts = _able(parts, "words", lambda: judges.model_path(recogniser), left_out)
-    if pocket_sphinx.PART in parts:
-        parts = _able(parts, pocket_sphinx.PART, pocket_sphinx.require_installed, left_out)
-    if "naturalness" in parts:
-        parts = _able(parts, "naturalness", judges.require_listener, left_out)
-    embeddings = embed_recordings(converter, pairs)
-    ruler = real_pairs(pairs, embeddings)
-    if ruler is None:
-        left_out.append("acceptance: there are no real pairs of one speaker and of two")
-    voices = {}
-    outcomes = convert(converter, pairs, seed, voices)
-    judge_voices(converter, outcomes, embeddings, ruler)
-    trials = []
-    if n_robustness:
-        places = robustness.chosen(outcomes, n_robustness, domains.GROUP)
-        tested = _progress(places, "worse conditions")
-        trials, missing = robustness.convert(converter, outcomes, tested, voices, seed)
-        left_out += missing
-        harder = [outcome for trial in trials[1:] for _, outcome in trial.outcomes]
-        judge_voices(converter, harder, embeddings, ruler)
-    probed = None
-    if "codes" in parts:
-        probed = probe_codes(converter, pairs, embeddings)
-        if probed is None:
-            left_out.append("codes: two speakers with two recordings each are needed")
-    judge_distortion(converter, outcomes)
-    if "prosody" in parts:
-        judge_prosody(converter, outcomes)
-    # Last, as the judges' threads are in the way of everything that comes after them.
-    if "naturalness" in parts:
-        listener = judges.Listener()
-        judge_naturalness(listener, outcomes, converter.mel)
-        robustness.judge_naturalness(listener, trials, converter.sample_rate)
-    if "words" in parts:
-        listener = judges.Recogniser(recogniser)
-        left_out += judge_words(listener, outcomes, converter.sample_rate)
-        robustness.judge_words(listener, trials, converter.sample_rate)
-    if pocket_sphinx.PART in parts:
-        second = pocket_sphinx.PocketSphinx()
-        left_out += pocket_sphinx.judge_words(
-            second, _progress(outcomes, "words again"), converter.sample_rate
+    evaluator = Evaluator(converter, aspects, recogniser, seed)
+    numbered = dict(enumerate(pairs))
+    evaluator.embed_recordings(pairs)
+    results = evaluator.score(numbered, robustness.chosen(pairs, n_robustness, domains.GROUP))
+    return combine(pairs, [results], aspects)
+
+
+class Evaluator:
+    """Converts and scores pairs; keeps embeddings, voices and scorers for further ones.
+
+    Args:
+        converter: The converter.
+        aspects: What to score besides the voice, of `ASPECTS`.
+        recogniser: Whisper model that scores words.
+        seed: Seed of the vocoder.
+
+    Raises:
+        InputError: There is no such recogniser.
+    """
+
+    def __init__(
+        self, converter: VoiceConverter, aspects: Sequence[str], recogniser: str, seed: int
+    ):
+        self.converter = converter
+        self.recogniser = recogniser
+        self.seed = seed
+        self.missing: list[str] = []
+        self.aspects = list(aspects)
+        self._require("words", lambda: scorers.model_path(recogniser))
+        self._require(pocket_sphinx.PART, pocket_sphinx.require_installed)
+        self._require("naturalness", scorers.require_listener)
+        self.embeddings: dict[Path, np.ndarray] = {}
+        self.voices: dict[tuple[Path, ...], Voice] = {}
+        self.is_warm = False
+
+    def _require(self, aspect: str, check: Callable[[], object]) -> None:
+        """Leave out an aspect whose packages are not installed."""
+        if aspect not in self.aspects:
+            return
+        try:
+            check()
+        except MissingScorerError as error:
+            log.warning("%s", error)
+            self.missing.append(str(error))
+            self.aspects.remove(aspect)
+
+    @functools.cached_property
+    def _listener(self) -> scorers.Listener:
+        return scorers.Listener()
+
+    @functools.cached_property
+    def _whisper(self) -> scorers.Recogniser:
+        return scorers.Recogniser(self.recogniser)
+
+    @functools.cached_property
+    def _pocket_sphinx(self) -> pocket_sphinx.PocketSphinx:
+        return pocket_sphinx.PocketSphinx()
+
+    def embed_recordings(self, pairs: Iterable[Pair]) -> None:
+        """Compute the speaker embeddings of all recordings of some pairs.
+
+        Raises:
+            InputError: A recording is unusable.
+        """
+        paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs)))
+        for path in show_progress(paths, "recordings"):
+            if path not in self.embeddings:
+                self.embeddings[path] = self.converter.embed(path)
+
+    def score(self, pairs: Mapping[int, Pair], robust: Collection[int]) -> PartialResults:
+        """Convert and score some of the pairs of an evaluation.
+
+        Args:
+            pairs: The pairs by their number. `embed_recordings` must know their recordings.
+            robust: Numbers of pairs that are converted under worse conditions as well.
+
+        Returns:
+            Their results, without what depends on all pairs of the evaluation.
+        """
+        conversions = self._convert(pairs)
+        tested = {i: conversion for i, conversion in conversions.items() if i in robust}
+        conditions, left_out = [], Counter(dict.fromkeys(self.missing, 0))
+        if tested:
+            conditions = robustness.convert(self.converter, tested, self._request, self.seed)
+            left_out |= dict.fromkeys(robustness.unavailable(), 0)
+        self._score_sounds(list(conversions.values()), conditions, left_out)
+        paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs.values())))
+        return PartialResults(
+            conversions,
+            conditions,
+            {path: self.embeddings[path] for path in paths},
+            self._codes(paths) if "codes" in self.aspects else {},
+            left_out,
         )
-    return Report(outcomes, ruler, probed, left_out, trials)
+
+    def _score_sounds(
+        self,
+        conversions: Sequence[ScoredConversion],
+        conditions: Sequence[ConditionResults],
+        left_out: Counter[str],
+    ) -> None:
+        rate = self.converter.sample_rate
+        scoring.score_distortion(self.converter, conversions)
+        if "prosody" in self.aspects:
+            scoring.score_prosody(self.converter, conversions)
+        # Last, because the threads of these models slow down everything after them.
+        if "naturalness" in self.aspects:
+            scoring.score_naturalness(self._listener, conversions, self.converter.mel)
+            robustness.score_naturalness(self._listener, conditions, rate)
+        if "words" in self.aspects:
+            left_out.update(scoring.score_words(self._whisper, conversions, rate))
+            robustness.score_words(self._whisper, conditions, rate)
+        if pocket_sphinx.PART in self.aspects:
+            again = show_progress(conversions, "words again")
+            left_out.update(pocket_sphinx.score_words(self._pocket_sphinx, again, rate))
+
+    def _request(self, pair: Pair, source: AnalyzedRecording) -> ConversionRequest:
+        if pair.voice not in self.voices:
+            self.voices[pair.voice] = self.converter.voice(pair.voice)
+        references = self.embeddings[pair.target_reference], self.embeddings[pair.source_reference]
+        return ConversionRequest(source, self.voices[pair.voice], *references)
+
+    def _convert(self, pairs: Mapping[int, Pair]) -> dict[int, ScoredConversion]:
+        """Make and time conversions, and the sources through the vocoder alone."""
+        sources: dict[Path, _Source] = {}
+        conversions = {}
+        for index, pair in show_progress(pairs.items(), "conversions"):
+            if pair.source not in sources:
+                sources[pair.source] = self._analyze(pair.source)
+            source = sources[pair.source]
+            request = self._request(pair, source.recording)
+            if not self.is_warm:  # the first conversion takes longer
+                convert_and_measure(self.converter, [request], self.seed)
+                self.is_warm = True
+            with _stopwatch(self.converter.autovc) as network:
+                (measured,) = convert_and_measure(self.converter, [request], self.seed)
+            wav = source.recording.wav
+            duration = len(wav) / self.converter.sample_rate
+            conversion = ScoredConversion(pair, Sounds(wav, source.vocoder, measured.wav))
+            scoring.score_voice(conversion.scores, measured)
+            self._score_speed(conversion.scores, source, sum(network), measured.seconds, duration)
+            conversions[index] = conversion
+        return conversions
+
+    def _analyze(self, path: Path) -> "_Source":
+        converter, rate = self.converter, self.converter.sample_rate
+        recording, analysis = _timed(converter.analyze, path)
+        wav = recording.wav
+        _, encoder = _timed(converter.embed, wav)
+        _, mel = _timed(converter.mel.extract, wav, rate)
+        vocoder_wav, resynthesis = _timed(converter.resynthesize, wav, self.seed)
+        f0 = None
+        if converter.autovc.f0:
+            _, f0 = _timed(pitch.track, wav, rate, converter.mel.hop_length)
+        vocoder = max(0.0, resynthesis - mel)
+        return _Source(recording, vocoder_wav, analysis, encoder, mel, vocoder, f0)
+
+    def _score_speed(
+        self, scores: Scores, source: "_Source", autovc: float, conversion: float, duration: float
+    ) -> None:
+        """Set the computing time of a conversion and of its steps."""
+        scores.speed_speaker_encoder = Rate(source.encoder, duration)
+        scores.speed_mel = Rate(source.mel, duration)
+        scores.speed_vocoder = Rate(source.vocoder_seconds, duration)
+        if source.pitch is not None:
+            scores.speed_pitch = Rate(source.pitch, duration)
+        scores.speed_autovc = Rate(autovc, duration)
+        scores.speed_conversion = Rate(source.analysis + conversion, duration)
+
+    @torch.inference_mode()
+    def _codes(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
+        """Encode recordings: codes (n_channels, T/freq) of each."""
+        converter, found = self.converter, {}
+        for path in show_progress(paths, "codes"):
+            mel = converter.mel.extract(converter.load(path), converter.sample_rate)
+            arrays = mel, self.embeddings[path]
+            batch = [torch.from_numpy(array).to(converter.device)[None] for array in arrays]
+            found[path] = converter.autovc.encode(*batch)[0].float().cpu().numpy()
+        return found
 
 
-def _able(
-    parts: Sequence[str], part: str, check: Callable[[], object], left_out: list[str]
-) -> list[str]:
-    """The parts without one whose judge is not installed, which is noted."""
-    try:
-        check()
-    except MissingJudgeError as error:
-        log.warning("%s", error)
-        left_out.append(str(error))
-        return [other for other in parts if other != part]
-    return list(parts)
+def recordings(pair: Pair) -> list[Path]:
+    """List all recordings of a pair."""
+    return [pair.source, pair.source_reference, *pair.voice, pair.target_reference]
 
 
-def _progress(items: Iterable, what: str) -> Iterable:
-    return tqdm(items, desc=what, disable=None, leave=False)  # only where a person looks on
+@dataclass(frozen=True)
+class _Source:
+    """A source recording, its sound through the vocoder alone, and computing times in seconds."""
 
-
-def embed_recordings(converter: VoiceConverter, pairs: Sequence[Pair]) -> dict[Path, np.ndarray]:
-    """Embeddings (dim_emb,) of every recording that takes part."""
-    paths = dict.fromkeys(chain.from_iterable(map(_recordings, pairs)))
-    return {path: converter.embed(path) for path in _progress(paths, "recordings")}
-
-
-def _recordings(pair: Pair) -> list[Path]:
-    return [pair.source, pair.source_judge, *pair.voice, pair.target_judge]
-
-
-def real_pairs(pairs: Sequence[Pair], embeddings: dict[Path, np.ndarray]) -> Ruler | None:
-    """Every recording beside every speaker's judge; None where one kind of pairs is missing.
-
-    Both are of one domain: speakers of two are told apart by their microphones.
-    """
-    heard, judging = {}, {}  # recording -> domain, speaker
-    for pair in pairs:
-        domain = pair.groups.get(domains.GROUP)
-        source, target = (domain, pair.source_speaker), (domain, pair.target_speaker)
-        judging |= {pair.source_judge: source, pair.target_judge: target}
-        heard |= dict.fromkeys(pair.voice, target)
-        heard[pair.source] = source
-    scores = {True: [], False: []}
-    for path, speaker in heard.items():
-        for judge, other in judging.items():
-            if path != judge and speaker[0] == other[0]:
-                score = similarity(embeddings[path], embeddings[judge])
-                scores[speaker == other].append(score)
-    if not scores[True] or not scores[False]:
-        return None
-    return Ruler(scores[True], scores[False], *metrics.equal_error(scores[True], scores[False]))
-
-
-def convert(
-    converter: VoiceConverter,
-    pairs: Sequence[Pair],
-    seed: int,
-    voices: dict[tuple[Path, ...], Voice],
-) -> list[Outcome]:
-    """Makes and times the conversions, and what the vocoder alone makes of their sources.
-
-    Args: voices, that are known by their recordings; those that are not are added.
-    """
-    outcomes, sources = [], {}
-    voices[pairs[0].voice] = converter.voice(pairs[0].voice)
-    warm_up = converter.load(pairs[0].source)
-    converter.convert_to(warm_up, voices[pairs[0].voice], seed)
-    for pair in _progress(pairs, "conversions"):
-        if pair.voice not in voices:
-            voices[pair.voice] = converter.voice(pair.voice)
-        if pair.source not in sources:
-            wav = converter.load(pair.source)
-            _, encoding = _timed(converter.embed, wav)
-            _, analysis = _timed(converter.mel.extract, wav, converter.sample_rate)
-            copy, copying = _timed(converter.resynthesize, wav, seed)
-            parts = {
-                "speaker_encoder": encoding,
-                "mel": analysis,
-                "vocoder": max(0.0, copying - analysis),
-            }
-            if converter.autovc.f0:
-                hop_length = converter.mel.hop_length
-                rate = converter.sample_rate
-                f0, parts["pitch"] = _timed(pitch.track, wav, rate, hop_length)
-                converter.pitch_check(pair.source, f0, wav, rate, hop_length)
-            sources[pair.source] = wav, copy, parts
-        source_wav, copy, parts = sources[pair.source]
-        with _stopwatch(converter.autovc) as network:
-            wav, converting = _timed(converter.convert_to, source_wav, voices[pair.voice], seed)
-        outcome = Outcome(pair, source_wav, copy, wav)
-        duration = len(source_wav) / converter.sample_rate
-        seconds = parts | {"autovc": sum(network), "conversion": converting}
-        for part, value in seconds.items():
-            outcome.note(f"speed/{part}", value / duration, duration)
-        outcomes.append(outcome)
-    return outcomes
+    recording: AnalyzedRecording
+    vocoder: np.ndarray
+    analysis: float
+    encoder: float
+    mel: float
+    vocoder_seconds: float
+    pitch: float | None
 
 
 def _timed(function: Callable, *arguments: object) -> tuple[object, float]:
-    """What a function returns, and after how many seconds."""
+    """Return what a function returns, and its time in seconds."""
     started = time.perf_counter()
     result = function(*arguments)
     return result, time.perf_counter() - started
@@ -196,7 +268,7 @@ def _timed(function: Callable, *arguments: object) -> tuple[object, float]:
 
 @contextlib.contextmanager
 def _stopwatch(network: nn.Module) -> Iterator[list[float]]:
-    """Seconds that each call of a network's parts takes while this lasts."""
+    """Measure the time in seconds of each call of a network's parts inside the block."""
     started, seconds = [], []
 
     def now() -> float:
@@ -213,138 +285,3 @@ def _stopwatch(network: nn.Module) -> Iterator[list[float]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def judge_voices(
-    converter: VoiceConverter,
-    outcomes: Sequence[Outcome],
-    embeddings: dict[Path, np.ndarray],
-    ruler: Ruler | None,
-) -> None:
-    """Likeness to both speakers; a conversion in which no speech is found is like neither."""
-    for outcome in _progress(outcomes, "voices"):
-        target = embeddings[outcome.pair.target_judge]
-        source = embeddings[outcome.pair.source_judge]
-        outcome.note("similarity/before", similarity(embeddings[outcome.pair.source], target))
-        try:
-            voice = converter.embed(outcome.wav)
-        except InputError:
-            voice = None
-        to_target, to_source = (
-            -1.0 if voice is None else similarity(voice, other) for other in (target, source)
-        )
-        outcome.note("similarity/speech", float(voice is not None))
-        outcome.note("similarity/nearer", float(to_target > to_source))
-        if ruler is not None:
-            outcome.note("similarity/accepted", float(to_target >= ruler.threshold))
-        if voice is not None:
-            outcome.note("similarity/to_target", to_target)
-            outcome.note("similarity/to_source", to_source)
-
-
-@torch.inference_mode()
-def probe_codes(
-    converter: VoiceConverter, pairs: Sequence[Pair], embeddings: dict[Path, np.ndarray]
-) -> tuple[Figure, float, int] | None:
-    """See `metrics.speaker_probe`; None where there are too few recordings."""
-    speakers = {}
-    for pair in pairs:
-        sources = dict.fromkeys([pair.source, pair.source_judge], pair.source_speaker)
-        speakers |= sources | dict.fromkeys([*pair.voice, pair.target_judge], pair.target_speaker)
-    names = list(speakers.values())
-    speakers = {path: name for path, name in speakers.items() if names.count(name) > 1}
-    n_speakers = len(set(speakers.values()))
-    if n_speakers < 2:
-        return None
-    codes = []
-    for path in _progress(speakers, "codes"):
-        mel = converter.mel.extract(converter.load(path), converter.sample_rate)
-        batch = [torch.from_numpy(x).to(converter.device)[None] for x in (mel, embeddings[path])]
-        codes.append(converter.autovc.encode(*batch)[0].float().cpu().numpy())
-    return *metrics.speaker_probe(codes, list(speakers.values())), n_speakers
-
-
-def judge_distortion(converter: VoiceConverter, outcomes: Sequence[Outcome]) -> None:
-    """Mel-cepstral distortion to the target, where it says the same."""
-    for outcome in outcomes:
-        if outcome.pair.parallel is None or not outcome.values["similarity/speech"]:
-            continue
-        sounds = converter.load(outcome.pair.parallel), outcome.source_wav, outcome.wav
-        target, before, after = (converter.mel.extract(w, converter.sample_rate) for w in sounds)
-        outcome.note("distortion/before", metrics.mel_cepstral_distortion(target, before))
-        outcome.note("distortion/conversion", metrics.mel_cepstral_distortion(target, after))
-
-
-def judge_prosody(converter: VoiceConverter, outcomes: Sequence[Outcome]) -> None:
-    """Pitch of conversions beside that of their sources, and of the targets' recordings."""
-    rate, hop_length = converter.sample_rate, converter.mel.hop_length
-    known = {}
-
-    def contour(path: Path) -> np.ndarray:
-        if path not in known:
-            known[path] = pitch.track(converter.load(path), rate, hop_length)
-        return known[path]
-
-    for outcome in _progress(outcomes, "prosody"):
-        pair = outcome.pair
-        source = contour(pair.source)
-        target = np.concatenate([contour(path) for path in (*pair.voice, pair.target_judge)])
-        after = pitch.track(outcome.wav, rate, hop_length)
-        outcome.note("prosody/correlation", metrics.f0_correlation(source, after))
-        outcome.note("prosody/voiced_agreement", metrics.voiced_agreement(source, after))
-        for name, f0 in {"source": source, "conversion": after, "target": target}.items():
-            outcome.note(f"prosody/range_{name}", metrics.f0_range(f0))
-        outcome.note("prosody/distance_before", metrics.f0_distance(source, target))
-        outcome.note("prosody/distance", metrics.f0_distance(after, target))
-
-
-def judge_naturalness(
-    listener: judges.Listener, outcomes: Sequence[Outcome], mel: MelSpectrogram
-) -> None:
-    """DNSMOS of the recordings, of their copies by the vocoder alone, and of the conversions.
-
-    All at one level, that of the mels, which the latter two have anyway.
-    """
-    known, sample_rate = {}, mel.sample_rate
-    for outcome in _progress(outcomes, "naturalness"):
-        source = outcome.pair.source
-        if source not in known:
-            both = mel.leveled(outcome.source_wav, sample_rate), outcome.copy
-            known[source] = [listener.naturalness(wav, sample_rate) for wav in both]
-        outcome.note("naturalness/recording", known[source][0])
-        outcome.note("naturalness/vocoder", known[source][1])
-        outcome.note("naturalness/conversion", listener.naturalness(outcome.wav, sample_rate))
-
-
-def judge_words(
-    recogniser: judges.Recogniser, outcomes: Sequence[Outcome], sample_rate: int
-) -> list[str]:
-    """Errors against what the recogniser hears in the source; returns what was left out."""
-    known, foreign = {}, []
-    for outcome in _progress(outcomes, "words"):
-        language = outcome.pair.language
-        if not recogniser.understands(language):
-            foreign.append(language)
-            continue
-        source = outcome.pair.source
-        if source not in known:
-            both = outcome.source_wav, outcome.copy
-            known[source] = [recogniser.transcript(wav, sample_rate, language) for wav in both]
-        reference, copy = known[source]
-        after = ""  # where there is no speech, Whisper makes up some
-        if outcome.values["similarity/speech"]:
-            after = recogniser.transcript(outcome.wav, sample_rate, language)
-        outcome.words = {"source": reference, "vocoder": copy, "conversion": after}
-        if not reference:
-            continue
-        for prefix, heard in {"": after, "vocoder_": copy}.items():
-            for name, count in (
-                ("word_errors", judges.word_errors),
-                ("character_errors", judges.character_errors),
-            ):
-                n_errors, length = count(reference, heard)
-                outcome.note(f"words/{prefix}{name}", n_errors / length, length)
-    if not foreign:
-        return []
-    languages = ", ".join(sorted(set(foreign)))
-    return [f"words: {recogniser.name} does not understand {languages} (pairs: {len(foreign)})"]

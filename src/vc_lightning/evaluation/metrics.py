@@ -1,4 +1,4 @@
-"""Figures of an evaluation: pure functions of scores, contours, mels and codes."""
+"""Metrics of an evaluation: pure functions of scores, pitch contours, mels and codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import librosa
 import numpy as np
 from scipy import fft, stats
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,7 +16,7 @@ from vc_lightning.audio.pitch import MIN_VOICED_FRAMES
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2_000
-MAX_RESAMPLED = 1_000_000  # numbers at once
+MAX_RESAMPLED = 1_000_000  # numbers held at a time
 SEMITONES_OF_AN_OCTAVE = 12
 N_CEPSTRA = 24  # as usual at 16 kHz; the 0th, the level, is left out
 MEL_RANGE_DB = 100  # of a mel in 0…1
@@ -25,7 +26,14 @@ MAX_ITERATIONS = 1_000
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over n cases with its bootstrap interval, which one case does not have."""
+    """A mean with its bootstrap interval.
+
+    Attributes:
+        mean: The mean.
+        low: Lower end of the interval; None for a single case.
+        high: Upper end of the interval; None for a single case.
+        n: Number of cases.
+    """
 
     mean: float
     low: float | None
@@ -34,12 +42,14 @@ class Figure:
 
 
 def figure(values: Sequence[float], weights: Sequence[float] | None = None) -> Figure | None:
-    """Weighted mean of values with its 95 % percentile bootstrap interval (Efron 1979).
+    """Compute a weighted mean with its 95 % percentile bootstrap interval (Efron 1979).
 
     Args:
-        values: one a case.
-        weights: such as the words of a sentence where the values are error rates.
-    Returns: None where there is nothing to average.
+        values: One value a case.
+        weights: Such as the number of words where the values are error rates; None for equal ones.
+
+    Returns:
+        The mean; None where there is nothing to average.
     """
     values = np.asarray(values, dtype=float)
     weights = np.ones_like(values) if weights is None else np.asarray(weights, dtype=float)
@@ -63,24 +73,34 @@ def figure(values: Sequence[float], weights: Sequence[float] | None = None) -> F
 
 
 def equal_error(same: Sequence[float], different: Sequence[float]) -> tuple[float, float]:
-    """Threshold at which as many same-speaker pairs are rejected as different ones are accepted.
+    """Find the threshold at which both error rates of speaker verification are equal.
 
-    Args: scores of pairs, at least one of each kind; higher means more alike.
-    Returns: the threshold, halfway between two scores, and the mean of the two error rates there.
+    Args:
+        same: Scores of pairs of one speaker, at least one; higher means more alike.
+        different: Scores of pairs of two speakers, at least one.
+
+    Returns:
+        The threshold, halfway between two scores, and the mean of the two error rates there.
     """
-    same, different = np.sort(same), np.sort(different)
-    scores = np.unique(np.concatenate([same, different]))
-    middles = (scores[1:] + scores[:-1]) / 2 if len(scores) > 1 else scores
-    rejected = np.searchsorted(same, middles) / len(same)
-    accepted = 1 - np.searchsorted(different, middles) / len(different)
-    best = int(np.argmin(np.abs(rejected - accepted)))
-    return float(middles[best]), float((rejected[best] + accepted[best]) / 2)
+    labels = np.repeat([1, 0], [len(same), len(different)])
+    curve = roc_curve(labels, np.concatenate([same, different]), drop_intermediate=False)
+    accepted, recognised, thresholds = (values[::-1] for values in curve)  # from the lowest score
+    rejected = 1 - recognised
+    differences = np.abs(rejected - accepted)[1:-1]  # without those that accept all and none
+    best = 1 + int(np.argmin(differences)) if len(differences) else 0  # 0: all scores are equal
+    middle = thresholds[max(best - 1, 0) : best + 1].mean()
+    return float(middle), float((rejected[best] + accepted[best]) / 2)
 
 
 def f0_correlation(f0: np.ndarray, other: np.ndarray) -> float | None:
-    """Pearson correlation of log-F0 where both contours (T,) in Hz are voiced.
+    """Compute the Pearson correlation of log-F0 in frames where both contours are voiced.
 
-    Returns: None where that is for less than `MIN_VOICED_FRAMES`, or one of them does not move.
+    Args:
+        f0: Contour (T,) in Hz, 0 where unvoiced.
+        other: Contour to compare with; it may be a frame longer or shorter.
+
+    Returns:
+        The correlation; None with fewer than `MIN_VOICED_FRAMES` such frames, or a constant F0.
     """
     f0, other = _cut(f0, other)
     voiced = (f0 > 0) & (other > 0)
@@ -93,13 +113,13 @@ def f0_correlation(f0: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def voiced_agreement(f0: np.ndarray, other: np.ndarray) -> float:
-    """Share of the frames of contours (T,) that are voiced in both or in neither."""
+    """Compute the share of the frames of contours (T,) that are voiced in both or in neither."""
     f0, other = _cut(f0, other)
     return float(np.mean((f0 > 0) == (other > 0)))
 
 
 def f0_range(f0: np.ndarray) -> float | None:
-    """Standard deviation of log-F0 in semitones; None where hardly any voice is heard."""
+    """Compute the standard deviation of log-F0 in semitones; None with hardly any voiced frame."""
     voiced = f0[f0 > 0]
     if len(voiced) < MIN_VOICED_FRAMES:
         return None
@@ -107,7 +127,7 @@ def f0_range(f0: np.ndarray) -> float | None:
 
 
 def f0_distance(f0: np.ndarray, other: np.ndarray) -> float | None:
-    """Distance of the median F0s of two contours in semitones; None where one hardly speaks."""
+    """Compute the distance of two median F0s in semitones; None with hardly any voiced frame."""
     voiced = [contour[contour > 0] for contour in (f0, other)]
     if min(len(contour) for contour in voiced) < MIN_VOICED_FRAMES:
         return None
@@ -116,17 +136,19 @@ def f0_distance(f0: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def _cut(f0: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two contours to the length of the shorter one: ends differ by a frame."""
+    """Cut two contours to the length of the shorter one: they may differ by a frame."""
     length = min(len(f0), len(other))
     return f0[:length], other[:length]
 
 
 def mel_cepstral_distortion(mel: np.ndarray, other: np.ndarray) -> float:
-    """Mean distance in dB of two recordings of one text, aligned in time (Kubichek 1993).
+    """Compute the mel-cepstral distortion of two recordings of one text in dB (Kubichek 1993).
 
-    Their frames are paired by dynamic time warping; c_1 … c_24 are compared, without the level.
+    Dynamic time warping pairs their frames; c_1 … c_24 are compared, without the level c_0.
 
-    Args: mels (n_mels, T) in 0…1 of `MelSpectrogram`; their T may differ.
+    Args:
+        mel: Mel (n_mels, T) in 0…1 of `MelSpectrogram`.
+        other: The other mel; its T may differ.
     """
     cepstra = [cepstrum(values) for values in (mel, other)]
     _, path = librosa.sequence.dtw(*cepstra, metric="euclidean")
@@ -136,20 +158,27 @@ def mel_cepstral_distortion(mel: np.ndarray, other: np.ndarray) -> float:
 
 
 def cepstrum(mel: np.ndarray) -> np.ndarray:
-    """c_1 … c_24 (24, T) of mel (n_mels, T): ln|H| = c_0 + Σ c_m cos(mω) on the mel scale."""
+    """Compute c_1 … c_24 (24, T) of a mel: ln|H| = c_0 + Σ c_m cos(mω) on the mel scale.
+
+    Args:
+        mel: Mel (n_mels, T) in 0…1.
+    """
     log_amplitude = np.asarray(mel, dtype=float) * MEL_RANGE_DB * np.log(10) / 20
     return fft.dct(log_amplitude, type=2, axis=0)[1 : N_CEPSTRA + 1] / len(mel)
 
 
 def speaker_probe(codes: Sequence[np.ndarray], speakers: Sequence[str]) -> tuple[Figure, float]:
-    """How well a linear classifier tells from single codes who speaks.
+    """Measure how well a linear classifier recognises the speaker from single codes.
 
-    Every utterance is judged by a classifier that was trained without it.
+    Each utterance is classified by a model that was trained without it (cross-validation).
 
-    Args: codes, of each utterance, (n_channels, T/freq); speakers, whose it is, each at least
-        twice, two speakers or more.
-    Returns: share of an utterance's codes that are recognised, over the utterances, and what
-        always naming the most frequent speaker would reach.
+    Args:
+        codes: Codes (n_channels, T/freq) of each utterance.
+        speakers: Speaker of each utterance: at least two, each at least twice.
+
+    Returns:
+        Share of the codes of an utterance that are recognised, averaged over the utterances, and
+        the share that always naming the most frequent speaker reaches.
     """
     frames = np.concatenate([np.asarray(code).T for code in codes])  # (all codes, n_channels)
     utterances = np.repeat(np.arange(len(codes)), [code.shape[1] for code in codes])

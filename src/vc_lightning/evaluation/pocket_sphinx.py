@@ -1,38 +1,42 @@
 """A second recogniser, of another family than Whisper (package `pocketsphinx`, extra `eval`)."""
 
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.voice_activity import INT16_MAX
-from vc_lightning.evaluation import scorers as judges
-from vc_lightning.evaluation.results import Outcome
+from vc_lightning.evaluation.results import ScoredConversion
 from vc_lightning.evaluation.scorers import SAMPLE_RATE, plain_text, require_packages
+from vc_lightning.evaluation.scoring import WordRecogniser, character_errors
 
-PART = "pocketsphinx"  # its name among the judges
-PEAK = 0.5  # of what it hears: it takes 16-bit samples, in which quiet recordings would be lost
+PART = "pocketsphinx"  # its name in judges=
+PEAK = 0.5  # of its input: it takes 16-bit samples, in which quiet recordings would be lost
 # Half the time of the defaults for 0.01 more character errors (0.36 against 0.35 on recordings).
 MAX_STATES = 3_000  # HMMs that are searched in a frame
-MAX_WORDS = 10  # that may end in a frame
+MAX_WORDS = 10  # words that may end in a frame
 ENGLISH = ("", "en")
 
 
 def require_installed() -> None:
-    """Checks that the judge can be made.
+    """Check that the packages are installed.
 
-    Raises: MissingJudgeError naming the packages that are not installed.
+    Raises:
+        MissingScorerError: Some are not.
     """
     require_packages(PART, "pocketsphinx", "jiwer")
 
 
 class PocketSphinx:
-    """Hidden Markov models over Gaussian mixtures with a trigram model (Huggins-Daines 2006).
+    """Transcribes English by HMMs over Gaussian mixtures and a trigram model (Huggins-Daines 2006).
 
-    Its English model is in the wheel. It knows nothing of any network, so that a converter which
-    was trained with Whisper's features can not have learned to please it.
+    Its model is in the wheel. It uses no neural network, so it does not favour a converter that was
+    trained with Whisper's features.
 
-    Raises: MissingJudgeError.
+    Raises:
+        MissingScorerError: A package is not installed.
     """
 
     name = "PocketSphinx"
@@ -44,11 +48,20 @@ class PocketSphinx:
         self.decoder = Decoder(loglevel="FATAL", cmn="batch", maxhmmpf=MAX_STATES, maxwpf=MAX_WORDS)
 
     def understands(self, language: str) -> bool:
-        """Whether a language is English, or "", where it is not known."""
+        """Whether a language is English, or "" where it is unknown."""
         return language in ENGLISH
 
     def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
-        """What is said in a recording (n,), in small letters; "" where nothing is understood."""
+        """Transcribe a recording.
+
+        Args:
+            wav: The recording (n,).
+            sample_rate: Its sample rate in Hz.
+            language: Not used; see `understands`.
+
+        Returns:
+            Lower-case text without punctuation; "" where nothing is understood.
+        """
         wav = audio.resample(wav, sample_rate, SAMPLE_RATE)
         peak = np.abs(wav).max(initial=0)
         if peak < audio.SILENCE_PEAK:
@@ -61,40 +74,47 @@ class PocketSphinx:
         return plain_text(found.hypstr) if found else ""
 
 
-def judge_words(
-    recogniser: PocketSphinx, outcomes: Iterable[Outcome], sample_rate: int
-) -> list[str]:
-    """A second recogniser's errors on sources and on conversions, against one transcript.
+def score_words(
+    recogniser: WordRecogniser, conversions: Iterable[ScoredConversion], sample_rate: int
+) -> Counter[str]:
+    """Count a second recogniser's errors on sources and on conversions, against one text.
 
-    That is the pair's text or else what the first recogniser hears in the source.
+    That is the pair's text, or else what the first recogniser understands in the source.
 
-    Returns: sentences on what was left out.
+    Args:
+        recogniser: Writes down words.
+        conversions: The conversions.
+        sample_rate: Sample rate of their sound in Hz.
+
+    Returns:
+        Why pairs were left out, and how many.
     """
-    known, n_foreign, n_unwritten = {}, 0, 0
-    for outcome in outcomes:
-        pair = outcome.pair
-        reference = plain_text(pair.text) or outcome.words.get("source", "")
+    known: dict[Path, str] = {}
+    left_out: Counter[str] = Counter()
+    for conversion in conversions:
+        pair, sounds, transcripts = conversion.pair, conversion.sounds, conversion.transcripts
+        reference = plain_text(pair.text) or transcripts.source or ""
         if not recogniser.understands(pair.language):
-            n_foreign += 1
+            left_out[f"{PART}: understands English only"] += 1
             continue
         if not reference:
-            n_unwritten += 1
+            left_out[
+                f"{PART}: what is said is written nowhere; add words to judges, or a column text"
+            ] += 1
             continue
         if pair.source not in known:
-            known[pair.source] = recogniser.transcript(outcome.source_wav, sample_rate)
-        after = ""
-        if outcome.values["similarity/speech"]:
-            after = recogniser.transcript(outcome.wav, sample_rate)
-        for name, heard in {"source": known[pair.source], "conversion": after}.items():
-            n_errors, length = judges.character_errors(reference, heard)
-            outcome.note(f"{PART}/{name}", n_errors / length, length)
-            outcome.words[f"{PART}_{name}"] = heard
-    left_out = []
-    if n_foreign:
-        left_out.append(f"{PART}: understands English only (pairs: {n_foreign})")
-    if n_unwritten:
-        left_out.append(
-            f"{PART}: nobody wrote down what is said; add words to judges, or a "
-            f"column text (pairs: {n_unwritten})"
+            known[pair.source] = recogniser.transcript(sounds.source, sample_rate)
+        transcripts.pocketsphinx_source, transcripts.pocketsphinx_conversion = (
+            known[pair.source],
+            "",
+        )
+        if conversion.scores.has_speech:
+            after = recogniser.transcript(sounds.conversion, sample_rate)
+            transcripts.pocketsphinx_conversion = after
+        conversion.scores.pocketsphinx_source = character_errors(
+            reference, transcripts.pocketsphinx_source
+        )
+        conversion.scores.pocketsphinx_conversion = character_errors(
+            reference, transcripts.pocketsphinx_conversion
         )
     return left_out

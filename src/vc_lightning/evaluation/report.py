@@ -1,30 +1,32 @@
-"""An evaluation on paper: report.json, report.md, TensorBoard and the sound itself."""
+"""Write an evaluation: report.json, report.md, TensorBoard's files and the sound."""
 
 import json
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.audio import io as audio
 from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import parts
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, expand_user
-from vc_lightning.common.plots import histogram, picture
-from vc_lightning.evaluation import robustness, worst
+from vc_lightning.evaluation import robustness, sound_files, tensorboard, worst
 from vc_lightning.evaluation.metrics import Figure, figure
-from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.results import TITLES, Outcome, Report, Ruler, figures
+from vc_lightning.evaluation.results import (
+    TITLES,
+    Evaluation,
+    ScoredConversion,
+    Verification,
+    figures,
+    reported,
+)
+from vc_lightning.evaluation.sound_files import CONVERSION, VOCODER, speaker_names, wav_path
 
 MAX_COLUMNS = 3  # of groups in a table
-MAX_SHOWN = 12  # conversions in TensorBoard
-SIMILARITY_EDGES = np.arange(0.3, 1.01, 0.05).round(2)
 HEADINGS = {
     "similarity": "Voice (GE2E cosine on recordings left out of the voice)",
     "words": "Words kept (recogniser on the conversion against the same one on the source)",
@@ -37,141 +39,163 @@ HEADINGS = {
 
 
 def write(
-    report: Report,
+    evaluation: Evaluation,
     folder: Path,
     about: dict[str, str],
     mel: MelSpectrogram,
-    strings: dict[str, str],
+    load: Callable[[Path], np.ndarray],
     n_worst: int,
 ) -> None:
-    """Writes all of it into a folder.
+    """Write report.json, report.md and TensorBoard's files.
 
-    Args: about, what was evaluated, in words; mel, of the converter; strings, which the files of
-        conversions carry; n_worst, of the conversions that are shown first.
+    The sound must have been written, see `sound_files`.
+
+    Args:
+        evaluation: The results.
+        folder: Folder of the report.
+        about: What was evaluated, in words.
+        mel: The mel-spectrogram of the converter.
+        load: Reads a recording as float32 (n,) at the rate of `mel`.
+        n_worst: Number of conversions that are shown first.
     """
-    ranked = worst.ranked(report.outcomes, n_worst)
-    text = markdown(report, about, ranked, folder)
-    texts = {"report.json": to_json(report, about, ranked), "report.md": text}
-    for name, text in texts.items():
+    ranked = worst.ranked(evaluation.conversions, n_worst)
+    text = markdown(evaluation, about, ranked, folder)
+    for name, content in {
+        "report.md": text,
+        "report.json": to_json(evaluation, about, ranked),
+    }.items():
         with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    for index, outcome in enumerate(report.outcomes):
-        for name, wav, said in (
-            ("conversion", outcome.wav, strings),
-            ("vocoder", outcome.copy, None),
-        ):
-            audio.save(folder / wav_path(index, outcome, name), wav, mel.sample_rate, said)
-    for trial in report.trials[1:]:
-        for index, outcome in trial.outcomes:
-            path = folder / wav_path(index, outcome, _plain(trial.condition))
-            audio.save(path, outcome.wav, mel.sample_rate, strings)
+            temporary.write_text(content, encoding="utf-8")
+    for earlier in folder.glob("events.out.tfevents.*"):  # of an earlier merge
+        earlier.unlink(missing_ok=True)
     with SummaryWriter(str(folder)) as writer:
-        show(report, writer, text, mel, ranked)
+        tensorboard.show(
+            evaluation,
+            *(writer, text, mel, ranked),
+            lambda index, conversion: sound_files.read(folder, index, conversion, load),
+        )
 
 
-def to_json(report: Report, about: dict[str, str], ranked: Sequence[tuple[int, Outcome]]) -> str:
-    """Every figure, and every conversion's own."""
+def to_json(
+    evaluation: Evaluation, about: dict[str, str], ranked: Sequence[tuple[int, ScoredConversion]]
+) -> str:
+    """Return report.json: all means, and the scores of every conversion."""
     groups = {
         kind or "all": {
-            name: {key: asdict(value) for key, value in figures(outcomes).items()}
-            for name, outcomes in by_name.items()
+            name: reported({key: asdict(value) for key, value in figures(group).items()})
+            for name, group in by_name.items()
         }
-        for kind, by_name in report.groups().items()
+        for kind, by_name in evaluation.groups().items()
     }
     content = {
         "about": about,
-        "left_out": report.left_out,
-        "real_pairs": report.ruler and _ruler_figures(report.ruler),
-        "codes": report.codes
-        and {
-            "accuracy": asdict(report.codes[0]),
-            "chance": report.codes[1],
-            "n_speakers": report.codes[2],
-        },
+        "left_out": evaluation.left_out,
+        "real_pairs": evaluation.verification and _verification(evaluation.verification),
+        "codes": evaluation.probe and asdict(evaluation.probe),
         "figures": groups,
         "worst": [
             {
                 "pair": index,
-                "badness": worst.badness(outcome)[0],
-                "because": worst.reason(outcome),
-                "wav": wav_path(index, outcome, "conversion").as_posix(),
+                "badness": worst.badness(conversion)[0],
+                "because": worst.reason(conversion),
+                "wav": wav_path(index, conversion, CONVERSION).as_posix(),
             }
-            | _pair(outcome)
-            for index, outcome in ranked
+            | _pair(conversion)
+            for index, conversion in ranked
         ],
-        "robustness": robustness.to_json(report.trials),
-        "pairs": [_pair(outcome) for outcome in report.outcomes],
+        "robustness": robustness.to_json(evaluation.conditions),
+        "pairs": [_pair(conversion) for conversion in evaluation.conversions],
     }
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _ruler_figures(ruler: Ruler) -> dict[str, object]:
+def _verification(verification: Verification) -> dict[str, object]:
     return {
-        "same_speaker": asdict(figure(ruler.same)),
-        "different_speakers": asdict(figure(ruler.different)),
-        "threshold": ruler.threshold,
-        "error_rate": ruler.error_rate,
+        "same_speaker": asdict(figure(verification.same)),
+        "different_speakers": asdict(figure(verification.different)),
+        "threshold": verification.threshold,
+        "error_rate": verification.error_rate,
     }
 
 
-def _pair(outcome: Outcome) -> dict[str, object]:
-    pair = outcome.pair
+def _pair(conversion: ScoredConversion) -> dict[str, object]:
+    pair = conversion.pair
     return {
         "source": str(pair.source),
         "voice": [str(path) for path in pair.voice],
-        "target_judge": str(pair.target_judge),
-        "source_judge": str(pair.source_judge),
+        "target_judge": str(pair.target_reference),
+        "source_judge": str(pair.source_reference),
         "parallel": pair.parallel and str(pair.parallel),
         "source_speaker": pair.source_speaker,
         "target_speaker": pair.target_speaker,
         "groups": pair.groups,
-        "figures": outcome.values,
-        "words": outcome.words,
+        "figures": conversion.scores.values(),
+        "words": {
+            k: text for k, text in asdict(conversion.transcripts).items() if text is not None
+        },
     }
 
 
 def markdown(
-    report: Report, about: dict[str, str], ranked: Sequence[tuple[int, Outcome]], folder: Path
+    evaluation: Evaluation,
+    about: dict[str, str],
+    ranked: Sequence[tuple[int, ScoredConversion]],
+    folder: Path,
 ) -> str:
-    """The same for a person, the worst conversions first, the pairs one by one at the end."""
-    return "\n".join(_lines(report, about, ranked, folder)) + "\n"
+    """Return report.md: the worst conversions first, the pairs one by one at the end.
+
+    Args:
+        evaluation: The results.
+        about: What was evaluated, in words.
+        ranked: The worst conversions, see `worst.ranked`.
+        folder: Folder of the report, to which links are relative.
+    """
+    return "\n".join(_lines(evaluation, about, ranked, folder)) + "\n"
 
 
 def _lines(
-    report: Report, about: dict[str, str], ranked: Sequence[tuple[int, Outcome]], folder: Path
+    evaluation: Evaluation,
+    about: dict[str, str],
+    ranked: Sequence[tuple[int, ScoredConversion]],
+    folder: Path,
 ) -> Iterator[str]:
     yield from ("# Evaluation", "")
     yield from (f"- {name}: {value}" for name, value in about.items())
     yield from (
         "",
-        "Means [95 % bootstrap interval] (number of pairs); ↑ the more, ↓ the less the better. "
-        "Rates of errors are those of all words or characters together. Intervals take pairs for "
-        "independent, and those of a few pairs are too narrow. Seen: speakers of the split train.",
+        "Means [95 % bootstrap interval] (number of pairs); ↑ higher is better, ↓ lower is better. "
+        "Error rates are over all words or characters together. Intervals treat pairs as "
+        "independent; with few pairs they are too narrow. Seen: speakers of the split train.",
         "",
     )
-    if report.left_out:
-        yield from ("**Not judged:**", "", *(f"- {sentence}" for sentence in report.left_out), "")
-    names = [_cell(" → ".join(_names(outcome.pair))) for _, outcome in ranked]
-    links = [_cell(_links(index, outcome, folder)) for index, outcome in ranked]
+    if evaluation.left_out:
+        yield from (
+            "**Not scored:**",
+            "",
+            *(f"- {sentence}" for sentence in evaluation.left_out),
+            "",
+        )
+    names = [_cell(" → ".join(speaker_names(conversion.pair))) for _, conversion in ranked]
+    links = [_cell(_links(index, conversion, folder)) for index, conversion in ranked]
     yield from worst.lines(ranked, list(zip(names, links, strict=True)))
-    for kind, by_name in report.groups().items():
+    for kind, by_name in evaluation.groups().items():
         yield from (f"## {f'By {kind}' if kind else 'All pairs'}", "")
         names = list(by_name)
         for start in range(0, len(names), MAX_COLUMNS):
             some = {name: figures(by_name[name]) for name in names[start : start + MAX_COLUMNS]}
-            yield from _table(some, report if not kind else None)
-    if report.trials:
-        yield from robustness.lines(report.trials)
-    yield from _pairs_table(report.outcomes)
+            yield from _table(some, evaluation if not kind else None)
+    if evaluation.conditions:
+        yield from robustness.lines(evaluation.conditions)
+    yield from _pairs_table(evaluation.conversions)
 
 
-def _links(index: int, outcome: Outcome, folder: Path) -> str:
-    """Links in Markdown from a report's folder to a conversion and all that it was made of."""
-    pair = outcome.pair
-    files = {name: folder / wav_path(index, outcome, name) for name in ("conversion", "vocoder")}
+def _links(index: int, conversion: ScoredConversion, folder: Path) -> str:
+    """Link to a conversion and all that it was made of, in Markdown."""
+    pair = conversion.pair
+    files = {name: folder / wav_path(index, conversion, name) for name in (CONVERSION, VOCODER)}
     files |= {"source": pair.source}
     files |= {f"target {i}": path for i, path in enumerate(pair.voice, start=1)}
-    files |= {"target's judge": pair.target_judge}
+    files |= {"target's judge": pair.target_reference}
     links = [
         f"[{name}]({quote(Path(os.path.relpath(path, folder)).as_posix())})"
         for name, path in files.items()
@@ -179,15 +203,15 @@ def _links(index: int, outcome: Outcome, folder: Path) -> str:
     return " · ".join(links)
 
 
-def _table(columns: dict[str, dict[str, Figure]], report: Report | None) -> Iterator[str]:
-    """Figures of groups side by side; of a whole report also the ruler and the codes."""
+def _table(columns: dict[str, dict[str, Figure]], evaluation: Evaluation | None) -> Iterator[str]:
+    """Write the means of groups side by side; for all pairs also real pairs and codes."""
     yield f"| | {' | '.join(_cell(name) for name in columns)} |"
     yield "|---|" + "---|" * len(columns)
     blank = " |" * len(columns)
     for section, heading in HEADINGS.items():
-        if section == "speed" and report is None:
+        if section == "speed" and evaluation is None:
             continue  # it does not depend on the group
-        keys = [key for key in TITLES if key.startswith(f"{section}/")]
+        keys = [key for key in TITLES if key.startswith(f"{section}_")]
         keys = [key for key in keys if any(key in column for column in columns.values())]
         if not keys:
             continue
@@ -195,19 +219,20 @@ def _table(columns: dict[str, dict[str, Figure]], report: Report | None) -> Iter
         for key in keys:
             cells = [_figure(column.get(key)) for column in columns.values()]
             yield f"| {TITLES[key]} | {' | '.join(cells)} |"
-        if report and section == "similarity" and report.ruler:
-            ruler = report.ruler
-            yield f"| real pairs: one speaker | {_figure(figure(ruler.same))} |"
-            yield f"| real pairs: two speakers | {_figure(figure(ruler.different))} |"
+        if evaluation and section == "similarity" and evaluation.verification:
+            real = evaluation.verification
+            yield f"| real pairs: one speaker | {_figure(figure(real.same))} |"
+            yield f"| real pairs: two speakers | {_figure(figure(real.different))} |"
             yield (
-                f"| real pairs: threshold | {ruler.threshold:.3f}, "
-                f"{ruler.error_rate:.1%} of either kind on its wrong side |"
+                f"| real pairs: threshold | {real.threshold:.3f}, "
+                f"{real.error_rate:.1%} of either kind on its wrong side |"
             )
-    if report and report.codes:
-        accuracy, chance, n_speakers = report.codes
-        yield f"| **Speaker left in the codes (linear classifier, {n_speakers} speakers)** |{blank}"
-        yield f"| share of codes recognised (of recordings) | {_figure(accuracy)} |"
-        yield f"| by chance | {chance:.3f} |"
+    if evaluation and evaluation.probe:
+        probe = evaluation.probe
+        speakers = f"linear classifier, {probe.n_speakers} speakers"
+        yield f"| **Speaker left in the codes ({speakers})** |{blank}"
+        yield f"| share of codes recognised (of recordings) | {_figure(probe.accuracy)} |"
+        yield f"| by chance | {probe.chance:.3f} |"
     yield ""
 
 
@@ -219,124 +244,52 @@ def _figure(value: Figure | None) -> str:
     return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}] ({value.n})"
 
 
-def _pairs_table(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """One line a conversion, with the figures that tell most."""
-    keys = {
-        "similarity/before": "before",
-        "similarity/to_target": "to target",
-        "similarity/to_source": "to source",
-        "words/character_errors": "character errors",
-        "naturalness/conversion": "DNSMOS",
-        "prosody/correlation": "log-F0 correlation",
+def _pairs_table(conversions: Sequence[ScoredConversion]) -> Iterator[str]:
+    """Write one line a conversion, with the most telling scores."""
+    columns = {
+        "similarity_before": "before",
+        "similarity_to_target": "to target",
+        "similarity_to_source": "to source",
+        "words_character_errors": "character errors",
+        "naturalness_conversion": "DNSMOS",
+        "prosody_correlation": "log-F0 correlation",
     }
-    keys = {k: title for k, title in keys.items() if any(k in o.values for o in outcomes)}
-    yield from ("## Pair by pair", "", f"| wav | source → target | {' | '.join(keys.values())} |")
-    yield "|---|---|" + "---:|" * len(keys)
-    for index, outcome in enumerate(outcomes):
-        pair = outcome.pair
-        values = [f"{outcome.values[k]:.2f}" if k in outcome.values else "–" for k in keys]
-        names = _cell(" → ".join(_names(pair)))
-        yield f"| {index:03d} | {names} | {' | '.join(values)} |"
+    measured = figures(conversions, list(columns))
+    columns = {name: title for name, title in columns.items() if name in measured}
+    titles = " | ".join(columns.values())
+    yield from ("## Pair by pair", "", f"| wav | source → target | {titles} |")
+    yield "|---|---|" + "---:|" * len(columns)
+    for index, conversion in enumerate(conversions):
+        values = [conversion.scores.value(name) for name in columns]
+        shown = " | ".join("–" if value is None else f"{value:.2f}" for value in values)
+        yield f"| {index:03d} | {_cell(' → '.join(speaker_names(conversion.pair)))} | {shown} |"
 
 
 def _cell(text: str) -> str:
     return text.replace("|", r"\|")
 
 
-def show(
-    report: Report,
-    writer: SummaryWriter,
-    text: str,
-    mel: MelSpectrogram,
-    ranked: Sequence[tuple[int, Outcome]],
-) -> None:
-    """Scalars of all groups, histograms of the similarities, and pictures and sound of a few.
+def require_folder(value: object, key: str, part: bool = False) -> Path:
+    """Create the folder of a report, before any work starts.
 
-    Args: text, of report.md; ranked, the worst conversions, which have tags of their own.
+    Args:
+        value: The value of the key.
+        key: Name of the key, for error messages.
+        part: Whether the folder may hold other parts of the evaluation.
+
+    Raises:
+        InputError: The folder holds other files, or cannot be written.
     """
-    writer.add_text("report", text)
-    for kind, by_name in report.groups().items():
-        for name, outcomes in by_name.items():
-            group = f"{_plain(kind)}_{_plain(name)}" if kind else "all"
-            for key, value in figures(outcomes).items():
-                writer.add_scalar(f"{group}/{key}", value.mean)
-    if report.codes:
-        writer.add_scalar("codes/accuracy", report.codes[0].mean)
-        writer.add_scalar("codes/chance", report.codes[1])
-    for name, image in similarity_pictures(report).items():
-        writer.add_image(f"similarity/{name}", image, dataformats="HWC")
-    for trial in report.trials:
-        for key, value in robustness.summary(trial).items():
-            writer.add_scalar(f"robustness_{_plain(trial.condition)}/{key}", value.mean)
-    places = [(f"worst_{place:02d}_", *one) for place, one in enumerate(ranked, start=1)]
-    for prefix, _, outcome in places:
-        writer.add_text(prefix.rstrip("_"), worst.reason(outcome))
-    first = [("", *one) for one in enumerate(report.outcomes)][:MAX_SHOWN]
-    for prefix, index, outcome in [*places, *first]:
-        title = f"{prefix}{_title(index, outcome)}"
-        sounds = {
-            "source": outcome.source_wav,
-            "vocoder": outcome.copy,
-            "conversion": outcome.wav,
-        }
-        for name, wav in sounds.items():
-            sound = torch.from_numpy(np.array(wav)).clamp(-1, 1)
-            writer.add_audio(f"{title}/{name}", sound, sample_rate=mel.sample_rate)
-        if outcome.values.get("similarity/speech"):
-            mels = [mel.extract(wav, mel.sample_rate) for wav in sounds.values()]
-            tensors = [torch.from_numpy(values)[None] for values in mels]
-            writer.add_image(f"mel/{title}", picture(tensors), dataformats="HWC")
-    writer.flush()
-
-
-def similarity_pictures(report: Report) -> dict[str, np.ndarray]:
-    """Histograms (height, width, 3) of conversions and, beneath a threshold in red, real pairs."""
-    scores = {
-        "conversions": [o.values.get("similarity/to_target", np.nan) for o in report.outcomes]
-    }
-    threshold = -np.inf
-    if report.ruler:
-        threshold = report.ruler.threshold
-        scores |= {"one_speaker": report.ruler.same, "two_speakers": report.ruler.different}
-    return {
-        name: histogram(
-            f"Similarity, {name.replace('_', ' ')}, red below the threshold",
-            *("cosine", "pairs", np.array(values), SIMILARITY_EDGES),
-            lambda values: values < threshold,
-        )
-        for name, values in scores.items()
-    }
-
-
-def _title(index: int, outcome: Outcome) -> str:
-    return f"{index:03d}_{'_to_'.join(map(_plain, _names(outcome.pair)))}"
-
-
-def wav_path(index: int, outcome: Outcome, name: str) -> Path:
-    """Where a conversion's sound of some name lies in the report's folder."""
-    return Path("wavs") / f"{_title(index, outcome)}_{name}.wav"
-
-
-def _names(pair: Pair) -> list[str]:
-    """Short names of both speakers, which may be folders."""
-    return [Path(name).name or name for name in (pair.source_speaker, pair.target_speaker)]
-
-
-def _plain(text: str) -> str:
-    """Letters, digits and underscores only, for names of files and curves."""
-    return re.sub(r"\W+", "_", text).strip("_")
-
-
-def require_folder(value: object, key: str) -> Path:
-    """A folder to write to, made now; InputError rather than after the work."""
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}={'' if value is None else value}: name a folder")
     folder = expand_user(value)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if any(folder.iterdir()) and not (part and (folder / parts.FOLDER).is_dir()):
             raise InputError(f"{key}={value}: holds files already; name a new folder")
-        (folder / "wavs").mkdir()
+        if part:  # first, so that parts that start together see it
+            (folder / parts.FOLDER).mkdir(exist_ok=True)
+        (folder / sound_files.FOLDER).mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{key}={value}: cannot be written ({error.strerror}); name another place"

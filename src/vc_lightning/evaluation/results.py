@@ -1,7 +1,8 @@
-"""What an evaluation has found: of each conversion, of groups of them and of real pairs."""
+"""Results of an evaluation: scores of each conversion, and means over groups of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -9,72 +10,179 @@ from vc_lightning.evaluation import metrics
 from vc_lightning.evaluation.metrics import Figure
 from vc_lightning.evaluation.pairs import Pair
 
-TITLES = {  # ↑ the more, ↓ the less the better
-    "similarity/to_target": "similarity to the target ↑",
-    "similarity/to_source": "similarity to the source's speaker ↓",
-    "similarity/before": "the source recording's to the target",
-    "similarity/nearer": "share nearer to the target than to the source's speaker ↑",
-    "similarity/accepted": "share accepted as the target ↑",
-    "similarity/speech": "share in which speech is found ↑",
-    "words/word_errors": "word error rate ↓",
-    "words/character_errors": "character error rate ↓",
-    "words/vocoder_word_errors": "word error rate, vocoder alone ↓",
-    "words/vocoder_character_errors": "character error rate, vocoder alone ↓",
-    "pocketsphinx/source": "character error rate of PocketSphinx on the sources",
-    "pocketsphinx/conversion": "character error rate of PocketSphinx on the conversions ↓",
-    "naturalness/recording": "DNSMOS of the recordings",
-    "naturalness/vocoder": "DNSMOS, vocoder alone ↑",
-    "naturalness/conversion": "DNSMOS of the conversions ↑",
-    "prosody/correlation": "correlation of log-F0 with the source ↑",
-    "prosody/voiced_agreement": "share of frames voiced as in the source ↑",
-    "prosody/range_source": "range of F0 in the source, semitones",
-    "prosody/range_conversion": "range of F0 in the conversion, semitones",
-    "prosody/range_target": "range of F0 in the target, semitones",
-    "prosody/distance_before": "median F0, source to target, semitones",
-    "prosody/distance": "median F0, conversion to target, semitones ↓",
-    "distortion/before": "mel-cepstral distortion, source to target, dB",
-    "distortion/conversion": "mel-cepstral distortion, conversion to target, dB ↓",
-    "speed/speaker_encoder": "speaker encoder, s per second of speech",
-    "speed/mel": "mel, s per second of speech",
-    "speed/pitch": "pitch, s per second of speech",
-    "speed/autovc": "AutoVC, s per second of speech",
-    "speed/vocoder": "vocoder, s per second of speech",
-    "speed/conversion": "conversion as a whole, s per second of speech ↓",
+TITLES = {  # ↑ higher is better, ↓ lower is better
+    "similarity_to_target": "similarity to the target ↑",
+    "similarity_to_source": "similarity to the source's speaker ↓",
+    "similarity_before": "the source recording's to the target",
+    "similarity_nearer": "share nearer to the target than to the source's speaker ↑",
+    "similarity_accepted": "share accepted as the target ↑",
+    "similarity_speech": "share in which speech is found ↑",
+    "words_word_errors": "word error rate ↓",
+    "words_character_errors": "character error rate ↓",
+    "words_vocoder_word_errors": "word error rate, vocoder alone ↓",
+    "words_vocoder_character_errors": "character error rate, vocoder alone ↓",
+    "pocketsphinx_source": "character error rate of PocketSphinx on the sources",
+    "pocketsphinx_conversion": "character error rate of PocketSphinx on the conversions ↓",
+    "naturalness_recording": "DNSMOS of the recordings",
+    "naturalness_vocoder": "DNSMOS, vocoder alone ↑",
+    "naturalness_conversion": "DNSMOS of the conversions ↑",
+    "prosody_correlation": "correlation of log-F0 with the source ↑",
+    "prosody_voiced_agreement": "share of frames voiced as in the source ↑",
+    "prosody_range_source": "range of F0 in the source, semitones",
+    "prosody_range_conversion": "range of F0 in the conversion, semitones",
+    "prosody_range_target": "range of F0 in the target, semitones",
+    "prosody_distance_before": "median F0, source to target, semitones",
+    "prosody_distance": "median F0, conversion to target, semitones ↓",
+    "distortion_before": "mel-cepstral distortion, source to target, dB",
+    "distortion_conversion": "mel-cepstral distortion, conversion to target, dB ↓",
+    "speed_speaker_encoder": "speaker encoder, s per second of speech",
+    "speed_mel": "mel, s per second of speech",
+    "speed_pitch": "pitch, s per second of speech",
+    "speed_autovc": "AutoVC, s per second of speech",
+    "speed_vocoder": "vocoder, s per second of speech",
+    "speed_conversion": "conversion as a whole, s per second of speech ↓",
 }
-
-
-@dataclass
-class Outcome:
-    """A conversion and what was found of it.
-
-    Attributes:
-        wav, source_wav, copy: float32 (n,): the conversion, what it was made of, and the latter
-            through the vocoder alone.
-        values: figures by the keys of `TITLES`; `weights`, of those that do not count as 1.
-        words: what the recogniser heard, by name.
-    """
-
-    pair: Pair
-    source_wav: np.ndarray
-    copy: np.ndarray
-    wav: np.ndarray
-    values: dict[str, float] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
-    words: dict[str, str] = field(default_factory=dict)
-
-    def note(self, key: str, value: float | None, weight: float = 1.0) -> None:
-        """Keeps a figure, unless it could not be measured."""
-        if value is not None:
-            self.values[key] = value
-            self.weights[key] = weight
+SCORES = tuple(TITLES)
 
 
 @dataclass(frozen=True)
-class Ruler:
-    """Similarities of single recordings of one speaker and of two, and what they tell apart.
+class Rate:
+    """A score that counts by its base when it is averaged.
 
-    Attributes: threshold, above which a recording is taken for the speaker's; error_rate, of
-        either kind at it.
+    Attributes:
+        amount: Errors, or seconds of computing.
+        base: Words or characters of the reference, or seconds of speech.
+    """
+
+    amount: float
+    base: float
+
+    @property
+    def value(self) -> float:
+        """Amount over base."""
+        return self.amount / self.base
+
+
+@dataclass
+class Scores:
+    """Scores of one conversion; None where a score was not or could not be measured.
+
+    `TITLES` says what each of them is. The part of a name before the first underscore is its
+    section of the report. In report.json and TensorBoard a slash replaces this underscore.
+    """
+
+    similarity_to_target: float | None = None
+    similarity_to_source: float | None = None
+    similarity_before: float | None = None
+    similarity_nearer: float | None = None
+    similarity_accepted: float | None = None
+    similarity_speech: float | None = None
+    words_word_errors: Rate | None = None
+    words_character_errors: Rate | None = None
+    words_vocoder_word_errors: Rate | None = None
+    words_vocoder_character_errors: Rate | None = None
+    pocketsphinx_source: Rate | None = None
+    pocketsphinx_conversion: Rate | None = None
+    naturalness_recording: float | None = None
+    naturalness_vocoder: float | None = None
+    naturalness_conversion: float | None = None
+    prosody_correlation: float | None = None
+    prosody_voiced_agreement: float | None = None
+    prosody_range_source: float | None = None
+    prosody_range_conversion: float | None = None
+    prosody_range_target: float | None = None
+    prosody_distance_before: float | None = None
+    prosody_distance: float | None = None
+    distortion_before: float | None = None
+    distortion_conversion: float | None = None
+    speed_speaker_encoder: Rate | None = None
+    speed_mel: Rate | None = None
+    speed_pitch: Rate | None = None
+    speed_autovc: Rate | None = None
+    speed_vocoder: Rate | None = None
+    speed_conversion: Rate | None = None
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether speech was found in the conversion; True where nobody looked for it."""
+        return self.similarity_speech != 0
+
+    def value(self, name: str) -> float | None:
+        """Return the number of a score, also of a rate."""
+        score = getattr(self, name)
+        return score.value if isinstance(score, Rate) else score
+
+    def values(self) -> dict[str, float]:
+        """Return the numbers of all scores that were measured, by their names in the report."""
+        found = {report_key(name): self.value(name) for name in SCORES}
+        return {key: value for key, value in found.items() if value is not None}
+
+
+def report_key(name: str) -> str:
+    """Return a score's name in report.json and TensorBoard, such as similarity/to_target."""
+    return name.replace("_", "/", 1)
+
+
+@dataclass
+class Transcripts:
+    """What recognisers understand, as plain text; None where they did not listen.
+
+    Attributes:
+        source: Whisper on the source.
+        vocoder: Whisper on the source through the vocoder alone.
+        conversion: Whisper on the conversion.
+        pocketsphinx_source: PocketSphinx on the source.
+        pocketsphinx_conversion: PocketSphinx on the conversion.
+    """
+
+    source: str | None = None
+    vocoder: str | None = None
+    conversion: str | None = None
+    pocketsphinx_source: str | None = None
+    pocketsphinx_conversion: str | None = None
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """The sound of a conversion and of what it was made from, each float32 (n,).
+
+    Attributes:
+        source: The source recording.
+        vocoder: The source through the vocoder alone.
+        conversion: The conversion.
+    """
+
+    source: np.ndarray
+    vocoder: np.ndarray
+    conversion: np.ndarray
+
+
+@dataclass
+class ScoredConversion:
+    """A conversion and its scores.
+
+    Attributes:
+        pair: What was converted.
+        sounds: Its sound; None once it is in files only.
+        scores: Its scores.
+        transcripts: What recognisers understand.
+    """
+
+    pair: Pair
+    sounds: Sounds | None
+    scores: Scores = field(default_factory=Scores)
+    transcripts: Transcripts = field(default_factory=Transcripts)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Similarities of pairs of real recordings, and the threshold that separates them.
+
+    Attributes:
+        same: Scores of pairs of one speaker.
+        different: Scores of pairs of two speakers.
+        threshold: Score with equal error rates; a conversion at or above it is accepted.
+        error_rate: Share of the pairs of either kind on the wrong side of the threshold.
     """
 
     same: list[float]
@@ -84,51 +192,93 @@ class Ruler:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What became of some sources under one condition, see `robustness`.
+class SpeakerProbe:
+    """How well a linear classifier recognises the speaker from single codes.
 
     Attributes:
-        outcomes: the conversions, each beside the place of its pair among all of them.
-        refused: sentences on sources that could not be converted.
+        accuracy: Share of the codes whose speaker is recognised, over the utterances.
+        chance: The share that always naming the most frequent speaker reaches.
+        n_speakers: Number of speakers.
+    """
+
+    accuracy: Figure
+    chance: float
+    n_speakers: int
+
+
+@dataclass(frozen=True)
+class ConditionResults:
+    """Conversions of some sources under one condition, see `robustness`.
+
+    Attributes:
+        condition: What was done to the sources.
+        conversions: The conversions by the number of their pair.
+        refused: One sentence on each source that could not be converted.
     """
 
     condition: str
-    outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
+    conversions: dict[int, ScoredConversion] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Report:
-    """All of an evaluation.
+class Evaluation:
+    """All results of an evaluation.
 
     Attributes:
-        left_out: sentences on what was not judged, and why.
-        codes: how often codes betray the speaker, how often chance does, and of how many speakers.
-        trials: of the sources under worse conditions, the clean one first.
+        conversions: The conversions, one a pair.
+        verification: Similarities of real pairs; None without pairs of both kinds.
+        probe: Speakers left in the codes; None where that was not measured.
+        left_out: Sentences on what was not scored, and why.
+        conditions: Conversions under worse conditions, those of the clean sources first.
     """
 
-    outcomes: list[Outcome]
-    ruler: Ruler | None
-    codes: tuple[Figure, float, int] | None
+    conversions: list[ScoredConversion]
+    verification: Verification | None
+    probe: SpeakerProbe | None
     left_out: list[str]
-    trials: list[Trial] = field(default_factory=list)
+    conditions: list[ConditionResults] = field(default_factory=list)
 
-    def groups(self) -> dict[str, dict[str, list[Outcome]]]:
-        """Outcomes by kind of group, such as "gender", and by its name, such as "same gender"."""
-        groups = {"": {"all pairs": self.outcomes}}
-        for outcome in self.outcomes:
-            for kind, name in outcome.pair.groups.items():
-                groups.setdefault(kind, {}).setdefault(name, []).append(outcome)
+    def groups(self) -> dict[str, dict[str, list[ScoredConversion]]]:
+        """Group the conversions.
+
+        Returns:
+            Conversions by kind of group, such as "gender", and name, such as "same gender". All
+            of them are the group "all pairs" of the kind "".
+        """
+        groups = {"": {"all pairs": self.conversions}}
+        for conversion in self.conversions:
+            for kind, name in conversion.pair.groups.items():
+                groups.setdefault(kind, {}).setdefault(name, []).append(conversion)
         return groups
 
 
-def figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
-    """Means with intervals of whatever was measured, by the keys of `TITLES`."""
+def figures(
+    conversions: Sequence[ScoredConversion], names: Sequence[str] = SCORES
+) -> dict[str, Figure]:
+    """Average scores.
+
+    Args:
+        conversions: The conversions.
+        names: Names of fields of `Scores`.
+
+    Returns:
+        Means with intervals by field name, of all scores that were measured.
+    """
     found = {}
-    for key in TITLES:
-        measured = [outcome for outcome in outcomes if key in outcome.values]
-        values = [outcome.values[key] for outcome in measured]
-        figure = metrics.figure(values, [outcome.weights[key] for outcome in measured])
-        if figure is not None:
-            found[key] = figure
+    for name in names:
+        scores = [getattr(conversion.scores, name) for conversion in conversions]
+        rates = [
+            score if isinstance(score, Rate) else Rate(score, 1.0)
+            for score in scores
+            if score is not None
+        ]
+        mean = metrics.figure([rate.value for rate in rates], [rate.base for rate in rates])
+        if mean is not None:
+            found[name] = mean
     return found
+
+
+def reported(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the keys of a mapping from fields of `Scores` to names in the report."""
+    return {report_key(name): value for name, value in found.items()}

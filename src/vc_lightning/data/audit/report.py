@@ -1,15 +1,18 @@
 """Audit of a data set: as lines, as a table and as pictures."""
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.audio.quality import Quality
-from vc_lightning.common.plots import histogram
+from vc_lightning.common.plots import histogram, pixels
 from vc_lightning.data.audit.checks import (
     CLIPPED_SHARE,
     NOISY_DB,
@@ -22,6 +25,9 @@ from vc_lightning.data.audit.checks import (
 from vc_lightning.data.audit.table import UtteranceTable, number
 from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.manifest import Utterance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_ROWS = 30  # speakers with a row of their own
 MAX_SUMMARY = 3  # serious findings in the summary
@@ -187,8 +193,8 @@ def markdown(report: AuditReport) -> str:
     return "\n".join([head, ruler, *rows, "", *found])
 
 
-def pictures(report: AuditReport) -> dict[str, np.ndarray]:
-    """Draw histograms as images (height, width, 3), uint8."""
+def figures(report: AuditReport) -> dict[str, Figure]:
+    """Draw the histograms."""
     minutes = np.array([speaker.minutes for speaker in report.speakers])
     longest = report.seconds.max()
     step = next((step for step in STEPS if longest <= 25 * step), STEPS[-1])
@@ -222,8 +228,8 @@ def pictures(report: AuditReport) -> dict[str, np.ndarray]:
 def write(report: AuditReport, writer: SummaryWriter) -> None:
     """Show table and histograms in TensorBoard."""
     writer.add_text("data", markdown(report))
-    for name, image in pictures(report).items():
-        writer.add_image(f"data/{name}", image, dataformats="HWC")
+    for name, figure in figures(report).items():
+        writer.add_image(f"data/{name}", pixels(figure), dataformats="HWC")
     writer.flush()
 
 

@@ -1,0 +1,170 @@
+"""Learn, list, export and import voices: the keys `voices.*` of convert.py."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+
+from omegaconf import DictConfig
+
+from vc_lightning.commands import paths
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import consent, voice_files, voice_library
+from vc_lightning.conversion.batch_converter import BatchConverter
+from vc_lightning.conversion.consent import Statement
+from vc_lightning.conversion.jobs import Target
+from vc_lightning.models import checkpoints
+
+log = logging.getLogger("convert")
+
+VERBS = ("list", "learn", "export", "import")
+NOTES = ("consent", "made_by", "licence")
+
+
+def wanted(cfg: DictConfig) -> str:
+    """Return what shall be done with voices: one of `VERBS`, or "" for a conversion.
+
+    Args:
+        cfg: The configuration of convert.py.
+
+    Raises:
+        InputError: Several things are wanted at once, or a key belongs to none of them.
+    """
+    verbs = [verb for verb in VERBS if cfg.voices[verb]]
+    if len(verbs) > 1:
+        raise InputError(f"voices.{verbs[0]} and voices.{verbs[1]}: name one of them at a time")
+    verb = verbs[0] if verbs else ""
+    for key in NOTES:
+        if cfg.voices[key] is not None and verb not in ("learn", "export"):
+            raise InputError(f"voices.{key}: goes with voices.learn=NAME or voices.export=NAME")
+    if cfg.voices.name is not None and verb != "import":
+        raise InputError("voices.name: goes with voices.import=FILE")
+    return verb
+
+
+def run(
+    verb: str,
+    cfg: DictConfig,
+    folder: Path,
+    make_batch: Callable[[], BatchConverter],
+    find_target: Callable[[object, Path], Target],
+) -> None:
+    """Do what `wanted` returns.
+
+    Args:
+        verb: One of `VERBS`.
+        cfg: The configuration of convert.py.
+        folder: The folder of the learned voices.
+        make_batch: Builds what analyzes recordings.
+        find_target: Finds what `target=` names, given its value and `folder`.
+    """
+    if verb == "list":
+        list_voices(folder)
+    elif verb == "learn":
+        learn_voice(cfg, folder, make_batch, find_target)
+    elif verb == "export":
+        export_voice(cfg, folder)
+    else:
+        import_voice(cfg, folder)
+
+
+def learn_voice(
+    cfg: DictConfig,
+    folder: Path,
+    make_batch: Callable[[], BatchConverter],
+    find_target: Callable[[object, Path], Target],
+) -> None:
+    """Keep the voice of `target=` under a name."""
+    name = str(cfg.voices.learn)
+    voice_library.path_of(folder, name)  # a bad name is found before the work, as is a bad consent
+    statement, notes = _statement(cfg), _notes(cfg)
+    target = find_target(cfg.target, folder)
+    if isinstance(target, str):
+        raise InputError(f"target={target}: is a learned voice already; name its recordings")
+    batch = make_batch()
+    converter = batch.converter
+    heard = [one for _, one in batch.analyze_voice(target)]
+    seconds = sum(len(one.f0) for one in heard) * converter.mel.hop_length / converter.sample_rate
+    voice, identity = converter.voice_from(heard), converter.encoder_identity
+    path = voice_library.save(
+        folder, name, voice, identity, len(heard), seconds, consent=statement, **notes
+    )
+    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(heard), seconds, path)
+    if statement is None:
+        log.info("no consent is stored with it; voices.consent=… adds the speaker's own words")
+    log.info("use it: python convert.py source=a.wav target=%s", quote(name))
+
+
+def list_voices(folder: Path) -> None:
+    """Show the learned voices, with what their speakers agreed to."""
+    names = voice_library.names(folder)
+    if not names:
+        log.info("no voices in %s; learn one by voices.learn=NAME target=FOLDER", folder)
+    for name in names:
+        try:
+            learned = voice_library.load(folder, name)
+        except InputError as error:
+            log.warning("%s", error)
+            continue
+        log.info(
+            "%-20s  %3d recordings, %5.0f s, %s",
+            name,
+            learned.n_recordings,
+            learned.seconds,
+            learned.learned,
+        )
+        for key, text in (
+            ("consent", str(learned.consent or "none stored")),
+            ("made by", learned.made_by),
+            ("licence", learned.licence),
+        ):
+            if text:
+                log.info("    %-8s %s", key, text)
+
+
+def export_voice(cfg: DictConfig, folder: Path) -> None:
+    """Write a learned voice to `output=`, to be shared."""
+    name = str(cfg.voices.export)
+    output = paths.writable_path(
+        cfg.output or f"{name}{voice_files.SUFFIX}", "output", voice_files.SUFFIX
+    )
+    learned = voice_library.load(folder, name)
+    statement = _statement(cfg)
+    if statement is None and learned.consent is not None:
+        statement = consent.restate(learned.consent)
+    learned = replace(learned, **_notes(cfg))
+    path = voice_files.export(learned, statement, output)
+    log.info("%s: %d bytes in %s", name, path.stat().st_size, path)
+    log.info("others use it: python convert.py voices.import=%s", quote(path.name))
+
+
+def import_voice(cfg: DictConfig, folder: Path) -> None:
+    """Add a shared voice to the learned ones."""
+    path = paths.single_path(cfg.voices["import"], "voices.import")
+    encoder = paths.single_path(
+        cfg.speaker_encoder or str(resources.SPEAKER_ENCODER), "speaker_encoder"
+    )
+    identity = checkpoints.read_speaker_encoder(encoder)[1].speaker_encoder
+    name = None if cfg.voices.name is None else str(cfg.voices.name)
+    learned = voice_files.add(folder, path, name, identity)
+    log.info("%s: a voice made by %s", learned.name, learned.made_by or "nobody named")
+    log.info("consent: %s", learned.consent or "none stored")
+    log.info("licence: %s", learned.licence or "none stated")
+    log.info("use it: python convert.py source=a.wav target=%s", quote(learned.name))
+
+
+def _statement(cfg: DictConfig) -> Statement | None:
+    """Return the consent that the command line gives, if it does."""
+    value = cfg.voices.consent
+    return None if value is None else consent.read_statement(str(value))
+
+
+def _notes(cfg: DictConfig) -> dict[str, str]:
+    """Return who made a voice and its licence, as far as the command line says so."""
+    return {
+        key: consent.require_words(str(cfg.voices[key]), f"voices.{key}")
+        for key in ("made_by", "licence")
+        if cfg.voices[key] is not None
+    }

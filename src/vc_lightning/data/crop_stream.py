@@ -1,0 +1,173 @@
+"""Random crops of streamed shards: their order, and where a resumed training goes on."""
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from vc_lightning.data import shards
+from vc_lightning.data.crops import NO_COPIES, Augmentation, VtlpCopies, choose_crop
+from vc_lightning.data.shards import Sample, Shards
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands, from which every reader of shards finds its own place.
+
+    Attributes:
+        epoch: The epoch that the first run began with.
+        runs: Batches that each run since then took from every process, the last run included.
+        batch_size: Size of these batches.
+    """
+
+    epoch: int = 0
+    runs: tuple[int, ...] = ()
+    batch_size: int = 1
+
+
+START = Position()
+
+
+class CropStream(IterableDataset):
+    """Random crops of streamed mels; a crop is a pure function of (seed, epoch, key).
+
+    Every process and worker reads shards of its own. In an epoch all of them together read every
+    shard once; each epoch distributes and orders the shards anew.
+
+    Args:
+        source: The shards.
+        epochs: Number of epochs to read, one after the other.
+        crop_frames: Length of the crops; None gives whole utterances.
+        seed: Seed of order and crops.
+        copies: VTLP copies allowed as input and as target.
+        factors: VTLP factors of all copies, 1 first.
+        augmentations: Further changes to the encoder's input.
+        shuffle_buffer: Crops of which each worker draws the next one; 0 keeps the order.
+        rank: Number of this process.
+        world_size: Number of processes.
+        position: Where to begin.
+    """
+
+    def __init__(
+        self,
+        source: Shards,
+        epochs: int,
+        crop_frames: int | None,
+        seed: int,
+        copies: VtlpCopies = NO_COPIES,
+        factors: Sequence[float] = (1.0,),
+        augmentations: Sequence[Augmentation] = (),
+        shuffle_buffer: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Position = START,
+    ):
+        super().__init__()
+        self.source = source
+        self.epochs = epochs
+        self.crop_frames = crop_frames
+        self.seed = seed
+        self.copies = copies
+        self.factors = factors
+        self.augmentations = augmentations
+        self.shuffle_buffer = shuffle_buffer
+        self.rank = rank
+        self.world_size = world_size
+        self.position = position
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        first, n_done = self.place()
+        for epoch in range(first, first + self.epochs):
+            yield from self.of_epoch(epoch, n_done if epoch == first else 0)
+
+    def place(self) -> tuple[int, int]:
+        """Find where this process and worker goes on.
+
+        A shard that was begun is read again from its beginning.
+
+        Returns:
+            The epoch, and how many of its shards for this reader are done.
+        """
+        worker_id, n_workers = _worker()
+        epoch, n_done = self.position.epoch, 0
+        for n_batches in self.position.runs:
+            own = n_batches // n_workers + (worker_id < n_batches % n_workers)  # batches take turns
+            left = own * self.position.batch_size
+            while True:
+                counts = [self.source.counts[shard] for shard in self._order(epoch)[n_done:]]
+                whole = int(np.searchsorted(np.cumsum(counts), left, side="right"))
+                if whole < len(counts):
+                    n_done += whole
+                    break
+                left -= sum(counts)
+                epoch, n_done = epoch + 1, 0
+        return epoch, n_done
+
+    def of_epoch(self, epoch: int, n_done: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        """Read this process's and worker's part of an epoch.
+
+        Args:
+            epoch: The epoch.
+            n_done: Number of its shards to skip.
+        """
+        epoch = epoch if self.shuffle_buffer else 0
+        order = self._order(epoch)[n_done:]
+        samples = itertools.chain.from_iterable(map(self.source.read, order))
+        # Cropped before they are shuffled: whole utterances would need a buffer ten times as large.
+        crops = (self.crop(epoch, sample) for sample in samples)
+        if self.shuffle_buffer:
+            rng = random.Random(f"{self.seed} {epoch} {self._reader()[0]}")
+            shuffle = shards.webdataset.shuffle(self.shuffle_buffer, rng=rng)
+            crops = shuffle(crops)
+        return crops
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """List the shards that this reader reads in an epoch."""
+        order = np.arange(len(self.source))
+        if self.shuffle_buffer:
+            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        reader, n_readers = self._reader()
+        return order[reader::n_readers]
+
+    def _reader(self) -> tuple[int, int]:
+        """Number of this process's worker among all, and how many there are."""
+        worker_id, n_workers = _worker()
+        return self.rank * n_workers + worker_id, self.world_size * n_workers
+
+    def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
+        """Crop an utterance, as `Crops.__getitem__` does."""
+        rng = np.random.default_rng((self.seed, epoch, sample.key))
+        crop = choose_crop(rng, sample.mels.shape[1], self.crop_frames, self.copies)
+        embeddings = torch.from_numpy(sample.embeddings)
+        target_mel = frames(sample, crop.target_copy, crop.start, crop.stop)
+        input_mel = target_mel
+        if crop.input_copy != crop.target_copy:
+            input_mel = frames(sample, crop.input_copy, crop.start, crop.stop)
+        for augment in self.augmentations:
+            input_mel = augment(input_mel, rng)
+        f0 = torch.from_numpy(sample.f0[crop.start : crop.stop] * self.factors[crop.target_copy])
+        teacher = torch.from_numpy(sample.teacher[crop.start : crop.stop]).float()
+        return (
+            target_mel,
+            embeddings[crop.target_copy],
+            input_mel,
+            embeddings[crop.input_copy],
+            f0,
+            teacher,
+        )
+
+
+def frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
+    """Copy frames of a copy's mel, float32 (n_mels, stop − start); keeps no other memory alive."""
+    return torch.from_numpy(sample.mels[copy, start:stop]).float().T
+
+
+def _worker() -> tuple[int, int]:
+    """Number of this worker in its process, and how many there are."""
+    worker = get_worker_info()
+    return (worker.id, worker.num_workers) if worker else (0, 1)

@@ -1,0 +1,190 @@
+"""Results of some of the pairs of an evaluation, in memory and in the files of its parts."""
+
+import hashlib
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vc_lightning.common import parts
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import atomic_path, read_json, write_json
+from vc_lightning.common.parts import Part
+from vc_lightning.evaluation.pairs import Pair
+from vc_lightning.evaluation.results import (
+    ConditionResults,
+    Rate,
+    ScoredConversion,
+    Scores,
+    Transcripts,
+)
+
+
+@dataclass(frozen=True)
+class PartialResults:
+    """Results of some pairs.
+
+    Attributes:
+        conversions: The conversions by the number of their pair.
+        conditions: Conversions under worse conditions, those of the clean sources first.
+        embeddings: Speaker embeddings (dim_emb,) of their recordings.
+        codes: Codes (n_channels, T/freq) of their recordings, where these are to be probed.
+        left_out: What was not scored, and for how many pairs; 0 where that is no number of pairs.
+    """
+
+    conversions: dict[int, ScoredConversion] = field(default_factory=dict)
+    conditions: list[ConditionResults] = field(default_factory=list)
+    embeddings: dict[Path, np.ndarray] = field(default_factory=dict)
+    codes: dict[Path, np.ndarray] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def merged(cls, results: "Iterable[PartialResults]") -> "PartialResults":
+        """Merge the results of several parts."""
+        whole = cls()
+        conditions: dict[str, ConditionResults] = {}
+        for part in results:
+            whole.conversions.update(part.conversions)
+            whole.embeddings.update(part.embeddings)
+            whole.codes.update(part.codes)
+            whole.left_out.update(part.left_out)
+            for results in part.conditions:
+                same = conditions.setdefault(results.condition, ConditionResults(results.condition))
+                same.conversions.update(results.conversions)
+                same.refused.extend(results.refused)
+        whole.conditions.extend(conditions.values())
+        return whole
+
+
+class PartFiles:
+    """Files in which the parts of an evaluation keep their results.
+
+    A part writes two files each time it has finished some pairs: arrays in a .npz file, then a
+    .json file that completes them. Both are named by the part and the first pair.
+
+    Args:
+        folder: Folder of the report.
+        pairs: All pairs of the evaluation.
+        settings: All else that decides the results.
+    """
+
+    def __init__(self, folder: Path, pairs: Sequence[Pair], settings: object):
+        self.folder = folder
+        self.pairs = pairs
+        text = repr((list(pairs), settings))
+        self.evaluation = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+    def unfinished(self, part: Part) -> list[int]:
+        """List the numbers of the pairs of a part that have no results yet.
+
+        Raises:
+            InputError: The folder holds results of another evaluation.
+        """
+        done: set[int] = set()
+        for path in self._files(f"results_{part.stem}_*.json"):
+            if (results := self._load(path)) is not None:
+                done |= results.conversions.keys()
+        return [index for index in part.block(range(len(self.pairs))) if index not in done]
+
+    def load_all(self) -> tuple[list[PartialResults], list[int]]:
+        """Read the results of all parts, and list the pairs that none of them has finished.
+
+        Raises:
+            InputError: The folder holds results of another evaluation.
+        """
+        loaded = map(self._load, self._files("results_*.json"))
+        parts = [results for results in loaded if results is not None]
+        done = {index for results in parts for index in results.conversions}
+        return parts, [index for index in range(len(self.pairs)) if index not in done]
+
+    def save(self, part: Part, results: PartialResults) -> None:
+        """Write results, without their sound.
+
+        Args:
+            part: The part that they belong to.
+            results: The results of some of its pairs.
+        """
+        path = self._folder / f"results_{part.stem}_{min(results.conversions):06d}.json"
+        names = list(results.embeddings)
+        arrays = {f"embedding_{n}": results.embeddings[name] for n, name in enumerate(names)}
+        if results.codes:
+            arrays |= {f"codes_{n}": results.codes[name] for n, name in enumerate(names)}
+        with atomic_path(path.with_suffix(".npz")) as temporary:
+            np.savez(temporary, **arrays)
+        content = {
+            "evaluation": self.evaluation,
+            "conversions": _as_json(results.conversions),
+            "conditions": [
+                {
+                    "condition": same.condition,
+                    "conversions": _as_json(same.conversions),
+                    "refused": same.refused,
+                }
+                for same in results.conditions
+            ],
+            "recordings": [str(name) for name in names],
+            "left_out": results.left_out,
+        }
+        write_json(path, content)
+
+    @property
+    def _folder(self) -> Path:
+        return self.folder / parts.FOLDER
+
+    def _files(self, pattern: str) -> list[Path]:
+        return sorted(self._folder.glob(pattern))
+
+    def _load(self, path: Path) -> PartialResults | None:
+        """Read results; None where their files are missing or damaged."""
+        try:
+            content = read_json(path)
+            evaluation = content["evaluation"]
+            with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+                arrays = dict(file)
+            if evaluation == self.evaluation:
+                return self._decoded(content, arrays)
+        except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
+            return None
+        raise InputError(
+            f"{path}: is of an evaluation of other pairs or settings; name a new output folder"
+        )
+
+    def _decoded(self, content: dict, arrays: dict[str, np.ndarray]) -> PartialResults:
+        conditions = [
+            ConditionResults(
+                same["condition"], _from_json(same["conversions"], self.pairs), same["refused"]
+            )
+            for same in content["conditions"]
+        ]
+        names = list(map(Path, content["recordings"]))
+        embeddings = {name: arrays[f"embedding_{n}"] for n, name in enumerate(names)}
+        codes = {
+            name: arrays[f"codes_{n}"] for n, name in enumerate(names) if f"codes_{n}" in arrays
+        }
+        conversions = _from_json(content["conversions"], self.pairs)
+        left_out = Counter(content["left_out"])
+        return PartialResults(conversions, conditions, embeddings, codes, left_out)
+
+
+def _as_json(conversions: dict[int, ScoredConversion]) -> dict[int, dict[str, object]]:
+    return {
+        index: {"scores": asdict(c.scores), "transcripts": asdict(c.transcripts)}
+        for index, c in conversions.items()
+    }
+
+
+def _from_json(
+    content: dict[str, dict[str, dict]], pairs: Sequence[Pair]
+) -> dict[int, ScoredConversion]:
+    found = {}
+    for index, values in content.items():
+        scores = {
+            name: Rate(**score) if isinstance(score, dict) else score
+            for name, score in values["scores"].items()
+        }
+        pair, transcripts = pairs[int(index)], Transcripts(**values["transcripts"])
+        found[int(index)] = ScoredConversion(pair, None, Scores(**scores), transcripts)
+    return found

@@ -1,0 +1,184 @@
+"""Score conversions: voice, prosody, distortion, naturalness and words."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.measuring import MeasuredConversion
+from vc_lightning.evaluation import metrics, scorers
+from vc_lightning.evaluation.results import Rate, ScoredConversion, Scores, Transcripts
+
+
+class WordRecogniser(Protocol):
+    """What writes down the words of a recording."""
+
+    name: str
+
+    def understands(self, language: str) -> bool:
+        """Whether it knows a language, "" where the language is unknown."""
+
+    def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
+        """Return what is said in a recording (n,), as plain text."""
+
+
+class NaturalnessListener(Protocol):
+    """What scores the naturalness of a recording."""
+
+    def naturalness(self, wav: np.ndarray, sample_rate: int) -> float:
+        """Return the score of a recording (n,), 1 to 5."""
+
+
+def show_progress(items: Iterable, what: str) -> Iterable:
+    """Show a progress bar on a terminal."""
+    return tqdm(items, desc=what, disable=None, leave=False)
+
+
+def score_voice(scores: Scores, measured: MeasuredConversion) -> None:
+    """Set the similarities; a conversion without speech is nearer to nobody.
+
+    Args:
+        scores: The scores to set.
+        measured: The conversion, compared with recordings left out of the voices.
+    """
+    has_speech = measured.to_target is not None
+    scores.similarity_before = measured.before
+    scores.similarity_to_target = measured.to_target
+    scores.similarity_to_source = measured.to_source
+    scores.similarity_speech = float(has_speech)
+    scores.similarity_nearer = float(has_speech and measured.to_target > measured.to_source)
+
+
+def score_acceptance(scores: Scores, threshold: float) -> None:
+    """Set whether the conversion is accepted as the target speaker.
+
+    Args:
+        scores: The scores to set.
+        threshold: Similarity from which a recording is accepted.
+    """
+    to_target = scores.similarity_to_target
+    scores.similarity_accepted = float(to_target is not None and to_target >= threshold)
+
+
+def score_distortion(converter: VoiceConverter, conversions: Sequence[ScoredConversion]) -> None:
+    """Set the mel-cepstral distortion where the target says the same as the source.
+
+    Args:
+        converter: Reads recordings and makes mels.
+        conversions: The conversions.
+    """
+    rate = converter.sample_rate
+    for conversion in conversions:
+        if conversion.pair.parallel is None or not conversion.scores.has_speech:
+            continue
+        sounds, scores = conversion.sounds, conversion.scores
+        wavs = converter.load(conversion.pair.parallel), sounds.source, sounds.conversion
+        target, before, after = (converter.mel.extract(wav, rate) for wav in wavs)
+        scores.distortion_before = metrics.mel_cepstral_distortion(target, before)
+        scores.distortion_conversion = metrics.mel_cepstral_distortion(target, after)
+
+
+def score_prosody(converter: VoiceConverter, conversions: Sequence[ScoredConversion]) -> None:
+    """Compare the pitch of conversions with their sources and with the targets' recordings.
+
+    Args:
+        converter: Reads recordings.
+        conversions: The conversions.
+    """
+    rate, hop_length = converter.sample_rate, converter.mel.hop_length
+    known: dict[Path, np.ndarray] = {}
+
+    def contour(path: Path) -> np.ndarray:
+        if path not in known:
+            known[path] = pitch.track(converter.load(path), rate, hop_length)
+        return known[path]
+
+    for conversion in show_progress(conversions, "prosody"):
+        pair, scores = conversion.pair, conversion.scores
+        source = contour(pair.source)
+        target = np.concatenate([contour(path) for path in (*pair.voice, pair.target_reference)])
+        after = pitch.track(conversion.sounds.conversion, rate, hop_length)
+        scores.prosody_correlation = metrics.f0_correlation(source, after)
+        scores.prosody_voiced_agreement = metrics.voiced_agreement(source, after)
+        scores.prosody_range_source = metrics.f0_range(source)
+        scores.prosody_range_conversion = metrics.f0_range(after)
+        scores.prosody_range_target = metrics.f0_range(target)
+        scores.prosody_distance_before = metrics.f0_distance(source, target)
+        scores.prosody_distance = metrics.f0_distance(after, target)
+
+
+def score_naturalness(
+    listener: NaturalnessListener, conversions: Sequence[ScoredConversion], mel: MelSpectrogram
+) -> None:
+    """Set DNSMOS of the recordings, of the vocoder alone and of the conversions.
+
+    All are scored at one level, that of the mels, which the latter two have anyway.
+
+    Args:
+        listener: Scores naturalness.
+        conversions: The conversions.
+        mel: The mel-spectrogram of the converter.
+    """
+    rate = mel.sample_rate
+    known: dict[Path, tuple[float, float]] = {}
+    for conversion in show_progress(conversions, "naturalness"):
+        source, sounds, scores = conversion.pair.source, conversion.sounds, conversion.scores
+        if source not in known:
+            recording = listener.naturalness(mel.leveled(sounds.source, rate), rate)
+            known[source] = recording, listener.naturalness(sounds.vocoder, rate)
+        scores.naturalness_recording, scores.naturalness_vocoder = known[source]
+        scores.naturalness_conversion = listener.naturalness(sounds.conversion, rate)
+
+
+def score_words(
+    recogniser: WordRecogniser, conversions: Sequence[ScoredConversion], sample_rate: int
+) -> Counter[str]:
+    """Count errors against what the same recogniser understands in the source.
+
+    Args:
+        recogniser: Writes down words.
+        conversions: The conversions.
+        sample_rate: Sample rate of their sound in Hz.
+
+    Returns:
+        Why pairs were left out, and how many.
+    """
+    known: dict[Path, tuple[str, str]] = {}
+    left_out: Counter[str] = Counter()
+    for conversion in show_progress(conversions, "words"):
+        pair, sounds, scores = conversion.pair, conversion.sounds, conversion.scores
+        if not recogniser.understands(pair.language):
+            left_out[f"words: {recogniser.name} does not understand {pair.language}"] += 1
+            continue
+        if pair.source not in known:
+            known[pair.source] = tuple(
+                recogniser.transcript(wav, sample_rate, pair.language)
+                for wav in (sounds.source, sounds.vocoder)
+            )
+        reference, vocoder = known[pair.source]
+        after = ""  # where there is no speech, Whisper makes up some
+        if scores.has_speech:
+            after = recogniser.transcript(sounds.conversion, sample_rate, pair.language)
+        conversion.transcripts = Transcripts(reference, vocoder, after)
+        if reference:
+            scores.words_word_errors = word_errors(reference, after)
+            scores.words_character_errors = character_errors(reference, after)
+            scores.words_vocoder_word_errors = word_errors(reference, vocoder)
+            scores.words_vocoder_character_errors = character_errors(reference, vocoder)
+    return left_out
+
+
+def word_errors(reference: str, heard: str) -> Rate:
+    """Return the word error rate of a transcript."""
+    return Rate(*scorers.word_errors(reference, heard))
+
+
+def character_errors(reference: str, heard: str) -> Rate:
+    """Return the character error rate of a transcript."""
+    return Rate(*scorers.character_errors(reference, heard))

@@ -1,0 +1,94 @@
+"""Who may use the service: holders of a key, or this computer alone."""
+
+import hmac
+import ipaddress
+from collections.abc import Sequence
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.service.refusal import RefusedError
+
+MIN_KEY_LETTERS = 16
+BEARER = HTTPBearer(auto_error=False, description="One of the service's keys.")
+HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header.")
+
+
+class Access:
+    """Refuses requests without a key.
+
+    Args:
+        host: The address that the service listens at.
+        keys: Any of them is enough; none means that only this computer may ask.
+
+    Raises:
+        InputError: There is no key although other computers reach the host, or a key is short.
+    """
+
+    def __init__(self, host: str, keys: Sequence[str]):
+        if not keys and not is_loopback(host):
+            raise InputError(
+                f"host={host}: other computers can reach it, so it needs a key; set VC_API_KEY or "
+                "api_key_file="
+            )
+        for key in keys:
+            if len(key) < MIN_KEY_LETTERS or not key.isascii() or not key.isprintable():
+                raise InputError(
+                    f"a key of the service has {len(key)} characters; give at least "
+                    f"{MIN_KEY_LETTERS} printable ASCII ones, such as `openssl rand -hex 32` gives"
+                )
+        self._keys = [key.encode() for key in keys]
+
+    async def __call__(
+        self,
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
+        header: Annotated[str | None, Security(HEADER)],
+    ) -> None:
+        """Lets a request pass, or raises a RefusedError.
+
+        Args:
+            request: The request.
+            bearer: Its header `Authorization`.
+            header: Its header `X-API-Key`.
+        """
+        if not self._keys:
+            _require_local_page(request)
+            return
+        given = bearer.credentials if bearer else header
+        if given is None:
+            raise RefusedError(
+                401, "give a key: Authorization: Bearer KEY, or X-API-Key: KEY", unread=True
+            )
+        known = [hmac.compare_digest(given.encode("utf-8", "replace"), key) for key in self._keys]
+        if not any(known):
+            raise RefusedError(401, "this key is not known here", unread=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address reaches this computer only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _require_local_page(request: Request) -> None:
+    """Refuses pages of other sites, which a browser on this computer may have open."""
+    addresses = {"Host": f"//{request.headers.get('host', '')}"}
+    if "origin" in request.headers:
+        addresses["Origin"] = request.headers["origin"]
+    for header, address in addresses.items():
+        try:
+            host = urlsplit(address).hostname or ""
+        except ValueError:
+            host = ""
+        if not is_loopback(host):
+            raise RefusedError(
+                403, f"the header {header} names another computer; set a key", unread=True
+            )

@@ -1,0 +1,274 @@
+"""The service's addresses: POST /convert, GET /voices, /health and /metrics."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from vc_lightning.common.errors import InputError, require_at_least, require_within
+from vc_lightning.conversion import voice_library
+from vc_lightning.conversion.jobs import Job, Row
+from vc_lightning.conversion.limits import RecordingLimits, without_folders
+from vc_lightning.service.access import Access
+from vc_lightning.service.conversion_queue import ConversionQueue, Converts
+from vc_lightning.service.form import FORMATS, SCHEMA, ConversionForm, read_form
+from vc_lightning.service.metrics import CountAnswers, Metrics
+from vc_lightning.service.refusal import RefusedError, answer_http_exception, answer_refusal
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """Says what one recording says in the voice of another.
+
+Convert only voices whose owners agreed. Every result says in its file that it is synthetic."""
+SOUND = {"schema": {"type": "string", "format": "binary"}}
+ERROR = {
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "properties": {"error": {"type": "string"}}}
+        }
+    }
+}
+ANSWERS = {
+    200: {
+        "description": "The conversion, as long as the source.",
+        "content": dict.fromkeys(FORMATS.values(), SOUND),
+    },
+    400: {"description": "The form or a recording cannot be used.", **ERROR},
+    401: {"description": "The key is missing or unknown.", **ERROR},
+    406: {"description": "None of our formats is accepted.", **ERROR},
+    408: {"description": "The upload was too slow.", **ERROR},
+    413: {"description": "The request is too large.", **ERROR},
+    415: {"description": "The request is no form.", **ERROR},
+    429: {"description": "The queue is full; Retry-After says when to come again.", **ERROR},
+    503: {"description": "The service is stopping, or the conversion took too long.", **ERROR},
+}
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """What one request, and all of them together, may cost.
+
+    Attributes:
+        max_seconds: Duration of one recording.
+        max_megabytes: Size of all recordings of one request.
+        max_targets: Recordings of a voice.
+        max_requests: Requests that upload, wait, or are converted at once.
+        batch_size: Conversions made side by side.
+        batch_seconds: Most sound side by side, all counted as the longest.
+        transfer_seconds: For an upload, and for the download of a result.
+        wait_seconds: In the queue, conversion included.
+
+    Raises:
+        InputError: A limit is not a sensible number.
+    """
+
+    max_seconds: float
+    max_megabytes: float
+    max_targets: int
+    max_requests: int
+    batch_size: int
+    batch_seconds: float
+    transfer_seconds: float
+    wait_seconds: float
+
+    def __post_init__(self) -> None:
+        """Checks the limits themselves."""
+        _ = self.recordings
+        counts = ("max_targets", "max_requests", "batch_size")
+        require_at_least(1, "", **{name: getattr(self, name) for name in counts})
+        times = ("batch_seconds", "transfer_seconds", "wait_seconds")
+        require_within(0.1, 1e6, "", **{name: getattr(self, name) for name in times})
+
+    @property
+    def recordings(self) -> RecordingLimits:
+        """Those of one recording."""
+        return RecordingLimits(self.max_seconds, self.max_megabytes)
+
+
+class Result(FileResponse):
+    """A file that is sent within a time, and then released.
+
+    Args:
+        path: The file.
+        kind: Its media type.
+        name: That the client may give it.
+        seconds: For sending it.
+        headers: Further headers.
+        release: Called when it was sent, or the client has left.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        name: str,
+        seconds: float,
+        headers: dict[str, str],
+        release: Callable[[], object],
+    ):
+        super().__init__(path, 200, headers, kind, filename=name)
+        self._seconds = seconds
+        self._release = release
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the file."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            log.warning("a client did not take its result within %g s", self._seconds)
+        finally:
+            self._release()
+
+
+class ConversionApi:
+    """Answers the service's requests.
+
+    Args:
+        convert: Makes a batch of conversions, see `BatchConverter.convert`.
+        access: Who may ask.
+        limits: What a request may cost.
+        voices: Folder of the learned voices.
+        folder: For recordings and results while they are needed.
+        about: What /health says beside its state.
+
+    Attributes:
+        app: The ASGI application.
+        queue: The conversions that it waits for.
+    """
+
+    def __init__(
+        self,
+        convert: Converts,
+        access: Access,
+        limits: ServiceLimits,
+        voices: Path,
+        folder: Path,
+        about: dict[str, str],
+    ):
+        self.metrics = Metrics()
+        self.queue = ConversionQueue(
+            convert,
+            self.metrics,
+            max_requests=limits.max_requests,
+            batch_size=limits.batch_size,
+            batch_seconds=limits.batch_seconds,
+            wait_seconds=limits.wait_seconds,
+        )
+        self._limits = limits
+        self._voices = voices
+        self._folder = folder
+        self._about = about
+        self._checks = ThreadPoolExecutor(1, "check")  # one: a check needs the recording's memory
+        self.app = self._make_app(access)
+
+    def _make_app(self, access: Access) -> FastAPI:
+        app = FastAPIOffline(title="vc_lightning", description=DESCRIPTION, redoc_url=None)
+        keyed = APIRouter(dependencies=[Depends(access)])
+        keyed.add_api_route(
+            "/convert",
+            self.convert,
+            methods=["POST"],
+            response_class=Response,
+            responses=ANSWERS,
+            openapi_extra={"requestBody": SCHEMA},
+        )
+        keyed.add_api_route("/voices", self.voices)
+        keyed.add_api_route("/metrics", self.read_metrics, response_class=PlainTextResponse)
+        app.include_router(keyed)
+        app.add_api_route("/health", self.health)
+        app.add_middleware(CountAnswers, metrics=self.metrics)
+        app.add_exception_handler(RefusedError, answer_refusal)
+        app.add_exception_handler(HTTPException, answer_http_exception)
+        return app
+
+    async def convert(self, request: Request) -> Response:
+        """Says what `source` says in the voice of `target` or `voice`."""
+        limits = self._limits
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.queue.place())
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            form = await read_form(
+                request,
+                folder,
+                max_bytes=int(limits.max_megabytes * 1e6),
+                max_targets=limits.max_targets,
+                seconds=limits.transfer_seconds,
+            )
+            loop = asyncio.get_running_loop()
+            seconds = await loop.run_in_executor(self._checks, self._check, form)
+            job = Job(form.source, form.target, folder / f"result.{form.format}")
+            row = await self.queue.convert(job, seconds, request.is_disconnected)
+            self._require_made(row, form)
+            self.metrics.sound_seconds.inc(row.seconds)
+            return Result(
+                job.output,
+                FORMATS[form.format],
+                f"conversion.{form.format}",
+                limits.transfer_seconds,
+                _headers(row),
+                stack.pop_all().close,
+            )
+
+    async def voices(self) -> dict[str, list[str]]:
+        """The names of the learned voices."""
+        return {"voices": await asyncio.to_thread(voice_library.names, self._voices)}
+
+    async def health(self) -> JSONResponse:
+        """Whether the service takes requests, and how many it has."""
+        state = "stopping" if self.queue.is_stopping else "ready"
+        said = {"state": state, "requests": self.queue.n_requests} | self._about
+        return JSONResponse(said, 503 if self.queue.is_stopping else 200)
+
+    async def read_metrics(self) -> Response:
+        """What the service counted, in Prometheus' text format."""
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    def _check(self, form: ConversionForm) -> float:
+        """Checks recordings and voice before they wait for a conversion.
+
+        Returns:
+            Duration of the source in seconds.
+
+        Raises:
+            RefusedError: One of them cannot be used.
+        """
+        try:
+            if isinstance(form.target, str):
+                voice_library.load(self._voices, form.target)
+            seconds = {path: self._limits.recordings.check(path) for path in form.names}
+        except InputError as error:
+            raise RefusedError(400, self._sentence(str(error), form)) from None
+        return seconds[form.source]
+
+    def _require_made(self, row: Row, form: ConversionForm) -> None:
+        if row.error:
+            raise RefusedError(400, self._sentence(row.error, form))
+
+    def _sentence(self, error: str, form: ConversionForm) -> str:
+        """An error that names fields and no folders of the server."""
+        return without_folders(error, [*form.names, self._voices])
+
+
+def _headers(row: Row) -> dict[str, str]:
+    """What is known of a conversion, as headers."""
+    values = {
+        "Similarity-Before": row.before,
+        "Similarity-To-Target": row.to_target,
+        "Similarity-To-Source": row.to_source,
+        "Real-Time-Factor": row.real_time_factor,
+    }
+    return {f"X-{name}": f"{value:.3f}" for name, value in values.items() if value is not None}

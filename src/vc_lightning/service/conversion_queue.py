@@ -1,0 +1,216 @@
+"""The queue of conversions: bounded, first come first served, waiting ones made side by side."""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from vc_lightning.conversion.jobs import Job, Row
+from vc_lightning.models.vocoders.base import Progress
+from vc_lightning.service.metrics import Metrics
+from vc_lightning.service.refusal import RefusedError
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25  # between looks whether a client is still there
+MAX_RETRY_SECONDS = 60
+STOPPING = "the service is stopping; ask another one, or this one later"
+
+Converts = Callable[[Sequence[Job], Progress], Sequence[Row]]
+
+
+class AbandonedError(Exception):
+    """Ends a batch that nobody waits for any longer."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A conversion that somebody waits for.
+
+    Attributes:
+        job: What to convert.
+        seconds: Duration of its source.
+        row: What became of it.
+    """
+
+    job: Job
+    seconds: float
+    row: asyncio.Future[Row]
+
+
+class ConversionQueue:
+    """Converts in one thread what requests bring, in batches of what is waiting.
+
+    All methods belong to the event loop's thread.
+
+    Args:
+        convert: Makes a batch of conversions, see `BatchConverter.convert`.
+        metrics: What is counted.
+        max_requests: Requests that may upload, wait or be converted at once.
+        batch_size: Most conversions in a batch.
+        batch_seconds: Most sound in a batch of several, in seconds, all counted as the longest.
+        wait_seconds: Longest time from a request's place in the queue to its conversion.
+
+    Attributes:
+        is_stopping: Whether new requests are refused.
+    """
+
+    def __init__(
+        self,
+        convert: Converts,
+        metrics: Metrics,
+        *,
+        max_requests: int,
+        batch_size: int,
+        batch_seconds: float,
+        wait_seconds: float,
+    ):
+        self._convert = convert
+        self._metrics = metrics
+        self._max_requests = max_requests
+        self._batch_size = batch_size
+        self._batch_seconds = batch_seconds
+        self._wait_seconds = wait_seconds
+        self._thread = ThreadPoolExecutor(1, "conversion")
+        self._waiting: deque[Waiting] = deque()
+        self._batch: list[Waiting] = []
+        self._worker: asyncio.Task | None = None
+        self._seconds_each = 1.0  # running mean of the time of a conversion
+        self._n_requests = 0
+        self.is_stopping = False
+
+    @property
+    def n_requests(self) -> int:
+        """Requests that have a place now."""
+        return self._n_requests
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds a place for a request.
+
+        Raises:
+            RefusedError: All places are taken (429), or the service is stopping (503).
+        """
+        if self.is_stopping:
+            raise RefusedError(503, STOPPING, self._retry_seconds(), unread=True)
+        if self._n_requests >= self._max_requests:
+            sentence = f"{self._n_requests} requests are being served already; come again later"
+            raise RefusedError(429, sentence, self._retry_seconds(), unread=True)
+        self._n_requests += 1
+        self._metrics.requests.set(self._n_requests)
+        try:
+            yield
+        finally:
+            self._n_requests -= 1
+            self._metrics.requests.set(self._n_requests)
+
+    async def convert(
+        self, job: Job, seconds: float, is_gone: Callable[[], Awaitable[bool]]
+    ) -> Row:
+        """Converts a job when its turn comes.
+
+        Args:
+            job: What to convert.
+            seconds: Duration of its source.
+            is_gone: Tells whether the client has left; its job is then dropped.
+
+        Returns:
+            What became of it, see `BatchConverter.convert`.
+
+        Raises:
+            RefusedError: It took too long, the service stops, or the conversion failed.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(job, seconds, loop.create_future())
+        self._waiting.append(waiting)
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._work())
+        deadline = loop.time() + self._wait_seconds
+        try:
+            while not waiting.row.done():
+                await asyncio.wait([waiting.row], timeout=LOOK_SECONDS)
+                if not waiting.row.done() and await is_gone():
+                    raise RefusedError(400, "the client has left")
+                if not waiting.row.done() and loop.time() > deadline:
+                    raise RefusedError(
+                        503,
+                        f"not converted within {self._wait_seconds:g} s; come again later",
+                        self._retry_seconds(),
+                    )
+        finally:
+            waiting.row.cancel()
+        return waiting.row.result()
+
+    def stop(self) -> None:
+        """Refuses new requests from now on; those that have a place are finished."""
+        self.is_stopping = True
+
+    def abandon(self) -> None:
+        """Refuses what is waiting and being converted, too; a batch ends at its next step."""
+        for waiting in [*self._batch, *self._waiting]:
+            if not waiting.row.done():
+                waiting.row.set_exception(RefusedError(503, STOPPING, self._retry_seconds()))
+
+    async def _work(self) -> None:
+        """Converts batch after batch until nothing is waiting."""
+        loop = asyncio.get_running_loop()
+        while batch := self._next_batch():
+            self._batch = batch
+            started = loop.time()
+            jobs = [waiting.job for waiting in batch]
+            made = loop.run_in_executor(self._thread, self._convert, jobs, self._progress(batch))
+            await asyncio.wait([made])
+            self._answer(batch, made)
+            self._batch = []
+            self._count(batch, loop.time() - started)
+
+    def _next_batch(self) -> list[Waiting]:
+        """Takes the first of the queue and those behind it that fit beside it."""
+        batch: list[Waiting] = []
+        while self._waiting and len(batch) < self._batch_size:
+            waiting = self._waiting[0]
+            if not waiting.row.done():
+                longest = max(each.seconds for each in [*batch, waiting])
+                if batch and longest * (len(batch) + 1) > self._batch_seconds:
+                    break
+                batch.append(waiting)
+            self._waiting.popleft()
+        return batch
+
+    @staticmethod
+    def _progress(batch: Sequence[Waiting]) -> Progress:
+        """Ends the batch, in its thread, once nobody waits for it."""
+
+        def look(_: float) -> None:
+            if all(waiting.row.done() for waiting in batch):
+                raise AbandonedError
+
+        return look
+
+    @staticmethod
+    def _answer(batch: Sequence[Waiting], made: asyncio.Future[Sequence[Row]]) -> None:
+        error = made.exception()
+        if error is not None and not isinstance(error, AbandonedError):
+            log.error("a conversion failed", exc_info=error)
+        for index, waiting in enumerate(batch):
+            if waiting.row.done():
+                continue
+            if error is None:
+                waiting.row.set_result(made.result()[index])
+            else:
+                sentence = f"the conversion failed ({type(error).__name__}); the log says more"
+                waiting.row.set_exception(RefusedError(500, sentence))
+
+    def _count(self, batch: Sequence[Waiting], seconds: float) -> None:
+        self._metrics.batch_sizes.observe(len(batch))
+        self._metrics.conversion_seconds.observe(seconds)
+        self._seconds_each += 0.2 * (seconds / len(batch) - self._seconds_each)
+
+    def _retry_seconds(self) -> int:
+        """When about half of the present requests will be done."""
+        seconds = self._seconds_each * self._n_requests / 2
+        return max(1, min(MAX_RETRY_SECONDS, math.ceil(seconds)))

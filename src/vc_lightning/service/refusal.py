@@ -1,0 +1,88 @@
+"""What the service answers in place of a conversion: a status and one sentence."""
+
+import asyncio
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+UNREAD_SECONDS = 2.0  # for the rest of a refused upload
+UNREAD_BYTES = 100_000_000
+SENTENCES = {  # of what the framework refuses
+    404: "there is no such address; /docs lists those that there are",
+    405: "this address does not take that method; /docs lists what it takes",
+}
+
+
+class RefusedError(Exception):
+    """A request that is not answered with a conversion.
+
+    Args:
+        status: HTTP status code.
+        sentence: What is wrong and how to correct it.
+        retry_after: Seconds after which the client may try again; None for never.
+        unread: Whether the body of the request was not read yet.
+    """
+
+    def __init__(
+        self, status: int, sentence: str, retry_after: int | None = None, unread: bool = False
+    ):
+        super().__init__(sentence)
+        self.status = status
+        self.retry_after = retry_after
+        self.unread = unread
+
+
+async def answer_refusal(request: Request, error: RefusedError) -> JSONResponse:
+    """Answers a refused request.
+
+    Args:
+        request: The request; what is left of its body is read and dropped, for many clients read
+            no answer while they are sending.
+        error: Why it is refused.
+    """
+    if error.unread and "expect" not in request.headers:
+        await _drop_body(request)
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return as_json(error.status, str(error), headers)
+
+
+async def answer_http_exception(_: Request, error: HTTPException) -> JSONResponse:
+    """Answers what the framework refuses, such as an unknown address.
+
+    Args:
+        _: The request.
+        error: The framework's exception.
+    """
+    sentence = SENTENCES.get(error.status_code, str(error.detail))
+    return as_json(error.status_code, sentence, dict(error.headers or {}))
+
+
+def as_json(status: int, sentence: str, headers: dict[str, str]) -> JSONResponse:
+    """An error as JSON.
+
+    Args:
+        status: HTTP status code.
+        sentence: The value of `error`; control characters become spaces.
+        headers: Further headers.
+    """
+    printable = "".join(letter if letter.isprintable() else " " for letter in sentence)
+    return JSONResponse({"error": " ".join(printable.split())}, status, headers)
+
+
+async def _drop_body(request: Request) -> None:
+    """Reads a body to its end, up to limits of time and size."""
+    n_bytes = 0
+    try:
+        async with asyncio.timeout(UNREAD_SECONDS):
+            async for chunk in request.stream():
+                n_bytes += len(chunk)
+                if n_bytes > UNREAD_BYTES:
+                    return
+    except (TimeoutError, ClientDisconnect):
+        return

@@ -1,0 +1,88 @@
+"""Choose the number format of a training on a CPU: bfloat16 is faster on some, and not always."""
+
+import copy
+import logging
+import time
+from collections.abc import Callable
+
+import torch
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.utilities.seed import isolate_rng
+
+from vc_lightning.data.crops import Batch
+from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.models.checkpoints import read_training
+from vc_lightning.training.base_module import BaseModule
+
+log = logging.getLogger("train")
+
+BFLOAT16, FLOAT32 = PRECISIONS = ("bf16-mixed", "32-true")  # Lightning's names
+SECONDS = 2.0  # that the measurement takes, or two steps of each where those take longer
+MIN_ROUNDS = 2  # the first one also prepares kernels and memory
+
+
+def choose_precision(
+    trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
+) -> str:
+    """Let a training run in the faster format, where `trainer.precision=auto` leaves a choice.
+
+    That is in one process on a CPU with bfloat16 units. A training that is resumed stays with the
+    choice in its checkpoint, so that it goes on exactly; several processes take bfloat16, so that
+    all of them do the same.
+
+    Args:
+        trainer: Made for the precision that `best_precision` names.
+        model: The task; its `config` is told the choice.
+        data: The training data, set up.
+        ckpt_path: The checkpoint to resume, if any.
+
+    Returns:
+        Lightning's name of the precision.
+    """
+    is_cpu = trainer.strategy.root_device.type == "cpu"
+    if not (is_cpu and trainer.precision == BFLOAT16 and trainer.world_size == 1):
+        return trainer.precision
+    if ckpt_path is None:
+        seconds = measure_steps(model, next(iter(data.train_dataloader())))
+        choice = min(PRECISIONS, key=seconds.get)
+        figures = ", ".join(f"{seconds[name]:.3f} s in {name}" for name in PRECISIONS)
+        log.info("a training step takes %s", figures)
+    else:
+        choice = read_training(ckpt_path)[1].get("trainer", {}).get("precision", BFLOAT16)
+    if choice == FLOAT32:
+        trainer.strategy.precision_plugin = Precision()
+    model.config["trainer"]["precision"] = trainer.precision
+    return trainer.precision
+
+
+def measure_steps(
+    model: BaseModule,
+    batch: Batch | VocoderBatch,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Time training steps, forward and backward, in both formats in turns.
+
+    Nothing is learnt: a copy does the work, and the random generators are put back.
+
+    Args:
+        model: The task and its network.
+        batch: A training batch.
+        clock: Tells seconds.
+
+    Returns:
+        Seconds of the fastest step in each of `PRECISIONS`; other work on the machine only adds.
+    """
+    model = copy.deepcopy(model).train()
+    taken = {name: [] for name in PRECISIONS}
+    end = clock() + SECONDS
+    with isolate_rng():
+        while len(taken[FLOAT32]) < MIN_ROUNDS or clock() < end:
+            for name, seconds in taken.items():
+                start = clock()
+                with torch.autocast("cpu", torch.bfloat16, enabled=name == BFLOAT16):
+                    loss = model.losses(model.network, batch)["loss"]
+                loss.backward()
+                seconds.append(clock() - start)
+                model.zero_grad()
+    return {name: min(seconds) for name, seconds in taken.items()}

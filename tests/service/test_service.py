@@ -1,0 +1,588 @@
+"""The service as its clients have it: curl and httpx over HTTP, Prometheus' own parser."""
+
+import itertools
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from helpers import ROOT, SOURCE, TARGET, TINY, composed, write_wav
+from vc_lightning.audio import io as audio
+from vc_lightning.commands import serve
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import provenance
+from vc_lightning.conversion import voice_library as voices
+from vc_lightning.conversion.jobs import row_of
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import Card
+
+httpx = pytest.importorskip("httpx", reason="the extra serve is not installed")
+server = pytest.importorskip("vc_lightning.service.server", reason="the extra serve is missing")
+from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+
+from vc_lightning.service.access import Access, is_loopback  # noqa: E402
+from vc_lightning.service.app import ConversionApi, ServiceLimits  # noqa: E402
+from vc_lightning.service.form import preferred  # noqa: E402
+from vc_lightning.service.refusal import RefusedError  # noqa: E402
+
+CLIENT = httpx.Client(verify=False, timeout=60)  # reading certificates takes long
+KEY = "0123456789abcdef"
+LIMITS = {
+    "max_seconds": 20,
+    "max_megabytes": 1,
+    "max_targets": 2,
+    "max_requests": 8,
+    "batch_size": 4,
+    "batch_seconds": 60,
+    "transfer_seconds": 20,
+    "wait_seconds": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, mel_settings, encoder):
+    torch.manual_seed(0)
+    network = AutoVC(**TINY)
+    identity = checkpoints.identity("ge2e", encoder.state_dict())
+    card = Card("autovc", network.arguments, mel_settings, identity, "average", 7)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    return checkpoints.save(path, network.state_dict(), card)
+
+
+@pytest.fixture(scope="module")
+def overrides(checkpoint, tmp_path_factory):
+    """The command line of a quick service."""
+    quick = {"ckpt": checkpoint, "vocoder": "griffin_lim", "vocoder.n_iter": 1, "port": 0}
+    quick |= {"voices.dir": tmp_path_factory.mktemp("voices"), "vocoder.magnitude": "null"}
+    return [f"{key}={value}" for key, value in (quick | LIMITS).items()]
+
+
+@contextmanager
+def running(api, stop_seconds=20):
+    """Serves an API in a thread; gives its address and the server."""
+    made = server.make(api, stop_seconds)
+    with server.bind("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
+        thread.start()
+        eventually(lambda: made.started)
+        try:
+            yield server.address_of(listener), made
+        finally:
+            made.handle_exit(signal.SIGTERM, None)
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def converter(overrides):
+    return serve.builders.build_converter(composed("serve", *overrides))
+
+
+@pytest.fixture(scope="module")
+def service(overrides, converter, tmp_path_factory):
+    """What `python serve.py` offers, its address; one voice is learned."""
+    cfg = composed("serve", *overrides)
+    voice = converter.voice(TARGET)
+    voices.save(Path(cfg.voices.dir), "Ann", voice, converter.encoder_identity, 1, 8.8)
+    folder = tmp_path_factory.mktemp("work")
+    with running(serve.build_api(cfg, folder)) as (address, _):
+        yield address
+    assert not list(folder.iterdir())  # every recording and result is gone
+
+
+class Slow:
+    """In place of the converter: writes a short sound when it is let."""
+
+    def __init__(self):
+        self.may_go = threading.Event()
+        self.batches = []
+
+    def __call__(self, jobs, progress):
+        self.batches.append(len(jobs))
+        while not self.may_go.wait(0.02):
+            progress(0.5)
+        for job in jobs:
+            audio.save(job.output, np.full(1600, 0.1, np.float32), 16_000)
+        return [row_of(job, seconds=0.1) for job in jobs]
+
+
+@pytest.fixture
+def slow():
+    convert = Slow()
+    yield convert
+    convert.may_go.set()
+
+
+def api(convert, folder, access=None, **changed):
+    return ConversionApi(
+        convert,
+        access or Access("127.0.0.1", []),
+        ServiceLimits(**LIMITS | changed),
+        folder / "voices",
+        folder,
+        {},
+    )
+
+
+def form(source=SOURCE, *targets):
+    """The files of a request, as httpx takes them."""
+    paths = [("source", source), *(("target", target) for target in targets or [TARGET])]
+    return [(field, (path.name, path.read_bytes())) for field, path in paths]
+
+
+def ask(address, files=None, data=None, **options):
+    files = form() if files is None else files
+    return CLIENT.post(f"{address}/convert", files=files, data=data, **options)
+
+
+def curl(*arguments):
+    """What curl gives: the body and the status."""
+    command = ["curl", "--silent", "--show-error", "--write-out", "\n%{http_code}", *arguments]
+    body, _, status = subprocess.run(command, capture_output=True, check=True).stdout.rpartition(
+        b"\n"
+    )
+    return body, int(status)
+
+
+def eventually(condition, seconds=10):
+    """Waits until something is so."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert condition()
+
+
+def error_of(response, status):
+    """The one sentence of an answer."""
+    assert response.status_code == status, response.text
+    content = response.json()
+    assert list(content) == ["error"]
+    sentence = content["error"]
+    assert "\n" not in sentence
+    assert "Traceback" not in sentence
+    assert "/tmp" not in sentence
+    return sentence
+
+
+# Conversions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "arguments"),
+    [("wav", []), ("flac", ["-H", "Accept: audio/flac"]), ("flac", ["-F", "format=flac"])],
+)
+def test_curl_gets_the_converters_result_with_its_note(
+    service, converter, tmp_path, form, arguments
+):
+    path = tmp_path / f"made.{form}"
+    files = ["-F", f"source=@{SOURCE}", "-F", f"target=@{TARGET}"]
+    body, status = curl(*files, *arguments, "--output", str(path), f"{service}/convert")
+    assert (body, status) == (b"", 200)
+    assert soundfile.info(path).format == form.upper()
+    wav, rate = audio.load(path)
+    assert rate == converter.sample_rate
+    expected = converter.convert(SOURCE, TARGET)
+    expected = expected / max(1, np.abs(expected).max())
+    assert np.abs(wav - expected).max() <= 1 / 2**15
+    assert provenance.read(path).checkpoint == converter.checkpoint
+
+
+def test_a_learned_voice_takes_the_place_of_recordings(service):
+    given = ask(service)
+    learned = ask(service, form()[:1], {"voice": "Ann"})
+    assert learned.status_code == 200
+    assert learned.content[1000:] == given.content[1000:]  # after the date in the note
+    assert CLIENT.get(f"{service}/voices").json() == {"voices": ["Ann"]}
+    assert "Zoe" in error_of(ask(service, form()[:1], {"voice": "Zoe"}), 400)
+
+
+def test_clients_at_once_get_their_own(service, speech, tmp_path):
+    lengths = [16_000 + 2_000 * index for index in range(6)]
+    sources = [write_wav(tmp_path / f"{n}.wav", speech[4000 : 4000 + n]) for n in lengths]
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda source: ask(service, form(source)), sources))
+    assert [answer.status_code for answer in answers] == [200] * 6
+    made = []
+    for index, answer in enumerate(answers):
+        path = tmp_path / f"made{index}.wav"
+        path.write_bytes(answer.content)
+        made.append(soundfile.info(path).frames)
+    assert made == lengths
+
+
+def test_waiting_requests_are_converted_side_by_side(slow, tmp_path):
+    made = api(slow, tmp_path)
+    with running(made) as (address, _), ThreadPoolExecutor(6) as pool:
+        first = pool.submit(ask, address)
+        eventually(lambda: slow.batches == [1])
+        others = [pool.submit(ask, address) for _ in range(5)]
+        eventually(lambda: len(made.queue._waiting) == 5)
+        slow.may_go.set()
+        assert {answer.result().status_code for answer in [first, *others]} == {200}
+        assert slow.batches == [1, 4, 1]
+
+
+def test_long_ones_are_not_converted_side_by_side(slow, tmp_path):
+    made = api(slow, tmp_path, batch_seconds=13)
+    with running(made) as (address, _), ThreadPoolExecutor(4) as p:
+        first = p.submit(ask, address)
+        eventually(lambda: slow.batches == [1])
+        others = [p.submit(ask, address) for _ in range(3)]  # of six seconds each
+        eventually(lambda: len(made.queue._waiting) == 3)
+        slow.may_go.set()
+        assert {answer.result().status_code for answer in [first, *others]} == {200}
+        assert slow.batches == [1, 2, 1]
+
+
+# The queue ---------------------------------------------------------------------------------------
+
+
+def test_a_full_queue_says_when_to_come_again(slow, tmp_path):
+    with (
+        running(api(slow, tmp_path, max_requests=2)) as (address, _),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        served = [pool.submit(ask, address) for _ in range(2)]
+        eventually(lambda: CLIENT.get(f"{address}/health").json()["requests"] == 2)
+        refused = ask(address)
+        assert "2 requests" in error_of(refused, 429)
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        slow.may_go.set()
+        assert {answer.result().status_code for answer in served} == {200}
+        assert ask(address).status_code == 200
+
+
+def test_a_client_that_leaves_gives_its_place_back(slow, tmp_path):
+    with running(api(slow, tmp_path)) as (address, _):
+        with pytest.raises(httpx.ReadTimeout):
+            CLIENT.post(f"{address}/convert", files=form(), timeout=0.3)
+        eventually(lambda: CLIENT.get(f"{address}/health").json()["requests"] == 0)
+        assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+        slow.may_go.set()  # its batch has ended, so that the next is converted
+        assert ask(address).status_code == 200
+
+
+def test_who_waits_too_long_is_told(slow, tmp_path):
+    with running(api(slow, tmp_path, wait_seconds=0.3)) as (address, _):
+        answer = ask(address)
+        assert "0.3 s" in error_of(answer, 503)
+        assert "retry-after" in answer.headers
+
+
+def test_a_failing_conversion_is_a_sentence_and_the_next_one_works(tmp_path, caplog):
+    outcomes = iter([RuntimeError("secret"), None])
+
+    def convert(jobs, progress):
+        if error := next(outcomes):
+            raise error
+        slow = Slow()
+        slow.may_go.set()
+        return slow(jobs, progress)
+
+    with running(api(convert, tmp_path)) as (address, _):
+        assert "RuntimeError" in error_of(ask(address), 500)
+        assert "secret" in caplog.text  # in the log
+        assert ask(address).status_code == 200
+
+
+# Refusals ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence", "files", "data"),
+    [
+        (400, "source: 0 recordings", form()[1:], {}),
+        (400, "source: 2 recordings", [*form(), form()[0]], {}),
+        (400, "either target", form()[:1], {}),
+        (400, "either target", form(), {"voice": "Ann"}),
+        (400, "'loud': is none of", form(), {"loud": "1"}),
+        (400, "voice: give text", [form()[0], ("voice", form()[1][1])], {}),
+        (400, "source: give a file", form()[1:], {"source": "a.wav"}),
+        (400, "'mp4' is none of wav", form(), {"format": "mp4"}),
+        (400, "source.wav: is not audio", [("source", ("a.wav", b"RIFF")), form()[1]], {}),
+        (400, "target1.wav: is not audio", [form()[0], ("target", ("a/../b", b"0"))], {}),
+        (400, "name it by", form()[:1], {"voice": "../../etc/passwd"}),
+        (400, "Too many files", [*form(), form()[1], form()[1]], {}),
+        (400, "exceeded maximum size", form(), {"voice": "x" * 10_000}),
+        (413, "at most 1 MB", [("source", ("a.wav", bytes(1_200_000))), form()[1]], {}),
+        (415, "send a form", [], {"source": "a"}),
+    ],
+)
+def test_bad_requests_are_one_sentence(service, status, sentence, files, data):
+    assert sentence in error_of(ask(service, files, data), status)
+
+
+def test_a_long_recording_is_refused(service, speech, tmp_path):
+    long = write_wav(tmp_path / "long.flac", np.tile(speech, 4), subtype="PCM_16")
+    assert "lasts" in error_of(ask(service, form(long)), 400)
+    content = bytearray(long.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)  # now its header promises nothing
+    assert "lasts" in error_of(
+        ask(service, [("source", ("a.flac", bytes(content))), form()[1]]), 400
+    )
+
+
+def test_a_body_without_a_length_is_counted(service):
+    def endless():
+        yield b'--x\r\nContent-Disposition: form-data; name="source"; filename="a"\r\n\r\n'
+        for _ in range(100):
+            yield bytes(100_000)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = CLIENT.post(f"{service}/convert", content=endless(), headers=headers)
+    assert "at most 1 MB" in error_of(answer, 413)
+
+
+def test_a_slow_upload_is_ended(slow, tmp_path):
+    with running(api(slow, tmp_path, transfer_seconds=0.3)) as (address, _):
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            client.sendall(
+                b"POST /convert HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+            )
+            assert client.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_unknown_addresses_and_methods_are_json(service):
+    assert "/docs" in error_of(CLIENT.get(f"{service}/nothing"), 404)
+    assert "method" in error_of(CLIENT.get(f"{service}/convert"), 405)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", "wav"),
+        ("*/*", "wav"),
+        ("audio/flac", "flac"),
+        ("audio/wav;q=0.5, audio/flac", "flac"),
+        ("audio/flac;q=0.2, audio/*;q=0.8", "wav"),
+        ("text/html, */*;q=0.1", "wav"),
+    ],
+)
+def test_the_accept_header_chooses_the_format(accept, expected):
+    assert preferred(accept) == expected
+
+
+@pytest.mark.parametrize("accept", ["text/html", "audio/flac;q=0", "audio/mpeg", ";;,"])
+def test_a_format_that_is_not_made_is_refused(accept):
+    with pytest.raises(RefusedError, match="audio/wav or audio/flac"):
+        preferred(accept)
+
+
+@pytest.fixture(scope="module")
+def fuzzing():
+    """The pool of the fuzz."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tests" / "fuzz")
+        from fuzzing import audio, damage
+    return {"sounds": audio.sounds, "written": audio._written, "damaged": damage.damaged}
+
+
+SOUNDS = ("0 s", "0.1 s", "1e-40 times", "3e+38 times", "one NaN", "silence", "DC", "click")
+
+
+def test_hostile_recordings_cost_nothing_but_a_sentence(service, fuzzing, speech, caplog):
+    rng = random.Random(0)
+    wholes = [
+        fuzzing["written"](speech[:16_000], *kind, 16_000, 1)
+        for kind in (
+            ("WAV", "PCM_16"),
+            ("FLAC", "PCM_16"),
+            ("OGG", "VORBIS"),
+            ("MP3", "MPEG_LAYER_III"),
+        )
+    ]
+    contents = [fuzzing["damaged"](rng.choice(wholes), rng) for _ in range(8)]
+    for name, wav in fuzzing["sounds"](speech[:16_000], 16_000):
+        if name in SOUNDS:
+            contents.append(fuzzing["written"](wav, "WAV", "FLOAT", 16_000, 1))
+    statuses = set()
+    for content, field in zip(contents, itertools.cycle(["source", "target"]), strict=False):
+        files = dict(form()) | {field: ("strange.wav", content)}
+        answer = ask(service, list(files.items()))
+        if answer.status_code != 200:
+            error_of(answer, 400)
+        statuses.add(answer.status_code)
+    assert statuses == {200, 400}
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_hostile_bytes_cost_nothing_but_an_answer(service, caplog):
+    host, port = service.removeprefix("http://").split(":")
+    head = b"POST /convert HTTP/1.1\r\nHost: localhost\r\n"
+    multipart = head + b"Content-Type: multipart/form-data; boundary="
+    for content in (
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        head + b"Content-Length: -1\r\n\r\n",
+        head + b"Content-Length: 99999999999999999999999999\r\n\r\n",
+        head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        multipart + b"\r\n\r\n",
+        multipart + b"x\r\nContent-Length: 4\r\n\r\n\xff\xff\xff\xff",
+        multipart + b"x; charset=zlib\r\nContent-Length: 5\r\n\r\n--x--",
+        multipart + b"x\r\nContent-Length: 9\r\n\r\n--x\r\n\r\n\r\n",
+        multipart + b"x\r\nContent-Length: 100\r\n\r\n--x\r\n",  # and leaves
+    ):
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            client.sendall(content)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(10_000):
+                pass
+    assert not [record for record in caplog.records if record.exc_info]
+    assert CLIENT.get(f"{service}/health").json()["requests"] == 0
+    assert ask(service).status_code == 200
+
+
+# Keys --------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_needed_where_one_is_set(slow, tmp_path):
+    slow.may_go.set()
+    with running(api(slow, tmp_path, Access("0.0.0.0", [KEY, KEY[::-1]]))) as (address, _):
+        for headers in ({}, {"X-API-Key": KEY[1:]}, {"Authorization": "Bearer é".encode()}):
+            for method, path in (("POST", "/convert"), ("GET", "/voices"), ("GET", "/metrics")):
+                answer = CLIENT.request(method, f"{address}{path}", headers=headers)
+                assert "key" in error_of(answer, 401)
+                assert answer.headers["www-authenticate"] == "Bearer"
+        for headers in ({"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY[::-1]}"}):
+            assert ask(address, headers=headers).status_code == 200
+        assert CLIENT.get(f"{address}/health").status_code == 200
+
+
+def test_a_host_that_others_reach_needs_a_key(overrides, tmp_path, monkeypatch):
+    monkeypatch.delenv("VC_API_KEY", raising=False)
+    for host in ("0.0.0.0", "::", "192.168.1.2", "example.org"):
+        with pytest.raises(InputError, match="set VC_API_KEY"):
+            serve.build_api(composed("serve", *overrides, f"host='{host}'"), tmp_path)
+    keys = tmp_path / "keys"
+    for content, sentence in (("", "is empty"), ("short", "has 5 characters")):
+        keys.write_text(content)
+        with pytest.raises(InputError, match=sentence):
+            serve.build_api(
+                composed("serve", *overrides, "host=0.0.0.0", f"api_key_file={keys}"), tmp_path
+            )
+    keys.write_text(f"{KEY}\nabcdefghijklmnop\n")
+    monkeypatch.setenv("VC_API_KEY", "0" * 20)
+    cfg = composed("serve", f"api_key_file={keys}")
+    assert serve.api_keys(cfg) == ["0" * 20, KEY, "abcdefghijklmnop"]
+    assert is_loopback("127.8.9.1")
+    assert is_loopback("::1")
+    assert not is_loopback("127.0.0.1.example.org")
+
+
+@pytest.mark.parametrize("header", ["Host", "Origin"])
+def test_pages_of_other_sites_can_not_use_a_service_without_a_key(service, header):
+    answer = CLIENT.get(f"{service}/voices", headers={header: "http://evil.example"})
+    assert header in error_of(answer, 403)
+
+
+# Around it ---------------------------------------------------------------------------------------
+
+
+def test_prometheus_understands_the_metrics(slow, tmp_path):
+    slow.may_go.set()
+    with running(api(slow, tmp_path)) as (address, _):
+        assert ask(address).status_code == 200
+        ask(address, [])
+        CLIENT.get(f"{address}/a/b")
+        answer = CLIENT.get(f"{address}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    answers = {
+        dict(labels)["path"] + " " + dict(labels)["status"]: value
+        for (name, *labels), value in samples.items()
+        if name == "vc_answers_total"
+    }
+    assert answers == {"/convert 200": 1, "/convert 415": 1, "other 404": 1}
+    assert samples["vc_sound_seconds_total",] == pytest.approx(0.1)
+    assert samples["vc_batch_size_count",] == samples["vc_batch_size_sum",] == 1
+    assert samples["vc_requests",] == 0
+    assert samples["process_resident_memory_bytes",] > 1e6
+
+
+def test_the_openapi_page_needs_no_other_server(service):
+    page = CLIENT.get(f"{service}/docs").text
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(links) >= 3
+    for link in links:
+        assert CLIENT.get(f"{service}{link}").status_code == 200
+    paths = CLIENT.get(f"{service}/openapi.json").json()["paths"]
+    assert set(paths) == {"/convert", "/voices", "/metrics", "/health"}
+    assert {"200", "413", "429", "503"} <= set(paths["/convert"]["post"]["responses"])
+
+
+def test_what_takes_too_long_to_finish_is_refused(slow, tmp_path):
+    with (
+        running(api(slow, tmp_path), stop_seconds=0.2) as (address, made),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        begun = pool.submit(ask, address)
+        eventually(lambda: slow.batches == [1])
+        made.handle_exit(signal.SIGTERM, None)
+        assert "stopping" in error_of(begun.result(), 503)
+
+
+def test_sigterm_finishes_what_was_begun_and_refuses_what_is_new(
+    overrides, speech, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    long = write_wav(tmp_path / "long.wav", np.tile(speech, 5)[: 30 * 16_000])
+    command = [sys.executable, ROOT / "serve.py", *overrides, "max_seconds=120", "max_megabytes=9"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+    try:
+        address = re.search(r"listening at (\S+)", process.stdout.readline())[1]
+        with ThreadPoolExecutor(1) as pool:
+            begun = pool.submit(ask, address, form(long))
+            eventually(lambda: CLIENT.get(f"{address}/health").json()["requests"] == 1)
+            process.send_signal(signal.SIGTERM)
+            eventually(lambda: CLIENT.get(f"{address}/health").status_code == 503)
+            assert "stopping" in error_of(ask(address), 503)
+            assert begun.result().status_code == 200
+        output, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert output.splitlines()[-1] == "stopped"
+    assert "Traceback" not in output
+    assert not list((tmp_path / "tmp").glob("vc_lightning*"))
+
+
+def test_a_taken_port_is_a_sentence():
+    with server.bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        listener.listen()
+        with pytest.raises(InputError, match=f"port={port}: is taken"):
+            server.bind("127.0.0.1", port)
+    with pytest.raises(InputError, match="port=70000"):
+        server.bind("127.0.0.1", 70_000)
+
+
+def test_wrong_limits_are_refused():
+    for wrong in ({"max_requests": 0}, {"batch_seconds": "x"}, {"max_seconds": 0}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            ServiceLimits(**LIMITS | wrong)

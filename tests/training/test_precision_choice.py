@@ -1,0 +1,115 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from torch import nn
+
+from vc_lightning.training import precision_choice
+from vc_lightning.training.precision_choice import (
+    BFLOAT16,
+    FLOAT32,
+    choose_precision,
+    measure_steps,
+)
+
+FASTER_FLOAT32 = {BFLOAT16: 0.2, FLOAT32: 0.1}
+FASTER_BFLOAT16 = {BFLOAT16: 0.1, FLOAT32: 0.2}
+
+
+class Clock:
+    """Stands still but for what the steps take, of which the first one is slower."""
+
+    now = 0.0
+    steps = 0
+
+    def __call__(self):
+        return Clock.now
+
+    def pass_time(self, seconds):
+        Clock.steps += 1
+        Clock.now += seconds + (0.1 if Clock.steps == 1 else 0)
+
+
+class Task(nn.Module):
+    """A network with statistics and noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
+        self.config = {"trainer": {"precision": BFLOAT16}}
+
+    def losses(self, network, batch):
+        Clock().pass_time(0.25 if torch.is_autocast_enabled("cpu") else 0.5)
+        return {"loss": network(batch).float().sum()}
+
+
+def made_trainer(device="cpu", world_size=1):
+    strategy = SimpleNamespace(
+        root_device=torch.device(device), precision_plugin=MixedPrecision(BFLOAT16, device)
+    )
+
+    class FakeTrainer:
+        def __init__(self):
+            self.strategy, self.world_size = strategy, world_size
+
+        @property
+        def precision(self):
+            return self.strategy.precision_plugin.precision
+
+    return FakeTrainer()
+
+
+@pytest.fixture
+def data():
+    return SimpleNamespace(train_dataloader=lambda: [torch.randn(3, 2)])
+
+
+def test_the_fastest_step_of_two_seconds_counts_and_nothing_is_learnt():
+    Clock.now, Clock.steps = 0.0, 0
+    task = Task()
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    assert measure_steps(task, torch.randn(3, 2, generator=torch.Generator()), Clock()) == {
+        BFLOAT16: pytest.approx(0.25),
+        FLOAT32: pytest.approx(0.5),
+    }
+    assert Clock.steps == 6  # 2.35 s
+    torch.testing.assert_close(torch.rand(3), expected)
+    torch.testing.assert_close(task.state_dict(), before)
+    assert all(parameter.grad is None for parameter in task.parameters())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "precision"), [(FASTER_FLOAT32, FLOAT32), (FASTER_BFLOAT16, BFLOAT16)]
+)
+def test_the_faster_precision_is_taken_and_written_down(
+    monkeypatch, caplog, data, seconds, precision
+):
+    monkeypatch.setattr(precision_choice, "measure_steps", lambda *_: seconds)
+    trainer, task = made_trainer(), Task()
+    caplog.set_level("INFO")
+    assert choose_precision(trainer, task, data, None) == precision
+    assert trainer.precision == task.config["trainer"]["precision"] == precision
+    plugin = MixedPrecision if precision == BFLOAT16 else Precision
+    assert type(trainer.strategy.precision_plugin) is plugin
+    for name, value in seconds.items():
+        assert f"{value:.3f} s in {name}" in caplog.text
+
+
+@pytest.mark.parametrize("stored", [BFLOAT16, FLOAT32])
+def test_a_resumed_training_keeps_the_choice_of_its_checkpoint(monkeypatch, data, stored):
+    content = (None, {"trainer": {"precision": stored}})
+    monkeypatch.setattr(precision_choice, "read_training", lambda _: content)
+    monkeypatch.delattr(precision_choice, "measure_steps")
+    trainer = made_trainer()
+    assert choose_precision(trainer, Task(), data, "last.ckpt") == stored == trainer.precision
+
+
+@pytest.mark.parametrize("where", [{"world_size": 2}, {"device": "cuda"}])
+def test_several_processes_and_gpus_take_bfloat16_unmeasured(monkeypatch, data, where):
+    monkeypatch.delattr(precision_choice, "measure_steps")
+    trainer = made_trainer(**where)
+    assert choose_precision(trainer, Task(), data, None) == BFLOAT16 == trainer.precision
