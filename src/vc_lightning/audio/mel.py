@@ -32,11 +32,16 @@ class MelSpectrogram(nn.Module):
     noise of 1e-6 before the transform, which moves no value by more than 0.001; it is left out.
 
     Args:
-        sample_rate, fmin, fmax, highpass_hz: in Hz; fmax None means half the rate, highpass_hz
-            None means no filter.
-        n_fft, hop_length, win_length: in samples.
-        ref_db: level that is mapped to 1, in dB.
-        gain: factor between the filter and the transform.
+        sample_rate: Sample rate in Hz.
+        n_fft: Length of the FFT in samples.
+        hop_length: Distance of the frames in samples.
+        win_length: Length of the window in samples.
+        n_mels: Number of bands.
+        fmin: Lower edge of the lowest band in Hz.
+        fmax: Upper edge of the highest band in Hz; None is half the sample rate.
+        ref_db: Level that is mapped to 1, in dB.
+        highpass_hz: Cutoff of the high-pass filter in Hz; None is no filter.
+        gain: Factor between the filter and the transform.
         level_dbfs: RMS of the voiced part of every recording, in dB of full scale.
     """
 
@@ -129,8 +134,10 @@ class MelSpectrogram(nn.Module):
     def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
         """wav (..., n) -> mel (..., n_mels, n // hop_length + 1).
 
-        Args: filters, used in place of its own; several of them (n_warps, n_mels, n_fft/2 + 1)
-            make of one wav (n,) mels (n_warps, n_mels, T).
+        Args:
+            wav: Samples.
+            filters: Filterbank in place of its own; several of them (n_warps, n_mels, n_fft/2 + 1)
+                turn one wav (n,) into mels (n_warps, n_mels, T).
         """
         filters = self.filters if filters is None else filters
         mels = [self.logarithm(filters @ power.sqrt()).clamp(0, 1) for power in self._powers(wav)]
