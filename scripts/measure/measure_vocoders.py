@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.evaluation import scorers
@@ -32,7 +32,7 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
     """One line a vocoder: means over the recordings."""
     mel = MelSpectrogram(**resources.settings("mel", "autovc"))
     paths = recordings(manifest, split, n_each)
-    wavs = [mel.prepare(*audio.load(path)) for path in paths]
+    wavs = [mel.prepare(*io.load(path)) for path in paths]
     copies, seconds = {}, {}
     for name in names:  # before the scorers, whose threads would be in the way
         vocoder = made(name, mel)
@@ -62,7 +62,7 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
         )
         for path, wav in zip(paths, made_of_mels, strict=True) if folder else ():
             folder.mkdir(parents=True, exist_ok=True)
-            audio.save(folder / f"{path.stem}_{Path(name).stem}.wav", wav, mel.sample_rate)
+            io.save(folder / f"{path.stem}_{Path(name).stem}.wav", wav, mel.sample_rate)
 
 
 def character_errors(references: list[str], heard: list[str]) -> float:
