@@ -9,8 +9,8 @@ ENV PATH=/opt/vc/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 RUN mkdir -p src/vc_lightning conf checkpoints \
     && touch src/vc_lightning/__init__.py conf/serve.yaml checkpoints/none.safetensors \
-    && pip install torch -c constraints.txt --index-url https://download.pytorch.org/whl/cpu \
-    && pip install ".[serve]" -c constraints.txt \
+    && pip install ".[serve,hub]" -c constraints.txt \
+        --extra-index-url https://download.pytorch.org/whl/cpu \
     && pip uninstall --yes vc-lightning \
     && rm -r src conf checkpoints
 

@@ -2,12 +2,13 @@
 
     python benchmarks/live_latency.py [PAIRS.tsv] [--seconds 60] [--known]
 
-PAIRS.tsv has the columns source and target, with paths beside it; without it the two examples are
-converted. Every row of the output is one setting. The latency "with computing" runs from the moment
-at which a sample was spoken to the moment at which its conversion could be played, if pieces of
-16 ms arrive in real time and are converted one after another. Quality stands beside that of the
-offline conversion of the same recordings; words and naturalness need the extra eval. Character
-errors are counted against what the recogniser hears in the source.
+PAIRS.tsv has the columns source and target, with paths beside it (of several targets, separated by
+|, the first is taken); without it the two examples are converted. Every row of the output is one
+setting. The latency "with computing" runs from the moment at which a sample was spoken to the
+moment at which its conversion could be played, if pieces of 16 ms arrive in real time and are
+converted one after another. Quality stands beside that of the offline conversion of the same
+recordings; words and naturalness need the extra eval. Character errors are counted against what the
+recogniser hears in the source.
 """
 
 import argparse
@@ -61,7 +62,10 @@ def read_pairs(table: Path | None) -> list[tuple[Path, Path]]:
         return [(ROOT / "examples" / "source.wav", ROOT / "examples" / "target.wav")]
     with table.open(newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
-        return [(table.parent / row["source"], table.parent / row["target"]) for row in rows]
+        return [
+            (table.parent / row["source"], table.parent / row["target"].split("|")[0])
+            for row in rows
+        ]
 
 
 def print_speed(converter: VoiceConverter, source: Path, target: Path, seconds: float) -> None:

@@ -32,7 +32,7 @@ from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.common import resources
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import read_speaker_encoder
@@ -167,7 +167,7 @@ def matmul_gflops(
 def cut_examples(folder: Path) -> None:
     """Two speakers' folders with overlapping pieces of the recordings in examples/."""
     for name in ("source", "target"):
-        wav, sample_rate = audio.load(resources.ROOT / "examples" / f"{name}.wav")
+        wav, sample_rate = io.load(resources.ROOT / "examples" / f"{name}.wav")
         (folder / name).mkdir()
         size = PIECE_SECONDS * sample_rate
         for index in range(PIECES):

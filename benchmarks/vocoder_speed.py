@@ -35,7 +35,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
@@ -175,7 +175,7 @@ def compare_folds(
             distance = log_spectral_distance(*spectra)
             remark = f"{distance:.2f} dB from the recording"
         if output:
-            audio.save(output / f"folds_{fold_frames}.wav", wav.numpy(), report.sample_rate)
+            io.save(output / f"folds_{fold_frames}.wav", wav.numpy(), report.sample_rate)
         milliseconds = 1000 * fold_frames * report.network.hop_length / report.sample_rate
         report.line(f"folds of {milliseconds:.0f} ms", n_frames, seconds, remark)
 
@@ -377,7 +377,7 @@ def main() -> None:
         cfg = composed([*PUBLIC_SIZE, *arguments.overrides])
         network, mel_spectrogram = instantiate(cfg.model).eval(), instantiate(cfg.mel)
     sample_rate = mel_spectrogram.sample_rate
-    wav, rate = audio.load(resources.ROOT / "examples" / "source.wav")
+    wav, rate = io.load(resources.ROOT / "examples" / "source.wav")
     example = torch.from_numpy(mel_spectrogram.prepare(wav, rate))
     mel = mel_spectrogram(example)[None]
     recording = example if arguments.weights else None

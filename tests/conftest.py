@@ -1,11 +1,13 @@
 """Shared by all tests: real recordings, a small corpus cut out of them, tiny networks."""
 
+import os
+
 import pytest
 import soundfile
 import torch
 
 from helpers import SOURCE, TARGET, TINY, TINY_OVERRIDES, composed
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -14,20 +16,21 @@ from vc_lightning.models.checkpoints import Card
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Small tensors are slower on two threads, and the results are the same everywhere."""
+    """Test files run in parallel; and with one thread the results are the same everywhere."""
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 
 @pytest.fixture(scope="session")
 def speech():
     """Six seconds of a man's voice, float32 (n,) at 16 kHz."""
-    return audio.load(SOURCE)[0]
+    return io.load(SOURCE)[0]
 
 
 @pytest.fixture(scope="session")
 def other_speech():
     """Nine seconds of a woman's voice, float32 (n,) at 16 kHz."""
-    return audio.load(TARGET)[0]
+    return io.load(TARGET)[0]
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,21 @@
 """What several tests use: paths, tiny networks, command lines, comparisons."""
 
+import contextlib
+import importlib
+import io
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
@@ -134,6 +141,27 @@ def command(*arguments: str, wait: bool = True) -> subprocess.Popen:
     if wait:
         process.output, _ = process.communicate(timeout=300)
     return process
+
+
+def refusal(name: str, *arguments: str) -> tuple[int, str]:
+    """Exit code and stderr of a command line that is refused, without starting a process."""
+    command = importlib.import_module(f"vc_lightning.commands.{name}")
+    reported = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(reported),
+    ):
+        patch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        patch.setattr(logging, "raiseExceptions", True)  # restored afterwards
+        patch.setenv("HYDRA_FULL_ERROR", "1")
+        try:
+            command.run()
+        except SystemExit as end:
+            return end.code, reported.getvalue()
+        finally:
+            GlobalHydra.instance().clear()
+    raise AssertionError(f"{name} took {arguments}")
 
 
 def weights(folder, step, kind, name="autovc"):

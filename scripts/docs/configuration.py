@@ -11,7 +11,7 @@ import yaml
 from vc_lightning.common import resources
 
 PAGE = resources.ROOT / "docs" / "configuration.md"
-COMMANDS = ("train", "convert", "evaluate", "export", "app", "serve")
+COMMANDS = ("train", "convert", "evaluate", "export", "app", "live", "serve")
 SHARED = ("converter", "voices")  # files that several commands include
 HIDDEN = ("defaults", "hydra", "_target_", "_partial_")
 INTRODUCTION = """\

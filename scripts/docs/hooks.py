@@ -31,7 +31,9 @@ WINGS = {  # lowest first
     "training": "The Lightning side: losses, averages, checkpoints, callbacks.",
     "evaluation": "How good a converter is: pairs, metrics, scorers, report.",
     "demo": "The page in the browser.",
-    "commands": "What `train.py`, `convert.py`, `evaluate.py`, `export.py` and `app.py` do.",
+    "live": "Conversion while somebody speaks: sound devices, the server for other programs.",
+    "service": "The HTTP service: access, limits, queue and metrics.",
+    "commands": "What `train.py`, `convert.py`, `live.py` and the other commands do.",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 

@@ -6,12 +6,12 @@ import torch
 
 from helpers import SOURCE, TARGET, TINY, tiny_multiband, tiny_wavernn, write_wav
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch, spill_buffer
+from vc_lightning.audio import io, pitch, spill_buffer
 from vc_lightning.audio.mel import MelSpectrogram, n_harmonics
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion import converter as voice_converter
+from vc_lightning.conversion import analysis
+from vc_lightning.conversion.guidance import convert_chunks
 from vc_lightning.conversion.recordings import Voice
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -20,6 +20,7 @@ from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders import griffin_lim as griffin_lim_module
 from vc_lightning.models.vocoders.factory import auto_vocoder, default_vocoder, griffin_lim, wavernn
 from vc_lightning.models.vocoders.griffin_lim import GriffinLim
+from vc_lightning.models.vocoders.source_filter import SourceFilter
 
 
 @pytest.fixture
@@ -70,13 +71,14 @@ def test_windows_give_what_the_whole_gives(pretrained, speech, other_speech, mon
     recording = np.concatenate([speech, other_speech, speech, other_speech])[: 30 * 16_000]
     voice = pretrained.voice(other_speech)
     heard = pretrained.analyze(recording)
-    assert len(pretrained._chunks(recording)) == 1
+    parts = pretrained.autovc, pretrained.analyzer
+    assert len(pretrained.analyzer.chunks(recording)) == 1
     with torch.inference_mode():
-        whole = torch.cat(list(pretrained._converted(heard, voice)), dim=-1)
-        monkeypatch.setattr(voice_converter, "CHUNK_SECONDS", 10)
+        whole = torch.cat(list(convert_chunks(*parts, heard, voice, pretrained.guidance)), dim=-1)
+        monkeypatch.setattr(analysis, "CHUNK_SECONDS", 10)
         again = pretrained.analyze(recording)
-        assert len(pretrained._chunks(recording)) == 3
-        cut = torch.cat(list(pretrained._converted(again, voice)), dim=-1)
+        assert len(pretrained.analyzer.chunks(recording)) == 3
+        cut = torch.cat(list(convert_chunks(*parts, again, voice, pretrained.guidance)), dim=-1)
     assert np.mean(~np.isclose(again.f0, heard.f0, rtol=1e-6)) < 0.001
     assert cut.shape == whole.shape
     difference = (cut - whole).abs()
@@ -91,7 +93,7 @@ def test_long_recordings_are_streamed_and_progress_is_told(
     voice = converter.voice(other_speech)
     whole = converter.convert_to(recording, voice)
     for name, seconds in (("CHUNK_SECONDS", 4), ("CONTEXT_SECONDS", 1)):
-        monkeypatch.setattr(voice_converter, name, seconds)
+        monkeypatch.setattr(analysis, name, seconds)
     monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", 0)
     monkeypatch.setattr(griffin_lim_module, "STRETCH_FRAMES", 200)
     told = []
@@ -271,8 +273,10 @@ def test_griffin_lim_takes_its_network_where_it_fits(mel_settings, tmp_path, cap
         griffin_lim(mel, tmp_path / "missing", **settings)
 
 
-def test_the_default_vocoder_has_the_network(mel_settings):
-    assert default_vocoder(MelSpectrogram(**mel_settings)).network is not None
+def test_the_default_vocoder_suits_the_mels(mel_settings):
+    assert isinstance(default_vocoder(MelSpectrogram(**mel_settings)), SourceFilter)
+    other = MelSpectrogram(**resources.settings("mel", "wavernn"))
+    assert isinstance(default_vocoder(other), GriffinLim)
 
 
 def test_wavernn_speaks_for_the_converter(tiny_checkpoint, wavernn_file, speech, other_speech):
@@ -303,6 +307,6 @@ def test_parts_that_do_not_belong_together_are_refused(tiny_checkpoint, tmp_path
 
 
 def test_audio_of_another_rate_is_resampled(converter, speech, other_speech, tmp_path):
-    path = write_wav(tmp_path / "a.wav", audio.resample(speech, 16_000, 44_100), 44_100)
+    path = write_wav(tmp_path / "a.wav", io.resample(speech, 16_000, 44_100), 44_100)
     wav = converter.convert(path, other_speech)
     assert abs(len(wav) - len(speech)) <= 1

@@ -7,10 +7,12 @@ import torch
 from vc_lightning import VoiceConverter
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.resources import settings
 from vc_lightning.conversion.stream_resampling import StreamResampler
 from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
 from vc_lightning.conversion.stream_vocoder import GriffinLimStream
 from vc_lightning.models.speaker_encoder import similarity
+from vc_lightning.models.vocoders import factory
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +158,18 @@ def test_the_level_follows_speech_without_a_jump(encoder, speech):
     assert source.speech_dbfs == pytest.approx(-42, abs=2)  # 20 dB below that of the recording
 
 
+def test_a_very_quiet_microphone_is_found_and_steady_noise_is_not_speech(encoder, speech):
+    def level(wav):
+        source = RunningSource(encoder, -24, np.zeros(256, np.float32), is_known=True)
+        for start in range(0, len(wav), 2560):
+            source.push(wav[start : start + 2560])
+        return source.speech_dbfs
+
+    assert level(speech * 10 ** (-36 / 20)) == pytest.approx(-57, abs=3)  # 36 dB below its own
+    noise = np.random.default_rng(0).normal(0, 10 ** (-60 / 20), 160_000).astype(np.float32)
+    assert level(noise) > -45
+
+
 def test_the_embedding_comes_to_that_of_the_speaker(encoder, speech, other_speech):
     other = encoder.embed_recording(other_speech, 16_000, -24)
     source = RunningSource(encoder, -24, other, is_known=False)
@@ -177,7 +191,8 @@ def test_the_pitch_range_is_learned_from_what_is_voiced():
 
 def test_steps_of_the_vocoder_meet_without_a_click(converter, speech):
     mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
-    vocoder = GriffinLimStream(converter.vocoder, seed=0)
+    griffin_lim = factory.griffin_lim(converter.mel, **settings("vocoder", "griffin_lim"))
+    vocoder = GriffinLimStream(griffin_lim, seed=0)
     pieces, n_final = [], 0
     with torch.inference_mode():
         for n_hops in range(10, 150, 10):

@@ -21,9 +21,9 @@ from vc_lightning.common import resources
 
 TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "sklearn")
 HEAVY = ("av", "torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
-WEIGHTS = ("autovc", "griffin_lim", "speaker_encoder", "wavernn")
+WEIGHTS = ("autovc", "griffin_lim", "source_filter", "speaker_encoder", "wavernn")
 SLOW = ("scipy.signal", "scipy.ndimage", "numba")  # to import
-COMMANDS = ("app", "train", "convert", "evaluate", "export")
+COMMANDS = ("app", "train", "convert", "evaluate", "export", "live")
 
 
 def python(code, *arguments, **environment):
@@ -101,7 +101,9 @@ def test_the_wheel_holds_code_settings_and_weights_and_nothing_else(wheel):
     conf = resources.CONF
     expected |= {f"vc_lightning/conf/{p.relative_to(conf)}" for p in conf.rglob("*.yaml")}
     expected |= {f"vc_lightning/checkpoints/{name}.safetensors" for name in WEIGHTS}
-    expected |= {"vc_lightning/py.typed", "vc_lightning/demo/page.css"}
+    assets = package / "demo" / "assets"
+    expected |= {f"vc_lightning/{p.relative_to(package)}" for p in assets.iterdir()}
+    expected |= {"vc_lightning/py.typed"}
     assert {name for name in names if ".dist-info/" not in name} == expected
     for command in COMMANDS:
         assert f"vc-{command} = vc_lightning.commands.{command}:run\n" in entry_points

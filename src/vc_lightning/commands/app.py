@@ -1,4 +1,4 @@
-"""Opens the page, on which recordings are converted in a browser: python app.py"""
+"""Open the page in the browser: python app.py"""
 
 import logging
 import signal
@@ -23,17 +23,26 @@ EXAMPLES = resources.ROOT / "examples"  # a wheel has none
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="app")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Serves the page until it is stopped."""
+    """Serves the page until it is stopped.
+
+    Args:
+        cfg: The configuration `conf/app.yaml`.
+
+    Raises:
+        InputError: A value is wrong, the port is taken, or the extra `demo` is missing.
+    """
     try:
-        from vc_lightning.demo import page
+        from vc_lightning.demo import server
+        from vc_lightning.demo.live import LiveLimits
     except ModuleNotFoundError as error:
         raise InputError(
             f"the page needs {error.name}: pip install 'vc-lightning[demo]'"
         ) from error
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is there
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio requests its own page
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that files are deleted then, too
-    with page.serving(
-        service(cfg),
+    with server.serving(
+        build_service(cfg),
+        LiveLimits(**cfg.live),
         host=cfg.host,
         port=cfg.port,
         max_waiting=cfg.max_waiting,
@@ -44,10 +53,17 @@ def main(cfg: DictConfig) -> None:
         threading.Event().wait()
 
 
-def service(cfg: DictConfig) -> ConversionService:
-    """What the page offers, from the keys of conf/app.yaml."""
-    ours = Path(cfg.ckpt) if cfg.ckpt else resources.AUTOVC
-    checkpoints = {"shipped" if ours == resources.AUTOVC else ours.stem: ours}
+def build_service(cfg: DictConfig) -> ConversionService:
+    """Builds what the page computes with.
+
+    Args:
+        cfg: The configuration `conf/app.yaml`.
+
+    Raises:
+        InputError: A value is wrong or a file is missing.
+    """
+    default = Path(cfg.ckpt) if cfg.ckpt else resources.AUTOVC
+    checkpoints = {"shipped" if default == resources.AUTOVC else default.stem: default}
     if cfg.checkpoints:
         for path in paths.existing_paths(
             cfg.checkpoints, "checkpoints", frozenset([".safetensors", ".ckpt"])
@@ -71,5 +87,5 @@ def service(cfg: DictConfig) -> ConversionService:
 
 
 def run() -> None:
-    """`python app.py`, and `vc-app` where the package is installed."""
+    """Runs `python app.py`, or `vc-app` where the package is installed."""
     entry_point.run(main, "app")

@@ -1,4 +1,4 @@
-"""Long recordings as chunks that overlap, so that a network of any reach needs bounded memory."""
+"""Long recordings in overlapping chunks, so that memory does not grow with their length."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Chunk:
-    """Frames `first` to `last` are looked at, those from `start` to `stop` are kept."""
+    """A range of frames with context on both sides.
+
+    Attributes:
+        first: First frame that is processed.
+        start: First frame that is kept.
+        stop: End of the frames that are kept.
+        last: End of the frames that are processed.
+    """
 
     first: int
     start: int
@@ -18,9 +25,12 @@ class Chunk:
 
 
 def split_into_chunks(n_frames: int, length: int, context: int) -> list[Chunk]:
-    """Chunks that keep `length` frames each, with up to `context` frames to both sides.
+    """Split a recording into chunks.
 
-    What is hardly longer than one is one; the last one may keep more or fewer frames.
+    Args:
+        n_frames: Frames of the recording.
+        length: Frames that a chunk keeps; the last chunk may keep fewer, or up to `context` more.
+        context: Frames processed on both sides of a chunk, where the recording has them.
     """
     starts = [0, *range(length, n_frames - context, length)]
     stops = [*starts[1:], n_frames]
@@ -31,12 +41,16 @@ def split_into_chunks(n_frames: int, length: int, context: int) -> list[Chunk]:
 
 
 def cross_fade(parts: Iterable[tuple[Chunk, Tensor]], fade: int) -> Iterator[Tensor]:
-    """What chunks keep of their values (…, last − first), in a row.
+    """Join chunks; the `fade` frames before each start are faded from one chunk to the next.
 
-    Before the start of a chunk its values fade in, `fade` frames long, over those of the chunk
-    before.
+    Args:
+        parts: Chunks in order, with their values (…, last − first).
+        fade: Length of a cross-fade in frames, at most the context of the chunks.
+
+    Yields:
+        Pieces (…, n) that follow one another.
     """
-    held = None
+    held = None  # the previous chunk's tail
     for chunk, values in parts:
         if held is not None:
             begin = chunk.start - chunk.first - fade

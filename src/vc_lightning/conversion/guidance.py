@@ -1,9 +1,52 @@
 """The network's mel in the target's voice, with guidance away from the source's voice."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from vc_lightning.audio import pitch
+from vc_lightning.conversion.analysis import RecordingAnalyzer
+from vc_lightning.conversion.chunking import Chunk
+from vc_lightning.conversion.recordings import AnalyzedRecording, Voice, require_embedding
 from vc_lightning.models.autovc import AutoVC
+
+
+def convert_chunks(
+    autovc: AutoVC,
+    analyzer: RecordingAnalyzer,
+    source: AnalyzedRecording,
+    target: Voice,
+    guidance: float,
+) -> Iterator[Tensor]:
+    """Convert the mel of a recording chunk by chunk, with its pitch in the target's range.
+
+    Args:
+        autovc: The network.
+        analyzer: Analyzed the recording.
+        source: The recording.
+        target: The target voice.
+        guidance: See `convert_mel`.
+
+    Yields:
+        Pieces (1, n_mels, T) of the converted mel, in order.
+    """
+    embedding = require_embedding(target.embedding, autovc.arguments["dim_emb"])
+    device = next(autovc.parameters()).device
+    voices = [torch.from_numpy(one)[None].to(device) for one in (source.embedding, embedding)]
+    f0 = None
+    if autovc.f0:
+        moved = pitch.moved(source.f0, pitch.range_of([source.f0]), target.pitch)
+        f0 = torch.from_numpy(moved)[None].to(device)
+
+    def convert(chunk: Chunk) -> Tensor:
+        mel = analyzer.chunk_mel(source.wav, source.gain_db, chunk)
+        harmonics = None
+        if f0 is not None:
+            harmonics = analyzer.mel.harmonics(f0[:, chunk.first : chunk.last])
+        return convert_mel(autovc, mel, *voices, harmonics, guidance)
+
+    return analyzer.joined((chunk, convert(chunk)) for chunk in analyzer.chunks(source.wav))
 
 
 def convert_mel(

@@ -22,11 +22,13 @@ class VocoderBatch:
         mel: (B, n_mels, N + 2·context).
         wav: (B, (N + 2·context) · hop_length), the waveform of these frames.
         n_frames: B · N.
+        f0: (B, N + 2·context) in Hz, 0 where unvoiced; all 0 where the vocoder needs none.
     """
 
     mel: Tensor
     wav: Tensor
     n_frames: int
+    f0: Tensor
 
     @property
     def size(self) -> int:
@@ -35,12 +37,15 @@ class VocoderBatch:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "VocoderBatch":
         """Move the tensors to a device."""
-        mel, wav = (t.to(device, non_blocking=non_blocking) for t in (self.mel, self.wav))
-        return VocoderBatch(mel, wav, self.n_frames)
+        mel, wav, f0 = (
+            tensor.to(device, non_blocking=non_blocking) for tensor in (self.mel, self.wav, self.f0)
+        )
+        return VocoderBatch(mel, wav, self.n_frames, f0)
 
     def pin_memory(self) -> "VocoderBatch":
         """Copy the tensors to page-locked memory."""
-        return VocoderBatch(self.mel.pin_memory(), self.wav.pin_memory(), self.n_frames)
+        mel, wav, f0 = (tensor.pin_memory() for tensor in (self.mel, self.wav, self.f0))
+        return VocoderBatch(mel, wav, self.n_frames, f0)
 
 
 class VocoderCrops(Dataset):
@@ -73,14 +78,14 @@ class VocoderCrops(Dataset):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, item: Item) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, item: Item) -> tuple[Tensor, Tensor, Tensor]:
         """Read a crop, for `collate`.
 
         Args:
             item: (epoch, position, index of the utterance).
 
         Returns:
-            Mel (n_mels, T) and waveform (T · hop_length,), T being N + 2·context.
+            Mel (n_mels, T), waveform (T · hop_length,) and pitch (T,), T being N + 2·context.
         """
         epoch, position, index = item
         segment = self.utterances[index].segment
@@ -92,9 +97,10 @@ class VocoderCrops(Dataset):
         hop = self.files.hop_length
         mel = F.pad(self.files.read_mel(segment, first, last), missing)
         wav = self.files.read_wav(segment, first, last)
-        return mel, F.pad(wav, tuple(frames * hop for frames in missing))
+        wav = F.pad(wav, tuple(frames * hop for frames in missing))
+        return mel, wav, F.pad(self.files.read_f0(segment, first, last), missing)
 
-    def collate(self, items: Sequence[tuple[Tensor, Tensor]]) -> VocoderBatch:
+    def collate(self, items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> VocoderBatch:
         """Stack crops to a batch."""
-        mels, wavs = zip(*items, strict=True)
-        return VocoderBatch(torch.stack(mels), torch.stack(wavs), len(mels) * self.n_frames)
+        mels, wavs, pitches = (torch.stack(tensors) for tensors in zip(*items, strict=True))
+        return VocoderBatch(mels, wavs, len(mels) * self.n_frames, pitches)

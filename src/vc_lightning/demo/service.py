@@ -1,4 +1,4 @@
-"""What the page does with recordings: limits, one conversion at a time, how near it came."""
+"""What the page computes: measured conversions, one at a time, and streams of live sound."""
 
 import threading
 import time
@@ -19,18 +19,27 @@ from vc_lightning.conversion.measuring import (
     convert_and_measure,
 )
 from vc_lightning.conversion.provenance import Provenance
-from vc_lightning.conversion.recordings import AnalyzedRecording
+from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
+from vc_lightning.conversion.streaming import VoiceStream
 
 KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
 
-LOADING, HEARING, CONVERTING, MEASURING = 0.05, 0.15, 0.3, 0.9  # shares of the progress
+# Shares of the progress at which each step begins.
+WAITING, LOADING, ANALYZING, CONVERTING, MEASURING = 0.01, 0.05, 0.15, 0.3, 0.9
 
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a conversion is made: names that the service offers, and numbers."""
+    """How a conversion is made.
+
+    Attributes:
+        checkpoint: Name of an offered checkpoint.
+        vocoder: Name of an offered vocoder.
+        guidance: How far the conversion moves away from the source's voice.
+        seed: Of the vocoder.
+    """
 
     checkpoint: str
     vocoder: str
@@ -39,17 +48,34 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a conversion gave.
+class VoiceRequest:
+    """Whose voice is wanted, and how it is made.
 
     Attributes:
-        note: what its file shall say of itself.
-        wav, sample_rate: float32 (n,) and its rate in Hz.
-        name: of a file for it, such as source_to_target.wav.
-        seconds: that the conversion took, without loading and measuring.
-        mels: source, target (None for a learned voice) and result, each (n_mels, T).
-        to_target, to_source: GE2E cosines before and after, None where the result has too
-            little speech to be measured.
+        targets: Recordings of the voice.
+        learned: Name of a learned voice, which replaces the recordings; "" for none.
+        settings: How the conversion is made.
+    """
+
+    targets: Sequence[Path]
+    learned: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A measured conversion.
+
+    Attributes:
+        note: Provenance for the metadata of its file.
+        wav: Samples, float32 (n,).
+        sample_rate: In Hz.
+        name: File name, such as source_to_target.wav.
+        seconds: Computing time without loading and measuring.
+        mels: Source, target (None for a learned voice) and result, each (n_mels, T).
+        to_target: GE2E cosine similarity to the target before and after; None where the result
+            has too little speech to be measured.
+        to_source: The same to the source.
     """
 
     note: Provenance
@@ -63,14 +89,18 @@ class Outcome:
 
 
 class ConversionService:
-    """Converts recordings with one of several converters, which are loaded once and kept.
+    """Converts with one of several converters, which are loaded once and kept.
+
+    Only one conversion or live stream computes at a time. Conversions wait for a live stream,
+    because live sound cannot wait.
 
     Args:
-        checkpoints: files by the names that are offered; the first one is the default.
-        vocoders: names that are offered; the first one is the default.
-        load: makes a converter of a checkpoint and the name of a vocoder.
-        voices: the folder of learned voices.
-        max_seconds, max_megabytes: of one recording.
+        checkpoints: Files by the names that are offered; the first one is the default.
+        vocoders: Names that are offered; the first one is the default.
+        load: Makes a converter from a checkpoint and the name of a vocoder.
+        voices: Folder of learned voices.
+        max_seconds: Longest recording, in seconds.
+        max_megabytes: Largest recording, in MB.
     """
 
     def __init__(
@@ -89,10 +119,20 @@ class ConversionService:
         self.voices = voices
         self._load = load
         self._converters: dict[tuple[str, str], VoiceConverter] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held by whoever computes
+        self._is_quiet = threading.Event()  # nobody speaks live or is about to
+        self._is_quiet.set()
 
     def converter(self, checkpoint: str, vocoder: str) -> VoiceConverter:
-        """The converter of two offered names; InputError for any other name."""
+        """Returns a converter, and loads it if necessary.
+
+        Args:
+            checkpoint: Name of an offered checkpoint.
+            vocoder: Name of an offered vocoder.
+
+        Raises:
+            InputError: The name is not offered.
+        """
         require_one_of(list(self.checkpoints), "page", checkpoint=checkpoint)
         require_one_of(self.vocoders, "page", vocoder=vocoder)
         key = (checkpoint, vocoder)
@@ -104,57 +144,131 @@ class ConversionService:
         return self._converters[key]
 
     def check(self, recording: Path) -> None:
-        """Raises InputError when a recording is too large or long, or is no sound."""
-        self.limits.check(recording)
-
-    def convert(
-        self,
-        source: Path | None,
-        targets: Sequence[Path],
-        learned: str,
-        settings: Settings,
-        progress: Progress,
-    ) -> Outcome:
-        """Says what the source says in the voice of the targets.
+        """Checks a recording against the limits.
 
         Args:
-            learned: the name of a voice to be taken in place of the targets, or "".
-            progress: told the share that is done, 0…1, and what comes next.
-        Raises: InputError naming a recording by its name without folders, or what is missing.
+            recording: The file.
+
+        Raises:
+            InputError: It is too large or too long, or no sound.
         """
-        if source is None:
-            raise InputError("there are no words yet; record or upload a recording under 1")
-        if not targets and not learned:
-            raise InputError("there is no voice yet; record or upload a recording under 2")
+        self.limits.check(recording)
+
+    def check_voice(self, request: VoiceRequest) -> None:
+        """Checks everything about a voice that needs no network.
+
+        Args:
+            request: The voice.
+
+        Raises:
+            InputError: Something is missing, not offered, or beyond the limits.
+        """
+        settings = request.settings
+        if not request.targets and not request.learned:
+            raise InputError("there is no voice yet; record or upload a recording of it")
+        require_one_of(list(self.checkpoints), "page", checkpoint=settings.checkpoint)
+        require_one_of(self.vocoders, "page", vocoder=settings.vocoder)
         require_within(0, 10, "", guidance=settings.guidance)
         require_seed("seed", settings.seed)
-        targets = [] if learned else targets
-        recordings = [source, *targets]
-        for recording in recordings:
-            self.check(recording)
-        with self._lock, hide_folders([*recordings, self.voices]):
+        if request.learned:
+            with hide_folders([self.voices]):
+                voices.load(self.voices, request.learned)
+        else:
+            for recording in request.targets:
+                self.check(recording)
+
+    def convert(self, source: Path | None, request: VoiceRequest, progress: Progress) -> Outcome:
+        """Says what the source says in another voice.
+
+        Args:
+            source: Recording of the words; None if there is none yet.
+            request: The voice.
+            progress: Is told the share that is done, 0…1, and what comes next.
+
+        Raises:
+            InputError: Something is missing, not offered, or beyond the limits. Recordings are
+                named without their folders.
+        """
+        if source is None:
+            raise InputError("there are no words yet; record or upload a recording of them")
+        self.check(source)
+        self.check_voice(request)
+        settings, learned = request.settings, request.learned
+        targets = [] if learned else request.targets
+        if not self._is_quiet.is_set():
+            progress(WAITING, "Waiting: somebody speaks live")
+            self._is_quiet.wait()
+        with self._lock, hide_folders([source, *targets, self.voices]):
             progress(LOADING, "Loading the converter")
-            converter = self.converter(settings.checkpoint, settings.vocoder)
-            converter.guidance = settings.guidance
-            progress(HEARING, "Listening")
+            converter = self._prepared(settings)
+            progress(ANALYZING, "Analysing the recordings")
             started = time.perf_counter()
-            heard = converter.analyze(source)
-            given = [converter.analyze(target, with_pitch=True) for target in targets]
-            if learned:
-                kept = voices.load(self.voices, learned)
-                voice = voices.for_encoder(kept, converter.encoder_identity)
-            else:
-                voice = converter.voice_from(given)
+            analyzed = converter.analyze(source)
+            recordings = [converter.analyze(target, with_pitch=True) for target in targets]
+            voice = self._voice(converter, learned, recordings)
             analysis_seconds = time.perf_counter() - started
             (result,) = convert_and_measure(
                 converter,
-                [ConversionRequest(heard, voice)],
+                [ConversionRequest(analyzed, voice)],
                 settings.seed,
                 lambda share: progress(CONVERTING + (MEASURING - CONVERTING) * share, "Converting"),
             )
             progress(MEASURING, "Measuring")
             name = f"{source.stem}_to_{learned or targets[0].stem}.wav"
-            return outcome_of(converter, [heard, *given], result, name, analysis_seconds)
+            return outcome_of(converter, [analyzed, *recordings], result, name, analysis_seconds)
+
+    def begin_live(self) -> bool:
+        """Asks for the computing time of a live stream.
+
+        Conversions that have not begun wait from now on, until `end_live`.
+
+        Returns:
+            Whether the stream may begin; False while a conversion is still running: ask again.
+        """
+        self._is_quiet.clear()
+        return self._lock.acquire(blocking=False)
+
+    def end_live(self, *, has_begun: bool) -> None:
+        """Lets conversions go on.
+
+        Args:
+            has_begun: What the last `begin_live` returned.
+        """
+        if has_begun:
+            self._lock.release()
+        self._is_quiet.set()
+
+    def open_stream(self, request: VoiceRequest, sample_rate: int) -> VoiceStream:
+        """Opens a live stream, between `begin_live` and `end_live`.
+
+        Args:
+            request: The voice.
+            sample_rate: Of the sound that goes in and comes out, in Hz.
+
+        Raises:
+            InputError: The voice or the sample rate cannot be used.
+        """
+        targets = [] if request.learned else request.targets
+        with hide_folders([*targets, self.voices]):
+            converter = self._prepared(request.settings)
+            recordings = [converter.analyze(target, with_pitch=True) for target in targets]
+            voice = self._voice(converter, request.learned, recordings)
+            seed = request.settings.seed
+            return converter.stream(voice, sample_rate=sample_rate, seed=seed)
+
+    def _prepared(self, settings: Settings) -> VoiceConverter:
+        """The converter of some settings."""
+        converter = self.converter(settings.checkpoint, settings.vocoder)
+        converter.guidance = settings.guidance
+        return converter
+
+    def _voice(
+        self, converter: VoiceConverter, learned: str, recordings: list[AnalyzedRecording]
+    ) -> Voice:
+        """A learned voice, or else that of recordings."""
+        if not learned:
+            return converter.voice_from(recordings)
+        return voices.for_encoder(voices.load(self.voices, learned), converter.encoder_identity)
 
 
 @torch.inference_mode()

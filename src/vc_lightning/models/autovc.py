@@ -1,4 +1,4 @@
-"""AutoVC: an autoencoder whose neck drops the speaker (Qian et al. 2019, arXiv 1905.05879)."""
+"""AutoVC: an autoencoder with a narrow bottleneck (Qian et al. 2019, arXiv 1905.05879)."""
 
 import itertools
 import math
@@ -18,20 +18,23 @@ class AutoVC(nn.Module):
     """Converts mel-spectrograms between speakers that are given by their embeddings.
 
     Args:
-        dim_neck: cells a direction of the bottleneck; codes have twice as many channels.
-        dim_emb: numbers in a speaker embedding.
-        dim_pre: width of the decoder before its last LSTM.
-        freq: frames that one code stands for.
-        n_mels: mel bands.
-        dim_encoder, dim_decoder, dim_postnet: widths of the encoder's convolutions, the decoder's
-            last LSTM and the postnet's convolutions.
-        decoder_layers: layers of the decoder's last LSTM.
-        f0: whether the decoder is told the pitch, as `MelSpectrogram.harmonics` draws it (after
-            Qian et al. 2020, arXiv 2004.07370, who give it as a number).
-        film: whether the target's embedding also scales and shifts the channels of every
-            convolution of decoder and postnet (FiLM, Perez et al. 2018, arXiv 1709.07871); in
-            the paper it is an input of the decoder only.
-    Raises: InputError when one of them is below 1.
+        dim_neck: LSTM cells in each direction of the bottleneck; codes have twice as many channels.
+        dim_emb: Size of a speaker embedding.
+        dim_pre: Width of the decoder before its last LSTM.
+        freq: Frames that one code stands for.
+        n_mels: Mel bands.
+        dim_encoder: Width of the encoder's convolutions.
+        dim_decoder: Width of the decoder's last LSTM.
+        decoder_layers: Layers of the decoder's last LSTM.
+        dim_postnet: Width of the postnet's convolutions.
+        f0: Whether the pitch is an input of the decoder, in the form of
+            `MelSpectrogram.harmonics` (after Qian et al. 2020, arXiv 2004.07370).
+        film: Whether the target's embedding also scales and shifts the channels of every
+            convolution in decoder and postnet (FiLM, Perez et al. 2018, arXiv 1709.07871). In the
+            paper the embedding is an input of the decoder only.
+
+    Raises:
+        InputError: A size is below 1.
     """
 
     kind = "autovc"
@@ -77,10 +80,12 @@ class AutoVC(nn.Module):
 
     @property
     def freq(self) -> int:
+        """Frames that one code stands for."""
         return self.arguments["freq"]
 
     @property
     def f0(self) -> bool:
+        """Whether the pitch is an input of the decoder."""
         return self.arguments["f0"]
 
     def forward(
@@ -90,19 +95,29 @@ class AutoVC(nn.Module):
         target_embedding: Tensor,
         harmonics: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Says what `mel` says, in the target's voice.
+        """Convert a mel to the target's voice.
 
-        Args: mel (B, n_mels, T); embeddings (B, dim_emb) of who speaks and who shall speak;
-            harmonics (B, n_mels + 2, T) of the pitch that it shall have, where `f0` is set.
-        Returns: the decoder's mel and the postnet's, (B, n_mels, T), and the codes.
+        Args:
+            mel: (B, n_mels, T) of the source.
+            source_embedding: (B, dim_emb) of the source's speaker.
+            target_embedding: (B, dim_emb) of the target's speaker.
+            harmonics: (B, n_mels + 2, T) of the wanted pitch; needed where `f0` is set.
+
+        Returns:
+            The decoder's mel and the postnet's, both (B, n_mels, T), and the codes.
         """
         codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
         return *self.decode(codes, mel.shape[-1], target_embedding, harmonics), codes
 
     def encode(self, mel: Tensor, embedding: Tensor) -> Tensor:
-        """Codes (B, 2·dim_neck, ⌈T/freq⌉) of mel (B, n_mels, T) spoken by embedding (B, dim_emb).
+        """Encode a mel; it is padded with silence (zeros) to a multiple of `freq` frames.
 
-        The last code is completed with frames of silence (zeros).
+        Args:
+            mel: (B, n_mels, T).
+            embedding: (B, dim_emb) of its speaker.
+
+        Returns:
+            Codes (B, 2·dim_neck, ⌈T/freq⌉).
         """
         mel = F.pad(mel, (0, -mel.shape[-1] % self.freq))
         return self.encoder(with_speaker(mel, embedding))
@@ -110,10 +125,16 @@ class AutoVC(nn.Module):
     def decode(
         self, codes: Tensor, n_frames: int, embedding: Tensor, harmonics: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Mels of n_frames that say codes (B, 2·dim_neck, ⌈n_frames/freq⌉) in a given voice.
+        """Decode codes in a voice.
 
-        Args: embedding (B, dim_emb) of the voice; harmonics, see `forward`.
-        Returns: the decoder's mel and the postnet's, (B, n_mels, n_frames).
+        Args:
+            codes: (B, 2·dim_neck, ⌈n_frames/freq⌉).
+            n_frames: Length of the mel.
+            embedding: (B, dim_emb) of the voice.
+            harmonics: See `forward`.
+
+        Returns:
+            The decoder's mel and the postnet's, both (B, n_mels, n_frames).
         """
         known = with_speaker(self.repeat_codes(codes, n_frames), embedding)
         if self.f0:
@@ -122,22 +143,29 @@ class AutoVC(nn.Module):
         return decoder_mel, decoder_mel + self.postnet(decoder_mel, embedding)
 
     def repeat_codes(self, codes: Tensor, n_frames: int) -> Tensor:
-        """codes (B, C, ⌈n_frames/freq⌉) -> (B, C, n_frames), each for `freq` frames."""
+        """Repeat codes (B, C, ⌈n_frames/freq⌉) for `freq` frames each -> (B, C, n_frames)."""
         return codes[..., None].expand(-1, -1, -1, self.freq).flatten(2)[..., :n_frames]
 
     @torch.no_grad()
     def initialize_output(self, mean_mel: Tensor) -> None:
-        """Lets an untrained network start from the corpus's mean mel (n_mels,).
+        """Make an untrained network start at the mean mel (n_mels,) of the corpus.
 
-        The output bias is the mean, and the postnet, whose last BatchNorm would add unit-variance
-        noise to mels in 0…1, adds nothing at first.
+        The mean becomes the output bias. The postnet's last BatchNorm gets zero gain, because at
+        a gain of 1 it would add unit-variance noise to mels in 0…1.
         """
         self.decoder.projection.bias.copy_(mean_mel)
         self.postnet.convolutions[-1].norm.weight.zero_()
 
 
 class ContentEncoder(nn.Module):
-    """Convolutions, then a bidirectional LSTM that is read once in `freq` frames."""
+    """Convolutions, then a bidirectional LSTM whose output is sampled every `freq` frames.
+
+    Args:
+        dim_in: Channels of the input: mel bands and embedding.
+        dim: Width of the convolutions.
+        dim_neck: LSTM cells in each direction.
+        freq: Frames that one code stands for.
+    """
 
     def __init__(self, dim_in: int, dim: int, dim_neck: int, freq: int):
         super().__init__()
@@ -154,16 +182,22 @@ class ContentEncoder(nn.Module):
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
         x = self.lstm(x.transpose(1, 2))[0]  # (B, T, 2*dim_neck)
-        # Each direction at the frame where it has seen the whole block.
+        # Each direction is read at the frame where it has seen the code's whole block of frames.
         forward = x[:, self.freq - 1 :: self.freq, : self.dim_neck]
         backward = x[:, :: self.freq, self.dim_neck :]
         return torch.cat([forward, backward], dim=-1).transpose(1, 2)
 
 
 class Decoder(nn.Module):
-    """LSTM, convolutions and LSTM again, then a linear layer to the mel.
+    """LSTM, convolutions and a second LSTM, then a linear layer to the mel.
 
-    dim_film, numbers in the speaker embedding that `FiLM` layers heed; None for no such layers.
+    Args:
+        dim_in: Channels of the input: codes, embedding and, where used, harmonics.
+        dim: Width of the first LSTM and of the convolutions.
+        dim_out: Width of the second LSTM.
+        n_layers: Layers of the second LSTM.
+        n_mels: Mel bands.
+        dim_film: Size of the embedding for `FiLM` layers; None for no such layers.
     """
 
     def __init__(
@@ -193,7 +227,13 @@ class Decoder(nn.Module):
 
 
 class Postnet(nn.Module):
-    """Five convolutions that sharpen the decoder's mel by a residual (after Tacotron 2)."""
+    """Five convolutions that add detail to the decoder's mel (after Tacotron 2).
+
+    Args:
+        n_mels: Mel bands.
+        dim: Width of the convolutions.
+        dim_film: Size of the embedding for `FiLM` layers; None for no such layers.
+    """
 
     def __init__(self, n_mels: int, dim: int, dim_film: int | None = None):
         super().__init__()
@@ -214,7 +254,13 @@ class Postnet(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """Convolution of unchanged length and BatchNorm, initialised for what `follows`."""
+    """Convolution that keeps the length, then BatchNorm.
+
+    Args:
+        dim_in: Channels of the input.
+        dim_out: Channels of the output.
+        follows: The nonlinearity that follows; it sets the gain of the Xavier initialisation.
+    """
 
     def __init__(self, dim_in: int, dim_out: int, follows: str):
         super().__init__()
@@ -228,11 +274,16 @@ class ConvNorm(nn.Module):
 
 
 class FiLM(nn.Module):
-    """Scales and shifts channels by a speaker embedding; at first it changes nothing."""
+    """Scales and shifts channels depending on a speaker embedding; starts as the identity.
+
+    Args:
+        dim_emb: Size of the embedding.
+        dim: Channels.
+    """
 
     def __init__(self, dim_emb: int, dim: int):
         super().__init__()
-        self.gain = math.sqrt(dim_emb)  # a unit vector's numbers are as small as 1/sqrt(dim_emb)
+        self.gain = math.sqrt(dim_emb)  # elements of a unit vector are about 1/sqrt(dim_emb)
         self.linear = nn.Linear(dim_emb, 2 * dim)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -244,20 +295,20 @@ class FiLM(nn.Module):
 
 
 class Unconditioned(nn.Module):
-    """In place of `FiLM` in a network that knows the speaker from the decoder's input alone."""
+    """The identity, in place of `FiLM` in a network without it."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x, as it is."""
+        """Return x unchanged."""
         return x
 
 
 def films(dim_emb: int | None, dim: int, n: int) -> nn.ModuleList:
-    """n layers that heed a speaker embedding; None for those that do not."""
+    """Make n `FiLM` layers, or n `Unconditioned` ones where dim_emb is None."""
     return nn.ModuleList(
         Unconditioned() if dim_emb is None else FiLM(dim_emb, dim) for _ in range(n)
     )
 
 
 def with_speaker(x: Tensor, embedding: Tensor) -> Tensor:
-    """Appends embedding (B, dim_emb) to every frame of x (B, C, T) -> (B, C + dim_emb, T)."""
+    """Append embedding (B, dim_emb) to every frame of x (B, C, T) -> (B, C + dim_emb, T)."""
     return torch.cat([x, embedding[:, :, None].expand(-1, -1, x.shape[-1])], dim=1)

@@ -1,7 +1,7 @@
-"""Weight files, ours and the public ones: the only place that reads or writes weights.
+"""Weight files, ours and public ones: the only module that reads or writes weights.
 
-Ours are safetensors with a `Card` in the header. The public layouts are PyTorch files; they are
-opened with `weights_only=True`, so that no code in them ever runs.
+Our files are safetensors with a `Card` in the header. Public files are PyTorch checkpoints; they
+are opened with `weights_only=True`, so that no code in them ever runs.
 """
 
 import contextlib
@@ -21,16 +21,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.common import resources
-from vc_lightning.common import validation as annotations
+from vc_lightning.common import resources, validation
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
+from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card, State, identify, sizes_in
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.source_filter import SourceFilter
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 METADATA_KEY = "vc_lightning"
@@ -54,22 +55,33 @@ UNREADABLE = (  # what torch.load and safe_open raise for damaged and hostile fi
 
 
 def load_autovc(path: Path | str, freq: int = 32) -> AutoVC:
-    """AutoVC in eval mode; `freq` counts only for public files, which do not carry it."""
+    """Load AutoVC in eval mode; `freq` is used for public files only, which do not hold it."""
     return read_autovc(path, freq)[0]
 
 
 def load_speaker_encoder(path: Path | str = resources.SPEAKER_ENCODER) -> SpeakerEncoder:
-    """GE2E or D_VECTOR speaker encoder in eval mode."""
+    """Load a GE2E or D_VECTOR speaker encoder in eval mode."""
     return read_speaker_encoder(path)[0]
 
 
 def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWaveRNN:
-    """WaveRNN in eval mode, with the `mel_settings` of its training."""
+    """Load a WaveRNN in eval mode, with the `mel_settings` of its training."""
     return read_wavernn(path)[0]
 
 
+def load_vocoder(path: Path | str) -> WaveRNN | MultiBandWaveRNN | SourceFilter:
+    """Vocoder of any kind in eval mode, with the `mel_settings` of its training."""
+    _, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind, SourceFilter.kind)
+    return load_source_filter(path) if card.kind == SourceFilter.kind else load_wavernn(path)
+
+
+def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilter:
+    """Source-filter vocoder in eval mode, with the `mel_settings` of its training."""
+    return read_source_filter(path)[0]
+
+
 def load_magnitude(path: Path | str = resources.GRIFFIN_LIM) -> MagnitudeNet:
-    """Griffin-Lim's network in eval mode, with the `mel_settings` of its training."""
+    """Load Griffin-Lim's network in eval mode, with the `mel_settings` of its training."""
     state, card = read(path, "magnitude")
     network = _network(MagnitudeNet, card, state, path)
     even_n_fft = 2 * network.arguments["n_bins"] - 2
@@ -81,7 +93,7 @@ def load_magnitude(path: Path | str = resources.GRIFFIN_LIM) -> MagnitudeNet:
 
 
 def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
-    """Like `load_autovc`, with the file's card."""
+    """Load AutoVC and the file's card, see `load_autovc`."""
     state, card = read(path, "autovc")
     if "freq" not in card.network:
         card = replace(card, network=card.network | {"freq": freq})
@@ -91,7 +103,7 @@ def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
 
 
 def read_wavernn(path: Path | str) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
-    """Like `load_wavernn`, with the file's card."""
+    """Load a WaveRNN and the file's card, see `load_wavernn`."""
     state, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind)
     network = WaveRNN if card.kind == WaveRNN.kind else MultiBandWaveRNN
     if network is MultiBandWaveRNN and card.network.get("hop_length") != card.mel.get("hop_length"):
@@ -101,8 +113,19 @@ def read_wavernn(path: Path | str) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
     return built, card
 
 
+def read_source_filter(path: Path | str) -> tuple[SourceFilter, Card]:
+    """Like `load_source_filter`, with the file's card."""
+    state, card = read(path, SourceFilter.kind)
+    for name in ("n_mels", "hop_length", "sample_rate"):
+        if card.network.get(name) != card.mel.get(name):
+            raise InputError(f"{path}: its header gives the network and the mels other {name}s")
+    network = _network(SourceFilter, card, state, path)
+    network.mel_settings = card.mel
+    return network, card
+
+
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
-    """Like `load_speaker_encoder`, with the file's card, whose identity is that of the weights."""
+    """Load a speaker encoder and the file's card, which gets the identity of the weights."""
     state, card = read(path, "ge2e", "d_vector")
     encoder = (
         ge2e() if card.kind == "ge2e" else d_vector(MelSpectrogram(**settings("mel", "autovc")))
@@ -112,12 +135,20 @@ def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
 
 
 def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
-    """Reads the weights and the card of any known file, under our names of the weights.
+    """Read weights and card of a file of any known layout.
 
-    A Lightning checkpoint gives its averaged weights.
-    Raises: InputError when the file is missing, damaged, unsafe, or of none of `kinds`.
+    Args:
+        path: A file, or an address on a hub (hf://OWNER/REPO); of a Lightning
+            checkpoint the averaged weights are read.
+        kinds: Kinds of network that are accepted, see `Card`.
+
+    Returns:
+        The weights under our names, and the card.
+
+    Raises:
+        InputError: The file is missing, damaged, unsafe or of another kind.
     """
-    path = require_file(path)
+    path = require_file(hub.local_path(path))
     state, card = identify(_open(path), path)
     if card.kind not in kinds:
         raise InputError(f"{path}: holds {card.kind} weights; {' or '.join(kinds)} are needed here")
@@ -125,24 +156,25 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
 
 
 def read_training(path: Path | str) -> tuple[Card, dict]:
-    """The card and the settings of a checkpoint that a training can go on from.
+    """Read the card and the configuration of a checkpoint that a training can resume from.
 
-    Raises: InputError when it holds weights only.
+    Raises:
+        InputError: The file is damaged or holds weights only.
     """
     path = require_file(path)
     content = _open(path)
     _require_undamaged(path)
     if not {"state_dict", "optimizer_states", "lr_schedulers", "loops"} <= content.keys():
         raise InputError(
-            f"ckpt_path={path}: holds weights only; resume from a last.ckpt, or begin with these "
-            "weights by init_from="
+            f"ckpt_path={path}: holds weights only; resume from a last.ckpt, or start from these "
+            "weights with init_from="
         )
     config = content.get("config")
     return identify(content, path)[1], config if isinstance(config, dict) else {}
 
 
 def _open(path: Path) -> dict:
-    """The tensors and settings in a file, without running any code in it."""
+    """Read the tensors and settings in a file without running any code in it."""
     try:
         with path.open("rb") as file:
             magic = file.read(9)
@@ -165,39 +197,40 @@ def _open(path: Path) -> dict:
 
 
 def _require_unpacked(path: Path) -> None:
-    """Raises ValueError for an archive that unpacks to more than it is: PyTorch's never do."""
+    """Raise ValueError for a compressed archive, which PyTorch never writes (a zip bomb)."""
     with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
         if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
             raise ValueError("it is compressed")
 
 
 def _require_undamaged(path: Path) -> None:
-    """Raises InputError when a PyTorch file differs from its checksums, which PyTorch ignores."""
+    """Raise InputError when a PyTorch file does not match its checksums, which PyTorch ignores."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except zipfile.BadZipFile:
-        return  # of another kind, as its content will show
+        return  # not an archive; its content will be refused
     except UNREADABLE as error:
         damaged = type(error).__name__
     if damaged:
-        raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or begin anew")
+        raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or start again")
 
 
 def _network(network: type[nn.Module], card: Card, state: State, path: Path | str) -> nn.Module:
-    """The network of a card, filled and in eval mode, whose sizes are those of the weights.
+    """Build the network of a card and load its weights.
 
-    Comparing first keeps a damaged header from asking for all memory.
+    The sizes in the card are compared with those of the weights first, because a network of the
+    sizes in a damaged header might not fit into memory.
     """
     parameters = inspect.signature(network).parameters.values()
-    said = {parameter.name: parameter.default for parameter in parameters} | card.network
+    stated = {parameter.name: parameter.default for parameter in parameters} | card.network
     for name, value in sizes_in(state, network.__name__, path).items():
-        if name != "bits" and said[name] != value:
+        if name != "bits" and stated[name] != value:
             raise InputError(
                 f"{path}: its header says {name} {card.network.get(name)}, its weights say {value}"
             )
     try:
-        annotations.require_arguments(network, card.network)
+        validation.require_arguments(network, card.network)
         built = network(**card.network)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its header does not describe the network ({error})") from error
@@ -205,7 +238,7 @@ def _network(network: type[nn.Module], card: Card, state: State, path: Path | st
 
 
 def _fill(network: nn.Module, state: State, path: Path | str) -> nn.Module:
-    """Loads state into the network, all of it, and sets the network to eval mode."""
+    """Load all weights into the network and set it to eval mode."""
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -225,9 +258,19 @@ def _fill(network: nn.Module, state: State, path: Path | str) -> nn.Module:
 
 
 def save(path: Path | str, state: State, card: Card, dtype: torch.dtype | None = None) -> Path:
-    """Writes weights and card as safetensors, atomically; floats as `dtype` when it is given.
+    """Write weights and card as safetensors; an existing file is replaced as a whole.
 
-    Raises: InputError when a weight is not finite, instead of replacing a good file.
+    Args:
+        path: The file.
+        state: The weights.
+        card: The header.
+        dtype: Data type of floats in the file; None keeps that of the weights.
+
+    Returns:
+        path.
+
+    Raises:
+        InputError: A weight is not finite; an existing file stays as it is.
     """
     if not all(value.isfinite().all() for value in state.values()):
         raise InputError("the weights are NaN or infinite; lower optimizer.lr")
@@ -240,11 +283,11 @@ def save(path: Path | str, state: State, card: Card, dtype: torch.dtype | None =
     return Path(path)
 
 
-# Who made an embedding ---------------------------------------------------------------------------
+# Identity of speaker encoders ---------------------------------------------------------------------
 
 
 def identity(kind: str, state: State) -> str:
-    """Name of a speaker encoder that changes with its weights, such as "ge2e-1f2e3d4c"."""
+    """Name a speaker encoder by its kind and a hash of its weights, such as "ge2e-1f2e3d4c"."""
     digest = hashlib.sha256()
     for key, value in sorted(state.items()):
         digest.update(key.encode())
@@ -253,10 +296,10 @@ def identity(kind: str, state: State) -> str:
 
 
 def require_same_encoder(wanted: str, given: str, name: str) -> None:
-    """Raises InputError unless two identities agree; public files say no more than the kind."""
+    """Raise InputError unless two identities agree; public files state the kind only."""
     same_kind = wanted.split("-")[0] == given.split("-")[0]
     if wanted != given and not (same_kind and "-" not in wanted):
         raise InputError(
             f"{name} was made with embeddings of {wanted}, the speaker encoder is {given}; "
-            "give speaker_encoder= the one it was made with"
+            "name the one it was made with by speaker_encoder="
         )

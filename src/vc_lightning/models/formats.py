@@ -1,4 +1,4 @@
-"""What is in weight files: our card, and the layouts of public ones under our names."""
+"""Contents of weight files: our card, and the public layouts under our names."""
 
 import math
 import re
@@ -12,6 +12,8 @@ from vc_lightning.common.resources import settings
 
 State = dict[str, Tensor]
 
+BLOCK_WEIGHTS = 9  # tensors in a block of ConvNeXt
+
 AUTOVC_RENAMES = {
     r"^(.*convolutions\.\d+)\.0\.conv\.": r"\1.conv.",
     r"^(.*convolutions\.\d+)\.1\.": r"\1.norm.",
@@ -20,23 +22,25 @@ AUTOVC_RENAMES = {
 D_VECTOR_RENAMES = {r"^module\.": "", r"^embedding\.": "linear."}
 WAVERNN_RENAMES = {
     r"^I\.": "input.",
-    # the public list alternates stretching, which has no weights, and smoothing
+    # The public list alternates stretching layers, which have no weights, and smoothing layers.
     r"^upsample\.up_layers\.(\d+)\.": lambda match: f"upsample.smoothing.{int(match[1]) // 2}.",
 }
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a weight file says of itself.
+    """The header of a weight file.
 
     Attributes:
-        kind: "autovc", "wavernn", "multiband_wavernn", "magnitude", "ge2e" or "d_vector".
-        network: the network's arguments.
-        mel: settings of the mels it works on.
-        speaker_encoder: identity of the encoder that made its embeddings.
+        kind: "autovc", "wavernn", "multiband_wavernn", "source_filter", "magnitude", "ge2e" or
+            "d_vector".
+        network: Arguments of the network.
+        mel: Settings of its mels.
+        speaker_encoder: Identity of the speaker encoder that it was trained with.
         weights: "average" or "original".
-        step: optimizer steps of training.
-        trained_on, licence: of the weights, in words.
+        step: Optimizer steps of training.
+        trained_on: Description of the training data.
+        licence: Licence of the weights.
     """
 
     kind: str
@@ -50,9 +54,17 @@ class Card:
 
 
 def identify(content: dict, path: Path) -> tuple[State, Card]:
-    """The weights in a file's content, under our names, and their card.
+    """Find the weights and their card in the content of a file.
 
-    Raises: InputError when it is none of the known layouts.
+    Args:
+        content: What the file holds.
+        path: The file, for messages.
+
+    Returns:
+        The weights under our names, and the card.
+
+    Raises:
+        InputError: The layout is unknown.
     """
     if "card" in content and content["card"] is not None:
         try:
@@ -75,7 +87,7 @@ def identify(content: dict, path: Path) -> tuple[State, Card]:
 
 
 def _identify_public(state: State, wrapper: str, path: Path) -> tuple[State, Card]:
-    """Tells a public layout by its keys and reads off the shapes what the file does not say."""
+    """Recognise a public layout by its keys and read the sizes off the shapes of the weights."""
     if "encoder.lstm.weight_hh_l0" in state:
         state = _renamed(state, AUTOVC_RENAMES, path)
         seed = wrapper == "model_state"  # the first version of this project: GE2E, 22.05 kHz
@@ -103,7 +115,7 @@ def _renamed(state: State, renames: dict, path: Path) -> State:
 
 
 def _public_wavernn_mel(arguments: dict) -> dict:
-    """Public WaveRNN files do not say what mels they want; their hop length tells them apart."""
+    """Infer the mel settings of a public WaveRNN, which its file does not hold, from the hop."""
     hop_length = math.prod(arguments["upsample_factors"])
     for name in ("wavernn", "autovc"):
         if settings("mel", name)["hop_length"] == hop_length:
@@ -117,9 +129,15 @@ def _public_wavernn_mel(arguments: dict) -> dict:
 
 
 def sizes_in(state: dict[str, Tensor], network: str, path: Path | str) -> dict:
-    """The arguments of a network ("AutoVC", …) that weights belong to.
+    """Read the arguments of a network off the shapes of its weights.
 
-    Raises: InputError naming the weights' file when they are not whole.
+    Args:
+        state: The weights.
+        network: Name of the network's class, one of `READERS`.
+        path: Their file, for messages.
+
+    Raises:
+        InputError: Weights are missing.
     """
     try:
         return READERS[network](state)
@@ -190,9 +208,25 @@ def _magnitude(state: dict[str, Tensor]) -> dict:
     return {"n_mels": n_mels, "n_bins": n_bins, "dim": dim, "n_blocks": n_blocks}
 
 
+def _source_filter(state: dict[str, Tensor]) -> dict:
+    dim, n_mels, _ = state["backbone.input.weight"].shape
+    n_fft = len(state["window"])
+    return {
+        "n_mels": n_mels,
+        "n_fft": n_fft,
+        "steps": len(state["envelope.weight"]) // (n_fft // 2 + 1),
+        "dim": dim,
+        "n_blocks": sum(key.startswith("backbone.blocks.") for key in state) // BLOCK_WEIGHTS,
+        "dim_pitch": len(state["pitch.backbone.input.weight"]),
+        "pitch_blocks": sum(key.startswith("pitch.backbone.blocks.") for key in state)
+        // BLOCK_WEIGHTS,
+    }
+
+
 READERS = {
     "AutoVC": _autovc,
     "WaveRNN": _wavernn,
     "MultiBandWaveRNN": _multiband,
     "MagnitudeNet": _magnitude,
+    "SourceFilter": _source_filter,
 }

@@ -8,19 +8,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-MIN_WIDTH = 512  # hidden cells from which `TimeFirstLSTM` is faster than oneDNN
-MIN_BATCH = 8  # from which on oneDNN's bfloat16 is faster than its float32
+MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
+MIN_BATCH = 8  # below it oneDNN's float32 is faster than its bfloat16
 
 
 class LSTM(nn.LSTM):
-    """A batch-first `nn.LSTM` that is computed in another way under autocast on a CPU.
+    """A batch-first `nn.LSTM` with a faster implementation for autocast on a CPU.
 
-    There the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in float32.
-    Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small batches.
+    Under autocast, the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in
+    float32. Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small
+    batches.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """x (B, T, dim_in) -> (B, T, cells of all directions), and the last state or None."""
+        """x (B, T, dim_in) -> (B, T, cells of all directions), and the final state or None."""
         if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         if self.hidden_size >= MIN_WIDTH and not self.bidirectional:
@@ -36,28 +37,28 @@ class LSTM(nn.LSTM):
 
 
 def run_layer(x: Tensor, w_in: Tensor, w_rec: Tensor, b_in: Tensor, b_rec: Tensor) -> Tensor:
-    """One layer, x (T, B, I) -> (T, B, H), all of one dtype."""
+    """Run one layer: x (T, B, I) -> (T, B, H), all of one dtype."""
     return TimeFirstLSTM.apply(x.contiguous(), w_in, w_rec, b_in + b_rec)
 
 
 @functools.cache
 def uncompiled_run_layer() -> Callable[..., Tensor]:
-    """`run_layer`, which torch.compile leaves alone: it would unroll the loop over the frames.
+    """Exclude `run_layer` from torch.compile, which would unroll its loop over the frames.
 
-    `torch.compiler.disable` imports the compiler, which takes a second; so it waits for the
-    first use, which only training makes.
+    `torch.compiler.disable` imports the compiler, which takes a second. It is called at the first
+    use, so that only training pays for it.
     """
     return torch.compiler.disable(run_layer)
 
 
 class TimeFirstLSTM(torch.autograd.Function):
-    """One LSTM layer, time first, one row a sequence.
+    """One LSTM layer with time as the first dimension and one row a sequence.
 
-    Only output @ w_recᵀ must wait for the step before. All else, above all the gradients of the
-    weights, is one product over all frames. What is multiplied in every step are few rows and a
-    matrix whose own rows run along the sum: at batch 2 that reads bfloat16 weights nearly five
-    times as fast as weights @ columns (docs/speed.md). Cells and gates are float32, products of
-    the inputs' dtype.
+    Only the product output @ w_recᵀ depends on the previous step. Everything else, above all the
+    gradients of the weights, is one matrix product over all frames. A step multiplies a few rows
+    by a matrix whose own rows run along the sum: at batch 2 this reads bfloat16 weights nearly
+    five times as fast as weights @ columns (docs/speed.md). Cells and gates are float32; the
+    matrix products have the dtype of the inputs.
     """
 
     @staticmethod
@@ -90,7 +91,7 @@ class TimeFirstLSTM(torch.autograd.Function):
         x, w_in, w_rec, gates, outputs, cells, squashed = ctx.saved_tensors
         n_frames, batch, hidden = grad_outputs.shape
         i, f, g, o = gates.unbind(2)  # (T, B, H)
-        # d cell / d output, then of every gate before its sigmoid or tanh: / d cell, / d output.
+        # Derivative of the output by the cell, then of cell or output by each gate's input.
         to_cell = torch.ops.aten.tanh_backward(o, squashed)
         to_gates = torch.stack(
             [

@@ -1,4 +1,4 @@
-"""The converter's network as an ONNX file, for programs that do not have PyTorch."""
+"""Export of the conversion network to ONNX, for programs without PyTorch."""
 
 import importlib.util
 import io
@@ -17,12 +17,12 @@ from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import METADATA_KEY, read_autovc
 
 OUTPUT = "converted_mel"
-FRAMES = {0: "batch", 2: "frames"}  # the axes that may have any size
+FRAMES = {0: "batch", 2: "frames"}  # axes of any size
 VOICE = {0: "batch"}
 
 
 class ConvertedMel(nn.Module):
-    """AutoVC's postnet mel alone, which is all that a conversion needs."""
+    """AutoVC with the postnet's mel as its only output."""
 
     def __init__(self, autovc: AutoVC):
         super().__init__()
@@ -34,16 +34,23 @@ class ConvertedMel(nn.Module):
 
 
 def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Path:
-    """Writes the network of an AutoVC file as ONNX.
+    """Write the network of an AutoVC file as ONNX.
 
-    Its inputs, float32, of any B ≥ 1 and T ≥ 1: `mel` (B, n_mels, T), `source_embedding` and
-    `target_embedding` (B, dim_emb), and `harmonics` (B, n_mels + 2, T) where the network is told
-    the pitch. Its output `converted_mel` (B, n_mels, T) is the postnet's. The metadata hold the
+    Inputs are float32 with any B ≥ 1 and T ≥ 1: `mel` (B, n_mels, T), `source_embedding` and
+    `target_embedding` (B, dim_emb), and `harmonics` (B, n_mels + 2, T) where the network has F0
+    inputs. The output `converted_mel` (B, n_mels, T) is the postnet's mel. The metadata hold the
     file's `Card` as JSON: mel settings, identity of the speaker encoder, step and licence.
 
-    Args: path, ours or public; freq, of public files, which do not carry it.
-    Returns: output.
-    Raises: InputError when the weights cannot be used or the package onnx is missing.
+    Args:
+        path: AutoVC file, ours or public.
+        output: The file to write.
+        freq: Frames a code, for public files, which do not hold it.
+
+    Returns:
+        output.
+
+    Raises:
+        InputError: The weights cannot be used, or the package onnx is missing.
     """
     if importlib.util.find_spec("onnx") is None:
         raise InputError("the export needs the package onnx (extra onnx): pip install onnx")
@@ -53,9 +60,10 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
     examples, axes = example_inputs(autovc)
     written = io.BytesIO()
     with warnings.catch_warnings():
-        # Of sizes that a trace might fix, which the tests disprove, and of the exporter's age.
+        # Warnings that sizes might be fixed by the trace (tests show they are not), and that this
+        # exporter is the old one.
         warnings.simplefilter("ignore")
-        # The newer exporter (dynamo=True) fails at LSTMs over a padded, unknown number of frames.
+        # The new exporter (dynamo=True) fails at LSTMs over a padded, unknown number of frames.
         torch.onnx.export(
             ConvertedMel(autovc).eval(),
             tuple(examples.values()),
@@ -73,7 +81,7 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
 
 
 def example_inputs(autovc: AutoVC) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
-    """Inputs by name with which a network can be traced, and their axes of any size."""
+    """Make named inputs for tracing a network, and list their axes of any size."""
     batch, n_frames = 2, 2 * autovc.freq
     n_mels, dim_emb = autovc.arguments["n_mels"], autovc.arguments["dim_emb"]
     inputs = {"mel": (torch.zeros(batch, n_mels, n_frames), FRAMES)}

@@ -1,4 +1,4 @@
-"""The speaker encoder: who speaks, as a vector (GE2E, Wan et al. 2018, arXiv 1710.10467)."""
+"""The speaker encoder: a voice as a vector (GE2E, Wan et al. 2018, arXiv 1710.10467)."""
 
 from collections.abc import Sequence
 
@@ -7,28 +7,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import voice_activity
+from vc_lightning.audio import io, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram, PowerMel
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
 
-MAX_PARTIALS_AT_ONCE = 48  # enough for fast products of matrices; an hour of speech has 4 700
-SECONDS_AT_ONCE = 600  # of a recording
+MAX_PARTIALS_AT_ONCE = 48  # enough for fast matrix products; an hour of speech has 4 700
+SECONDS_AT_ONCE = 600  # longer recordings are embedded in parts
 
 
 class SpeakerEncoder(nn.Module):
-    """An LSTM over windows ("partials") of an utterance whose vectors are averaged.
+    """An LSTM over overlapping parts ("partials") of an utterance, whose outputs are averaged.
 
     The published GE2E weights and the D_VECTOR of the original AutoVC differ only in settings.
 
     Args:
-        mel: its own input features, loudness and pauses included.
-        hidden_size, num_layers, embedding_size: sizes of the network.
-        relu: whether embeddings are kept positive (GE2E) or not (D_VECTOR).
-        partial_frames, partial_hop: length and distance of partials, in frames.
-        min_coverage: share of the last partial that sound must fill for it to count.
-        unit_norm: whether averages are scaled to length 1 (GE2E) or left plain (D_VECTOR).
+        mel: Computes the input features; it also normalises loudness and cuts long pauses.
+        hidden_size: LSTM cells.
+        num_layers: LSTM layers.
+        embedding_size: Size of an embedding.
+        relu: Whether a ReLU keeps embeddings positive (GE2E) or not (D_VECTOR).
+        partial_frames: Length of a partial in frames.
+        partial_hop: Distance between two partials in frames.
+        min_coverage: Share of the last partial that sound must fill; else it is left out.
+        unit_norm: Whether means are scaled to length 1 (GE2E) or not (D_VECTOR).
     """
 
     sample_rate = PowerMel.sample_rate
@@ -63,30 +65,38 @@ class SpeakerEncoder(nn.Module):
         return F.normalize(F.relu(embedding) if self.relu else embedding)
 
     def embed_utterance(self, wav: np.ndarray) -> np.ndarray:
-        """Embeds one recording, its loudness and pauses seen to.
+        """Embed one recording; loudness is normalised and long pauses are cut.
 
-        Args: wav, float32 (n,) at 16 kHz.
-        Returns: float32 (embedding_size,), of unit length if `unit_norm`.
-        Raises: InputError when too little speech is in it.
+        Args:
+            wav: float32 (n,) at 16 kHz.
+
+        Returns:
+            float32 (embedding_size,), of unit length if `unit_norm`.
+
+        Raises:
+            InputError: The recording holds too little speech.
         """
         wav = np.asarray(wav, dtype=np.float32)
         return self.embed_speech(self.mel.prepare(wav, self.sample_rate))
 
     def embed_speech(self, speech: np.ndarray, warp: float = 1.0) -> np.ndarray:
-        """Embeds what `mel.prepare` made of one recording, see `embed_batch`."""
+        """Embed one recording prepared by `mel.prepare`, see `embed_batch`."""
         return self.embed_batch([speech], [warp])[0, 0]
 
     @torch.inference_mode()
     def embed_batch(
         self, speeches: Sequence[np.ndarray], warps: Sequence[float] = (1.0,), bf16: bool = False
     ) -> np.ndarray:
-        """Embeds what `mel.prepare` made of recordings, all their partials in common batches.
+        """Embed recordings; their partials are computed in common batches.
 
         Args:
-            warps: factors by which all frequencies are heard higher, see `mel_filters`.
-            bf16: computes the LSTM in bfloat16: four times as fast on processors with AMX,
-                cosine to float32 above 0.999.
-        Returns: float32 (len(speeches), len(warps), embedding_size).
+            speeches: Recordings prepared by `mel.prepare`.
+            warps: VTLP factors that raise all frequencies, see `mel_filters`.
+            bf16: Whether the LSTM computes in bfloat16: four times as fast on processors with
+                AMX, cosine to the float32 result above 0.999.
+
+        Returns:
+            float32 (len(speeches), len(warps), embedding_size).
         """
         device = self.linear.weight.device
         filters = torch.stack([self.mel.warped_filters(warp) for warp in warps]).to(device)
@@ -115,19 +125,25 @@ class SpeakerEncoder(nn.Module):
         level_dbfs: float,
         gain_db: float | None = None,
     ) -> np.ndarray:
-        """Like `embed_utterance` for a recording (n,) of any rate, brought to a level first.
+        """Embed a recording of any sample rate and length after bringing it to one level.
 
-        GE2E only raises what is quiet, and hears loudness as voice: without one level the same
-        recording at a twentieth of its amplitude is another speaker (cosine 0.93). Of a long
-        recording it is the mean of some minutes at a time.
+        GE2E amplifies quiet recordings only, and its embeddings depend on loudness: without a
+        common level, the same recording at a twentieth of its amplitude gives a cosine of 0.93.
+        A long recording's embedding is the mean over its parts.
 
         Args:
             wav: float32 (n,).
-            sample_rate: In Hz.
-            level_dbfs: The level of the speech, in dB relative to full scale.
-            gain_db: What `voice_activity.level_gain` gives for these, if it is known already.
+            sample_rate: Rate of wav in Hz.
+            level_dbfs: Level of the speech, in dB relative to full scale.
+            gain_db: Result of `voice_activity.level_gain` for these, if it is known already.
+
+        Returns:
+            float32 (embedding_size,).
+
+        Raises:
+            InputError: The recording holds too little speech.
         """
-        wav = audio.resample(wav, sample_rate, self.sample_rate)
+        wav = io.resample(wav, sample_rate, self.sample_rate)
         if gain_db is None:
             gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
         embeddings, reasons = [], []
@@ -135,24 +151,24 @@ class SpeakerEncoder(nn.Module):
             try:
                 speech = self.mel.prepare(voice_activity.amplify(piece, gain_db), self.sample_rate)
                 embeddings.append(self.embed_speech(speech))
-            except InputError as error:  # minutes of silence, or the last few words
+            except InputError as error:  # a part that is silent, or too short
                 reasons.append(error)
         if not embeddings:
             raise reasons[0]
         return self.average(embeddings) if len(embeddings) > 1 else embeddings[0]
 
     def prepare_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
-        """What `embed_speech` takes, of a recording (n,) of any rate and level."""
-        wav = audio.resample(wav, sample_rate, self.sample_rate)
+        """Prepare a recording (n,) of any rate and level for `embed_speech`."""
+        wav = io.resample(wav, sample_rate, self.sample_rate)
         wav = voice_activity.level(wav, self.sample_rate, level_dbfs)
         return self.mel.prepare(wav, self.sample_rate)
 
     def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean embedding (embedding_size,) of several recordings of one speaker at 16 kHz."""
+        """Embed several recordings of one speaker, at 16 kHz -> (embedding_size,)."""
         return self.average([self.embed_utterance(wav) for wav in wavs])
 
     def average(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean (embedding_size,) of embeddings of one speaker."""
+        """Average embeddings of one speaker -> (embedding_size,)."""
         return self._average(np.stack(embeddings))
 
     def _average(self, embeddings: np.ndarray) -> np.ndarray:
@@ -160,7 +176,7 @@ class SpeakerEncoder(nn.Module):
         return mean / np.linalg.norm(mean) if self.unit_norm else mean
 
     def _partial_starts(self, n_samples: int) -> list[int]:
-        """First frames of the partials of n_samples, the last one dropped if mostly padding."""
+        """List the first frames of all partials; a last one that is mostly padding is left out."""
         n_frames = -(-(n_samples + 1) // self.mel.hop_length)
         n_starts = max(1, n_frames - self.partial_frames + self.partial_hop + 1)
         starts = list(range(0, n_starts, self.partial_hop))
@@ -171,12 +187,12 @@ class SpeakerEncoder(nn.Module):
 
 
 def similarity(embedding: np.ndarray, other: np.ndarray) -> float:
-    """Cosine between two embeddings: 1 for the same direction."""
+    """Compute the cosine between two embeddings; 1 is the same direction."""
     return float(embedding @ other / (np.linalg.norm(embedding) * np.linalg.norm(other)))
 
 
 def ge2e() -> SpeakerEncoder:
-    """The untrained network of the published GE2E weights (Resemblyzer 0.1.4)."""
+    """Build the untrained network of the published GE2E weights (Resemblyzer 0.1.4)."""
     return SpeakerEncoder(
         PowerMel(),
         hidden_size=256,
@@ -191,10 +207,13 @@ def ge2e() -> SpeakerEncoder:
 
 
 def d_vector(mel: MelSpectrogram) -> SpeakerEncoder:
-    """The untrained D_VECTOR of the original AutoVC; mel must be of the `autovc` settings.
+    """Build the untrained D_VECTOR network of the original AutoVC.
 
-    Its authors embedded one random crop of 128 frames an utterance; here every half-overlapping
-    crop counts, so that a recording has one embedding.
+    Its authors embedded one random crop of 128 frames from each utterance. Here all crops that
+    overlap by half are averaged, so that a recording always has the same embedding.
+
+    Args:
+        mel: Mel-spectrogram with the settings of `mel=autovc`.
     """
     return SpeakerEncoder(
         mel,

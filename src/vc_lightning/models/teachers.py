@@ -1,7 +1,7 @@
 """Teachers of the content encoder: frozen networks whose features say what is spoken.
 
-A teacher is anything with the attributes of `Teacher`; `conf/teacher/` holds those that come with
-the project. `docs/teachers.md` shows how to use another one, such as WavLM or HuBERT.
+A teacher is any object with the attributes of `Teacher`; `conf/teacher/` lists those that come
+with the project. `docs/teachers.md` shows how to use another one, such as WavLM or HuBERT.
 """
 
 import functools
@@ -23,12 +23,12 @@ INSTALL = 'pip install -e ".[teach]"'
 
 
 class Teacher(Protocol):
-    """What is asked of a teacher.
+    """Interface of a teacher.
 
     Attributes:
-        identity: a name that changes with its weights; cached features carry it.
-        sample_rate: of the recordings that it takes, in Hz.
-        frame_rate: of its features, in Hz; frame t is centred on t / frame_rate seconds.
+        identity: A name that changes with the weights; it is part of the key of cached features.
+        sample_rate: Sample rate of its input in Hz.
+        frame_rate: Frame rate of its features in Hz; frame t is centred on t / frame_rate seconds.
     """
 
     identity: str
@@ -36,7 +36,7 @@ class Teacher(Protocol):
     frame_rate: float
 
     def features(self, wav: np.ndarray) -> np.ndarray:
-        """Features (T, D), float32, of a recording wav (n,), float32."""
+        """Compute features (T, D), float32, of a recording wav (n,), float32."""
 
 
 class WhisperTeacher:
@@ -45,7 +45,9 @@ class WhisperTeacher:
     Args:
         model: "tiny.en", which comes with the extra `teach`, another model's name or a folder,
             see `whisper.model_folder`.
-    Raises: InputError when the model or its packages are missing.
+
+    Raises:
+        InputError: The model or its packages are missing.
     """
 
     sample_rate = 16_000
@@ -68,9 +70,9 @@ class WhisperTeacher:
         self.identity = f"whisper-{digest.hexdigest()}"
 
     def features(self, wav: np.ndarray) -> np.ndarray:
-        """Features (T, D), float32, 50 a second, of a recording wav (n,) at 16 kHz.
+        """Compute features (T, D), float32, 50 a second, of a recording wav (n,) at 16 kHz.
 
-        Whisper hears at most 30 s, so longer recordings are cut into equal stretches.
+        Whisper takes at most 30 s, so longer recordings are cut into stretches of equal length.
         """
         model = _whisper(self.folder)
         n_stretches = math.ceil(len(wav) / (MAX_STRETCH_SECONDS * self.sample_rate))
@@ -83,9 +85,9 @@ class WhisperTeacher:
 
 @functools.cache
 def _whisper(folder: Path) -> "WhisperModel":
-    """The model, loaded once in each process that computes features.
+    """Load the model, once in each process that computes features.
 
-    With int8 weights it takes half the time; the features keep a correlation of 0.999.
+    int8 weights halve the time; the correlation with the features of float weights is 0.999.
     """
     try:
         from faster_whisper import WhisperModel
@@ -100,14 +102,18 @@ def _whisper(folder: Path) -> "WhisperModel":
 def features_at_frames(
     teacher: Teacher, wav: np.ndarray, n_frames: int, frames_per_second: float
 ) -> np.ndarray:
-    """A teacher's features at the frames of a mel, less their mean over the recording.
+    """Interpolate a teacher's features at the frames of a mel and subtract their mean.
 
-    The mean holds speaker and microphone more than words.
+    The mean over a recording depends on speaker and microphone more than on the words.
 
     Args:
+        teacher: The teacher.
         wav: float32 (n,) at the teacher's rate.
-        n_frames: frames of the mel; frame t is centred on t / frames_per_second seconds.
-    Returns: float32 (n_frames, D), interpolated between the teacher's frames.
+        n_frames: Frames of the mel; frame t is centred on t / frames_per_second seconds.
+        frames_per_second: Frame rate of the mel in Hz.
+
+    Returns:
+        float32 (n_frames, D).
     """
     features = teacher.features(wav)
     features = features - features.mean(axis=0)

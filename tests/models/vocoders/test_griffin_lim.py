@@ -6,15 +6,19 @@ from scipy import signal
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.models.vocoders import griffin_lim
-from vc_lightning.models.vocoders.factory import default_vocoder
+from vc_lightning.models.vocoders import factory, griffin_lim
 from vc_lightning.models.vocoders.griffin_lim import GriffinLim
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 
 
+def shipped(mel):
+    """Griffin-Lim as `vocoder=griffin_lim` builds it."""
+    return factory.griffin_lim(mel, **resources.settings("vocoder", "griffin_lim"))
+
+
 @pytest.mark.parametrize("n_frames", [1, 2, 77])
 def test_griffin_lim_makes_whole_frames_the_same_for_a_seed(mel_settings, n_frames):
-    vocoder = default_vocoder(MelSpectrogram(**mel_settings))
+    vocoder = shipped(MelSpectrogram(**mel_settings))
     mel = torch.rand(1, 80, n_frames)
     wav = vocoder.generate(mel, seed=4)
     assert wav.shape == (1, n_frames * 256)
@@ -55,7 +59,7 @@ def test_a_stretch_goes_on_from_the_one_before(mel_settings, monkeypatch):
     mel = MelSpectrogram(**mel_settings)
     seconds = np.arange(5 * 16_000) / 16_000
     hum = 0.02 * sum(np.sin(2 * np.pi * 220 * k * seconds) for k in range(1, 12))
-    vocoder = default_vocoder(mel)
+    vocoder = shipped(mel)
     monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
     pieces = list(vocoder.generate_stream(mel(torch.from_numpy(hum).float())[None]))
     assert [piece.shape[1] for piece in pieces[:2]] == [63 * 256, 64 * 256]
@@ -79,7 +83,7 @@ def test_stretches_are_as_long_as_the_mel(mel_settings, monkeypatch, n_frames):
 def test_a_stretch_comes_by_itself_to_what_it_is_held_to(mel_settings, speech, monkeypatch):
     """Else it would be another wave, half of which is lost where one fades into the other."""
     mel = MelSpectrogram(**mel_settings)
-    vocoder = default_vocoder(mel)
+    vocoder = shipped(mel)
     monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
     istft, likenesses = GriffinLim._istft, []
 

@@ -14,19 +14,23 @@ Progress = Callable[[float], None]  # called with the share of the work that is 
 
 
 def no_progress(share: float) -> None:
-    """Progress that nobody wants to see."""
+    """Ignore the progress."""
 
 
 class Vocoder(Protocol):
-    """Turns mels into sound: any module with these members will do."""
+    """Interface of a vocoder, which turns mels into sound.
+
+    Attributes:
+        mel_settings: Settings of the mels that it takes.
+    """
 
     mel_settings: dict
 
     def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length), the same for a seed."""
+        """mel (B, n_mels, T) -> wav (B, T · hop_length); one seed always gives the same wav."""
 
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Such a wav in pieces (B, n), in memory that does not depend on T."""
+        """Yield the wav in pieces (B, n), with memory that does not depend on T."""
 
 
 @torch.inference_mode()
@@ -38,11 +42,18 @@ def vocode(
     seed: int,
     progress: Progress = no_progress,
 ) -> list[np.ndarray]:
-    """Mels (n_mels, T) to sound, float32 (length,): short ones side by side, long as streams.
+    """Turn mels into sound: short ones as one batch, long ones as streams.
 
     Args:
-        lengths: in samples; what the last frame has beyond them is cut off.
-        longest: frames up to which a mel is short.
+        vocoder: The vocoder.
+        mels: One (n_mels, T) a recording.
+        lengths: Samples of each result; the vocoder's output is cut to them.
+        longest: Frames up to which a mel counts as short.
+        seed: Seed of the vocoder.
+        progress: Called with the share of the work that is done, up to 1.
+
+    Returns:
+        float32 (length,) for each mel.
     """
     wavs = {}
     done, total = 0, sum(lengths)

@@ -21,10 +21,18 @@ def griffin_lim(
     n_iter: int,
     momentum: float,
 ) -> GriffinLim:
-    """`vocoder=griffin_lim`, for any mels.
+    """Build `vocoder=griffin_lim`, which takes mels of any settings.
 
-    Args: magnitude, the file of a `MagnitudeNet`, which must fit, "shipped", which is left out
-        where it does not fit, or None.
+    Args:
+        mel: Mel-spectrogram to invert.
+        magnitude: File of a `MagnitudeNet`, which must fit; "shipped", used only where it fits;
+            or None.
+        sharpness: See `GriffinLim`.
+        n_iter: See `GriffinLim`.
+        momentum: See `GriffinLim`.
+
+    Raises:
+        InputError: The file is unreadable or for other mels.
     """
     network = None
     if magnitude is not None:
@@ -60,15 +68,33 @@ def wavernn(
     return network
 
 
+def source_filter(mel: MelSpectrogram, path: Path | str | None) -> Vocoder:
+    """`vocoder=source_filter`: the network in a file; InputError when it is for other mels."""
+    path = path or resources.SOURCE_FILTER
+    network = checkpoints.load_source_filter(path)
+    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
+    return network
+
+
 def auto_vocoder(
     mel: MelSpectrogram, path: Path | str | None, fallback: Callable[[MelSpectrogram], Vocoder]
 ) -> Vocoder:
-    """`vocoder=auto`: the WaveRNN in `path` where it is for these mels, else `fallback`."""
+    """Build `vocoder=auto`: a network where it is for these mels, else the fallback.
+
+    Args:
+        mel: Mel-spectrogram to invert.
+        path: File of a source-filter vocoder or a WaveRNN; "shipped"; or None for the fallback.
+        fallback: Builds a vocoder for any mels.
+
+    Raises:
+        InputError: The file is unreadable or of another kind.
+    """
     if path is None:
         return fallback(mel)
-    network = checkpoints.load_wavernn(path)
+    path = resources.SOURCE_FILTER if path == "shipped" else path
+    network = checkpoints.load_vocoder(path)
     try:
-        require_same_settings(network.mel_settings, mel.settings, f"WaveRNN {path}", "the model")
+        require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the model")
     except InputError as error:
         log.info("vocoder: Griffin-Lim (%s)", error)
         return fallback(mel)
@@ -76,6 +102,7 @@ def auto_vocoder(
 
 
 def default_vocoder(mel: MelSpectrogram) -> Vocoder:
-    """What `vocoder=auto` stands for, from conf/vocoder."""
+    """Build what `vocoder=auto` stands for, from conf/vocoder."""
+    path = resources.settings("vocoder", "auto")["path"]
     settings = resources.settings("vocoder", "griffin_lim")
-    return auto_vocoder(mel, None, lambda mel: griffin_lim(mel, **settings))
+    return auto_vocoder(mel, path, lambda mel: griffin_lim(mel, **settings))

@@ -1,4 +1,4 @@
-"""Griffin-Lim: sound from a mel without a trained vocoder, in stretches of bounded length."""
+"""Griffin-Lim: sound from a mel by phase reconstruction, in stretches of bounded length."""
 
 import math
 from collections.abc import Iterator
@@ -11,21 +11,22 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 from vc_lightning.models.vocoders.phase_gradient import propagated
 
-LOUDEST = 3.0  # in the scale of the mel: 200 dB above what it calls loud
-MAX_ITER = 10_000  # nothing is gained after some hundreds
+LOUDEST = 3.0  # in the scale of the mel: 200 dB above its upper limit
+MAX_ITER = 10_000  # more than some hundreds gain nothing
 
-STRETCH_FRAMES = 1280  # 20 s at once: arrays of a minute leave the cache, half as slow again
-REACH_WINDOWS = 4  # n_fft long: of the sound before, to which a stretch is held, and after it
+STRETCH_FRAMES = 1280  # 20 s; arrays of a minute exceed the cache and take 1.5 times as long
+REACH_WINDOWS = 4  # context before and after a stretch, in lengths of n_fft
 
 
 class GriffinLim(nn.Module):
-    """Every bin's magnitude out of the mel, then phases by Griffin & Lim (1984).
+    """Estimates the magnitude of every bin from the mel, then phases (Griffin & Lim 1984).
 
     Args:
-        mel: the mel-spectrogram to invert.
-        network: makes the rough magnitudes of `MelSpectrogram.spectrum` better, or None.
-        sharpness: power that raises the peaks of a frame over its valleys; 1 leaves them.
-        n_iter: rounds of fast Griffin-Lim (Perraudin et al. 2013) with this `momentum`.
+        mel: Mel-spectrogram to invert.
+        network: Refines the rough magnitudes of `MelSpectrogram.spectrum`, or None.
+        sharpness: Exponent of the magnitudes; above 1 it sharpens peaks, 1 changes nothing.
+        n_iter: Iterations of fast Griffin-Lim (Perraudin et al. 2013).
+        momentum: Momentum of the iterations, from 0 to below 1.
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class GriffinLim(nn.Module):
         self.momentum = momentum
 
     def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length); the first phases are random by `seed`."""
+        """mel (B, n_mels, T) -> wav (B, T · hop_length); `seed` draws the initial phases."""
         return torch.cat(list(self.generate_stream(mel, seed)), dim=1)
 
     @torch.inference_mode()
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Such a wav in pieces (B, n), in memory that does not depend on T."""
+        """Yield the wav in pieces (B, n), with memory that does not depend on T."""
         generator = torch.Generator(mel.device).manual_seed(seed)
         hop, n_frames = self.mel.hop_length, mel.shape[-1]
         reach = REACH_WINDOWS * math.ceil(self.mel.settings["n_fft"] / hop)  # frames
@@ -66,24 +67,24 @@ class GriffinLim(nn.Module):
             stop = n_frames if is_last else stop
             first = start if held is None else start - reach
             wav = self._stretch(mel[..., first : stop + reach], held, generator)
-            # The last frame of what is held fades into the next stretch, so it comes with that.
+            # The last frame of `held` is cross-faded with the next stretch and returned there.
             begin, end = (max(0, frame - first - 1) * hop for frame in (start, stop))
             yield wav[:, begin:] if is_last else wav[:, begin:end]
             held = wav[:, end + hop - reach * hop : end + hop]
             start = stop
 
     def _stretch(self, mel: Tensor, held: Tensor | None, generator: torch.Generator) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop), which begins with the sound that is held."""
-        # T frames centred on 0, hop, … span (T−1)·hop samples; a repeated last one makes it T·hop.
+        """mel (B, n_mels, T) -> wav (B, T · hop) that continues the sound `held`."""
+        # T frames centred on 0, hop, … span (T−1)·hop samples; the last one is repeated for T·hop.
         magnitude = self.sharpened(self.magnitude(torch.cat([mel, mel[..., -1:]], dim=-1)))
         transform = [self.mel.settings[key] for key in ("n_fft", "hop_length", "win_length")]
         n_fft, hop, _ = transform
         if held is None:
             start = torch.rand(magnitude.shape[1], generator=generator, device=mel.device)
-            start = 2 * torch.pi * start.expand(magnitude.shape[:2])  # for each as if alone
+            start = 2 * torch.pi * start.expand(magnitude.shape[:2])  # alike for all rows
             angles = propagated(magnitude, *transform, start)
         else:
-            known = self._stft(held).angle()  # of whole windows as far as n_known
+            known = self._stft(held).angle()  # complete windows up to n_known
             n_known = held.shape[1] // hop - math.ceil(n_fft / (2 * hop))
             later = propagated(magnitude[..., n_known:], *transform, known[..., n_known])
             angles = torch.cat([known[..., :n_known], later], dim=-1)
@@ -97,14 +98,15 @@ class GriffinLim(nn.Module):
         return self._istft(magnitude * phases, held)
 
     def magnitude(self, mel: Tensor) -> Tensor:
-        """mel (B, n_mels, T) -> |STFT| (B, n_fft/2 + 1, T) of the recording before `gain`.
+        """Estimate magnitudes from a mel (B, n_mels, T) -> (B, n_fft/2 + 1, T), without `gain`.
 
-        Raises: InputError when the network makes no spectra of sound.
+        Raises:
+            InputError: The network's output is not finite or far too loud.
         """
         spectrum = self.mel.spectrum(mel)
         if self.network is not None:
             spectrum = self.network(mel, spectrum)
-            if not (spectrum < LOUDEST).all():  # nor is NaN
+            if not (spectrum < LOUDEST).all():  # also true for NaN
                 raise InputError(
                     "vocoder.magnitude: its network gives spectra louder than any sound; its "
                     "weights are damaged, or its training diverged"
@@ -112,7 +114,7 @@ class GriffinLim(nn.Module):
         return self.mel.amplitude(spectrum)
 
     def sharpened(self, magnitude: Tensor) -> Tensor:
-        """Magnitudes (B, n_fft/2 + 1, T) with more contrast and the same power in every frame."""
+        """Sharpen magnitudes (B, n_fft/2 + 1, T); every frame keeps its power."""
         sharp = magnitude**self.sharpness
         return sharp * (magnitude.norm(dim=1, keepdim=True) / sharp.norm(dim=1, keepdim=True))
 
@@ -120,7 +122,7 @@ class GriffinLim(nn.Module):
         return torch.stft(wav, **self._transform, pad_mode="constant", return_complex=True)
 
     def _istft(self, spectrum: Tensor, held: Tensor | None) -> Tensor:
-        """The wav of a spectrum, whose beginning becomes, and fades out of, what is held."""
+        """Inverse STFT, cross-faded with the previous stretch's tail."""
         hop = self.mel.hop_length
         wav = torch.istft(spectrum, **self._transform, length=(spectrum.shape[-1] - 1) * hop)
         if held is not None:

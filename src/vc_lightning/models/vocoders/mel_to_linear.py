@@ -1,4 +1,4 @@
-"""What a mel-spectrogram does not say of the spectrum, learned."""
+"""A network that estimates the linear spectrum from a mel-spectrogram."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,14 +8,15 @@ AUDIBLE_DB = 60  # below the loudest bin
 
 
 class MagnitudeNet(nn.Module):
-    """Corrects a rough log-|STFT| by a few convolutions over the frames of the log-mel.
+    """Corrects a rough log-magnitude spectrum by convolutions over the frames of the mel.
 
-    All are in the scale of the mel (`MelSpectrogram.logarithm`), in which 0.01 is a dB.
+    All values are in the scale of the mel (`MelSpectrogram.logarithm`), in which 0.01 is 1 dB.
 
     Args:
-        n_mels, n_bins: bands of the mel and bins of the spectrum (n_fft/2 + 1).
-        dim: channels in between.
-        n_blocks: residual convolutions, each of which sees one frame more on both sides.
+        n_mels: Mel bands.
+        n_bins: Bins of the spectrum, n_fft/2 + 1.
+        dim: Width of the convolutions.
+        n_blocks: Residual convolutions; each widens the receptive field by one frame a side.
     """
 
     kind = "magnitude"
@@ -34,7 +35,7 @@ class MagnitudeNet(nn.Module):
         )
         self.output = nn.Conv1d(dim, n_bins, 1)
         nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)  # begins with the rough spectrum
+        nn.init.zeros_(self.output.bias)  # the untrained network returns the rough spectrum
 
     def forward(self, mel: Tensor, rough: Tensor) -> Tensor:
         """mel (B, n_mels, T), rough (B, n_bins, T) -> log-magnitude (B, n_bins, T)."""
@@ -45,9 +46,13 @@ class MagnitudeNet(nn.Module):
 
 
 def log_spectral_distance(spectrum: Tensor, reference: Tensor) -> Tensor:
-    """RMS over the bins of the difference in dB, mean over frames; below 60 dB all is silence.
+    """Compute the log-spectral distance in dB: RMS over the bins, mean over the frames.
 
-    Args: log-magnitudes (..., n_bins, T) of one recording in the scale of the mel.
+    Values more than 60 dB below the loudest bin count as equal.
+
+    Args:
+        spectrum: Log-magnitudes (..., n_bins, T) of one recording in the scale of the mel.
+        reference: The true ones.
     """
     floor = reference.max() - AUDIBLE_DB / 100
     decibels = 100 * (spectrum.clamp(min=floor) - reference.clamp(min=floor))

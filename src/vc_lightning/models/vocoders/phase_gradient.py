@@ -1,27 +1,32 @@
-"""Phases for a spectrum of which only the magnitude is known."""
+"""Phases for a magnitude spectrum, from the gradient of the log-magnitude."""
 
 import math
 
 import torch
 from torch import Tensor
 
-HANN_GAMMA = 0.25645  # of the Gaussian that a Hann window of length 1 resembles
-FLOOR = 1e-5  # smallest magnitude whose logarithm is taken
+HANN_GAMMA = 0.25645  # width of the Gaussian that approximates a Hann window of length 1
+FLOOR = 1e-5  # smaller magnitudes are raised to it before the logarithm
 
 
 def propagated(
     magnitude: Tensor, n_fft: int, hop_length: int, win_length: int, start: Tensor
 ) -> Tensor:
-    """Follows every partial through time, so that Griffin-Lim has little left to repair.
+    """Estimate phases that need few iterations of Griffin-Lim.
 
-    A window like a Gaussian ties the gradients of the phase to those of the log-magnitude (Průša,
-    Balazs & Søndergaard 2017). Peaks go on from the frame before, and the bins around a peak are
-    locked to it (as Laroche & Dolson 1999 do in the phase vocoder).
+    For a Gaussian window, the phase gradient follows from the gradient of the log-magnitude
+    (Průša, Balazs & Søndergaard 2017). The phase of every spectral peak is integrated over time,
+    and the bins around a peak are locked to it (Laroche & Dolson 1999, phase vocoder).
 
     Args:
-        magnitude: (B, n_bins, T), two frames or more; Hann windows, frames from `torch.stft`.
-        start: phases before the first frame (B, n_bins), in radians.
-    Returns: (B, n_bins, T) in radians.
+        magnitude: (B, n_bins, T), at least two frames of `torch.stft` with a Hann window.
+        n_fft: Length of the FFT in samples.
+        hop_length: Distance of the frames in samples.
+        win_length: Length of the window in samples.
+        start: Phases before the first frame (B, n_bins) in radians.
+
+    Returns:
+        Phases (B, n_bins, T) in radians.
     """
     along_bins, along_frames = torch.gradient(magnitude.clamp(min=FLOOR).log(), dim=(1, 2))
     stretch = HANN_GAMMA * win_length**2 / (hop_length * n_fft)
@@ -31,7 +36,7 @@ def propagated(
     advance = torch.cat([torch.zeros_like(start)[..., None], _between(advance, 2)], dim=2)
     height = torch.cat([torch.zeros_like(slope[:, :1]), _between(slope, 1).cumsum(1)], dim=1)
     peak = _nearest_peak(magnitude)
-    height = height - height.gather(1, peak)  # over the peak's phase
+    height = height - height.gather(1, peak)  # relative to the peak's phase
     frames = []
     phase = start
     for t in range(magnitude.shape[-1]):
@@ -42,13 +47,13 @@ def propagated(
 
 
 def _between(values: Tensor, dim: int) -> Tensor:
-    """Means of neighbours, one fewer than the values."""
+    """Average neighbours along a dimension; the result is one shorter."""
     size = values.shape[dim] - 1
     return (values.narrow(dim, 0, size) + values.narrow(dim, 1, size)) / 2
 
 
 def _nearest_peak(magnitude: Tensor) -> Tensor:
-    """For every bin (B, n_bins, T) the nearest bin of its frame that no neighbour exceeds."""
+    """Find for every bin (B, n_bins, T) the nearest local maximum in its frame."""
     n_bins = magnitude.shape[1]
     bins = torch.arange(n_bins, device=magnitude.device)[:, None].expand_as(magnitude)
     rising = magnitude[:, 1:] >= magnitude[:, :-1]

@@ -1,4 +1,4 @@
-"""Sound as a few slow bands and back: a pseudo-quadrature mirror filterbank."""
+"""A pseudo-quadrature mirror filterbank: splits sound into bands and joins them again."""
 
 import functools
 
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-TAPS_PER_BAND = 16  # length of the filters, in samples of a band
-KAISER_BETA = 9.0  # about 90 dB between a band and those that are not its neighbours
+TAPS_PER_BAND = 16  # length of the filters in samples of a band
+KAISER_BETA = 9.0  # about 90 dB attenuation of bands that are not neighbours
 
 
 class PQMF(nn.Module):
-    """Cosine-modulated filterbank, near to perfect reconstruction (Nguyen 1994).
+    """Cosine-modulated filterbank with nearly perfect reconstruction (Nguyen 1994).
 
-    The prototype is a Kaiser window's low-pass whose cutoff makes analysis and synthesis
-    together as good as an impulse (Lin & Vaidyanathan 1998).
+    The prototype is a Kaiser-windowed low-pass. Its cutoff is chosen so that analysis followed by
+    synthesis is as close to a pure delay as possible (Lin & Vaidyanathan 1998).
 
     Args:
-        bands: how many; each has the bands-th part of the sample rate.
+        bands: Number of bands; each has the sample rate divided by `bands`.
     """
 
     def __init__(self, bands: int):
@@ -31,24 +31,24 @@ class PQMF(nn.Module):
         phase = (-1) ** np.arange(bands)[:, None] * np.pi / 4
         to_bands = 2 * prototype * np.cos(centre * n + phase)
         to_sound = 2 * prototype * np.cos(centre * n - phase)
-        # (bands, 1, taps); a convolution in PyTorch does not turn its kernel round
+        # (bands, 1, taps); reversed, because PyTorch's convolution is a cross-correlation.
         self.register_buffer("to_bands", _kernels(to_bands[:, ::-1]), persistent=False)
         self.register_buffer("to_sound", _kernels(bands * to_sound), persistent=False)
 
     @property
     def reach(self) -> int:
-        """How many samples of sound on either side a sample of a band depends on."""
+        """Samples of sound on each side that a sample of a band depends on."""
         return self.to_bands.shape[-1] // 2
 
     def analyse(self, wav: Tensor) -> Tensor:
-        """wav (B, N), N a multiple of `bands` -> bands (B, N / bands, bands)."""
+        """Split wav (B, N), N a multiple of `bands` -> bands (B, N / bands, bands)."""
         padded = F.pad(wav, (self.reach, self.reach))
         return F.conv1d(padded[:, None], self.to_bands, stride=self.bands)[
             ..., : wav.shape[-1] // self.bands
         ].transpose(1, 2)
 
     def synthesize(self, bands: Tensor) -> Tensor:
-        """bands (B, L, bands) -> wav (B, L · bands)."""
+        """Join bands (B, L, bands) -> wav (B, L · bands)."""
         wav = F.conv_transpose1d(bands.transpose(1, 2), self.to_sound, stride=self.bands)[:, 0]
         return F.pad(wav[:, self.reach :], (0, self.bands))[:, : bands.shape[1] * self.bands]
 
@@ -59,7 +59,7 @@ def _kernels(filters: np.ndarray) -> Tensor:
 
 @functools.cache
 def best_prototype(bands: int) -> np.ndarray:
-    """The low-pass (TAPS_PER_BAND · bands + 1,) whose square is nearest to a Nyquist filter."""
+    """Design the low-pass (TAPS_PER_BAND · bands + 1,) whose square is closest to Nyquist."""
     n_taps = TAPS_PER_BAND * bands + 1
 
     def prototype(cutoff: float) -> np.ndarray:

@@ -1,0 +1,112 @@
+"""An hour of speech through live conversion: does anything drift, grow or come too late?
+
+    python benchmarks/live_hour.py [PAIRS.tsv] [--minutes 60]
+
+PAIRS.tsv has the columns source and target, as for benchmarks/live_latency.py; its sources are
+said one after another, over and over, in the voice of its first target. Nothing waits for real
+time. A line a minute of sound shows the memory of the process and the computing time of the steps:
+the real-time factor, and the longest step as a share of its length, which must stay below 1.
+Computing time is that of the processor, so that other programs on a busy machine do not count.
+At the end the first and the last repetition are compared: their lag behind the source, their
+similarity to the target, their level.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from live_latency import read_pairs
+
+from vc_lightning import VoiceConverter
+from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.models.speaker_encoder import similarity
+
+MINUTE = 60.0
+MAX_LAG_FRAMES = 40  # that are searched
+MEBIBYTE = 2**20
+
+
+def main() -> None:
+    """Streams the speech and prints a line a minute."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pairs", nargs="?", type=Path)
+    parser.add_argument("--minutes", type=float, default=60, help="of sound")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    converter = VoiceConverter.from_pretrained()
+    pairs = read_pairs(arguments.pairs)
+    speech = np.concatenate([converter.load(source) for source, _ in pairs])
+    voice = converter.voice(pairs[0][1])
+    n_samples = round(arguments.minutes * MINUTE * converter.sample_rate)
+    stream = converter.stream(voice)
+    first, last = run(stream, speech, n_samples)
+    for name, wav, start in (
+        ("first", first, 0),
+        ("last", last, n_samples - len(last)),
+    ):
+        said = speech[np.arange(start, start + len(wav)) % len(speech)]
+        rms = 10 * np.log10(np.mean(np.square(wav, dtype=np.float64)))
+        print(
+            f"{name} {len(wav) / converter.sample_rate:.0f} s: lag {lag(converter, said, wav)} "
+            f"frames, similarity {similarity(converter.embed(wav), voice.embedding):.3f}, "
+            f"level {rms:.1f} dBFS"
+        )
+
+
+def run(stream: VoiceStream, speech: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Streams n_samples of the repeated speech.
+
+    Returns: what came out for its first and for its last minute at most.
+    """
+    process, rate, n_block = psutil.Process(), stream.sample_rate, stream.block_samples
+    n_kept = min(round(MINUTE * rate), n_samples)
+    kept, first = np.zeros(0, np.float32), np.zeros(0, np.float32)
+    n_in = n_out = n_late = 0
+    seconds: list[float] = []
+    longest, total = 0.0, 0.0
+    print("minute  memory MiB  real-time factor  longest step  late steps  samples behind")
+    while n_in < n_samples:
+        index = np.arange(n_in, min(n_in + n_block, n_samples)) % len(speech)
+        begun = time.thread_time()
+        made = stream.push(speech[index])
+        seconds.append(time.thread_time() - begun)
+        n_in, n_out = n_in + len(index), n_out + len(made)
+        kept = np.concatenate([kept, made])[-n_kept:]
+        if len(first) < n_kept:
+            first = np.concatenate([first, made])[:n_kept]
+        if n_in // round(MINUTE * rate) > (n_in - len(index)) // round(MINUTE * rate):
+            share = np.array(seconds) / stream.block_seconds
+            longest, total = max(longest, share.max()), total + share.sum()
+            n_late += int((share > 1).sum())
+            print(
+                f"{n_in / rate / MINUTE:6.0f}  {process.memory_info().rss / MEBIBYTE:10.1f}  "
+                f"{share.mean():16.3f}  {share.max():12.2f}  {n_late:10}  {n_in - n_out:14}",
+                flush=True,
+            )
+            seconds.clear()
+    rest = stream.flush()
+    kept = np.concatenate([kept, rest])[-n_kept:]
+    print(f"{n_in} samples in, {n_out + len(rest)} out; longest step {longest:.2f} of its length")
+    return first, kept
+
+
+def lag(converter: VoiceConverter, said: np.ndarray, heard: np.ndarray) -> int:
+    """Frames by which the loudness of what is heard lies behind that of what was said."""
+    envelopes = [
+        converter.mel.extract(wav, converter.sample_rate).mean(axis=0) for wav in (said, heard)
+    ]
+    one, other = (envelope - envelope.mean() for envelope in envelopes)
+    n = len(one) - MAX_LAG_FRAMES
+    lags = range(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1)
+    fit = [
+        float(one[max(0, -by) : n - max(0, by)] @ other[max(0, by) : n - max(0, -by)])
+        for by in lags
+    ]
+    return lags[int(np.argmax(fit))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Makes checkpoints/source_filter.safetensors, in half precision, from a training's weights.
+
+python train.py experiment=source_filter data.manifest=MANIFEST.tsv
+python scripts/weights/make_source_filter.py RUN/checkpoints/…_average.safetensors
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from vc_lightning.common import resources
+from vc_lightning.models import checkpoints
+
+
+def main(path: Path) -> None:
+    """Keep the card, halve the precision."""
+    network, card = checkpoints.read_source_filter(path)
+    checkpoints.save(resources.SOURCE_FILTER, network.state_dict(), card, torch.float16)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,200 @@
+"""Pieces of the page that several tabs have."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+from gradio.components import Component
+
+from vc_lightning.audio import io as audio
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import voice_library as voices
+from vc_lightning.demo import html as fragments
+from vc_lightning.demo.service import ConversionService, Settings, VoiceRequest
+from vc_lightning.demo.uploads import Uploads
+
+WAVEFORM = {"waveform_color": "#b79cc9", "waveform_progress_color": "#9e2f7f", "skip_length": 20}
+VOCODERS = {
+    "source_filter": "Source-filter",
+    "griffin_lim": "Griffin-Lim",
+    "wavernn": "WaveRNN",
+}
+QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # of small events
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the page's events work with.
+
+    Attributes:
+        service: Converts.
+        uploads: The files that people bring and get.
+    """
+
+    service: ConversionService
+    uploads: Uploads
+
+
+@dataclass(frozen=True)
+class VoiceCard:
+    """The components with which a voice is chosen.
+
+    Attributes:
+        learned: Name of a learned voice.
+        target: One recording.
+        more: More recordings.
+        below: Shows what is said of the recordings.
+    """
+
+    learned: gr.Dropdown
+    target: gr.Audio
+    more: gr.File
+    below: gr.HTML
+
+    @property
+    def inputs(self) -> list[Component]:
+        """What an event takes for `voice_request`."""
+        return [self.learned, self.target, self.more]
+
+
+def recording(label: str, name: str) -> gr.Audio:
+    """Returns a place for one recording, from a file or the microphone.
+
+    Args:
+        label: What is heard in it.
+        name: Its id on the page.
+    """
+    return gr.Audio(
+        label=label,
+        sources=["upload", "microphone"],
+        type="filepath",
+        editable=False,
+        buttons=[],
+        waveform_options=WAVEFORM,
+        elem_id=name,
+    )
+
+
+def check_at_once(desk: Desk, component: gr.Audio, below: gr.HTML) -> None:
+    """Lets a recording be checked as soon as it is there; a bad one does not stay.
+
+    Args:
+        desk: The page's service and uploads.
+        component: Where the recording is.
+        below: Shows the refusal.
+    """
+
+    def check(path: str | None, request: gr.Request) -> tuple[object, str]:
+        if path is None:
+            return gr.skip(), ""
+        desk.uploads.claim(request.session_hash, [Path(path)])
+        try:
+            desk.service.check(Path(path))
+        except InputError as error:
+            return None, fragments.sentence(error)
+        return gr.skip(), ""
+
+    gr.on(
+        [component.upload, component.stop_recording], check, component, [component, below], **QUICK
+    )
+
+
+def voice_card(desk: Desk, target_name: str, prefix: str = "") -> VoiceCard:
+    """Builds the components of a voice, with what happens when they are used.
+
+    Args:
+        desk: The page's service and uploads.
+        target_name: Id of the recording on the page.
+        prefix: Of the other ids.
+    """
+    names = voices.names(desk.service.voices)
+    learned = gr.Dropdown(
+        [("none: take the recordings", ""), *((name, name) for name in names)],
+        value="",
+        label="Learned voice",
+        visible=bool(names),
+        elem_id=f"{prefix}learned",
+    )
+    credit = gr.HTML(elem_id=f"{prefix}credits", visible=bool(names))
+    target = recording("Recording of the voice", target_name)
+    with gr.Accordion("More recordings of this voice", open=False):
+        more = gr.File(
+            label="More recordings",
+            show_label=False,
+            file_count="multiple",
+            file_types=sorted(audio.AUDIO_SUFFIXES),
+            type="filepath",
+            height=140,
+            elem_id=f"{prefix}more",
+        )
+    below = gr.HTML(elem_classes="mel")
+    check_at_once(desk, target, below)
+    more.upload(_more_checker(desk), more, [more, below], **QUICK)
+    learned.change(lambda name: _credits(desk, name), learned, credit, **QUICK)
+    return VoiceCard(learned, target, more, below)
+
+
+def _more_checker(desk: Desk) -> Callable:
+    """Checks several recordings as soon as they are there; the good ones stay."""
+
+    def check(paths: list[str] | None, request: gr.Request) -> tuple[object, str]:
+        good, sentences = [], []
+        desk.uploads.claim(request.session_hash, map(Path, paths or []))
+        for path in paths or []:
+            try:
+                desk.service.check(Path(path))
+                good.append(path)
+            except InputError as error:
+                sentences.append(fragments.sentence(error))
+        return good or None, "".join(sentences)
+
+    return check
+
+
+def _credits(desk: Desk, name: str) -> str:
+    """Who made a learned voice."""
+    if not name:
+        return ""
+    try:
+        return fragments.credits_of(voices.load(desk.service.voices, name))
+    except InputError:
+        return ""  # the conversion says what is wrong
+
+
+def settings(service: ConversionService) -> list[Component]:
+    """Builds the components of the settings, in the order of `Settings`.
+
+    Args:
+        service: What it offers can be chosen.
+    """
+    checkpoint, vocoder = next(iter(service.checkpoints)), service.vocoders[0]
+    vocoders = [(VOCODERS.get(name, name), name) for name in service.vocoders]
+    return [
+        gr.Dropdown(list(service.checkpoints), value=checkpoint, label="Checkpoint"),
+        gr.Dropdown(vocoders, value=vocoder, label="Vocoder"),
+        gr.Slider(
+            0,
+            1,
+            value=service.converter(checkpoint, vocoder).guidance,
+            step=0.05,
+            label="Guidance",
+            info="More voice, fewer words",
+        ),
+        gr.Number(0, precision=0, minimum=0, label="Seed", info="Of the vocoder"),
+    ]
+
+
+def voice_request(
+    learned: str, target: str | None, more: Sequence[str] | None, *settings: object
+) -> VoiceRequest:
+    """Returns what the components of a voice and the settings say.
+
+    Args:
+        learned: Name of a learned voice, or "".
+        target: Path of a recording.
+        more: Paths of more recordings.
+        settings: Values of the four settings.
+    """
+    targets = [Path(path) for path in (target, *(more or [])) if path]
+    return VoiceRequest(targets, learned, Settings(*settings))

@@ -1,0 +1,114 @@
+"""The page's door: lets in only what the page and its programs need."""
+
+import json
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.demo.uploads import Uploads
+
+ROUTES = (  # what the page and gradio_client ask for; Gradio has many more
+    *("/config", "/theme.css", "/assets/", "/static/", "/favicon.ico", "/manifest.json"),
+    *("/gradio_api/queue/", "/gradio_api/run/", "/gradio_api/upload", "/gradio_api/heartbeat/"),
+    *("/gradio_api/file=/", "/gradio_api/startup-events", "/gradio_api/cancel"),
+    *("/gradio_api/info", "/gradio_api/reset", "/live/"),
+)
+UPLOAD = "/gradio_api/upload"
+MAX_BODY_BYTES = 2**18  # of a request that is no upload: it names files, it holds none
+
+
+class Gate:
+    """Middleware that refuses other routes, foreign origins and files that nobody uploaded.
+
+    Gradio downloads any address that a request names as a file. The gate therefore reads every
+    request but uploads first, and refuses it if it names a file that is not an upload or a result.
+
+    Args:
+        app: The application behind the gate.
+        uploads: The files that requests may name.
+    """
+
+    def __init__(self, app: ASGIApp, uploads: Uploads):
+        self.app = app
+        self.uploads = uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, or refuses it."""
+        path = scope.get("path", "/")
+        if scope["type"] == "websocket":
+            if not path.startswith("/live/") or _is_foreign(scope):
+                await send({"type": "websocket.close", "code": 1008})
+                return
+        elif scope["type"] == "http":
+            if path != "/" and not path.startswith(ROUTES):
+                await PlainTextResponse("there is no such page", 404)(scope, receive, send)
+                return
+            if scope["method"] == "POST" and path != UPLOAD:
+                body = await _read(receive)
+                refusal = self._refusal(body)
+                if refusal:
+                    await PlainTextResponse(*refusal)(scope, receive, send)
+                    return
+                receive = _replayed(body, receive)
+        await self.app(scope, receive, send)
+
+    def _refusal(self, body: bytes) -> tuple[str, int] | None:
+        """The sentence and the status of a request that is refused."""
+        if len(body) > MAX_BODY_BYTES:
+            return f"a request has at most {MAX_BODY_BYTES} bytes; upload recordings", 413
+        try:
+            for path in _named_files(json.loads(body or b"null")):
+                self.uploads.require(path)
+        except InputError as error:
+            return str(error), 403
+        except (ValueError, RecursionError):
+            return "the request is not JSON", 400
+        return None
+
+
+def _named_files(content: object) -> Iterator[object]:
+    """Yields what stands under `path` anywhere in a request, which is how Gradio names files."""
+    if isinstance(content, dict):
+        if content.get("path") is not None:
+            yield content["path"]
+        for value in content.values():
+            yield from _named_files(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _named_files(value)
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body of a request, or its beginning if that is too long already."""
+    body = b""
+    while len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return body
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was read to the application, and then what comes after it."""
+    is_given = False
+
+    async def replay() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Whether another site's page opened a connection, which browsers do not prevent."""
+    headers = Headers(scope=scope)
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")

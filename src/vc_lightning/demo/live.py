@@ -1,0 +1,287 @@
+"""Live conversion for the page: one speaker at a time, over a WebSocket.
+
+The page sends `{"ticket": …, "sample_rate": …}` first, then the sound of its microphone as 32-bit
+floats in pieces of some milliseconds, and `{"what": "stop"}` at the end. The server answers with
+sound of the same kind and with news: `{"what": "wait" | "open" | "over", "text": …}` with a
+sentence for the reader, or `{"skipped": samples}`. Sample n of the answer says what sample n of the
+microphone said.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from vc_lightning.common.errors import InputError, require_at_least, require_within
+from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.demo.html import capitalized
+from vc_lightning.demo.service import ConversionService, VoiceRequest
+
+MAX_TICKETS = 100  # that are not used yet
+TICKET_SECONDS = 120  # within which one is used
+ANSWER_SECONDS = 10  # for a page to say or to read something
+LOOK_SECONDS = 0.1  # between looks for a free converter
+NEWS_SECONDS = 1  # between news for those who wait
+MAX_BEHIND_SECONDS = 1.0  # of sound that waits for its conversion; what is older is skipped
+BYTES_PER_SAMPLE = 4
+HEARD_AMPLITUDE = 0.01  # -40 dBFS: softer sound does not keep a session alive
+
+
+@dataclass(frozen=True)
+class LiveLimits:
+    """How long people may speak.
+
+    Attributes:
+        max_seconds: Length of one session.
+        idle_seconds: Silence after which a session ends.
+        max_waiting: People who wait for their turn; the next one is asked to come again.
+    """
+
+    max_seconds: float
+    idle_seconds: float
+    max_waiting: int
+
+    def __post_init__(self) -> None:
+        """Checks the limits themselves."""
+        require_within(1, 1e6, "live", max_seconds=self.max_seconds)
+        require_within(1, 1e6, "live", idle_seconds=self.idle_seconds)
+        require_at_least(0, "live", max_waiting=self.max_waiting)
+
+
+class LiveDesk:
+    """Hands out tickets, lets one person speak at a time, and lets the others wait.
+
+    Args:
+        service: Makes the streams.
+        limits: How long people may speak.
+    """
+
+    def __init__(self, service: ConversionService, limits: LiveLimits):
+        self.service = service
+        self.limits = limits
+        self._tickets: OrderedDict[str, tuple[float, VoiceRequest]] = OrderedDict()
+        self._line: list[WebSocket] = []  # who speaks, then who waits
+
+    def ticket(self, request: VoiceRequest) -> str:
+        """Returns a word that lets its owner speak once, soon, in the voice of the request.
+
+        Args:
+            request: The voice.
+
+        Raises:
+            InputError: The voice cannot be used.
+        """
+        self.service.check_voice(request)
+        while len(self._tickets) >= MAX_TICKETS:
+            self._tickets.popitem(last=False)
+        ticket = secrets.token_urlsafe(16)
+        self._tickets[ticket] = (time.monotonic(), request)
+        return ticket
+
+    async def speak(self, socket: WebSocket) -> None:
+        """Serves one person, from the ticket to the last sample.
+
+        Args:
+            socket: The connection to the page.
+        """
+        await socket.accept()
+        try:
+            text = await self._served(socket)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await socket.send_json({"what": "over", "text": text})
+                await socket.close()
+        except (WebSocketDisconnect, TimeoutError):
+            with contextlib.suppress(RuntimeError):  # it is closed already
+                await socket.close()
+
+    async def _served(self, socket: WebSocket) -> str:
+        """Waits for the turn and converts; the sentence with which the session ends."""
+        try:
+            request, sample_rate = await self._greeting(socket)
+        except InputError as error:
+            return capitalized(error)
+        if len(self._line) > self.limits.max_waiting:
+            return f"{len(self._line)} people speak or wait already; come again in some minutes."
+        self._line.append(socket)
+        microphone = Microphone(socket, sample_rate)
+        listening = asyncio.create_task(microphone.listen())
+        has_begun = False
+        try:
+            has_begun = await self._turn(socket, microphone)
+            if not has_begun:
+                return "The end."
+            return await self._session(socket, microphone, request, sample_rate)
+        finally:
+            listening.cancel()
+            if self._line[0] is socket:
+                self.service.end_live(has_begun=has_begun)
+            self._line.remove(socket)
+
+    async def _greeting(self, socket: WebSocket) -> tuple[VoiceRequest, int]:
+        """The first message: what the ticket was for, and the microphone's rate."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect
+        try:
+            content = json.loads(message.get("text") or "")
+            ticket, sample_rate = content["ticket"], int(content["sample_rate"])
+            issued, request = self._tickets.pop(ticket)
+        except (ValueError, OverflowError, LookupError, TypeError, RecursionError):
+            raise InputError("this ticket is not valid; press Start again") from None
+        if time.monotonic() - issued > TICKET_SECONDS:
+            raise InputError("this ticket is too old; press Start again")
+        return request, sample_rate
+
+    async def _turn(self, socket: WebSocket, microphone: "Microphone") -> bool:
+        """Waits until nobody else computes; False if the person leaves before that."""
+        told = -1.0
+        while not microphone.is_over:
+            ahead = self._line.index(socket)
+            if ahead == 0 and self.service.begin_live():
+                return True
+            if time.monotonic() - told >= NEWS_SECONDS:
+                told = time.monotonic()
+                await _send_news(socket, "wait", f"Waiting: {_ahead(ahead)}.")
+            await asyncio.sleep(LOOK_SECONDS)
+        return False
+
+    async def _session(
+        self, socket: WebSocket, microphone: "Microphone", request: VoiceRequest, sample_rate: int
+    ) -> str:
+        """Converts one person's sound; the sentence with which it ends."""
+        await _send_news(socket, "wait", "Preparing the voice.")
+        try:
+            stream = await run_in_threadpool(self.service.open_stream, request, sample_rate)
+        except InputError as error:
+            return capitalized(error)
+        limit = self.limits.max_seconds
+        await _send_news(socket, "open", f"Speak now, for at most {limit:g} s.")
+        microphone.open()
+        started = heard = time.monotonic()
+        text = "The end."
+        is_last = False
+        while not is_last and microphone.is_connected:
+            is_last = microphone.is_over
+            now = time.monotonic()
+            if now - started > limit:
+                text = f"The end: one session lasts at most {limit:g} s. Press Start for another."
+                break
+            if now - heard > self.limits.idle_seconds:
+                text = f"The end: nothing was heard for {self.limits.idle_seconds:g} s."
+                break
+            samples, n_skipped = await microphone.samples()
+            if np.abs(samples).max(initial=0) >= HEARD_AMPLITUDE:
+                heard = now
+            await _convert(socket, stream, samples, n_skipped)
+        if microphone.is_connected:
+            await _send_sound(socket, await run_in_threadpool(stream.flush))
+        return microphone.error or text
+
+
+class Microphone:
+    """Sound that one page sends, until it is converted.
+
+    Args:
+        socket: The connection to the page.
+        sample_rate: In Hz.
+    """
+
+    def __init__(self, socket: WebSocket, sample_rate: int):
+        self.is_over = False  # nothing more will come
+        self.is_connected = True
+        self.error = ""  # sentence for a page that sends nonsense
+        self._socket = socket
+        self._is_open = False
+        self._max_samples = int(MAX_BEHIND_SECONDS * sample_rate)
+        self._pieces: list[np.ndarray] = []
+        self._n_skipped = 0
+        self._has_news = asyncio.Event()
+
+    def open(self) -> None:
+        """Keeps sound from now on; what came before is not converted."""
+        self._is_open = True
+
+    async def listen(self) -> None:
+        """Takes messages until the page stops or leaves."""
+        try:
+            while not self.is_over:
+                self._take(await self._socket.receive())
+                self._has_news.set()
+        finally:
+            self.is_over = True
+            self._has_news.set()
+
+    def _take(self, message: Message) -> None:
+        """Takes one message."""
+        sound = message.get("bytes")
+        if message["type"] == "websocket.disconnect":
+            self.is_over, self.is_connected = True, False
+        elif sound is None:
+            self.is_over = True  # the only other message is "stop"
+        elif len(sound) % BYTES_PER_SAMPLE or len(sound) > BYTES_PER_SAMPLE * self._max_samples:
+            self.is_over = True
+            self.error = f"A message holds at most {MAX_BEHIND_SECONDS:g} s of 32-bit floats."
+        elif self._is_open:
+            self._pieces.append(np.frombuffer(sound, np.dtype("<f4")))
+            self._forget_oldest()
+
+    async def samples(self) -> tuple[np.ndarray, int]:
+        """Waits for sound, at most a second.
+
+        Returns:
+            Samples (n,), and how many were skipped before them.
+        """
+        if not self.is_over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NEWS_SECONDS):
+                    await self._has_news.wait()
+        self._has_news.clear()
+        pieces, self._pieces = self._pieces, []
+        n_skipped, self._n_skipped = self._n_skipped, 0
+        return np.concatenate([np.zeros(0, np.float32), *pieces]), n_skipped
+
+    def _forget_oldest(self) -> None:
+        """Skips sound that waits too long, so that the delay stays small."""
+        waiting = sum(map(len, self._pieces))
+        while waiting > self._max_samples:
+            n = len(self._pieces.pop(0))
+            waiting -= n
+            self._n_skipped += n
+
+
+async def _convert(
+    socket: WebSocket, stream: VoiceStream, samples: np.ndarray, n_skipped: int
+) -> None:
+    """Sends the conversion of the next samples, and says how many were skipped before them."""
+    if n_skipped:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await socket.send_json({"skipped": n_skipped})
+    if len(samples):
+        await _send_sound(socket, await run_in_threadpool(stream.push, samples))
+
+
+async def _send_sound(socket: WebSocket, samples: np.ndarray) -> None:
+    if len(samples):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await socket.send_bytes(samples.astype("<f4").tobytes())
+
+
+async def _send_news(socket: WebSocket, what: str, text: str) -> None:
+    async with asyncio.timeout(ANSWER_SECONDS):
+        await socket.send_json({"what": what, "text": text})
+
+
+def _ahead(n_people: int) -> str:
+    """What somebody who waits is waiting for."""
+    if n_people == 0:
+        return "a conversion is being finished"
+    return f"{n_people} {'person is' if n_people == 1 else 'people are'} before you"

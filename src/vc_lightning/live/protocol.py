@@ -1,0 +1,162 @@
+"""What a program and the live server say to each other over a WebSocket."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vc_lightning.audio import io as audio
+from vc_lightning.common.errors import InputError
+
+FORMATS = {"float32": "<f4", "int16": "<i2"}  # raw PCM, mono, little-endian
+INT16_SCALE = 32_768
+MAX_REASON_BYTES = 123  # of a close frame
+POLICY, UNSUPPORTED, INVALID, BUSY = 1008, 1003, 1007, 1013  # close codes of RFC 6455
+
+
+class ProtocolError(Exception):
+    """A message that is answered by one sentence and a close code.
+
+    Args:
+        code: The close code.
+        sentence: What is wrong, and what to send instead.
+    """
+
+    def __init__(self, code: int, sentence: str):
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a client says first.
+
+    Attributes:
+        rate: Of the samples in both directions, in Hz.
+        format: A key of `FORMATS`.
+        voice: Name of a learned voice; None for the server's target.
+        speaker: Name of the learned voice of who speaks; None lets the stream learn it.
+        block: Length of a step in seconds; None for the server's.
+        token: What a server that listens beyond this computer asks for.
+    """
+
+    rate: int
+    format: str
+    voice: str | None = None
+    speaker: str | None = None
+    block: float | None = None
+    token: str | None = None
+
+
+def read_hello(message: str | bytes) -> Hello:
+    """Read a client's first message.
+
+    Args:
+        message: Text: a JSON object with the keys of `Hello`.
+
+    Raises:
+        ProtocolError: It is something else.
+    """
+    values = _json_object(message)
+    wanted = '{"rate": 48000, "format": "float32"}'
+    unknown = values.keys() - Hello.__dataclass_fields__.keys()
+    if unknown:
+        raise ProtocolError(POLICY, f"the first message has unknown keys: {_shown(min(unknown))}")
+    if missing := {"rate", "format"} - values.keys():
+        raise ProtocolError(POLICY, f"the first message lacks {min(missing)}; send {wanted}")
+    rate, low, high = values["rate"], audio.MIN_SAMPLE_RATE, audio.MAX_SAMPLE_RATE
+    if isinstance(rate, bool) or not isinstance(rate, int) or not low <= rate <= high:
+        raise ProtocolError(POLICY, f"rate={_shown(rate)}: give an integer from {low} to {high}")
+    if not isinstance(values["format"], str) or values["format"] not in FORMATS:
+        given = _shown(values["format"])
+        raise ProtocolError(POLICY, f"format={given}: is none of {', '.join(FORMATS)}")
+    for key in ("voice", "speaker", "token"):
+        if not isinstance(values.get(key), str | None):
+            raise ProtocolError(POLICY, f"{key}={_shown(values[key])}: give text or null")
+    block = values.get("block")
+    if isinstance(block, bool) or not isinstance(block, int | float | None):
+        raise ProtocolError(POLICY, f"block={_shown(block)}: give seconds or null")
+    return Hello(**values)
+
+
+def is_end(message: str) -> bool:
+    """Whether a text message says that no more sound will come.
+
+    Args:
+        message: Text after the first message; `{"end": true}` is the only one there is.
+
+    Raises:
+        ProtocolError: It says something else.
+    """
+    if _json_object(message) == {"end": True}:
+        return True
+    raise ProtocolError(POLICY, 'after the first message send sound, or {"end": true}')
+
+
+def decode(message: bytes, name: str) -> np.ndarray:
+    """Samples of a binary message.
+
+    Args:
+        message: Raw PCM.
+        name: Its format.
+
+    Returns:
+        float32 (n,).
+
+    Raises:
+        ProtocolError: It is not made of whole samples.
+    """
+    dtype = np.dtype(FORMATS[name])
+    if len(message) % dtype.itemsize:
+        raise ProtocolError(
+            INVALID,
+            f"a block has {len(message)} bytes; {name} takes {dtype.itemsize} bytes a sample",
+        )
+    samples = np.frombuffer(message, dtype).astype(np.float32)
+    return samples / INT16_SCALE if name == "int16" else samples
+
+
+def encode(samples: np.ndarray, name: str) -> bytes:
+    """A binary message of samples; what int16 can not hold is clipped.
+
+    Args:
+        samples: float32 (n,).
+        name: The format.
+    """
+    if name == "int16":
+        samples = np.clip(np.rint(samples * INT16_SCALE), -INT16_SCALE, INT16_SCALE - 1)
+    return samples.astype(FORMATS[name]).tobytes()
+
+
+def reason(sentence: str) -> str:
+    """A sentence as short as a close frame needs it."""
+    encoded = sentence.encode()
+    if len(encoded) <= MAX_REASON_BYTES:
+        return sentence
+    return encoded[: MAX_REASON_BYTES - 3].decode(errors="ignore") + "…"
+
+
+def of_input_error(error: InputError) -> ProtocolError:
+    """The same complaint for a client."""
+    return ProtocolError(POLICY, str(error))
+
+
+def _json_object(message: str | bytes) -> dict[str, Any]:
+    if isinstance(message, bytes):
+        raise ProtocolError(UNSUPPORTED, "the first message is binary; send a JSON object as text")
+    try:
+        values = json.loads(message)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ProtocolError(POLICY, f"{_shown(message)} is no JSON object")
+    return values
+
+
+def _shown(value: object) -> str:
+    """A client's value, short and printable."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,0 +1,284 @@
+"""A live conversion on this computer: from a source of sound to a sink, in its own thread."""
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vc_lightning.conversion.stream_resampling import StreamResampler
+from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.live.buffers import PlaybackBuffer
+from vc_lightning.live.recorder import Recorder
+
+POLL_SECONDS = 0.1  # how long the thread waits for sound before it looks whether it shall stop
+JOIN_SECONDS = 30.0  # for the last step of a busy computer
+SILENCE_DBFS = -100.0  # shown for digital silence
+
+
+class Source(Protocol):
+    """Where the words come from.
+
+    Attributes:
+        rate: In Hz.
+        is_finished: Whether nothing more will come.
+        n_gaps: How often sound was lost before its conversion.
+        latency_seconds: Of the device.
+    """
+
+    rate: int
+    is_finished: bool
+    latency_seconds: float
+
+    @property
+    def n_gaps(self) -> int: ...
+
+    def read(self, timeout_seconds: float) -> np.ndarray:
+        """Take float32 samples (n,), after waiting at most so long for the first of them."""
+
+    def close(self) -> None:
+        """Free the device."""
+
+
+class Sink(Protocol):
+    """Where the other voice is played.
+
+    Attributes:
+        rate: In Hz.
+        buffer: What waits to be played.
+        latency_seconds: Of the device.
+    """
+
+    rate: int
+    buffer: PlaybackBuffer
+    latency_seconds: float
+
+    def write(self, samples: np.ndarray) -> None:
+        """Play float32 samples (n,) after those that wait."""
+
+    def drain(self) -> None:
+        """Wait until everything was played."""
+
+    def close(self) -> None:
+        """Free the device."""
+
+
+class FileSource:
+    """A recording that arrives as slowly as if it were being spoken.
+
+    Args:
+        wav: float32 (n,).
+        rate: In Hz.
+        piece_seconds: In which it arrives.
+
+    Attributes:
+        rate: In Hz.
+        latency_seconds: 0, since there is no device.
+        n_gaps: 0, since nothing of a file is lost.
+    """
+
+    latency_seconds = 0.0
+    n_gaps = 0
+
+    def __init__(self, wav: np.ndarray, rate: int, piece_seconds: float):
+        self.rate = rate
+        self._wav = wav
+        self._n_piece = max(1, round(piece_seconds * rate))
+        self._position = 0
+        self._start: float | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether everything was read."""
+        return self._position >= len(self._wav)
+
+    def read(self, timeout_seconds: float) -> np.ndarray:
+        """See `Source.read`; a piece comes when its last sample would have been spoken."""
+        self._start = time.monotonic() if self._start is None else self._start
+        stop = min(self._position + self._n_piece, len(self._wav))
+        wait = self._start + stop / self.rate - time.monotonic()
+        if wait > timeout_seconds:
+            time.sleep(timeout_seconds)
+            return np.zeros(0, np.float32)
+        time.sleep(max(0.0, wait))
+        piece, self._position = self._wav[self._position : stop], stop
+        return piece
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class SilentSink:
+    """A sink without a device, which takes sound in real time, so that under-runs are counted.
+
+    Args:
+        rate: In Hz.
+        cushion_seconds: See `PlaybackBuffer`.
+        max_seconds: That wait at most.
+
+    Attributes:
+        rate: In Hz.
+        buffer: What waits to be taken.
+        latency_seconds: 0, since there is no device.
+    """
+
+    latency_seconds = 0.0
+
+    def __init__(self, rate: int, cushion_seconds: float, max_seconds: float):
+        self.rate = rate
+        self.buffer = PlaybackBuffer(round(cushion_seconds * rate), round(max_seconds * rate))
+        self._start: float | None = None
+
+    def write(self, samples: np.ndarray) -> None:
+        """See `Sink.write`."""
+        now = time.monotonic()
+        self._start = now if self._start is None else self._start
+        self.buffer.read(round((now - self._start) * self.rate) - self.buffer.n_read)
+        self.buffer.write(samples)
+
+    def drain(self) -> None:
+        """Nobody waits for silence."""
+        self.buffer.end()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a session shows of itself.
+
+    Attributes:
+        input_dbfs: Level of what came in since the last look, RMS.
+        output_dbfs: Level of what is played.
+        n_underruns: How often the output ran out of sound.
+        n_gaps: How often sound of the input was lost.
+        seconds: Of sound that came in.
+        load: Computing time as a share of that.
+    """
+
+    input_dbfs: float
+    output_dbfs: float
+    n_underruns: int
+    n_gaps: int
+    seconds: float
+    load: float
+
+
+class Session:
+    """Converts what a source gives and plays it, until it is stopped or the source ends.
+
+    Args:
+        stream: The conversion, at the source's rate.
+        source: Where the words come from; closed at the end.
+        sink: Where the other voice goes; closed at the end.
+        recorder: Keeps both sides; closed by who opened it.
+        is_muted: Whether nothing is played at first.
+
+    Attributes:
+        is_muted: Whether silence is played; the conversion and the recording go on.
+        is_paused: Whether silence takes the place of what the source gives.
+    """
+
+    def __init__(
+        self,
+        stream: VoiceStream,
+        source: Source,
+        sink: Sink,
+        recorder: Recorder | None = None,
+        is_muted: bool = False,
+    ):
+        self.stream, self.source, self.sink, self.recorder = stream, source, sink, recorder
+        self.is_muted, self.is_paused = is_muted, False
+        self._to_output = StreamResampler(source.rate, sink.rate)
+        self._stopping = threading.Event()
+        self._error: BaseException | None = None
+        self._n_in = 0
+        self._computing_seconds = 0.0
+        self._levels = [SILENCE_DBFS, SILENCE_DBFS]
+        self._thread = threading.Thread(target=self._work, name="live conversion", daemon=True)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread still converts."""
+        return self._thread.is_alive()
+
+    @property
+    def latency_seconds(self) -> float:
+        """From a word to its conversion, without the time of computing."""
+        rate = self.sink.rate
+        devices = self.source.latency_seconds + self.sink.latency_seconds
+        return self.stream.latency_seconds + devices + self.sink.buffer.cushion_samples / rate
+
+    @property
+    def status(self) -> Status:
+        """What happened so far."""
+        seconds = self._n_in / self.source.rate
+        return Status(
+            *self._levels,
+            self.sink.buffer.n_underruns,
+            self.source.n_gaps,
+            seconds,
+            self._computing_seconds / seconds if seconds else 0.0,
+        )
+
+    def start(self) -> None:
+        """Begin to convert."""
+        self._thread.start()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait until the source ended or an error stopped the session, at most so long."""
+        self._thread.join(timeout_seconds)
+
+    def stop(self) -> None:
+        """End the conversion; what was said last is still recorded.
+
+        Raises:
+            InputError: What stopped the session before.
+        """
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(JOIN_SECONDS)
+        self.source.close()
+        self.sink.close()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            while not self._stopping.is_set() and not self.source.is_finished:
+                samples = self.source.read(POLL_SECONDS)
+                if len(samples):
+                    self._convert(np.zeros_like(samples) if self.is_paused else samples)
+            self._deliver(self.stream.flush())
+            if not self._stopping.is_set():
+                self.sink.drain()
+        except BaseException as error:  # raised again by `stop`
+            self._error = error
+
+    def _convert(self, samples: np.ndarray) -> None:
+        if self.recorder is not None:
+            self.recorder.write_input(samples)
+        begun = time.perf_counter()
+        made = self.stream.push(samples)
+        self._computing_seconds += time.perf_counter() - begun
+        self._n_in += len(samples)
+        self._levels[0] = level_dbfs(samples)
+        self._deliver(made)
+
+    def _deliver(self, made: np.ndarray) -> None:
+        if not len(made):
+            return
+        if self.recorder is not None:
+            self.recorder.write_output(made)
+        played = np.zeros_like(made) if self.is_muted else made
+        self._levels[1] = level_dbfs(played)
+        self.sink.write(self._to_output.push(played))
+
+
+def level_dbfs(samples: np.ndarray) -> float:
+    """Level of samples (n,) in dB relative to full scale, RMS, at least `SILENCE_DBFS`."""
+    finite = np.nan_to_num(samples.astype(np.float64), posinf=0, neginf=0)
+    power = float(np.square(finite).mean())
+    return max(SILENCE_DBFS, 10 * np.log10(power)) if power > 0 else SILENCE_DBFS

@@ -1,0 +1,120 @@
+"""What a person sees and presses while they speak: a level meter and single keys."""
+
+import sys
+from types import TracebackType
+from typing import Self, TextIO
+
+from vc_lightning.live.session import Session, Status
+
+BAR_WIDTH = 16  # characters of a level
+QUIETEST_DBFS = -60.0  # at the left end of a bar; full scale is at the right
+CLEAR_LINE = "\r\x1b[K"
+
+
+def bar(level_dbfs: float) -> str:
+    """Draw a level.
+
+    Args:
+        level_dbfs: In dB relative to full scale.
+    """
+    share = 1 - min(max(level_dbfs / QUIETEST_DBFS, 0.0), 1.0)
+    filled = round(share * BAR_WIDTH)
+    return "█" * filled + "·" * (BAR_WIDTH - filled)
+
+
+def line(status: Status, is_muted: bool, is_paused: bool) -> str:
+    """Describe a session in one line.
+
+    Args:
+        status: What happened.
+        is_muted: Whether nothing is played.
+        is_paused: Whether the input is ignored.
+    """
+    words = [word for word, holds in (("PAUSED", is_paused), ("MUTED", is_muted)) if holds]
+    minutes, seconds = divmod(int(status.seconds), 60)
+    return "  ".join(
+        [
+            f"{minutes:02}:{seconds:02}",
+            f"in {bar(status.input_dbfs)} {status.input_dbfs:4.0f} dB",
+            f"out {bar(status.output_dbfs)} {status.output_dbfs:4.0f} dB",
+            f"load {100 * status.load:.0f} %",
+            f"under-runs {status.n_underruns}",
+            *([f"gaps {status.n_gaps}"] if status.n_gaps else []),
+            *words,
+        ]
+    )
+
+
+class Meter:
+    """One line on a terminal that is written again and again; nothing where there is no terminal.
+
+    Args:
+        file: Where to write.
+    """
+
+    def __init__(self, file: TextIO = sys.stderr):
+        self._file = file
+        self._is_shown = file.isatty()
+
+    def show(self, session: Session) -> None:
+        """Write the line of a session."""
+        if self._is_shown:
+            text = line(session.status, session.is_muted, session.is_paused)
+            self._file.write(f"{CLEAR_LINE}{text}")
+            self._file.flush()
+
+    def clear(self) -> None:
+        """Remove the line, so that a sentence can take its place."""
+        if self._is_shown:
+            self._file.write(CLEAR_LINE)
+            self._file.flush()
+
+
+class Keys:
+    """Single keys from a terminal, without Enter; none where stdin is no terminal.
+
+    Args:
+        file: Where keys come from.
+    """
+
+    def __init__(self, file: TextIO | None = sys.stdin):
+        self.is_active = file is not None and file.isatty()
+        self._file = file
+        self._settings: list | None = None
+
+    def __enter__(self) -> Self:
+        if self.is_active and sys.platform != "win32":
+            import termios
+            import tty
+
+            self._settings = termios.tcgetattr(self._file)
+            tty.setcbreak(self._file)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._settings is not None:
+            import termios
+
+            termios.tcsetattr(self._file, termios.TCSADRAIN, self._settings)
+
+    def pressed(self) -> str:
+        """The key that was pressed since the last call, in lower case; "" if none was."""
+        if not self.is_active:
+            return ""
+        if sys.platform == "win32":
+            import msvcrt
+
+            return msvcrt.getwch().lower() if msvcrt.kbhit() else ""
+        import os
+        import select
+
+        if not select.select([self._file], [], [], 0)[0]:
+            return ""
+        key = os.read(self._file.fileno(), 1)
+        self.is_active = bool(key)  # nothing to read: the terminal is gone
+        return key.decode(errors="replace").lower()

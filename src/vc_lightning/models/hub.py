@@ -1,0 +1,230 @@
+"""Weights on a model hub that speaks Hugging Face's protocol: hf://OWNER/REPO[/FILE][@REVISION].
+
+Cache, offline mode (HF_HUB_OFFLINE=1), tokens (`hf auth login`) and the hub's own address
+(HF_ENDPOINT) are those of the package huggingface_hub, which is imported when it is needed.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from logging import WARNING, getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_lightning.common.errors import InputError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+SCHEME = re.compile(r"hf:/{1,2}")  # a Path makes one slash of two
+FILE = "model.safetensors"  # where an address names none
+SUFFIX = ".safetensors"
+SHA256_DIGITS, SHA1_DIGITS = 64, 40
+BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A file on the hub.
+
+    Attributes:
+        repo: OWNER/REPO.
+        file: Its path in the repository.
+        revision: A branch, tag or commit; None is the main branch.
+    """
+
+    repo: str
+    file: str = FILE
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        """The address as one writes it."""
+        revision = "" if self.revision is None else f"@{self.revision}"
+        return f"hf://{self.repo}/{self.file}{revision}"
+
+
+def is_address(path: Path | str) -> bool:
+    """Whether a path is an address on the hub."""
+    return SCHEME.match(str(path)) is not None
+
+
+def local_path(path: Path | str) -> Path | str:
+    """Downloads what an address names, unless it is in the cache; other paths are returned as is.
+
+    Args:
+        path: An address, or the path of a file.
+
+    Raises:
+        InputError: The address names no safetensors file that can be had.
+    """
+    return download(parse(path)) if is_address(path) else path
+
+
+def parse(text: Path | str) -> HubAddress:
+    """Reads an address.
+
+    Args:
+        text: hf://OWNER/REPO[/FILE][@REVISION]; a Path may have lost a slash.
+
+    Raises:
+        InputError: It is no such address, or of a file that is not safetensors.
+    """
+    rest, at, revision = SCHEME.sub("", str(text)).partition("@")
+    owner, _, rest = rest.partition("/")
+    repo, _, file = rest.partition("/")
+    if not owner or not repo or (at and not revision) or ".." in file.split("/"):
+        raise InputError(f"{text}: is no address; write hf://OWNER/REPO[/FILE][@REVISION]")
+    address = HubAddress(f"{owner}/{repo}", file or FILE, revision or None)
+    if not address.file.endswith(SUFFIX):
+        raise InputError(
+            f"{address}: only {SUFFIX} files are read from a hub, for others may hold code; "
+            "download it and give its path if you trust its owner"
+        )
+    return address
+
+
+def named(name: str, revision: str | None = None) -> HubAddress:
+    """The address of a name such as Python programs give.
+
+    Args:
+        name: OWNER/REPO[/FILE][@REVISION], with hf:// before it or without.
+        revision: The revision, where the name has none.
+
+    Raises:
+        InputError: It is no such name.
+    """
+    address = parse(name if is_address(name) else f"hf://{name}")
+    return address if revision is None else replace(address, revision=revision)
+
+
+def download(address: HubAddress) -> Path:
+    """Returns the file in the cache, after downloading it if it is missing or has changed.
+
+    Args:
+        address: What to download.
+
+    Raises:
+        InputError: It cannot be had, or is not what the hub says it is.
+    """
+    with _sentences(str(address)):
+        path = Path(_api().hf_hub_download(address.repo, address.file, revision=address.revision))
+    _require_hash(path, address)
+    with path.open("rb") as file:
+        if file.read(9)[8:9] != b"{":
+            raise InputError(f"{address}: is not a safetensors file, whatever its name says")
+    return path
+
+
+def upload(path: Path, repo: str, card: str, *, private: bool) -> str:
+    """Uploads a weight file as model.safetensors, and a model card where there is none.
+
+    Args:
+        path: The safetensors file.
+        repo: OWNER/REPO, which is made when it is missing.
+        card: Text of the model card (README.md).
+        private: Whether a repository that is made is private.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        InputError: The hub refuses, or cannot be reached.
+    """
+    address = named(repo)
+    with _sentences(f"hf://{address.repo}"):
+        from huggingface_hub import CommitOperationAdd
+
+        api = _api()
+        api.create_repo(address.repo, private=private or None, exist_ok=True)
+        operations = [CommitOperationAdd(FILE, path)]
+        if not api.file_exists(address.repo, "README.md"):
+            operations.append(CommitOperationAdd("README.md", card.encode()))
+        made = api.create_commit(address.repo, operations, commit_message=f"Upload {path.name}")
+    return made.commit_url
+
+
+def _api() -> "HfApi":
+    """The hub that HF_ENDPOINT names, else Hugging Face's."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    disable_progress_bars()
+    logging.set_verbosity_error()  # an error is one sentence, see `_sentences`
+    for name in ("httpx", "httpx2"):
+        getLogger(name).setLevel(WARNING)
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="vc_lightning")
+
+
+@contextlib.contextmanager
+def _sentences(address: str) -> Iterator[None]:
+    """Turns what the package raises into one sentence about an address."""
+    try:
+        from huggingface_hub import errors
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{address}: needs {error.name}: pip install 'vc-lightning[hub]'"
+        ) from error
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"{address}: its owner asks for consent; agree on its page, then `hf auth login`"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"{address}: there is no such repository, or it is private; check the name, or log in "
+            "by `hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(f"{address}: the repository has no such revision") from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise InputError(
+            f"{address}: the repository has no such file; write hf://OWNER/REPO/FILE"
+        ) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise InputError(f"{address}: HF_HUB_OFFLINE forbids to ask the hub; unset it") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise InputError(
+            f"{address}: is not in the cache, and the hub cannot be asked; check the network, "
+            "HF_ENDPOINT and HF_HUB_OFFLINE"
+        ) from error
+    except errors.HFValidationError as error:
+        raise InputError(f"{address}: is no address of a hub ({_first_line(error)})") from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        hint = "log in by `hf auth login`" if status in (401, 403) else "try again later"
+        raise InputError(f"{address}: the hub answers with status {status}; {hint}") from error
+    except (errors.HTTPError, OSError, ValueError, LookupError, RuntimeError) as error:
+        raise InputError(
+            f"{address}: the transfer failed ({_first_line(error)}); try again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
+
+
+def _require_hash(path: Path, address: HubAddress) -> None:
+    """Compares a file in the cache with its hash on the hub, which is the name of its blob."""
+    blob = path.resolve()
+    if not re.fullmatch(r"[0-9a-f]+", blob.name):
+        return  # a system without links keeps no hash
+    digest = {SHA256_DIGITS: hashlib.sha256(), SHA1_DIGITS: hashlib.sha1()}.get(len(blob.name))
+    if digest is None:
+        return
+    if len(blob.name) == SHA1_DIGITS:  # Git's hash of a file
+        digest.update(f"blob {blob.stat().st_size}\0".encode())
+    with blob.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    if digest.hexdigest() != blob.name:
+        path.unlink()
+        blob.unlink(missing_ok=True)
+        raise InputError(
+            f"{address}: what was downloaded is not what the hub says it is, and was deleted; try "
+            "again"
+        )

@@ -1,0 +1,107 @@
+"""Share a weight file on a hub, with a model card written from its header."""
+
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from vc_lightning.models import checkpoints, hub
+from vc_lightning.models.formats import Card
+
+KINDS = ("autovc", "wavernn", "multiband_wavernn", "magnitude", "ge2e", "d_vector")
+LICENCES = {  # words in headers and the hub's names of them, the more special ones first
+    r"CC[ -]BY-SA[ -]4": "cc-by-sa-4.0",
+    r"CC[ -]BY-NC[ -]4": "cc-by-nc-4.0",
+    r"CC[ -]BY[ -]4": "cc-by-4.0",
+    r"CC0": "cc0-1.0",
+    r"Apache": "apache-2.0",
+    r"\bMIT\b": "mit",
+}
+USES = {  # of a weight file, by its kind
+    "autovc": (
+        "from vc_lightning import VoiceConverter\n\n"
+        'converter = VoiceConverter.from_pretrained("{repo}")\n'
+        'wav = converter.convert("source.wav", "target.wav")'
+    ),
+    "wavernn": (
+        "python convert.py source=source.wav target=target.wav vocoder=wavernn "
+        "vocoder.path=hf://{repo}"
+    ),
+}
+USES["multiband_wavernn"] = USES["wavernn"]
+
+
+def push_to_hub(path: Path | str, repo: str, *, private: bool = False, freq: int = 32) -> str:
+    """Uploads a weight file as safetensors, and a model card where the repository has none.
+
+    Args:
+        path: Any weight file that the project reads, ours or public.
+        repo: OWNER/REPO, which is made when it is missing.
+        private: Whether a repository that is made is private.
+        freq: `freq` of public AutoVC files, which do not carry it.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        InputError: The file cannot be used, or the hub refuses or cannot be reached.
+    """
+    state, card = checkpoints.read(path, *KINDS)
+    if card.kind == "autovc" and "freq" not in card.network:
+        card = replace(card, network=card.network | {"freq": freq})
+    with tempfile.TemporaryDirectory() as folder:
+        file = checkpoints.save(Path(folder, hub.FILE), state, card)
+        return hub.upload(file, repo, model_card(card, repo), private=private)
+
+
+def licence_name(licence: str) -> str:
+    """The hub's name of a licence that a header gives in words; "other" for unknown ones."""
+    found = (name for words, name in LICENCES.items() if re.search(words, licence, re.IGNORECASE))
+    return next(found, "other")
+
+
+def model_card(card: Card, repo: str) -> str:
+    """Writes a model card (README.md).
+
+    Args:
+        card: The file's header.
+        repo: OWNER/REPO, for the example of its use.
+    """
+    front = {
+        "library_name": "vc_lightning",
+        "pipeline_tag": "audio-to-audio",
+        "license": licence_name(card.licence),
+        "tags": ["voice-conversion", card.kind],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {repo.rpartition('/')[2]}",
+        f"Weights of a network of the kind `{card.kind}` for vc_lightning"
+        + (f", the {card.weights} ones" if card.weights else "")
+        + (f" after {card.step} steps of training." if card.step else "."),
+    ]
+    if card.kind in USES:
+        parts += ["## Use", f"```\n{USES[card.kind].format(repo=repo)}\n```"]
+    parts += [
+        "## Training data",
+        card.trained_on or "The file's header does not say.",
+        "## Licence",
+        card.licence or "The file's header does not say.",
+        "## Ethics",
+        "Convert only voices whose owners agreed, and say of every conversion that it is "
+        "synthetic.",
+        "## Settings",
+        _table("network", card.network),
+        _table("mel", card.mel),
+    ]
+    if card.speaker_encoder:
+        parts.append(f"Speaker encoder: `{card.speaker_encoder}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(title: str, values: dict) -> str:
+    rows = [f"| {title} | value |", "|---|---|"]
+    rows += [f"| {name} | {value} |" for name, value in values.items()]
+    return "\n".join(rows)

@@ -1,0 +1,159 @@
+"""Training the source-filter vocoder: spectra of several resolutions, and a discriminator."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vc_lightning.common import resources
+from vc_lightning.common.errors import require_at_least, require_within
+from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.models.checkpoints import Card, read_source_filter
+from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.training.base_module import BaseModule
+from vc_lightning.training.discriminator import discriminator_loss, generator_losses
+
+N_FIRST_BATCHES = 16  # to which the first output is fitted
+FLOOR = 1e-3  # magnitude below which nothing is heard
+
+
+class SourceFilterModule(BaseModule):
+    """`SourceFilter` with its discriminators, in one optimizer.
+
+    Each step minimises both losses at once: the vocoder's gradient passes through discriminators
+    with constant weights, the discriminators' ends at the sound.
+
+    The arguments that are not listed here are those of `BaseModule`.
+
+    Args:
+        discriminators: Give the outputs of their layers for a waveform.
+        n_ffts: Lengths of the windows of the spectral loss.
+        spectral_weight: Of the spectral loss.
+        pitch_weight: Of the cross-entropy of the pitch.
+        adversarial_weight: Of the discriminators' score.
+        feature_weight: Of the distance of the discriminators' layers.
+        adversarial_after: Steps without discriminators at the beginning.
+    """
+
+    trains = (SourceFilter,)
+    shipped = resources.SOURCE_FILTER
+    free_arguments = ()
+    convert_with = "vocoder=source_filter vocoder.path="
+
+    def __init__(
+        self,
+        network: SourceFilter,
+        card: Card,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        config: dict,
+        discriminators: nn.Module,
+        n_ffts: Sequence[int],
+        spectral_weight: float,
+        pitch_weight: float,
+        adversarial_weight: float,
+        feature_weight: float,
+        adversarial_after: int,
+    ):
+        super().__init__(network, card, optimizer, scheduler, config)
+        require_within(
+            0,
+            1e6,
+            "task",
+            spectral_weight=spectral_weight,
+            pitch_weight=pitch_weight,
+            adversarial_weight=adversarial_weight,
+            feature_weight=feature_weight,
+        )
+        require_at_least(0, "task", adversarial_after=adversarial_after)
+        self.discriminators = discriminators
+        self.n_ffts = n_ffts
+        self.spectral_weight = spectral_weight
+        self.pitch_weight = pitch_weight
+        self.adversarial_weight = adversarial_weight
+        self.feature_weight = feature_weight
+        self.adversarial_after = adversarial_after
+
+    def read(self, path: Path | str, freq: int) -> tuple[SourceFilter, Card]:
+        """Read a file of this vocoder."""
+        return read_source_filter(path)
+
+    def initialize_from_data(self, data: LightningDataModule) -> None:
+        """Fit the filters to the spectra of the first batches."""
+        batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
+        wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
+        self.network.initialize_output(wav, mel)
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """List the parameters of the vocoder and of the discriminators."""
+        return itertools.chain(self.network.parameters(), self.discriminators.parameters())
+
+    def losses(self, network: SourceFilter, batch: VocoderBatch) -> dict[str, Tensor]:
+        """Compute the losses that need no discriminator: `loss`, `spectral`, `pitch`."""
+        return self.losses_of_sound(network, batch)[0]
+
+    def losses_of_sound(
+        self, network: SourceFilter, batch: VocoderBatch
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Compute `losses`, with the recorded and the made sound (B, N · hop_length)."""
+        context = (batch.mel.shape[-1] - batch.n_frames // batch.size) // 2
+        inner = slice(context * network.hop_length, -context * network.hop_length or None)
+        # The same noise for the same step, so that a training resumes exactly.
+        generator = torch.Generator(batch.mel.device).manual_seed(self.global_step)
+        made = network(batch.mel, batch.f0, generator)
+        recorded = batch.wav[:, : made.shape[1]]
+        made, recorded = made[:, inner], recorded[:, inner]
+        spectral = multi_resolution_loss(made, recorded, self.n_ffts)
+        pitch = network.pitch.loss(batch.mel, batch.f0)
+        loss = self.spectral_weight * spectral + self.pitch_weight * pitch
+        return {"loss": loss, "spectral": spectral, "pitch": pitch}, recorded, made
+
+    def training_step(self, batch: VocoderBatch, batch_idx: int) -> Tensor:
+        """Compute and log the losses of a training batch."""
+        losses, recorded, made = self.losses_of_sound(self.network, batch)
+        if self.global_step >= self.adversarial_after:
+            of_recorded = self.discriminators(recorded)
+            fixed = {name: p.detach() for name, p in self.discriminators.named_parameters()}
+            judged = functional_call(self.discriminators, fixed, (made,))
+            constant = [[x.detach() for x in layers] for layers in of_recorded]
+            score, features = generator_losses(constant, judged)
+            discriminator = discriminator_loss(of_recorded, self.discriminators(made.detach()))
+            losses |= {"score": score, "features": features, "discriminator": discriminator}
+            losses["loss"] = (
+                losses["loss"]
+                + self.adversarial_weight * score
+                + self.feature_weight * features
+                + discriminator
+            )
+        self.log_losses("train", losses, batch)
+        return losses["loss"]
+
+
+def multi_resolution_loss(made: Tensor, recorded: Tensor, n_ffts: Sequence[int]) -> Tensor:
+    """Multi-resolution STFT loss (Yamamoto et al. 2020, arXiv 1910.11480, equations 4 to 6).
+
+    Args:
+        made: wav (B, n).
+        recorded: wav (B, n).
+        n_ffts: Lengths of the windows in samples; the hop is a quarter.
+
+    Returns:
+        Spectral convergence plus the mean difference of log-magnitudes, averaged over the lengths.
+    """
+    terms = []
+    for n_fft in n_ffts:
+        window = torch.hann_window(n_fft, device=made.device)
+        a, b = (
+            torch.stft(x.float(), n_fft, n_fft // 4, window=window, return_complex=True)
+            .abs()
+            .clamp(min=FLOOR)
+            for x in (made, recorded)
+        )
+        terms.append((a - b).norm() / b.norm() + (a.log() - b.log()).abs().mean())
+    return torch.stack(terms).mean()

@@ -1,0 +1,119 @@
+"""Training the source-filter vocoder by train.py."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import SOURCE, TARGET, composed, require_same_result
+from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.models import checkpoints
+from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.training.discriminator import (
+    SpectrogramDiscriminators,
+    discriminator_loss,
+    generator_losses,
+)
+from vc_lightning.training.source_filter_module import SourceFilterModule, multi_resolution_loss
+
+
+@pytest.fixture
+def run(corpus, cache_dir, tmp_path):
+    """Runs train.py's job with tiny networks; returns the folder of its files."""
+    from vc_lightning.commands import train
+
+    def run(*more, name="run"):
+        settings = {
+            "experiment": "source_filter",
+            "model.dim": 8,
+            "model.n_blocks": 1,
+            "model.dim_pitch": 8,
+            "model.pitch_blocks": 1,
+            "task.discriminators.channels": 2,
+            "task.discriminators.n_ffts": "[256]",
+            "task.adversarial_after": 2,
+            "data.dir": corpus,
+            "data.cache_dir": cache_dir,
+            "data.num_workers": 0,
+            "data.val_fraction": 0.34,
+            "data.batch_size": 2,
+            "run_dir": tmp_path / name,
+            "init_from": "null",
+            "trainer.max_steps": 6,
+            "trainer.precision": "32-true",
+            "trainer.val_check_interval": 3,
+            "trainer.log_every_n_steps": 1,
+            "checkpoint.every_n_steps": 3,
+            "logger": "csv",
+        }
+        given = [f"{key}={value}" for key, value in settings.items()]
+        train.main(composed("train", *given, *more))
+        return tmp_path / name / "checkpoints"
+
+    return run
+
+
+def test_the_trained_file_speaks(run, tmp_path, tiny_checkpoint, mel_settings):
+    from vc_lightning.commands import convert
+
+    path = run() / "source_filter_step6_average.safetensors"
+    network, card = checkpoints.read_source_filter(path)
+    assert (card.step, card.mel) == (6, mel_settings)
+    assert network.head.weight.abs().max() > 0  # it begins with 0
+    settings = [f"ckpt={tiny_checkpoint}", f"output={tmp_path / 'a.wav'}"]
+    settings += ["vocoder=source_filter", f"vocoder.path={path}"]
+    convert.main(composed("convert", f"source={SOURCE}", f"target={TARGET}", *settings))
+    assert (tmp_path / "a.wav").is_file()
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(run):
+    whole = run(name="whole")
+    last = run("trainer.max_steps=3", name="half") / "last.ckpt"
+    resumed = run(f"ckpt_path={last}", name="resumed")
+    require_same_result(whole.parent, resumed.parent)
+
+
+def test_the_spectral_loss_is_that_of_the_paper():
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 1024), torch.randn(2, 1024)
+    window = torch.hann_window(256)
+    spectra = [torch.stft(x, 256, 64, window=window, return_complex=True).abs() for x in (a, b)]
+    a_abs, b_abs = (x.numpy().clip(1e-3) for x in spectra)
+    expected = np.linalg.norm(a_abs - b_abs) / np.linalg.norm(b_abs)
+    expected += np.abs(np.log(a_abs) - np.log(b_abs)).mean()
+    assert multi_resolution_loss(a, b, [256]).item() == pytest.approx(expected, rel=1e-4)
+    assert multi_resolution_loss(a, a, [256, 64]).item() == 0
+
+
+def test_the_adversarial_losses_are_hinges_and_relative_distances():
+    recorded = [[torch.full((1, 2), 2.0), torch.tensor([2.0, 0.5])]]
+    made = [[torch.full((1, 2), 1.0), torch.tensor([-2.0, 0.0])]]
+    assert discriminator_loss(recorded, made).item() == pytest.approx(0.25 + 0.5)
+    score, features = generator_losses(recorded, made)
+    assert (score.item(), features.item()) == pytest.approx((1.0, 0.5))
+
+
+def test_each_adversarial_loss_reaches_its_own_network(mel_settings):
+    torch.manual_seed(0)
+    network = SourceFilter(80, 256, 16_000, 512, 2, dim=8, n_blocks=1, dim_pitch=8, pitch_blocks=1)
+    discriminators = SpectrogramDiscriminators([256], 2)
+    weights = {"spectral_weight": 0, "pitch_weight": 0, "feature_weight": 0, "adversarial_after": 0}
+    batch = VocoderBatch(torch.rand(1, 80, 12), torch.randn(1, 12 * 256), 8, torch.zeros(1, 12))
+
+    def gradients(**more):
+        card = Card("source_filter", network.arguments, mel_settings)
+        module = SourceFilterModule(
+            network, card, None, None, {}, discriminators, [256], **weights | more
+        )
+        module.log_losses = lambda *_: None
+        module.zero_grad()
+        module.training_step(batch, 0).backward()
+        return [
+            torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None])
+            for part in (network, discriminators)
+        ]
+
+    without, with_score = gradients(adversarial_weight=0), gradients(adversarial_weight=1)
+    assert without[0].abs().max() == 0
+    assert with_score[0].abs().max() > 0
+    torch.testing.assert_close(without[1], with_score[1])  # the score does not train its judge
