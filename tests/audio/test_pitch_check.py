@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from helpers import TINY, write_wav
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch_check, voice_activity
+from helpers import SOURCE, TINY, write_wav
+from vc_lightning.audio import io, pitch_check, voice_activity
 from vc_lightning.audio.pitch_check import voiced_share
+from vc_lightning.audio.voice_activity import VAD_WINDOW, speech_windows
 from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.jobs import Job
@@ -25,31 +25,32 @@ def test_the_share_is_of_frames_with_speech_only(speech):
     wav = np.concatenate([speech, pause])
     f0 = contour(wav)
     f0[len(speech) // 256 :] = 0
-    windows = voice_activity.speech_windows(wav)
+    windows = speech_windows(wav)
     assert not windows[-20:].any()
-    last = np.flatnonzero(windows)[-1] * voice_activity.VAD_WINDOW // 256
-    spoken = windows[np.arange(last + 1) * 256 // voice_activity.VAD_WINDOW]
+    last = np.flatnonzero(windows)[-1] * VAD_WINDOW // 256
+    spoken = windows[np.arange(last + 1) * 256 // VAD_WINDOW]
     expected = (f0[: last + 1] > 0)[spoken].mean()
-    assert voiced_share(f0, wav, 16_000, 256) == pytest.approx(expected, abs=0.01)
+    assert voiced_share(f0, windows, 16_000, 256) == pytest.approx(expected, abs=0.01)
     assert expected > 0.95
     f0[::2] = 0
-    assert voiced_share(f0, wav, 16_000, 256) == pytest.approx(expected / 2, abs=0.02)
+    assert voiced_share(f0, windows, 16_000, 256) == pytest.approx(expected / 2, abs=0.02)
 
 
 def test_the_share_does_not_depend_on_rate_and_hop(speech):
     f0 = contour(speech)
     f0[: len(f0) // 2] = 0
-    share = voiced_share(f0, speech, 16_000, 256)
+    windows = speech_windows(speech)
+    share = voiced_share(f0, windows, 16_000, 256)
     assert 0.4 < share < 0.6
-    fast = audio.resample(speech, 16_000, 22_050)
+    fast = io.resample(speech, 16_000, 22_050)
     f0 = contour(fast, 275)
     f0[: len(f0) // 2] = 0
-    assert voiced_share(f0, fast, 22_050, 275) == pytest.approx(share, abs=0.02)
+    assert voiced_share(f0, windows, 22_050, 275) == pytest.approx(share, abs=0.02)
 
 
 def test_where_nobody_speaks_there_is_no_share():
     noise = 1e-3 * np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
-    assert voiced_share(contour(noise), noise, 16_000, 256) is None
+    assert voiced_share(contour(noise), speech_windows(noise), 16_000, 256) is None
 
 
 @pytest.fixture
@@ -94,6 +95,19 @@ def test_a_recording_without_pitch_is_named_once(
     assert len(messages) == (2 if warned else 0)
     for path in (source, target) if warned else ():
         assert sum(message.startswith(f"{path}: ") for message in messages) == 1
+
+
+def test_speech_is_detected_once_for_level_and_pitch_check(converter, monkeypatch, speech):
+    calls = []
+    detect = voice_activity.speech_windows
+
+    def counted(wav):
+        calls.append(len(wav))
+        return detect(wav)
+
+    monkeypatch.setattr(voice_activity, "speech_windows", counted)
+    converter.analyze(SOURCE)
+    assert calls == [len(speech)]
 
 
 def test_networks_that_are_not_told_the_pitch_need_no_warning(

@@ -329,6 +329,12 @@ def test_bad_requests_are_one_sentence(service, status, sentence, files, data):
 def test_a_long_recording_is_refused(service, speech, tmp_path):
     long = write_wav(tmp_path / "long.flac", np.tile(speech, 4), subtype="PCM_16")
     assert "lasts" in error_of(ask(service, form(long)), 400)
+    content = bytearray(long.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)  # now its header promises nothing
+    assert "lasts" in error_of(
+        ask(service, [("source", ("a.flac", bytes(content))), form()[1]]), 400
+    )
 
 
 def test_a_body_without_a_length_is_counted(service):

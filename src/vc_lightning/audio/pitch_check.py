@@ -1,12 +1,11 @@
-"""A warning for recordings of speech in which the pitch tracker finds hardly any voice."""
+"""Warn of recordings in whose speech the pitch tracker finds hardly any pitch."""
 
 import logging
 from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import voice_activity
+from vc_lightning.audio.voice_activity import VAD_WINDOW_MS
 
 log = logging.getLogger(__name__)
 
@@ -16,19 +15,20 @@ MIN_VOICED_SHARE = 0.15
 
 
 def voiced_share(
-    f0: np.ndarray, wav: np.ndarray, sample_rate: int, hop_length: int
+    f0: np.ndarray, speech: np.ndarray, sample_rate: int, hop_length: int
 ) -> float | None:
-    """Share of the frames with speech in which a pitch was found.
+    """Return the share of the frames with speech in which a pitch was found.
 
     Args:
-        f0: (T,) in Hz, 0 where there is no voice; frame t is centred on sample t · hop_length.
-        wav: the recording (n,) that it was found in.
-    Returns: None where the voice activity detector finds no speech.
+        f0: Pitch (T,) in Hz, 0 in unvoiced frames; frame t is centred on sample t · hop_length.
+        speech: Whether each window of 30 ms holds speech, as `voice_activity.Level` has it.
+        sample_rate: Rate of the recording in Hz.
+        hop_length: Samples between two frames.
+
+    Returns:
+        The share, or None if there is no speech.
     """
-    speech = voice_activity.speech_windows(
-        audio.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
-    )
-    window = voice_activity.VAD_WINDOW_MS * sample_rate / 1000  # in samples of wav
+    window = VAD_WINDOW_MS * sample_rate / 1000  # in samples of the recording
     frames = (np.arange(len(f0)) * hop_length / window).astype(int)  # window of each frame
     inside = frames < len(speech)
     found = f0[inside][speech[frames[inside]]] > 0
@@ -36,20 +36,29 @@ def voiced_share(
 
 
 class PitchCheck:
-    """Warns of recordings with a `voiced_share` below `MIN_VOICED_SHARE`, of each once."""
+    """Warns once of each recording with a `voiced_share` below `MIN_VOICED_SHARE`."""
 
     def __init__(self) -> None:
         self._warned: set[str] = set()  # names of files
 
     def __call__(
-        self, name: Path | str, f0: np.ndarray, wav: np.ndarray, sample_rate: int, hop_length: int
+        self,
+        name: Path | str,
+        f0: np.ndarray,
+        speech: np.ndarray,
+        sample_rate: int,
+        hop_length: int,
     ) -> None:
-        """Logs one sentence where hardly any pitch was found.
+        """Log one sentence if hardly any pitch was found.
 
         Args:
-            name: of the recording's file; the others as for `voiced_share`.
+            name: Name of the recording's file.
+            f0: Pitch (T,) in Hz; see `voiced_share`.
+            speech: Whether each window of 30 ms holds speech.
+            sample_rate: Rate of the recording in Hz.
+            hop_length: Samples between two frames.
         """
-        share = voiced_share(f0, wav, sample_rate, hop_length)
+        share = voiced_share(f0, speech, sample_rate, hop_length)
         if share is None or share >= MIN_VOICED_SHARE or str(name) in self._warned:
             return
         self._warned.add(str(name))

@@ -1,6 +1,7 @@
-"""Voice activity detection, and what depends on it: level, trimming and cuts at pauses."""
+"""Voice activity detection, and what depends on it: level, trimming, and cuts at pauses."""
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import webrtcvad
@@ -14,15 +15,28 @@ VAD_SAMPLE_RATE = 16_000
 VAD_MODE = 3  # the most aggressive of WebRTC's four
 VAD_WINDOW_MS = 30
 VAD_WINDOW = VAD_WINDOW_MS * VAD_SAMPLE_RATE // 1000  # samples
-WINDOWS_AT_ONCE = 1000  # that are looked at
+WINDOWS_AT_ONCE = 1000
 VAD_AVERAGE_WINDOWS = 8
 VAD_DILATION_WINDOWS = 7
 VAD_LEVEL_DBFS = -30.0
 INT16_MAX = 2**15 - 1
 
 
+@dataclass(frozen=True)
+class Level:
+    """The level of a recording's speech.
+
+    Attributes:
+        gain_db: Gain in dB that brings the speech to the wanted level.
+        speech: Whether each window of 30 ms holds speech, bool (n_windows,).
+    """
+
+    gain_db: float
+    speech: np.ndarray
+
+
 def rms_dbfs(wav: np.ndarray) -> float:
-    """Root mean square of wav in dB relative to full scale (a constant 1.0 has 0 dB)."""
+    """Return the root mean square of samples (n,) in dB of full scale; a constant 1.0 has 0 dB."""
     energy = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks(wav))
     return _decibels(energy / len(wav))
 
@@ -32,19 +46,22 @@ def _decibels(power: float) -> float:
 
 
 def voiced_mask(wav: np.ndarray) -> np.ndarray:
-    """Marks speech by WebRTC's detector, smoothed and widened as GE2E's pipeline does it.
+    """Mark speech as the speaker encoder GE2E does it, with WebRTC's detector.
 
-    Quiet recordings are first raised to -30 dBFS. Flags of 30 ms windows are averaged over 8
+    Quiet recordings are first raised to −30 dBFS. Flags of 30 ms windows are averaged over 8
     windows, rounded and dilated by 7 (Resemblyzer 0.1.4, `trim_long_silences`).
 
-    Args: wav, float32 (n,) at 16 kHz.
-    Returns: bool (m,), m = n rounded down to whole windows.
+    Args:
+        wav: Samples, float32 (n,), at 16 kHz.
+
+    Returns:
+        Whether each sample is speech, bool (m,); m is n rounded down to whole windows.
     """
     return np.repeat(_voiced_windows(wav, _raise_db(wav, VAD_LEVEL_DBFS)), VAD_WINDOW)
 
 
 def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
-    """The same for wav amplified by some dB, one flag a window."""
+    """Return the flags of the windows of wav (n,) at 16 kHz, amplified by `decibels`."""
     vad = webrtcvad.Vad(VAD_MODE)
     flags = []
     for windows in blocks(_windows(wav), WINDOWS_AT_ONCE):
@@ -62,12 +79,12 @@ def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
 
 
 def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:
-    """Scales wav by a gain in dB."""
+    """Scale samples by a gain in dB."""
     return wav * np.float32(10 ** (decibels / 20))
 
 
 def raise_level(wav: np.ndarray, dbfs: float) -> np.ndarray:
-    """Scales wav so that its RMS is at least `dbfs`; louder recordings stay as they are."""
+    """Scale samples so that their RMS is at least `dbfs`; louder ones stay as they are."""
     return amplify(wav, _raise_db(wav, dbfs))
 
 
@@ -76,34 +93,48 @@ def _raise_db(wav: np.ndarray, dbfs: float) -> float:
 
 
 def speech_mask(wav: np.ndarray) -> np.ndarray:
-    """Like `voiced_mask` for wav (n,) at 16 kHz of any loudness, heard at -30 dBFS."""
+    """Mark speech in samples (n,) at 16 kHz, detected at −30 dBFS whatever their level is."""
     return np.repeat(speech_windows(wav), VAD_WINDOW)
 
 
 def speech_windows(wav: np.ndarray) -> np.ndarray:
-    """`speech_mask`, one flag for every 30 ms."""
+    """Return `speech_mask` as one flag for each window of 30 ms."""
     return _voiced_windows(wav, VAD_LEVEL_DBFS - rms_dbfs(wav))
 
 
 def trim_silences(wav: np.ndarray) -> np.ndarray:
-    """Cuts long pauses out of wav (n,) at 16 kHz and raises it to at least -30 dBFS."""
+    """Cut long pauses out of samples (n,) at 16 kHz and raise them to at least −30 dBFS."""
     mask = voiced_mask(wav)
     return raise_level(wav, VAD_LEVEL_DBFS)[: len(mask)][mask]
 
 
 def level(wav: np.ndarray, sample_rate: int, dbfs: float) -> np.ndarray:
-    """Brings the RMS over the voiced part of wav (n,) to `dbfs`, without clipping.
+    """Bring the RMS of the speech in a recording to a level, without clipping.
 
-    Raises: InputError when it is too short or the detector finds no speech.
+    Args:
+        wav: Samples (n,).
+        sample_rate: In Hz.
+        dbfs: The level in dB of full scale.
+
+    Raises:
+        InputError: The recording is too short, or the detector finds no speech.
     """
-    return amplify(wav, level_gain(wav, sample_rate, dbfs))
+    return amplify(wav, measure_level(wav, sample_rate, dbfs).gain_db)
 
 
-def level_gain(wav: np.ndarray, sample_rate: int, dbfs: float) -> float:
-    """The gain in dB with which `level` does so.
+def measure_level(wav: np.ndarray, sample_rate: int, dbfs: float) -> Level:
+    """Detect the speech in a recording and measure its level.
 
-    The detector hears every recording at the same level, so that the result does not depend on
-    how loud the recording was.
+    The detector gets every recording at the same level, so that the result does not depend on how
+    loud the recording is.
+
+    Args:
+        wav: Samples (n,).
+        sample_rate: In Hz.
+        dbfs: The wanted level of the speech, in dB of full scale.
+
+    Raises:
+        InputError: The recording is too short, or the detector finds no speech.
     """
     seconds = len(wav) / sample_rate
     if seconds < MIN_SECONDS:
@@ -112,28 +143,39 @@ def level_gain(wav: np.ndarray, sample_rate: int, dbfs: float) -> float:
     voiced = speech_windows(wav16)
     if not voiced.any():
         raise InputError("no speech found in it by the voice activity detector")
-    return dbfs - _decibels(window_energies(wav16)[voiced].mean() / VAD_WINDOW)
+    return Level(dbfs - _decibels(window_energies(wav16)[voiced].mean() / VAD_WINDOW), voiced)
+
+
+def level_gain(wav: np.ndarray, sample_rate: int, dbfs: float) -> float:
+    """Return the gain of `measure_level` alone."""
+    return measure_level(wav, sample_rate, dbfs).gain_db
 
 
 def window_energies(wav: np.ndarray) -> np.ndarray:
-    """Sums of squares of whole windows of 30 ms of wav (n,) at 16 kHz."""
+    """Return the sums of squares of the whole windows of 30 ms of samples (n,) at 16 kHz."""
     stretches = blocks(_windows(wav), WINDOWS_AT_ONCE)
     sums = [np.square(windows, dtype=np.float64).sum(axis=1) for windows in stretches]
     return np.concatenate([np.zeros(0), *sums])
 
 
 def _windows(wav: np.ndarray) -> np.ndarray:
-    """The whole windows of wav (n,), (n // VAD_WINDOW, VAD_WINDOW)."""
+    """Return the whole windows of wav (n,) as (n // VAD_WINDOW, VAD_WINDOW)."""
     return wav[: len(wav) // VAD_WINDOW * VAD_WINDOW].reshape(-1, VAD_WINDOW)
 
 
 def cut_at_pauses(wav: np.ndarray, sample_rate: int, max_seconds: float) -> list[tuple[int, int]]:
-    """Divides a recording (n,) into pieces of max_seconds or less, in pauses where it can.
+    """Divide a recording into segments, at pauses if possible.
 
-    Each cut lies in the middle of the longest pause of the second half of what a piece may hold,
-    or, where nobody pauses, at the quietest moment there.
+    Each cut lies in the middle of the longest pause in the second half of a segment's longest
+    extent, or at the quietest moment there if it has no pause.
 
-    Returns: the first sample of every piece and the one after its last.
+    Args:
+        wav: Samples (n,).
+        sample_rate: In Hz.
+        max_seconds: Length that no segment exceeds.
+
+    Returns:
+        The first sample of every segment and the one after its last.
     """
     if len(wav) <= max_seconds * sample_rate:
         return [(0, len(wav))]

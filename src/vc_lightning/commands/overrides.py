@@ -35,6 +35,9 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
             "api_key_file",
             "speaker",
             "record",
+            "input_device",
+            "output_device",
+            "serve.token",
         ),
     ]
 )

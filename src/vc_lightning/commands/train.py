@@ -9,12 +9,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands import builders, cluster, entry_point
+from vc_lightning.commands import builders, cluster, entry_point, loggers
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -76,6 +75,7 @@ def main(cfg: DictConfig) -> None:
     compile_network(cfg, network)
     describe(cfg, trainer, model)
     fit(trainer, model, data, cfg.ckpt_path)
+    loggers.finish(trainer.loggers)
     if trainer.is_global_zero:  # the other processes may get here before last.ckpt is complete
         say_what_to_do_next(trainer, files, cfg.run_dir)
 
@@ -149,7 +149,7 @@ def build_trainer(cfg: DictConfig, files: WeightFiles) -> Trainer:
     callbacks = [*build_callbacks(cfg.callbacks), files]
     if cfg.trainer.max_epochs > 0:
         callbacks.append(EpochLimit(cfg.trainer.max_epochs))
-    logger = instantiate(cfg.logger)
+    logger = loggers.build_logger(cfg.logger)
     return instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
 
 
@@ -262,16 +262,8 @@ def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
     device = trainer.strategy.root_device
     log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)
     for logger in trainer.loggers:
-        log_config(logger, model.config)
+        loggers.log_config(logger, model.config)
     log.info("this run: %s", cfg.run_dir)
-
-
-def log_config(logger: Logger, config: dict) -> None:
-    """Write the configuration; an OSError comes through as one."""
-    try:
-        logger.log_hyperparams(config)
-    except ValueError as error:  # which Lightning makes of any error
-        raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
 
 
 def fit(

@@ -66,8 +66,12 @@ class RecordingAnalyzer:
 
     def gain_db(self, recording: Recording, wav: np.ndarray) -> float:
         """Compute the gain that brings wav (n,) to the level of the mels; `recording` names it."""
+        return self._level(recording, wav).gain_db
+
+    def _level(self, recording: Recording, wav: np.ndarray) -> voice_activity.Level:
+        """Detect the speech of wav (n,) and measure its level; `recording` names it in errors."""
         with prefix_errors(recording):
-            return voice_activity.level_gain(
+            return voice_activity.measure_level(
                 wav, self.mel.sample_rate, self.mel.settings["level_dbfs"]
             )
 
@@ -81,7 +85,8 @@ class RecordingAnalyzer:
     ) -> AnalyzedRecording:
         """Analyze a recording; see `VoiceConverter.analyze`."""
         wav = self.load(recording)
-        gain_db = self.gain_db(recording, wav)
+        level = self._level(recording, wav)
+        gain_db = level.gain_db
         analyzed = AnalyzedRecording(wav, gain_db, self._embed(recording, wav, gain_db))
         if not (self.with_f0 if with_pitch is None else with_pitch):
             return analyzed
@@ -94,7 +99,7 @@ class RecordingAnalyzer:
         f0 = np.concatenate(contours)
         name = recording if name is None else name
         if self.with_f0 and not isinstance(name, np.ndarray):
-            self.pitch_check(name, f0, wav, self.mel.sample_rate, self.mel.hop_length)
+            self.pitch_check(name, f0, level.speech, self.mel.sample_rate, self.mel.hop_length)
         return replace(analyzed, f0=f0)
 
     def chunk_mel(self, wav: np.ndarray, gain_db: float, chunk: Chunk) -> Tensor:

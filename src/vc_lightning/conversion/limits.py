@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
+from vc_lightning.audio.decoding import bounded_blocks, open_audio
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.common.files import require_file
 
@@ -33,11 +32,14 @@ class RecordingLimits:
         require_within(voice_activity.MIN_SECONDS, 1e6, "", max_seconds=self.max_seconds)
         require_within(0.01, 1e6, "", max_megabytes=self.max_megabytes)
 
-    def check(self, recording: Path) -> None:
+    def check(self, recording: Path) -> float:
         """Checks a recording.
 
         Args:
             recording: The file.
+
+        Returns:
+            Its duration in seconds.
 
         Raises:
             InputError: It is too large or too long, or no sound; the message has no folder.
@@ -49,14 +51,21 @@ class RecordingLimits:
                 raise InputError(
                     f"{recording}: has {megabytes:.1f} MB; give at most {self.max_megabytes:g} MB"
                 )
-            # What the header says first: an hour of silence packs into a megabyte.
-            with contextlib.suppress(soundfile.SoundFileError, RuntimeError, TypeError):
-                seconds = soundfile.info(recording).duration
-                if seconds > self.max_seconds:
-                    raise InputError(
-                        f"{recording}: lasts {seconds:.0f} s; give at most {self.max_seconds:g} s"
-                    )
-            audio.load(recording)
+            # Hours of silence pack into a megabyte: what the header says, then what is there.
+            self._require_short(recording, audio.duration(recording) or 0.0)
+            with open_audio(recording) as stream:
+                n_frames = 0
+                for block in bounded_blocks(stream, recording.stat().st_size):
+                    n_frames += len(block)
+                    self._require_short(recording, n_frames / stream.sample_rate)
+            wav, sample_rate = audio.load(recording)
+        return len(wav) / sample_rate
+
+    def _require_short(self, recording: Path, seconds: float) -> None:
+        if seconds > self.max_seconds:
+            raise InputError(
+                f"{recording}: lasts {seconds:.0f} s; give at most {self.max_seconds:g} s"
+            )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,11 @@ from vc_lightning.demo.service import ConversionService, Settings, VoiceRequest
 from vc_lightning.demo.uploads import Uploads
 
 WAVEFORM = {"waveform_color": "#b79cc9", "waveform_progress_color": "#9e2f7f", "skip_length": 20}
-VOCODERS = {"griffin_lim": "Griffin-Lim", "wavernn": "WaveRNN"}
+VOCODERS = {
+    "source_filter": "Source-filter",
+    "griffin_lim": "Griffin-Lim",
+    "wavernn": "WaveRNN",
+}
 QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # of small events
 
 

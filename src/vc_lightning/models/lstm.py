@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-MIN_WIDTH = 768  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
+MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN's float32 is faster than its bfloat16
 
 

@@ -17,7 +17,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.conversion import voice_library
 from vc_lightning.conversion.jobs import Job, Row
@@ -250,12 +249,10 @@ class ConversionApi:
         try:
             if isinstance(form.target, str):
                 voice_library.load(self._voices, form.target)
-            for path in form.names:
-                self._limits.recordings.check(path)
-            wav, rate = audio.load(form.source)
+            seconds = {path: self._limits.recordings.check(path) for path in form.names}
         except InputError as error:
             raise RefusedError(400, self._sentence(str(error), form)) from None
-        return len(wav) / rate
+        return seconds[form.source]
 
     def _require_made(self, row: Row, form: ConversionForm) -> None:
         if row.error:

@@ -32,6 +32,8 @@ def _written(speech: np.ndarray, rate: int, form: str, codec: str, to_rate: int)
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
         stream = container.add_stream(codec, rate=to_rate, layout="mono")
+        if codec != "libopencore_amrnb":  # which has rates of its own
+            stream.bit_rate = 64_000
         resampler = av.AudioResampler(stream.format.name, "mono", to_rate, frame_size=1024)
         frame = av.AudioFrame.from_ndarray(speech[None], format="fltp", layout="mono")
         frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
@@ -52,7 +54,6 @@ def hostile_files() -> dict[str, bytes]:
         "a list of files": b"ffconcat version 1.0\nfile /etc/passwd\n",
         "an empty cluster without end": bytes.fromhex("1a45dfa301ffffffffffffff") + b"\0" * 1000,
         "damaged packets": b"#!AMR\n" + b"\x7c" * 2_000_000,
-        "twelve hours of nothing": b"#!AMR\n" + b"\x04" * 13_000_000,
         "syncwords": b"\xff\xf1" * 200_000,
     }
 
