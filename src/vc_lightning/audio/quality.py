@@ -7,8 +7,8 @@ import numpy as np
 from vc_lightning.audio import io, voice_activity
 
 FRAME_MS = 30
-# Share of the frames, the quietest ones, that count as noise between words. In 2 s of trimmed speech
-# hardly more than a twentieth are pauses: a tenth makes clean speech look 20 dB noisier than it is.
+# Share of the frames, the quietest ones, that count as noise between words. In 2 s of trimmed
+# speech hardly more than a twentieth are pauses: a tenth makes clean speech look 20 dB noisier.
 QUIET_SHARE = 0.05
 SNR_DB = (-10.0, 80.0)  # range; values beyond it are due to rounding
 FULL_SCALE = 0.999
@@ -58,8 +58,8 @@ def measure(wav: np.ndarray, sample_rate: int) -> Quality:
 def snr_db(wav: np.ndarray, voiced: np.ndarray) -> float:
     """Return the ratio of speech to noise in dB.
 
-    The power of the noise is that of the quietest twentieth of all frames of 30 ms. The power of the
-    speech is that of the voiced part minus the noise. Noise that fluctuates is underestimated:
+    The power of the noise is that of the quietest twentieth of all frames of 30 ms. The power of
+    the speech is that of the voiced part minus the noise. Noise that fluctuates is underestimated:
     with babble the ratio comes out 5 dB too high.
 
     Args:

@@ -14,8 +14,8 @@ BLOCK = 1 << 20  # samples processed at once
 class SpillBuffer:
     """Collects arrays of float32 into one along their first axis.
 
-    Long ones go to an unnamed temporary file in the folder that TMPDIR names. It is deleted with the
-    last array that uses it.
+    Long ones go to an unnamed temporary file in the folder that TMPDIR names. It is deleted with
+    the last array that uses it.
     """
 
     def __init__(self) -> None:
