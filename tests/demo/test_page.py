@@ -248,7 +248,7 @@ def test_a_full_queue_is_a_sentence(visit, service, monkeypatch):
     go_on = threading.Event()
 
     def wait(*_):
-        go_on.wait(30)
+        go_on.wait(120)
         raise InputError("waited")
 
     monkeypatch.setattr(service, "convert", wait)
