@@ -46,7 +46,7 @@ def test_what_fits_an_annotation(value, annotation, fit):
         ({"lr": "abc"}, "optimizer.lr=abc: give a number"),
         ({"lr": None}, "optimizer.lr=null: give a number"),
         ({"fused": 3}, "optimizer.fused=3: give true or false or null"),
-        ({"betas": [0.9]}, "optimizer.betas=[0.9]: give a list, each of it a number"),
+        ({"betas": [0.9]}, "optimizer.betas=[0.9]: give a list, each entry a number"),
         ({"lr": "x" * 1000}, f"optimizer.lr={'x' * 80}…: give a number"),
     ],
 )

@@ -158,6 +158,18 @@ def test_the_level_follows_speech_without_a_jump(encoder, speech):
     assert source.speech_dbfs == pytest.approx(-42, abs=2)  # 20 dB below that of the recording
 
 
+def test_a_very_quiet_microphone_is_found_and_steady_noise_is_not_speech(encoder, speech):
+    def level(wav):
+        source = RunningSource(encoder, -24, np.zeros(256, np.float32), is_known=True)
+        for start in range(0, len(wav), 2560):
+            source.push(wav[start : start + 2560])
+        return source.speech_dbfs
+
+    assert level(speech * 10 ** (-36 / 20)) == pytest.approx(-57, abs=3)  # 36 dB below its own
+    noise = np.random.default_rng(0).normal(0, 10 ** (-60 / 20), 160_000).astype(np.float32)
+    assert level(noise) > -45
+
+
 def test_the_embedding_comes_to_that_of_the_speaker(encoder, speech, other_speech):
     other = encoder.embed_recording(other_speech, 16_000, -24)
     source = RunningSource(encoder, -24, other, is_known=False)

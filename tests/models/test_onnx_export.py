@@ -113,4 +113,4 @@ def test_the_command_writes_a_file_and_says_how_large_it_is(tmp_path, tiny_check
     require_same_results(tmp_path / "a, b = (c).onnx", network, [(2, 13)])
     refused = export("output=a.wav")
     assert refused.returncode == 2
-    assert refused.stderr == "error: output=a.wav: is written as onnx; let the name end in .onnx\n"
+    assert refused.stderr == "error: output=a.wav: cannot be written; let the name end in .onnx\n"

@@ -1,4 +1,4 @@
-"""Says what recordings say in other voices: python convert.py source=a.wav target=b.wav"""
+"""Convert recordings to other voices: python convert.py source=a.wav target=b.wav"""
 
 import logging
 import sys
@@ -11,8 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from vc_lightning.audio import cleanup
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import cleanup, io
 from vc_lightning.commands import builders, cluster, entry_point, paths, voices
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
@@ -27,7 +26,7 @@ from vc_lightning.models.vocoders.base import Progress
 log = logging.getLogger("convert")
 
 EXIT_SOME_FAILED = 1
-FORMATS = tuple(suffix[1:] for suffix in audio.OUTPUT_SUFFIXES)
+FORMATS = tuple(suffix[1:] for suffix in io.OUTPUT_SUFFIXES)
 NOTHING_SAID = "say which recordings: source=FILE target=FILE; --help has more"
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remaining} left]"
 
@@ -35,7 +34,7 @@ BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remainin
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="convert")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Converts, learns a voice, lists the voices or says what a file says of itself."""
+    """Convert recordings, manage learned voices, or show a file's provenance."""
     require_valid(cfg)
     folder = paths.single_path(cfg.voices.dir, "voices.dir")
     if cluster.is_split(cfg) and (cfg.inspect or voices.wanted(cfg)):
@@ -51,7 +50,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def require_valid(cfg: DictConfig) -> None:
-    """Raises InputError for values that would be found out late."""
+    """Raise InputError for values that would otherwise fail after the work."""
     require_one_of(("one", "all", "aligned"), "", match=cfg.match)
     for key in ("bidirectional", "overwrite"):
         require_flag(key, cfg[key])
@@ -65,18 +64,18 @@ def require_valid(cfg: DictConfig) -> None:
 
 
 def is_single(cfg: DictConfig) -> bool:
-    """Whether one recording shall become one file."""
+    """Whether one recording is converted into one file."""
     if cfg.pairs or cfg.match != "one" or cfg.bidirectional or not isinstance(cfg.source, str):
         return False
     if not cfg.source:
         raise InputError(NOTHING_SAID)
-    found = paths.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    found = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     is_file = found == [paths.single_path(cfg.source, "source")]
     return is_file and (cfg.output is None or paths.names_a_file(str(cfg.output)))
 
 
 def convert_one(cfg: DictConfig, folder: Path) -> None:
-    """Converts one recording and says how near it came to the voice."""
+    """Convert one recording and log its similarity to both voices."""
     if cluster.is_split(cfg):
         raise InputError("part, cluster: one conversion cannot be split; name several recordings")
     source = paths.single_path(cfg.source, "source")
@@ -87,7 +86,7 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
     named = cfg.output or f"conversion.{cfg.format or 'wav'}"
     if cfg.format and Path(str(named)).suffix.lower() != f".{cfg.format}":
         raise InputError(f"format={cfg.format}: output={named} ends otherwise; leave one of them")
-    output = paths.writable_path(named, "output", *audio.OUTPUT_SUFFIXES)
+    output = paths.writable_path(named, "output", *io.OUTPUT_SUFFIXES)
     batch = made_batch(cfg, folder)
     (row,) = batch.convert([Job(source, target, output)])
     if row.error:
@@ -110,12 +109,12 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
         path = source if name == "source" else target[-1]
         copy = output.with_stem(f"{output.stem}_{name}")
         converter = batch.converter
-        audio.save(copy, converter.resynthesize(path, cfg.seed), converter.sample_rate)
+        io.save(copy, converter.resynthesize(path, cfg.seed), converter.sample_rate)
         log.info("%s: %s through the vocoder alone", copy, path)
 
 
 def convert_many(cfg: DictConfig, folder: Path) -> None:
-    """Converts recordings into a folder and tells in a table what became of each."""
+    """Convert recordings into a folder, with a table of all results."""
     if cfg.also:
         raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
     output = paths.writable_folder(cfg.output or "outputs", "output")
@@ -158,11 +157,18 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
 
 
 def finished(own: Sequence[Job], output: Path, part: Part | None, note: Provenance) -> set[Job]:
-    """The jobs whose output is there already; those of a part also need their row of the table."""
+    """Find the jobs whose output exists; a job of a part also needs its row in the table.
+
+    Args:
+        own: The jobs of this part.
+        output: The output folder.
+        part: This part, or None where the work is not split.
+        note: Provenance of the conversions that this command makes.
+    """
     done = {job for job in own if job.output.exists()}
     if part is None:
         return done
-    # Killed between the two, a part has written an output and not its row.
+    # A part that was killed may have written an output without its row.
     recorded = jobs.recorded_outputs(output, part)
     lacking = {job for job in done if str(job.output) not in recorded}
     kept = [job for job in own if job in lacking and is_other(job.output, note)]
@@ -171,7 +177,16 @@ def finished(own: Sequence[Job], output: Path, part: Part | None, note: Provenan
 
 
 def merge_parts(listed: Sequence[Job], output: Path, required: bool) -> None:
-    """Merges the tables of the parts where all are complete, or says how many are missing."""
+    """Merge the tables of all parts once they are complete, else log how many rows are missing.
+
+    Args:
+        listed: The jobs of all parts.
+        output: The output folder.
+        required: Whether missing rows are an error.
+
+    Raises:
+        InputError: Rows are missing and `required` is set.
+    """
     missing = jobs.merge_tables(output, listed)
     if not missing:
         log.info("all %d conversions are done; see %s", len(listed), jobs.table_path(output))
@@ -183,7 +198,11 @@ def merge_parts(listed: Sequence[Job], output: Path, required: bool) -> None:
 
 
 class ProgressBar:
-    """Seconds of sound that are converted, with the time that is left; only on terminals."""
+    """Progress in seconds of converted sound, with the time left; shown on terminals only.
+
+    Args:
+        listed: All jobs.
+    """
 
     def __init__(self, listed: Sequence[Job]):
         self.seconds = {source: duration(source) for source in {job.source for job in listed}}
@@ -198,7 +217,7 @@ class ProgressBar:
         self.bar.close()
 
     def part(self, some: Sequence[Job]) -> Progress:
-        """Takes the share that is done of some jobs."""
+        """Make a progress callback for some of the jobs."""
         seconds = sum(self.seconds[job.source] for job in some)
         before, self.done = self.done, self.done + seconds
 
@@ -210,15 +229,15 @@ class ProgressBar:
 
 
 def duration(path: Path) -> float:
-    """Seconds that a file's header promises; 0 if it promises none or cannot be read."""
+    """Read a file's duration in seconds from its header; 0 if it is unknown."""
     try:
-        return audio.duration(path) or 0.0
+        return io.duration(path) or 0.0
     except InputError:
         return 0.0
 
 
 def is_other(path: Path, note: Provenance) -> bool:
-    """Whether a file is not a conversion with these weights and settings."""
+    """Whether a file was not made by a conversion with these weights and settings."""
     try:
         found = provenance.read(path)
     except InputError:
@@ -227,7 +246,7 @@ def is_other(path: Path, note: Provenance) -> bool:
 
 
 def couples_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
-    """Who is converted to whom; what lies in the output folder is nobody's source."""
+    """List sources with their targets; files in the output folder are never sources."""
     if cfg.pairs:
         if cfg.source or cfg.target:
             raise InputError(f"pairs={cfg.pairs}: leave out source and target, or pairs")
@@ -236,32 +255,32 @@ def couples_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, 
         return [(source, as_voice(target, known)) for source, target in couples]
     if not cfg.source:
         raise InputError(NOTHING_SAID)
-    sources = paths.existing_paths(cfg.source, "source", audio.AUDIO_SUFFIXES)
+    sources = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     sources = [path for path in sources if output.resolve() not in path.resolve().parents]
     if not sources:
         raise InputError(f"source={cfg.source}: all of it lies in output={output}")
     target = target_of(cfg.target, folder)
     if isinstance(target, str):
         if cfg.bidirectional:
-            raise InputError(f"bidirectional=true: of the learned voice {target} nothing is said")
+            raise InputError(f"bidirectional=true: the learned voice {target} has no recordings")
         return [(source, target) for source in sources]
     return jobs.matched(sources, target, cfg.match, cfg.bidirectional)
 
 
 def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
-    """A learned voice's name in place of a table's path, where there is no such file."""
+    """Replace a table's path by a learned voice's name where no such file exists."""
     path = target[0]
     return path.name if len(target) == 1 and not path.exists() and path.name in known else target
 
 
 def target_of(value: object, folder: Path) -> Target:
-    """What target= names: recordings, or a learned voice."""
+    """Find the recordings, or the learned voice, that `target=` names."""
     if not value:
         raise InputError(NOTHING_SAID)
     if isinstance(value, str) and not Path(value).exists() and value in voice_library.names(folder):
         return value
-    found = paths.existing_paths(value, "target", audio.AUDIO_SUFFIXES)
-    if found == [expand_user(str(value))] and not audio.split_address(found[0])[0].exists():
+    found = paths.existing_paths(value, "target", io.AUDIO_SUFFIXES)
+    if found == [expand_user(str(value))] and not io.split_address(found[0])[0].exists():
         raise InputError(
             f"target={value}: there is no such file, and no learned voice of this name; "
             "voices.list=true lists them"
@@ -270,7 +289,7 @@ def target_of(value: object, folder: Path) -> Target:
 
 
 def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:
-    """What converts, as the configuration describes it."""
+    """Build the batch converter that the configuration describes."""
     return BatchConverter(
         builders.build_converter(cfg),
         folder,
@@ -281,10 +300,10 @@ def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:
 
 
 def loud(wav: np.ndarray, sample_rate: int, lufs: float | None) -> np.ndarray:
-    """wav (n,) at a loudness in LUFS; None leaves it what it is."""
+    """Normalise wav (n,) to a loudness in LUFS; None leaves it unchanged."""
     return wav if lufs is None else cleanup.normalize_loudness(wav, sample_rate, lufs)
 
 
 def run() -> None:
-    """`python convert.py`, and `vc-convert` where the package is installed."""
+    """Run `python convert.py`, or `vc-convert` where the package is installed."""
     entry_point.run(main, "convert")

@@ -1,4 +1,4 @@
-"""Writes the converter's network as an ONNX file, or uploads it: python export.py output=a.onnx"""
+"""Write the conversion network as an ONNX file, or upload it: python export.py output=a.onnx"""
 
 import logging
 
@@ -16,7 +16,7 @@ log = logging.getLogger("export")
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="export")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Writes the file and says how large it is, or says where the upload lies."""
+    """Write the file and log its size, or upload the weights and log the address."""
     ckpt = paths.single_path(cfg.ckpt or str(resources.AUTOVC), "ckpt")
     if cfg.hub is not None:
         log.info("%s", push_to_hub(ckpt, cfg.hub, private=cfg.hub_private, freq=cfg.ckpt_freq))
@@ -27,5 +27,5 @@ def main(cfg: DictConfig) -> None:
 
 
 def run() -> None:
-    """`python export.py`, and `vc-export` where the package is installed."""
+    """Run `python export.py`, or `vc-export` where the package is installed."""
     entry_point.run(main, "export")

@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
@@ -37,6 +37,7 @@ from vc_lightning.live.terminal import Keys, Meter
 log = logging.getLogger("live")
 
 MODES = ("speak", "serve", "devices")
+MAX_INTERRUPTIONS = 3
 REFRESH_SECONDS = 0.1  # from one look at the keys to the next
 NO_VOICE = "say whose voice is taken: target=FILE, or the name of a learned voice"
 
@@ -66,6 +67,8 @@ def require_valid(cfg: DictConfig) -> None:
         if cfg[key] is not None:
             require_within(audio.MIN_SAMPLE_RATE, audio.MAX_SAMPLE_RATE + 1, "", **{key: cfg[key]})
             require_at_least(1, "", **{key: cfg[key]})
+    if cfg.device_latency not in ("low", "high"):
+        require_within(0, 5, "", device_latency=cfg.device_latency)
     for key in ("input_device", "output_device"):
         if isinstance(cfg[key], bool) or not isinstance(cfg[key], int | str | None):
             raise InputError(f"{key}={cfg[key]}: give a number or a name")
@@ -105,7 +108,7 @@ def speak(cfg: DictConfig) -> None:
 def run_session(session: Session) -> None:
     """Runs a session to its end, shows it, and obeys the keys."""
     meter = Meter()
-    with Keys() as keys, stopped_at_the_end(session):
+    with Keys() as keys, interruptions() as is_interrupted, stopped_at_the_end(session):
         log.info(
             "latency %.0f ms and the time of computing%s; Ctrl-C ends it",
             1000 * session.latency_seconds,
@@ -113,7 +116,7 @@ def run_session(session: Session) -> None:
         )
         try:
             session.start()
-            while session.is_running:
+            while session.is_running and not is_interrupted():
                 session.wait(REFRESH_SECONDS)
                 meter.show(session)
                 key = keys.pressed()
@@ -125,6 +128,28 @@ def run_session(session: Session) -> None:
                     session.is_paused = not session.is_paused
         finally:
             meter.clear()
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[Callable[[], bool]]:
+    """Lets Ctrl-C and SIGTERM end a session in good order; the third one ends it at once.
+
+    Yields: what says whether one came.
+    """
+    count = 0
+
+    def note(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count >= MAX_INTERRUPTIONS:
+            raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, note) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: count > 0
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextlib.contextmanager
@@ -161,7 +186,7 @@ def chosen_devices(cfg: DictConfig) -> dict[str, tuple[int | None, int | None]]:
 def source_of(cfg: DictConfig, number: int | None, rate: int | None) -> Source:
     """The microphone, or the file in its place."""
     if number is not None and rate is not None:
-        return devices.Microphone(number, rate)
+        return devices.Microphone(number, rate, cfg.device_latency)
     path = paths.single_path(cfg.source, "source")
     return FileSource(*audio.load(path), devices.PIECE_SECONDS)
 
@@ -172,7 +197,7 @@ def sink_of(cfg: DictConfig, source: Source, chosen: tuple[int | None, int | Non
     number, rate = chosen
     if number is None or rate is None:
         return SilentSink(source.rate, *lengths)
-    return devices.Speaker(number, rate, *lengths)
+    return devices.Speaker(number, rate, cfg.device_latency, *lengths)
 
 
 def voice_of(value: object, converter: VoiceConverter, folder: Path) -> Voice:

@@ -1,19 +1,25 @@
-"""The one exception that a person is meant to read, and the checks that raise it most."""
+"""The exception for bad input, and common checks that raise it."""
 
 from collections.abc import Sequence
 from numbers import Real
 
-MAX_LAYERS = 1_000  # building more takes longer than anyone waits for a message
+MAX_LAYERS = 1_000  # building more would take minutes
 
 
 class InputError(ValueError):
-    """Bad input: one sentence that names the file or key, its value and the remedy."""
+    """Bad input; the message is one sentence with the file or key, its value and the remedy."""
 
 
 def require_at_least(minimum: int, group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's values that is not an integer ≥ minimum.
+    """Check that values are integers of at least a minimum.
 
-    Args: group, "" for keys that are in none.
+    Args:
+        minimum: Smallest allowed value.
+        group: Group of the keys, for the message; "" where they have none.
+        values: Keys and values.
+
+    Raises:
+        InputError: A value is something else; the message names its key.
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
@@ -21,7 +27,7 @@ def require_at_least(minimum: int, group: str, /, **values: object) -> None:
 
 
 def require_within(low: float, high: float, group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's values that is not in low ≤ value < high."""
+    """Check that values are numbers with low ≤ value < high; see `require_at_least`."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
             key = _key(group, name)
@@ -29,26 +35,26 @@ def require_within(low: float, high: float, group: str, /, **values: object) -> 
 
 
 def require_layers(group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's numbers of layers that is not sensible."""
+    """Check numbers of layers: 1 to `MAX_LAYERS`; see `require_at_least`."""
     require_at_least(1, group, **values)
     require_within(1, MAX_LAYERS + 1, group, **values)
 
 
 def require_one_of(choices: Sequence[str], group: str, /, **values: object) -> None:
-    """Raises InputError naming the first of a group's values that is none of some words."""
+    """Check that values are among the choices; see `require_at_least`."""
     for name, value in values.items():
         if value not in choices:
             raise InputError(f"{_key(group, name)}={value}: is none of {', '.join(choices)}")
 
 
 def require_flag(name: str, value: object) -> None:
-    """Raises InputError unless value is true or false: any word would count as true."""
+    """Raise InputError unless a value is true or false; Python would take any word as true."""
     if not isinstance(value, bool):
         raise InputError(f"{name}={value}: give true or false")
 
 
 def require_seed(name: str, value: object) -> None:
-    """Raises InputError unless value is a seed that NumPy and PyTorch take."""
+    """Raise InputError unless a value is a seed that NumPy and PyTorch accept."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise InputError(f"{name}={value}: give an integer from 0 to below 2^32")
 

@@ -21,7 +21,14 @@ def expand_user(path: Path | str) -> Path:
 
 
 def require_file(path: Path | str) -> Path:
-    """The path of a file that can be opened; InputError for anything else that a path may be."""
+    """Check that a path is a regular file that may be read.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: It is missing, a folder, a device or not readable.
+    """
     path = Path(path)
     try:
         mode = path.stat().st_mode
@@ -40,7 +47,14 @@ def require_file(path: Path | str) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that replaces it only when the block succeeds."""
+    """Write a file as a whole: yield a temporary path that replaces `path` on success.
+
+    Args:
+        path: The file; it stays unchanged if the block raises an exception.
+
+    Yields:
+        A temporary path in the same folder.
+    """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
     os.close(handle)

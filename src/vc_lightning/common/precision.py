@@ -1,13 +1,17 @@
-"""The fastest number format that a processor computes in by itself."""
+"""The fastest number format that the hardware supports."""
 
 import torch
 
 
 def best_precision(accelerator: str) -> str:
-    """Lightning's `precision` for an accelerator ("auto", "cpu", "gpu", …) on this machine.
+    """Choose Lightning's `precision` for this machine.
 
-    bf16-mixed where there are bfloat16 units (GPUs since Ampere; CPUs with AMX or AVX512-BF16,
-    whose products of matrices are about four times as fast), else 32-true, which is never wrong.
+    Args:
+        accelerator: "auto", "cpu", "gpu", … as the Trainer takes it.
+
+    Returns:
+        "bf16-mixed" where the hardware computes in bfloat16 (GPUs since Ampere; CPUs with AMX or
+        AVX512-BF16, whose matrix products are about four times as fast), else "32-true".
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,4 +1,4 @@
-"""Where the project's settings and shipped weights lie."""
+"""Paths of the shipped settings and weights."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ SOURCE_FILTER = CHECKPOINTS / "source_filter.safetensors"
 
 
 def settings(group: str, name: str) -> dict:
-    """The values that `group=name` stands for on the command line, from conf/group/name.yaml."""
+    """Read the values of `group=name` from conf/group/name.yaml."""
     values = yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8"))
     return {key: value for key, value in values.items() if not key.startswith("_")}
 
 
 def command(name: str) -> str:
-    """How a person starts the command `name` here: `python train.py` or `vc-train`."""
+    """Return how a command is started here, such as `python train.py` or `vc-train`."""
     return f"python {name}.py" if IS_CHECKOUT else f"vc-{name}"

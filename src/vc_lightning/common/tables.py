@@ -9,7 +9,19 @@ SEPARATOR = "|"  # between several recordings in one column
 
 
 def table_rows(path: Path, key: str, columns: set[str]) -> list[dict[str, str]]:
-    """The rows of a tab-separated table that must have some columns."""
+    """Read the rows of a tab-separated table.
+
+    Args:
+        path: The table, in UTF-8.
+        key: The config key that named it, for messages.
+        columns: Names of the columns that it must have.
+
+    Returns:
+        One dictionary a row; missing cells are "".
+
+    Raises:
+        InputError: The table cannot be read, or lacks rows or columns.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval=""))

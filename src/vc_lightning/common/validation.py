@@ -1,4 +1,4 @@
-"""Whether what a configuration says is of the types that those ask for who are given it."""
+"""Validate config values against the type hints of their targets."""
 
 import inspect
 import types
@@ -6,11 +6,12 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pydoc import locate
+from typing import Any
 
 from vc_lightning.common.errors import InputError
 
 MAX_SHOWN = 80  # characters of a value in a sentence
-WORDS = {  # what to give for an annotation
+WORDS = {  # how a message describes a type
     int: "an integer",
     float: "a number",
     str: "text",
@@ -21,14 +22,17 @@ WORDS = {  # what to give for an annotation
 
 
 def require_fitting(config: Mapping, prefix: str = "") -> None:
-    """Compares the values of a configuration with the annotations of what they are given to.
+    """Check a configuration against the type hints of the classes and functions it builds.
 
-    Without this a wrong type is noticed wherever it is first used, hours later or not at all.
+    Without this check, a wrong type would be noticed at its first use, perhaps hours later.
 
     Args:
-        config: plain values; each mapping with a `_target_` is the arguments of that class or
-            function. prefix: the dotted name of it, with a dot at its end.
-    Raises: InputError naming the first key whose value does not fit.
+        config: Plain values; a mapping with a `_target_` holds the arguments of that class or
+            function.
+        prefix: Dotted name of `config` with a dot at its end, or "".
+
+    Raises:
+        InputError: A value does not fit, or an argument is missing; the message names the key.
     """
     target = config.get("_target_")
     if isinstance(target, str) and (named := locate(target)) is not None:
@@ -41,7 +45,16 @@ def require_fitting(config: Mapping, prefix: str = "") -> None:
 
 
 def require_arguments(function: Callable, arguments: Mapping, prefix: str = "") -> None:
-    """Raises InputError naming the first argument that does not fit a function's or class's."""
+    """Check arguments against the type hints of a function or class.
+
+    Args:
+        function: The function or class.
+        arguments: Names and values.
+        prefix: What precedes the names in a message, with a dot at its end, or "".
+
+    Raises:
+        InputError: A value does not fit; the message names it.
+    """
     hints = _hints(function)
     for name, value in arguments.items():
         if name in hints and not fits(value, hints[name]):
@@ -51,14 +64,14 @@ def require_arguments(function: Callable, arguments: Mapping, prefix: str = "") 
 
 
 def _parts(key: str, value: object) -> list[tuple[str, Mapping]]:
-    """The configurations within a value, and their names."""
+    """List the mappings in a value, with their dotted names."""
     listed = enumerate(value) if isinstance(value, list) else []
     found = [(key, value), *((f"{key}[{index}]", item) for index, item in listed)]
     return [(place, part) for place, part in found if isinstance(part, Mapping)]
 
 
 def _require_whole(config: Mapping, prefix: str) -> None:
-    """Raises InputError when a function that is called later would lack a plain argument."""
+    """Raise InputError when a `_partial_` target lacks an argument of a plain type."""
     target = locate(config["_target_"])
     hints = _hints(target)
     for parameter in inspect.signature(target).parameters.values() if hints else []:
@@ -69,13 +82,13 @@ def _require_whole(config: Mapping, prefix: str) -> None:
             raise InputError(f"{prefix}{parameter.name} is missing: give {wanted(annotation)}")
 
 
-def fits(value: object, annotation: object) -> bool:
-    """Whether a plain value, or a mapping with a `_target_`, can be what an annotation says."""
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a plain value, or a mapping with a `_target_`, fits a type hint."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if len(_choices(annotation)) > 1:
         return any(fits(value, choice) for choice in _choices(annotation))
     if isinstance(value, Mapping) and "_target_" in value:
-        return annotation not in WORDS  # what it makes is not known before it is made
+        return annotation not in WORDS  # its type is unknown before it is built
     if origin is typing.Literal:
         return value in arguments
     if origin is tuple and ... not in arguments:
@@ -89,13 +102,13 @@ def fits(value: object, annotation: object) -> bool:
         return isinstance(value, (int, annotation)) and not isinstance(value, bool)
     if annotation is Path:
         return isinstance(value, str)
-    return annotation in (object, typing.Any) or (
+    return annotation in (object, Any) or (
         isinstance(annotation, type) and isinstance(value, annotation)
     )
 
 
-def wanted(annotation: object) -> str:
-    """In words what to give for an annotation."""
+def wanted(annotation: Any) -> str:
+    """Describe a type hint in words."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if len(choices := _choices(annotation)) > 1:
         known = [choice for choice in choices if choice in WORDS or typing.get_origin(choice)]
@@ -103,21 +116,25 @@ def wanted(annotation: object) -> str:
     if origin is typing.Literal:
         return f"one of {', '.join(str(choice) for choice in arguments)}"
     if origin in (list, tuple, Sequence):
-        return f"a list, each of it {wanted(arguments[0])}"
+        return f"a list, each entry {wanted(arguments[0])}"
     if origin in (dict, Mapping) or annotation in (dict, Mapping):
         return "keys with values"
     return WORDS.get(annotation, "a group with a _target_")
 
 
 def _choices(annotation: object) -> tuple:
-    """The members of a union; of anything else itself."""
+    """List the members of a union; any other type hint alone."""
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     return typing.get_args(annotation) if is_union else (annotation,)
 
 
 def _hints(function: Callable) -> dict[str, object]:
-    """Annotations of the parameters of a function or class; none where they are not known."""
+    """Read the type hints of a function's or class's parameters; none where they are unknown."""
     try:
         return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except (NameError, TypeError, AttributeError):  # built in, or of names that are not imported
+    except (
+        NameError,
+        TypeError,
+        AttributeError,
+    ):  # a built-in, or unknown names
         return {}

@@ -14,6 +14,10 @@ EXPECTED_DBFS = -26.0  # level of speech before any was heard
 EXPECTED_WINDOWS = 3  # how many windows of 30 ms that guess weighs as much as
 MEMORY_WINDOWS = 667  # 20 s of speech, after which the level is half forgotten
 QUIETEST_DBFS = -65.0  # below this no window counts as speech
+LOUDNESS_WINDOWS = 100  # 3 s, whose loud ones show how loud a quiet microphone's speech may be
+LOUD_PERCENTILE, SOFT_PERCENTILE = 95, 10
+MIN_SPREAD_DB = 12.0  # between loud and soft windows, where they can be speech and pauses
+SILENT_POWER = 1e-12  # -120 dBFS
 MAX_DB_PER_SECOND = 40.0  # by which the gain may change
 FIRST_SPEECH_SECONDS = 0.8  # heard before the first embedding
 SPEECH_HOP_SECONDS = 0.8  # of speech from one embedding to the next
@@ -45,6 +49,7 @@ class RunningSource:
         self.gain_db = level_dbfs - EXPECTED_DBFS
         self._energy = self._weight = 0.0  # of the windows with speech, and how many they are
         self._vad = webrtcvad.Vad(voice_activity.VAD_MODE)
+        self._loudness: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)
         self._rest = np.zeros(0, np.float32)
         self._speech = np.zeros(0, np.float32)
         self._unheard = 0  # samples of speech since the last embedding
@@ -76,7 +81,8 @@ class RunningSource:
     def _is_speech(self, window: np.ndarray) -> bool:
         """Whether a window holds speech; the level follows it where it does."""
         power = float(np.square(window, dtype=np.float64).mean())
-        heard = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self.speech_dbfs)
+        self._loudness.append(10 * np.log10(max(power, SILENT_POWER)))
+        heard = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self._possible_dbfs)
         loudest = voice_activity.INT16_MAX
         pcm = np.clip(np.round(heard * loudest), -loudest, loudest)
         is_speech = self._vad.is_speech(pcm.astype("<i2").tobytes(), voice_activity.VAD_SAMPLE_RATE)
@@ -86,6 +92,17 @@ class RunningSource:
         self._energy = keep * self._energy + power
         self._weight = keep * self._weight + 1
         return True
+
+    @property
+    def _possible_dbfs(self) -> float:
+        """The level at which windows are looked at for speech.
+
+        It is the estimated one, or that of the last loud windows where these are softer by so much
+        that speech at their level would be missed for ever.
+        """
+        soft, loud = np.percentile(self._loudness, [SOFT_PERCENTILE, LOUD_PERCENTILE])
+        may_be_speech = loud - soft >= MIN_SPREAD_DB and loud < self.speech_dbfs - MIN_SPREAD_DB
+        return float(max(loud, QUIETEST_DBFS)) if may_be_speech else self.speech_dbfs
 
     def _embed(self, speech: np.ndarray) -> None:
         rate = voice_activity.VAD_SAMPLE_RATE

@@ -10,10 +10,12 @@ An utterance is five files in a tar:
 - `<key>.json`: speaker, number of frames, checksum.
 """
 
+import functools
 import io
 import itertools
 import json
 import logging
+import math
 import re
 import tarfile
 import time
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 3
 ATTEMPTS = 3  # to read a remote shard
 RETRY_SECONDS = 2.0
+MAX_HEADER = 128  # bytes of a .npy file that hold its header: NumPy pads it to a multiple of 64
 ARRAYS = ("mels.npy", "embeddings.npy", "f0.npy", "teacher.npy")
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zlib.error)
 
@@ -110,13 +113,42 @@ class Sample:
 
 
 def checksum(files: dict[str, bytes]) -> int:
+    """Compute the CRC-32 of the arrays of an utterance, given as bytes by their names."""
     checksum = 0
     for name in ARRAYS:
         checksum = zlib.crc32(files[name], checksum)
     return checksum
 
 
+def read_array(content: bytes) -> np.ndarray:
+    """Read an array from the bytes of a .npy file.
+
+    `numpy.load` parses each header as Python; most headers of a corpus are the same.
+
+    Raises:
+        ValueError: It is no such file, or holds Python objects.
+    """
+    dtype, shape, start = _array_header(content[:MAX_HEADER])
+    count = math.prod(shape)
+    if len(content) != start + count * dtype.itemsize:
+        raise ValueError("an array has another size than its header says")
+    return np.frombuffer(content, dtype, count, start).reshape(shape).copy()
+
+
+@functools.lru_cache(maxsize=10_000)
+def _array_header(content: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Read the beginning of a .npy file: type, shape and where the numbers start."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array is of another version of the format")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if is_fortran or dtype.hasobject:
+        raise ValueError("an array is not of plain numbers in C order")
+    return dtype, shape, file.tell()
+
+
 def shard_name(split: str, number: int) -> str:
+    """Return the file name of a shard."""
     return f"{split}-{number:06d}.tar"
 
 
@@ -175,8 +207,7 @@ class Shards:
         about = json.loads(files["json"])
         if checksum(files) != about["crc32"]:
             raise ValueError("wrong checksum")
-        arrays = (np.load(io.BytesIO(files[n]), allow_pickle=False) for n in ARRAYS)
-        mels, embeddings, f0, teacher = arrays
+        mels, embeddings, f0, teacher = (read_array(files[name]) for name in ARRAYS)
         sizes = (*mels.shape[:2], len(embeddings), len(f0))
         if sizes != (self.n_copies, about["n_frames"]) * 2 or len(teacher) != len(f0):
             raise ValueError("its copies or lengths differ from index.json")

@@ -168,7 +168,9 @@ class LiveDesk:
         microphone.open()
         started = heard = time.monotonic()
         text = "The end."
-        while not microphone.is_over:
+        is_last = False
+        while not is_last and microphone.is_connected:
+            is_last = microphone.is_over
             now = time.monotonic()
             if now - started > limit:
                 text = f"The end: one session lasts at most {limit:g} s. Press Start for another."
@@ -238,9 +240,10 @@ class Microphone:
         Returns:
             Samples (n,), and how many were skipped before them.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NEWS_SECONDS):
-                await self._has_news.wait()
+        if not self.is_over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NEWS_SECONDS):
+                    await self._has_news.wait()
         self._has_news.clear()
         pieces, self._pieces = self._pieces, []
         n_skipped, self._n_skipped = self._n_skipped, 0

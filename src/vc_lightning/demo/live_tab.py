@@ -41,7 +41,7 @@ def build(desk: Desk, live: LiveDesk, settings: list[Component]) -> None:
             )
     ticket = gr.Textbox(visible=False)
 
-    def let_speak(*values: object, request: gr.Request) -> tuple[str, str]:
+    def let_speak(request: gr.Request, *values: object) -> tuple[str, str]:
         wanted = voice_request(*values)
         desk.uploads.claim(request.session_hash, map(Path, wanted.targets))
         try:

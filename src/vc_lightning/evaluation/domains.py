@@ -1,4 +1,4 @@
-"""Several manifests and tables of pairs in one evaluation, each reported as a domain of its own."""
+"""Evaluate several manifests and tables of pairs at once, each as a domain of its own."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,17 +8,21 @@ from pathlib import Path
 from vc_lightning.common.errors import InputError
 from vc_lightning.evaluation.pairs import Pair
 
-GROUP = "domain"  # the kind of group under which each manifest or table has its figures
+GROUP = "domain"  # the kind of group of a manifest or table
 
 
 def names(paths: Sequence[Path]) -> list[str]:
-    """Short, distinct names of manifests and tables.
+    """Give manifests and tables short, distinct names.
 
     Args:
-        paths: of the files, no two the same.
-    Returns: the names of their folders where no two are alike, else those of the files without
-        their suffix, else folder/file, else the whole paths.
-    Raises: InputError naming a file that is listed twice.
+        paths: The files.
+
+    Returns:
+        The names of their folders if these are distinct, else those of the files without suffix,
+        else folder/file, else the whole paths.
+
+    Raises:
+        InputError: A file is listed twice.
     """
     resolved = [path.resolve() for path in paths]
     for path, count in Counter(resolved).items():
@@ -36,15 +40,18 @@ def names(paths: Sequence[Path]) -> list[str]:
 
 
 def together(listed: Sequence[tuple[str, Sequence[Pair]]]) -> list[Pair]:
-    """All pairs of several domains, each in the group of its domain.
+    """Join the pairs of several domains, each in the group of its domain.
 
-    Speakers of two domains are never one person: a name that occurs in both is given the domain's.
+    Speakers of two domains are different people: a name that occurs in both gets the domain's name
+    in front.
 
     Args:
-        listed: the name of every domain with its pairs.
-    Raises: InputError for a table with a column `domain` of its own.
+        listed: The name of every domain with its pairs.
+
+    Raises:
+        InputError: A table has a column `domain` of its own.
     """
-    domains_of: dict[str, set[str]] = {}  # speaker -> where it occurs
+    domains_of: dict[str, set[str]] = {}  # speaker -> its domains
     for domain, pairs in listed:
         for pair in pairs:
             for speaker in (pair.source_speaker, pair.target_speaker):

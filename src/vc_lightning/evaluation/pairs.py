@@ -1,4 +1,4 @@
-"""Which conversions an evaluation makes: from whose recording into whose voice, and who judges."""
+"""List the pairs of an evaluation: which recording is converted to which speaker."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import SEPARATOR, table_rows
 from vc_lightning.data.manifest import find_utterances, is_file
 
-N_SOURCES = 3  # sentences of a speaker that are converted, in turn
+N_SOURCES = 3  # recordings of a speaker that are converted, in turn
 MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are single words
 SEXES = ("F", "M")
 PAIR_COLUMNS = (  # every other column of a table of pairs is a group
@@ -23,13 +23,16 @@ PAIR_COLUMNS = (  # every other column of a table of pairs is a group
 
 @dataclass(frozen=True)
 class Speaker:
-    """A voice with its recordings.
+    """A speaker with recordings.
 
     Attributes:
-        seen: whether the network was trained with it; None where that is not known.
-        sex: "F", "M" or ""; `language`, such as "en", or "".
-        person: by which two voices of one person are told.
-        texts: what is said in those recordings that say so.
+        name: Name of the speaker.
+        recordings: The recordings.
+        seen: Whether the network was trained on this speaker; None where that is unknown.
+        sex: "F", "M" or "".
+        language: Such as "en", or "".
+        person: Name of the person, where one person is several speakers of a corpus.
+        texts: Recordings by what is said in them, where that is known.
     """
 
     name: str
@@ -43,15 +46,19 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Pair:
-    """One conversion to judge.
+    """One conversion to score.
 
     Attributes:
-        source: the recording that is converted; `language`, in which it speaks, or "".
-        voice: recordings of the target that make the voice.
-        target_reference, source_reference: a recording of each speaker that is none of those above.
-        groups: to which the pair's figures count apart, such as {"gender": "cross gender"}.
-        parallel: the target saying what the source says.
-        text: what the source says, or "" where nobody wrote it down.
+        source: The recording to convert.
+        voice: Recordings of the target speaker that make the voice.
+        target_reference: Recording of the target speaker, left out of the voice.
+        source_reference: Another recording of the source speaker.
+        source_speaker: Name of the source speaker.
+        target_speaker: Name of the target speaker.
+        language: Language of the source, or "" where it is unknown.
+        groups: Groups with means of their own, such as {"gender": "cross gender"}.
+        parallel: Recording of the target speaker saying what the source says, or None.
+        text: What the source says, or "" where it is unknown.
     """
 
     source: Path
@@ -69,12 +76,20 @@ class Pair:
 def from_manifest(
     path: Path, root: Path | None, split: str, n_pairs: int, n_targets: int
 ) -> list[Pair]:
-    """Pairs of a manifest's speakers, always the same ones, up to n_pairs of every category.
+    """Choose pairs of a manifest's speakers, the same ones every time.
 
-    The categories: within the split (unseen → unseen), from it into voices of the split train,
+    The categories are: within the split (unseen → unseen), from it to speakers of the split train,
     within train (seen → seen), and between languages.
 
-    Raises: InputError when the split has no two speakers with recordings enough.
+    Args:
+        path: The manifest.
+        root: Folder that its paths are relative to; None is the manifest's own folder.
+        split: Name of the split.
+        n_pairs: Largest number of pairs of each category.
+        n_targets: Number of recordings that make a voice.
+
+    Raises:
+        InputError: Fewer than two speakers of the split have enough recordings.
     """
     wanted = n_targets + 2
     speakers = {name: _speakers(path, root, name) for name in dict.fromkeys((split, "train"))}
@@ -95,9 +110,15 @@ def from_manifest(
 
 
 def from_folder(root: Path, n_pairs: int, n_targets: int) -> list[Pair]:
-    """Pairs of the speakers of a folder, one subfolder each.
+    """Choose pairs of the speakers of a folder, one subfolder each.
 
-    Raises: InputError when there are no two speakers with recordings enough.
+    Args:
+        root: The folder.
+        n_pairs: Largest number of pairs.
+        n_targets: Number of recordings that make a voice.
+
+    Raises:
+        InputError: Fewer than two speakers have enough recordings.
     """
     recordings = defaultdict(list)
     for utterance in find_utterances(root):
@@ -115,13 +136,20 @@ def from_folder(root: Path, n_pairs: int, n_targets: int) -> list[Pair]:
 
 
 def from_table(path: Path, root: Path | None) -> list[Pair]:
-    """The rows of a tab-separated table, whose paths are relative to root or to its folder.
+    """Read pairs from a tab-separated table.
 
-    Columns: source; target, recordings between `|`, whose last one judges and is no part of the
-    voice (a single one is both, which flatters the similarity); and, if wanted, source_other (a
-    second recording of the source's speaker, which judges the likeness to it; without it the
-    source does), source_speaker and target_speaker (without them the parent folders), parallel,
-    language, text (what the source says). Every other column is a group.
+    Columns: `source`; `target`, recordings separated by `|`, of which the last one is left out of
+    the voice to measure the similarity (a single one is used for both, which flatters it); and
+    optionally `source_other` (a second recording of the source speaker, to measure the similarity
+    to; otherwise the source itself), `source_speaker` and `target_speaker` (otherwise the parent
+    folders), `parallel`, `language`, `text` (what the source says). Every other column is a group.
+
+    Args:
+        path: The table.
+        root: Folder that its paths are relative to; None is the table's own folder.
+
+    Raises:
+        InputError: The table cannot be read, or a row is wrong.
     """
     rows = table_rows(path, "data.pairs", {"source", "target"})
     folder = root or path.parent
@@ -134,7 +162,7 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
         if not targets:
             raise InputError(
                 f"{where}: names no target; name one recording or more, separated by "
-                f"{SEPARATOR}, whose last one is left out of the voice and judges"
+                f"{SEPARATOR}, whose last one is left out of the voice"
             )
         source = folder / row["source"]
         other, parallel = (
@@ -170,7 +198,7 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
 
 
 def _speakers(path: Path, root: Path | None, split: str) -> list[Speaker]:
-    """The speakers of a manifest's split, by name, with those recordings that are long enough."""
+    """List the speakers of a manifest's split, with the recordings that are long enough."""
     rows = defaultdict(list)
     for row in table_rows(path, "data.manifest", {"path", "speaker", "split"}):
         if row["split"] == split and row["path"] and _seconds(row) >= MIN_SECONDS:
@@ -197,18 +225,18 @@ def _seconds(row: dict[str, str]) -> float:
     try:
         return float(row.get("seconds") or "inf")
     except ValueError:
-        return float("inf")  # not known: who reads the recording will see
+        return float("inf")  # unknown
 
 
 def _shuffled(speakers: Sequence[Speaker]) -> list[Speaker]:
-    """In an order that is always the same but not that of the names, which go by corpus."""
+    """Shuffle the same way every time: speakers sorted by name are sorted by corpus."""
     return [speakers[index] for index in np.random.default_rng(0).permutation(len(speakers))]
 
 
 def _between(
     sources: Sequence[Speaker], targets: Sequence[Speaker]
 ) -> Iterator[tuple[Speaker, Speaker]]:
-    """Every source with every other person, every source once before any comes again."""
+    """Pair every source with every other person; each source comes once before any repeats."""
     for distance in range(len(targets)):
         for index, source in enumerate(sources):
             target = targets[(index + distance) % len(targets)]
@@ -222,7 +250,7 @@ def _is_alike(source: Speaker, target: Speaker) -> bool:
 
 
 def _pairs(couples: Iterable[tuple[Speaker, Speaker]], n_targets: int) -> list[Pair]:
-    """Conversions between speakers; the sentences of a source take turns."""
+    """Make pairs of speakers; the recordings of a source speaker take turns."""
     turns = defaultdict(int)
     pairs = []
     for source, target in couples:
@@ -232,7 +260,7 @@ def _pairs(couples: Iterable[tuple[Speaker, Speaker]], n_targets: int) -> list[P
 
 
 def _pair(source: Speaker, target: Speaker, turn: int, n_targets: int) -> Pair:
-    """A conversion: a speaker's first recordings are sources, the last one judges."""
+    """Make a pair: a speaker's first recordings are sources, the last one is the reference."""
     sources, _, source_reference = _parts(source, n_targets)
     _, voice, target_reference = _parts(target, n_targets)
     path = sources[turn % len(sources)]
@@ -260,7 +288,7 @@ def _pair(source: Speaker, target: Speaker, turn: int, n_targets: int) -> Pair:
 
 
 def _parts(speaker: Speaker, n_targets: int) -> tuple[tuple[Path, ...], tuple[Path, ...], Path]:
-    """A speaker's recordings to convert, to make the voice of, and to judge by; none is in two."""
+    """Divide a speaker's recordings into sources, those of the voice, and the reference."""
     n_sources = min(N_SOURCES, len(speaker.recordings) - n_targets - 1)
     voice = speaker.recordings[n_sources : n_sources + n_targets]
     return speaker.recordings[:n_sources], voice, speaker.recordings[-1]

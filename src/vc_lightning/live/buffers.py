@@ -116,6 +116,11 @@ class PlaybackBuffer:
                 self.n_underruns += not self._is_ended
         return np.pad(taken, (0, n_samples - len(taken)))
 
+    def count_underrun(self) -> None:
+        """Count an under-run that the device saw itself, because it was asked too late."""
+        with self._lock:
+            self.n_underruns += self._is_playing
+
     def end(self) -> None:
         """Say that no more sound will come, so that running out is no under-run."""
         with self._lock:

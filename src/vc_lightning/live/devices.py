@@ -125,6 +125,7 @@ class Microphone:
     Args:
         device: Number of the device.
         rate: In Hz.
+        latency: Of the device: low, high, or seconds.
 
     Attributes:
         rate: In Hz.
@@ -134,7 +135,7 @@ class Microphone:
 
     is_finished = False
 
-    def __init__(self, device: int, rate: int):
+    def __init__(self, device: int, rate: int, latency: str | float):
         self.rate = rate
         self._name = library().query_devices(device)["name"]
         self._buffer = CaptureBuffer(round(MAX_CAPTURED_SECONDS * rate))
@@ -148,7 +149,7 @@ class Microphone:
             channels=1,
             dtype="float32",
             blocksize=round(PIECE_SECONDS * rate),
-            latency="low",
+            latency=latency,
             callback=self._take,
         )
         self.latency_seconds = float(self._stream.latency)
@@ -193,6 +194,7 @@ class Speaker:
     Args:
         device: Number of the device.
         rate: In Hz.
+        latency: Of the device: low, high, or seconds.
         cushion_seconds: See `PlaybackBuffer`.
         max_seconds: That wait to be played at most.
 
@@ -202,7 +204,14 @@ class Speaker:
         latency_seconds: Of the device, as PortAudio states it.
     """
 
-    def __init__(self, device: int, rate: int, cushion_seconds: float, max_seconds: float):
+    def __init__(
+        self,
+        device: int,
+        rate: int,
+        latency: str | float,
+        cushion_seconds: float,
+        max_seconds: float,
+    ):
         self.rate = rate
         settings = library().query_devices(device)
         self._name = settings["name"]
@@ -215,7 +224,7 @@ class Speaker:
             samplerate=rate,
             channels=min(2, settings["max_output_channels"]),  # mono would be heard on the left
             dtype="float32",
-            latency="low",
+            latency=latency,
             callback=self._give,
         )
         self.latency_seconds = float(self._stream.latency)
@@ -245,8 +254,10 @@ class Speaker:
         _closed(self._stream)
 
     def _give(self, samples: np.ndarray, n_frames: int, times: Any, status: Any) -> None:
-        del times, status
+        del times
         self._asked = time.monotonic()
+        if status.output_underflow:
+            self.buffer.count_underrun()
         samples[:] = self.buffer.read(n_frames)[:, None]
 
 

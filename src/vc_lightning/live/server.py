@@ -251,10 +251,10 @@ def require_token_beyond_loopback(host: str, token: str | None) -> None:
         InputError: The host is not this computer alone, or is not known.
     """
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host or None, None)}
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, 0)} if host else set()
     except (OSError, UnicodeError) as error:
         raise InputError(f"serve.host={host}: is not known ({error})") from None
-    is_loopback = host and all(ipaddress.ip_address(str(ip)).is_loopback for ip in found)
+    is_loopback = found and all(ipaddress.ip_address(str(ip)).is_loopback for ip in found)
     if not is_loopback and token is None:
         raise InputError(
             f"serve.host={host}: others could listen in; set a token (serve.token= or the variable "

@@ -138,8 +138,8 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
     """Read weights and card of a file of any known layout.
 
     Args:
-        path: The file, or an address on a hub (hf://OWNER/REPO); of a Lightning checkpoint the
-                averaged weights are read.
+        path: A file, or an address on a hub (hf://OWNER/REPO); of a Lightning
+            checkpoint the averaged weights are read.
         kinds: Kinds of network that are accepted, see `Card`.
 
     Returns:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-MIN_WIDTH = 768  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
+MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN's float32 is faster than its bfloat16
 
 
@@ -52,13 +52,13 @@ def uncompiled_run_layer() -> Callable[..., Tensor]:
 
 
 class TimeFirstLSTM(torch.autograd.Function):
-    """One LSTM layer, time first, one row a sequence.
+    """One LSTM layer with time as the first dimension and one row a sequence.
 
     Only the product output @ w_recᵀ depends on the previous step. Everything else, above all the
-    gradients of the weights, is one matrix product over all frames. Each step multiplies few rows
-    by a matrix whose own rows run along the sum: at batch 2 that reads bfloat16 weights nearly five
-    times as fast as weights @ columns (docs/speed.md). Cells and gates are float32; the matrix
-    products have the dtype of the inputs.
+    gradients of the weights, is one matrix product over all frames. A step multiplies a few rows
+    by a matrix whose own rows run along the sum: at batch 2 this reads bfloat16 weights nearly
+    five times as fast as weights @ columns (docs/speed.md). Cells and gates are float32; the
+    matrix products have the dtype of the inputs.
     """
 
     @staticmethod

@@ -1,0 +1,127 @@
+"""What the page computes, without a server."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from helpers import SOURCE, TARGET, write_wav
+from page_helpers import SETTINGS, broken, eventually, voice_request
+from vc_lightning.common.errors import InputError
+from vc_lightning.demo.service import ConversionService, Settings
+
+
+def convert(service, source=SOURCE, targets=(TARGET,), settings=SETTINGS, learned=""):
+    told = []
+    request = voice_request(targets, learned, settings)
+    outcome = service.convert(source, request, lambda *news: told.append(news))
+    return outcome, told
+
+
+def test_a_conversion_is_the_converters(service, speech):
+    outcome, told = convert(service)
+    converter = service.converter("tiny", "griffin_lim")
+    assert np.array_equal(outcome.wav, converter.convert(SOURCE, TARGET))
+    assert (outcome.name, outcome.sample_rate) == ("source_to_target.wav", 16_000)
+    similarity = float(converter.embed(SOURCE) @ converter.embed(TARGET))
+    assert outcome.to_target[0] == pytest.approx(similarity, abs=1e-5)
+    assert outcome.to_source[0] == pytest.approx(1)
+    for path, mel in zip((SOURCE, TARGET), outcome.mels, strict=False):
+        wav = converter.load(path)
+        np.testing.assert_allclose(mel, converter.mel.extract(wav, 16_000), atol=1e-6)
+    shares = [share for share, _ in told]
+    assert np.diff(shares).min() > -1e-9
+    assert 0 < shares[0] < shares[-1] < 1
+
+
+def test_the_voice_is_the_mean_of_all_recordings(service, tmp_path, other_speech):
+    halves = [write_wav(tmp_path / f"{i}.wav", other_speech[i * 70_000 :][:70_000]) for i in (0, 1)]
+    outcome, _ = convert(service, targets=halves)
+    assert np.array_equal(
+        outcome.wav, service.converter("tiny", "griffin_lim").convert(SOURCE, halves)
+    )
+
+
+def test_a_learned_voice_is_taken_in_place_of_recordings(service):
+    outcome, _ = convert(service, targets=[SOURCE], learned="Ann")
+    assert np.array_equal(outcome.wav, convert(service)[0].wav)
+    assert (outcome.name, outcome.mels[1]) == ("source_to_Ann.wav", None)
+    for name in ("Ben", "../Ann", "/etc/passwd"):
+        with pytest.raises(InputError, match="voice") as caught:
+            convert(service, learned=name)
+        assert str(service.voices) not in str(caught.value)
+
+
+def test_converters_are_loaded_once_and_few_are_kept(tmp_path):
+    loaded = []
+    paths = {name: tmp_path / name for name in "abcd"}
+    service = ConversionService(
+        paths, ["v"], lambda *what: loaded.append(what), tmp_path, max_seconds=9, max_megabytes=9
+    )
+    for name in "aabcda":
+        service.converter(name, "v")
+    assert [path.name for path, _ in loaded] == ["a", "b", "c", "d", "a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "seconds", "sentence"),
+    [
+        ("letter.wav", b"dear sir", 0, "is not audio"),
+        ("empty.wav", b"", 0, "is not audio"),
+        ("large.wav", bytes(1_000_001), 0, "has 1.0 MB; give at most 1 MB"),
+        ("long.wav", b"", 20.5, "lasts 20 s; give at most 20 s"),
+        ("short.wav", b"", 0.2, "too short"),
+        ("noise.wav", b"", 0.6, "no speech found"),
+    ],
+)
+def test_bad_recordings_are_named_without_their_folder(
+    service, tmp_path, name, content, seconds, sentence
+):
+    path = broken(tmp_path, name, content, seconds)
+    for source, targets in ((path, [TARGET]), (SOURCE, [TARGET, path])):
+        with pytest.raises(InputError, match=sentence) as caught:
+            convert(service, source, targets)
+        assert str(caught.value).startswith(name)
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_conversions_wait_for_live_speech(service):
+    assert service.begin_live()
+    assert not service.begin_live()  # somebody computes already
+    told, results = [], []
+    request = voice_request([TARGET])
+    thread = threading.Thread(
+        target=lambda: results.append(
+            service.convert(SOURCE, request, lambda *news: told.append(news))
+        )
+    )
+    thread.start()
+    eventually(lambda: told)
+    assert told == [(0.01, "Waiting: somebody speaks live")]
+    service.end_live(has_begun=True)
+    thread.join(30)
+    assert results[0].name == "source_to_target.wav"
+    assert service.begin_live()
+    service.end_live(has_begun=True)
+
+
+def test_what_is_missing_or_not_offered_is_a_sentence(service):
+    with pytest.raises(InputError, match="there are no words yet"):
+        convert(service, source=None)
+    with pytest.raises(InputError, match="there is no voice yet"):
+        convert(service, targets=[])
+    for settings, sentence in {
+        Settings("/etc/passwd", "griffin_lim", 0, 0): "checkpoint=/etc/passwd: is none of tiny",
+        Settings("tiny", "loud", 0, 0): "vocoder=loud: is none of griffin_lim,",
+        Settings("tiny", "griffin_lim", 99, 0): "guidance=99",
+        Settings("tiny", "griffin_lim", 0, -1): "seed=-1",
+    }.items():
+        with pytest.raises(InputError, match=sentence):
+            convert(service, settings=settings)
+
+
+def test_limits_are_checked_at_the_start(tmp_path):
+    for limits in ({"max_seconds": 0}, {"max_megabytes": -1}):
+        limits = {"max_seconds": 9, "max_megabytes": 9} | limits
+        with pytest.raises(InputError, match="give a number"):
+            ConversionService({"a": tmp_path}, ["v"], lambda *_: None, tmp_path, **limits)

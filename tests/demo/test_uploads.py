@@ -1,0 +1,37 @@
+"""Whose the page's files are."""
+
+import pytest
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.demo.uploads import Uploads
+
+
+def test_files_go_with_the_last_of_their_sessions(tmp_path):
+    uploads = Uploads(tmp_path / "uploads")
+    folder, foreign = uploads.new_folder(), tmp_path / "foreign.wav"
+    shared, own = folder / "shared.wav", uploads.new_folder() / "own.wav"
+    for path in (shared, own, foreign):
+        path.touch()
+    uploads.claim("anna", [shared, own, foreign, tmp_path / "uploads" / ".." / "foreign.wav"])
+    uploads.claim("ben", [shared])
+    uploads.release("anna")
+    assert (shared.exists(), own.parent.exists(), foreign.exists()) == (True, False, True)
+    uploads.release("ben")
+    uploads.release("ben")
+    assert (folder.exists(), foreign.exists()) == (False, True)
+
+
+def test_only_files_of_the_folder_and_shared_ones_may_be_named(tmp_path):
+    example, foreign = tmp_path / "example.wav", tmp_path / "foreign.wav"
+    uploads = Uploads(tmp_path / "uploads", [example])
+    own, link = uploads.folder / "own.wav", uploads.folder / "link.wav"
+    for path in (example, foreign, own):
+        path.touch()
+    link.symlink_to(foreign)
+    assert uploads.require(str(own)) == own
+    assert uploads.require(str(example)) == example
+    refused = [str(foreign), str(link), str(uploads.folder), f"{uploads.folder}/../foreign.wav"]
+    refused += ["https://example.org/a.wav", f"file://{own}", "", "\0", "x" * 10_000, None, 1, {}]
+    for path in refused:
+        with pytest.raises(InputError, match="only recordings that were uploaded here"):
+            uploads.require(path)
