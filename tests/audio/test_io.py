@@ -3,7 +3,7 @@ import pytest
 import soundfile
 
 from helpers import SOURCE, write_wav
-from vc_lightning.audio import io, spill_buffer
+from vc_lightning.audio import decoding, io, spill_buffer
 from vc_lightning.common.errors import InputError
 
 RATE = 16_000
@@ -40,7 +40,7 @@ def test_load_returns_the_samples_of_every_format(tmp_path, suffix, subtype, tol
 
 @pytest.mark.parametrize("block", [1000, 4000, 16_000, 16_001])
 def test_load_reads_long_files_in_blocks(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(io, "BLOCK", block)
+    monkeypatch.setattr(decoding, "BLOCK", block)
     path = write_wav(tmp_path / "a.wav", tone(), subtype="FLOAT")
     np.testing.assert_array_equal(io.load(path)[0], tone())
 
