@@ -81,7 +81,7 @@ def speak(cfg: DictConfig) -> None:
     """Converts what a microphone or a file gives until it ends or somebody stops it."""
     if not cfg.target:
         raise InputError(NO_VOICE)
-    output = None if cfg.record is None else paths.writable_path(cfg.record, "record")
+    output = None if cfg.record is None else paths.writable_path(cfg.record, "record", ".wav")
     if cfg.output_device == devices.NONE and output is None:
         raise InputError("output_device=none: nobody would hear anything; add record=FILE")
     chosen = chosen_devices(cfg)  # before the networks are loaded
