@@ -48,8 +48,8 @@ LIMITS = {
     "max_requests": 8,
     "batch_size": 4,
     "batch_seconds": 60,
-    "transfer_seconds": 20,
-    "wait_seconds": 20,
+    "transfer_seconds": 120,
+    "wait_seconds": 120,
 }
 
 
