@@ -241,7 +241,7 @@ def opened(
 
 def warm_up(stream: VoiceStream) -> None:
     """The first steps take longer than later ones; nobody shall hear that."""
-    noise = np.random.default_rng(0).normal(0, 0.01, 3 * stream.sample_rate)
+    noise = np.random.default_rng(0).normal(0, 0.01, stream.sample_rate)
     stream.push(noise.astype(np.float32))
 
 

@@ -104,7 +104,7 @@ class Keys:
 
     def pressed(self) -> str:
         """The key that was pressed since the last call, in lower case; "" if none was."""
-        if not self.is_active:
+        if self._file is None or not self.is_active:
             return ""
         if sys.platform == "win32":
             import msvcrt
