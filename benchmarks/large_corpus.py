@@ -89,7 +89,9 @@ class Server:
             port = listening.getsockname()[1]
         command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
         command += ["--directory", str(self.folder)]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
