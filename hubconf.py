@@ -1,4 +1,4 @@
-"""torch.hub.load(FOLDER, "voice_converter", source="local"): no installation needed."""
+"""Entry points of torch.hub, such as torch.hub.load(FOLDER, "voice_converter", source="local")."""
 
 import importlib.util
 import pathlib
@@ -14,9 +14,10 @@ if importlib.util.find_spec("vc_lightning") is None:
 
 
 def voice_converter(checkpoint=None):
-    """A `vc_lightning.VoiceConverter`.
+    """Load a `vc_lightning.VoiceConverter`.
 
-    Args: checkpoint, an AutoVC file, ours or public; None for the converter of the project.
+    Args:
+        checkpoint: AutoVC file, ours or public; None for the shipped one.
     """
     from vc_lightning import VoiceConverter
 
@@ -26,7 +27,7 @@ def voice_converter(checkpoint=None):
 
 
 def speaker_encoder():
-    """The GE2E encoder of the project, a `vc_lightning.models.speaker_encoder.SpeakerEncoder`."""
+    """Load the shipped GE2E encoder, a `vc_lightning.models.speaker_encoder.SpeakerEncoder`."""
     from vc_lightning.models import checkpoints
 
     return checkpoints.load_speaker_encoder()

@@ -11,15 +11,14 @@ from collections.abc import Callable
 import numpy as np
 import pyloudnorm
 
-from vc_lightning.audio import cleanup
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import cleanup, io
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common.resources import ROOT
 
 
 def main(minutes: float) -> None:
     """Prints the peak of what NumPy holds and the processor's seconds for every step."""
-    speech, rate = audio.load(ROOT / "examples" / "source.wav")
+    speech, rate = io.load(ROOT / "examples" / "source.wav")
     buffer = SpillBuffer()
     for _ in range(round(minutes * 60 * rate / len(speech))):
         buffer.append(speech)

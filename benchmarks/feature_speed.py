@@ -27,8 +27,7 @@ import scipy.ndimage
 import soundfile
 import torch
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
+from vc_lightning.audio import io, pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.data.feature_extraction import FeatureCache
@@ -71,7 +70,7 @@ def recordings(folder: Path | None, n_files: int, copies: Path) -> list[Path]:
             Path(shutil.copy(examples[i % len(examples)], copies / f"{i}.wav"))
             for i in range(n_files)
         ]
-    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in audio.AUDIO_SUFFIXES]
+    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in io.AUDIO_SUFFIXES]
     return random.Random(0).sample(found, min(n_files, len(found)))
 
 
@@ -152,7 +151,7 @@ def stages(
     paths: Sequence[Path], mel: MelSpectrogram, encoder: SpeakerEncoder, rounds: int
 ) -> None:
     """Prints the milliseconds of each stage of one thread, the cosine of bf16, and the floor."""
-    loaded = [audio.load(path) for path in paths]
+    loaded = [io.load(path) for path in paths]
     leveled = [mel.leveled(*recording) for recording in loaded]
     filtered = [torch.from_numpy(mel.filtered(wav)) for wav in leveled]
     speeches = [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled]
@@ -161,7 +160,7 @@ def stages(
         speeches[i : i + RECORDINGS_AT_ONCE] for i in range(0, len(speeches), RECORDINGS_AT_ONCE)
     ]
     ways = {
-        ("decode",): lambda: [audio.load(path) for path in paths],
+        ("decode",): lambda: [io.load(path) for path in paths],
         ("level",): lambda: [mel.leveled(*recording) for recording in loaded],
         ("high-pass filter",): lambda: [mel.filtered(wav) for wav in leveled],
         ("pitch",): lambda: [

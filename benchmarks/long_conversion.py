@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.common.resources import ROOT
 
 RATE = 44_100
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
 
 def write_recording(path: Path, minutes: float) -> Path:
     """Writes so many minutes of speech."""
-    speech = audio.resample(*audio.load(ROOT / "examples" / "source.wav"), RATE)
+    speech = io.resample(*io.load(ROOT / "examples" / "source.wav"), RATE)
     stereo = np.stack([speech, speech], axis=1)
     left = round(minutes * 60 * RATE)
     with soundfile.SoundFile(path, "w", RATE, 2) as file:

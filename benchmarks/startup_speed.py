@@ -1,16 +1,26 @@
-"""How long a training takes to start over recordings that are all in the feature cache.
+"""How long a training takes to start over recordings that are all cached, or a conversion to end.
 
     python benchmarks/startup_speed.py [1000 3000 10000]
+    python benchmarks/startup_speed.py --convert [--against CHECKOUT]
 
-The recordings are one example with other bytes at its end, so that every file is another content
-with features of its own; those are copied, not computed.
+The recordings of a training are one example with other bytes at its end, so that every file is
+another content with features of its own; those are copied, not computed.
+
+`--convert` runs the README's example as a command, in turns with that of another checkout, and
+then says which packages its imports spend their time in. CPU time is what counts on a machine
+with other work.
 """
 
+import argparse
+import os
 import resource
 import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -22,6 +32,8 @@ from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.models.checkpoints import read_speaker_encoder
 
 SPEAKERS = 100
+EXAMPLE = ["convert.py", "source=examples/source.wav", "target=examples/target.wav"]
+SHOWN_PACKAGES = 8
 
 
 def module(folder: Path) -> VoiceDataModule:
@@ -57,9 +69,72 @@ def add_recordings(folder: Path, numbers: range) -> None:
             shutil.copyfile(name(segments[0].content, 0), copy)
 
 
+def compare_conversions(checkouts: list[Path], rounds: int) -> None:
+    """Prints a row for the README's example in every checkout, and for importing PyTorch alone."""
+    commands = {str(checkout): (EXAMPLE, checkout) for checkout in checkouts}
+    commands["import torch"] = (["-c", "import torch"], resources.ROOT)
+    taken = {name: [] for name in commands}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds + 1):  # the first one fills the disk's cache
+            for name, (arguments, checkout) in commands.items():
+                output = [f"output={folder}/conversion.wav"] if arguments == EXAMPLE else []
+                taken[name].append(seconds_of([*arguments, *output], checkout))
+        print(f"{'':40} {'wall':>8} {'least':>8} {'CPU':>8}")
+        for name, rows in taken.items():
+            wall, cpu = zip(*rows[1:], strict=True)
+            print(
+                f"{name[-40:]:40} {statistics.median(wall):6.2f} s {min(wall):6.2f} s "
+                f"{statistics.median(cpu):6.2f} s"
+            )
+        print_imports([*EXAMPLE, f"output={folder}/conversion.wav"])
+
+
+def seconds_of(arguments: list[str], checkout: Path) -> tuple[float, float]:
+    """Wall and CPU seconds of a Python process in a checkout."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    python(arguments, checkout)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def python(arguments: list[str], checkout: Path) -> str:
+    """What a Python process in a checkout writes to its standard error."""
+    environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=checkout, env=environment, capture_output=True, text=True, check=True
+    ).stderr
+
+
+def print_imports(arguments: list[str]) -> None:
+    """Prints the packages that importing takes longest in, by `python -X importtime`."""
+    seconds = Counter()
+    for line in python(["-X", "importtime", *arguments], resources.ROOT).splitlines():
+        own, _, name = line.removeprefix("import time:").partition("|")
+        if own.strip().isdigit():
+            seconds[name.split("|")[-1].strip().split(".")[0]] += int(own) / 1e6
+    print("imports: " + ", ".join(f"{n} {s:.2f} s" for n, s in seconds.most_common(SHOWN_PACKAGES)))
+
+
 def main() -> None:
+    """Reads the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sizes", nargs="*", type=int, default=[1000, 3000, 10000])
+    parser.add_argument("--convert", action="store_true", help="the README's example instead")
+    parser.add_argument("--against", type=Path, help="another checkout")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.convert:
+        others = [arguments.against.resolve()] if arguments.against else []
+        compare_conversions([*others, resources.ROOT], arguments.rounds)
+    else:
+        compare_starts(arguments.sizes)
+
+
+def compare_starts(sizes: list[int]) -> None:
     """Prints a row for every number of recordings."""
-    sizes = [int(argument) for argument in sys.argv[1:]] or [1000, 3000, 10000]
     print(
         f"{'recordings':>10} {'first start':>12} {'again':>8} {'per file':>9} {'peak memory':>12}"
     )

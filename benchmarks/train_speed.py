@@ -2,12 +2,13 @@
 
     python benchmarks/train_speed.py
     python benchmarks/train_speed.py --data FOLDER --batch-sizes 2,16 --compile model=autovc_small
-    python benchmarks/train_speed.py --public FOLDER
+    python benchmarks/train_speed.py --public FOLDER --cpu-time
 
 Each line is `train.py` itself, with data loading, logging and averaging, in a process of its own;
 arguments with `=` go to it. `--public` names a folder with the model_vc.py of the public
 AutoVC (github.com/auspicious3000/autovc), whose training loop then gets the same batches.
-Numbers are medians over the second half of the steps.
+Numbers are medians over the second half of the steps. `--cpu-time` counts seconds of the processor
+in place of those of the clock: for one thread on a machine with other work.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.common import resources
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import read_speaker_encoder
@@ -43,6 +44,7 @@ FETCH = "[_TrainingEpochLoop].train_dataloader_next"  # Lightning's name for wai
 class Clock(Callback):
     """Keeps when each training step ended, and how long the Trainer waited for each batch."""
 
+    now: Callable[[], float] = time.perf_counter
     ends: list[float]
     waits: list[float]
 
@@ -52,15 +54,17 @@ class Clock(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize()
-        Clock.ends.append(time.perf_counter())
+        Clock.ends.append(Clock.now())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         Clock.waits = trainer.profiler.recorded_durations[FETCH]
 
 
-def ours(overrides: list[str]) -> tuple[list[float], list[float]]:
+def ours(overrides: list[str], now: Callable[[], float]) -> tuple[list[float], list[float]]:
     """Seconds of the steps of `train.py`, and how much of each was waiting for data."""
     from vc_lightning.commands import train
+
+    Clock.now = now
 
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     cfg = composed(overrides)
@@ -72,7 +76,9 @@ def ours(overrides: list[str]) -> tuple[list[float], list[float]]:
     return differences(Clock.ends), Clock.waits[1 : len(Clock.ends)]
 
 
-def public(folder: str, overrides: list[str], n_steps: int) -> tuple[list[float], list[float]]:
+def public(
+    folder: str, overrides: list[str], n_steps: int, now: Callable[[], float]
+) -> tuple[list[float], list[float]]:
     """The same of the public implementation's loop, written after its solver_encoder.py."""
     sys.path.insert(0, folder)
     from model_vc import Generator
@@ -91,9 +97,9 @@ def public(folder: str, overrides: list[str], n_steps: int) -> tuple[list[float]
     batches = iter(data.train_dataloader())
     ends, waits = [], []
     for _ in range(n_steps):
-        start = time.perf_counter()
+        start = now()
         batch = next(batches)
-        waits.append(time.perf_counter() - start)
+        waits.append(now() - start)
         mel = batch.mel.transpose(1, 2).to(device)
         speaker = batch.embedding.to(device)
         first, second, codes = generator(mel, speaker, speaker)
@@ -107,7 +113,7 @@ def public(folder: str, overrides: list[str], n_steps: int) -> tuple[list[float]
         optimizer.step()
         for term in terms:
             term.item()
-        ends.append(time.perf_counter())
+        ends.append(now())
     return differences(ends), waits[1:]
 
 
@@ -140,23 +146,28 @@ def flops_per_frame(network: AutoVC) -> int:
     return 6 * (weights(network) + weights(network.encoder))
 
 
-def matmul_gflops(dtype: torch.dtype, device: str, size: int = 2048) -> float:
+def matmul_gflops(
+    dtype: torch.dtype,
+    device: str,
+    size: int = 2048,
+    now: Callable[[], float] = time.perf_counter,
+) -> float:
     """What the product of two square matrices reaches."""
     a, b = torch.randn(2, size, size, device=device).to(dtype)
     seconds = []
     for _ in range(20):
-        start = time.perf_counter()
+        start = now()
         a @ b
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     return 2 * size**3 / statistics.median(seconds) / 1e9
 
 
 def cut_examples(folder: Path) -> None:
     """Two speakers' folders with overlapping pieces of the recordings in examples/."""
     for name in ("source", "target"):
-        wav, sample_rate = audio.load(resources.ROOT / "examples" / f"{name}.wav")
+        wav, sample_rate = io.load(resources.ROOT / "examples" / f"{name}.wav")
         (folder / name).mkdir()
         size = PIECE_SECONDS * sample_rate
         for index in range(PIECES):
@@ -183,16 +194,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of recordings; else the examples")
     parser.add_argument("--batch-sizes", default="2,16", help="separated by commas")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--cpu-time", action="store_true", help="of the processor, not the clock")
     parser.add_argument("--compile", action="store_true", help="also with torch.compile")
     parser.add_argument("--public", help="folder with the public model_vc.py")
     parser.add_argument("overrides", nargs="*", help="as of train.py: model=autovc_small")
     arguments = parser.parse_intermixed_args()
     overrides = arguments.overrides
+    now = time.process_time if arguments.cpu_time else time.perf_counter
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"{torch.get_num_threads()} threads, {device}, torch {torch.__version__}")
     for dtype in (torch.float32, torch.bfloat16):
-        print(f"matmul {str(dtype)[6:]:9} {matmul_gflops(dtype, device):8.0f} GFLOP/s")
+        print(f"matmul {str(dtype)[6:]:9} {matmul_gflops(dtype, device, now=now):8.0f} GFLOP/s")
     network = instantiate(composed(overrides).model)
     print(f"{flops_per_frame(network) / 1e6:.0f} MFLOP a frame\n")
     print("batch  what                  s/step   steps/s   GFLOP/s   waiting")
@@ -218,13 +231,20 @@ def main() -> None:
                 name + suffix: (
                     ours,
                     [*here, f"trainer.precision={precision}", f"compile={compiled}"],
+                    now,
                 )
                 for name, precision in (("float32", "32-true"), ("bfloat16", "bf16-mixed"))
                 for suffix, compiled in (("", False), (" compiled", True))
                 if arguments.compile or not compiled
             }
             if arguments.public:
-                variants["public, float32"] = (public, arguments.public, here, arguments.steps)
+                variants["public, float32"] = (
+                    public,
+                    arguments.public,
+                    here,
+                    arguments.steps,
+                    now,
+                )
             frames = size * composed(here).data.crop_frames
             for name, call in variants.items():
                 seconds, waiting = measured(*call)

@@ -12,6 +12,11 @@ and mels (batched, target 11 000, overlap 550), in turns with ours; `--training`
 training, too. With weights the sound of the example is also compared with the recording; `--output`
 keeps it for listening and for judges. OMP_NUM_THREADS=1 is faster where another program keeps a
 core busy.
+
+`--products` prints only how fast this machine multiplies the weights of a step of the public size
+with 1 to 64 columns, by PyTorch and by ONNX Runtime: no other way to run a step can be faster than
+its products. `--cpu-time` counts seconds of the processor in place of those of the clock: for one
+thread on a machine with other work.
 """
 
 import argparse
@@ -30,7 +35,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
@@ -50,6 +55,12 @@ PUBLIC_SIZE = ["experiment=wavernn", "model=wavernn", "mel=wavernn"]
 BATCH, SEGMENT = 32, 5  # sequences and frames of a step of the public training
 TARGET, OVERLAP = 11_000, 550  # samples, of the public generate
 TEACHER_FRAMES = 40
+
+
+class Timer:
+    """What tells the seconds."""
+
+    now: Callable[[], float] = time.perf_counter
 
 
 def public_network(folder: str, network: WaveRNN, sample_rate: int) -> nn.Module:
@@ -98,9 +109,9 @@ def flops_per_sample(network: Network) -> float:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = Timer.now()
     call()
-    return time.perf_counter() - start
+    return Timer.now() - start
 
 
 class Report:
@@ -154,9 +165,9 @@ def compare_folds(
     for fold_frames in (4, 8, 12, 24, 48, n_frames):
         if fold_frames == n_frames and recording is None:
             continue  # it takes minutes and tells nothing without sound
-        start = time.perf_counter()
+        start = Timer.now()
         wav = report.network.generate(mel, fold_frames=(fold_frames, fold_frames))[0]
-        seconds = time.perf_counter() - start
+        seconds = Timer.now() - start
         remark = ""
         if recording is not None:
             length = min(len(wav), len(recording))
@@ -164,7 +175,7 @@ def compare_folds(
             distance = log_spectral_distance(*spectra)
             remark = f"{distance:.2f} dB from the recording"
         if output:
-            audio.save(output / f"folds_{fold_frames}.wav", wav.numpy(), report.sample_rate)
+            io.save(output / f"folds_{fold_frames}.wav", wav.numpy(), report.sample_rate)
         milliseconds = 1000 * fold_frames * report.network.hop_length / report.sample_rate
         report.line(f"folds of {milliseconds:.0f} ms", n_frames, seconds, remark)
 
@@ -174,12 +185,12 @@ def measure_stream(network: Network, sample_rate: int, minutes: float) -> None:
     n_frames = int(60 * minutes * sample_rate / network.hop_length)
     mel = torch.rand(network.arguments["n_mels"], 1).expand(1, -1, n_frames)
     before = peak_megabytes()
-    start = time.perf_counter()
+    start = Timer.now()
     pieces = network.generate_stream(mel)
     first = next(pieces)
-    waited = time.perf_counter() - start
+    waited = Timer.now() - start
     n_samples = first.shape[1] + sum(piece.shape[1] for piece in pieces)
-    seconds = time.perf_counter() - start
+    seconds = Timer.now() - start
     assert n_samples == n_frames * network.hop_length
     print(
         f"\nstream of {minutes:g} min: first sound after {waited:.2f} s, real-time factor "
@@ -252,6 +263,94 @@ def compare_training(network: Network, public: nn.Module | None) -> None:
         print(f"{name:36} {seconds:9.2f} {n_samples / seconds:10.0f}", flush=True)
 
 
+def compare_products(network: WaveRNN) -> None:
+    """The three large products of a step, which follow one another, by number of segments."""
+    hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
+    shapes = ((6 * hidden + fc_dims, hidden), (3 * hidden + fc_dims, hidden), (fc_dims, fc_dims))
+    weights = [torch.randn(shape) / shape[1] ** 0.5 for shape in shapes]
+    counts = (1, 4, 16, 64)
+    print("\nmilliseconds a step of so many segments, products alone")
+    print(f"{'':36}" + "".join(f"{count:8}" for count in counts))
+    for name, make in PRODUCTS.items():
+        row = []
+        for n_segments in counts:
+            states = [torch.rand(n_segments, weight.shape[1]) for weight in weights]
+            calls = [make(*pair) for pair in zip(weights, states, strict=True)]
+            row.append(1000 * sum(min(seconds_of(call) for _ in range(20)) for call in calls))
+        print(f"{name:36}" + "".join(f"{value:8.2f}" for value in row), flush=True)
+
+
+def columns_product(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Callable[[], object]]:
+    """weights @ columns, as `run_steps` multiplies."""
+
+    def make(weight: Tensor, states: Tensor) -> Callable[[], object]:
+        weight, states = weight.to(dtype), states.t().contiguous().to(dtype)
+        return lambda: torch.mm(weight, states)
+
+    return make
+
+
+def rows_product(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Callable[[], object]]:
+    """rows @ weightsᵀ, as `nn.Linear` multiplies."""
+
+    def make(weight: Tensor, states: Tensor) -> Callable[[], object]:
+        weight, states = weight.to(dtype), states.to(dtype)
+        return lambda: F.linear(states, weight)
+
+    return make
+
+
+def onnx_product(int8: bool) -> Callable[[Tensor, Tensor], Callable[[], object]]:
+    """The same by ONNX Runtime; int8 includes the quantisation of the states in every step."""
+
+    def make(weight: Tensor, states: Tensor) -> Callable[[], object]:
+        import onnxruntime
+        from onnx import TensorProto, helper, numpy_helper
+
+        matrix = weight.t().numpy()
+        if int8:
+            scale = np.abs(matrix).max(axis=0, keepdims=True) / 127
+            matrix = np.round(matrix / scale).astype(np.int8)
+            nodes = [
+                helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+                helper.make_node("MatMulInteger", ["q", "w", "z"], ["i"]),
+                helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+                helper.make_node("Mul", ["s", "scale"], ["both"]),
+                helper.make_node("Mul", ["f", "both"], ["y"]),
+            ]
+            constants = [numpy_helper.from_array(matrix, "w")]
+            constants.append(numpy_helper.from_array(scale.astype(np.float32), "scale"))
+        else:
+            nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+            constants = [numpy_helper.from_array(np.ascontiguousarray(matrix), "w")]
+        graph = helper.make_graph(
+            nodes,
+            "product",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, states.shape)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return lambda: session.run(None, {"x": states.numpy()})
+
+    return make
+
+
+PRODUCTS = {
+    "PyTorch, float32, columns": columns_product(torch.float32),
+    "PyTorch, float32, rows": rows_product(torch.float32),
+    "PyTorch, bfloat16, columns (ours)": columns_product(torch.bfloat16),
+    "PyTorch, bfloat16, rows": rows_product(torch.bfloat16),
+    "ONNX Runtime, float32": onnx_product(int8=False),
+    "ONNX Runtime, int8": onnx_product(int8=True),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -262,10 +361,14 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="a WaveRNN file, ours or public")
     parser.add_argument("--output", type=Path, help="folder for sound of different folds")
     parser.add_argument("--stream-minutes", type=float, default=1)
+    parser.add_argument("--products", action="store_true", help="only products of a step")
+    parser.add_argument("--cpu-time", action="store_true", help="of the processor, not the clock")
     parser.add_argument("--training", action="store_true", help="also steps of training")
     parser.add_argument("overrides", nargs="*", help="as of train.py: model=wavernn_small")
     arguments = parser.parse_intermixed_args()
 
+    if arguments.cpu_time:
+        Timer.now = time.process_time
     torch.manual_seed(0)
     if arguments.weights:
         network = checkpoints.load_wavernn(arguments.weights)
@@ -274,15 +377,20 @@ def main() -> None:
         cfg = composed([*PUBLIC_SIZE, *arguments.overrides])
         network, mel_spectrogram = instantiate(cfg.model).eval(), instantiate(cfg.mel)
     sample_rate = mel_spectrogram.sample_rate
-    wav, rate = audio.load(resources.ROOT / "examples" / "source.wav")
+    wav, rate = io.load(resources.ROOT / "examples" / "source.wav")
     example = torch.from_numpy(mel_spectrogram.prepare(wav, rate))
     mel = mel_spectrogram(example)[None]
     recording = example if arguments.weights else None
 
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for dtype in (torch.float32, torch.bfloat16):
-        print(f"matmul {str(dtype)[6:]:9} {matmul_gflops(dtype, 'cpu'):8.0f} GFLOP/s")
+        print(
+            f"matmul {str(dtype)[6:]:9} {matmul_gflops(dtype, 'cpu', now=Timer.now):8.0f} GFLOP/s"
+        )
     print(f"{network.kind}: {flops_per_sample(network) / 1e6:.2f} MFLOP a sample\n")
+    if arguments.products:
+        compare_products(network)
+        return
     network.generate(mel[..., : folding.FOLD_FRAMES[0]])  # warms up
     measure_stream(network, sample_rate, arguments.stream_minutes)
     if isinstance(network, WaveRNN):

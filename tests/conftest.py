@@ -7,7 +7,7 @@ import soundfile
 import torch
 
 from helpers import SOURCE, TARGET, TINY, TINY_OVERRIDES, composed
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -24,13 +24,13 @@ def one_thread():
 @pytest.fixture(scope="session")
 def speech():
     """Six seconds of a man's voice, float32 (n,) at 16 kHz."""
-    return audio.load(SOURCE)[0]
+    return io.load(SOURCE)[0]
 
 
 @pytest.fixture(scope="session")
 def other_speech():
     """Nine seconds of a woman's voice, float32 (n,) at 16 kHz."""
-    return audio.load(TARGET)[0]
+    return io.load(TARGET)[0]
 
 
 @pytest.fixture(scope="session")

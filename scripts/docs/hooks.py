@@ -32,6 +32,7 @@ WINGS = {  # lowest first
     "evaluation": "How good a converter is: pairs, metrics, scorers, report.",
     "demo": "The page in the browser.",
     "live": "Conversion while somebody speaks: sound devices, the server for other programs.",
+    "service": "The HTTP service: access, limits, queue and metrics.",
     "commands": "What `train.py`, `convert.py`, `live.py` and the other commands do.",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")

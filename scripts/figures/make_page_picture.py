@@ -1,4 +1,4 @@
-"""Makes docs/page.png and docs/page_phone.png: the page after its first example.
+"""Make docs/page.png and docs/page_phone.png: the page after its first example.
 
 python scripts/figures/make_page_picture.py    (extra test, and Debian's package chromium)
 """
@@ -21,7 +21,8 @@ def main() -> None:
     """Serves the page with the shipped weights and photographs it."""
     from playwright.sync_api import sync_playwright
 
-    from vc_lightning.demo import page
+    from vc_lightning.demo import server
+    from vc_lightning.demo.live import LiveLimits
 
     with initialize_config_dir(str(resources.CONF), version_base="1.3"):
         cfg = compose("app", ["voices.dir=none"])  # whatever was learned here
@@ -29,9 +30,10 @@ def main() -> None:
         free.bind((cfg.host, 0))
         port = free.getsockname()[1]
     limits = {"max_waiting": cfg.max_waiting, "keep_minutes": cfg.keep_minutes}
-    examples = sorted(app.EXAMPLES.glob("*.wav"))
+    limits["examples"] = sorted(app.EXAMPLES.glob("*.wav"))
+    service, live_limits = app.build_service(cfg), LiveLimits(**cfg.live)
     with (
-        page.serving(app.studio(cfg), host=cfg.host, port=port, examples=examples, **limits) as url,
+        server.serving(service, live_limits, host=cfg.host, port=port, **limits) as url,
         sync_playwright() as driver,
     ):
         browser = driver.chromium.launch(

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
@@ -44,7 +44,7 @@ def prepared(paths: Sequence[Path], mel: MelSpectrogram) -> Iterator[Tensor]:
     """Read the usable recordings (n,), ready for `mel`."""
     for path in paths:
         try:
-            yield torch.from_numpy(mel.prepare(*audio.load(path)))
+            yield torch.from_numpy(mel.prepare(*io.load(path)))
         except InputError as error:
             print(f"left out: {error}")
 

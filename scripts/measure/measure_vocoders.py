@@ -2,7 +2,7 @@
 
     pip install -e ".[eval]"
     python scripts/measure/measure_vocoders.py MANIFEST.tsv [--split test] \
-        [--vocoders griffin_lim,FILE]
+        [--vocoders source_filter,FILE]
 
 The scorers know nothing of this project: DNSMOS (Reddy et al. 2022, speechmos) rates how natural a
 recording sounds, Whisper tiny.en (Radford et al. 2022) writes down what it heard; its character
@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.evaluation import scorers
+from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.base import Vocoder
-from vc_lightning.models.vocoders.factory import griffin_lim, wavernn
+from vc_lightning.models.vocoders.factory import griffin_lim
 from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 
 
@@ -31,7 +32,7 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
     """One line a vocoder: means over the recordings."""
     mel = MelSpectrogram(**resources.settings("mel", "autovc"))
     paths = recordings(manifest, split, n_each)
-    wavs = [mel.prepare(*audio.load(path)) for path in paths]
+    wavs = [mel.prepare(*io.load(path)) for path in paths]
     copies, seconds = {}, {}
     for name in names:  # before the scorers, whose threads would be in the way
         vocoder = made(name, mel)
@@ -61,7 +62,7 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
         )
         for path, wav in zip(paths, made_of_mels, strict=True) if folder else ():
             folder.mkdir(parents=True, exist_ok=True)
-            audio.save(folder / f"{path.stem}_{Path(name).stem}.wav", wav, mel.sample_rate)
+            io.save(folder / f"{path.stem}_{Path(name).stem}.wav", wav, mel.sample_rate)
 
 
 def character_errors(references: list[str], heard: list[str]) -> float:
@@ -81,10 +82,11 @@ def recordings(manifest: Path, split: str, n_each: int) -> list[Path]:
 
 
 def made(name: str, mel: MelSpectrogram) -> Vocoder:
-    """`griffin_lim` as the configuration has it, or a WaveRNN file."""
+    """Build `griffin_lim` as the configuration has it, a shipped network or that in a file."""
     if name == "griffin_lim":
         return griffin_lim(mel, **resources.settings("vocoder", "griffin_lim"))
-    return wavernn(mel, None if name == "wavernn" else name)
+    shipped = {"source_filter": resources.SOURCE_FILTER, "wavernn": resources.WAVERNN}
+    return checkpoints.load_vocoder(shipped.get(name, name))
 
 
 def copy(vocoder: Vocoder, mel: MelSpectrogram, wav: np.ndarray) -> np.ndarray:
@@ -105,7 +107,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--vocoders", default="griffin_lim,wavernn", help="or WaveRNN files")
+    parser.add_argument("--vocoders", default="source_filter,griffin_lim,wavernn", help="or files")
     parser.add_argument("--each", type=int, default=4, help="recordings of every speaker")
     parser.add_argument("--folder", type=Path, help="keep the sound there")
     given = parser.parse_args()

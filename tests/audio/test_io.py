@@ -3,8 +3,7 @@ import pytest
 import soundfile
 
 from helpers import SOURCE, write_wav
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import spill_buffer
+from vc_lightning.audio import decoding, io, spill_buffer
 from vc_lightning.common.errors import InputError
 
 RATE = 16_000
@@ -33,7 +32,7 @@ def tone(seconds=1.0, rate=RATE, frequency=440.0):
 )
 def test_load_returns_the_samples_of_every_format(tmp_path, suffix, subtype, tolerance):
     path = write_wav(tmp_path / f"a{suffix}", tone(), subtype=subtype)
-    wav, rate = audio.load(path)
+    wav, rate = io.load(path)
     assert (wav.dtype, wav.ndim, rate) == (np.float32, 1, RATE)
     middle = slice(4000, 8000)
     np.testing.assert_allclose(wav[middle], tone()[middle], atol=tolerance)
@@ -41,28 +40,28 @@ def test_load_returns_the_samples_of_every_format(tmp_path, suffix, subtype, tol
 
 @pytest.mark.parametrize("block", [1000, 4000, 16_000, 16_001])
 def test_load_reads_long_files_in_blocks(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(audio, "BLOCK", block)
+    monkeypatch.setattr(decoding, "BLOCK", block)
     path = write_wav(tmp_path / "a.wav", tone(), subtype="FLOAT")
-    np.testing.assert_array_equal(audio.load(path)[0], tone())
+    np.testing.assert_array_equal(io.load(path)[0], tone())
 
 
 @pytest.mark.parametrize("n_channels", [1, 2, 8])
 def test_load_averages_channels(tmp_path, n_channels):
     gains = np.arange(1, n_channels + 1) / n_channels
     path = write_wav(tmp_path / "a.wav", tone()[:, None] * gains, subtype="FLOAT")
-    np.testing.assert_allclose(audio.load(path)[0], tone() * gains.mean(), atol=1e-6)
+    np.testing.assert_allclose(io.load(path)[0], tone() * gains.mean(), atol=1e-6)
 
 
 def test_load_takes_the_loudest_of_channels_that_cancel(tmp_path):
     channels = np.stack([tone(), -tone()], axis=1)
     path = write_wav(tmp_path / "a.wav", channels, subtype="FLOAT")
-    np.testing.assert_allclose(np.abs(audio.load(path)[0]), np.abs(tone()), atol=1e-6)
+    np.testing.assert_allclose(np.abs(io.load(path)[0]), np.abs(tone()), atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 192_000])
 def test_load_reads_any_rate(tmp_path, rate):
     path = write_wav(tmp_path / "a.wav", tone(rate=rate), rate)
-    wav, loaded_rate = audio.load(path)
+    wav, loaded_rate = io.load(path)
     assert (len(wav), loaded_rate) == (rate, rate)
 
 
@@ -84,7 +83,7 @@ def nan_at_100():
 def test_load_refuses_what_holds_no_sound(tmp_path, wav, reason):
     path = write_wav(tmp_path / "a.wav", wav, subtype="FLOAT")
     with pytest.raises(InputError, match=reason) as error:
-        audio.load(path)
+        io.load(path)
     assert str(path) in str(error.value)
 
 
@@ -97,9 +96,9 @@ def test_load_refuses_what_is_not_audio(tmp_path):
         tmp_path / "missing.wav": "no such",
     }.items():
         with pytest.raises(InputError, match=reason):
-            audio.load(path)
+            io.load(path)
     with pytest.raises(InputError, match="4000 Hz"):
-        audio.load(write_wav(tmp_path / "slow.wav", tone(), 4_000))
+        io.load(write_wav(tmp_path / "slow.wav", tone(), 4_000))
 
 
 def test_load_believes_the_samples_and_not_the_header(tmp_path):
@@ -107,20 +106,20 @@ def test_load_believes_the_samples_and_not_the_header(tmp_path):
     content = bytearray(path.read_bytes())
     content[40:44] = (0x7FFFFFF0).to_bytes(4, "little")  # the data chunk promises 2 GiB
     path.write_bytes(content)
-    assert len(audio.load(path)[0]) == RATE
+    assert len(io.load(path)[0]) == RATE
 
 
 def test_resample_keeps_a_tone_and_its_level():
-    wav = audio.resample(tone(rate=44_100), 44_100, RATE)
+    wav = io.resample(tone(rate=44_100), 44_100, RATE)
     middle = slice(4000, 12_000)
     np.testing.assert_allclose(wav[middle], tone()[middle], atol=1e-3)
 
 
 def test_save_round_trips_and_never_clips(tmp_path):
-    path = audio.save(tmp_path / "a.wav", tone(), RATE)
+    path = io.save(tmp_path / "a.wav", tone(), RATE)
     assert soundfile.info(path).subtype == "PCM_16"
-    np.testing.assert_allclose(audio.load(path)[0], tone(), atol=1e-4)
-    loud = audio.load(audio.save(tmp_path / "b.wav", 4 * tone(), RATE))[0]
+    np.testing.assert_allclose(io.load(path)[0], tone(), atol=1e-4)
+    loud = io.load(io.save(tmp_path / "b.wav", 4 * tone(), RATE))[0]
     np.testing.assert_allclose(loud, 2 * tone(), atol=1e-3)
 
 
@@ -128,16 +127,16 @@ def test_a_memory_map_is_written_in_blocks(tmp_path):
     n = 2 * spill_buffer.BLOCK + 1000
     wav = np.memmap(tmp_path / "wav.f32", np.float32, "w+", shape=(n,))
     wav[:] = np.linspace(-2, 2, n)
-    path = audio.save(tmp_path / "a.wav", wav, RATE)
+    path = io.save(tmp_path / "a.wav", wav, RATE)
     np.testing.assert_allclose(soundfile.read(path)[0], np.linspace(-1, 1, n), atol=2**-15)
 
 
 def test_an_empty_wav_is_written(tmp_path):
-    assert soundfile.info(audio.save(tmp_path / "a.wav", np.zeros(0, "f4"), RATE)).frames == 0
+    assert soundfile.info(io.save(tmp_path / "a.wav", np.zeros(0, "f4"), RATE)).frames == 0
 
 
 def test_failed_save_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
-    path = audio.save(tmp_path / "a.wav", tone(), RATE)
+    path = io.save(tmp_path / "a.wav", tone(), RATE)
     before = path.read_bytes()
 
     def full_disk(*_):
@@ -145,12 +144,12 @@ def test_failed_save_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch
 
     monkeypatch.setattr(soundfile.SoundFile, "write", full_disk)
     with pytest.raises(OSError, match="space"):
-        audio.save(path, tone(), RATE)
+        io.save(path, tone(), RATE)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_examples_are_two_real_recordings():
-    wav, rate = audio.load(SOURCE)
+    wav, rate = io.load(SOURCE)
     assert rate == RATE
     assert 3 < len(wav) / rate < 12

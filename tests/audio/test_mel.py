@@ -4,8 +4,7 @@ import pytest
 import torch
 from scipy import signal
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import voice_activity
+from vc_lightning.audio import io, voice_activity
 from vc_lightning.audio.mel import (
     MelSpectrogram,
     PowerMel,
@@ -67,7 +66,7 @@ def test_mels_do_not_depend_on_loudness_and_hardly_on_rate(speech, mel_settings)
     mel = MelSpectrogram(**mel_settings)
     reference = mel.extract(speech, 16_000)
     np.testing.assert_allclose(mel.extract(0.1 * speech, 16_000), reference, atol=1e-3)
-    other_rate = mel.extract(audio.resample(speech, 16_000, 48_000), 48_000)
+    other_rate = mel.extract(io.resample(speech, 16_000, 48_000), 48_000)
     assert np.abs(other_rate - reference).mean() < 0.005
 
 

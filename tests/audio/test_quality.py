@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import quality, voice_activity
+from vc_lightning.audio import io, quality, voice_activity
 from vc_lightning.audio.quality import measure
 
 RATE = 16_000
@@ -32,7 +31,7 @@ def test_the_snr_does_not_depend_on_level_or_rate(speech):
     wav = with_noise(speech, 20, np.random.default_rng(0).standard_normal(len(speech)))
     expected = measure(wav, RATE).snr_db
     assert measure(wav / 30, RATE).snr_db == pytest.approx(expected, abs=0.5)
-    raised = audio.resample(wav, RATE, 48_000)
+    raised = io.resample(wav, RATE, 48_000)
     assert measure(raised, 48_000).snr_db == pytest.approx(expected, abs=0.5)
 
 
@@ -54,7 +53,7 @@ def test_clipped_samples_are_those_cut_off_at_the_top(gain):
 
 def test_peaks_are_no_clipping(speech, other_speech):
     loud = speech / np.abs(speech).max()
-    raised = audio.resample(loud, RATE, 48_000)
+    raised = io.resample(loud, RATE, 48_000)
     for wav, rate in ((speech, RATE), (other_speech, RATE), (loud, RATE), (raised, 48_000)):
         assert measure(wav, rate).clipped < 1e-4
     assert quality.clipped_share(np.tile([1, 0, -1, 0, 0], 1_000)) == 0

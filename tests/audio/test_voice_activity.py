@@ -3,8 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import voice_activity
+from vc_lightning.audio import io, voice_activity
 from vc_lightning.common.errors import InputError
 
 RATE = 16_000
@@ -72,7 +71,7 @@ def test_long_recordings_are_cut_in_their_pauses(speech, other_speech, rate, max
     sentences = [speech[:80_000], other_speech[:70_000], speech[20_000:90_000]] * 2
     pause = np.zeros(12_000, "f4")
     wav = np.concatenate([part for sentence in sentences for part in (sentence, pause)])
-    wav = audio.resample(wav, RATE, rate)
+    wav = io.resample(wav, RATE, rate)
     pieces = voice_activity.cut_at_pauses(wav, rate, max_seconds)
     assert len(pieces) >= 3
     assert pieces[0][0] == 0

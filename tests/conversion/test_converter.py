@@ -6,8 +6,7 @@ import torch
 
 from helpers import SOURCE, TARGET, TINY, tiny_multiband, tiny_wavernn, write_wav
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch, spill_buffer
+from vc_lightning.audio import io, pitch, spill_buffer
 from vc_lightning.audio.mel import MelSpectrogram, n_harmonics
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
@@ -308,6 +307,6 @@ def test_parts_that_do_not_belong_together_are_refused(tiny_checkpoint, tmp_path
 
 
 def test_audio_of_another_rate_is_resampled(converter, speech, other_speech, tmp_path):
-    path = write_wav(tmp_path / "a.wav", audio.resample(speech, 16_000, 44_100), 44_100)
+    path = write_wav(tmp_path / "a.wav", io.resample(speech, 16_000, 44_100), 44_100)
     wav = converter.convert(path, other_speech)
     assert abs(len(wav) - len(speech)) <= 1

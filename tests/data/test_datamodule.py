@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from helpers import DATA_DEFAULTS, write_wav
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch
+from vc_lightning.audio import io, pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
@@ -155,7 +154,7 @@ def test_minutes_per_speaker(corpus):
 def test_batches_hold_crops_of_the_recordings(module, corpus):
     data = prepared(module(dir=str(corpus)))
     mel = data.features.mel
-    whole = [torch.from_numpy(mel.extract(*audio.load(u.path))) for u in data.train]
+    whole = [torch.from_numpy(mel.extract(*io.load(u.path))) for u in data.train]
     batch = next(iter(data.train_dataloader()))
     assert batch.target_mel.shape == (2, 80, 64)
     assert batch.target_embedding.shape == (2, 256)
@@ -244,7 +243,7 @@ def test_crops_hold_the_pitch_of_their_frames(module, corpus, mel_settings):
     data = prepared(module(dir=str(corpus), with_f0=True, vtlp_factors=[0.8], vtlp_probability=1.0))
     files, utterance = data.files, data.train[0]
     hop_length = mel_settings["hop_length"]
-    prepared_wav = data.mel.prepare(*audio.load(utterance.path))
+    prepared_wav = data.mel.prepare(*io.load(utterance.path))
     expected = torch.from_numpy(pitch.track(prepared_wav, 16_000, hop_length))
     assert torch.equal(files.read_f0(utterance.segment, 0, utterance.n_frames), expected)
     assert (expected > 0).float().mean() > 0.2
@@ -380,7 +379,7 @@ def test_a_folder_without_a_usable_file_is_refused(module, tmp_path):
 
 def test_mean_mel(module, corpus):
     data = prepared(module(dir=str(corpus)))
-    mels = [data.features.mel.extract(*audio.load(u.path)) for u in data.train]
+    mels = [data.features.mel.extract(*io.load(u.path)) for u in data.train]
     expected = np.concatenate(mels, axis=1).mean(axis=1)
     np.testing.assert_allclose(data.mean_mel().numpy(), expected, atol=1e-3)
 

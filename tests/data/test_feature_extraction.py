@@ -293,7 +293,7 @@ def test_a_killed_preparation_continues(cache, tmp_path, speech):
 
 
 def test_a_recording_that_is_being_written_is_left_out(cache, recording, monkeypatch):
-    load = features.audio.load
+    load = features.io.load
 
     def load_while_it_grows(path):
         result = load(path)
@@ -301,7 +301,7 @@ def test_a_recording_that_is_being_written_is_left_out(cache, recording, monkeyp
             file.write(b"more")
         return result
 
-    monkeypatch.setattr(features.audio, "load", load_while_it_grows)
+    monkeypatch.setattr(features.io, "load", load_while_it_grows)
     assert "changed while it was read" in cache.prepare([recording], 0)[1][recording]
     monkeypatch.undo()
     assert prepared(cache, recording)

@@ -25,7 +25,7 @@ def module(mel_settings, encoder, cache_dir, corpus):
 
     def make(**changes):
         settings = VOCODER_DATA_DEFAULTS | {"cache_dir": str(cache_dir), "dir": str(corpus)}
-        settings |= {"crop_frames": LENGTH, "context_frames": CONTEXT} | changes
+        settings |= {"crop_frames": LENGTH, "context_frames": CONTEXT, "with_f0": False} | changes
         mel = MelSpectrogram(**mel_settings)
         data = VocoderDataModule(mel, encoder, "ge2e-test", **settings)
         data.setup()
@@ -53,7 +53,7 @@ def test_crops_are_parts_of_the_prepared_recording(module, speech, mel_settings)
     crops = VocoderCrops([first], data.files, LENGTH, CONTEXT, seed=0)
     starts = set()
     for position in range(20):
-        _, wav = crops[0, position, 0]
+        _, wav, _ = crops[0, position, 0]
         found = [
             start
             for start in range(-CONTEXT, first.n_frames)
@@ -74,15 +74,28 @@ def test_crops_are_parts_of_the_prepared_recording(module, speech, mel_settings)
 
 def test_crops_are_padded_with_silence(module):
     data = module(crop_frames=300)  # longer than any recording
-    mel, wav = VocoderCrops(data.train, data.files, 300, CONTEXT, seed=0)[0, 0, 0]
+    mel, wav, f0 = VocoderCrops(data.train, data.files, 300, CONTEXT, seed=0)[0, 0, 0]
     n_frames = data.train[0].n_frames
     assert mel.shape == (80, 306)
     assert wav.shape == (306 * 256,)
+    assert f0.shape == (306,)
     assert not mel[:, :CONTEXT].any()
     assert not wav[: CONTEXT * 256].any()
     assert mel[:, CONTEXT : CONTEXT + n_frames].any(dim=0).all()
     assert not mel[:, CONTEXT + n_frames :].any()
     assert not wav[(CONTEXT + n_frames) * 256 :].any()
+
+
+def test_the_pitch_is_that_of_the_frames(module):
+    data = module(with_f0=True, crop_frames=300)
+    segment = data.train[0].segment
+    _, _, f0 = VocoderCrops(data.train, data.files, 300, CONTEXT, seed=0)[0, 0, 0]
+    known = data.files.read_f0(segment, 0, segment.n_frames)
+    assert (known > 0).sum() > 20
+    assert torch.equal(f0[CONTEXT : CONTEXT + segment.n_frames], known)
+    assert not f0[CONTEXT + segment.n_frames :].any()
+    batch = next(iter(data.train_dataloader()))
+    assert batch.f0.shape == batch.mel[:, 0].shape
 
 
 def test_waveforms_are_added_to_a_cache(module, tmp_path, mel_settings, encoder, corpus):

@@ -214,12 +214,12 @@ def test_live_speech_comes_nearer_to_the_voice(visit, service, monkeypatch, tmp_
     tab.locator("#live_start").focus()
     tab.keyboard.press("Enter")
     status = tab.locator("#live_status")
-    status.filter(has_text="Speak now, for at most 20 s.").wait_for()
+    status.filter(has_text="Speak now, for at most 20 s.").wait_for(timeout=60_000)
     tab.wait_for_timeout(6000)
     assert float(tab.locator("#live_delay").text_content().split(" s")[0]) > 0.4
     tab.keyboard.press("Tab")
     tab.keyboard.press("Space")  # Stop
-    status.filter(has_text="The end.").wait_for()
+    status.filter(has_text="The end").wait_for(timeout=60_000)
     tab.wait_for_timeout(500)  # the last samples are heard
     pieces = map(base64.b64decode, tab.evaluate("heard"))
     wav = np.frombuffer(b"".join(pieces), np.float32)
@@ -248,7 +248,7 @@ def test_a_full_queue_is_a_sentence(visit, service, monkeypatch):
     go_on = threading.Event()
 
     def wait(*_):
-        go_on.wait(30)
+        go_on.wait(120)
         raise InputError("waited")
 
     monkeypatch.setattr(service, "convert", wait)

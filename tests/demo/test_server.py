@@ -171,7 +171,7 @@ def test_a_full_queue_says_so(served, service, monkeypatch):
 
     def wait(*_):
         begun.set()
-        go_on.wait(30)
+        go_on.wait(120)
         raise InputError("waited")
 
     monkeypatch.setattr(service, "convert", wait)

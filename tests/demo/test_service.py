@@ -112,7 +112,7 @@ def test_what_is_missing_or_not_offered_is_a_sentence(service):
         convert(service, targets=[])
     for settings, sentence in {
         Settings("/etc/passwd", "griffin_lim", 0, 0): "checkpoint=/etc/passwd: is none of tiny",
-        Settings("tiny", "loud", 0, 0): "vocoder=loud: is none of source_filter,",
+        Settings("tiny", "loud", 0, 0): "vocoder=loud: is none of griffin_lim,",
         Settings("tiny", "griffin_lim", 99, 0): "guidance=99",
         Settings("tiny", "griffin_lim", 0, -1): "seed=-1",
     }.items():

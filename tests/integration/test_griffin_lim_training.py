@@ -63,7 +63,7 @@ def test_training_lowers_the_loss(run, speech, mel_settings):
     )
     module = MelToLinearModule(first, card, None, None, {})
     wav = torch.from_numpy(MelSpectrogram(**mel_settings).prepare(speech, 16_000))[None]
-    batch = VocoderBatch(torch.zeros(1, 80, 1), wav, 1)
+    batch = VocoderBatch(torch.zeros(1, 80, 1), wav, 1, torch.zeros(1, 1))
     with torch.no_grad():
         before, after = (module.losses(network, batch) for network in (first, last))
     assert after["loss"] < 0.98 * before["loss"]
@@ -76,7 +76,7 @@ def test_the_loss_is_the_squared_error_of_the_spectrum(mel_settings):
     network = MagnitudeNet(80, 513, dim=4, n_blocks=1)
     module = MelToLinearModule(network, Card("magnitude", {}, mel_settings), None, None, {})
     wav = 0.1 * torch.randn(2, 16_000)
-    losses = module.losses(network, VocoderBatch(torch.zeros(2, 80, 1), wav, 2))
+    losses = module.losses(network, VocoderBatch(torch.zeros(2, 80, 1), wav, 2, torch.zeros(2, 1)))
     spectrum, target = mel.spectrum(mel(wav)), mel.log_magnitude(wav).clamp(min=0)
     torch.testing.assert_close(losses["loss"], (spectrum - target).square().mean())
 

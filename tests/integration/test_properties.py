@@ -12,8 +12,7 @@ from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from helpers import TINY, write_wav
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio import io, pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.commands import overrides
@@ -51,7 +50,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 @given(st.integers(0, 40_000), RATES, RATES, SEEDS)
 def test_resampling_keeps_the_duration(n_samples, before, after, seed):
-    wav = audio.resample(0.1 * noise(seed, n_samples), before, after)
+    wav = io.resample(0.1 * noise(seed, n_samples), before, after)
     assert abs(len(wav) - n_samples * after / before) <= 1
     assert wav.dtype == np.float32
     assert np.isfinite(wav).all()
@@ -61,7 +60,7 @@ def test_resampling_keeps_the_duration(n_samples, before, after, seed):
 def test_what_is_saved_is_read_again(tmp_path, n_samples, peak, seed, rate):
     wav = noise(seed, n_samples)
     wav *= peak / np.abs(wav).max()
-    again, read_rate = audio.load(audio.save(tmp_path / "a.wav", wav, rate))
+    again, read_rate = io.load(io.save(tmp_path / "a.wav", wav, rate))
     assert read_rate == rate
     np.testing.assert_allclose(again, wav / max(peak, 1), atol=1.5 / 2**15)
 
@@ -71,7 +70,7 @@ def test_any_order_of_the_channels_gives_the_same_sound(tmp_path, n_channels, n_
     channels = noise(seed, n_samples, n_channels)
 
     def loaded(channels):
-        return audio.load(write_wav(tmp_path / "a.wav", channels, subtype="FLOAT"))[0]
+        return io.load(write_wav(tmp_path / "a.wav", channels, subtype="FLOAT"))[0]
 
     wav = loaded(channels)
     assert wav.shape == (n_samples,)
@@ -89,7 +88,7 @@ def test_a_level_does_not_depend_on_how_loud_the_recording_was(speech, gain, dbf
 @settings(max_examples=15)
 @given(st.floats(2, 9), st.integers(0, 120_000), RATES)
 def test_pieces_cover_a_recording_without_gaps(speech, other_speech, max_seconds, start, rate):
-    wav = audio.resample(np.concatenate([other_speech, speech])[start:], 16_000, rate)
+    wav = io.resample(np.concatenate([other_speech, speech])[start:], 16_000, rate)
     pieces = voice_activity.cut_at_pauses(wav, rate, max_seconds)
     ends = [0, *(stop for _, stop in pieces)]
     assert ends == [*(start for start, _ in pieces), len(wav)]

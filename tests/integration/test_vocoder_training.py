@@ -202,7 +202,7 @@ def test_the_loss_is_in_bits_a_sample():
     mel = {"n_mels": 5, "hop_length": network.hop_length}
     card = Card("wavernn", network.arguments, mel)
     module = WaveRNNModule(network, card, torch.optim.Adam, lambda o: noam(o, 10), {})
-    batch = VocoderBatch(torch.rand(2, 5, 8), torch.rand(2, 48) - 0.5, 8)
+    batch = VocoderBatch(torch.rand(2, 5, 8), torch.rand(2, 48) - 0.5, 8, torch.zeros(2, 8))
     loss = module.losses(network, batch)["loss"]
     expected = -network.log_prob(batch.wav, batch.mel).mean() / math.log(2)
     assert loss.item() == pytest.approx(expected.item())

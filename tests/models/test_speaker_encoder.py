@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.speaker_encoder import d_vector, similarity
@@ -24,7 +24,7 @@ def test_embeddings_are_those_of_the_published_package(encoder, speech, other_sp
 
 def test_recordings_of_any_rate_and_level_have_one_embedding(encoder, speech):
     reference = encoder.embed_recording(speech, 16_000, -24)
-    again = audio.resample(speech, 16_000, 44_100)
+    again = io.resample(speech, 16_000, 44_100)
     assert similarity(encoder.embed_recording(again, 44_100, -24), reference) > 0.999
     assert similarity(encoder.embed_recording(0.05 * speech, 16_000, -24), reference) > 0.99999
     assert similarity(encoder.embed_utterance(0.05 * speech), reference) < 0.99

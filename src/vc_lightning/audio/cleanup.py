@@ -1,4 +1,4 @@
-"""Cleaning recordings before a conversion and setting its loudness after (extra `cleanup`)."""
+"""Clean recordings before a conversion and set the loudness after it (extra `cleanup`)."""
 
 import importlib.util
 import itertools
@@ -9,20 +9,19 @@ from collections.abc import Iterator
 import numpy as np
 import soxr
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import voice_activity
+from vc_lightning.audio import io, voice_activity
 from vc_lightning.audio.spill_buffer import SpillBuffer, blocks
 from vc_lightning.common.errors import InputError, require_flag, require_within
 
 log = logging.getLogger(__name__)
 
-RNNOISE_RATE = 48_000  # Hz, the only one that it knows
-RNNOISE_LAG = 960  # samples by which what comes out is late
-TRIM_MARGIN_MS = 90  # that stay before and after the speech
-PEAK_DBFS = -1.0  # what loudness may raise a peak to (EBU R 128: -1 dBTP)
+RNNOISE_RATE = 48_000  # Hz, the only rate that RNNoise works at
+RNNOISE_LAG = 960  # delay in samples
+TRIM_MARGIN_MS = 90  # kept before and after the speech
+PEAK_DBFS = -1.0  # highest peak after a change of loudness (EBU R 128: -1 dBTP)
 METER_BLOCK_S = 0.4  # ITU-R BS.1770-4: blocks of 400 ms every 100 ms
 METER_STEP_S = 0.1
-METER_PIECE_S = 60  # measured in one go
+METER_PIECE_S = 60  # measured at once
 METER_WARM_UP_S = 1  # until the meter's filters have settled
 ABSOLUTE_GATE_LUFS = -70
 RELATIVE_GATE_LU = -10.0
@@ -30,7 +29,16 @@ LUFS_OFFSET = -0.691
 
 
 def require_settings(denoise: bool, trim: bool, loudness: float | None) -> None:
-    """Raises InputError for values of `cleanup` that can not be, before any work is done."""
+    """Check the settings `cleanup.*` before any work is done.
+
+    Args:
+        denoise: Whether noise is removed from recordings.
+        trim: Whether silence is cut off at their ends.
+        loudness: Loudness of conversions in LUFS; None leaves it unchanged.
+
+    Raises:
+        InputError: A value is wrong, or a package is missing.
+    """
     require_flag("cleanup.denoise", denoise)
     require_flag("cleanup.trim", trim)
     if denoise:
@@ -49,16 +57,28 @@ def _require_package(name: str, setting: str) -> None:
 
 
 def clean(wav: np.ndarray, sample_rate: int, denoise: bool, trim: bool) -> np.ndarray:
-    """A recording, float32 (n,) of any length, without its noise and the silence at its ends."""
+    """Remove noise, silence at the ends, or both from a recording.
+
+    Args:
+        wav: Samples, float32 (n,), of any length.
+        sample_rate: In Hz.
+        denoise: Whether to remove noise.
+        trim: Whether to cut off the silence at the ends.
+    """
     if denoise:
         wav = denoised(wav, sample_rate)
     return trimmed(wav, sample_rate) if trim else wav
 
 
 def denoised(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """What RNNoise (Valin 2018, arXiv 1709.08243) leaves of wav (n,), as long and in step.
+    """Remove noise with RNNoise (Valin 2018, arXiv 1709.08243), in constant memory.
 
-    It goes through wav once and needs the same memory for any length.
+    Args:
+        wav: Samples, float32 (n,).
+        sample_rate: In Hz.
+
+    Returns:
+        As many samples, without delay.
     """
     _require_package("pyrnnoise", "cleanup.denoise=true")
     peak = max(float(np.abs(block).max()) for block in blocks(wav))
@@ -73,12 +93,12 @@ def denoised(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator[np.ndarray]:
-    """Pieces at 48 kHz of wav times gain, which fills −1…1, as RNNoise hands them back."""
+    """Yield the output of RNNoise at 48 kHz for wav times gain, which fills −1…1."""
     from pyrnnoise import rnnoise
 
     frame_size = rnnoise.FRAME_SIZE
     up = soxr.ResampleStream(sample_rate, RNNOISE_RATE, 1, dtype="float32", quality="HQ")
-    late = np.zeros(RNNOISE_LAG + frame_size, np.float32)  # what pushes the last samples out
+    late = np.zeros(RNNOISE_LAG + frame_size, np.float32)  # flushes the last samples
     state = rnnoise.create()
     try:
         rest = np.zeros(0, np.float32)
@@ -102,12 +122,16 @@ def _resampled(stream: soxr.ResampleStream, wav: np.ndarray, gain: float) -> Ite
 
 
 def trimmed(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """wav (n,) from shortly before its first speech to shortly after its last (WebRTC's detector).
+    """Cut off what lies before the first and after the last speech (WebRTC's detector).
 
-    Where the detector finds no speech nothing is cut.
+    If the detector finds no speech, nothing is cut.
+
+    Args:
+        wav: Samples (n,).
+        sample_rate: In Hz.
     """
     speech = voice_activity.speech_windows(
-        audio.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
+        io.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
     )
     voiced = np.flatnonzero(speech)
     if len(voiced) == 0:
@@ -122,22 +146,30 @@ def trimmed(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def normalize_loudness(wav: np.ndarray, sample_rate: int, lufs: float) -> np.ndarray:
-    """Brings wav (n,) to an integrated loudness in LUFS (ITU-R BS.1770-4), without clipping.
+    """Set the integrated loudness of a recording (ITU-R BS.1770-4), without clipping.
 
-    Where a peak would pass -1 dBFS, wav is made only as loud as its peak allows, and a warning
-    says how loud that is; there is no limiter, which would change the sound.
+    If a peak would exceed −1 dBFS, the recording gets the loudness that the peak allows, and a
+    warning states it. There is no limiter, because it would change the sound.
 
-    Raises: InputError when it is shorter than 0.4 s.
+    Args:
+        wav: Samples (n,).
+        sample_rate: In Hz.
+        lufs: The loudness in LUFS.
+
+    Raises:
+        InputError: The recording is shorter than 0.4 s.
     """
     measured = loudness(wav, sample_rate)
     if not math.isfinite(measured):
-        log.warning("the loudness is left as it is: nothing in it is above -70 LUFS")
+        log.warning("the loudness stays unchanged: nothing in the conversion is above -70 LUFS")
         return wav
     peak = max(float(np.abs(block).max()) for block in blocks(wav))
     gain = min(lufs - measured, PEAK_DBFS - 20 * math.log10(peak))
     if gain < lufs - measured:
         log.warning(
-            "cleanup.loudness=%g: its peaks allow %.1f LUFS, which it gets", lufs, measured + gain
+            "cleanup.loudness=%g: set to %.1f LUFS, the most that the peaks allow",
+            lufs,
+            measured + gain,
         )
     buffer = SpillBuffer()
     for block in blocks(wav):
@@ -146,12 +178,20 @@ def normalize_loudness(wav: np.ndarray, sample_rate: int, lufs: float) -> np.nda
 
 
 def loudness(wav: np.ndarray, sample_rate: int) -> float:
-    """Integrated loudness of wav (n,) in LUFS; minus infinity for what is below -70 LUFS.
+    """Measure the integrated loudness of a recording.
 
-    pyloudnorm weights and measures it in pieces of a minute; the two gates of ITU-R BS.1770-4
-    then look at all blocks.
+    pyloudnorm weights and measures one minute at a time; the two gates of ITU-R BS.1770-4 are then
+    applied to all blocks together.
 
-    Raises: InputError when it is shorter than 0.4 s.
+    Args:
+        wav: Samples (n,).
+        sample_rate: In Hz.
+
+    Returns:
+        The loudness in LUFS; minus infinity if everything is below −70 LUFS.
+
+    Raises:
+        InputError: The recording is shorter than 0.4 s.
     """
     if len(wav) < METER_BLOCK_S * sample_rate:
         raise InputError(
@@ -166,7 +206,7 @@ def loudness(wav: np.ndarray, sample_rate: int) -> float:
 
 
 def _block_levels(wav: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
-    """Loudness of the meter's blocks, in the order of time."""
+    """Yield the loudness of the meter's blocks in LUFS, in order."""
     _require_package("pyloudnorm", "cleanup.loudness")
     import pyloudnorm
 
@@ -183,6 +223,6 @@ def _block_levels(wav: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
 
 
 def _mean_level(levels: np.ndarray) -> float:
-    """Level of the mean power of blocks of some levels in LUFS."""
+    """Return the level in LUFS of the mean power of blocks, given their levels."""
     power = np.mean(10 ** ((levels - LUFS_OFFSET) / 10))
     return float(LUFS_OFFSET + 10 * np.log10(power))

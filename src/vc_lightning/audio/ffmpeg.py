@@ -62,8 +62,8 @@ class FFmpegAudio:
             raise InputError("the recording is empty (0 samples)")
         self.sample_rate = self._first.sample_rate
         self.n_channels = self._first.layout.nb_channels
-        length = stream.duration and stream.time_base and float(stream.duration * stream.time_base)
-        self.seconds = length or (container.duration or 0) / 1e6 or None
+        seconds = float((stream.duration or 0) * (stream.time_base or 0))
+        self.seconds: float | None = seconds or (container.duration or 0) / 1e6 or None
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield float32 blocks (n, n_channels) to the end; may be called once.
@@ -71,7 +71,8 @@ class FFmpegAudio:
         Raises:
             InputError: The rate or the number of channels changes on the way.
         """
-        frame, held, n_held, n_before = self._first, [], 0, 0
+        frame, n_held, n_before = self._first, 0, 0
+        held: list[np.ndarray] = []
         while frame is not None:
             found = frame.sample_rate, frame.layout.nb_channels
             if found != (self.sample_rate, self.n_channels):

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.audio import highpass, voice_activity
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import highpass, io, voice_activity
 from vc_lightning.audio.pitch import FMIN_HZ
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 
@@ -27,17 +26,25 @@ FRAMES_AT_ONCE = 4096  # of a spectrum: those of an hour fill a gigabyte and mor
 class MelSpectrogram(nn.Module):
     """Log-mel in 0…1: clip((20·log10(max(1e-5, M·|STFT|)) − ref_db + 100) / 100, 0, 1).
 
-    Mels are absolute, so every recording is brought to one level first (`prepare`), in training
-    and in conversion alike; the level is part of the settings. AutoVC's own recipe also adds
-    noise of 1e-6 before the transform, which moves no value by more than 0.001; it is left out.
+    Mels are absolute values, so every recording is brought to one level first (`prepare`), in
+    training and in conversion alike; the level is part of the settings. AutoVC's own recipe also
+    adds noise of 1e-6 before the transform. It changes no value by more than 0.001 and is left out.
 
     Args:
-        sample_rate, fmin, fmax, highpass_hz: in Hz; fmax None means half the rate, highpass_hz
-            None means no filter.
-        n_fft, hop_length, win_length: in samples.
-        ref_db: level that is mapped to 1, in dB.
-        gain: factor between the filter and the transform.
-        level_dbfs: RMS of the voiced part of every recording, in dB of full scale.
+        sample_rate: In Hz.
+        n_fft: Length of the Fourier transform in samples.
+        hop_length: Samples between two frames.
+        win_length: Length of the window in samples.
+        n_mels: Number of mel bands.
+        fmin: Lowest frequency in Hz.
+        fmax: Highest frequency in Hz; None for half the sample rate.
+        ref_db: Level in dB that is mapped to 1.
+        highpass_hz: Cut-off frequency of a high-pass in Hz; None for no filter.
+        gain: Factor between the filter and the transform.
+        level_dbfs: RMS of the speech in every recording, in dB of full scale.
+
+    Raises:
+        InputError: A value lies outside its range.
     """
 
     def __init__(
@@ -71,7 +78,7 @@ class MelSpectrogram(nn.Module):
         }
         require_at_least(1, "mel", sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
         require_at_least(1, "mel", hop_length=hop_length, win_length=win_length)
-        require_within(1, audio.MAX_SAMPLE_RATE + 1, "mel", sample_rate=sample_rate)
+        require_within(1, io.MAX_SAMPLE_RATE + 1, "mel", sample_rate=sample_rate)
         require_within(0, sample_rate / 2, "mel", fmin=fmin)
         if fmax is not None:
             require_within(fmin, sample_rate / 2 + 1, "mel", fmax=fmax)
@@ -88,7 +95,7 @@ class MelSpectrogram(nn.Module):
         if hop_length > win_length:
             raise InputError(
                 f"mel.hop_length={hop_length} is longer than mel.win_length={win_length}, so that "
-                "no frame would hear what is in between"
+                "samples between two windows would be lost"
             )
         self.sample_rate = sample_rate
         self.hop_length = hop_length
@@ -101,25 +108,30 @@ class MelSpectrogram(nn.Module):
         self.register_buffer("band_widths", bands.diff()[1:], persistent=False)
 
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Brings a recording (n,) of any rate to this rate and level, filtered; for `forward`.
+        """Resample a recording (n,), bring it to the level and filter it, for `forward`.
 
-        Raises: InputError when it is too short or holds no speech.
+        Args:
+            wav: Samples (n,).
+            sample_rate: Their rate in Hz.
+
+        Raises:
+            InputError: The recording is too short or holds no speech.
         """
         return self.filtered(self.leveled(wav, sample_rate))
 
     def leveled(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
-        """The first half of `prepare`, rate and level, which a speaker encoder may share."""
-        wav = audio.resample(wav, sample_rate, self.sample_rate)
+        """Do the first half of `prepare`: rate and level, which a speaker encoder may share."""
+        wav = io.resample(wav, sample_rate, self.sample_rate)
         return voice_activity.level(wav, self.sample_rate, self.settings["level_dbfs"])
 
     def filtered(self, wav: np.ndarray) -> np.ndarray:
-        """The second half of `prepare`, for what `leveled` returned (n,)."""
+        """Do the second half of `prepare`, for samples (n,) that `leveled` returned."""
         if self.settings["highpass_hz"] is not None:
             wav = highpass.filter_zero_phase(wav, self.sample_rate, self.settings["highpass_hz"])
         return (wav * self.settings["gain"]).astype(np.float32)
 
     def warped_filters(self, warp: float) -> Tensor:
-        """Filterbank (n_mels, n_fft/2 + 1) that hears every frequency `warp` times as high."""
+        """Return filters (n_mels, n_fft/2 + 1) that move every frequency up by a factor."""
         settings = self.settings
         fmax = settings["fmax"] or self.sample_rate / 2
         return mel_filters(
@@ -127,20 +139,29 @@ class MelSpectrogram(nn.Module):
         )
 
     def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
-        """wav (..., n) -> mel (..., n_mels, n // hop_length + 1).
+        """Compute mels.
 
-        Args: filters, used in place of its own; several of them (n_warps, n_mels, n_fft/2 + 1)
-            make of one wav (n,) mels (n_warps, n_mels, T).
+        Args:
+            wav: Prepared samples (..., n).
+            filters: Filters in place of its own. Several of them (n_warps, n_mels, n_fft/2 + 1)
+                turn one wav (n,) into mels (n_warps, n_mels, T).
+
+        Returns:
+            Mels (..., n_mels, n // hop_length + 1).
         """
         filters = self.filters if filters is None else filters
         mels = [self.logarithm(filters @ power.sqrt()).clamp(0, 1) for power in self._powers(wav)]
         return torch.cat(mels, dim=-1)
 
     def harmonics(self, f0: Tensor) -> Tensor:
-        """What a pitch does to a mel: f0 (B, T) in Hz, 0 where unvoiced -> (B, n_mels + 2, T).
+        """Compute the pitch features of a network with F0 inputs.
 
-        Whether there is a pitch, its height in octaves, and for every band the cosine that is 1
-        where one of its harmonics is centred, less where bands are too wide to tell them apart.
+        Args:
+            f0: Pitch (B, T) in Hz, 0 in unvoiced frames.
+
+        Returns:
+            (B, n_mels + 2, T): whether the frame is voiced; its pitch in octaves; and for each band
+            a cosine that is 1 at harmonics of the pitch, damped in bands too wide to resolve them.
         """
         voiced = (f0 > 0).to(f0.dtype)[:, None]
         pitch = f0.clamp(min=FMIN_HZ)[:, None]
@@ -154,24 +175,30 @@ class MelSpectrogram(nn.Module):
         return power_spectra(wav, n_fft, self.hop_length, self.window, pad_mode="reflect")
 
     def logarithm(self, amplitude: Tensor) -> Tensor:
-        """The scale of the mel, in which 0.01 is a dB, for any amplitudes after `gain`."""
+        """Convert amplitudes after `gain` to the scale of the mel, in which 1 dB is 0.01."""
         decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
         return (decibels - self.settings["ref_db"] + 100) / 100
 
     def log_magnitude(self, wav: Tensor) -> Tensor:
-        """log-|STFT| (..., n_fft/2 + 1, T) of a prepared wav (..., n), which `spectrum` seeks."""
+        """Compute log-|STFT| (..., n_fft/2 + 1, T) of prepared samples (..., n)."""
         return torch.cat([self.logarithm(power.sqrt()) for power in self._powers(wav)], dim=-1)
 
     def amplitude(self, mel: Tensor) -> Tensor:
-        """Undoes the logarithm: mel -> M·|STFT| of the recording before `gain`."""
+        """Undo the logarithm: convert mels to M·|STFT| of the recording before `gain`."""
         decibels = mel * 100 - 100 + self.settings["ref_db"]
         return 10 ** (decibels / 20) / self.settings["gain"]
 
     def spectrum(self, mel: Tensor) -> Tensor:
-        """Undoes the filters roughly: mel (..., n_mels, T) -> log-|STFT| (..., n_fft/2 + 1, T).
+        """Estimate the spectrum that has a mel.
 
-        The smoothest spectrum, then a few rounds of Richardson & Lucy towards one with this mel;
-        unlike the pseudo-inverse's it is nowhere negative. In the scale of the mel.
+        A few rounds of Richardson–Lucy deconvolution from a flat spectrum. Unlike a
+        pseudo-inverse's, the result is nowhere negative.
+
+        Args:
+            mel: Mels (..., n_mels, T).
+
+        Returns:
+            log-|STFT| (..., n_fft/2 + 1, T) in the scale of the mel.
         """
         spread = self.filters.T
         coverage = spread.sum(dim=1, keepdim=True).clamp(min=AMPLITUDE_FLOOR)
@@ -184,22 +211,22 @@ class MelSpectrogram(nn.Module):
 
     @torch.inference_mode()
     def extract(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
-        """A recording (n,) of any rate and level -> mel (n_mels, T)."""
+        """Compute the mel (n_mels, T) of a recording (n,) of any rate and level."""
         prepared = torch.from_numpy(self.prepare(wav, sample_rate))
         return self(prepared.to(self.window.device)).cpu().numpy()
 
 
 def n_harmonics(n_mels: int) -> int:
-    """How many numbers a frame `MelSpectrogram.harmonics` gives."""
+    """Return how many numbers `MelSpectrogram.harmonics` gives for each frame."""
     return n_mels + 2
 
 
 def power_spectra(
     wav: Tensor, n_fft: int, hop_length: int, window: Tensor, pad_mode: str
 ) -> Iterator[Tensor]:
-    """|STFT|² of wav (..., n) as blocks (..., n_fft/2 + 1, up to FRAMES_AT_ONCE), in order.
+    """Yield |STFT|² of samples (..., n) in blocks (..., n_fft/2 + 1, up to FRAMES_AT_ONCE).
 
-    Frames are centred on 0, hop_length, … as `torch.stft` centres them.
+    Frames are centred on the samples 0, hop_length, …, as those of `torch.stft` are.
     """
     wav = F.pad(wav[None], (n_fft // 2, n_fft // 2), mode=pad_mode)[0]
     n_frames = (wav.shape[-1] - n_fft) // hop_length + 1
@@ -218,7 +245,7 @@ def power_spectra(
 
 
 def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
-    """n frequencies (n,) in Hz, from fmin to fmax at equal distances on Slaney's mel scale.
+    """Return n frequencies in Hz, equally spaced from fmin to fmax on Slaney's mel scale.
 
     The scale is linear up to 1000 Hz, three mels every 200 Hz, and logarithmic above.
     """
@@ -233,10 +260,10 @@ def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
 def mel_filters(
     sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, warp: float
 ) -> Tensor:
-    """Slaney's mel filterbank (n_mels, n_fft/2 + 1), the frequency axis stretched by `warp`.
+    """Return Slaney's mel filters (n_mels, n_fft/2 + 1) on a frequency axis stretched by `warp`.
 
     A warp of 1.2 makes a voice's formants and pitch 1.2 times as high at the same tempo. Bands
-    above what was recorded repeat the highest one below.
+    above the recorded frequencies repeat the highest band below.
     """
     # Reading the bins as those of another sample rate moves every frequency by the same factor.
     bins = np.fft.rfftfreq(n_fft, 1 / (sample_rate * warp))
@@ -252,7 +279,17 @@ def mel_filters(
 
 
 def require_same_settings(settings: dict, other: dict, name: str, other_name: str) -> None:
-    """Raises InputError naming every mel setting in which two parties differ, with both values."""
+    """Check that two parts have the same mel settings.
+
+    Args:
+        settings: Settings of the first part.
+        other: Settings of the second part.
+        name: Name of the first part, for error messages.
+        other_name: Name of the second part.
+
+    Raises:
+        InputError: They differ; the message names every such setting and both values.
+    """
     differing = [
         f"{key} {settings.get(key)} != {other.get(key)}"
         for key in sorted(settings.keys() | other.keys())
@@ -266,7 +303,7 @@ def require_same_settings(settings: dict, other: dict, name: str, other_name: st
 
 
 class PowerMel(nn.Module):
-    """GE2E's input: mel power of the speech between pauses (Resemblyzer 0.1.4), no logarithm."""
+    """Input of GE2E: mel power, without logarithm, of speech without pauses (Resemblyzer 0.1.4)."""
 
     sample_rate = voice_activity.VAD_SAMPLE_RATE
     hop_length = 160  # 10 ms
@@ -279,8 +316,12 @@ class PowerMel(nn.Module):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
 
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Cuts the pauses out of a recording (n,); InputError when too little speech is left."""
-        speech = voice_activity.trim_silences(audio.resample(wav, sample_rate, self.sample_rate))
+        """Cut the pauses out of a recording (n,) and resample it.
+
+        Raises:
+            InputError: Too little speech is left.
+        """
+        speech = voice_activity.trim_silences(io.resample(wav, sample_rate, self.sample_rate))
         seconds = len(speech) / self.sample_rate
         if seconds == 0:
             raise InputError("no speech found in it by the voice activity detector")
@@ -292,11 +333,11 @@ class PowerMel(nn.Module):
         return speech
 
     def warped_filters(self, warp: float) -> Tensor:
-        """Filterbank (40, 201) that hears every frequency `warp` times as high."""
+        """Return filters (40, 201) that move every frequency up by a factor."""
         return mel_filters(self.sample_rate, self.n_fft, self.n_mels, 0, self.sample_rate / 2, warp)
 
     def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
-        """wav (..., n) at 16 kHz -> mel power (..., 40, n // 160 + 1); see `MelSpectrogram`."""
+        """Compute mel power (..., 40, n // 160 + 1) of samples (..., n) at 16 kHz."""
         filters = self.filters if filters is None else filters
         blocks = power_spectra(wav, self.n_fft, self.hop_length, self.window, pad_mode="constant")
         return torch.cat([filters @ power for power in blocks], dim=-1)

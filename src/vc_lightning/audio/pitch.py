@@ -1,4 +1,4 @@
-"""Pitch: a recording's F0 contour, the range of a voice, and the way from one into another."""
+"""Pitch: track F0, estimate the range of a voice, and move a contour to another range."""
 
 import functools
 from collections.abc import Sequence
@@ -15,18 +15,20 @@ FMIN_HZ = 60
 FMAX_HZ = 500
 TRACKER_SAMPLE_RATE = 16_000
 TRACKER_HOP_LENGTH = 256
-VOICED_CONFIDENCE = 0.5  # as the tracker is calibrated
-MAX_STRETCH = 1.5  # of a contour: one recording says little about how lively a voice is
+VOICED_CONFIDENCE = 0.5  # the tracker's calibration
+MAX_STRETCH = 1.5  # of a contour; the spread in one recording is an uncertain estimate
 IQR_OF_NORMAL = 1.349  # standard deviations
 MIN_VOICED_FRAMES = 10
 
 
 @dataclass(frozen=True)
 class PitchRange:
-    """Where a voice lies.
+    """The pitch range of a voice.
 
-    Attributes: centre, median of log2 F0 in Hz; spread, its standard deviation in octaves, as the
-        quartiles have it: where the tracker takes creak or noise for a pitch it is far off.
+    Attributes:
+        centre: Median of log2 F0 in Hz.
+        spread: Standard deviation of log2 F0 in octaves, estimated from the quartiles, which
+            outliers of the tracker (creak, noise) do not change much.
     """
 
     centre: float
@@ -34,22 +36,24 @@ class PitchRange:
 
 
 def tracker_name() -> str:
-    """Name and version of the pitch tracker, such as "swift-f0 0.3.0".
+    """Return the name and version of the pitch tracker, such as "swift-f0 0.3.0".
 
-    Features that are kept carry it: contours of two trackers are never mixed.
+    Cached features carry it, so that contours of two trackers are never mixed.
     """
     return f"swift-f0 {version('swift-f0')}"
 
 
 def track(wav: np.ndarray, sample_rate: int, hop_length: int) -> np.ndarray:
-    """F0 of a recording by SwiftF0 (Nieradzik 2025, arXiv 2508.18440), in constant memory.
+    """Track F0 with SwiftF0 (Nieradzik 2025, arXiv 2508.18440), in constant memory.
 
     Args:
-        wav: float32 (n,), of any length.
-        sample_rate: in Hz.
-        hop_length: samples between two frames of the result.
-    Returns: float32 (n // hop_length + 1,), in Hz, 0 where there is no voice; frame t is centred
-        on sample t · hop_length, as a mel's is.
+        wav: Samples, float32 (n,), of any length.
+        sample_rate: In Hz.
+        hop_length: Samples between two frames of the result.
+
+    Returns:
+        F0 in Hz, float32 (n // hop_length + 1,), 0 in unvoiced frames. Frame t is centred on sample
+        t · hop_length, as in a mel.
     """
     found = _tracker().detect(
         np.asarray(wav, dtype=np.float32), sample_rate, fmin=FMIN_HZ, fmax=FMAX_HZ
@@ -63,10 +67,16 @@ def track(wav: np.ndarray, sample_rate: int, hop_length: int) -> np.ndarray:
 
 
 def resample_contour(f0: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A contour (T,) at other positions (N,), counted in its frames.
+    """Interpolate a contour.
 
-    Between two voiced frames log-F0 is interpolated; elsewhere the nearest frame counts.
-    Returns: float32 (N,).
+    Log-F0 is interpolated between two voiced frames; elsewhere the nearest frame is taken.
+
+    Args:
+        f0: Contour (T,) in Hz, 0 in unvoiced frames.
+        positions: Positions (N,), in frames of the contour.
+
+    Returns:
+        F0 in Hz, float32 (N,).
     """
     positions = np.clip(positions, 0, len(f0) - 1)
     before = np.floor(positions).astype(int)
@@ -81,17 +91,17 @@ def resample_contour(f0: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _tracker() -> "SwiftF0":
-    """The tracker, loaded once a process.
+    """Return the tracker, loaded once per process.
 
-    One thread is enough, and a process with no pool of threads may be forked.
+    It gets one thread: that is enough, and a process without a thread pool may be forked.
     """
-    from swift_f0 import SwiftF0  # brings ONNX Runtime, which only those need who track
+    from swift_f0 import SwiftF0  # imports ONNX Runtime, which is slow
 
     return SwiftF0(threads=1, spin=False)
 
 
 def range_of(contours: Sequence[np.ndarray]) -> PitchRange | None:
-    """The range of the voice in contours (T,) of F0 in Hz; None where hardly any voice is heard."""
+    """Return the range of the voice in contours (T,) of F0 in Hz, or None if little is voiced."""
     f0 = np.concatenate([np.asarray(contour) for contour in contours])
     octaves = np.log2(f0[f0 > 0])
     if len(octaves) < MIN_VOICED_FRAMES:
@@ -101,9 +111,12 @@ def range_of(contours: Sequence[np.ndarray]) -> PitchRange | None:
 
 
 def moved(f0: np.ndarray, source: PitchRange | None, target: PitchRange | None) -> np.ndarray:
-    """A contour (T,) of the source's range in the target's: same normalised log-F0, same voicing.
+    """Move a contour from one voice's range to another's, with the same normalised log-F0.
 
-    Where one of the ranges is not known the contour stays what it is.
+    Args:
+        f0: Contour (T,) in Hz, 0 in unvoiced frames.
+        source: Range of the voice in the contour; None if unknown.
+        target: Range to move to; None if unknown. With an unknown range nothing changes.
     """
     if source is None or target is None:
         return f0

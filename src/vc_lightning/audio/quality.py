@@ -1,29 +1,31 @@
-"""What a recording is like: length, noise, clipping, silence."""
+"""Measure a recording's length, noise, clipping and share of speech."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import voice_activity
+from vc_lightning.audio import io, voice_activity
 
 FRAME_MS = 30
-# Of the frames, the quietest are taken for the noise between the words. In 2 s of trimmed speech
-# hardly more than a twentieth are pauses: a tenth reads clean ones as 20 dB noisier than they are.
+# Share of the frames, the quietest ones, that count as noise between words. In 2 s of trimmed
+# speech hardly more than a twentieth are pauses: a tenth makes clean speech look 20 dB noisier.
 QUIET_SHARE = 0.05
-SNR_DB = (-10.0, 80.0)  # beyond these it is no longer a measurement but rounding
+SNR_DB = (-10.0, 80.0)  # range; values beyond it are due to rounding
 FULL_SCALE = 0.999
 CLIPPED_RUN = 3  # samples in a row; single ones at full scale are peaks, not clipping
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Attributes:
-    seconds: length; `sample_rate`: as recorded, in Hz.
-    peak_dbfs: highest sample, in dB of full scale.
-    snr_db: power of the speech over that of the noise between the words, see `snr_db`.
-    clipped: share of the samples that lie in runs at the recording's own full scale.
-    voiced: share of the recording that holds speech.
+    """The quality of a recording.
+
+    Attributes:
+        seconds: Length.
+        sample_rate: Rate of the file in Hz.
+        peak_dbfs: Highest sample, in dB of full scale.
+        snr_db: Ratio of speech to noise in dB; see the function `snr_db`.
+        clipped: Share of the samples in runs at the recording's own full scale.
+        voiced: Share of the recording that holds speech.
     """
 
     seconds: float
@@ -35,8 +37,13 @@ class Quality:
 
 
 def measure(wav: np.ndarray, sample_rate: int) -> Quality:
-    """The quality of a recording (n,) that holds sound."""
-    wav16 = audio.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
+    """Measure the quality of a recording.
+
+    Args:
+        wav: Samples (n,), n > 0.
+        sample_rate: In Hz.
+    """
+    wav16 = io.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
     mask = voice_activity.speech_mask(wav16)
     return Quality(
         seconds=round(len(wav) / sample_rate, 3),
@@ -49,12 +56,17 @@ def measure(wav: np.ndarray, sample_rate: int) -> Quality:
 
 
 def snr_db(wav: np.ndarray, voiced: np.ndarray) -> float:
-    """Ratio in dB of speech to noise in wav (n,) at 16 kHz, given where somebody speaks (m,).
+    """Return the ratio of speech to noise in dB.
 
-    The noise is the quietest twentieth of all frames of 30 ms, the speech what the voiced part has
-    beyond it. Noise that fluctuates is underestimated: babble reads 5 dB better than it is.
+    The power of the noise is that of the quietest twentieth of all frames of 30 ms. The power of
+    the speech is that of the voiced part minus the noise. Noise that fluctuates is underestimated:
+    with babble the ratio comes out 5 dB too high.
+
+    Args:
+        wav: Samples (n,) at 16 kHz.
+        voiced: Whether each sample is speech (m,), m ≤ n.
     """
-    wav = wav.astype(np.float64) - wav.mean(dtype=np.float64)  # an offset is no noise
+    wav = wav.astype(np.float64) - wav.mean(dtype=np.float64)  # a constant offset is no noise
     size = voice_activity.VAD_SAMPLE_RATE * FRAME_MS // 1000
     power = np.sort(np.square(wav[: len(wav) // size * size]).reshape(-1, size).mean(axis=1))
     if not voiced.any():
@@ -65,7 +77,7 @@ def snr_db(wav: np.ndarray, voiced: np.ndarray) -> float:
 
 
 def clipped_share(wav: np.ndarray) -> float:
-    """Share of the samples of wav (n,) that lie in runs of three or more at its largest value."""
+    """Return the share of the samples (n,) in runs of three or more at the largest value."""
     peak = np.abs(wav).max(initial=0.0)
     at_peak = np.abs(wav) >= FULL_SCALE * peak
     edges = np.flatnonzero(np.diff(np.concatenate([[0], at_peak.astype(np.int8), [0]])))

@@ -1,4 +1,4 @@
-"""Sound of any length: short in memory, long in temporary files, which the system may page out."""
+"""Hold sound of any length: short in memory, long in temporary files that can be paged out."""
 
 import contextlib
 import math
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 
 MAX_IN_MEMORY = 1 << 24  # numbers: 64 MiB, a quarter of an hour at 16 kHz
-BLOCK = 1 << 20  # samples that are looked at in one go
+BLOCK = 1 << 20  # samples processed at once
 
 
 class SpillBuffer:
-    """Collects pieces of float32 along their first axis into one array.
+    """Collects arrays of float32 into one along their first axis.
 
-    What is long goes to a temporary file in the folder that TMPDIR names, without a name of its
-    own there: it is gone with the last array that shows it.
+    Long ones go to an unnamed temporary file in the folder that TMPDIR names. It is deleted with
+    the last array that uses it.
     """
 
     def __init__(self) -> None:
@@ -24,12 +24,16 @@ class SpillBuffer:
         self._file = None
 
     def append(self, piece: np.ndarray) -> None:
-        """Adds a piece (n, …); OSError naming the folder when there is no space for it."""
+        """Add an array (n, …).
+
+        Raises:
+            OSError: The temporary folder, which the error names, is full.
+        """
         self._pieces.append(np.asarray(piece, dtype=np.float32))
         self._n_numbers += piece.size
         if self._n_numbers <= MAX_IN_MEMORY:
             return
-        with _naming_the_folder():
+        with _name_the_folder():
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 (outlives this)
             for held in self._pieces:
@@ -37,10 +41,10 @@ class SpillBuffer:
         self._pieces = [self._pieces[-1][:0]]  # keeps the shape
 
     def array(self) -> np.ndarray:
-        """All pieces in a row (n, …); nothing may be added after it."""
+        """Return everything as one array (n, …); nothing may be added afterwards."""
         if self._file is None:
             return np.concatenate(self._pieces)
-        with _naming_the_folder():
+        with _name_the_folder():
             self._file.flush()
         shape = self._pieces[0].shape[1:]
         length = self._n_numbers // math.prod(shape)
@@ -50,8 +54,8 @@ class SpillBuffer:
 
 
 @contextlib.contextmanager
-def _naming_the_folder() -> Iterator[None]:
-    """A full disk says which one, and so what TMPDIR should not be."""
+def _name_the_folder() -> Iterator[None]:
+    """Name the temporary folder in an OSError."""
     try:
         yield
     except OSError as error:
@@ -59,6 +63,6 @@ def _naming_the_folder() -> Iterator[None]:
 
 
 def blocks(wav: np.ndarray, length: int = BLOCK) -> Iterator[np.ndarray]:
-    """Cuts an array along its first axis into stretches of `length`, the last of which is less."""
+    """Yield an array in parts of `length` along its first axis; the last may be shorter."""
     for start in range(0, len(wav), length):
         yield wav[start : start + length]

@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
@@ -93,7 +94,7 @@ def reports_input_errors(main: Callable) -> Callable:
     return reporting
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     """Print an error on stderr and end the program with exit code 2.
 
     Args:

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
@@ -160,7 +161,7 @@ def known_keys(config_name: str) -> list[str]:
     Returns:
         Dotted names, sorted.
     """
-    config = OmegaConf.to_container(OmegaConf.load(resources.CONF / f"{config_name}.yaml"))
+    config = resources.settings("", config_name)
     names = _flatten(config, "")
     for default in config["defaults"]:
         if isinstance(default, str) and default != "_self_":
@@ -169,7 +170,7 @@ def known_keys(config_name: str) -> list[str]:
         if (resources.CONF / group).is_dir() and group:
             names.append(group)
             for path in (resources.CONF / group).rglob("*.yaml"):
-                options = OmegaConf.to_container(OmegaConf.load(path))
+                options: Any = OmegaConf.to_container(OmegaConf.load(path))
                 names += _flatten(options, f"{group}.")
     return sorted(set(names))
 

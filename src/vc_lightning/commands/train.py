@@ -155,7 +155,7 @@ def build_trainer(cfg: DictConfig, files: WeightFiles) -> Trainer:
 
 def build_callbacks(cfg: DictConfig) -> list[Callback]:
     """Build the callbacks; InputError for a value that is none."""
-    made = {name: instantiate(callback) for name, callback in cfg.items()}
+    made = {str(name): instantiate(callback) for name, callback in cfg.items()}
     for name, callback in made.items():
         if not isinstance(callback, Callback):
             raise InputError(

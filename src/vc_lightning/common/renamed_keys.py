@@ -4,6 +4,8 @@ The command line refuses an old key and names the new one. A `last.ckpt` that wa
 the old names is resumed as if it had been written under the new ones.
 """
 
+from typing import Any
+
 RENAMED_KEYS = {
     "loss": "task",
     "data.warps": "data.vtlp_factors",
@@ -63,7 +65,7 @@ def with_current_names(config: dict) -> dict:
     return current
 
 
-def _renamed(value: object, prefix: str) -> object:
+def _renamed(value: Any, prefix: str) -> Any:
     """Copy a configuration under its current names; `prefix` is the value's own dotted name."""
     if isinstance(value, list):
         return [_renamed(entry, prefix) for entry in value]

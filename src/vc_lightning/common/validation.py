@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pydoc import locate
+from typing import Any
 
 from vc_lightning.common.errors import InputError
 
@@ -81,7 +82,7 @@ def _require_whole(config: Mapping, prefix: str) -> None:
             raise InputError(f"{prefix}{parameter.name} is missing: give {wanted(annotation)}")
 
 
-def fits(value: object, annotation: object) -> bool:
+def fits(value: Any, annotation: Any) -> bool:
     """Whether a plain value, or a mapping with a `_target_`, fits a type hint."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if len(_choices(annotation)) > 1:
@@ -101,12 +102,12 @@ def fits(value: object, annotation: object) -> bool:
         return isinstance(value, (int, annotation)) and not isinstance(value, bool)
     if annotation is Path:
         return isinstance(value, str)
-    return annotation in (object, typing.Any) or (
+    return annotation in (object, Any) or (
         isinstance(annotation, type) and isinstance(value, annotation)
     )
 
 
-def wanted(annotation: object) -> str:
+def wanted(annotation: Any) -> str:
     """Describe a type hint in words."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if len(choices := _choices(annotation)) > 1:

@@ -108,7 +108,7 @@ class VoiceConverter(nn.Module):
         """Load a converter from any AutoVC file, ours or public.
 
         Args:
-            path: A file, or an address on a hub (hf://OWNER/REPO[/FILE][@REVISION]).
+            path: A file, or an address on a hub (`hf://OWNER/REPO[/FILE][@REVISION]`).
             vocoder: Makes a vocoder for a mel-spectrogram; None for that of `vocoder=auto`.
             speaker_encoder: Weight file of the encoder that the network was trained with.
             freq: Frames a code, for public files, which do not hold it.

@@ -109,7 +109,7 @@ def from_table(path: Path) -> list[tuple[Path, Target]]:
     Raises:
         InputError: The table cannot be read, or a row names no source or no target.
     """
-    couples = []
+    couples: list[tuple[Path, Target]] = []
     for number, row in enumerate(table_rows(path, "pairs", {"source", "target"}), start=2):
         names = [name.strip() for name in row["target"].split(SEPARATOR) if name.strip()]
         if not row["source"].strip() or not names:
@@ -154,7 +154,7 @@ def _short_names(paths: Iterable[Path]) -> dict[Path, str]:
     """Name every path by as few of its last parts as make the names distinct."""
     paths = dict.fromkeys(paths)
     parts = {path: (*path.absolute().parent.parts[1:], path.stem) for path in paths}
-    found = {}
+    found: dict[Path, str] = {}
     for depth in range(1, 1 + max((len(names) for names in parts.values()), default=0)):
         names = {path: "_".join(parts[path][-depth:]) for path in paths if path not in found}
         counts = Counter([*names.values(), *found.values()])
@@ -237,7 +237,7 @@ def merge_tables(folder: Path, jobs: Sequence[Job]) -> list[Job]:
     whole = table_path(folder)
     tables = list((folder / parts.FOLDER).glob(f"{whole.stem}_*_of_*.csv"))
     tables.sort(key=lambda path: path.stat().st_mtime)
-    found = {}
+    found: dict[str, dict] = {}
     for path in [whole, *tables]:  # the newest row of an output counts
         found |= {row["output"]: row for row in _read_table(path)}
     missing = [job for job in jobs if str(job.output) not in found]

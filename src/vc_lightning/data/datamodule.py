@@ -25,6 +25,8 @@ class VoiceDataModule(RecordingsDataModule):
 
     The class name is a key of `last.ckpt` files, so it stays.
 
+    The arguments that are not listed here are those of `RecordingsDataModule`.
+
     Args:
         mel: Makes the mels.
         speaker_encoder: Makes the embeddings.
@@ -35,8 +37,6 @@ class VoiceDataModule(RecordingsDataModule):
         max_seconds: Longer recordings are cut into segments at pauses.
         feature_precision: Of the speaker embeddings: "32", "bf16" (cosine above 0.999 to them),
             or "auto", which is bf16 where the processor has it.
-        dir, manifest, exclude, minutes_per_speaker, val_fraction, val_speakers, sampling,
-            batch_size, shuffle, num_workers, pin_memory, check, seed: See `RecordingsDataModule`.
         crop_frames: Length of random crops in mel frames; None gives whole utterances.
         speaker_embedding: "utterance", each utterance's own, or "speaker", the speaker's mean.
         vtlp_factors: Factors by which VTLP copies stretch the frequency axis. The encoder gets a

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from vc_lightning.audio import io as audio
-from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio import io, pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError, require_within
@@ -259,7 +258,7 @@ class FeatureCache:
         features = [
             features_at_frames(
                 self.teacher,
-                audio.resample(wav, rate, self.teacher.sample_rate),
+                io.resample(wav, rate, self.teacher.sample_rate),
                 len(wav) // hop_length + 1,
                 rate / hop_length,
             )
@@ -271,9 +270,9 @@ class FeatureCache:
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Read a recording; InputError when it is unusable or still being written."""
-        file = audio.split_address(path)[0]
+        file = io.split_address(path)[0]
         before = file.stat()
-        wav, sample_rate = audio.load(path)
+        wav, sample_rate = io.load(path)
         after = file.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise InputError("it changed while it was read; start again when it is complete")
@@ -286,7 +285,7 @@ class FeatureCache:
         known = self._known_content(path)
         if known is not None:
             return known
-        recording, stream = audio.split_address(path)
+        recording, stream = io.split_address(path)
         stat = require_file(recording).stat()
         with recording.open("rb") as file:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
@@ -302,7 +301,7 @@ class FeatureCache:
         return remembered["content"]
 
     def _known_content(self, path: Path) -> str | None:
-        stat = audio.split_address(path)[0].stat()
+        stat = io.split_address(path)[0].stat()
         known = read_json_or_empty(self._path_file(path))
         unchanged = (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
         return known["content"] if unchanged else None

@@ -123,7 +123,7 @@ def is_file(path: Path) -> bool:
 
 def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
     """Keep the first files of each speaker until they last `minutes`, at least one file."""
-    seconds = defaultdict(float)
+    seconds: dict[str, float] = defaultdict(float)
     kept = []
     for utterance in utterances:
         if seconds[utterance.speaker] >= 60 * minutes:
@@ -177,11 +177,11 @@ def split_utterances(
         if unknown := held_out - set(speakers):
             raise InputError(f"data.val_speakers: there is no speaker {sorted(unknown)[0]}")
     others = [u for u in utterances if u.speaker not in held_out]
-    left = defaultdict(int)
+    left: dict[str, int] = defaultdict(int)
     for utterance in others:
         left[utterance.speaker] += 1
     wanted = round(val_fraction * len(others))
-    chosen = set()
+    chosen: set[int] = set()
     for index in rng.permutation(len(others)):
         speaker = others[index].speaker
         if len(chosen) < wanted and left[speaker] > 1:

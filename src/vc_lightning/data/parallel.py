@@ -49,7 +49,7 @@ def compute_all(
         num_workers=min(num_workers, len(batches)),
         generator=torch.Generator(),  # leaves the training's random numbers alone
     )
-    reasons = {}
+    reasons: dict[Path, str] = {}
     progress = tqdm(
         total=len(paths),
         desc="features",

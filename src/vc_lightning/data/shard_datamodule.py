@@ -40,17 +40,18 @@ def _made_by(what: str, maker: str | None) -> str:
 class ShardsDataModule(LightningDataModule):
     """A local or remote folder of shards as batches of mels and embeddings.
 
+    The arguments that are not listed here are those of `VoiceDataModule`.
+
     Args:
-        mel, speaker_encoder, encoder_identity: What the features must have been made with.
+        mel: Mel-spectrogram that made the features.
+        speaker_encoder: Speaker encoder that made the embeddings.
+        encoder_identity: Identity of its weights.
         with_f0: Whether the shards must hold the pitch.
         teacher: Recogniser whose features the shards must hold, or None.
         dir: The folder, its URL, or `pipe:` and a command in which {} stands for a file's name.
-        batch_size, shuffle, num_workers, pin_memory: See `RecordingsDataModule`.
         shuffle_buffer: Crops that each worker keeps to draw the next one from.
         crop_frames: Length of random crops in mel frames; None gives whole utterances.
         vtlp_factors: VTLP copies to use; None for all that the shards hold.
-        vtlp_probability, vtlp_target_factors, vtlp_target_probability, augmentations: See
-            `VoiceDataModule`.
         seed: Seed of order and crops.
     """
 

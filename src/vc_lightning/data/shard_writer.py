@@ -100,7 +100,8 @@ def _write_split(
     n_shards = min(math.ceil(needed), len(utterances))
     order = np.random.default_rng(data.seed).permutation(len(utterances))
     progress = tqdm(desc=split, total=len(order), unit="utterance", dynamic_ncols=True)
-    key, counts = 0, []
+    key = 0
+    counts: list[int] = []
     with progress:
         for part in np.array_split(order, n_shards) if utterances else []:
             with (

@@ -15,6 +15,8 @@ from vc_lightning.models.speaker_encoder import SpeakerEncoder
 class VocoderDataModule(RecordingsDataModule):
     """Crops of mel and waveform, with context on both sides.
 
+    The arguments that are not listed here are those of `RecordingsDataModule`.
+
     Args:
         mel: Makes the mels.
         speaker_encoder: Makes the embeddings, which the audit and `mels_from` need.
@@ -23,8 +25,6 @@ class VocoderDataModule(RecordingsDataModule):
         cache_dir: Folder of the feature cache, shared by all data sets and runs.
         max_seconds: Longer recordings are cut into segments at pauses.
         feature_precision: Of the speaker embeddings, see `VoiceDataModule`.
-        dir, manifest, exclude, minutes_per_speaker, val_fraction, val_speakers, sampling,
-            batch_size, shuffle, num_workers, pin_memory, check, seed: See `RecordingsDataModule`.
         crop_frames: Length of the crops in mel frames.
         context_frames: Number of further frames on each side, as the vocoder needs.
         mels_from: AutoVC file whose reconstructions replace the recordings' mels, so that the

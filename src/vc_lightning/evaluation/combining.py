@@ -55,7 +55,8 @@ def verify_real_pairs(
     Returns:
         The scores and their threshold; None where pairs of one or of two speakers are missing.
     """
-    compared, references = {}, {}  # recording -> domain, speaker
+    compared: dict[Path, tuple] = {}  # recording -> domain, speaker
+    references: dict[Path, tuple] = {}
     for pair in pairs:
         domain = pair.groups.get(domains.GROUP)
         source, target = (domain, pair.source_speaker), (domain, pair.target_speaker)
@@ -84,7 +85,7 @@ def probe_codes(pairs: Sequence[Pair], codes: Mapping[Path, np.ndarray]) -> Spea
     Returns:
         The measurement; None with fewer than two speakers with two recordings each.
     """
-    speakers = {}
+    speakers: dict[Path, str] = {}
     for pair in pairs:
         sources = dict.fromkeys([pair.source, pair.source_reference], pair.source_speaker)
         speakers |= sources | dict.fromkeys(

@@ -251,7 +251,7 @@ def _is_alike(source: Speaker, target: Speaker) -> bool:
 
 def _pairs(couples: Iterable[tuple[Speaker, Speaker]], n_targets: int) -> list[Pair]:
     """Make pairs of speakers; the recordings of a source speaker take turns."""
-    turns = defaultdict(int)
+    turns: dict[str, int] = defaultdict(int)
     pairs = []
     for source, target in couples:
         pairs.append(_pair(source, target, turns[source.name], n_targets))

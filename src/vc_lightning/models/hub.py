@@ -1,4 +1,4 @@
-"""Weights on a model hub that speaks Hugging Face's protocol: hf://OWNER/REPO[/FILE][@REVISION].
+"""Weights on a model hub that speaks Hugging Face's protocol: `hf://OWNER/REPO[/FILE][@REVISION]`.
 
 Cache, offline mode (HF_HUB_OFFLINE=1), tokens (`hf auth login`) and the hub's own address
 (HF_ENDPOINT) are those of the package huggingface_hub, which is imported when it is needed.
@@ -67,7 +67,7 @@ def parse(text: Path | str) -> HubAddress:
     """Reads an address.
 
     Args:
-        text: hf://OWNER/REPO[/FILE][@REVISION]; a Path may have lost a slash.
+        text: `hf://OWNER/REPO[/FILE][@REVISION]`; a Path may have lost a slash.
 
     Raises:
         InputError: It is no such address, or of a file that is not safetensors.
@@ -90,7 +90,7 @@ def named(name: str, revision: str | None = None) -> HubAddress:
     """The address of a name such as Python programs give.
 
     Args:
-        name: OWNER/REPO[/FILE][@REVISION], with hf:// before it or without.
+        name: `OWNER/REPO[/FILE][@REVISION]`, with hf:// before it or without.
         revision: The revision, where the name has none.
 
     Raises:

@@ -38,8 +38,9 @@ MAX_WEIGHT = 1e6  # of a term of the loss; above it the others vanish in roundin
 class AutoVCModule(BaseModule):
     """AutoVC with its reconstruction loss: postnet + μ · decoder + λ · content + ν · teacher.
 
+    The arguments that are not listed here are those of `BaseModule`.
+
     Args:
-        network, card, optimizer, scheduler, config: See `BaseModule`.
         decoder_weight: μ.
         content_weight: λ.
         content_per_std: Whether the content term is divided by the codes' detached std; without

@@ -145,6 +145,12 @@ class BaseModule(LightningModule):
         """List the parameters that the optimizer changes."""
         return self.network.parameters()
 
+    def transfer_batch_to_device(
+        self, batch: AnyBatch, device: torch.device, dataloader_idx: int
+    ) -> AnyBatch:
+        """Copy a batch to a GPU while it computes; Lightning does so for plain tensors only."""
+        return batch.to(device, non_blocking=device.type == "cuda")
+
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Compute and log the losses of a training batch."""
         losses = self.losses(self.network, batch)

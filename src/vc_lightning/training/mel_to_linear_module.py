@@ -23,8 +23,7 @@ from vc_lightning.training.base_module import BaseModule
 class MelToLinearModule(BaseModule):
     """`MagnitudeNet`, trained on the mean squared error of the log-magnitude spectrum.
 
-    Args:
-        network, card, optimizer, scheduler, config: See `BaseModule`.
+    Its arguments are those of `BaseModule`.
     """
 
     trains = (MagnitudeNet,)

@@ -74,7 +74,7 @@ def measure_steps(
         Seconds of the fastest step in each of `PRECISIONS`; other work on the machine only adds.
     """
     model = copy.deepcopy(model).train()
-    taken = {name: [] for name in PRECISIONS}
+    taken: dict[str, list[float]] = {name: [] for name in PRECISIONS}
     end = clock() + SECONDS
     with isolate_rng():
         while len(taken[FLOAT32]) < MIN_ROUNDS or clock() < end:

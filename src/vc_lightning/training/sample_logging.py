@@ -97,8 +97,9 @@ class Samples(Callback):
 class Conversions(Samples):
     """AutoVC's conversions between held-out speakers, each into the next one's voice.
 
+    The arguments that are not listed here are those of `Samples`.
+
     Args:
-        every_n_steps, n_speakers, max_frames: See `Samples`.
         vocoder: Makes a vocoder for a mel-spectrogram.
     """
 

@@ -29,8 +29,9 @@ class SourceFilterModule(BaseModule):
     Each step minimises both losses at once: the vocoder's gradient passes through discriminators
     with constant weights, the discriminators' ends at the sound.
 
+    The arguments that are not listed here are those of `BaseModule`.
+
     Args:
-        network, card, optimizer, scheduler, config: See `BaseModule`.
         discriminators: Give the outputs of their layers for a waveform.
         n_ffts: Lengths of the windows of the spectral loss.
         spectral_weight: Of the spectral loss.

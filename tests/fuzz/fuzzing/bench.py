@@ -6,7 +6,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -107,7 +107,7 @@ def make(folder: Path) -> Bench:
     torch.manual_seed(0)
     paths = []
     for name in ("source", "target"):
-        wav, rate = audio.load(EXAMPLES / f"{name}.wav")
+        wav, rate = io.load(EXAMPLES / f"{name}.wav")
         (folder / "corpus" / name).mkdir(parents=True)
         for index in range(3):
             path = folder / "corpus" / name / f"{index}.wav"

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import SOURCE, TARGET
-from vc_lightning.audio import io as audio
+from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
@@ -54,7 +54,7 @@ def test_distance_is_in_decibels():
 @pytest.mark.parametrize("path", [SOURCE, TARGET])
 def test_the_shipped_network_beats_the_pseudo_inverse(shipped, mel_settings, path):
     mel = MelSpectrogram(**mel_settings)
-    wav = torch.from_numpy(mel.prepare(*audio.load(path)))
+    wav = torch.from_numpy(mel.prepare(*io.load(path)))
     log_mel = mel(wav)
     target = true_spectrum(wav, mel_settings)
     amplitude = mel_settings["gain"] * mel.amplitude(log_mel)

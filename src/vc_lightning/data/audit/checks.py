@@ -201,7 +201,7 @@ def _near_copies(data: UtteranceTable) -> Iterator[Finding]:
     """Find utterances of equal length that sound the same, though their bytes differ."""
     embeddings = data.embeddings
     order = np.lexsort((embeddings @ embeddings.mean(axis=0), data.n_frames))
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for distance in range(1, min(COPY_NEIGHBOURS, len(order) - 1) + 1):
         rows = np.stack([order[:-distance], order[distance:]])
         ones, others = rows[:, data.n_frames[rows[0]] == data.n_frames[rows[1]]]

@@ -31,13 +31,16 @@ class MultiBandWaveRNN(nn.Module):
     predictor; the GRU gives what is left to know, a mixture of logistics around the prediction.
 
     Args:
-        n_mels, hop_length: of the mels, the latter a multiple of bands.
-        bands: how many samples a step gives.
-        order: past samples of every band that the GRU hears; prediction_order: of which the
-            linear prediction is made.
+        n_mels: Mel bands.
+        hop_length: Hop of the mels in samples, a multiple of `bands`.
+        bands: Number of bands; a step gives one sample of each.
+        order: Past samples of every band that are inputs of the GRU.
+        prediction_order: Past samples of every band that the linear predictor uses.
         pad: frames of context that the mel needs on each side, at least 2.
-        frame_dims, frame_blocks: sizes of the network over frames.
-        rnn_dims, fc_dims: widths of the GRU and of the layer above it.
+        frame_dims: Width of the network over frames.
+        frame_blocks: Number of its residual blocks.
+        rnn_dims: Width of the GRU.
+        fc_dims: Width of the layer above it.
         n_mixtures: logistics a sample.
         temperature: factor of their widths when sound is made; below 1 there is less noise.
     """

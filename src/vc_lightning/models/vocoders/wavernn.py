@@ -32,8 +32,11 @@ class WaveRNN(nn.Module):
         n_mels: mel bands.
         upsample_factors: their product is the hop length; or the hop length, see `three_factors`.
         pad: frames of context that the mel needs on each side.
-        rnn_dims, fc_dims: widths of the GRUs and of the linear layers.
-        compute_dims, res_out_dims, res_blocks: sizes of the residual network over frames.
+        rnn_dims: Width of the GRUs.
+        fc_dims: Width of the linear layers.
+        compute_dims: Width of the residual network over frames.
+        res_out_dims: Channels of its output.
+        res_blocks: Number of its residual blocks.
     """
 
     kind = "wavernn"
