@@ -50,7 +50,7 @@ class Outcome:
     Attributes:
         verdict: "succeeded", "refused", or what was wrong.
         sentence: the last line on stderr.
-        peak: resident memory in bytes.
+        peak: resident memory in bytes, without that of the process it was forked from.
     """
 
     verdict: str
@@ -67,11 +67,14 @@ class Outcome:
 def run(trial: Trial, folder: Path, memory: int, seconds: float) -> Outcome:
     """Runs a trial in an empty folder: `input` is what it is given, `here` where it works.
 
-    Args: memory, the most resident bytes that it may need; seconds, how long it may take.
+    Args:
+        memory: the most bytes that it may need beyond those of this process.
+        seconds: how long it may take.
     """
     for name in ("input", "here", "tmp"):
         (folder / name).mkdir(parents=True)
     arguments = trial.make(folder / "input")
+    inherited = _resident_bytes()
     began = time.perf_counter()
     child = os.fork()
     if child == 0:
@@ -83,7 +86,7 @@ def run(trial: Trial, folder: Path, memory: int, seconds: float) -> Outcome:
     took = time.perf_counter() - began
     stdout, stderr = ((folder / name).read_text(errors="replace") for name in ("out", "err"))
     lines = [line for line in stderr.split("\n") if line and not _is_progress(line)]
-    peak = usage.ru_maxrss * 1024
+    peak = max(0, usage.ru_maxrss * 1024 - inherited)
     code = os.waitstatus_to_exitcode(status)
     verdict = _verdict(code, lines, stdout, folder) if in_time else f"not done in {seconds:g} s"
     if verdict == "succeeded":
@@ -93,6 +96,12 @@ def run(trial: Trial, folder: Path, memory: int, seconds: float) -> Outcome:
     if verdict in ("succeeded", "refused") and peak > memory:
         verdict = f"took {peak / GIB:.2f} GiB of memory"
     return Outcome(verdict, lines[-1] if lines else "", took, peak)
+
+
+def _resident_bytes() -> int:
+    """Memory of this process, which a forked one begins with."""
+    n_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return n_pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _be_the_command(command: str, arguments: list[str], folder: Path) -> None:
