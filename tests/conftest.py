@@ -1,6 +1,8 @@
 """Shared by all tests: real recordings, a small corpus cut out of them, tiny networks."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -67,12 +69,21 @@ def tiny_autovc():
     return AutoVC(**TINY).eval()
 
 
-@pytest.fixture
-def tiny_checkpoint(tmp_path, tiny_autovc, mel_settings, encoder):
+@pytest.fixture(scope="session")
+def shared_checkpoint(tmp_path_factory, mel_settings, encoder):
     """A weight file of an untrained tiny network that fits the shipped speaker encoder."""
+    torch.manual_seed(0)
+    network = AutoVC(**TINY)
     identity = checkpoints.identity("ge2e", encoder.state_dict())
-    card = Card("autovc", tiny_autovc.arguments, mel_settings, identity, "average", 7)
-    return checkpoints.save(tmp_path / "tiny.safetensors", tiny_autovc.state_dict(), card)
+    card = Card("autovc", network.arguments, mel_settings, identity, "average", 7)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    return checkpoints.save(path, network.state_dict(), card)
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path, shared_checkpoint):
+    """A copy of that file for one test, which may change it."""
+    return Path(shutil.copy(shared_checkpoint, tmp_path))
 
 
 @pytest.fixture

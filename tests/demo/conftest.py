@@ -5,29 +5,24 @@ import socket
 from pathlib import Path
 
 import pytest
-import torch
 
-from helpers import SOURCE, TARGET, TINY, composed
+from helpers import SOURCE, TARGET, composed
 from vc_lightning.commands import app
 from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.consent import Statement
-from vc_lightning.models import checkpoints
-from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import Card
 
 NO_SOURCE_FILTER = "~vocoder@vocoders.source_filter"  # the page's first choice, a real network
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory, mel_settings, encoder):
+def service(tmp_path_factory, shared_checkpoint):
     """What `python app.py ckpt=tiny` offers, with one round of Griffin-Lim."""
-    torch.manual_seed(0)
-    network = AutoVC(**TINY)
-    identity = checkpoints.identity("ge2e", encoder.state_dict())
-    card = Card("autovc", network.arguments, mel_settings, identity, "average", 7)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoints.save(path, network.state_dict(), card)
-    quick = {"ckpt": path, "vocoders.griffin_lim.n_iter": 1, "guidance": 0, "max_seconds": 20}
+    quick = {
+        "ckpt": shared_checkpoint,
+        "vocoders.griffin_lim.n_iter": 1,
+        "guidance": 0,
+        "max_seconds": 20,
+    }
     quick |= {"voices.dir": tmp_path_factory.mktemp("voices")}
     quick |= {"vocoders.griffin_lim.magnitude": "null", "max_megabytes": 1}
     overrides = [f"{key}={value}" for key, value in quick.items()]

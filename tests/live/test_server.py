@@ -23,23 +23,9 @@ LIMITS = Limits(max_clients=2, max_message_kib=1024, max_unread_seconds=1, max_i
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory, mel_settings, encoder):
-    """A converter whose network is tiny, and whose vocoder is quick."""
-    import torch
-
-    from helpers import TINY
-    from vc_lightning.models import checkpoints
-    from vc_lightning.models.autovc import AutoVC
-    from vc_lightning.models.checkpoints import Card
-
-    torch.manual_seed(0)
-    network = AutoVC(**TINY)
-    identity = checkpoints.identity("ge2e", encoder.state_dict())
-    card = Card("autovc", network.arguments, mel_settings, identity, "average", 7)
-    path = tmp_path_factory.mktemp("live") / "tiny.safetensors"
-    converter = VoiceConverter.from_checkpoint(checkpoints.save(path, network.state_dict(), card))
-    converter.vocoder.n_iter = 1
-    return converter
+def quick(shared_checkpoint):
+    """A converter whose network is tiny."""
+    return VoiceConverter.from_checkpoint(shared_checkpoint)
 
 
 @pytest.fixture(scope="module")

@@ -17,18 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from helpers import ROOT, SOURCE, TARGET, TINY, composed, write_wav
+from helpers import ROOT, SOURCE, TARGET, composed, write_wav
 from vc_lightning.audio import io as audio
 from vc_lightning.commands import serve
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.jobs import row_of
-from vc_lightning.models import checkpoints
-from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import Card
 
 httpx = pytest.importorskip("httpx", reason="the extra serve is not installed")
 server = pytest.importorskip("vc_lightning.service.server", reason="the extra serve is missing")
@@ -54,19 +50,9 @@ LIMITS = {
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory, mel_settings, encoder):
-    torch.manual_seed(0)
-    network = AutoVC(**TINY)
-    identity = checkpoints.identity("ge2e", encoder.state_dict())
-    card = Card("autovc", network.arguments, mel_settings, identity, "average", 7)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    return checkpoints.save(path, network.state_dict(), card)
-
-
-@pytest.fixture(scope="module")
-def overrides(checkpoint, tmp_path_factory):
+def overrides(shared_checkpoint, tmp_path_factory):
     """The command line of a quick service."""
-    quick = {"ckpt": checkpoint, "vocoder": "griffin_lim", "vocoder.n_iter": 1, "port": 0}
+    quick = {"ckpt": shared_checkpoint, "vocoder": "griffin_lim", "vocoder.n_iter": 1, "port": 0}
     quick |= {"voices.dir": tmp_path_factory.mktemp("voices"), "vocoder.magnitude": "null"}
     return [f"{key}={value}" for key, value in (quick | LIMITS).items()]
 
@@ -263,6 +249,7 @@ def test_a_full_queue_says_when_to_come_again(slow, tmp_path):
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         slow.may_go.set()
         assert {answer.result().status_code for answer in served} == {200}
+        eventually(lambda: CLIENT.get(f"{address}/health").json()["requests"] == 0)
         assert ask(address).status_code == 200
 
 

@@ -35,6 +35,11 @@ from vc_lightning.models.vocoders.source_filter import SourceFilter
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 METADATA_KEY = "vc_lightning"
+VOCODERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {  # sizes that the mels give as well
+    WaveRNN.kind: (WaveRNN, ()),
+    MultiBandWaveRNN.kind: (MultiBandWaveRNN, ("hop_length",)),
+    SourceFilter.kind: (SourceFilter, ("n_mels", "hop_length", "sample_rate")),
+}
 UNREADABLE = (  # what torch.load and safe_open raise for damaged and hostile files
     pickle.UnpicklingError,
     SafetensorError,
@@ -70,13 +75,13 @@ def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWav
 
 
 def load_vocoder(path: Path | str) -> WaveRNN | MultiBandWaveRNN | SourceFilter:
-    """Vocoder of any kind in eval mode, with the `mel_settings` of its training."""
-    _, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind, SourceFilter.kind)
-    return load_source_filter(path) if card.kind == SourceFilter.kind else load_wavernn(path)
+    """Load a vocoder of any kind in eval mode, with the `mel_settings` of its training."""
+    state, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind, SourceFilter.kind)
+    return _vocoder(state, card, path)
 
 
 def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilter:
-    """Source-filter vocoder in eval mode, with the `mel_settings` of its training."""
+    """Load a source-filter vocoder in eval mode, with the `mel_settings` of its training."""
     return read_source_filter(path)[0]
 
 
@@ -105,23 +110,13 @@ def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
 def read_wavernn(path: Path | str) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
     """Load a WaveRNN and the file's card, see `load_wavernn`."""
     state, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind)
-    network = WaveRNN if card.kind == WaveRNN.kind else MultiBandWaveRNN
-    if network is MultiBandWaveRNN and card.network.get("hop_length") != card.mel.get("hop_length"):
-        raise InputError(f"{path}: its header gives the network and the mels other hop_lengths")
-    built = _network(network, card, state, path)
-    built.mel_settings = card.mel
-    return built, card
+    return _vocoder(state, card, path), card
 
 
 def read_source_filter(path: Path | str) -> tuple[SourceFilter, Card]:
-    """Like `load_source_filter`, with the file's card."""
+    """Load a source-filter vocoder and the file's card, see `load_source_filter`."""
     state, card = read(path, SourceFilter.kind)
-    for name in ("n_mels", "hop_length", "sample_rate"):
-        if card.network.get(name) != card.mel.get(name):
-            raise InputError(f"{path}: its header gives the network and the mels other {name}s")
-    network = _network(SourceFilter, card, state, path)
-    network.mel_settings = card.mel
-    return network, card
+    return _vocoder(state, card, path), card
 
 
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
@@ -214,6 +209,17 @@ def _require_undamaged(path: Path) -> None:
         damaged = type(error).__name__
     if damaged:
         raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or start again")
+
+
+def _vocoder(state: State, card: Card, path: Path | str) -> nn.Module:
+    """Build the vocoder of a card, whose sizes are those of its mels."""
+    network, shared = VOCODERS[card.kind]
+    for name in shared:
+        if card.network.get(name) != card.mel.get(name):
+            raise InputError(f"{path}: its header gives the network and the mels other {name}s")
+    built = _network(network, card, state, path)
+    built.mel_settings = card.mel
+    return built
 
 
 def _network(network: type[nn.Module], card: Card, state: State, path: Path | str) -> nn.Module:
