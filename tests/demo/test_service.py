@@ -14,19 +14,19 @@ from vc_lightning.demo.service import ConversionService, Settings
 def convert(service, source=SOURCE, targets=(TARGET,), settings=SETTINGS, learned=""):
     told = []
     request = voice_request(targets, learned, settings)
-    outcome = service.convert(source, request, lambda *news: told.append(news))
-    return outcome, told
+    result = service.convert(source, request, lambda *news: told.append(news))
+    return result, told
 
 
 def test_a_conversion_is_the_converters(service, speech):
-    outcome, told = convert(service)
+    result, told = convert(service)
     converter = service.converter("tiny", "griffin_lim")
-    assert np.array_equal(outcome.wav, converter.convert(SOURCE, TARGET))
-    assert (outcome.name, outcome.sample_rate) == ("source_to_target.wav", 16_000)
+    assert np.array_equal(result.wav, converter.convert(SOURCE, TARGET))
+    assert (result.name, result.sample_rate) == ("source_to_target.wav", 16_000)
     similarity = float(converter.embed(SOURCE) @ converter.embed(TARGET))
-    assert outcome.to_target[0] == pytest.approx(similarity, abs=1e-5)
-    assert outcome.to_source[0] == pytest.approx(1)
-    for path, mel in zip((SOURCE, TARGET), outcome.mels, strict=False):
+    assert result.to_target[0] == pytest.approx(similarity, abs=1e-5)
+    assert result.to_source[0] == pytest.approx(1)
+    for path, mel in zip((SOURCE, TARGET), result.mels, strict=False):
         wav = converter.load(path)
         np.testing.assert_allclose(mel, converter.mel.extract(wav, 16_000), atol=1e-6)
     shares = [share for share, _ in told]
@@ -36,16 +36,16 @@ def test_a_conversion_is_the_converters(service, speech):
 
 def test_the_voice_is_the_mean_of_all_recordings(service, tmp_path, other_speech):
     halves = [write_wav(tmp_path / f"{i}.wav", other_speech[i * 70_000 :][:70_000]) for i in (0, 1)]
-    outcome, _ = convert(service, targets=halves)
+    result, _ = convert(service, targets=halves)
     assert np.array_equal(
-        outcome.wav, service.converter("tiny", "griffin_lim").convert(SOURCE, halves)
+        result.wav, service.converter("tiny", "griffin_lim").convert(SOURCE, halves)
     )
 
 
 def test_a_learned_voice_is_taken_in_place_of_recordings(service):
-    outcome, _ = convert(service, targets=[SOURCE], learned="Ann")
-    assert np.array_equal(outcome.wav, convert(service)[0].wav)
-    assert (outcome.name, outcome.mels[1]) == ("source_to_Ann.wav", None)
+    result, _ = convert(service, targets=[SOURCE], learned="Ann")
+    assert np.array_equal(result.wav, convert(service)[0].wav)
+    assert (result.name, result.mels[1]) == ("source_to_Ann.wav", None)
     for name in ("Ben", "../Ann", "/etc/passwd"):
         with pytest.raises(InputError, match="voice") as caught:
             convert(service, learned=name)
@@ -97,7 +97,7 @@ def test_conversions_wait_for_live_speech(service):
     )
     thread.start()
     eventually(lambda: told)
-    assert told == [(0.01, "Waiting: somebody speaks live")]
+    assert told == [(0.01, "Waiting for a live session")]
     service.end_live(has_begun=True)
     thread.join(30)
     assert results[0].name == "source_to_target.wav"

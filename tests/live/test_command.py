@@ -77,8 +77,8 @@ def test_sigterm_leaves_a_whole_file(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "say whose voice is taken"),
-        (["target=x.wav", "output_device=none"], "nobody would hear anything; add record=FILE"),
+        ([], "there is no target voice"),
+        (["target=x.wav", "output_device=none"], "the conversion goes nowhere; add record=FILE"),
         (["mode=sing"], "mode=sing: is none of speak, serve, devices"),
         (["target=x.wav", "record=x.mp3"], "record=x.mp3"),
         (["target=x.wav", "monitor=1"], "monitor=1: give true or false"),

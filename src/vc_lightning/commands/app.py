@@ -23,7 +23,7 @@ EXAMPLES = resources.ROOT / "examples"  # a wheel has none
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="app")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Serves the page until it is stopped.
+    """Serve the page until the program is stopped.
 
     Args:
         cfg: The configuration `conf/app.yaml`.
@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> None:
             f"the page needs {error.name}: pip install 'vc-lightning[demo]'"
         ) from error
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio requests its own page
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that files are deleted then, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uploads are deleted then, too
     with server.serving(
         build_service(cfg),
         LiveLimits(**cfg.live),
@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def build_service(cfg: DictConfig) -> ConversionService:
-    """Builds what the page computes with.
+    """Build the service that makes the page's conversions.
 
     Args:
         cfg: The configuration `conf/app.yaml`.
@@ -87,5 +87,5 @@ def build_service(cfg: DictConfig) -> ConversionService:
 
 
 def run() -> None:
-    """Runs `python app.py`, or `vc-app` where the package is installed."""
+    """Run `python app.py`, or `vc-app` where the package is installed."""
     entry_point.run(main, "app")

@@ -1,4 +1,4 @@
-"""Converts while somebody speaks, or serves other programs: python live.py target=b.wav"""
+"""Convert live speech, or serve live conversion to programs: python live.py target=b.wav"""
 
 import contextlib
 import logging
@@ -38,16 +38,23 @@ log = logging.getLogger("live")
 
 MODES = ("speak", "serve", "devices")
 MAX_INTERRUPTIONS = 3
-REFRESH_SECONDS = 0.1  # from one look at the keys to the next
-NO_VOICE = "say whose voice is taken: target=FILE, or the name of a learned voice"
+REFRESH_SECONDS = 0.1  # between two checks of the keyboard
+NO_VOICE = "there is no target voice: give target=FILE, or the name of a learned voice"
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="live")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Converts, serves, or lists the devices."""
+    """Convert, serve or list the devices, as `mode` says.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+
+    Raises:
+        InputError: A value is wrong, a device or file cannot be used, or an extra is missing.
+    """
     require_valid(cfg)
-    # Ctrl-C and SIGTERM end alike: whatever is open is closed and whole.
+    # SIGTERM closes devices and files as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if cfg.mode == "devices":
         log.info("%s", "\n".join(devices.listed()) or "there are no sound devices")
@@ -58,7 +65,14 @@ def main(cfg: DictConfig) -> None:
 
 
 def require_valid(cfg: DictConfig) -> None:
-    """Raises InputError for values that would be found out late."""
+    """Check the values that nothing else checks before the networks are loaded.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+
+    Raises:
+        InputError: A value is wrong.
+    """
     require_one_of(MODES, "", mode=cfg.mode)
     require_flag("monitor", cfg.monitor)
     require_within(0, 1, "", cushion_seconds=cfg.cushion_seconds)
@@ -78,12 +92,19 @@ def require_valid(cfg: DictConfig) -> None:
 
 
 def speak(cfg: DictConfig) -> None:
-    """Converts what a microphone or a file gives until it ends or somebody stops it."""
+    """Convert the sound of a microphone or a file until it ends or the user stops it.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+
+    Raises:
+        InputError: A value is wrong, or a device or file cannot be used.
+    """
     if not cfg.target:
         raise InputError(NO_VOICE)
     output = None if cfg.record is None else paths.writable_path(cfg.record, "record", ".wav")
     if cfg.output_device == devices.NONE and output is None:
-        raise InputError("output_device=none: nobody would hear anything; add record=FILE")
+        raise InputError("output_device=none: the conversion goes nowhere; add record=FILE")
     chosen = chosen_devices(cfg)  # before the networks are loaded
     torch.set_num_threads(1)  # small tensors are slower on two
     converter = builders.build_converter(cfg)
@@ -106,7 +127,11 @@ def speak(cfg: DictConfig) -> None:
 
 
 def run_session(session: Session) -> None:
-    """Runs a session to its end, shows it, and obeys the keys."""
+    """Run a session to its end, show its state and react to the keys.
+
+    Args:
+        session: The session, not started yet.
+    """
     meter = Meter()
     with Keys() as keys, interruptions() as is_interrupted, stopped_at_the_end(session):
         log.info(
@@ -132,9 +157,10 @@ def run_session(session: Session) -> None:
 
 @contextlib.contextmanager
 def interruptions() -> Iterator[Callable[[], bool]]:
-    """Lets Ctrl-C and SIGTERM end a session in good order; the third one ends it at once.
+    """Catch Ctrl-C and SIGTERM, so that a session can close its files; the third ends it at once.
 
-    Yields: what says whether one came.
+    Yields:
+        A function that returns whether one of them arrived.
     """
     count = 0
 
@@ -154,7 +180,11 @@ def interruptions() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def stopped_at_the_end(session: Session) -> Iterator[None]:
-    """Ends a session however the block ends, and says in one line how it went."""
+    """Stop a session when the block ends, and log one line of statistics.
+
+    Args:
+        session: The session.
+    """
     try:
         yield
     finally:
@@ -170,7 +200,17 @@ def stopped_at_the_end(session: Session) -> Iterator[None]:
 
 
 def chosen_devices(cfg: DictConfig) -> dict[str, tuple[int | None, int | None]]:
-    """Number and rate of the devices; None where there is none."""
+    """Find the devices that the configuration names.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+
+    Returns:
+        Number and sample rate in Hz of the "input" and the "output"; None where none is used.
+
+    Raises:
+        InputError: A device cannot be found or does not support the rate.
+    """
     found: dict[str, tuple[int | None, int | None]] = {}
     for kind, is_needed in (
         ("input", not cfg.source),
@@ -184,7 +224,13 @@ def chosen_devices(cfg: DictConfig) -> dict[str, tuple[int | None, int | None]]:
 
 
 def source_of(cfg: DictConfig, number: int | None, rate: int | None) -> Source:
-    """The microphone, or the file in its place."""
+    """Open the microphone, or the file in its place.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+        number: Number of the microphone; None for the file.
+        rate: Its sample rate in Hz.
+    """
     if number is not None and rate is not None:
         return devices.Microphone(number, rate, cfg.device_latency)
     path = paths.single_path(cfg.source, "source")
@@ -192,7 +238,13 @@ def source_of(cfg: DictConfig, number: int | None, rate: int | None) -> Source:
 
 
 def sink_of(cfg: DictConfig, source: Source, chosen: tuple[int | None, int | None]) -> Sink:
-    """The output device, or what takes its place."""
+    """Open the output device, or a sink without sound in its place.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+        source: The source, whose sample rate a sink without sound takes.
+        chosen: Number and sample rate of the device, or None for both.
+    """
     lengths = (cfg.cushion_seconds, cfg.max_buffered_seconds)
     number, rate = chosen
     if number is None or rate is None:
@@ -201,7 +253,13 @@ def sink_of(cfg: DictConfig, source: Source, chosen: tuple[int | None, int | Non
 
 
 def voice_of(value: object, converter: VoiceConverter, folder: Path) -> Voice:
-    """The voice of recordings, or a learned one."""
+    """Make a voice from recordings, or load a learned one.
+
+    Args:
+        value: The key `target`.
+        converter: The converter.
+        folder: Folder of the learned voices.
+    """
     target = target_of(value, folder)
     if isinstance(target, str):
         return learned(target, converter, folder)
@@ -209,12 +267,27 @@ def voice_of(value: object, converter: VoiceConverter, folder: Path) -> Voice:
 
 
 def learned(name: str, converter: VoiceConverter, folder: Path) -> Voice:
-    """A learned voice by its name."""
+    """Load a learned voice for a converter.
+
+    Args:
+        name: Name of the voice.
+        converter: The converter.
+        folder: Folder of the learned voices.
+
+    Raises:
+        InputError: There is no such voice, or it belongs to another speaker encoder.
+    """
     return voices.for_encoder(voices.load(folder, name), converter.encoder_identity)
 
 
 def speaker_of(cfg: DictConfig, converter: VoiceConverter, folder: Path) -> Voice | None:
-    """The learned voice of who speaks, if one is given."""
+    """Load the learned voice of the person who speaks, if `speaker` names one.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+        converter: The converter.
+        folder: Folder of the learned voices.
+    """
     return learned(str(cfg.speaker), converter, folder) if cfg.speaker else None
 
 
@@ -226,7 +299,16 @@ def opened(
     rate: int | None,
     block_seconds: float | None = None,
 ) -> VoiceStream:
-    """A stream with the lengths of the configuration."""
+    """Open a stream with the block, lookahead and context of the configuration.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+        converter: The converter.
+        voice: The target voice.
+        speaker: Voice of the person who speaks; None if it is not known.
+        rate: Sample rate in Hz of what is pushed and returned; None for that of the converter.
+        block_seconds: Length of a step; None for that of the configuration.
+    """
     return VoiceStream(
         converter,
         voice,
@@ -240,20 +322,31 @@ def opened(
 
 
 def warm_up(stream: VoiceStream) -> None:
-    """The first steps take longer than later ones; nobody shall hear that."""
+    """Convert one second of noise, because the first steps of a process are slow.
+
+    Args:
+        stream: A stream that is not used afterwards.
+    """
     noise = np.random.default_rng(0).normal(0, 0.01, stream.sample_rate)
     stream.push(noise.astype(np.float32))
 
 
 def serve(cfg: DictConfig) -> None:
-    """Answers programs until it is stopped."""
+    """Serve live conversion to other programs until the program is stopped.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+
+    Raises:
+        InputError: A value is wrong, the port is taken, or the extra `live` is missing.
+    """
     try:
         from vc_lightning.live import server
     except ModuleNotFoundError as error:
         raise InputError(
             f"the server needs {error.name}: pip install 'vc-lightning[live]'"
         ) from error
-    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # cut connections are no errors
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # a lost connection is no error
     token = None if cfg.serve.token is None else str(cfg.serve.token)
     server.require_token_beyond_loopback(cfg.serve.host, token)
     torch.set_num_threads(1)  # every client has a thread
@@ -284,7 +377,7 @@ def serve(cfg: DictConfig) -> None:
 
 
 def run() -> None:
-    """`python live.py`, and `vc-live` where the package is installed."""
+    """Run `python live.py`, or `vc-live` where the package is installed."""
     words = ("serve", "devices")
     sys.argv[1:] = [f"mode={word}" if word in words else word for word in sys.argv[1:]]
     entry_point.run(main, "live")

@@ -1,4 +1,4 @@
-"""Offers conversions to other programs over HTTP: python serve.py"""
+"""Serve conversions to other programs over HTTP: python serve.py"""
 
 import logging
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("serve")
 
-KEY_VARIABLE = "VC_API_KEY"  # in the environment: arguments are seen by everybody
+KEY_VARIABLE = "VC_API_KEY"  # not an argument: every user of a computer can read those
 LIMITS = (
     *("max_seconds", "max_megabytes", "max_targets", "max_requests", "batch_size"),
     *("batch_seconds", "transfer_seconds", "wait_seconds"),
@@ -36,7 +36,14 @@ LIMITS = (
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="serve")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Serves until it is stopped, then finishes what it began."""
+    """Serve until the program is stopped, then finish the running requests.
+
+    Args:
+        cfg: The configuration `conf/serve.yaml`.
+
+    Raises:
+        InputError: A value is wrong, the port is taken, or the extra `serve` is missing.
+    """
     try:
         from vc_lightning.service import server
     except ModuleNotFoundError as error:
@@ -53,11 +60,11 @@ def main(cfg: DictConfig) -> None:
 
 
 def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
-    """Build what answers requests, from the keys of conf/serve.yaml.
+    """Build the HTTP API from the configuration.
 
     Args:
-        cfg: The configuration.
-        folder: For recordings and results while they are needed.
+        cfg: The configuration `conf/serve.yaml`.
+        folder: Folder for recordings and results while a request runs.
 
     Raises:
         InputError: A value is wrong, a weight file cannot be used, or a key is missing.
@@ -82,7 +89,7 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
 
 
 def api_keys(cfg: DictConfig) -> list[str]:
-    """Reads the keys that clients may give, from the environment and from a file.
+    """Read the accepted API keys from the environment and from a file.
 
     Args:
         cfg: A configuration with `api_key_file`.

@@ -18,17 +18,17 @@ from vc_lightning.conversion.recordings import AnalyzedRecording, Recording, pre
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Progress, no_progress
 
-CHUNK_SECONDS = 60  # of a recording that are processed at once
-CONTEXT_SECONDS = 4  # on both sides of a chunk, processed with it and then dropped
+CHUNK_SECONDS = 60  # processed at once
+CONTEXT_SECONDS = 4  # on each side of a chunk, processed with it and then dropped
 FADE_SECONDS = 0.25  # cross-fade from one chunk's mel to the next one's
 
 
 class RecordingAnalyzer:
-    """Analyzes recordings of any length in chunks.
+    """Analyzer of recordings of any length, which works in chunks.
 
     Args:
         mel: Mel-spectrogram of the conversion network.
-        speaker_encoder: Computes the embeddings.
+        speaker_encoder: Speaker encoder.
         freq: Frames a code of the network stands for; chunks begin at whole codes.
         with_f0: Whether the network has F0 inputs; then the pitch is tracked and checked.
     """
@@ -43,7 +43,17 @@ class RecordingAnalyzer:
         self.pitch_check = PitchCheck()
 
     def load(self, recording: Recording) -> np.ndarray:
-        """Load a recording as float32 (n,) at the rate of the mels, and check it."""
+        """Load and check a recording.
+
+        Args:
+            recording: A path, or float samples (n,) at the sample rate of the mels.
+
+        Returns:
+            Samples, float32 (n,) at the sample rate of the mels.
+
+        Raises:
+            InputError: The recording cannot be used.
+        """
         if isinstance(recording, np.ndarray):
             return io.check(recording)
         if not isinstance(recording, Path | str):
@@ -115,7 +125,7 @@ class RecordingAnalyzer:
         return torch.cat(list(self.joined(parts)), dim=-1)
 
     def joined(self, parts: Iterable[tuple[Chunk, Tensor]]) -> Iterator[Tensor]:
-        """Cross-fade the mels of chunks, see `cross_fade`."""
+        """Cross-fade the mels of consecutive chunks, see `cross_fade`."""
         return cross_fade(parts, self.frames(FADE_SECONDS))
 
     def _filtered(self, wav: np.ndarray, gain_db: float, chunk: Chunk) -> np.ndarray:

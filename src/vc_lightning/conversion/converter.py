@@ -29,17 +29,17 @@ NETWORK_SHARE = 0.45  # of the rest: AutoVC; the vocoder takes what is left
 
 
 class VoiceConverter(nn.Module):
-    """Converts recordings between voices, also ones that were not in its training data.
+    """Converter of recordings to other voices, also to ones that it was not trained on.
 
     Args:
         autovc: The conversion network.
-        card: What its file says of it.
+        card: Header of its file.
         speaker_encoder: The speaker encoder that the network was trained with.
         encoder_identity: Identity of the speaker encoder's weights, see `checkpoints.identity`.
         mel: Mel-spectrogram with the settings of the network.
-        vocoder: Turns such mels into sound.
-        guidance: How far a conversion is extrapolated away from the source's voice, see
-            `guidance.convert_mel`; 0 for the network's own mel.
+        vocoder: Vocoder for such mels.
+        guidance: How far to extrapolate away from the source's voice, see
+            `guidance.convert_mel`; 0 keeps the network's mel.
         checkpoint: Name of the weights in the provenance of conversions, see `fingerprint`.
 
     Raises:
@@ -82,7 +82,7 @@ class VoiceConverter(nn.Module):
     def from_pretrained(
         cls, name: str | None = None, *, revision: str | None = None
     ) -> "VoiceConverter":
-        """Load the shipped converter, or one of a hub.
+        """Load the shipped converter, or one from a hub.
 
         Args:
             name: OWNER/REPO or OWNER/REPO/FILE on the hub; None for the shipped one.
@@ -109,10 +109,10 @@ class VoiceConverter(nn.Module):
 
         Args:
             path: A file, or an address on a hub (`hf://OWNER/REPO[/FILE][@REVISION]`).
-            vocoder: Makes a vocoder for a mel-spectrogram; None for that of `vocoder=auto`.
+            vocoder: Function that makes a vocoder for a mel-spectrogram; None for `vocoder=auto`.
             speaker_encoder: Weight file of the encoder that the network was trained with.
-            freq: Frames a code, for public files, which do not hold it.
-            guidance: See the class; None for that of conf/converter.yaml.
+            freq: Frames per code, for public files, which do not store it.
+            guidance: See the class; None for the value in conf/converter.yaml.
 
         Raises:
             InputError: A file is unreadable, or the files do not belong together.
@@ -141,7 +141,7 @@ class VoiceConverter(nn.Module):
         return next(self.autovc.parameters()).device
 
     def note(self) -> Provenance:
-        """Make the provenance note for the file of a conversion made now."""
+        """Make the provenance note for a conversion made now."""
         return of_conversion(self.checkpoint, type(self.vocoder).__name__, self.guidance)
 
     # Conversion ----------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class VoiceConverter(nn.Module):
 
         Args:
             source: A path, or float samples (n,) at `sample_rate`, of any length.
-            targets: One or several recordings of one speaker; their mean embedding is used.
+            targets: One or several recordings of one speaker, whose embeddings are averaged.
             seed: Seed of the vocoder.
 
         Returns:
@@ -191,16 +191,16 @@ class VoiceConverter(nn.Module):
         seed: int = 0,
         progress: Progress = no_progress,
     ) -> list[np.ndarray]:
-        """Convert analyzed recordings, each to its own target, as one batch of the vocoder.
+        """Convert analyzed recordings, each to its own target, in one vocoder batch.
 
         Args:
             sources: Results of `analyze`.
-            targets: One voice a source.
+            targets: One voice per source.
             seed: Seed of the vocoder.
             progress: Called with the share of the work that is done, up to 1.
 
         Returns:
-            One conversion a source, see `convert`.
+            One conversion per source, see `convert`.
         """
         require_seed("seed", seed)
         mels = []
@@ -231,13 +231,13 @@ class VoiceConverter(nn.Module):
         source: Voice | None = None,
         seed: int = 0,
     ) -> VoiceStream:
-        """Open a conversion of sound that is still being recorded, see `VoiceStream`.
+        """Open a live conversion, see `VoiceStream`.
 
         Args:
             voice: The target voice.
-            block_seconds: Length of a step; None for that of conf/live.yaml.
+            block_seconds: Length of a step; None for the value in conf/live.yaml.
             sample_rate: Rate in Hz of what is pushed and returned; None for `sample_rate`.
-            lookahead_seconds: Mel beyond a step that the network sees; None for that of
+            lookahead_seconds: Sound after a step that the network sees; None for the value in
                 conf/live.yaml.
             source: Voice of the speaker, if it is known.
             seed: Seed of the vocoder.
@@ -260,7 +260,18 @@ class VoiceConverter(nn.Module):
 
     @torch.inference_mode()
     def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:
-        """Pass a recording through mel and vocoder only, to hear the vocoder's own loss."""
+        """Pass a recording through mel and vocoder only (copy synthesis).
+
+        Args:
+            recording: See `analyze`.
+            seed: Seed of the vocoder.
+
+        Returns:
+            Samples, float32 (n,) at `sample_rate`, as long as the recording.
+
+        Raises:
+            InputError: The recording cannot be used; the message names it.
+        """
         require_seed("seed", seed)
         wav = self.load(recording)
         mel = self.analyzer.mel_of(recording, wav)
@@ -269,7 +280,14 @@ class VoiceConverter(nn.Module):
     # Recordings ----------------------------------------------------------------------------------
 
     def voice(self, recordings: Recording | Sequence[Recording]) -> Voice:
-        """Make the voice that `convert_to` needs from recordings of one speaker."""
+        """Make a voice for `convert_to` from recordings of one speaker.
+
+        Args:
+            recordings: One or several recordings, see `analyze`.
+
+        Raises:
+            InputError: There is no recording, or one of them cannot be used.
+        """
         if isinstance(recordings, Path | str | np.ndarray):
             recordings = [recordings]
         if not recordings:
@@ -277,7 +295,11 @@ class VoiceConverter(nn.Module):
         return self.voice_from(self.analyze(recording, with_pitch=True) for recording in recordings)
 
     def voice_from(self, analyzed: Iterable[AnalyzedRecording]) -> Voice:
-        """Make a voice from recordings that were analyzed with their pitch."""
+        """Make a voice from recordings of one speaker that were analyzed with their pitch.
+
+        Args:
+            analyzed: Results of `analyze` with `with_pitch=True`.
+        """
         kept = [(one.embedding, one.f0) for one in analyzed]  # the samples are not kept
         embeddings, contours = zip(*kept, strict=True)
         return Voice(self.speaker_encoder.average(embeddings), pitch.range_of(contours))
@@ -293,9 +315,9 @@ class VoiceConverter(nn.Module):
 
         Args:
             recording: A path, or float samples (n,) at `sample_rate`.
-            with_pitch: Whether to track the pitch; None does so where the network has F0 inputs.
+            with_pitch: Whether to track the pitch; None for networks with F0 inputs only.
             progress: Called with the share of the pitch tracking that is done, up to 1.
-            name: File that the samples come from, for the warning that hardly any pitch was found.
+            name: Name of the recording in the warning that hardly any pitch was found.
 
         Raises:
             InputError: The recording cannot be used; the message names it.
@@ -307,5 +329,5 @@ class VoiceConverter(nn.Module):
         return self.analyzer.embed(recording)
 
     def load(self, recording: Recording) -> np.ndarray:
-        """Load a recording as float32 (n,) at `sample_rate`, and check it."""
+        """Load and check a recording as float32 (n,) at `sample_rate`."""
         return self.analyzer.load(recording)

@@ -1,4 +1,4 @@
-"""Limits on recordings that strangers send, and errors that do not show where files lie."""
+"""Limits on uploaded recordings, and errors that do not reveal the server's folders."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ class RecordingLimits:
     max_megabytes: float
 
     def __post_init__(self) -> None:
-        """Checks the limits themselves."""
+        """Check the limits themselves."""
         require_within(voice_activity.MIN_SECONDS, 1e6, "", max_seconds=self.max_seconds)
         require_within(0.01, 1e6, "", max_megabytes=self.max_megabytes)
 
     def check(self, recording: Path) -> float:
-        """Checks a recording.
+        """Check that a recording can be read and is within the limits.
 
         Args:
             recording: The file.
@@ -42,7 +42,7 @@ class RecordingLimits:
             Its duration in seconds.
 
         Raises:
-            InputError: It is too large or too long, or no sound; the message has no folder.
+            InputError: It is too large, too long or no sound. The message does not name its folder.
         """
         with hide_folders([recording]):
             require_file(recording)
@@ -51,7 +51,7 @@ class RecordingLimits:
                 raise InputError(
                     f"{recording}: has {megabytes:.1f} MB; give at most {self.max_megabytes:g} MB"
                 )
-            # Hours of silence pack into a megabyte: what the header says, then what is there.
+            # A megabyte can hold hours of silence: check the header, then the samples themselves.
             self._require_short(recording, audio.duration(recording) or 0.0)
             with open_audio(recording) as stream:
                 n_frames = 0
@@ -70,10 +70,10 @@ class RecordingLimits:
 
 @contextlib.contextmanager
 def hide_folders(paths: Sequence[Path]) -> Iterator[None]:
-    """Puts a path's last part where an InputError says all of it, which is nobody's business.
+    """Replace full paths by file names in an InputError that leaves the block.
 
     Args:
-        paths: Those that the error may name.
+        paths: Paths that the error may name.
     """
     try:
         yield
@@ -82,11 +82,11 @@ def hide_folders(paths: Sequence[Path]) -> Iterator[None]:
 
 
 def without_folders(sentence: str, paths: Sequence[Path]) -> str:
-    """Shortens paths in a sentence to their last part.
+    """Replace full paths in a sentence by file names.
 
     Args:
         sentence: Any text.
-        paths: Those that it may name.
+        paths: Paths that it may name.
     """
     for path in paths:
         sentence = sentence.replace(str(path), path.name)

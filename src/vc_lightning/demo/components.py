@@ -1,4 +1,4 @@
-"""Pieces of the page that several tabs have."""
+"""Components that several tabs of the page share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,17 @@ VOCODERS = {
     "griffin_lim": "Griffin-Lim",
     "wavernn": "WaveRNN",
 }
-QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # of small events
+# Options of events that need no conversion.
+QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True)
 class Desk:
-    """What the page's events work with.
+    """The parts of the program that the page's events call.
 
     Attributes:
-        service: Converts.
-        uploads: The files that people bring and get.
+        service: Makes the conversions.
+        uploads: Uploaded recordings and results.
     """
 
     service: ConversionService
@@ -38,13 +39,13 @@ class Desk:
 
 @dataclass(frozen=True)
 class VoiceCard:
-    """The components with which a voice is chosen.
+    """The components for choosing a voice.
 
     Attributes:
         learned: Name of a learned voice.
         target: One recording.
         more: More recordings.
-        below: Shows what is said of the recordings.
+        below: Place for a refusal or the mel-spectrogram of the recording.
     """
 
     learned: gr.Dropdown
@@ -54,16 +55,16 @@ class VoiceCard:
 
     @property
     def inputs(self) -> list[Component]:
-        """What an event takes for `voice_request`."""
+        """Components whose values `voice_request` takes."""
         return [self.learned, self.target, self.more]
 
 
 def recording(label: str, name: str) -> gr.Audio:
-    """Returns a place for one recording, from a file or the microphone.
+    """Make the component for one recording, from a file or the microphone.
 
     Args:
-        label: What is heard in it.
-        name: Its id on the page.
+        label: Label on the page.
+        name: HTML id.
     """
     return gr.Audio(
         label=label,
@@ -77,12 +78,12 @@ def recording(label: str, name: str) -> gr.Audio:
 
 
 def check_at_once(desk: Desk, component: gr.Audio, below: gr.HTML) -> None:
-    """Lets a recording be checked as soon as it is there; a bad one does not stay.
+    """Check a recording as soon as it is uploaded or recorded; remove an unusable one.
 
     Args:
         desk: The page's service and uploads.
-        component: Where the recording is.
-        below: Shows the refusal.
+        component: Component of the recording.
+        below: Place for the refusal.
     """
 
     def check(path: str | None, request: gr.Request) -> tuple[object, str]:
@@ -101,12 +102,12 @@ def check_at_once(desk: Desk, component: gr.Audio, below: gr.HTML) -> None:
 
 
 def voice_card(desk: Desk, target_name: str, prefix: str = "") -> VoiceCard:
-    """Builds the components of a voice, with what happens when they are used.
+    """Build the components and events for choosing a voice.
 
     Args:
         desk: The page's service and uploads.
-        target_name: Id of the recording on the page.
-        prefix: Of the other ids.
+        target_name: HTML id of the recording.
+        prefix: Prefix of the other HTML ids.
     """
     names = voices.names(desk.service.voices)
     learned = gr.Dropdown(
@@ -136,7 +137,7 @@ def voice_card(desk: Desk, target_name: str, prefix: str = "") -> VoiceCard:
 
 
 def _more_checker(desk: Desk) -> Callable:
-    """Checks several recordings as soon as they are there; the good ones stay."""
+    """Make the event that checks several recordings and removes the unusable ones."""
 
     def check(paths: list[str] | None, request: gr.Request) -> tuple[object, str]:
         good, sentences = [], []
@@ -153,20 +154,20 @@ def _more_checker(desk: Desk) -> Callable:
 
 
 def _credits(desk: Desk, name: str) -> str:
-    """Who made a learned voice."""
+    """Describe who made a learned voice, as HTML."""
     if not name:
         return ""
     try:
         return fragments.credits_of(voices.load(desk.service.voices, name))
     except InputError:
-        return ""  # the conversion says what is wrong
+        return ""  # the conversion shows the error
 
 
 def settings(service: ConversionService) -> list[Component]:
-    """Builds the components of the settings, in the order of `Settings`.
+    """Build the components of the settings, in the order of `Settings`.
 
     Args:
-        service: What it offers can be chosen.
+        service: Service whose checkpoints and vocoders can be chosen.
     """
     checkpoint, vocoder = next(iter(service.checkpoints)), service.vocoders[0]
     vocoders = [(VOCODERS.get(name, name), name) for name in service.vocoders]
@@ -188,7 +189,7 @@ def settings(service: ConversionService) -> list[Component]:
 def voice_request(
     learned: str, target: str | None, more: Sequence[str] | None, *settings: object
 ) -> VoiceRequest:
-    """Returns what the components of a voice and the settings say.
+    """Make a request from the values of the voice and the settings.
 
     Args:
         learned: Name of a learned voice, or "".

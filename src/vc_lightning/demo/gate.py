@@ -1,4 +1,4 @@
-"""The page's door: lets in only what the page and its programs need."""
+"""Middleware that lets through only the requests that the page and `gradio_client` need."""
 
 import json
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vc_lightning.common.errors import InputError
 from vc_lightning.demo.uploads import Uploads
 
-ROUTES = (  # what the page and gradio_client ask for; Gradio has many more
+ROUTES = (  # requested by the page and gradio_client; Gradio has many more
     *("/config", "/theme.css", "/assets/", "/static/", "/favicon.ico", "/manifest.json"),
     *("/gradio_api/queue/", "/gradio_api/run/", "/gradio_api/upload", "/gradio_api/heartbeat/"),
     *("/gradio_api/file=/", "/gradio_api/startup-events", "/gradio_api/cancel"),
     *("/gradio_api/info", "/gradio_api/reset", "/live/"),
 )
 UPLOAD = "/gradio_api/upload"
-MAX_BODY_BYTES = 2**18  # of a request that is no upload: it names files, it holds none
+MAX_BODY_BYTES = 2**18  # of a request that is no upload: it names files and contains none
 
 
 class Gate:
-    """Middleware that refuses other routes, foreign origins and files that nobody uploaded.
+    """Refuse other routes, foreign origins and files that were not uploaded here.
 
     Gradio downloads any address that a request names as a file. The gate therefore reads every
     request but uploads first, and refuses it if it names a file that is not an upload or a result.
@@ -37,7 +37,13 @@ class Gate:
         self.uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or refuses it."""
+        """Pass a request on, or refuse it.
+
+        Args:
+            scope: The ASGI scope.
+            receive: Gives the messages of the request.
+            send: Takes the messages of the answer.
+        """
         path = scope.get("path", "/")
         if scope["type"] == "websocket":
             if not path.startswith("/live/") or _is_foreign(scope):
@@ -57,7 +63,7 @@ class Gate:
         await self.app(scope, receive, send)
 
     def _refusal(self, body: bytes) -> tuple[str, int] | None:
-        """The sentence and the status of a request that is refused."""
+        """Check the files that a request names; return sentence and status of a refusal."""
         if len(body) > MAX_BODY_BYTES:
             return f"a request has at most {MAX_BODY_BYTES} bytes; upload recordings", 413
         try:
@@ -71,7 +77,7 @@ class Gate:
 
 
 def _named_files(content: object) -> Iterator[object]:
-    """Yields what stands under `path` anywhere in a request, which is how Gradio names files."""
+    """Find the values of `path` anywhere in a request, which is how Gradio names files."""
     if isinstance(content, dict):
         if content.get("path") is not None:
             yield content["path"]
@@ -83,7 +89,7 @@ def _named_files(content: object) -> Iterator[object]:
 
 
 async def _read(receive: Receive) -> bytes:
-    """The body of a request, or its beginning if that is too long already."""
+    """Read the body of a request, up to just beyond the allowed size."""
     body = b""
     while len(body) <= MAX_BODY_BYTES:
         message = await receive()
@@ -94,7 +100,7 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read to the application, and then what comes after it."""
+    """Make a `receive` that gives a body that was read already, then the later messages."""
     is_given = False
 
     async def replay() -> Message:
@@ -108,7 +114,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _is_foreign(scope: Scope) -> bool:
-    """Whether another site's page opened a connection, which browsers do not prevent."""
+    """Return whether another site's page opened a connection, which browsers allow."""
     headers = Headers(scope=scope)
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host")

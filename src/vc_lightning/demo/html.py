@@ -1,4 +1,4 @@
-"""Pieces of the page's HTML: headings, sentences, similarities and pictures."""
+"""The page's HTML: headings, sentences, similarities and pictures."""
 
 import base64
 import html
@@ -13,28 +13,28 @@ from PIL import Image
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.plots import picture
 from vc_lightning.conversion.voice_library import Learned
-from vc_lightning.demo.service import Outcome
+from vc_lightning.demo.service import ConversionResult
 
 PICTURE_SIZE = (960, 160)  # pixels of a mel-spectrogram
 ASSETS = Path(__file__).with_name("assets")
 TRY = '<p class="try">Try it:</p>'
-EMPTY = '<p class="hint">The result will appear here, beside how near it came to the voice.</p>'
+EMPTY = '<p class="hint">The result and its similarity to the voice will appear here.</p>'
 
 
 def asset(name: str) -> str:
-    """Returns a piece that has its own file.
+    """Read HTML from a file of the package.
 
     Args:
-        name: Of the file, such as `header.html`.
+        name: File name, such as `header.html`.
     """
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def heading(number: int, title: str, what: str) -> str:
-    """Returns the head of a column.
+    """Make the heading of a column.
 
     Args:
-        number: Of the column.
+        number: Number of the column.
         title: One word.
         what: One sentence on what to do here.
     """
@@ -42,7 +42,7 @@ def heading(number: int, title: str, what: str) -> str:
 
 
 def sentence(error: InputError) -> str:
-    """Returns an error as HTML. It may hold names of files, so nothing in it is markup.
+    """Format an error as HTML; its text is escaped, because file names may contain markup.
 
     Args:
         error: The error.
@@ -51,19 +51,19 @@ def sentence(error: InputError) -> str:
 
 
 def capitalized(error: InputError) -> str:
-    """Returns an error as a whole sentence.
+    """Format an error as a sentence with a capital letter and a full stop.
 
     Args:
         error: The error.
     """
     text = str(error).removesuffix(".")
-    if ":" not in text:  # what stands before a colon is a name, which is spelt as it is
+    if ":" not in text:  # the word before a colon is a name, whose spelling is kept
         text = text[:1].upper() + text[1:]
     return f"{text}."
 
 
 def credits_of(voice: Learned) -> str:
-    """Returns who made a learned voice, under which licence and with whose consent.
+    """Describe who made a learned voice, under which licence and with whose consent.
 
     Args:
         voice: The voice.
@@ -83,24 +83,24 @@ def credits_of(voice: Learned) -> str:
     return f'<p class="hint credits">{". ".join(parts)}.</p>'
 
 
-def made(outcome: Outcome) -> str:
-    """Returns how long a result is and how long it took.
+def made(result: ConversionResult) -> str:
+    """Describe how long a result is and how long it took.
 
     Args:
-        outcome: The conversion.
+        result: The conversion.
     """
-    duration = len(outcome.wav) / outcome.sample_rate
-    return f'<p class="hint">{duration:.1f} s of sound, made in {outcome.seconds:.1f} s.</p>'
+    duration = len(result.wav) / result.sample_rate
+    return f'<p class="hint">{duration:.1f} s of sound, made in {result.seconds:.1f} s.</p>'
 
 
-def figures(outcome: Outcome, path: Path) -> str:
-    """Returns similarities before and after, as numbers and bars, and the link to the file.
+def figures(result: ConversionResult, path: Path) -> str:
+    """Format the similarities before and after as numbers and bars, with the link to the file.
 
     Args:
-        outcome: The conversion.
-        path: Its file.
+        result: The conversion.
+        path: File of the conversion.
     """
-    rows = {"to the voice": outcome.to_target, "to the source": outcome.to_source}
+    rows = {"to the voice": result.to_target, "to the source": result.to_source}
     bars = "".join(_bars(*row) for row in rows.items())
     address = html.escape(f"gradio_api/file={quote(str(path))}")
     name = html.escape(path.name)
@@ -109,7 +109,7 @@ def figures(outcome: Outcome, path: Path) -> str:
 
 
 def _bars(label: str, similarities: tuple[float, float | None]) -> str:
-    """Returns one similarity before and after."""
+    """Format one similarity before and after."""
     before, after = similarities
     if after is None:
         return f'<p class="figure">Similarity {label}: too little speech to be measured</p>'
@@ -123,7 +123,7 @@ def _bars(label: str, similarities: tuple[float, float | None]) -> str:
 
 
 def spectrogram(mel: np.ndarray | None) -> str:
-    """Returns a mel-spectrogram as a picture inside the page.
+    """Format a mel-spectrogram as a picture inside the page.
 
     Args:
         mel: Values 0…1 of shape (n_mels, T); None for no picture.

@@ -1,4 +1,4 @@
-"""The page on which people convert recordings and live speech, made of Gradio's components."""
+"""The page for converting recordings and live speech, built with Gradio."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,15 +10,15 @@ from vc_lightning.demo.components import Desk
 from vc_lightning.demo.live import LiveDesk
 
 TITLE = "vc_lightning: say it in another voice"
-SWEEP_SECONDS = 60  # between looks for files that are too old
+SWEEP_SECONDS = 60  # between two searches for files that are too old
 
 
 def build(desk: Desk, live: LiveDesk, examples: Sequence[str], keep_minutes: float) -> gr.Blocks:
-    """Builds the page.
+    """Build the page.
 
     Args:
         desk: The page's service and uploads.
-        live: Lets people speak live.
+        live: Grants live sessions.
         examples: Two recordings, or none.
         keep_minutes: How long files are kept on a page that stays open.
     """
@@ -35,12 +35,12 @@ def build(desk: Desk, live: LiveDesk, examples: Sequence[str], keep_minutes: flo
             row.render()
         gr.HTML(fragments.asset("footer.html"))
         recordings_tab.build_endpoint(desk)
-        page.unload(_leaver(desk))
+        page.unload(_file_deleter(desk))
     return page
 
 
-def _leaver(desk: Desk) -> Callable:
-    """What happens when somebody closes the page."""
+def _file_deleter(desk: Desk) -> Callable:
+    """Make the event that deletes a session's files when its page is closed."""
 
     def leave(request: gr.Request) -> None:
         desk.uploads.release(request.session_hash)

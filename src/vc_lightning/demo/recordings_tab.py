@@ -1,4 +1,4 @@
-"""The tab on which recordings are converted, and the same for programs."""
+"""The tab for converting recordings, and the same conversion as an endpoint for programs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,15 +19,15 @@ from vc_lightning.demo.components import (
     voice_card,
     voice_request,
 )
-from vc_lightning.demo.service import Outcome, Progress, Settings, VoiceRequest
+from vc_lightning.demo.service import ConversionResult, Progress, Settings, VoiceRequest
 
 PROGRESS = gr.Progress()
-QUEUE = "conversion"  # in which the page's and the programs' conversions wait together
+QUEUE = "conversion"  # shared by the page's and the programs' conversions
 PAIRS = ("his words, her voice", "her words, his voice")
 
 
 def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> None:
-    """Builds three columns, and what happens when something is pressed.
+    """Build the three columns and their events.
 
     Args:
         desk: The page's service and uploads.
@@ -73,7 +73,7 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
 
 
 def _result() -> gr.Audio:
-    """The player of the result, which is hidden until there is one."""
+    """Make the player of the result, hidden until there is a result."""
     return gr.Audio(
         label="Result",
         interactive=False,
@@ -86,7 +86,7 @@ def _result() -> gr.Audio:
 
 
 def _converter(desk: Desk) -> Callable:
-    """What happens when Convert is pressed."""
+    """Make the event of the button Convert."""
 
     def convert(
         source: str | None,
@@ -102,19 +102,19 @@ def _converter(desk: Desk) -> Callable:
     ) -> list:
         wanted = voice_request(learned, target, more, checkpoint, vocoder, guidance, seed)
         try:
-            outcome, path = _converted(desk, source, wanted, request, _told(progress))
+            result, path = _converted(desk, source, wanted, request, _progress_shown(progress))
         except InputError as error:
             hidden = gr.update(visible=False, value=None)
             return [fragments.sentence(error), hidden, "", "", "", ""]
         sound = gr.update(visible=True, value=str(path))
-        pictures = map(fragments.spectrogram, outcome.mels)
-        return [fragments.made(outcome), sound, fragments.figures(outcome, path), *pictures]
+        pictures = map(fragments.spectrogram, result.mels)
+        return [fragments.made(result), sound, fragments.figures(result, path), *pictures]
 
     return convert
 
 
 def build_endpoint(desk: Desk) -> None:
-    """Offers the conversion to programs, as `/convert` of `gradio_client`.
+    """Offer the conversion to programs, as `/convert` of `gradio_client`.
 
     Args:
         desk: The page's service and uploads.
@@ -133,22 +133,22 @@ def build_endpoint(desk: Desk) -> None:
         guidance: float = guidance,
         seed: int = 0,
     ) -> tuple[gr.FileData, dict]:
-        """Says the words of `source` in the voice of `target` or of a learned voice.
+        """Convert `source` to the voice of `target` or to a learned voice.
 
-        The answer holds the file and the similarities to the target and to the source, before
-        and after.
+        The answer has the file, its similarities to the target and to the source before and after
+        the conversion, and the computing time in seconds.
         """
         try:
             paths = [_path(desk, file) for file in (source, target, *(more or [])) if file]
             settings = Settings(checkpoint, vocoder, guidance, seed)
             wanted = VoiceRequest(paths[1:], learned, settings)
-            outcome, path = _converted(desk, str(paths[0]), wanted, request, lambda *_: None)
+            result, path = _converted(desk, str(paths[0]), wanted, request, lambda *_: None)
         except InputError as error:
             raise gr.Error(fragments.capitalized(error), print_exception=False) from None
         numbers = {
-            "similarity_to_target": outcome.to_target,
-            "similarity_to_source": outcome.to_source,
-            "seconds": outcome.seconds,
+            "similarity_to_target": result.to_target,
+            "similarity_to_source": result.to_source,
+            "seconds": result.seconds,
         }
         return gr.FileData(path=str(path)).model_dump(), numbers
 
@@ -156,22 +156,22 @@ def build_endpoint(desk: Desk) -> None:
 
 
 def _path(desk: Desk, file: dict) -> Path:
-    """The upload that a program names."""
+    """Find the upload that a program names."""
     return desk.uploads.require(file.get("path") if isinstance(file, dict) else None)
 
 
 def _converted(
     desk: Desk, source: str | None, wanted: VoiceRequest, request: gr.Request, progress: Progress
-) -> tuple[Outcome, Path]:
-    """Converts for one session and writes the file, which the session owns."""
-    outcome = desk.service.convert(Path(source) if source else None, wanted, progress)
-    path = desk.uploads.new_folder() / outcome.name
+) -> tuple[ConversionResult, Path]:
+    """Convert for one session and write the file, which is deleted with the session."""
+    result = desk.service.convert(Path(source) if source else None, wanted, progress)
+    path = desk.uploads.new_folder() / result.name
     desk.uploads.claim(request.session_hash, [path, *wanted.targets, Path(source or "")])
-    strings = provenance.strings(outcome.note)
-    audio.save(path, outcome.wav, outcome.sample_rate, strings)
-    return outcome, path
+    strings = provenance.strings(result.note)
+    audio.save(path, result.wav, result.sample_rate, strings)
+    return result, path
 
 
-def _told(progress: gr.Progress) -> Progress:
-    """Tells the page how far a conversion is."""
+def _progress_shown(progress: gr.Progress) -> Progress:
+    """Make the function that shows the progress of a conversion on the page."""
     return lambda share, what: progress(share, desc=what)

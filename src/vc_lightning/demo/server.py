@@ -1,4 +1,4 @@
-"""Serves the page, and nothing else that Gradio would serve."""
+"""The web server of the page, which serves nothing else of Gradio."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from vc_lightning.demo.live import LiveDesk, LiveLimits
 from vc_lightning.demo.service import ConversionService
 from vc_lightning.demo.uploads import Uploads
 
-FONT = ("system-ui", "sans-serif")  # the reader's own: nothing is fetched from elsewhere
+FONT = ("system-ui", "sans-serif")  # of the reader's computer: nothing is downloaded
 HEAD = '<script src="live/live.js"></script>'
 WORDS = {  # Gradio's own, in plain words
     "upload_text.drop_audio": "Drop a recording here",
@@ -41,14 +41,14 @@ def serving(
     keep_minutes: float,
     examples: Sequence[Path],
 ) -> Iterator[str]:
-    """Serves the page while the block runs, then deletes every file that people brought.
+    """Serve the page while the block runs, then delete all uploads and results.
 
     Args:
-        service: Converts.
-        live_limits: How long people may speak live.
+        service: Makes the conversions.
+        live_limits: Limits of live sessions.
         host: Address to listen on.
         port: Port to listen on.
-        max_waiting: Conversions that wait; the next person is asked to come again.
+        max_waiting: Most conversions that wait; further ones are refused.
         keep_minutes: How long files are kept on a page that stays open.
         examples: Two recordings, or none.
 
@@ -67,7 +67,7 @@ def serving(
         shown = [shutil.copy(example, copies) for example in examples]
         uploads = Uploads(Path(folder, "uploads"), map(Path, shown))
         live = LiveDesk(service, live_limits)
-        # Gradio asks for its folder at every request, by this name only.
+        # Gradio reads its folder from this variable at every request.
         with _environment("GRADIO_TEMP_DIR", str(uploads.folder)):
             blocks = page.build(Desk(service, uploads), live, shown, keep_minutes)
             blocks.queue(max_size=max_waiting, default_concurrency_limit=1)
@@ -84,7 +84,7 @@ def serving(
 
 @contextlib.contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """Sets a variable of the environment while the block runs."""
+    """Set an environment variable while the block runs."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -96,7 +96,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _live_routes(live: LiveDesk) -> Mount:
-    """The addresses that live.js and its worklet ask for."""
+    """Make the routes that live.js and its worklet request."""
     return Mount(
         "/live",
         routes=[WebSocketRoute("/speak", live.speak), Mount("/", StaticFiles(directory=ASSETS))],
@@ -106,7 +106,7 @@ def _live_routes(live: LiveDesk) -> Mount:
 def _launched(
     blocks: gr.Blocks, host: str, port: int, max_bytes: int, app_kwargs: dict[str, object]
 ) -> str:
-    """Opens the page with nothing but what it needs; its address."""
+    """Start the page's server and return its address."""
     try:
         _, address, _ = blocks.launch(
             server_name=host,
@@ -129,5 +129,7 @@ def _launched(
             app_kwargs=app_kwargs,
         )
     except OSError:
-        raise InputError(f"port={port}: is taken, or {host} is not here; name another") from None
+        raise InputError(
+            f"port={port}: is taken, or {host} is no address of this computer; give another"
+        ) from None
     return address

@@ -1,4 +1,4 @@
-"""What the page computes: measured conversions, one at a time, and streams of live sound."""
+"""The page's conversions: measured ones, one at a time, and live streams."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
 from vc_lightning.conversion.streaming import VoiceStream
 
-KEPT_CONVERTERS = 3  # in memory; a shipped one takes some 60 MB
+KEPT_CONVERTERS = 3  # in memory; the shipped one takes about 60 MB
 
 # Shares of the progress at which each step begins.
 WAITING, LOADING, ANALYZING, CONVERTING, MEASURING = 0.01, 0.05, 0.15, 0.3, 0.9
@@ -32,13 +32,13 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a conversion is made.
+    """Settings of a conversion.
 
     Attributes:
         checkpoint: Name of an offered checkpoint.
         vocoder: Name of an offered vocoder.
-        guidance: How far the conversion moves away from the source's voice.
-        seed: Of the vocoder.
+        guidance: How far to extrapolate away from the source's voice.
+        seed: Seed of the vocoder.
     """
 
     checkpoint: str
@@ -49,12 +49,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class VoiceRequest:
-    """Whose voice is wanted, and how it is made.
+    """The target voice and the settings of a conversion.
 
     Attributes:
         targets: Recordings of the voice.
         learned: Name of a learned voice, which replaces the recordings; "" for none.
-        settings: How the conversion is made.
+        settings: Settings of the conversion.
     """
 
     targets: Sequence[Path]
@@ -63,11 +63,11 @@ class VoiceRequest:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConversionResult:
     """A measured conversion.
 
     Attributes:
-        note: Provenance for the metadata of its file.
+        note: Provenance for the metadata of the file.
         wav: Samples, float32 (n,).
         sample_rate: In Hz.
         name: File name, such as source_to_target.wav.
@@ -89,7 +89,7 @@ class Outcome:
 
 
 class ConversionService:
-    """Converts with one of several converters, which are loaded once and kept.
+    """Converts recordings and live sound with several converters, which are loaded once and kept.
 
     Only one conversion or live stream computes at a time. Conversions wait for a live stream,
     because live sound cannot wait.
@@ -97,7 +97,7 @@ class ConversionService:
     Args:
         checkpoints: Files by the names that are offered; the first one is the default.
         vocoders: Names that are offered; the first one is the default.
-        load: Makes a converter from a checkpoint and the name of a vocoder.
+        load: Function that makes a converter from a checkpoint and the name of a vocoder.
         voices: Folder of learned voices.
         max_seconds: Longest recording, in seconds.
         max_megabytes: Largest recording, in MB.
@@ -119,12 +119,12 @@ class ConversionService:
         self.voices = voices
         self._load = load
         self._converters: dict[tuple[str, str], VoiceConverter] = {}
-        self._lock = threading.Lock()  # held by whoever computes
-        self._is_quiet = threading.Event()  # nobody speaks live or is about to
+        self._lock = threading.Lock()  # held while a conversion or a live stream computes
+        self._is_quiet = threading.Event()  # set while no live stream runs or waits
         self._is_quiet.set()
 
     def converter(self, checkpoint: str, vocoder: str) -> VoiceConverter:
-        """Returns a converter, and loads it if necessary.
+        """Return a converter; load it if necessary.
 
         Args:
             checkpoint: Name of an offered checkpoint.
@@ -144,7 +144,7 @@ class ConversionService:
         return self._converters[key]
 
     def check(self, recording: Path) -> None:
-        """Checks a recording against the limits.
+        """Check a recording against the limits.
 
         Args:
             recording: The file.
@@ -155,7 +155,7 @@ class ConversionService:
         self.limits.check(recording)
 
     def check_voice(self, request: VoiceRequest) -> None:
-        """Checks everything about a voice that needs no network.
+        """Check a request as far as possible without loading a network.
 
         Args:
             request: The voice.
@@ -177,13 +177,15 @@ class ConversionService:
             for recording in request.targets:
                 self.check(recording)
 
-    def convert(self, source: Path | None, request: VoiceRequest, progress: Progress) -> Outcome:
-        """Says what the source says in another voice.
+    def convert(
+        self, source: Path | None, request: VoiceRequest, progress: Progress
+    ) -> ConversionResult:
+        """Convert a recording and measure the result.
 
         Args:
-            source: Recording of the words; None if there is none yet.
+            source: The source recording; None if there is none yet.
             request: The voice.
-            progress: Is told the share that is done, 0…1, and what comes next.
+            progress: Called with the share that is done, 0…1, and the name of the next step.
 
         Raises:
             InputError: Something is missing, not offered, or beyond the limits. Recordings are
@@ -196,7 +198,7 @@ class ConversionService:
         settings, learned = request.settings, request.learned
         targets = [] if learned else request.targets
         if not self._is_quiet.is_set():
-            progress(WAITING, "Waiting: somebody speaks live")
+            progress(WAITING, "Waiting for a live session")
             self._is_quiet.wait()
         with self._lock, hide_folders([source, *targets, self.voices]):
             progress(LOADING, "Loading the converter")
@@ -215,21 +217,22 @@ class ConversionService:
             )
             progress(MEASURING, "Measuring")
             name = f"{source.stem}_to_{learned or targets[0].stem}.wav"
-            return outcome_of(converter, [analyzed, *recordings], result, name, analysis_seconds)
+            return page_result(converter, [analyzed, *recordings], result, name, analysis_seconds)
 
     def begin_live(self) -> bool:
-        """Asks for the computing time of a live stream.
+        """Reserve the processor for a live stream.
 
-        Conversions that have not begun wait from now on, until `end_live`.
+        New conversions wait until `end_live`.
 
         Returns:
-            Whether the stream may begin; False while a conversion is still running: ask again.
+            Whether the stream may begin. While a conversion is still running, this is False; try
+                again later.
         """
         self._is_quiet.clear()
         return self._lock.acquire(blocking=False)
 
     def end_live(self, *, has_begun: bool) -> None:
-        """Lets conversions go on.
+        """Let conversions run again.
 
         Args:
             has_begun: What the last `begin_live` returned.
@@ -239,11 +242,11 @@ class ConversionService:
         self._is_quiet.set()
 
     def open_stream(self, request: VoiceRequest, sample_rate: int) -> VoiceStream:
-        """Opens a live stream, between `begin_live` and `end_live`.
+        """Open a live stream, between `begin_live` and `end_live`.
 
         Args:
             request: The voice.
-            sample_rate: Of the sound that goes in and comes out, in Hz.
+            sample_rate: Sample rate of input and output in Hz.
 
         Raises:
             InputError: The voice or the sample rate cannot be used.
@@ -257,7 +260,7 @@ class ConversionService:
             return converter.stream(voice, sample_rate=sample_rate, seed=seed)
 
     def _prepared(self, settings: Settings) -> VoiceConverter:
-        """The converter of some settings."""
+        """Return the converter for some settings."""
         converter = self.converter(settings.checkpoint, settings.vocoder)
         converter.guidance = settings.guidance
         return converter
@@ -265,21 +268,21 @@ class ConversionService:
     def _voice(
         self, converter: VoiceConverter, learned: str, recordings: list[AnalyzedRecording]
     ) -> Voice:
-        """A learned voice, or else that of recordings."""
+        """Load a learned voice, or make one from recordings."""
         if not learned:
             return converter.voice_from(recordings)
         return voices.for_encoder(voices.load(self.voices, learned), converter.encoder_identity)
 
 
 @torch.inference_mode()
-def outcome_of(
+def page_result(
     converter: VoiceConverter,
     recordings: Sequence[AnalyzedRecording],
     result: MeasuredConversion,
     name: str,
     analysis_seconds: float,
-) -> Outcome:
-    """Add pictures and a file name to a measured conversion.
+) -> ConversionResult:
+    """Add mel-spectrograms and a file name to a measured conversion.
 
     Args:
         converter: The converter that made it.
@@ -289,9 +292,9 @@ def outcome_of(
         analysis_seconds: Computing time of the analysis of all recordings.
     """
     wav = result.wav
-    prepared = torch.from_numpy(converter.mel.filtered(wav))  # its level is the vocoder's
+    prepared = torch.from_numpy(converter.mel.filtered(wav))  # without a change of its level
     mels = [converter.mel.extract(one.wav, converter.sample_rate) for one in recordings[:2]]
-    return Outcome(
+    return ConversionResult(
         converter.note(),
         wav,
         converter.sample_rate,

@@ -1,4 +1,4 @@
-"""Which session owns which file, so that files go when their owner leaves."""
+"""The files of every session, which are deleted when the session ends."""
 
 import tempfile
 import threading
@@ -9,13 +9,13 @@ from vc_lightning.common.errors import InputError
 
 
 class Uploads:
-    """Files of one folder and the sessions that use them.
+    """Record of which sessions use which files of a folder.
 
     Two sessions that upload the same content share a file; it is deleted with the last of them.
 
     Args:
-        folder: Where uploads and results lie. Nothing outside it is ever read or deleted.
-        shared: More files that every session may use.
+        folder: Folder of uploads and results; no file outside it is read or deleted.
+        shared: Further files that every session may use.
     """
 
     def __init__(self, folder: Path, shared: Iterable[Path] = ()):
@@ -26,17 +26,17 @@ class Uploads:
         self._lock = threading.Lock()
 
     def new_folder(self) -> Path:
-        """Returns a folder for one result, whose name nobody can guess."""
+        """Make a folder with an unguessable name for one result."""
         return Path(tempfile.mkdtemp(dir=self.folder))
 
     def require(self, path: object) -> Path:
-        """Returns a file that a request names, if it may.
+        """Return a file that a request names, if the request may use it.
 
         Args:
-            path: What the request says.
+            path: The path in the request.
 
         Raises:
-            InputError: It is an address, another file of this computer, or deleted.
+            InputError: It is a URL, another file of this computer, or deleted.
         """
         if isinstance(path, str) and "\0" not in path and len(path) < 2**12:
             resolved = Path(path).resolve()
@@ -46,18 +46,18 @@ class Uploads:
         raise InputError("only recordings that were uploaded here can be used; upload it")
 
     def claim(self, session: str, paths: Iterable[Path]) -> None:
-        """Keeps files for as long as a session lasts.
+        """Keep files for as long as a session lasts.
 
         Args:
             session: Name of the session.
-            paths: Its files; those outside the folder are left alone.
+            paths: Its files; those outside the folder are ignored.
         """
         own = {path for path in paths if path.resolve().is_relative_to(self.folder)}
         with self._lock:
             self._files.setdefault(session, set()).update(own)
 
     def release(self, session: str) -> None:
-        """Deletes the files that only this session used.
+        """Delete the files that only this session used.
 
         Args:
             session: Name of the session.

@@ -15,7 +15,7 @@ KERNEL_SIZE = 5
 
 
 class AutoVC(nn.Module):
-    """Converts mel-spectrograms between speakers that are given by their embeddings.
+    """The AutoVC network: converts mel-spectrograms between speakers given by their embeddings.
 
     Args:
         dim_neck: LSTM cells in each direction of the bottleneck; codes have twice as many channels.
@@ -98,23 +98,25 @@ class AutoVC(nn.Module):
         """Convert a mel to the target's voice.
 
         Args:
-            mel: (B, n_mels, T) of the source.
-            source_embedding: (B, dim_emb) of the source's speaker.
-            target_embedding: (B, dim_emb) of the target's speaker.
-            harmonics: (B, n_mels + 2, T) of the wanted pitch; needed where `f0` is set.
+            mel: Source mel (B, n_mels, T).
+            source_embedding: Embedding of the source speaker (B, dim_emb).
+            target_embedding: Embedding of the target speaker (B, dim_emb).
+            harmonics: `MelSpectrogram.harmonics` of the target pitch (B, n_mels + 2, T); needed
+                where `f0` is set.
 
         Returns:
-            The decoder's mel and the postnet's, both (B, n_mels, T), and the codes.
+            Mel of the decoder and mel of the postnet, both (B, n_mels, T), and the codes
+            (B, 2·dim_neck, ⌈T/freq⌉).
         """
         codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
         return *self.decode(codes, mel.shape[-1], target_embedding, harmonics), codes
 
     def encode(self, mel: Tensor, embedding: Tensor) -> Tensor:
-        """Encode a mel; it is padded with silence (zeros) to a multiple of `freq` frames.
+        """Encode a mel, padded with silence (zeros) to a multiple of `freq` frames.
 
         Args:
-            mel: (B, n_mels, T).
-            embedding: (B, dim_emb) of its speaker.
+            mel: Mel (B, n_mels, T).
+            embedding: Embedding of its speaker (B, dim_emb).
 
         Returns:
             Codes (B, 2·dim_neck, ⌈T/freq⌉).
@@ -128,13 +130,13 @@ class AutoVC(nn.Module):
         """Decode codes in a voice.
 
         Args:
-            codes: (B, 2·dim_neck, ⌈n_frames/freq⌉).
-            n_frames: Length of the mel.
-            embedding: (B, dim_emb) of the voice.
+            codes: Codes (B, 2·dim_neck, ⌈n_frames/freq⌉).
+            n_frames: Length of the mel in frames.
+            embedding: Embedding of the voice (B, dim_emb).
             harmonics: See `forward`.
 
         Returns:
-            The decoder's mel and the postnet's, both (B, n_mels, n_frames).
+            Mel of the decoder and mel of the postnet, both (B, n_mels, n_frames).
         """
         known = with_speaker(self.repeat_codes(codes, n_frames), embedding)
         if self.f0:
@@ -148,10 +150,13 @@ class AutoVC(nn.Module):
 
     @torch.no_grad()
     def initialize_output(self, mean_mel: Tensor) -> None:
-        """Make an untrained network start at the mean mel (n_mels,) of the corpus.
+        """Make an untrained network predict the mean mel of the corpus.
 
-        The mean becomes the output bias. The postnet's last BatchNorm gets zero gain, because at
-        a gain of 1 it would add unit-variance noise to mels in 0…1.
+        The mean becomes the output bias. The postnet's last BatchNorm gets zero gain: at a gain of
+        1 it would add unit-variance noise to mels in 0…1.
+
+        Args:
+            mean_mel: Mean over all frames of the corpus (n_mels,).
         """
         self.decoder.projection.bias.copy_(mean_mel)
         self.postnet.convolutions[-1].norm.weight.zero_()
@@ -178,7 +183,7 @@ class ContentEncoder(nn.Module):
         self.lstm = LSTM(dim, dim_neck, num_layers=2, batch_first=True, bidirectional=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, dim_in, T), T a multiple of freq -> codes (B, 2·dim_neck, T/freq)."""
+        """Encode x (B, dim_in, T), T a multiple of freq -> codes (B, 2·dim_neck, T/freq)."""
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
         x = self.lstm(x.transpose(1, 2))[0]  # (B, T, 2*dim_neck)
@@ -218,7 +223,7 @@ class Decoder(nn.Module):
         nn.init.xavier_uniform_(self.projection.weight)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, dim_in, T), embedding (B, dim_film) -> mel (B, n_mels, T)."""
+        """Decode x (B, dim_in, T) with embedding (B, dim_film) -> mel (B, n_mels, T)."""
         x = self.lstm1(x.transpose(1, 2))[0].transpose(1, 2)  # (B, dim, T)
         for convolution, film in zip(self.convolutions, self.films, strict=True):
             x = F.relu(film(convolution(x), embedding))
@@ -247,7 +252,7 @@ class Postnet(nn.Module):
         )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, n_mels, T), embedding (B, dim_film) -> residual (B, n_mels, T)."""
+        """Refine x (B, n_mels, T) with embedding (B, dim_film) -> residual (B, n_mels, T)."""
         for convolution, film in zip(self.convolutions[:-1], self.films, strict=True):
             x = torch.tanh(film(convolution(x), embedding))
         return self.convolutions[-1](x)
@@ -269,12 +274,12 @@ class ConvNorm(nn.Module):
         nn.init.xavier_uniform_(self.conv.weight, gain=nn.init.calculate_gain(follows))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, dim_in, T) -> (B, dim_out, T)."""
+        """Convolve and normalize x (B, dim_in, T) -> (B, dim_out, T)."""
         return self.norm(self.conv(x))
 
 
 class FiLM(nn.Module):
-    """Scales and shifts channels depending on a speaker embedding; starts as the identity.
+    """Scale and shift of channels by a speaker embedding; starts as the identity.
 
     Args:
         dim_emb: Size of the embedding.
@@ -289,7 +294,7 @@ class FiLM(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, dim, T), embedding (B, dim_emb) -> (B, dim, T)."""
+        """Scale and shift x (B, dim, T) by embedding (B, dim_emb) -> (B, dim, T)."""
         scale, shift = self.linear(self.gain * embedding)[..., None].chunk(2, dim=1)
         return x + scale * x + shift
 

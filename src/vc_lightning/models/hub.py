@@ -1,7 +1,7 @@
-"""Weights on a model hub that speaks Hugging Face's protocol: `hf://OWNER/REPO[/FILE][@REVISION]`.
+"""Weights on a model hub with Hugging Face's protocol: `hf://OWNER/REPO[/FILE][@REVISION]`.
 
-Cache, offline mode (HF_HUB_OFFLINE=1), tokens (`hf auth login`) and the hub's own address
-(HF_ENDPOINT) are those of the package huggingface_hub, which is imported when it is needed.
+The package huggingface_hub, imported on first use, handles the cache, the offline mode
+(HF_HUB_OFFLINE=1), tokens (`hf auth login`) and the address of the hub (HF_ENDPOINT).
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from vc_lightning.common.errors import InputError
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-SCHEME = re.compile(r"hf:/{1,2}")  # a Path makes one slash of two
-FILE = "model.safetensors"  # where an address names none
+SCHEME = re.compile(r"hf:/{1,2}")  # Path merges the two slashes
+FILE = "model.safetensors"  # for addresses without a file
 SUFFIX = ".safetensors"
 SHA256_DIGITS, SHA1_DIGITS = 64, 40
 BLOCK_BYTES = 2**20
@@ -41,36 +41,36 @@ class HubAddress:
     revision: str | None = None
 
     def __str__(self) -> str:
-        """The address as one writes it."""
+        """Format the address."""
         revision = "" if self.revision is None else f"@{self.revision}"
         return f"hf://{self.repo}/{self.file}{revision}"
 
 
 def is_address(path: Path | str) -> bool:
-    """Whether a path is an address on the hub."""
+    """Return whether a path is an address on the hub."""
     return SCHEME.match(str(path)) is not None
 
 
 def local_path(path: Path | str) -> Path | str:
-    """Downloads what an address names, unless it is in the cache; other paths are returned as is.
+    """Download the file of an address unless it is in the cache; return other paths unchanged.
 
     Args:
         path: An address, or the path of a file.
 
     Raises:
-        InputError: The address names no safetensors file that can be had.
+        InputError: The address is invalid or its file cannot be downloaded.
     """
     return download(parse(path)) if is_address(path) else path
 
 
 def parse(text: Path | str) -> HubAddress:
-    """Reads an address.
+    """Parse an address.
 
     Args:
         text: `hf://OWNER/REPO[/FILE][@REVISION]`; a Path may have lost a slash.
 
     Raises:
-        InputError: It is no such address, or of a file that is not safetensors.
+        InputError: The text is no address, or the file is not safetensors.
     """
     rest, at, revision = SCHEME.sub("", str(text)).partition("@")
     owner, _, rest = rest.partition("/")
@@ -80,58 +80,58 @@ def parse(text: Path | str) -> HubAddress:
     address = HubAddress(f"{owner}/{repo}", file or FILE, revision or None)
     if not address.file.endswith(SUFFIX):
         raise InputError(
-            f"{address}: only {SUFFIX} files are read from a hub, for others may hold code; "
+            f"{address}: only {SUFFIX} files are read from a hub, because others may hold code; "
             "download it and give its path if you trust its owner"
         )
     return address
 
 
 def named(name: str, revision: str | None = None) -> HubAddress:
-    """The address of a name such as Python programs give.
+    """Make an address from a name.
 
     Args:
-        name: `OWNER/REPO[/FILE][@REVISION]`, with hf:// before it or without.
-        revision: The revision, where the name has none.
+        name: `OWNER/REPO[/FILE][@REVISION]`, with or without hf://.
+        revision: A branch, tag or commit, for a name without one.
 
     Raises:
-        InputError: It is no such name.
+        InputError: The name is not valid.
     """
     address = parse(name if is_address(name) else f"hf://{name}")
     return address if revision is None else replace(address, revision=revision)
 
 
 def download(address: HubAddress) -> Path:
-    """Returns the file in the cache, after downloading it if it is missing or has changed.
+    """Return the cached file of an address; download it if it is missing or has changed.
 
     Args:
-        address: What to download.
+        address: The address.
 
     Raises:
-        InputError: It cannot be had, or is not what the hub says it is.
+        InputError: The file cannot be downloaded, is no safetensors file, or has a wrong hash.
     """
     with _sentences(str(address)):
         path = Path(_api().hf_hub_download(address.repo, address.file, revision=address.revision))
     _require_hash(path, address)
     with path.open("rb") as file:
         if file.read(9)[8:9] != b"{":
-            raise InputError(f"{address}: is not a safetensors file, whatever its name says")
+            raise InputError(f"{address}: is not a safetensors file, despite its name")
     return path
 
 
 def upload(path: Path, repo: str, card: str, *, private: bool) -> str:
-    """Uploads a weight file as model.safetensors, and a model card where there is none.
+    """Upload a weight file as model.safetensors, and a model card if the repository has none.
 
     Args:
         path: The safetensors file.
-        repo: OWNER/REPO, which is made when it is missing.
+        repo: OWNER/REPO, created if it does not exist.
         card: Text of the model card (README.md).
-        private: Whether a repository that is made is private.
+        private: Whether a created repository is private.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        InputError: The hub refuses, or cannot be reached.
+        InputError: The hub cannot be reached or refuses the upload.
     """
     address = named(repo)
     with _sentences(f"hf://{address.repo}"):
@@ -147,7 +147,7 @@ def upload(path: Path, repo: str, card: str, *, private: bool) -> str:
 
 
 def _api() -> "HfApi":
-    """The hub that HF_ENDPOINT names, else Hugging Face's."""
+    """Return a client of the hub at HF_ENDPOINT, by default Hugging Face's."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars, logging
 
@@ -160,7 +160,7 @@ def _api() -> "HfApi":
 
 @contextlib.contextmanager
 def _sentences(address: str) -> Iterator[None]:
-    """Turns what the package raises into one sentence about an address."""
+    """Turn exceptions of the package into an InputError of one sentence about an address."""
     try:
         from huggingface_hub import errors
     except ModuleNotFoundError as error:
@@ -185,10 +185,10 @@ def _sentences(address: str) -> Iterator[None]:
             f"{address}: the repository has no such file; write hf://OWNER/REPO/FILE"
         ) from error
     except errors.OfflineModeIsEnabled as error:
-        raise InputError(f"{address}: HF_HUB_OFFLINE forbids to ask the hub; unset it") from error
+        raise InputError(f"{address}: HF_HUB_OFFLINE forbids downloads; unset it") from error
     except errors.LocalEntryNotFoundError as error:
         raise InputError(
-            f"{address}: is not in the cache, and the hub cannot be asked; check the network, "
+            f"{address}: is not in the cache, and the hub cannot be reached; check the network, "
             "HF_ENDPOINT and HF_HUB_OFFLINE"
         ) from error
     except errors.HFValidationError as error:
@@ -209,14 +209,14 @@ def _first_line(error: Exception) -> str:
 
 
 def _require_hash(path: Path, address: HubAddress) -> None:
-    """Compares a file in the cache with its hash on the hub, which is the name of its blob."""
+    """Check a cached file against its hash on the hub, which is the name of its blob."""
     blob = path.resolve()
     if not re.fullmatch(r"[0-9a-f]+", blob.name):
-        return  # a system without links keeps no hash
+        return  # without symbolic links the cache stores no hash
     digest = {SHA256_DIGITS: hashlib.sha256(), SHA1_DIGITS: hashlib.sha1()}.get(len(blob.name))
     if digest is None:
         return
-    if len(blob.name) == SHA1_DIGITS:  # Git's hash of a file
+    if len(blob.name) == SHA1_DIGITS:  # Git's hash of a blob
         digest.update(f"blob {blob.stat().st_size}\0".encode())
     with blob.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -225,6 +225,5 @@ def _require_hash(path: Path, address: HubAddress) -> None:
         path.unlink()
         blob.unlink(missing_ok=True)
         raise InputError(
-            f"{address}: what was downloaded is not what the hub says it is, and was deleted; try "
-            "again"
+            f"{address}: the downloaded file did not have the hub's hash and was deleted; try again"
         )

@@ -17,7 +17,7 @@ from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import METADATA_KEY, read_autovc
 
 OUTPUT = "converted_mel"
-FRAMES = {0: "batch", 2: "frames"}  # axes of any size
+FRAMES = {0: "batch", 2: "frames"}  # dynamic axes
 VOICE = {0: "batch"}
 
 
@@ -29,12 +29,12 @@ class ConvertedMel(nn.Module):
         self.autovc = autovc
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Inputs of `AutoVC` -> mel (B, n_mels, T)."""
+        """Convert the inputs of `AutoVC.forward` -> the postnet's mel (B, n_mels, T)."""
         return self.autovc(*inputs)[1]
 
 
 def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Path:
-    """Write the network of an AutoVC file as ONNX.
+    """Write the network of an AutoVC file as an ONNX file.
 
     Inputs are float32 with any B ≥ 1 and T ≥ 1: `mel` (B, n_mels, T), `source_embedding` and
     `target_embedding` (B, dim_emb), and `harmonics` (B, n_mels + 2, T) where the network has F0
@@ -44,7 +44,7 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
     Args:
         path: AutoVC file, ours or public.
         output: The file to write.
-        freq: Frames a code, for public files, which do not hold it.
+        freq: Frames per code, for public files, which do not store it.
 
     Returns:
         output.
@@ -60,10 +60,10 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
     examples, axes = example_inputs(autovc)
     written = io.BytesIO()
     with warnings.catch_warnings():
-        # Warnings that sizes might be fixed by the trace (tests show they are not), and that this
-        # exporter is the old one.
+        # Warnings that the trace may fix sizes (tests show that it does not), and that this
+        # exporter is deprecated.
         warnings.simplefilter("ignore")
-        # The new exporter (dynamo=True) fails at LSTMs over a padded, unknown number of frames.
+        # The new exporter (dynamo=True) fails at LSTMs over a padded, variable number of frames.
         torch.onnx.export(
             ConvertedMel(autovc).eval(),
             tuple(examples.values()),
@@ -81,7 +81,14 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
 
 
 def example_inputs(autovc: AutoVC) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
-    """Make named inputs for tracing a network, and list their axes of any size."""
+    """Make named inputs for tracing a network, and list their dynamic axes.
+
+    Args:
+        autovc: The network.
+
+    Returns:
+        Inputs by name, and the names of their dynamic axes by input and dimension.
+    """
     batch, n_frames = 2, 2 * autovc.freq
     n_mels, dim_emb = autovc.arguments["n_mels"], autovc.arguments["dim_emb"]
     inputs = {"mel": (torch.zeros(batch, n_mels, n_frames), FRAMES)}

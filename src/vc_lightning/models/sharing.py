@@ -11,7 +11,7 @@ from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.formats import Card
 
 KINDS = ("autovc", "wavernn", "multiband_wavernn", "magnitude", "ge2e", "d_vector")
-LICENCES = {  # words in headers and the hub's names of them, the more special ones first
+LICENCES = {  # patterns in file headers and the hub's names, the most specific first
     r"CC[ -]BY-SA[ -]4": "cc-by-sa-4.0",
     r"CC[ -]BY-NC[ -]4": "cc-by-nc-4.0",
     r"CC[ -]BY[ -]4": "cc-by-4.0",
@@ -19,7 +19,7 @@ LICENCES = {  # words in headers and the hub's names of them, the more special o
     r"Apache": "apache-2.0",
     r"\bMIT\b": "mit",
 }
-USES = {  # of a weight file, by its kind
+USES = {  # example for the model card, by kind of file
     "autovc": (
         "from vc_lightning import VoiceConverter\n\n"
         'converter = VoiceConverter.from_pretrained("{repo}")\n'
@@ -34,19 +34,19 @@ USES["multiband_wavernn"] = USES["wavernn"]
 
 
 def push_to_hub(path: Path | str, repo: str, *, private: bool = False, freq: int = 32) -> str:
-    """Uploads a weight file as safetensors, and a model card where the repository has none.
+    """Upload a weight file as safetensors, and a model card if the repository has none.
 
     Args:
         path: Any weight file that the project reads, ours or public.
-        repo: OWNER/REPO, which is made when it is missing.
-        private: Whether a repository that is made is private.
-        freq: `freq` of public AutoVC files, which do not carry it.
+        repo: OWNER/REPO, created if it does not exist.
+        private: Whether a created repository is private.
+        freq: Frames per code, for public AutoVC files, which do not store it.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        InputError: The file cannot be used, or the hub refuses or cannot be reached.
+        InputError: The file cannot be used, or the hub cannot be reached or refuses the upload.
     """
     state, card = checkpoints.read(path, *KINDS)
     if card.kind == "autovc" and "freq" not in card.network:
@@ -57,17 +57,24 @@ def push_to_hub(path: Path | str, repo: str, *, private: bool = False, freq: int
 
 
 def licence_name(licence: str) -> str:
-    """The hub's name of a licence that a header gives in words; "other" for unknown ones."""
+    """Find the hub's name of a licence.
+
+    Args:
+        licence: The licence in the words of a file header.
+
+    Returns:
+        A name such as "cc-by-4.0"; "other" for unknown licences.
+    """
     found = (name for words, name in LICENCES.items() if re.search(words, licence, re.IGNORECASE))
     return next(found, "other")
 
 
 def model_card(card: Card, repo: str) -> str:
-    """Writes a model card (README.md).
+    """Write the text of a model card (README.md).
 
     Args:
-        card: The file's header.
-        repo: OWNER/REPO, for the example of its use.
+        card: Header of the weight file.
+        repo: OWNER/REPO, for the usage example.
     """
     front = {
         "library_name": "vc_lightning",
@@ -90,8 +97,7 @@ def model_card(card: Card, repo: str) -> str:
         "## Licence",
         card.licence or "The file's header does not say.",
         "## Ethics",
-        "Convert only voices whose owners agreed, and say of every conversion that it is "
-        "synthetic.",
+        "Convert only voices whose owners agreed, and label every conversion as synthetic.",
         "## Settings",
         _table("network", card.network),
         _table("mel", card.mel),

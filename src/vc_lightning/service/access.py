@@ -1,4 +1,4 @@
-"""Who may use the service: holders of a key, or this computer alone."""
+"""Access control: requests with a key, or only those of this computer."""
 
 import hmac
 import ipaddress
@@ -14,18 +14,18 @@ from vc_lightning.service.refusal import RefusedError
 
 MIN_KEY_LETTERS = 16
 BEARER = HTTPBearer(auto_error=False, description="One of the service's keys.")
-HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header.")
+HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The key in a header.")
 
 
 class Access:
-    """Refuses requests without a key.
+    """FastAPI dependency that refuses requests without a valid key.
 
     Args:
-        host: The address that the service listens at.
-        keys: Any of them is enough; none means that only this computer may ask.
+        host: The address that the service listens on.
+        keys: The valid keys; with none, only this computer may send requests.
 
     Raises:
-        InputError: There is no key although other computers reach the host, or a key is short.
+        InputError: Other computers reach the host but there is no key, or a key is too short.
     """
 
     def __init__(self, host: str, keys: Sequence[str]):
@@ -48,28 +48,32 @@ class Access:
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
         header: Annotated[str | None, Security(HEADER)],
     ) -> None:
-        """Lets a request pass, or raises a RefusedError.
+        """Let a request pass or refuse it.
 
         Args:
             request: The request.
             bearer: Its header `Authorization`.
             header: Its header `X-API-Key`.
+
+        Raises:
+            RefusedError: The key is missing or unknown, or the request is from another site's page.
         """
         if not self._keys:
             _require_local_page(request)
             return
-        given = bearer.credentials if bearer else header
-        if given is None:
+        key = bearer.credentials if bearer else header
+        if key is None:
             raise RefusedError(
                 401, "give a key: Authorization: Bearer KEY, or X-API-Key: KEY", unread=True
             )
-        known = [hmac.compare_digest(given.encode("utf-8", "replace"), key) for key in self._keys]
-        if not any(known):
-            raise RefusedError(401, "this key is not known here", unread=True)
+        sent = key.encode("utf-8", "replace")
+        matches = [hmac.compare_digest(sent, valid) for valid in self._keys]
+        if not any(matches):
+            raise RefusedError(401, "the key is unknown", unread=True)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address reaches this computer only."""
+    """Return whether a host name or address is reachable from this computer only."""
     if host == "localhost":
         return True
     try:
@@ -79,7 +83,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _require_local_page(request: Request) -> None:
-    """Refuses pages of other sites, which a browser on this computer may have open."""
+    """Refuse requests of other sites' pages that are open in a browser on this computer."""
     addresses = {"Host": f"//{request.headers.get('host', '')}"}
     if "origin" in request.headers:
         addresses["Origin"] = request.headers["origin"]

@@ -1,4 +1,4 @@
-"""The service's addresses: POST /convert, GET /voices, /health and /metrics."""
+"""The service's endpoints: POST /convert, GET /voices, /health and /metrics."""
 
 import asyncio
 import contextlib
@@ -29,9 +29,9 @@ from vc_lightning.service.refusal import RefusedError, answer_http_exception, an
 
 log = logging.getLogger(__name__)
 
-DESCRIPTION = """Says what one recording says in the voice of another.
+DESCRIPTION = """Convert a recording to the voice of another.
 
-Convert only voices whose owners agreed. Every result says in its file that it is synthetic."""
+Convert only voices whose owners agreed. The metadata of every result say that it is synthetic."""
 SOUND = {"schema": {"type": "string", "format": "binary"}}
 ERROR = {
     "content": {
@@ -51,24 +51,24 @@ ANSWERS = {
     408: {"description": "The upload was too slow.", **ERROR},
     413: {"description": "The request is too large.", **ERROR},
     415: {"description": "The request is no form.", **ERROR},
-    429: {"description": "The queue is full; Retry-After says when to come again.", **ERROR},
+    429: {"description": "The queue is full; Retry-After says when to try again.", **ERROR},
     503: {"description": "The service is stopping, or the conversion took too long.", **ERROR},
 }
 
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """What one request, and all of them together, may cost.
+    """Limits of one request and of all requests together.
 
     Attributes:
-        max_seconds: Duration of one recording.
-        max_megabytes: Size of all recordings of one request.
-        max_targets: Recordings of a voice.
-        max_requests: Requests that upload, wait, or are converted at once.
-        batch_size: Conversions made side by side.
-        batch_seconds: Most sound side by side, all counted as the longest.
-        transfer_seconds: For an upload, and for the download of a result.
-        wait_seconds: In the queue, conversion included.
+        max_seconds: Longest recording, in seconds.
+        max_megabytes: Largest size of all recordings of one request together, in MB.
+        max_targets: Most recordings of a target voice.
+        max_requests: Most requests that upload, wait or are converted at the same time.
+        batch_size: Most conversions in a batch.
+        batch_seconds: Largest product of a batch's size and its longest source, in seconds.
+        transfer_seconds: Longest time of an upload, and of the download of a result.
+        wait_seconds: Longest time in the queue, including the conversion.
 
     Raises:
         InputError: A limit is not a sensible number.
@@ -84,7 +84,7 @@ class ServiceLimits:
     wait_seconds: float
 
     def __post_init__(self) -> None:
-        """Checks the limits themselves."""
+        """Check the limits themselves."""
         _ = self.recordings
         counts = ("max_targets", "max_requests", "batch_size")
         require_at_least(1, "", **{name: getattr(self, name) for name in counts})
@@ -93,20 +93,20 @@ class ServiceLimits:
 
     @property
     def recordings(self) -> RecordingLimits:
-        """Those of one recording."""
+        """Limits of one recording."""
         return RecordingLimits(self.max_seconds, self.max_megabytes)
 
 
 class Result(FileResponse):
-    """A file that is sent within a time, and then released.
+    """A response that sends a file within a time limit and then releases it.
 
     Args:
         path: The file.
         kind: Its media type.
-        name: That the client may give it.
-        seconds: For sending it.
+        name: File name proposed to the client.
+        seconds: Time limit for sending it.
         headers: Further headers.
-        release: Called when it was sent, or the client has left.
+        release: Called when the file was sent or the client has left.
     """
 
     def __init__(
@@ -123,7 +123,13 @@ class Result(FileResponse):
         self._release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends the file."""
+        """Send the file.
+
+        Args:
+            scope: The ASGI scope.
+            receive: Gives the messages of the request.
+            send: Takes the messages of the answer.
+        """
         try:
             async with asyncio.timeout(self._seconds):
                 await super().__call__(scope, receive, send)
@@ -134,19 +140,19 @@ class Result(FileResponse):
 
 
 class ConversionApi:
-    """Answers the service's requests.
+    """The service's endpoints.
 
     Args:
-        convert: Makes a batch of conversions, see `BatchConverter.convert`.
-        access: Who may ask.
-        limits: What a request may cost.
+        convert: Function that makes a batch of conversions, see `BatchConverter.convert`.
+        access: Access control.
+        limits: Limits of requests.
         voices: Folder of the learned voices.
-        folder: For recordings and results while they are needed.
-        about: What /health says beside its state.
+        folder: Folder for recordings and results while a request runs.
+        about: Facts that /health shows beside the state.
 
     Attributes:
         app: The ASGI application.
-        queue: The conversions that it waits for.
+        queue: Queue of the conversions.
     """
 
     def __init__(
@@ -195,7 +201,7 @@ class ConversionApi:
         return app
 
     async def convert(self, request: Request) -> Response:
-        """Says what `source` says in the voice of `target` or `voice`."""
+        """Convert `source` to the voice of `target` or to the learned `voice`."""
         limits = self._limits
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.queue.place())
@@ -224,27 +230,27 @@ class ConversionApi:
             )
 
     async def voices(self) -> dict[str, list[str]]:
-        """The names of the learned voices."""
+        """List the names of the learned voices."""
         return {"voices": await asyncio.to_thread(voice_library.names, self._voices)}
 
     async def health(self) -> JSONResponse:
-        """Whether the service takes requests, and how many it has."""
+        """Show whether the service takes requests, and how many it is serving."""
         state = "stopping" if self.queue.is_stopping else "ready"
-        said = {"state": state, "requests": self.queue.n_requests} | self._about
-        return JSONResponse(said, 503 if self.queue.is_stopping else 200)
+        facts = {"state": state, "requests": self.queue.n_requests} | self._about
+        return JSONResponse(facts, 503 if self.queue.is_stopping else 200)
 
     async def read_metrics(self) -> Response:
-        """What the service counted, in Prometheus' text format."""
+        """Show the metrics in Prometheus' text format."""
         return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     def _check(self, form: ConversionForm) -> float:
-        """Checks recordings and voice before they wait for a conversion.
+        """Check recordings and voice before they wait for a conversion.
 
         Returns:
             Duration of the source in seconds.
 
         Raises:
-            RefusedError: One of them cannot be used.
+            RefusedError: A recording or the voice cannot be used.
         """
         try:
             if isinstance(form.target, str):
@@ -259,12 +265,12 @@ class ConversionApi:
             raise RefusedError(400, self._sentence(row.error, form))
 
     def _sentence(self, error: str, form: ConversionForm) -> str:
-        """An error that names fields and no folders of the server."""
+        """Replace paths in an error by the fields of the form."""
         return without_folders(error, [*form.names, self._voices])
 
 
 def _headers(row: Row) -> dict[str, str]:
-    """What is known of a conversion, as headers."""
+    """Format the measurements of a conversion as headers."""
     values = {
         "Similarity-Before": row.before,
         "Similarity-To-Target": row.to_target,

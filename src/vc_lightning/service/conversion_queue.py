@@ -1,4 +1,4 @@
-"""The queue of conversions: bounded, first come first served, waiting ones made side by side."""
+"""The bounded queue of conversions: first come, first served, in batches."""
 
 import asyncio
 import contextlib
@@ -16,25 +16,25 @@ from vc_lightning.service.refusal import RefusedError
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25  # between looks whether a client is still there
+LOOK_SECONDS = 0.25  # between two checks whether a client is still connected
 MAX_RETRY_SECONDS = 60
-STOPPING = "the service is stopping; ask another one, or this one later"
+STOPPING = "the service is stopping; try again later"
 
 Converts = Callable[[Sequence[Job], Progress], Sequence[Row]]
 
 
 class AbandonedError(Exception):
-    """Ends a batch that nobody waits for any longer."""
+    """Ends a batch whose clients have all left."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A conversion that somebody waits for.
+    """A conversion in the queue.
 
     Attributes:
-        job: What to convert.
-        seconds: Duration of its source.
-        row: What became of it.
+        job: The job.
+        seconds: Duration of its source in seconds.
+        row: Its result.
     """
 
     job: Job
@@ -43,17 +43,18 @@ class Waiting:
 
 
 class ConversionQueue:
-    """Converts in one thread what requests bring, in batches of what is waiting.
+    """Queue whose conversions run in one thread, as batches of those that wait.
 
-    All methods belong to the event loop's thread.
+    All methods must be called in the thread of the event loop.
 
     Args:
-        convert: Makes a batch of conversions, see `BatchConverter.convert`.
-        metrics: What is counted.
-        max_requests: Requests that may upload, wait or be converted at once.
+        convert: Function that makes a batch of conversions, see `BatchConverter.convert`.
+        metrics: Metrics to update.
+        max_requests: Most requests that upload, wait or are converted at the same time.
         batch_size: Most conversions in a batch.
-        batch_seconds: Most sound in a batch of several, in seconds, all counted as the longest.
-        wait_seconds: Longest time from a request's place in the queue to its conversion.
+        batch_seconds: Largest product of a batch's size and its longest source, in seconds;
+            a batch of one is not limited.
+        wait_seconds: Longest time in the queue, including the conversion.
 
     Attributes:
         is_stopping: Whether new requests are refused.
@@ -85,12 +86,12 @@ class ConversionQueue:
 
     @property
     def n_requests(self) -> int:
-        """Requests that have a place now."""
+        """Requests that are being served."""
         return self._n_requests
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """Holds a place for a request.
+        """Reserve a place for a request while the block runs.
 
         Raises:
             RefusedError: All places are taken (429), or the service is stopping (503).
@@ -98,7 +99,7 @@ class ConversionQueue:
         if self.is_stopping:
             raise RefusedError(503, STOPPING, self._retry_seconds(), unread=True)
         if self._n_requests >= self._max_requests:
-            sentence = f"{self._n_requests} requests are being served already; come again later"
+            sentence = f"{self._n_requests} requests are being served already; try again later"
             raise RefusedError(429, sentence, self._retry_seconds(), unread=True)
         self._n_requests += 1
         self._metrics.requests.set(self._n_requests)
@@ -111,15 +112,15 @@ class ConversionQueue:
     async def convert(
         self, job: Job, seconds: float, is_gone: Callable[[], Awaitable[bool]]
     ) -> Row:
-        """Converts a job when its turn comes.
+        """Wait for a job's turn and convert it.
 
         Args:
-            job: What to convert.
-            seconds: Duration of its source.
-            is_gone: Tells whether the client has left; its job is then dropped.
+            job: The job.
+            seconds: Duration of its source in seconds.
+            is_gone: Function that returns whether the client has left; then the job is dropped.
 
         Returns:
-            What became of it, see `BatchConverter.convert`.
+            The result, see `BatchConverter.convert`.
 
         Raises:
             RefusedError: It took too long, the service stops, or the conversion failed.
@@ -138,7 +139,7 @@ class ConversionQueue:
                 if not waiting.row.done() and loop.time() > deadline:
                     raise RefusedError(
                         503,
-                        f"not converted within {self._wait_seconds:g} s; come again later",
+                        f"not converted within {self._wait_seconds:g} s; try again later",
                         self._retry_seconds(),
                     )
         finally:
@@ -146,17 +147,17 @@ class ConversionQueue:
         return waiting.row.result()
 
     def stop(self) -> None:
-        """Refuses new requests from now on; those that have a place are finished."""
+        """Refuse new requests from now on; finish those that are being served."""
         self.is_stopping = True
 
     def abandon(self) -> None:
-        """Refuses what is waiting and being converted, too; a batch ends at its next step."""
+        """Refuse the requests that wait or are converted, too; the running batch ends early."""
         for waiting in [*self._batch, *self._waiting]:
             if not waiting.row.done():
                 waiting.row.set_exception(RefusedError(503, STOPPING, self._retry_seconds()))
 
     async def _work(self) -> None:
-        """Converts batch after batch until nothing is waiting."""
+        """Convert batch after batch until nothing is waiting."""
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
             self._batch = batch
@@ -169,7 +170,7 @@ class ConversionQueue:
             self._count(batch, loop.time() - started)
 
     def _next_batch(self) -> list[Waiting]:
-        """Takes the first of the queue and those behind it that fit beside it."""
+        """Take the first conversion and those behind it that fit into its batch."""
         batch: list[Waiting] = []
         while self._waiting and len(batch) < self._batch_size:
             waiting = self._waiting[0]
@@ -183,7 +184,7 @@ class ConversionQueue:
 
     @staticmethod
     def _progress(batch: Sequence[Waiting]) -> Progress:
-        """Ends the batch, in its thread, once nobody waits for it."""
+        """Make a progress function that ends the batch once nobody waits for it."""
 
         def look(_: float) -> None:
             if all(waiting.row.done() for waiting in batch):
@@ -202,7 +203,7 @@ class ConversionQueue:
             if error is None:
                 waiting.row.set_result(made.result()[index])
             else:
-                sentence = f"the conversion failed ({type(error).__name__}); the log says more"
+                sentence = f"the conversion failed ({type(error).__name__}); see the server's log"
                 waiting.row.set_exception(RefusedError(500, sentence))
 
     def _count(self, batch: Sequence[Waiting], seconds: float) -> None:
@@ -211,6 +212,6 @@ class ConversionQueue:
         self._seconds_each += 0.2 * (seconds / len(batch) - self._seconds_each)
 
     def _retry_seconds(self) -> int:
-        """When about half of the present requests will be done."""
+        """Estimate the seconds until about half of the present requests are done."""
         seconds = self._seconds_each * self._n_requests / 2
         return max(1, min(MAX_RETRY_SECONDS, math.ceil(seconds)))

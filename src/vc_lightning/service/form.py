@@ -1,4 +1,4 @@
-"""Read the form of POST /convert onto the disk, within limits of size and time."""
+"""Reading the form of POST /convert to disk, within limits of size and time."""
 
 import asyncio
 import re
@@ -16,8 +16,8 @@ from vc_lightning.conversion.jobs import Target
 from vc_lightning.service.refusal import RefusedError
 
 FIELDS = ("source", "target", "voice", "format")
-FRAME_BYTES = 100_000  # of a form beside its files
-MAX_TEXT_BYTES = 4_096  # of a field that is no file
+FRAME_BYTES = 100_000  # largest size of a form without its files
+MAX_TEXT_BYTES = 4_096  # of a text field
 SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
 FORMATS = {"wav": "audio/wav", "flac": "audio/flac"}
 ACCEPTED = {  # media types in requests
@@ -40,12 +40,12 @@ SCHEMA = {  # of the form, for the OpenAPI page
                     "source": {
                         "type": "string",
                         "format": "binary",
-                        "description": "Recording of the words.",
+                        "description": "The source recording.",
                     },
                     "target": {
                         "type": "array",
                         "items": {"type": "string", "format": "binary"},
-                        "description": "One or several recordings of one voice.",
+                        "description": "One or several recordings of the target voice.",
                     },
                     "voice": {
                         "type": "string",
@@ -61,13 +61,13 @@ SCHEMA = {  # of the form, for the OpenAPI page
 
 @dataclass(frozen=True)
 class ConversionForm:
-    """What a request asks for.
+    """The checked form of a request.
 
     Attributes:
-        source: Path of the recording of the words.
-        target: Paths of recordings of one voice, or the name of a learned one.
-        format: wav or flac.
-        names: Path of every recording and its field, for error messages.
+        source: Path of the source recording.
+        target: Paths of recordings of the target voice, or the name of a learned voice.
+        format: "wav" or "flac".
+        names: Field of every recording by its path, for error messages.
     """
 
     source: Path
@@ -79,17 +79,17 @@ class ConversionForm:
 async def read_form(
     request: Request, folder: Path, *, max_bytes: int, max_targets: int, seconds: float
 ) -> ConversionForm:
-    """Reads a form; its files go to the disk while they arrive.
+    """Read a form; write its files to disk while they arrive.
 
     Args:
         request: The request.
-        folder: Where the recordings shall lie.
-        max_bytes: Of all recordings together.
-        max_targets: Recordings of the voice.
-        seconds: For the whole upload.
+        folder: Folder for the recordings.
+        max_bytes: Largest size of all recordings together.
+        max_targets: Most recordings of the target voice.
+        seconds: Longest time of the whole upload.
 
     Raises:
-        RefusedError: The form is too large, too slow, no form, or lacks something.
+        RefusedError: The upload is too large, too slow or no form, or a field is missing or wrong.
     """
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
@@ -122,28 +122,28 @@ async def read_form(
         raise RefusedError(400, "the upload was cut short") from None
     except HTTPException as error:
         raise RefusedError(400, f"the form cannot be read ({error.detail})") from None
-    except (ValueError, LookupError, AssertionError) as error:  # of a parser that meets nonsense
+    except (ValueError, LookupError, AssertionError) as error:  # raised by the parser
         raise RefusedError(400, f"the form cannot be read ({type(error).__name__})") from None
     async with _closing(form):
         return await asyncio.to_thread(_saved, form, request.headers.get("accept", ""), folder)
 
 
 class _closing:  # noqa: N801  like contextlib's
-    """Closes a form's files at the end of a block."""
+    """Context that closes a form's files at the end of the block."""
 
     def __init__(self, form: FormData):
         self.form = form
 
     async def __aenter__(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def __aexit__(self, *_: object) -> None:
-        """Closes them."""
+        """Close the files."""
         await self.form.close()
 
 
 def _saved(form: FormData, accept: str, folder: Path) -> ConversionForm:
-    """Checks the fields and writes the files."""
+    """Check the fields and write the files."""
     for field, value in form.multi_items():
         if field not in FIELDS:
             raise RefusedError(400, f"{field[:40]!r}: is none of the fields {', '.join(FIELDS)}")
@@ -170,7 +170,7 @@ def _saved(form: FormData, accept: str, folder: Path) -> ConversionForm:
 
 
 def _write(upload: UploadFile, place: Path) -> Path:
-    """Writes an upload to a place, with the suffix of its name where that is a plain one."""
+    """Write an upload to a file, with the suffix of its name if that is a plain one."""
     suffix = Path(upload.filename or "").suffix
     path = place.with_suffix(suffix.lower() if SUFFIX.fullmatch(suffix) else ".wav")
     with path.open("wb") as file:
@@ -179,13 +179,13 @@ def _write(upload: UploadFile, place: Path) -> Path:
 
 
 def preferred(accept: str) -> str:
-    """The format that a header `Accept` prefers.
+    """Choose the format that a header `Accept` prefers.
 
     Args:
         accept: The header, such as `audio/flac, audio/wav;q=0.5`; "" accepts everything.
 
     Raises:
-        RefusedError: It accepts none of ours (406).
+        RefusedError: The header accepts none of the formats (406).
     """
     best, best_weight = None, 0.0
     for item in (accept or "*/*").split(","):

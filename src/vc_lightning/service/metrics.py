@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""The service's metrics for Prometheus."""
 
 import time
 
@@ -21,12 +21,12 @@ class Metrics:
     """Counters and histograms of one server.
 
     Attributes:
-        answers: Answers by address and status.
-        request_seconds: Time from a request's headers to the end of its answer, by address.
+        answers: Answers by endpoint and status.
+        request_seconds: Time from a request's headers to the end of its answer, by endpoint.
         requests: Requests that upload, wait or are converted now.
-        batch_sizes: Conversions that were made side by side.
-        conversion_seconds: Time of one batch.
-        sound_seconds: Duration of the sound that was made.
+        batch_sizes: Conversions in a batch.
+        conversion_seconds: Computing time of a batch.
+        sound_seconds: Total duration of the conversions.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Metrics:
         )
         self.batch_sizes = Histogram(
             "vc_batch_size",
-            "Conversions made side by side.",
+            "Conversions in a batch.",
             buckets=BATCH_SIZES,
             registry=self.registry,
         )
@@ -54,10 +54,10 @@ class Metrics:
         self.sound_seconds = Counter(
             "vc_sound_seconds", "Duration of the conversions.", registry=self.registry
         )
-        ProcessCollector(registry=self.registry)  # memory and CPU time, where Linux tells them
+        ProcessCollector(registry=self.registry)  # memory and CPU time, on Linux
 
     def text(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """Format the metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
@@ -65,8 +65,8 @@ class CountAnswers:
     """ASGI middleware that counts and times answers.
 
     Args:
-        app: What answers.
-        metrics: Where to count.
+        app: The application.
+        metrics: Metrics to update.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics):
@@ -74,11 +74,18 @@ class CountAnswers:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on and counts its answer."""
+        """Pass a request on and count its answer.
+
+        Args:
+            scope: The ASGI scope.
+            receive: Gives the messages of the request.
+            send: Takes the messages of the answer.
+        """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = scope["path"] if scope["path"] in ROUTES else "other"  # else anybody makes series
+        # Unknown paths share one label: otherwise any client could add time series.
+        path = scope["path"] if scope["path"] in ROUTES else "other"
         started = time.perf_counter()
 
         async def counting(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What the service answers in place of a conversion: a status and one sentence."""
+"""Answers to refused requests: a status and one sentence."""
 
 import asyncio
 
@@ -7,22 +7,22 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-UNREAD_SECONDS = 2.0  # for the rest of a refused upload
+UNREAD_SECONDS = 2.0  # for reading the rest of a refused upload
 UNREAD_BYTES = 100_000_000
-SENTENCES = {  # of what the framework refuses
-    404: "there is no such address; /docs lists those that there are",
-    405: "this address does not take that method; /docs lists what it takes",
+SENTENCES = {  # for requests that the framework refuses
+    404: "there is no such address; /docs lists all addresses",
+    405: "this address does not take that method; /docs lists its methods",
 }
 
 
 class RefusedError(Exception):
-    """A request that is not answered with a conversion.
+    """Refuses a request.
 
     Args:
         status: HTTP status code.
-        sentence: What is wrong and how to correct it.
-        retry_after: Seconds after which the client may try again; None for never.
-        unread: Whether the body of the request was not read yet.
+        sentence: The problem and its remedy.
+        retry_after: Seconds after which the client may try again; None for no such header.
+        unread: Whether the body of the request has not been read.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class RefusedError(Exception):
 
 
 async def answer_refusal(request: Request, error: RefusedError) -> JSONResponse:
-    """Answers a refused request.
+    """Answer a refused request.
 
     Args:
-        request: The request; what is left of its body is read and dropped, for many clients read
-            no answer while they are sending.
-        error: Why it is refused.
+        request: The request. The rest of its body is read and dropped, because many clients read no
+            answer while they are sending.
+        error: The reason.
     """
     if error.unread and "expect" not in request.headers:
         await _drop_body(request)
@@ -53,7 +53,7 @@ async def answer_refusal(request: Request, error: RefusedError) -> JSONResponse:
 
 
 async def answer_http_exception(_: Request, error: HTTPException) -> JSONResponse:
-    """Answers what the framework refuses, such as an unknown address.
+    """Answer a request that the framework refuses, such as an unknown address.
 
     Args:
         _: The request.
@@ -64,11 +64,11 @@ async def answer_http_exception(_: Request, error: HTTPException) -> JSONRespons
 
 
 def as_json(status: int, sentence: str, headers: dict[str, str]) -> JSONResponse:
-    """An error as JSON.
+    """Format an error as JSON.
 
     Args:
         status: HTTP status code.
-        sentence: The value of `error`; control characters become spaces.
+        sentence: The value of `error`; unprintable characters become spaces.
         headers: Further headers.
     """
     printable = "".join(letter if letter.isprintable() else " " for letter in sentence)
@@ -76,7 +76,7 @@ def as_json(status: int, sentence: str, headers: dict[str, str]) -> JSONResponse
 
 
 async def _drop_body(request: Request) -> None:
-    """Reads a body to its end, up to limits of time and size."""
+    """Read a body to its end, up to limits of time and size."""
     n_bytes = 0
     try:
         async with asyncio.timeout(UNREAD_SECONDS):

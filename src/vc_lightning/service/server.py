@@ -1,4 +1,4 @@
-"""Run the service: bind its address, serve, and finish what was begun when it is stopped."""
+"""The service's web server, which finishes the running requests before it stops."""
 
 import logging
 import socket
@@ -17,12 +17,12 @@ BACKLOG = 1024  # connections that wait to be accepted
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which at a signal first lets the queue finish while it refuses new requests.
+    """Uvicorn server that, at a signal, refuses new requests and finishes the queue before it ends.
 
     Args:
-        config: Of uvicorn.
-        queue: What is to be finished.
-        stop_seconds: For that; then clients are told that the service stops.
+        config: Configuration of uvicorn.
+        queue: The queue to finish.
+        stop_seconds: Longest time for finishing it; after that, the remaining requests are refused.
     """
 
     def __init__(self, config: uvicorn.Config, queue: ConversionQueue, stop_seconds: float):
@@ -32,7 +32,7 @@ class Server(uvicorn.Server):
         self._deadline = float("inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to answer, and says where.
+        """Begin to serve and log the address.
 
         Args:
             sockets: Bound sockets.
@@ -42,17 +42,17 @@ class Server(uvicorn.Server):
             log.info("listening at %s (Ctrl-C stops)", address_of(listener))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins to stop; a second signal stops at once.
+        """Begin to stop; at a second signal, stop at once.
 
         Args:
             sig: Number of the signal.
-            frame: Where the program was.
+            frame: Stack frame that the signal interrupted.
         """
         self._deadline = 0.0 if self._queue.is_stopping else time.monotonic() + self._stop_seconds
         self._queue.stop()
 
     async def on_tick(self, counter: int) -> bool:
-        """Tells uvicorn, ten times a second, whether to end.
+        """Tell uvicorn, ten times a second, whether to end.
 
         Args:
             counter: Number of the tick.
@@ -67,14 +67,14 @@ class Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Binds the service's address before anything is loaded.
+    """Bind the service's address.
 
     Args:
         host: Name or address of this computer.
         port: TCP port; 0 takes any free one.
 
     Raises:
-        InputError: The address is taken or not of this computer.
+        InputError: The port is taken, or the host is not an address of this computer.
     """
     require_within(0, 65536, "", port=port)
     try:
@@ -83,22 +83,24 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except (OSError, UnicodeError):
-        raise InputError(f"port={port}: is taken, or {host} is not here; name another") from None
+        raise InputError(
+            f"port={port}: is taken, or {host} is no address of this computer; give another"
+        ) from None
     return listener
 
 
 def address_of(listener: socket.socket) -> str:
-    """The address of a bound socket, such as http://127.0.0.1:8000."""
+    """Format the address of a bound socket, such as http://127.0.0.1:8000."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def make(api: ConversionApi, stop_seconds: float) -> Server:
-    """Makes a server, whose `run` serves until SIGTERM or SIGINT.
+    """Make a server, whose `run` serves until SIGTERM or SIGINT.
 
     Args:
-        api: What answers.
-        stop_seconds: For finishing what was begun.
+        api: The endpoints.
+        stop_seconds: Longest time for finishing running requests.
 
     Raises:
         InputError: stop_seconds is not a sensible number.

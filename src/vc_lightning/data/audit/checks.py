@@ -59,7 +59,7 @@ def findings(
         data: The utterances.
         unusable: Files that were left out, with the reasons.
         mel: Settings of the mels.
-        max_seconds: Longer recordings were cut.
+        max_seconds: Duration in seconds above which recordings were split into segments.
     """
     found = [
         *_files(data, unusable),

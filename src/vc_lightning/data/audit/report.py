@@ -1,4 +1,4 @@
-"""Audit of a data set: as lines, as a table and as pictures."""
+"""The audit of a data set: computed, and shown as lines, a table and histograms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LINE = 100  # characters
 HEAD = ["speaker", "split", "utterances", "minutes", "SNR dB", "clipped", "speech", "kHz"]
 MINUTES = [0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
 PERCENT_CLIPPED = [0, 0.001, 0.01, 0.1, 1, 10, 100]
-STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]  # seconds a bar
+STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]  # seconds per histogram bin
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def audit(
     recordings = {segment.content: segment for segment in segments}
     qualities = {content: cache.quality(segment) for content, segment in recordings.items()}
     voices = None
-    if cache.speaker_encoder.unit_norm:  # GE2E; cosines of the original D_VECTOR are others
+    if cache.speaker_encoder.unit_norm:  # GE2E; the thresholds do not fit D_VECTOR's cosines
         voices = np.stack([cache.files.read_embedding(segment).numpy() for segment in segments])
     return examine(train, val, unusable, qualities, voices, cache.mel.settings, cache.max_seconds)
 
@@ -119,7 +119,17 @@ def examine(
     mel: dict,
     max_seconds: float,
 ) -> AuditReport:
-    """Audit utterances without reading files; for the arguments see `UtteranceTable`."""
+    """Audit utterances without reading files.
+
+    Args:
+        train: Training utterances.
+        val: Validation utterances.
+        unusable: Files that were left out, with the reasons.
+        qualities: Quality of every recording, see `UtteranceTable`.
+        voices: Speaker embeddings of all utterances (n, dim_emb); None if they were not compared.
+        mel: Mel settings.
+        max_seconds: Length in seconds from which recordings are split into segments.
+    """
     data = UtteranceTable(train, val, qualities, voices, mel)
     return AuditReport(
         speakers=sorted(_speakers(data), key=lambda speaker: (-speaker.minutes, speaker.name)),
@@ -151,7 +161,7 @@ def _speakers(data: UtteranceTable) -> Iterator[SpeakerSummary]:
 
 
 def summary(report: AuditReport) -> list[str]:
-    """List the lines that precede every training: sizes and the most serious findings."""
+    """List the lines shown before every training: sizes and the most serious findings."""
     lines = [
         f"{name}: {utterances} utterances of {speakers} speakers, {minutes:.1f} minutes"
         if utterances
@@ -185,16 +195,16 @@ def table(report: AuditReport) -> str:
 
 
 def markdown(report: AuditReport) -> str:
-    """Format the same for TensorBoard."""
+    """Format the speakers and the findings as Markdown, for TensorBoard."""
     rows = [[cell.replace("|", r"\|") for cell in row] for row in (HEAD, *_rows(report))]
     head, *rows = [f"| {' | '.join(row)} |" for row in rows]
-    ruler = "|---|---|" + "---:|" * (len(HEAD) - 2)
+    rule = "|---|---|" + "---:|" * (len(HEAD) - 2)
     found = [f"- **{f.severity}**: {plain(f.what)} → {plain(f.remedy)}" for f in report.findings]
-    return "\n".join([head, ruler, *rows, "", *found])
+    return "\n".join([head, rule, *rows, "", *found])
 
 
 def figures(report: AuditReport) -> dict[str, Figure]:
-    """Draw the histograms."""
+    """Draw the histograms of minutes, durations, SNR, speech and clipping."""
     minutes = np.array([speaker.minutes for speaker in report.speakers])
     longest = report.seconds.max()
     step = next((step for step in STEPS if longest <= 25 * step), STEPS[-1])
@@ -226,7 +236,7 @@ def figures(report: AuditReport) -> dict[str, Figure]:
 
 
 def write(report: AuditReport, writer: SummaryWriter) -> None:
-    """Show table and histograms in TensorBoard."""
+    """Write the table and the histograms to TensorBoard."""
     writer.add_text("data", markdown(report))
     for name, figure in figures(report).items():
         writer.add_image(f"data/{name}", pixels(figure), dataformats="HWC")
@@ -234,12 +244,12 @@ def write(report: AuditReport, writer: SummaryWriter) -> None:
 
 
 def plain(text: str) -> str:
-    """Replace unprintable characters, which names of files may hold."""
+    """Replace unprintable characters, which file names may contain."""
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _rows(report: AuditReport) -> list[list[str]]:
-    """Cells of the longest speakers, of all others together, and of all."""
+    """Make the rows of the longest speakers, of all others together, and of all."""
     shown, others = report.speakers[:MAX_ROWS], report.speakers[MAX_ROWS:]
     rows = [_row(_shortened(plain(speaker.name)), [speaker]) for speaker in shown]
     if others:
@@ -248,7 +258,7 @@ def _rows(report: AuditReport) -> list[list[str]]:
 
 
 def _row(name: str, speakers: list[SpeakerSummary]) -> list[str]:
-    """Cells of some speakers together."""
+    """Make the row that sums up some speakers."""
     splits = {speaker.split for speaker in speakers}
     rates = sorted({rate for speaker in speakers for rate in speaker.rates})
     return [

@@ -1,4 +1,4 @@
-"""What WaveRNN predicts: a mixture of discretized logistics, or mu-law classes."""
+"""WaveRNN's output distributions: mixtures of logistics and mu-law classes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,22 +10,30 @@ from torch.nn import functional as F
 MIN_LOG_SCALE = math.log(1e-14)
 NUM_LEVELS = 65_536  # 16-bit audio
 LEVEL_WIDTH = 2 / (NUM_LEVELS - 1)
-MIN_LOG_SCALE_OF_DENSITY = -7.0  # else it would grow without end where a sound stands still
+MIN_LOG_SCALE_OF_DENSITY = -7.0  # bounds the density where the samples are constant
 UNIFORM_MARGIN = 1e-5
-STEPS_DRAWN = 256  # steps whose random numbers are drawn at once
+STEPS_DRAWN = 256  # random numbers are drawn for so many steps at once
 
 
 def split_mixture(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """logits (..., 3·K) -> unnormalised log weights, means and log scales, each (..., K)."""
+    """Split logits (..., 3·K) into unnormalised log weights, means, log scales, each (..., K)."""
     weights, means, log_scales = logits.chunk(3, dim=-1)
     return weights, means, log_scales.clamp(min=MIN_LOG_SCALE)
 
 
 def mixture_log_prob(logits: Tensor, wav: Tensor) -> Tensor:
-    """Log probability of wav (...) in −1…1 under logits (..., 3·K) (Salimans et al. 2017).
+    """Compute the log probability under discretized mixtures of logistics (Salimans et al. 2017).
 
-    A level's probability is the mass of a logistic mixture over its interval of 2/65535; the
-    outermost intervals are open. Where the mass underflows, density times width stands in.
+    The probability of a 16-bit level is the mass of the mixture in an interval of width 2/65535;
+    the outermost intervals are unbounded. Where the mass underflows, it is approximated by the
+    density times the width.
+
+    Args:
+        logits: Parameters of the mixtures (..., 3·K), see `split_mixture`.
+        wav: Samples (...) in −1…1.
+
+    Returns:
+        Log probabilities (...).
     """
     weights, means, log_scales = split_mixture(logits)
     half_width = LEVEL_WIDTH / 2
@@ -48,7 +56,15 @@ def mixture_log_prob(logits: Tensor, wav: Tensor) -> Tensor:
 
 
 def mixture_log_density(logits: Tensor, values: Tensor) -> Tensor:
-    """Log density of values (...) under logits (..., 3·K), for values without levels or limits."""
+    """Compute the log density under continuous mixtures of logistics.
+
+    Args:
+        logits: Parameters of the mixtures (..., 3·K), see `split_mixture`.
+        values: Values (...) of any range.
+
+    Returns:
+        Log densities (...).
+    """
     weights, means, log_scales = split_mixture(logits)
     log_scales = log_scales.clamp(min=MIN_LOG_SCALE_OF_DENSITY)
     distance = (values[..., None] - means) * torch.exp(-log_scales)
@@ -57,9 +73,14 @@ def mixture_log_density(logits: Tensor, values: Tensor) -> Tensor:
 
 
 def mixture_noise(uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """All that is random in drawing values (..., S), by uniform numbers (..., K + 1, S).
+    """Transform uniform numbers into the noise that `pick` needs.
 
-    Returns: Gumbel noise (..., K, S) and logistic noise (..., S), wide by temperature, for `pick`.
+    Args:
+        uniform: Numbers between 0 and 1 (..., K + 1, S).
+        temperature: Factor of the logistic noise.
+
+    Returns:
+        Gumbel noise (..., K, S) and logistic noise (..., S).
     """
     gumbel = -torch.log(-uniform[..., :-1, :].log())
     return gumbel, torch.logit(uniform[..., -1, :]) * temperature
@@ -68,7 +89,18 @@ def mixture_noise(uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 def pick(
     weights: Tensor, means: Tensor, log_scales: Tensor, gumbel: Tensor, logistic: Tensor
 ) -> Tensor:
-    """Values (..., S) of mixtures whose parameters are (..., K, S), given `mixture_noise`."""
+    """Draw values from mixtures of logistics with given noise.
+
+    Args:
+        weights: Unnormalised log weights (..., K, S).
+        means: Means (..., K, S).
+        log_scales: Log scales (..., K, S).
+        gumbel: Gumbel noise (..., K, S), see `mixture_noise`.
+        logistic: Logistic noise (..., S), see `mixture_noise`.
+
+    Returns:
+        Values (..., S).
+    """
     choice = (weights + gumbel).argmax(dim=-2, keepdim=True)
     mean = means.gather(-2, choice)[..., 0, :]
     scale = log_scales.gather(-2, choice)[..., 0, :].exp()
@@ -76,10 +108,18 @@ def pick(
 
 
 def sample_mixture(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draws wav (...) in −1…1 from logits (..., 3·K) by uniform numbers (..., K + 1).
+    """Draw samples from mixtures of logistics.
 
-    K of them choose the logistic (Gumbel), the last one goes through its inverse CDF. The same as
-    `pick` with the logistics last, where they lie in memory here: that is faster.
+    K uniform numbers choose a logistic (Gumbel-max); the last one goes through its inverse CDF.
+    The result is that of `pick`, but the K logistics are contiguous in memory, which is faster
+    here.
+
+    Args:
+        logits: Parameters of the mixtures (..., 3·K), see `split_mixture`.
+        uniform: Numbers between 0 and 1 (..., K + 1).
+
+    Returns:
+        Samples (...) in −1…1.
     """
     weights, means, log_scales = split_mixture(logits)
     gumbel, uniform = -torch.log(-uniform[..., :-1].log()), uniform[..., -1]
@@ -90,7 +130,7 @@ def sample_mixture(logits: Tensor, uniform: Tensor) -> Tensor:
 
 
 def sample_classes(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draws class indices (...) from logits (..., n_classes) by uniform numbers (...)."""
+    """Draw class indices (...) from logits (..., n_classes) with uniform numbers (...)."""
     cumulated = logits.softmax(dim=-1).cumsum(dim=-1)
     return torch.searchsorted(cumulated, (uniform * cumulated[..., -1])[..., None])[..., 0]
 
@@ -98,9 +138,17 @@ def sample_classes(logits: Tensor, uniform: Tensor) -> Tensor:
 def uniforms(
     generators: Sequence[torch.Generator], n_numbers: int, like: Tensor
 ) -> Iterator[Tensor]:
-    """Numbers between 0 and 1 (S, n_numbers) for step after step, a row from each generator.
+    """Draw uniform numbers for one step after another.
 
-    What a generator gives does not depend on the others, nor on the precision or the device.
+    The numbers of a generator depend neither on the other generators nor on precision or device.
+
+    Args:
+        generators: S generators.
+        n_numbers: Numbers per generator and step.
+        like: Tensor whose dtype and device the numbers take.
+
+    Yields:
+        Numbers between 0 and 1 (S, n_numbers), one row per generator.
     """
     while True:
         yield from uniform_block(generators, (STEPS_DRAWN, n_numbers), like).movedim(-1, 1)
@@ -109,20 +157,29 @@ def uniforms(
 def uniform_block(
     generators: Sequence[torch.Generator], shape: tuple[int, ...], like: Tensor
 ) -> Tensor:
-    """Numbers between 0 and 1 (*shape, S), those of a given shape from each generator."""
+    """Draw uniform numbers at once.
+
+    Args:
+        generators: S generators.
+        shape: Shape of the numbers of each generator.
+        like: Tensor whose dtype and device the numbers take.
+
+    Returns:
+        Numbers between 0 and 1 (*shape, S).
+    """
     numbers = torch.stack([torch.rand(shape, generator=source) for source in generators], dim=-1)
     return numbers.to(like) * (1 - 2 * UNIFORM_MARGIN) + UNIFORM_MARGIN
 
 
 def mu_law_encode(wav: Tensor, n_classes: int) -> Tensor:
-    """wav in −1…1 -> class indices 0…n_classes−1 (ITU-T G.711's continuous law)."""
+    """Encode samples in −1…1 as class indices 0…n_classes−1 (continuous mu-law, ITU-T G.711)."""
     mu = n_classes - 1
     compressed = wav.sign() * torch.log1p(mu * wav.abs()) / math.log1p(mu)
     return ((compressed + 1) / 2 * mu + 0.5).long()
 
 
 def mu_law_decode(classes: Tensor, n_classes: int) -> Tensor:
-    """Class indices, or their fractions, -> wav in −1…1."""
+    """Decode class indices, or values between them, to samples in −1…1."""
     mu = n_classes - 1
     compressed = 2 * classes / mu - 1
     return compressed.sign() * torch.expm1(compressed.abs() * math.log1p(mu)) / mu

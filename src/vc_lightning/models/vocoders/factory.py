@@ -25,8 +25,8 @@ def griffin_lim(
 
     Args:
         mel: Mel-spectrogram to invert.
-        magnitude: File of a `MagnitudeNet`, which must fit; "shipped", used only where it fits;
-            or None.
+        magnitude: File of a `MagnitudeNet` for these mels; "shipped" for the shipped one where it
+            is for these mels; None for no network.
         sharpness: See `GriffinLim`.
         n_iter: See `GriffinLim`.
         momentum: See `GriffinLim`.
@@ -51,9 +51,15 @@ def griffin_lim(
 def wavernn(
     mel: MelSpectrogram, path: Path | str | None, temperature: float | None = None
 ) -> Vocoder:
-    """`vocoder=wavernn`: the network in a file; InputError when it is for other mels.
+    """Build `vocoder=wavernn`.
 
-    Args: temperature, of a `MultiBandWaveRNN`; None is the file's.
+    Args:
+        mel: Mel-spectrogram to invert.
+        path: File of a WaveRNN; None for the shipped one.
+        temperature: Temperature of a `MultiBandWaveRNN`; None for that of the file.
+
+    Raises:
+        InputError: The file is unreadable or for other mels, or has no temperature.
     """
     path = path or resources.WAVERNN
     network = checkpoints.load_wavernn(path)
@@ -69,7 +75,15 @@ def wavernn(
 
 
 def source_filter(mel: MelSpectrogram, path: Path | str | None) -> Vocoder:
-    """`vocoder=source_filter`: the network in a file; InputError when it is for other mels."""
+    """Build `vocoder=source_filter`.
+
+    Args:
+        mel: Mel-spectrogram to invert.
+        path: File of a source-filter vocoder; None for the shipped one.
+
+    Raises:
+        InputError: The file is unreadable or for other mels.
+    """
     path = path or resources.SOURCE_FILTER
     network = checkpoints.load_source_filter(path)
     require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
@@ -79,12 +93,13 @@ def source_filter(mel: MelSpectrogram, path: Path | str | None) -> Vocoder:
 def auto_vocoder(
     mel: MelSpectrogram, path: Path | str | None, fallback: Callable[[MelSpectrogram], Vocoder]
 ) -> Vocoder:
-    """Build `vocoder=auto`: a network where it is for these mels, else the fallback.
+    """Build `vocoder=auto`: a network if it is for these mels, else the fallback.
 
     Args:
         mel: Mel-spectrogram to invert.
-        path: File of a source-filter vocoder or a WaveRNN; "shipped"; or None for the fallback.
-        fallback: Builds a vocoder for any mels.
+        path: File of a source-filter vocoder or a WaveRNN; "shipped" for the shipped source-filter
+            vocoder; None for the fallback.
+        fallback: Function that builds a vocoder for any mels.
 
     Raises:
         InputError: The file is unreadable or of another kind.
@@ -102,7 +117,11 @@ def auto_vocoder(
 
 
 def default_vocoder(mel: MelSpectrogram) -> Vocoder:
-    """Build what `vocoder=auto` stands for, from conf/vocoder."""
+    """Build `vocoder=auto` with the settings in conf/vocoder.
+
+    Args:
+        mel: Mel-spectrogram to invert.
+    """
     path = resources.settings("vocoder", "auto")["path"]
     settings = resources.settings("vocoder", "griffin_lim")
     return auto_vocoder(mel, path, lambda mel: griffin_lim(mel, **settings))

@@ -1,4 +1,4 @@
-"""A pseudo-quadrature mirror filterbank: splits sound into bands and joins them again."""
+"""A pseudo-quadrature mirror filterbank (PQMF), which splits sound into bands and joins them."""
 
 import functools
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TAPS_PER_BAND = 16  # length of the filters in samples of a band
-KAISER_BETA = 9.0  # about 90 dB attenuation of bands that are not neighbours
+KAISER_BETA = 9.0  # attenuates non-adjacent bands by about 90 dB
 
 
 class PQMF(nn.Module):
@@ -37,18 +37,25 @@ class PQMF(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Samples of sound on each side that a sample of a band depends on."""
+        """Samples of sound on each side of a band's sample that it depends on."""
         return self.to_bands.shape[-1] // 2
 
     def analyse(self, wav: Tensor) -> Tensor:
-        """Split wav (B, N), N a multiple of `bands` -> bands (B, N / bands, bands)."""
+        """Split sound into bands.
+
+        Args:
+            wav: Samples (B, N), N a multiple of `bands`.
+
+        Returns:
+            Bands (B, N / bands, bands).
+        """
         padded = F.pad(wav, (self.reach, self.reach))
         return F.conv1d(padded[:, None], self.to_bands, stride=self.bands)[
             ..., : wav.shape[-1] // self.bands
         ].transpose(1, 2)
 
     def synthesize(self, bands: Tensor) -> Tensor:
-        """Join bands (B, L, bands) -> wav (B, L · bands)."""
+        """Join bands (B, L, bands) into sound (B, L · bands)."""
         wav = F.conv_transpose1d(bands.transpose(1, 2), self.to_sound, stride=self.bands)[:, 0]
         return F.pad(wav[:, self.reach :], (0, self.bands))[:, : bands.shape[1] * self.bands]
 
@@ -59,7 +66,16 @@ def _kernels(filters: np.ndarray) -> Tensor:
 
 @functools.cache
 def best_prototype(bands: int) -> np.ndarray:
-    """Design the low-pass (TAPS_PER_BAND · bands + 1,) whose square is closest to Nyquist."""
+    """Design the prototype low-pass of a PQMF.
+
+    Its cutoff brings the filter's autocorrelation as close as possible to a Nyquist filter.
+
+    Args:
+        bands: Number of bands.
+
+    Returns:
+        Coefficients (TAPS_PER_BAND · bands + 1,).
+    """
     n_taps = TAPS_PER_BAND * bands + 1
 
     def prototype(cutoff: float) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""A source-filter vocoder: pulses and noise, filtered by what a network makes of the mel.
+"""A source-filter vocoder: pulses and noise, filtered as a network predicts from the mel.
 
-After Vocos (Siuzdak 2023, arXiv 2306.00814), whose backbone and inverse STFT it has. Vocos must
-invent the phases of all bins; here they come from pulses at the pitch, as in DDSP (Engel et al.
-2020, arXiv 2001.04643), which spares most of the training.
+Backbone and inverse STFT are those of Vocos (Siuzdak 2023, arXiv 2306.00814). Vocos must predict
+the phases of all bins; here they come from pulses at the pitch, as in DDSP (Engel et al. 2020,
+arXiv 2001.04643), which saves most of the training.
 """
 
 from collections.abc import Iterator
@@ -16,29 +16,32 @@ from vc_lightning.common.errors import InputError, require_at_least, require_lay
 from vc_lightning.models.vocoders.excitation import pulse_train, without_gaps
 
 KERNEL_SIZE = 7
-LOUDEST = 8.0  # log-amplitude of a filter; e⁸ times a source of variance 1 is louder than any sound
+LOUDEST = 8.0  # log-amplitude of a filter: e⁸ at a source of variance 1 exceeds any sound
 PITCHES_AN_OCTAVE = 24
-RIDGE = 1e-3  # of the least squares that initialise the output, relative to the mel's variance
+RIDGE = 1e-3  # of the least-squares initialisation, relative to the variance of the mel
 VOICED_PROBABILITY = 0.5
 CHUNK_FRAMES = 1280
 
 
 class SourceFilter(nn.Module):
-    """Sound from a mel, all frames at once.
+    """The source-filter vocoder, which computes all frames of a mel in parallel.
 
     Args:
         n_mels: Bands of the mel.
         hop_length: Samples between two frames of the mel.
         sample_rate: In Hz.
-        n_fft: Length of the filters' windows in samples.
-        steps: Filters per frame; `hop_length` is a multiple of it.
-        dim: Channels of the network that makes the filters.
+        n_fft: Window length of the STFT in samples.
+        steps: Filters per frame; must divide `hop_length`.
+        dim: Channels of the network that predicts the filters.
         n_blocks: Number of its blocks.
-        dim_pitch: Channels of the network that finds the pitch.
+        dim_pitch: Channels of the network that predicts the pitch.
         pitch_blocks: Number of its blocks.
 
     Attributes:
         mel_settings: Settings of the mels it was trained on; set when weights are loaded.
+
+    Raises:
+        InputError: A size is below 1, or `steps` or `n_fft` does not fit `hop_length`.
     """
 
     kind = "source_filter"
@@ -90,23 +93,23 @@ class SourceFilter(nn.Module):
         self.head = nn.Linear(dim, 3 * n_bins)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.register_buffer("window", torch.hann_window(n_fft))  # in files it tells n_fft
+        self.register_buffer("window", torch.hann_window(n_fft))  # stores n_fft in weight files
 
     @property
     def context(self) -> int:
-        """Number of mel frames on each side that a frame's filters and pitch depend on."""
+        """Mel frames on each side that the filters and the pitch of a frame depend on."""
         return max(self.backbone.context, self.pitch.backbone.context)
 
     def forward(self, mel: Tensor, f0: Tensor, generator: torch.Generator) -> Tensor:
-        """Make sound of a mel at a given pitch.
+        """Synthesize a mel at a given pitch.
 
         Args:
-            mel: (B, n_mels, T).
-            f0: (B, T) in Hz, 0 where unvoiced.
-            generator: Gives the noise and the phases of the pulses at the beginning.
+            mel: Mel (B, n_mels, T).
+            f0: Pitch (B, T) in Hz, 0 where unvoiced.
+            generator: Random generator of the noise and of the first phase of the pulses.
 
         Returns:
-            wav (B, (T − 1) · hop_length).
+            Samples (B, (T − 1) · hop_length).
         """
         random = {"generator": generator, "device": mel.device}
         phase = torch.rand(len(mel), dtype=torch.float64, **random)
@@ -118,11 +121,11 @@ class SourceFilter(nn.Module):
         """Compute the filters of pulses and noise.
 
         Args:
-            mel: (B, n_mels, T).
+            mel: Mel (B, n_mels, T).
 
         Returns:
-            Logarithms of their frequency responses, (B, n_fft/2 + 1, T · steps): complex for the
-            pulses, real for the noise, which has no phase to change.
+            Log frequency responses (B, n_fft/2 + 1, T · steps): complex for the pulses, real for
+            the noise, whose phase is random anyway.
         """
         both = self.envelope(mel)  # (B, steps · n_bins, T)
         own = self.head(self.backbone(mel)).transpose(1, 2).float()  # (B, 3 · steps · n_bins, T)
@@ -133,7 +136,7 @@ class SourceFilter(nn.Module):
         return torch.complex(pulses, self._in_steps(phase)), noise
 
     def _in_steps(self, frames: Tensor) -> Tensor:
-        """(B, steps · n_bins, T) -> (B, n_bins, T · steps)."""
+        """Reshape (B, steps · n_bins, T) -> (B, n_bins, T · steps)."""
         return frames.unflatten(1, (self.steps, -1)).permute(0, 2, 3, 1).flatten(2)
 
     def filtered(
@@ -142,13 +145,13 @@ class SourceFilter(nn.Module):
         """Filter both sources and add them.
 
         Args:
-            pulses: (B, n), n being a multiple of hop_length.
-            noise: (B, n) or (1, n).
-            pulse_filter: From `filters`, as many as there are frames from 0 to n, or more.
+            pulses: Pulses (B, n), n a multiple of `hop_length`.
+            noise: Noise (B, n) or (1, n).
+            pulse_filter: Filters of the pulses, see `filters`; those after sample n are ignored.
             noise_filter: The same for the noise.
 
         Returns:
-            wav (B, n).
+            Samples (B, n).
         """
         spectra = [self.stft(pulses), self.stft(noise)]
         n = spectra[0].shape[-1]
@@ -163,7 +166,7 @@ class SourceFilter(nn.Module):
         )
 
     def stft(self, wav: Tensor) -> Tensor:
-        """Compute the STFT at the distance of the filters: (B, n) -> (B, n_fft/2 + 1, frames)."""
+        """Compute the STFT with one frame per filter: (B, n) -> (B, n_fft/2 + 1, frames)."""
         return torch.stft(
             wav,
             self.n_fft,
@@ -174,22 +177,38 @@ class SourceFilter(nn.Module):
         )
 
     def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length), the same for a seed."""
+        """Synthesize a mel at the pitch that it shows.
+
+        Args:
+            mel: Mel (B, n_mels, T).
+            seed: Seed of the noise; one seed always gives the same samples.
+
+        Returns:
+            Samples (B, T · hop_length).
+        """
         return torch.cat(list(self.generate_stream(mel, seed)), dim=1)
 
     @torch.inference_mode()
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Make such a wav in pieces (B, n), in memory that does not depend on T."""
+        """Synthesize a mel in chunks, with memory that does not depend on T.
+
+        Args:
+            mel: Mel (B, n_mels, T).
+            seed: See `generate`.
+
+        Yields:
+            Consecutive samples (B, n), together (B, T · hop_length).
+        """
         generator = torch.Generator(mel.device).manual_seed(seed)
         phase = mel.new_zeros(len(mel), dtype=torch.float64)
         last = mel.new_zeros(len(mel), 1)  # pitch before the chunk
-        margin = self.n_fft // self.hop_length + 1  # frames whose sources reach into the chunk
+        margin = self.n_fft // self.hop_length + 1  # frames whose windows reach into the chunk
         mel = F.pad(mel, (0, margin + 1))
         n_frames = mel.shape[-1] - margin - 1
-        held = None  # the sources of the last frames
+        held = None  # pulses and noise of the last frames
         for start in range(0, n_frames, CHUNK_FRAMES):
             stop = min(start + CHUNK_FRAMES, n_frames)
-            begin, end = max(0, start - margin), stop + margin  # of the filters that are needed
+            begin, end = max(0, start - margin), stop + margin  # range of the filters
             first = max(0, begin - self.context)
             seen = mel[..., first : end + 1 + self.context]
             inner = slice(begin - first, end + 1 - first)
@@ -215,11 +234,11 @@ class SourceFilter(nn.Module):
             held = pulses[:, -kept:], noise[:, -kept:]
 
     def initialize_output(self, wav: Tensor, mel: Tensor) -> None:
-        """Fit the filters' common part to the spectra of some sound, by linear least squares.
+        """Fit the filters' common linear part to recorded spectra, by least squares.
 
         Args:
-            wav: (B, T · hop_length).
-            mel: (B, n_mels, T).
+            wav: Samples (B, T · hop_length).
+            mel: Their mel (B, n_mels, T).
         """
         spectrum = self.stft(wav)[..., : mel.shape[-1] * self.steps].abs()
         noise = self.stft(torch.randn_like(wav))[..., : mel.shape[-1] * self.steps].abs()
@@ -236,36 +255,42 @@ class SourceFilter(nn.Module):
 
 
 class PitchNet(nn.Module):
-    """The pitch that the harmonics of a mel show, as a classification of semitones' halves."""
+    """Network that reads the pitch off a mel, as a classification into quarter tones.
+
+    Args:
+        n_mels: Bands of the mel.
+        dim: Channels.
+        n_blocks: Number of blocks.
+    """
 
     def __init__(self, n_mels: int, dim: int, n_blocks: int):
         super().__init__()
         n_pitches = int(PITCHES_AN_OCTAVE * torch.tensor(FMAX_HZ / FMIN_HZ).log2()) + 2
         self.n_pitches = n_pitches
         self.backbone = ConvNeXt(n_mels, dim, n_blocks)
-        self.head = nn.Linear(dim, 1 + n_pitches)  # the first is no pitch
+        self.head = nn.Linear(dim, 1 + n_pitches)  # class 0: unvoiced
 
     def forward(self, mel: Tensor) -> Tensor:
-        """mel (B, n_mels, T) -> f0 (B, T) in Hz, 0 where unvoiced."""
+        """Predict the pitch of mel (B, n_mels, T) -> f0 (B, T) in Hz, 0 where unvoiced."""
         probabilities = self.logits(mel).softmax(dim=-1)
         pitches = probabilities[..., 1:]
         best = pitches.argmax(dim=-1, keepdim=True)
         classes = torch.arange(self.n_pitches, device=mel.device)
-        near = pitches * ((classes - best).abs() <= 1)  # between the classes
+        near = pitches * ((classes - best).abs() <= 1)  # interpolate between the classes
         height = (near * classes).sum(dim=-1) / near.sum(dim=-1)
         f0 = FMIN_HZ * 2 ** (height / PITCHES_AN_OCTAVE)
         return torch.where(probabilities[..., 0] < 1 - VOICED_PROBABILITY, f0, 0)
 
     def logits(self, mel: Tensor) -> Tensor:
-        """mel (B, n_mels, T) -> logits of no pitch and of every pitch (B, T, 1 + n_pitches)."""
+        """Compute the logits of mel (B, n_mels, T) -> (B, T, 1 + n_pitches), unvoiced first."""
         return self.head(self.backbone(mel)).float()
 
     def loss(self, mel: Tensor, f0: Tensor) -> Tensor:
-        """Cross-entropy with the two classes around every pitch, or with that of no pitch.
+        """Compute the cross-entropy with the two classes nearest to the pitch, or with "unvoiced".
 
         Args:
-            mel: (B, n_mels, T).
-            f0: (B, T) in Hz, 0 where unvoiced.
+            mel: Mel (B, n_mels, T).
+            f0: Pitch (B, T) in Hz, 0 where unvoiced.
         """
         voiced = f0 > 0
         height = PITCHES_AN_OCTAVE * (f0.clamp(FMIN_HZ, FMAX_HZ) / FMIN_HZ).log2()
@@ -276,7 +301,13 @@ class PitchNet(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """Vocos's backbone: blocks of ConvNeXt (Liu et al. 2022, arXiv 2201.03545) in one dimension."""
+    """The backbone of Vocos: one-dimensional ConvNeXt blocks (Liu et al. 2022, arXiv 2201.03545).
+
+    Args:
+        n_in: Input channels.
+        dim: Output channels.
+        n_blocks: Number of blocks.
+    """
 
     def __init__(self, n_in: int, dim: int, n_blocks: int):
         super().__init__()
@@ -287,11 +318,11 @@ class ConvNeXt(nn.Module):
 
     @property
     def context(self) -> int:
-        """Number of frames on each side that a frame depends on."""
+        """Frames on each side that a frame depends on."""
         return (1 + len(self.blocks)) * (KERNEL_SIZE // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, T) -> (B, T, dim)."""
+        """Compute features of x (B, n_in, T) -> (B, T, dim)."""
         x = self.input_norm(self.input(x).transpose(1, 2))
         for block in self.blocks:
             x = block(x)
@@ -299,7 +330,12 @@ class ConvNeXt(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """A depthwise convolution over time, then a network over the channels of every frame."""
+    """A depthwise convolution over time, then a network over the channels of each frame.
+
+    Args:
+        dim: Channels.
+        n_blocks: Number of blocks in the backbone; scales the initial residual.
+    """
 
     def __init__(self, dim: int, n_blocks: int):
         super().__init__()
@@ -310,6 +346,6 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((dim,), 1 / n_blocks))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, dim) -> (B, T, dim)."""
+        """Add the residual to x (B, T, dim) -> (B, T, dim)."""
         hidden = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         return x + self.scale * self.narrow(F.gelu(self.wide(self.norm(hidden))))
