@@ -1,4 +1,4 @@
-"""Opens the page, on which recordings are converted in a browser: python app.py"""
+"""Open the page for converting recordings in a browser: python app.py"""
 
 from vc_lightning.commands.app import run
 

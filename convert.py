@@ -1,4 +1,4 @@
-"""Says what one recording says in another's voice: python convert.py source=a.wav target=b.wav"""
+"""Convert a recording to the voice of another: python convert.py source=a.wav target=b.wav"""
 
 from vc_lightning.commands.convert import run
 

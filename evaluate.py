@@ -1,4 +1,4 @@
-"""Judges a converter on held-out recordings: python evaluate.py data.manifest=MANIFEST.tsv"""
+"""Score a converter on held-out recordings: python evaluate.py data.manifest=MANIFEST.tsv"""
 
 from vc_lightning.commands.evaluate import run
 

@@ -1,4 +1,4 @@
-"""Writes the converter's network as an ONNX file: python export.py output=converter.onnx"""
+"""Write the converter's network as an ONNX file: python export.py output=converter.onnx"""
 
 from vc_lightning.commands.export import run
 

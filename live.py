@@ -1,4 +1,4 @@
-"""Converts while somebody speaks: python live.py target=b.wav"""
+"""Convert live speech: python live.py target=b.wav"""
 
 from vc_lightning.commands.live import run
 

@@ -1,4 +1,4 @@
-"""Offers conversions to other programs over HTTP: python serve.py"""
+"""Serve conversions to other programs over HTTP: python serve.py"""
 
 from vc_lightning.commands.serve import run
 

@@ -1,4 +1,4 @@
-"""Trains AutoVC, or a vocoder, on a folder of recordings: python train.py data.dir=FOLDER"""
+"""Train AutoVC, or a vocoder, on a folder of recordings: python train.py data.dir=FOLDER"""
 
 from vc_lightning.commands.train import run
 

@@ -14,7 +14,7 @@ import numpy as np
 from vc_lightning import VoiceConverter
 from vc_lightning.audio import cleanup, voice_activity
 from vc_lightning.common.resources import ROOT
-from vc_lightning.evaluation import scorers as judges
+from vc_lightning.evaluation import scorers
 from vc_lightning.models.speaker_encoder import similarity
 
 SNR_DB = 10.0
@@ -27,7 +27,7 @@ def main(paths: list[Path]) -> None:
     rate = converter.sample_rate
     wavs = [converter.load(path) for path in paths]
     pairs = list(zip(wavs, [*wavs[1:], wavs[0]], strict=True))
-    listener, recogniser = judges.Listener(), judges.Recogniser()
+    listener, recogniser = scorers.Listener(), scorers.Recogniser()
     rng = np.random.default_rng(0)
     rows = {"clean": lambda wav: wav, "clean, cleanup.denoise=true": denoised(rate)}
     noises = {"pink noise": lambda n: pink(n, rng)}
@@ -47,7 +47,7 @@ def main(paths: list[Path]) -> None:
             source_heard = heard(source)
             conversion = converter.convert(source_heard, heard(target))
             said = recogniser.transcript(source, rate)
-            errors += judges.character_errors(said, recogniser.transcript(conversion, rate))
+            errors += scorers.character_errors(said, recogniser.transcript(conversion, rate))
             measured.append(
                 [
                     listener.naturalness(source_heard, rate),

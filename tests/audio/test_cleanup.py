@@ -32,7 +32,7 @@ def snr(wav, reference):
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050, 48_000])
-def test_denoising_takes_noise_away_and_stays_in_step(speech, noise, sample_rate):
+def test_denoising_removes_noise_without_delay(speech, noise, sample_rate):
     clean = io.resample(speech, RATE, sample_rate)
     noisy = at_snr(clean, np.resize(noise, len(clean)), 5)
     result = cleanup.denoised(noisy, sample_rate)
@@ -55,12 +55,12 @@ def test_denoising_does_not_depend_on_blocks_or_level(speech, noise, monkeypatch
     np.testing.assert_allclose(cleanup.denoised(noisy, RATE), whole, atol=2**-14)
 
 
-def test_digital_silence_stays_so():
+def test_denoising_keeps_silence():
     assert not cleanup.denoised(np.zeros(RATE, np.float32), RATE).any()
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050])
-def test_silence_at_the_ends_is_cut_to_a_margin(speech, sample_rate):
+def test_trims_silence_at_ends(speech, sample_rate):
     clean = io.resample(speech, RATE, sample_rate)
     silence = np.zeros(2 * sample_rate, np.float32)
     result = cleanup.trimmed(np.concatenate([silence, clean, silence]), sample_rate)
@@ -71,18 +71,18 @@ def test_silence_at_the_ends_is_cut_to_a_margin(speech, sample_rate):
     assert energy == pytest.approx(np.square(clean).sum(), rel=1e-3)  # nothing said is lost
 
 
-def test_pauses_inside_stay(speech):
+def test_trimming_keeps_pauses(speech):
     pause = np.zeros(2 * RATE, np.float32)
     result = cleanup.trimmed(np.concatenate([speech, pause, speech]), RATE)
     assert len(result) > 1.8 * len(speech) + 2 * RATE
 
 
-def test_without_speech_nothing_is_cut():
+def test_trimming_keeps_recording_without_speech():
     hum = np.sin(np.arange(RATE) * 0.02).astype(np.float32) * 1e-3
     assert len(cleanup.trimmed(hum, RATE)) == RATE
 
 
-def test_clean_is_both_or_neither(speech, noise):
+def test_clean_combines_steps(speech, noise):
     noisy = np.concatenate([np.zeros(2 * RATE, np.float32), at_snr(speech, noise, 10)])
     assert cleanup.clean(noisy, RATE, False, False) is noisy
     np.testing.assert_array_equal(
@@ -96,34 +96,34 @@ def test_clean_is_both_or_neither(speech, noise):
 
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050, 11_025])
 @pytest.mark.parametrize("seconds", [0.4, 6.05, 60.2, 61.25, 62.0, 131.7])
-def test_loudness_in_pieces_is_that_of_the_whole(speech, sample_rate, seconds):
+def test_loudness_in_pieces_equals_whole(speech, sample_rate, seconds):
     wav = np.resize(io.resample(speech, RATE, sample_rate), round(seconds * sample_rate))
     wav = wav * np.linspace(0.001, 1, len(wav), dtype=np.float32)  # so that both gates count
     whole = pyloudnorm.Meter(sample_rate).integrated_loudness(wav.astype(np.float64))
     assert cleanup.loudness(wav, sample_rate) == pytest.approx(whole, abs=0.005)
 
 
-def test_an_offset_is_not_heard_again_in_every_piece():
+def test_loudness_of_constant_offset():
     """The meter's filters settle before what is counted of a piece begins."""
     wav = np.sin(np.arange(150 * RATE) * 0.3).astype(np.float32) * np.float32(1e-3) + 0.3
     whole = pyloudnorm.Meter(RATE).integrated_loudness(wav.astype(np.float64))
     assert cleanup.loudness(wav, RATE) == pytest.approx(whole, abs=0.005)
 
 
-def test_a_sine_of_known_loudness():
+def test_loudness_of_sine():
     """ITU-R BS.1770-4, annex 1: 997 Hz at full scale in one channel has -3.01 LUFS."""
     wav = np.sin(2 * np.pi * 997 * np.arange(5 * 48_000) / 48_000).astype(np.float32)
     assert cleanup.loudness(wav, 48_000) == pytest.approx(-3.01, abs=0.05)
 
 
-def test_the_loudness_asked_for_is_got(speech):
+def test_sets_loudness(speech):
     result = cleanup.normalize_loudness(speech, RATE, -30)
     assert cleanup.loudness(result, RATE) == pytest.approx(-30, abs=0.01)
     ratio = result / np.where(speech == 0, 1, speech)
     assert np.ptp(ratio[np.abs(speech) > 0.01]) < 1e-4  # a gain, nothing else
 
 
-def test_peaks_stay_below_and_a_warning_says_so(speech, caplog):
+def test_peaks_limit_loudness_with_warning(speech, caplog):
     with caplog.at_level(logging.WARNING):
         result = cleanup.normalize_loudness(speech, RATE, -3)
     assert np.abs(result).max() == pytest.approx(10 ** (-1 / 20), rel=1e-4)
@@ -147,13 +147,13 @@ def test_silence_has_no_loudness():
         ((False, False, "loud"), "cleanup.loudness=loud: give a number from -70"),
     ],
 )
-def test_settings_are_checked(settings, message):
+def test_refuses_bad_settings(settings, message):
     cleanup.require_settings(True, True, -23)
     with pytest.raises(InputError, match=message):
         cleanup.require_settings(*settings)
 
 
-def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+def test_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     cleanup.require_settings(False, True, None)
     with pytest.raises(InputError, match=r'pyrnnoise is not installed; .*"\.\[cleanup\]"'):

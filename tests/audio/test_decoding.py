@@ -44,7 +44,7 @@ def lag(wav, other):
         ("wave.mkv", "pcm_f32le", 44_100, 0),
     ],
 )
-def test_every_format_gives_its_samples_in_step(tmp_path, name, codec, rate, padding):
+def test_formats_decode_without_delay(tmp_path, name, codec, rate, padding):
     wav = chirp(rate=rate)
     path = write_media(tmp_path / name, codec, wav, rate=rate)
     with pytest.raises(soundfile.SoundFileError):
@@ -63,7 +63,7 @@ def test_every_format_gives_its_samples_in_step(tmp_path, name, codec, rate, pad
     assert duration(path) == pytest.approx((len(found) + 200) / rate, abs=0.05)
 
 
-def test_raw_aac_is_late_by_the_encoders_delay(tmp_path):
+def test_raw_aac_keeps_encoder_delay(tmp_path):
     """ADTS has no place for it; FFmpeg does the same."""
     wav = chirp(rate=16_000)
     found = load(write_media(tmp_path / "a.aac", "aac", wav, rate=16_000))[0]
@@ -71,7 +71,7 @@ def test_raw_aac_is_late_by_the_encoders_delay(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "ogg", "opus"])
-def test_both_libraries_agree_in_length_and_time(tmp_path, suffix):
+def test_both_libraries_agree(tmp_path, suffix):
     wav = chirp()
     codec = {"mp3": "libmp3lame"}.get(suffix, "libopus")
     path = write_media(tmp_path / f"a.{suffix}", codec, wav)
@@ -80,7 +80,7 @@ def test_both_libraries_agree_in_length_and_time(tmp_path, suffix):
     np.testing.assert_allclose(by_sndfile, by_ffmpeg, atol=2e-3)
 
 
-def test_a_stereo_file_is_averaged_and_channels_that_cancel_are_not(tmp_path):
+def test_averages_stereo_unless_channels_cancel(tmp_path):
     wav = chirp(rate=16_000)
     path = write_media(
         tmp_path / "a.mkv", "pcm_f32le", np.stack([wav, 0 * wav], axis=1), rate=16_000
@@ -99,7 +99,7 @@ def film(tmp_path_factory):
     return write_media(folder / "film.mkv", "pcm_s16le", chirp(), tone, picture=True)
 
 
-def test_a_films_first_sound_is_read_and_any_other_can_be_named(film):
+def test_audio_stream_of_film(film):
     first, second = load(film)[0], load(f"{film}?stream=1")[0]
     np.testing.assert_array_equal(first, load(f"{film}?stream=0")[0])
     assert (np.abs(first).max(), np.abs(second).max()) == pytest.approx((0.4, 0.1), abs=1e-3)
@@ -109,27 +109,27 @@ def test_a_films_first_sound_is_read_and_any_other_can_be_named(film):
         load(film.with_name("missing.mkv?stream=1"))
 
 
-def test_a_file_that_has_such_a_name_is_meant_first(tmp_path, film):
+def test_file_named_like_stream_address(tmp_path, film):
     path = tmp_path / "film.mkv?stream=1"
     path.write_bytes(film.read_bytes())
     np.testing.assert_array_equal(load(path)[0], load(film)[0])
     np.testing.assert_array_equal(load(f"{path}?stream=1")[0], load(f"{film}?stream=1")[0])
 
 
-def test_a_film_without_sound_is_refused(tmp_path):
+def test_refuses_film_without_sound(tmp_path):
     path = write_media(tmp_path / "silent.mp4", "aac", picture=True)
     with pytest.raises(InputError, match=r"silent\.mp4: holds no audio stream"):
         load(path)
 
 
-def test_what_a_cut_recording_still_holds_is_used(tmp_path, caplog):
+def test_reads_truncated_recording(tmp_path, caplog):
     whole = write_media(tmp_path / "whole.webm", "libopus", chirp(2)).read_bytes()
     (tmp_path / "cut.webm").write_bytes(whole[: len(whole) // 2])
     n = len(load(tmp_path / "cut.webm")[0])
     assert 0.3 * RATE < n < 1.7 * RATE
 
 
-def test_damaged_packets_are_left_out_and_told_once(tmp_path, caplog):
+def test_skips_damaged_packets_with_one_warning(tmp_path, caplog):
     content = bytearray(write_media(tmp_path / "a.mka", "flac", chirp(1)).read_bytes())
     for place in range(len(content) // 3, len(content) // 2, 97):
         content[place] ^= 0xFF
@@ -140,7 +140,7 @@ def test_damaged_packets_are_left_out_and_told_once(tmp_path, caplog):
     assert "damaged" in message
 
 
-def test_damaged_files_are_refused_or_read(tmp_path, film):
+def test_damaged_files(tmp_path, film):
     rng = random.Random(0)
     wholes = [film, write_media(tmp_path / "a.m4a", "aac", chirp())]
     wholes.append(write_media(tmp_path / "a.webm", "libopus", chirp()))
@@ -160,7 +160,7 @@ def test_damaged_files_are_refused_or_read(tmp_path, film):
     assert all("\n" not in message and str(tmp_path) not in message for message in refused)
 
 
-def test_playlists_open_no_other_file(tmp_path):
+def test_refuses_playlists(tmp_path):
     for name, text in {
         "list.m4a": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{SOURCE}\n#EXT-X-ENDLIST\n",
         "concat.mp4": f"ffconcat version 1.0\nfile {SOURCE}\n",
@@ -170,7 +170,7 @@ def test_playlists_open_no_other_file(tmp_path):
             load(tmp_path / name)
 
 
-def test_more_than_a_hundred_streams_are_refused(tmp_path):
+def test_refuses_too_many_streams(tmp_path):
     wav = np.full(10, 0.1, np.float32)
     path = write_media(tmp_path / "many.mov", "pcm_s16le", *[wav] * 101, rate=16_000)
     with pytest.raises(InputError, match="too many streams"):
@@ -179,7 +179,7 @@ def test_more_than_a_hundred_streams_are_refused(tmp_path):
     assert len(load(f"{few}?stream=98")[0]) == 10
 
 
-def test_bombs_and_days_are_refused(tmp_path, monkeypatch):
+def test_refuses_decompression_bombs_and_overlong_recordings(tmp_path, monkeypatch):
     """A megabyte of flac can unpack to gigabytes of silence."""
     path = write_wav(tmp_path / "bomb.flac", np.full(2_000_000, 0.5))
     assert path.stat().st_size < 20_000
@@ -193,14 +193,14 @@ def test_bombs_and_days_are_refused(tmp_path, monkeypatch):
         load(path)
 
 
-def test_a_file_of_damaged_packets_is_given_up_early(tmp_path):
+def test_gives_up_early_on_damaged_file(tmp_path):
     path = tmp_path / "a.amr"
     path.write_bytes(b"#!AMR\n" + b"\x7c" * 100_000)
     with pytest.raises(InputError, match="1001 of 1001 packets are damaged"):
         load(path)
 
 
-def test_a_sound_that_changes_its_rate_is_refused(tmp_path):
+def test_refuses_changing_sample_rate(tmp_path):
     parts = [
         write_media(tmp_path / f"{rate}.aac", "aac", chirp(rate=rate), rate=rate)
         for rate in (16_000, 44_100)
@@ -211,7 +211,7 @@ def test_a_sound_that_changes_its_rate_is_refused(tmp_path):
         load(path)
 
 
-def test_memory_does_not_grow_with_the_length(tmp_path, monkeypatch):
+def test_memory_is_constant(tmp_path, monkeypatch):
     """Blocks of one length, whatever the packets' lengths are."""
     monkeypatch.setattr(ffmpeg, "BLOCK_SAMPLES", 5000)
     path = write_media(tmp_path / "a.webm", "libopus", chirp(1))
@@ -221,14 +221,14 @@ def test_memory_does_not_grow_with_the_length(tmp_path, monkeypatch):
     assert max(lengths) < 5000 + 960
 
 
-def test_integers_of_every_width_reach_full_scale(tmp_path):
+def test_integer_formats_reach_full_scale(tmp_path):
     for codec in ("pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f64le"):
         wav = np.tile([0.5, -0.5], 100).astype(np.float32)
         path = write_media(tmp_path / f"{codec}.mkv", codec, wav, rate=16_000)
         np.testing.assert_allclose(load(path)[0], wav, atol=0.01)
 
 
-def test_a_wav_with_a_coding_that_libsndfile_does_not_know_is_read(tmp_path):
+def test_reads_wav_with_unusual_codec(tmp_path):
     file = io.BytesIO()
     with wave.open(file, "wb") as written:
         written.setnchannels(1), written.setsampwidth(2), written.setframerate(16_000)

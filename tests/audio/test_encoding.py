@@ -20,7 +20,7 @@ def tone(n=RATE, rate=RATE):
 
 @pytest.mark.parametrize("rate", [16_000, 22_050, 19_000])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_format_keeps_the_sound_its_length_and_its_time(tmp_path, suffix, rate):
+def test_formats_keep_length_and_alignment(tmp_path, suffix, rate):
     path = encoding.save(tmp_path / f"a{suffix.upper()}", tone(rate=rate), rate)
     wav, found_rate = load(path)
     assert found_rate == (rate if suffix in (".wav", ".flac", ".ogg") else found_rate)
@@ -33,7 +33,7 @@ def test_every_format_keeps_the_sound_its_length_and_its_time(tmp_path, suffix, 
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_format_keeps_the_comment_and_the_title(tmp_path, suffix):
+def test_formats_keep_tags(tmp_path, suffix):
     path = encoding.save(tmp_path / f"a{suffix}", tone(), RATE, TAGS)
     for found in (decoding.tags(path), ffmpeg.tags(path)):
         assert (found["title"], found["comment"]) == (TAGS["title"], TAGS["comment"])
@@ -52,13 +52,13 @@ def test_flac_has_16_bits_and_is_lossless(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_too_loud_is_scaled_and_never_clipped(tmp_path, suffix):
+def test_scales_loud_sound(tmp_path, suffix):
     wav = load(encoding.save(tmp_path / f"a{suffix}", 4 * tone(), RATE))[0]
     np.testing.assert_allclose(wav[4000:12_000], 2 * tone()[4000:12_000], atol=0.1)
 
 
 @pytest.mark.parametrize("suffix", [".ogg", ".m4a"])
-def test_long_sounds_are_written_in_blocks(tmp_path, suffix):
+def test_writes_long_sound_in_blocks(tmp_path, suffix):
     n = 3 * encoding.WRITE_SAMPLES + 1000
     wav = np.memmap(tmp_path / "wav.f32", np.float32, "w+", shape=(n,))
     wav[:] = tone(n)
@@ -67,7 +67,7 @@ def test_long_sounds_are_written_in_blocks(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch, suffix):
+def test_failed_write_keeps_old_file(tmp_path, monkeypatch, suffix):
     path = encoding.save(tmp_path / f"a{suffix}", tone(), RATE)
     before = path.read_bytes()
 
@@ -83,7 +83,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("name", ["a.wma", "a.xyz", "a"])
-def test_an_unknown_suffix_is_refused_with_the_list(tmp_path, name):
+def test_refuses_unknown_suffix(tmp_path, name):
     with pytest.raises(
         InputError, match=rf"{name}: .* \.wav, \.flac, \.mp3, \.ogg, \.opus or \.m4a"
     ):

@@ -17,7 +17,7 @@ def test_values_are_those_of_scipy(sample_rate, cutoff_hz, n_samples):
     np.testing.assert_allclose(filter_zero_phase(wav, sample_rate, cutoff_hz), expected, atol=1e-11)
 
 
-def test_a_stream_in_pieces_is_filtered_as_one():
+def test_running_filter_in_pieces_equals_whole():
     wav = np.random.default_rng(0).standard_normal(1000)
     running = RunningHighpass(16_000, 30)
     pieces = [running.push(piece) for piece in np.split(wav, [7, 400])]

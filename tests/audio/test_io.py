@@ -80,14 +80,14 @@ def nan_at_100():
         (np.full(RATE, np.inf, "f4"), "infinite"),
     ],
 )
-def test_load_refuses_what_holds_no_sound(tmp_path, wav, reason):
+def test_load_refuses_silence(tmp_path, wav, reason):
     path = write_wav(tmp_path / "a.wav", wav, subtype="FLOAT")
     with pytest.raises(InputError, match=reason) as error:
         io.load(path)
     assert str(path) in str(error.value)
 
 
-def test_load_refuses_what_is_not_audio(tmp_path):
+def test_load_refuses_other_files(tmp_path):
     text = tmp_path / "a.wav"
     text.write_text("no sound")
     for path, reason in {
@@ -101,7 +101,7 @@ def test_load_refuses_what_is_not_audio(tmp_path):
         io.load(write_wav(tmp_path / "slow.wav", tone(), 4_000))
 
 
-def test_load_believes_the_samples_and_not_the_header(tmp_path):
+def test_load_ignores_wrong_header_length(tmp_path):
     path = write_wav(tmp_path / "a.wav", tone(), subtype="PCM_16")
     content = bytearray(path.read_bytes())
     content[40:44] = (0x7FFFFFF0).to_bytes(4, "little")  # the data chunk promises 2 GiB
@@ -123,7 +123,7 @@ def test_save_round_trips_and_never_clips(tmp_path):
     np.testing.assert_allclose(loud, 2 * tone(), atol=1e-3)
 
 
-def test_a_memory_map_is_written_in_blocks(tmp_path):
+def test_saves_memory_map_in_blocks(tmp_path):
     n = 2 * spill_buffer.BLOCK + 1000
     wav = np.memmap(tmp_path / "wav.f32", np.float32, "w+", shape=(n,))
     wav[:] = np.linspace(-2, 2, n)
@@ -131,11 +131,11 @@ def test_a_memory_map_is_written_in_blocks(tmp_path):
     np.testing.assert_allclose(soundfile.read(path)[0], np.linspace(-1, 1, n), atol=2**-15)
 
 
-def test_an_empty_wav_is_written(tmp_path):
+def test_saves_empty_wav(tmp_path):
     assert soundfile.info(io.save(tmp_path / "a.wav", np.zeros(0, "f4"), RATE)).frames == 0
 
 
-def test_failed_save_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+def test_failed_save_keeps_old_file(tmp_path, monkeypatch):
     path = io.save(tmp_path / "a.wav", tone(), RATE)
     before = path.read_bytes()
 
@@ -149,7 +149,7 @@ def test_failed_save_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_examples_are_two_real_recordings():
+def test_example_recordings():
     wav, rate = io.load(SOURCE)
     assert rate == RATE
     assert 3 < len(wav) / rate < 12

@@ -15,7 +15,7 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 
 
-def test_harmonics_lie_where_those_of_a_tone_are(mel_settings):
+def test_harmonics_of_tone(mel_settings):
     """The comb of a pitch and the mel of a tone of that pitch rise and fall together."""
     mel = MelSpectrogram(**mel_settings)
     seconds = np.arange(16_000) / 16_000
@@ -62,7 +62,7 @@ def test_prepare_is_the_published_recipe(speech, mel_settings):
     np.testing.assert_allclose(wav, expected, atol=1e-5)
 
 
-def test_mels_do_not_depend_on_loudness_and_hardly_on_rate(speech, mel_settings):
+def test_mels_are_independent_of_level_and_rate(speech, mel_settings):
     mel = MelSpectrogram(**mel_settings)
     reference = mel.extract(speech, 16_000)
     np.testing.assert_allclose(mel.extract(0.1 * speech, 16_000), reference, atol=1e-3)
@@ -81,7 +81,7 @@ def test_amplitude_undoes_the_logarithm_and_the_gain(speech, mel_settings):
 
 
 @pytest.mark.parametrize("warp", [0.8, 1.25])
-def test_warped_filters_hear_every_frequency_that_much_higher(mel_settings, warp):
+def test_vtlp_filters_scale_frequencies(mel_settings, warp):
     mel = MelSpectrogram(**mel_settings)
     power_mel = PowerMel()
     seconds = torch.arange(16_000) / 16_000
@@ -101,9 +101,7 @@ def test_warped_filters_hear_every_frequency_that_much_higher(mel_settings, warp
 
 
 @pytest.mark.parametrize("frames_at_once", [1, 7, 4096])
-def test_spectra_come_in_blocks_that_leave_no_seam(
-    mel_settings, speech, monkeypatch, frames_at_once
-):
+def test_spectra_in_blocks_are_seamless(mel_settings, speech, monkeypatch, frames_at_once):
     monkeypatch.setattr("vc_lightning.audio.mel.FRAMES_AT_ONCE", frames_at_once)
     wav = torch.from_numpy(speech[:20_011])
     for n_fft, hop, pad_mode in ((1024, 256, "reflect"), (400, 160, "constant")):
@@ -127,7 +125,7 @@ def test_several_filterbanks_share_one_transform(mel_settings, speech):
         torch.testing.assert_close(mel(wav, torch.stack(banks)), expected)
 
 
-def test_too_short_and_impossible_settings_are_refused(mel_settings):
+def test_refuses_impossible_settings(mel_settings):
     with pytest.raises(InputError, match="too short"):
         MelSpectrogram(**mel_settings).extract(np.ones(100, "f4"), 16_000)
     with pytest.raises(InputError, match="hop_length=0"):
@@ -144,7 +142,7 @@ def test_too_short_and_impossible_settings_are_refused(mel_settings):
             MelSpectrogram(**mel_settings | impossible)
 
 
-def test_differing_settings_are_named_with_both_values(mel_settings):
+def test_differing_settings_are_named(mel_settings):
     require_same_settings(mel_settings, dict(mel_settings), "a", "b")
     with pytest.raises(
         InputError, match=r"of a and b differ \(fmax 7600 != 8000, ref_db 16 != 0\)"
@@ -167,7 +165,7 @@ def test_power_mel_refuses_too_little_speech(speech):
         PowerMel().prepare(np.full(16_000, 1e-3, "f4"), 16_000)
 
 
-def test_the_rough_spectrum_has_the_mel_it_was_made_of(mel_settings, speech, monkeypatch):
+def test_estimated_spectrum_has_same_mel(mel_settings, speech, monkeypatch):
     mel = MelSpectrogram(**mel_settings)
     wanted = torch.from_numpy(mel.extract(speech, 16_000))
     spectrum = mel.spectrum(wanted)

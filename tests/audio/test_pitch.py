@@ -20,7 +20,7 @@ def glide(start_hz: float, stop_hz: float, seconds: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(100, 100), (90, 180), (380, 240)])
-def test_the_pitch_of_a_glide_is_found(start: float, stop: float) -> None:
+def test_tracks_glide(start: float, stop: float) -> None:
     wav = glide(start, stop, 1.5)
     f0 = pitch.track(wav, RATE, HOP)
     assert f0.dtype == np.float32
@@ -34,7 +34,7 @@ def test_the_pitch_of_a_glide_is_found(start: float, stop: float) -> None:
 
 
 @pytest.mark.parametrize(("rate", "hop"), [(22_050, 275), (48_000, 512), (16_000, 200)])
-def test_other_frames_are_interpolated_in_octaves(rate: int, hop: int) -> None:
+def test_resampling_interpolates_log_f0(rate: int, hop: int) -> None:
     wav = librosa.resample(glide(100, 200, 1.5), orig_sr=RATE, target_sr=rate)
     f0 = pitch.track(wav, rate, hop)
     assert len(f0) == len(wav) // hop + 1
@@ -45,13 +45,13 @@ def test_other_frames_are_interpolated_in_octaves(rate: int, hop: int) -> None:
     assert error.max() < 0.5
 
 
-def test_between_voiced_and_unvoiced_frames_the_nearest_counts() -> None:
+def test_resampling_takes_nearest_at_voicing_edges() -> None:
     f0 = np.array([100, 200, 0, 0], np.float32)
     resampled = pitch.resample_contour(f0, np.array([0, 0.5, 1.4, 1.6, 9]))
     np.testing.assert_allclose(resampled, [100, 100 * 2**0.5, 200, 0, 0], rtol=1e-6)
 
 
-def test_long_recordings_have_the_contour_of_their_parts() -> None:
+def test_long_recording_equals_its_parts() -> None:
     wav = np.concatenate([glide(120, 180, 20)] * 2)  # more than the tracker looks at once
     f0 = pitch.track(wav, RATE, HOP)
     whole, part = f0[1400 : 1400 + 300], pitch.track(wav[1300 * HOP :], RATE, HOP)[100:400]
@@ -59,7 +59,7 @@ def test_long_recordings_have_the_contour_of_their_parts() -> None:
     np.testing.assert_allclose(whole, part, rtol=1e-3)
 
 
-def test_the_tracker_works_in_a_forked_process() -> None:
+def test_works_in_forked_process() -> None:
     wav = glide(120, 180, 1)
     expected = pitch.track(wav, RATE, HOP)
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -67,13 +67,13 @@ def test_the_tracker_works_in_a_forked_process() -> None:
     assert np.array_equal(found, expected)
 
 
-def test_noise_and_silence_have_none() -> None:
+def test_noise_and_silence_are_unvoiced() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
     assert (pitch.track(noise, RATE, HOP) > 0).mean() < 0.1
     assert not pitch.track(np.zeros(RATE, np.float32), RATE, HOP).any()
 
 
-def test_a_moved_contour_has_the_range_of_the_target() -> None:
+def test_moved_contour_has_target_range() -> None:
     f0 = np.array([0, 100, 110, 120, 0, 130, 115, 105, 125, 118, 101, 111, 108, 0], np.float32)
     source = pitch.range_of([f0])
     target = pitch.PitchRange(np.log2(220), 1.3 * source.spread)
@@ -85,13 +85,13 @@ def test_a_moved_contour_has_the_range_of_the_target() -> None:
     assert np.allclose(pitch.moved(moved, target, source), f0, rtol=1e-4)
 
 
-def test_an_unknown_range_changes_nothing() -> None:
+def test_unknown_range_changes_nothing() -> None:
     f0 = np.array([0, 100, 0], np.float32)
     assert pitch.range_of([f0]) is None
     assert pitch.moved(f0, None, pitch.PitchRange(7, 0.1)) is f0
 
 
-def test_a_contour_is_not_stretched_beyond_reason():
+def test_stretch_of_contour_is_limited():
     f0 = np.geomspace(100, 130, 30).astype(np.float32)
     source = pitch.range_of([f0])
     wild = pitch.moved(f0, source, pitch.PitchRange(source.centre, 10 * source.spread))
@@ -100,7 +100,7 @@ def test_a_contour_is_not_stretched_beyond_reason():
     assert np.isfinite(pitch.moved(f0, monotone, source)).all()
 
 
-def test_the_range_does_not_heed_what_the_tracker_takes_for_a_pitch():
+def test_range_is_robust_to_creak():
     f0 = np.geomspace(180, 220, 100)
     creaky = np.concatenate([f0, np.full(10, 60.0)])
     clean, found = pitch.range_of([f0]), pitch.range_of([creaky])

@@ -20,7 +20,7 @@ def contour(wav, hop_length=256):
     return np.full(len(wav) // hop_length + 1, 120, dtype=np.float32)
 
 
-def test_the_share_is_of_frames_with_speech_only(speech):
+def test_share_counts_speech_frames_only(speech):
     pause = np.zeros(16_000, dtype=np.float32)
     wav = np.concatenate([speech, pause])
     f0 = contour(wav)
@@ -36,7 +36,7 @@ def test_the_share_is_of_frames_with_speech_only(speech):
     assert voiced_share(f0, windows, 16_000, 256) == pytest.approx(expected / 2, abs=0.02)
 
 
-def test_the_share_does_not_depend_on_rate_and_hop(speech):
+def test_share_is_independent_of_rate_and_hop(speech):
     f0 = contour(speech)
     f0[: len(f0) // 2] = 0
     windows = speech_windows(speech)
@@ -48,7 +48,7 @@ def test_the_share_does_not_depend_on_rate_and_hop(speech):
     assert voiced_share(f0, windows, 22_050, 275) == pytest.approx(share, abs=0.02)
 
 
-def test_where_nobody_speaks_there_is_no_share():
+def test_no_share_without_speech():
     noise = 1e-3 * np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
     assert voiced_share(contour(noise), speech_windows(noise), 16_000, 256) is None
 
@@ -80,7 +80,7 @@ def every_frame(monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "warned"), [(5, False), (8, True)])
-def test_a_recording_without_pitch_is_named_once(
+def test_warns_once_per_recording(
     converter, every_frame, tmp_path, speech, other_speech, caplog, n, warned
 ):
     every_frame(n)
@@ -97,7 +97,7 @@ def test_a_recording_without_pitch_is_named_once(
         assert sum(message.startswith(f"{path}: ") for message in messages) == 1
 
 
-def test_speech_is_detected_once_for_level_and_pitch_check(converter, monkeypatch, speech):
+def test_detects_speech_once(converter, monkeypatch, speech):
     calls = []
     detect = voice_activity.speech_windows
 
@@ -110,16 +110,14 @@ def test_speech_is_detected_once_for_level_and_pitch_check(converter, monkeypatc
     assert calls == [len(speech)]
 
 
-def test_networks_that_are_not_told_the_pitch_need_no_warning(
-    tiny_checkpoint, every_frame, tmp_path, speech, caplog
-):
+def test_no_warning_without_f0_inputs(tiny_checkpoint, every_frame, tmp_path, speech, caplog):
     every_frame(1_000)
     path = write_wav(tmp_path / "a.wav", speech[:32_000])
     VoiceConverter.from_checkpoint(tiny_checkpoint).analyze(path, with_pitch=True)
     assert "hardly any pitch" not in caplog.text
 
 
-def test_a_recording_given_as_samples_has_no_file_to_name(converter, every_frame, speech, caplog):
+def test_no_warning_for_unnamed_samples(converter, every_frame, speech, caplog):
     every_frame(1_000)
     converter.analyze(speech[:32_000])
     assert "hardly any pitch" not in caplog.text

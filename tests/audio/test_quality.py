@@ -20,14 +20,14 @@ def with_noise(speech, snr_db, noise):
 
 @pytest.mark.parametrize("snr_db", [0, 5, 10, 15, 20, 25])
 @pytest.mark.parametrize("offset", [0.0, 0.1])
-def test_the_snr_is_that_of_the_mixture(speech, other_speech, snr_db, offset):
+def test_snr_of_known_mixture(speech, other_speech, snr_db, offset):
     for wav in (speech, other_speech):
         noise = np.random.default_rng(0).standard_normal(len(wav))
         measured = measure(with_noise(wav, snr_db, noise) + np.float32(offset), RATE).snr_db
         assert measured == pytest.approx(snr_db, abs=2)
 
 
-def test_the_snr_does_not_depend_on_level_or_rate(speech):
+def test_snr_is_independent_of_level_and_rate(speech):
     wav = with_noise(speech, 20, np.random.default_rng(0).standard_normal(len(speech)))
     expected = measure(wav, RATE).snr_db
     assert measure(wav / 30, RATE).snr_db == pytest.approx(expected, abs=0.5)
@@ -35,7 +35,7 @@ def test_the_snr_does_not_depend_on_level_or_rate(speech):
     assert measure(raised, 48_000).snr_db == pytest.approx(expected, abs=0.5)
 
 
-def test_noise_alone_and_digital_silence_stay_within_the_scale(speech):
+def test_snr_of_noise_and_silence(speech):
     noise = np.random.default_rng(0).standard_normal(RATE).astype("f4") / 10
     assert measure(noise, RATE).snr_db <= 5
     silence = np.zeros(RATE, "f4")
@@ -43,7 +43,7 @@ def test_noise_alone_and_digital_silence_stay_within_the_scale(speech):
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.3])
-def test_clipped_samples_are_those_cut_off_at_the_top(gain):
+def test_counts_clipped_samples(gain):
     sine = 2 * np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE)
     clipped = (gain * sine.clip(-1, 1)).astype("f4")
     assert quality.clipped_share(clipped) == pytest.approx((np.abs(sine) > 1).mean(), abs=0.01)
@@ -51,7 +51,7 @@ def test_clipped_samples_are_those_cut_off_at_the_top(gain):
     assert quality.clipped_share(halved) < 0.05
 
 
-def test_peaks_are_no_clipping(speech, other_speech):
+def test_single_peaks_are_not_clipping(speech, other_speech):
     loud = speech / np.abs(speech).max()
     raised = io.resample(loud, RATE, 48_000)
     for wav, rate in ((speech, RATE), (other_speech, RATE), (loud, RATE), (raised, 48_000)):

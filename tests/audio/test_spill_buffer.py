@@ -10,7 +10,7 @@ from vc_lightning.audio.spill_buffer import SpillBuffer, blocks
 
 @pytest.mark.parametrize("in_memory", [0, 10, 30, 1000])
 @pytest.mark.parametrize("width", [(), (3,)])
-def test_pieces_come_back_in_a_row(monkeypatch, in_memory, width):
+def test_returns_appended_samples(monkeypatch, in_memory, width):
     monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", in_memory)
     pieces = [np.random.default_rng(n).standard_normal((n, *width)) for n in (4, 0, 7, 9)]
     one = SpillBuffer()
@@ -24,7 +24,7 @@ def test_pieces_come_back_in_a_row(monkeypatch, in_memory, width):
     array += 1  # it is the caller's
 
 
-def test_nothing_is_left_in_the_folder_for_temporary_files(tmp_path, monkeypatch):
+def test_leaves_no_temporary_files(tmp_path, monkeypatch):
     monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     one = SpillBuffer()
@@ -33,7 +33,7 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_named(monkeypatch):
+def test_full_disk_error_names_folder(monkeypatch):
     monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: io.FileIO("/dev/full", "r+"))
     with pytest.raises(OSError, match="No space left on device") as error:
@@ -41,7 +41,7 @@ def test_a_full_disk_is_named(monkeypatch):
     assert error.value.filename == tempfile.gettempdir()
 
 
-def test_an_empty_tape_is_empty(monkeypatch):
+def test_empty_buffer(monkeypatch):
     one = SpillBuffer()
     one.append(np.zeros((0,)))
     assert one.array().shape == (0,)

@@ -16,14 +16,14 @@ def test_voiced_mask_tells_speech_from_silence(speech):
     assert mask[3 * RATE + 8000 : 3 * RATE + 72_000].mean() > 0.7
 
 
-def test_voiced_mask_of_samples_beyond_full_scale_is_that_of_clipped_ones(speech):
+def test_voiced_mask_clips_loud_samples(speech):
     loud = 20 * speech
     np.testing.assert_array_equal(
         voice_activity.voiced_mask(loud), voice_activity.voiced_mask(loud.clip(-1, 1))
     )
 
 
-def test_voiced_mask_reaches_three_windows_around_what_the_average_marks(monkeypatch):
+def test_voiced_mask_is_dilated(monkeypatch):
     flags = iter([False] * 20 + [True] * 9 + [False] * 20)
 
     class Detector:
@@ -40,17 +40,17 @@ def test_voiced_mask_reaches_three_windows_around_what_the_average_marks(monkeyp
     np.testing.assert_array_equal(marked, np.arange(20 - 3, 27 + 3 + 1))
 
 
-def test_voiced_mask_of_less_than_a_window_is_empty():
+def test_voiced_mask_of_short_recording():
     assert len(voice_activity.voiced_mask(np.ones(100, "f4"))) == 0
 
 
 @pytest.mark.parametrize("gain", [0.03, 0.3, 3.0])
-def test_level_does_not_depend_on_how_loud_the_recording_was(speech, gain):
+def test_level_is_independent_of_loudness(speech, gain):
     reference = voice_activity.level(speech, RATE, -24)
     np.testing.assert_allclose(voice_activity.level(gain * speech, RATE, -24), reference, atol=1e-4)
 
 
-def test_level_sets_the_power_of_the_voiced_part(speech):
+def test_level_sets_power_of_speech(speech):
     wav = voice_activity.level(speech, RATE, -24)
     at_detector_level = voice_activity.amplify(
         wav, voice_activity.VAD_LEVEL_DBFS - voice_activity.rms_dbfs(wav)
@@ -59,7 +59,7 @@ def test_level_sets_the_power_of_the_voiced_part(speech):
     assert voice_activity.rms_dbfs(wav[: len(mask)][mask]) == pytest.approx(-24, abs=0.01)
 
 
-def test_level_refuses_what_is_not_speech():
+def test_level_refuses_recordings_without_speech():
     with pytest.raises(InputError, match="no speech"):
         voice_activity.level(
             1e-3 * np.random.default_rng(0).standard_normal(RATE).astype("f4"), RATE, -24
@@ -67,7 +67,7 @@ def test_level_refuses_what_is_not_speech():
 
 
 @pytest.mark.parametrize(("rate", "max_seconds"), [(16_000, 8), (16_000, 12.5), (44_100, 8)])
-def test_long_recordings_are_cut_in_their_pauses(speech, other_speech, rate, max_seconds):
+def test_splits_long_recordings_at_pauses(speech, other_speech, rate, max_seconds):
     sentences = [speech[:80_000], other_speech[:70_000], speech[20_000:90_000]] * 2
     pause = np.zeros(12_000, "f4")
     wav = np.concatenate([part for sentence in sentences for part in (sentence, pause)])
@@ -82,7 +82,7 @@ def test_long_recordings_are_cut_in_their_pauses(speech, other_speech, rate, max
     assert all(0 < stop - start <= max_seconds * rate + 1 for start, stop in pieces)
 
 
-def test_who_never_pauses_is_cut_at_the_quietest_moment(monkeypatch):
+def test_splits_at_quietest_moment_without_pauses(monkeypatch):
     monkeypatch.setattr(
         voice_activity, "speech_windows", lambda wav: np.ones(len(wav) // 480, bool)
     )
@@ -95,5 +95,5 @@ def test_who_never_pauses_is_cut_at_the_quietest_moment(monkeypatch):
     assert 7 * RATE - 480 <= cut <= 7 * RATE + 1_000
 
 
-def test_short_recordings_are_one_piece(speech):
+def test_short_recording_is_one_segment(speech):
     assert voice_activity.cut_at_pauses(speech, RATE, len(speech) / RATE) == [(0, len(speech))]

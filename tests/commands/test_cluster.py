@@ -32,7 +32,7 @@ def program(tmp_path, *arguments, code=APPEND):
     return PartOfCommand((sys.executable, "-c", code, *map(str, arguments)), str(tmp_path))
 
 
-def test_every_part_runs_in_the_folder_of_the_command(place, tmp_path, caplog):
+def test_parts_run_in_current_folder(place, tmp_path, caplog):
     caplog.set_level("INFO")
     parts = [program(tmp_path, f"{name}.txt", name, code) for name, code in (("a", 0), ("b", 1))]
     cluster.wait(cluster.submit(place("debug"), parts, "test"))
@@ -41,7 +41,7 @@ def test_every_part_runs_in_the_folder_of_the_command(place, tmp_path, caplog):
     assert "part 2/2 is done" in caplog.text  # exit code 1: some recordings were unusable
 
 
-def test_a_part_that_failed_is_named_with_its_log(place, tmp_path, caplog):
+def test_names_failed_part_and_log(place, tmp_path, caplog):
     parts = [program(tmp_path, f"{name}.txt", name, code) for name, code in (("a", 0), ("b", 2))]
     with pytest.raises(InputError, match=r"^part 2/2: failed; give the same command again"):
         cluster.wait(cluster.submit(place("debug"), parts, "test"))
@@ -62,7 +62,7 @@ def children(process):
     return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
 
 
-def test_a_preempted_part_is_queued_again_and_goes_on(place, tmp_path):
+def test_preempted_part_is_requeued(place, tmp_path):
     """As Slurm preempts: a signal to all processes of the job, to the program's own as well."""
     begun, done = tmp_path / "begun", tmp_path / "done"
     part = program(tmp_path, begun, done, code=WAITS_ONCE)
@@ -77,7 +77,7 @@ def test_a_preempted_part_is_queued_again_and_goes_on(place, tmp_path):
     assert "Requeued" in job.stderr() + job.stdout()
 
 
-def test_what_is_queued_again_is_the_same_part(tmp_path):
+def test_requeued_part_is_unchanged(tmp_path):
     part = program(tmp_path, "a.txt", "a", 0)
     assert part.checkpoint().function == part
 
@@ -86,7 +86,7 @@ def given(*task):
     return OmegaConf.create({"overrides": {"hydra": [], "task": list(task)}})
 
 
-def test_the_parts_get_the_overrides_of_the_command(monkeypatch, tmp_path):
+def test_parts_get_overrides(monkeypatch, tmp_path):
     """All but those of the cluster itself, and a number."""
     seen = {}
     task = ["source=a.wav", "cluster=debug", "cluster.parts=3", "+cluster.resources.x=1"]
@@ -112,7 +112,7 @@ def test_the_parts_get_the_overrides_of_the_command(monkeypatch, tmp_path):
         (["+cluster.resources.mem_gb=much"], 'cluster.resources: Parameter "mem_gb" expected'),
     ],
 )
-def test_bad_settings_are_one_sentence(monkeypatch, tmp_path, overrides, reason):
+def test_refuses_bad_settings(monkeypatch, tmp_path, overrides, reason):
     monkeypatch.setattr(cluster.HydraConfig, "get", lambda: given())
     cfg = composed("convert", "cluster=local", f"cluster.folder={tmp_path}", *overrides)
     with pytest.raises((InputError, InstantiationException)) as error:
@@ -120,13 +120,13 @@ def test_bad_settings_are_one_sentence(monkeypatch, tmp_path, overrides, reason)
     assert entry_point.explain(error.value).startswith(reason)
 
 
-def test_slurm_must_be_at_hand(place, tmp_path, monkeypatch):
+def test_refuses_missing_slurm(place, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match=r"^cluster=slurm: sbatch and srun are not found"):
         cluster.submit(place("slurm"), [], "test")
 
 
-def test_slurm_gets_one_array_with_limits(place, tmp_path, monkeypatch):
+def test_slurm_array_and_limits(place, tmp_path, monkeypatch):
     """A stand-in for sbatch keeps what it was given."""
     folder = tmp_path / "bin"
     folder.mkdir()

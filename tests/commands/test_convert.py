@@ -50,7 +50,7 @@ def run(tiny_checkpoint, tmp_path):
     return run
 
 
-def test_the_command_of_the_readme(tmp_path):
+def test_readme_command(tmp_path):
     """In another folder, so that nothing depends on where it is run."""
     result = command(f"source={SOURCE}", f"target={TARGET}", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -61,7 +61,7 @@ def test_the_command_of_the_readme(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["conversion.wav"]
 
 
-def test_names_of_any_spelling(tmp_path):
+def test_unusual_file_names(tmp_path):
     """Spaces, commas, =, quotes, brackets and other scripts, in every path of the command."""
     folder = tmp_path / "a, b = 'c' [d] {e} \"f\" ж"
     folder.mkdir()
@@ -75,7 +75,7 @@ def test_names_of_any_spelling(tmp_path):
     assert output.is_file()
 
 
-def test_targets_as_list_folder_and_glob_leave_one_out_as_the_judge(run, tmp_path, caplog):
+def test_targets_as_list_folder_and_glob(run, tmp_path, caplog):
     caplog.set_level("INFO")
     folder = tmp_path / "voices"
     folder.mkdir()
@@ -92,7 +92,7 @@ def test_targets_as_list_folder_and_glob_leave_one_out_as_the_judge(run, tmp_pat
     assert outputs[0] == soundfile.read(run(target=folder / "0.wav"))[0].tolist()
 
 
-def test_also_writes_what_the_vocoder_alone_makes(run):
+def test_also_writes_copy_synthesis(run):
     output = run(also="'source,target'")
     names = {path.name for path in output.parent.iterdir()}
     assert names == {"conversion.wav", "conversion_source.wav", "conversion_target.wav"}
@@ -122,7 +122,7 @@ def bad_wavs(folder):
 
 
 @pytest.mark.parametrize("key", ["source", "target"])
-def test_bad_recordings_are_one_sentence_and_code_2(run, tmp_path, capsys, key):
+def test_refuses_bad_recordings(run, tmp_path, capsys, key):
     for name, reason in bad_wavs(tmp_path).items():
         path = tmp_path / f"{name}.wav"
         with pytest.raises(SystemExit) as stop:
@@ -135,9 +135,7 @@ def test_bad_recordings_are_one_sentence_and_code_2(run, tmp_path, capsys, key):
         assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_bad_checkpoints_and_outputs_are_one_sentence_and_code_2(
-    run, tmp_path, capsys, tiny_checkpoint
-):
+def test_refuses_bad_checkpoints_and_outputs(run, tmp_path, capsys, tiny_checkpoint):
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(tiny_checkpoint.read_bytes()[:5000])
     other = tmp_path / "other.pt"
@@ -201,7 +199,7 @@ def table(folder):
         return {Path(row["output"]).name: row for row in csv.DictReader(file)}
 
 
-def test_a_folder_is_converted_but_for_what_can_not_be_read(run, recordings, caplog):
+def test_converts_readable_files_of_folder(run, recordings, caplog):
     caplog.set_level("INFO")
     with pytest.raises(SystemExit) as stop:
         run(source=recordings / "in", target=recordings / "to", output=recordings / "out")
@@ -220,7 +218,7 @@ def test_a_folder_is_converted_but_for_what_can_not_be_read(run, recordings, cap
     assert len(list((recordings / "out").iterdir())) == 3
 
 
-def test_what_is_there_already_is_left_alone_unless_told_otherwise(run, recordings, caplog):
+def test_keeps_existing_outputs(run, recordings, caplog):
     caplog.set_level("INFO")
     settings = {
         "source": f"[{recordings}/in/in0.wav,{recordings}/in/in1.wav]",
@@ -244,7 +242,7 @@ def test_what_is_there_already_is_left_alone_unless_told_otherwise(run, recordin
     assert len(table(recordings / "out")) == 2
 
 
-def test_conversions_are_not_converted_again(run, recordings, monkeypatch, capsys):
+def test_skips_conversions_as_sources(run, recordings, monkeypatch, capsys):
     monkeypatch.chdir(recordings / "to")
     for _ in range(2):
         run(source=".", target=SOURCE, output="outputs")
@@ -255,7 +253,7 @@ def test_conversions_are_not_converted_again(run, recordings, monkeypatch, capsy
     assert "all of it lies in output=outputs" in capsys.readouterr().err
 
 
-def test_conversions_side_by_side_are_those_made_alone(run, recordings):
+def test_batch_equals_single_conversions(run, recordings):
     """Another's longer mel beside it changes Griffin-Lim's last moments only."""
     settings = {
         "source": f"[{recordings}/in/in0.wav,{recordings}/in/in1.wav]",
@@ -267,7 +265,7 @@ def test_conversions_side_by_side_are_those_made_alone(run, recordings):
         assert_same_sound(alone, recordings / "out8" / alone.name)
 
 
-def test_recordings_are_matched_all_aligned_and_both_ways(run, recordings):
+def test_matching_modes(run, recordings):
     settings = {
         "source": f"[{recordings}/in/in0.wav,{recordings}/in/in1.wav]",
         "target": recordings / "to",
@@ -283,7 +281,7 @@ def test_recordings_are_matched_all_aligned_and_both_ways(run, recordings):
         assert sorted(path.stem for path in folder.glob("*.wav")) == names
 
 
-def test_a_table_of_pairs_and_learned_voices(run, recordings, caplog, capsys):
+def test_table_of_pairs_and_learned_voices(run, recordings, caplog, capsys):
     caplog.set_level("INFO")
     own = {"voices.dir": recordings / "voices"}
     run(**own, **{"voices.learn": "Anna B", "target": recordings / "to"})
@@ -323,14 +321,14 @@ def test_a_table_of_pairs_and_learned_voices(run, recordings, caplog, capsys):
     assert_same_sound(recordings / "out" / "in0_to_Anna B.wav", recordings / "a.wav")
 
 
-def test_unusable_recordings_are_left_out_of_a_voice(run, recordings, caplog):
+def test_voice_skips_unusable_recordings(run, recordings, caplog):
     (recordings / "to" / "bad.wav").write_text("no sound")
     run(target=recordings / "to")
     assert "left out of the voice" in caplog.text
     assert f"{recordings}/to/bad.wav: is not audio" in caplog.text
 
 
-def test_neither_a_file_nor_a_voice(run, recordings, capsys):
+def test_refuses_unknown_target(run, recordings, capsys):
     with pytest.raises(SystemExit) as stop:
         run(target="Nobody")
     assert stop.value.code == 2
@@ -338,7 +336,7 @@ def test_neither_a_file_nor_a_voice(run, recordings, capsys):
     assert "target=Nobody: there is no such file, and no learned voice of this name" in message
 
 
-def test_a_conversion_says_what_it_is(run, caplog):
+def test_writes_provenance_note(run, caplog):
     caplog.set_level("INFO")
     output = run(guidance=0.2)
     run(inspect=output)
@@ -362,7 +360,7 @@ def test_a_conversion_says_what_it_is(run, caplog):
         ("vocoder=null", "a group was given null"),
     ],
 )
-def test_misspelt_keys_get_the_nearest_one(argument, answer):
+def test_suggests_nearest_key(argument, answer):
     code, stderr = refusal("convert", argument)
     assert code == 2
     assert stderr.count("\n") == 1

@@ -38,7 +38,7 @@ def film(tmp_path_factory, speech, other_speech):
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "m4a"])
-def test_a_film_becomes_a_file_of_any_format_with_the_note(run, tmp_path, film, suffix):
+def test_film_to_every_format(run, tmp_path, film, suffix):
     output = tmp_path / "out" / f"a.{suffix}"
     run(source=film, output=output)
     wav, rate = load(output)
@@ -48,7 +48,7 @@ def test_a_film_becomes_a_file_of_any_format_with_the_note(run, tmp_path, film, 
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_another_stream_of_a_film_is_another_source(run, tmp_path, film):
+def test_other_stream_of_film(run, tmp_path, film):
     for number in (0, 1):
         run(source=f"'{film}?stream={number}'", output=tmp_path / f"{number}.wav")
     first, second = (soundfile.read(tmp_path / f"{n}.wav")[0][:60_000] for n in (0, 1))
@@ -57,7 +57,7 @@ def test_another_stream_of_a_film_is_another_source(run, tmp_path, film):
     np.testing.assert_array_equal(first, soundfile.read(tmp_path / "first.wav")[0][:60_000])
 
 
-def test_a_folder_of_films_and_memos_becomes_flac(run, tmp_path, film, speech, caplog):
+def test_folder_to_flac(run, tmp_path, film, speech, caplog):
     caplog.set_level("INFO")
     folder, output = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -77,7 +77,7 @@ def test_a_folder_of_films_and_memos_becomes_flac(run, tmp_path, film, speech, c
     assert "another way" not in caplog.text
 
 
-def test_outputs_that_are_not_written_are_refused_with_the_list(run, tmp_path, capsys):
+def test_refuses_unknown_output_formats(run, tmp_path, capsys):
     for settings, reason in [
         ({"output": tmp_path / "a.wma"}, ".wav, .flac, .mp3, .ogg, .opus or .m4a"),
         ({"output": tmp_path / "a.xyz"}, ".wav, .flac, .mp3, .ogg, .opus or .m4a"),
@@ -93,12 +93,12 @@ def test_outputs_that_are_not_written_are_refused_with_the_list(run, tmp_path, c
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
 
 
-def test_a_folder_with_a_dot_stays_a_folder(run, tmp_path):
+def test_folder_with_dot_in_name(run, tmp_path):
     run(output=tmp_path / "talks.2024")
     assert (tmp_path / "talks.2024" / "source_to_target.wav").is_file()
 
 
-def test_a_voice_is_learned_shared_and_used_by_another(run, tmp_path, caplog, capsys, speech):
+def test_learns_exports_and_imports_voice(run, tmp_path, caplog, capsys, speech):
     caplog.set_level("INFO")
     words = "I, Anna, agree: 'all' = fine."
     run(**{"voices.learn": "Anna", "voices.consent": f'"{words}"', "voices.made_by": "Ben"})
@@ -132,7 +132,7 @@ def test_a_voice_is_learned_shared_and_used_by_another(run, tmp_path, caplog, ca
         assert reason in message
 
 
-def test_a_voice_without_consent_is_learned_and_not_shared(run, tmp_path, caplog, capsys, speech):
+def test_voice_without_consent_is_not_exported(run, tmp_path, caplog, capsys, speech):
     caplog.set_level("INFO")
     run(**{"voices.learn": "Anna"})
     assert "no consent is stored with it" in caplog.text

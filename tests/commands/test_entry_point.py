@@ -29,14 +29,14 @@ from vc_lightning.common.errors import InputError
         "*.wav",
     ],
 )
-def test_hydra_reads_back_every_path(value):
+def test_quoted_paths_round_trip(value):
     (override,) = OverridesParser.create().parse_overrides(
         [overrides.quote_free_text(f"source={value}")]
     )
     assert override.value() == value
 
 
-def test_lists_quotes_and_null_stay_what_they_are_unless_a_file_has_the_name(tmp_path, monkeypatch):
+def test_lists_quotes_and_null_are_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for argument in ("target=[a.wav,b.wav]", "target='a b'", "ckpt=null", "source=", "--help"):
         assert overrides.quote_free_text(argument) == argument
@@ -46,7 +46,7 @@ def test_lists_quotes_and_null_stay_what_they_are_unless_a_file_has_the_name(tmp
     assert overrides.quote_free_text("model.freq=[1]") == "model.freq=[1]"
 
 
-def test_paths_are_found_as_file_list_folder_and_glob(tmp_path):
+def test_finds_file_list_folder_and_glob(tmp_path):
     for name in ("b.wav", "a.flac", "sub/c.wav", "[x].wav", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -69,7 +69,7 @@ def test_paths_are_found_as_file_list_folder_and_glob(tmp_path):
         found(f"{tmp_path}/none")
 
 
-def test_keys_of_each_command_line_are_known():
+def test_known_keys_of_commands():
     train = overrides.known_keys("train")
     for key in ("data.batch_size", "model", "trainer.max_steps", "callbacks.ema.decay", "seed"):
         assert key in train
@@ -77,7 +77,7 @@ def test_keys_of_each_command_line_are_known():
     assert {"source", "vocoder", "vocoder.n_iter"} <= set(overrides.known_keys("convert"))
 
 
-def test_what_has_keys_of_its_own_is_given_no_value():
+def test_refuses_value_for_group_of_keys():
     cfg = composed("train")
     overrides.require_groups(cfg, "train")
     for name in ("checkpoint", "mel"):
@@ -91,7 +91,7 @@ def test_a_group_needs_a_name(argument):
         overrides.require_choice(argument)
 
 
-def test_the_command_line_refuses_it_with_one_sentence(monkeypatch, capsys):
+def test_command_line_refuses_bad_arguments(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["train.py", "model=[null]"])
     with pytest.raises(SystemExit) as stop:
         entry_point.run(lambda: None, "train")
@@ -102,7 +102,7 @@ def test_the_command_line_refuses_it_with_one_sentence(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("argument", ["model=autovc", "source=[a]", "experiment=null", "seed=1"])
-def test_other_arguments_are_left_to_hydra(argument):
+def test_other_arguments_are_unchanged(argument):
     overrides.require_choice(argument)
 
 
@@ -111,7 +111,7 @@ def test_other_arguments_are_left_to_hydra(argument):
     [("model", path.stem) for path in (resources.CONF / "model").glob("*.yaml")]
     + [("experiment", path.stem) for path in (resources.CONF / "experiment").glob("*.yaml")],
 )
-def test_every_choice_fits_what_it_is_given_to(group, name):
+def test_every_choice_fits_type_hints(group, name):
     cfg = composed("train", f"{group}={name}", "run_dir=.")
     cfg.trainer.precision, cfg.trainer.sync_batchnorm = "32-true", False  # as `settle` does
     builders.require_valid_types(cfg)

@@ -9,7 +9,7 @@ from vc_lightning.common.errors import InputError
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_missing_package_is_named_with_its_extra(name, tmp_path, monkeypatch):
+def test_missing_package_is_named(name, tmp_path, monkeypatch):
     module = getattr(lightning_loggers, name)
     monkeypatch.setattr(module, f"_{name.upper()}_AVAILABLE", False)
     cfg = composed("train", f"logger={name}", f"run_dir={tmp_path}")
@@ -28,7 +28,7 @@ def test_wandb_logs_offline(run, tmp_path, monkeypatch):
     assert b"crop_frames" in content  # the configuration
 
 
-def test_wandb_without_a_key_is_one_sentence(tmp_path, monkeypatch):
+def test_wandb_without_key(tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
@@ -38,7 +38,7 @@ def test_wandb_without_a_key_is_one_sentence(tmp_path, monkeypatch):
         loggers.log_config(loggers.build_logger(cfg.logger), {})
 
 
-def test_mlflow_logs_into_its_file(run):
+def test_mlflow_logs_to_file(run):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     pytest.importorskip("alembic", reason="the extra mlflow is not installed")
     folder = run("logger=mlflow", "trainer.max_steps=2")

@@ -34,7 +34,7 @@ def rows(path):
         return {row["output"]: row for row in csv.DictReader(file)}
 
 
-def test_parts_of_conversions_make_the_table_of_the_whole(run_convert, tmp_path, caplog):
+def test_merged_conversions_equal_whole(run_convert, tmp_path, caplog):
     """The last one that finishes writes it; one that was killed goes on where it stopped."""
     caplog.set_level(logging.INFO)
     out = run_convert(part="2/2")
@@ -60,7 +60,7 @@ def test_parts_of_conversions_make_the_table_of_the_whole(run_convert, tmp_path,
             assert row[key] == same[key]
 
 
-def test_merging_names_what_is_missing(run_convert, capsys):
+def test_merge_names_missing_parts(run_convert, capsys):
     run_convert(part="1/3")
     with pytest.raises(SystemExit) as stop:
         run_convert(part="merge")
@@ -70,7 +70,7 @@ def test_merging_names_what_is_missing(run_convert, capsys):
     assert "1_to_woman.wav first" in error
 
 
-def test_merging_ends_with_the_exit_code_of_its_conversions(run_convert, corpus, tmp_path):
+def test_merge_exit_code(run_convert, corpus, tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
     sources = f"[{broken},{corpus}/man/0.wav]"
@@ -91,7 +91,7 @@ def test_merging_ends_with_the_exit_code_of_its_conversions(run_convert, corpus,
         ({"part": "1/2", "voices.list": "true"}, "split conversions only"),
     ],
 )
-def test_what_can_not_be_split_is_one_sentence(run_convert, corpus, capsys, settings, reason):
+def test_refuses_invalid_parts(run_convert, corpus, capsys, settings, reason):
     source = {"source": corpus / "man" / "0.wav"} if "source" in settings else {}
     with pytest.raises(SystemExit) as stop:
         run_convert(**settings | source)
@@ -101,7 +101,7 @@ def test_what_can_not_be_split_is_one_sentence(run_convert, corpus, capsys, sett
     assert error.count("\n") == 1
 
 
-def test_parts_of_features_fill_one_cache(run, tmp_path, caplog):
+def test_feature_parts_fill_one_cache(run, tmp_path, caplog):
     """And nothing is left to compute once all parts are done."""
     caplog.set_level(logging.INFO)
     cache = f"data.cache_dir={tmp_path}/cache"
@@ -129,7 +129,7 @@ def run_evaluate(tiny_checkpoint, corpus, tmp_path):
         settings = {
             "data.pairs": table,
             "data.dir": corpus,
-            "judges": "codes",
+            "scorers": "codes",
             "ckpt": tiny_checkpoint,
             "vocoder": "griffin_lim",
             "vocoder.n_iter": 1,
@@ -150,7 +150,7 @@ def without_times(content):
     return list(map(without_times, content)) if isinstance(content, list) else content
 
 
-def test_parts_of_an_evaluation_make_the_report_of_the_whole(run_evaluate, tmp_path, caplog):
+def test_merged_evaluation_equals_whole(run_evaluate, tmp_path, caplog):
     """One that was killed goes on where it stopped; the last one writes the report."""
     caplog.set_level(logging.INFO)
     out = run_evaluate(part="2/2")
@@ -173,7 +173,7 @@ def test_parts_of_an_evaluation_make_the_report_of_the_whole(run_evaluate, tmp_p
     assert len(list(out.glob("events.out.tfevents.*"))) == 1
 
 
-def test_results_of_another_evaluation_are_not_mixed_in(run_evaluate, capsys):
+def test_refuses_results_of_other_evaluation(run_evaluate, capsys):
     run_evaluate(part="1/3", robustness="false")
     for settings, reason in [
         ({"part": "merge", "robustness": "false"}, "2 of 3 pairs of other parts are missing"),

@@ -8,20 +8,20 @@ from vc_lightning.common import files
 from vc_lightning.common.errors import InputError
 
 
-def test_require_writable_creates_the_folder_and_leaves_it_empty(tmp_path):
+def test_require_writable_creates_empty_folder(tmp_path):
     folder = files.require_writable(tmp_path / "a" / "b", "output")
     assert folder == tmp_path / "a" / "b"
     assert list(folder.iterdir()) == []
 
 
-def test_require_writable_names_the_key_and_the_given_value(tmp_path):
+def test_require_writable_error_names_key_and_value(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(InputError, match=r"^output=~/x: cannot be written \(.+\); name another"):
         files.require_writable(blocked / "x", "output", "~/x")
 
 
-def test_require_file_refuses_folders_pipes_and_missing_files(tmp_path):
+def test_require_file_refuses_other_paths(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path, reason in (
         (tmp_path, "is a folder"),
@@ -32,7 +32,7 @@ def test_require_file_refuses_folders_pipes_and_missing_files(tmp_path):
             files.require_file(path)
 
 
-def test_atomic_path_keeps_the_old_file_after_a_failure(tmp_path):
+def test_atomic_path_keeps_old_file_after_failure(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:  # noqa: PT012

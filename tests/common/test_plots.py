@@ -14,7 +14,7 @@ def bars(figure):
     }
 
 
-def test_bars_are_as_high_as_what_they_count():
+def test_bar_heights_are_counts():
     values = np.array([*[0.5] * 6, *[1.0] * 3, 2.5, np.nan])
     figure = histogram("Lengths", "s", "things", values, [0, 1, 2, 3], lambda v: v == 1)
     assert bars(figure) == {GOOD: [6, 3, 1], BAD: [0, 3, 0]}
@@ -27,13 +27,13 @@ def test_bars_are_as_high_as_what_they_count():
     assert axes.get_ylim() == pytest.approx((0, 6.6))
 
 
-def test_the_outer_bars_hold_what_lies_beyond():
+def test_outer_bars_count_values_beyond():
     figure = histogram("title", "s", "things", np.array([-5, 1.5, 2.0, 99]), [0, 1, 2])
     assert bars(figure)[GOOD] == [1, 3]
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [0.0], list(range(12_345))])
-def test_any_number_of_values_can_be_drawn(values):
+def test_histogram_of_few_and_many_values(values):
     figure = histogram("title", "s", "things", np.array(values, dtype=float), np.arange(40))
     assert sum(bars(figure)[GOOD]) == np.isfinite(values).sum()
     ticks = figure.axes[0].get_xticks()
@@ -41,7 +41,7 @@ def test_any_number_of_values_can_be_drawn(values):
     assert ticks[1] == float(figure.axes[0].get_xticklabels()[1].get_text())
 
 
-def test_a_picture_shows_a_mel_upright_and_bright_where_loud():
+def test_picture_orientation_and_brightness():
     mel = torch.zeros(1, 80, 10)
     mel[0, 79, :] = 1  # the highest band
     image = picture(mel)
@@ -50,7 +50,7 @@ def test_a_picture_shows_a_mel_upright_and_bright_where_loud():
     assert image[1:].max() < 10
 
 
-def test_mels_have_titles_and_one_time_axis():
+def test_mel_figure_titles_and_axis():
     mels = {"source": torch.rand(1, 80, 50), "conversion": torch.rand(1, 80, 40)}
     figure = mel_figure(mels, 0.016)
     for axes, (title, mel) in zip(figure.axes, mels.items(), strict=True):
@@ -63,7 +63,7 @@ def test_mels_have_titles_and_one_time_axis():
     assert figure.axes[-1].get_xlabel() == "seconds"
 
 
-def test_a_figure_becomes_an_image():
+def test_pixels_of_figure():
     image = pixels(histogram("title", "s", "things", np.array([0.5]), [0, 1]))
     assert (image.shape, image.dtype) == ((400, 800, 3), np.uint8)
     colour = [int(GOOD[i : i + 2], 16) for i in (1, 3, 5)]

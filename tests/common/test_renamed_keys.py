@@ -11,16 +11,17 @@ from vc_lightning.common.renamed_keys import current_key, with_current_names
         ("loss.decoder_weight", "task.decoder_weight"),
         ("data.warps", "data.vtlp_factors"),
         ("callbacks.diagnosis.patience", "callbacks.conversion_monitor.patience"),
+        ("judges", "scorers"),
         ("data.warp", None),
         ("losses", None),
         ("task", None),
     ],
 )
-def test_renamed_keys_have_a_current_one(old, new):
+def test_current_key(old, new):
     assert current_key(old) == new
 
 
-def test_old_configurations_get_current_names():
+def test_renames_old_configuration():
     old = {
         "loss": {"_target_": "vc_lightning.lit_autovc.LitAutoVC", "distance": "l1"},
         "data": {
@@ -38,14 +39,22 @@ def test_old_configurations_get_current_names():
     assert "loss" in old  # the argument is unchanged
 
 
-def test_old_vocoder_data_become_the_vocoders():
+def test_renames_old_vocoder_data():
     data = {"_target_": "vc_lightning.data.VoiceDataModule", "context_frames": 2, "warps": []}
     current = with_current_names({"data": data})["data"]
     assert current == {"_target_": "VocoderDataModule", "context_frames": 2}
 
 
-@pytest.mark.parametrize("argument", ["loss=autovc", "loss.decoder_weight=2", "data.warps=[0.9]"])
-def test_old_keys_are_refused_with_the_new_name(argument):
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        ("train", "loss=autovc"),
+        ("train", "loss.decoder_weight=2"),
+        ("train", "data.warps=[0.9]"),
+        ("evaluate", "judges=words"),
+    ],
+)
+def test_refuses_old_keys(command, argument):
     key = argument.split("=")[0]
     sentence = f"error: {key}: this key is now called {current_key(key)}\n"
-    assert refusal("train", argument) == (2, sentence)
+    assert refusal(command, argument) == (2, sentence)

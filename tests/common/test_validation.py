@@ -36,7 +36,7 @@ from vc_lightning.common.errors import InputError
         ({"a": 1}, dict, True),
     ],
 )
-def test_what_fits_an_annotation(value, annotation, fit):
+def test_values_that_fit_type_hints(value, annotation, fit):
     assert annotations.fits(value, annotation) is fit
 
 
@@ -50,21 +50,21 @@ def test_what_fits_an_annotation(value, annotation, fit):
         ({"lr": "x" * 1000}, f"optimizer.lr={'x' * 80}…: give a number"),
     ],
 )
-def test_the_sentence_names_the_key_its_value_and_what_to_give(changed, sentence):
+def test_error_names_key_value_and_type(changed, sentence):
     config = {"optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3} | changed}
     with pytest.raises(InputError) as error:
         annotations.require_fitting(config)
     assert str(error.value) == sentence
 
 
-def test_what_is_called_later_must_have_its_plain_arguments():
+def test_partial_target_needs_plain_arguments():
     noam = {"_target_": "vc_lightning.training.schedulers.noam", "_partial_": True}
     annotations.require_fitting({"scheduler": noam | {"warmup": 3}})
     with pytest.raises(InputError, match=r"scheduler\.warmup is missing: give an integer"):
         annotations.require_fitting({"scheduler": noam})
 
 
-def test_lists_of_objects_are_looked_into():
+def test_checks_lists_of_objects():
     gain = {"_target_": "vc_lightning.data.augmentations.Gain", "decibels": "loud"}
     with pytest.raises(InputError, match=r"data.augmentations\[1\].decibels=loud: give a number"):
         annotations.require_fitting({"data": {"augmentations": [gain | {"decibels": 6}, gain]}})

@@ -8,7 +8,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import consent
 
 
-def test_a_sentence_is_kept_as_it_is(tmp_path):
+def test_keeps_written_consent(tmp_path):
     statement = consent.read_statement("  I, Anna, agree that my voice is used. ")
     stored = consent.store(statement, tmp_path / "a.consent.flac")
     assert stored.text == "I, Anna, agree that my voice is used."
@@ -17,7 +17,7 @@ def test_a_sentence_is_kept_as_it_is(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_recording_is_kept_at_16_khz(tmp_path, speech):
+def test_stores_spoken_consent_at_16_khz(tmp_path, speech):
     source = write_wav(tmp_path / "spoken.wav", np.repeat(speech, 2), 32_000)
     statement = consent.read_statement(str(source))
     stored = consent.store(statement, tmp_path / "a.consent.flac")
@@ -45,18 +45,18 @@ def test_a_recording_is_kept_at_16_khz(tmp_path, speech):
         ("missing/agree.m4a", "no such file"),
     ],
 )
-def test_what_is_no_consent_is_refused(value, reason):
+def test_refuses_invalid_consent(value, reason):
     with pytest.raises(InputError, match=reason):
         consent.read_statement(value)
 
 
-def test_a_recording_of_more_than_a_minute_is_refused(tmp_path, speech):
+def test_refuses_long_consent_recording(tmp_path, speech):
     path = write_wav(tmp_path / "long.wav", np.tile(speech, 11))
     with pytest.raises(InputError, match="lasts 67 s; give at most 60 s"):
         consent.read_statement(str(path))
 
 
-def test_a_file_without_a_known_suffix_is_a_recording_too(tmp_path):
+def test_recording_with_unknown_suffix(tmp_path):
     path = tmp_path / "agreed"
     path.write_bytes(SOURCE.read_bytes())
     assert consent.read_statement(str(path)).wav is not None

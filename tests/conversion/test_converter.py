@@ -37,19 +37,19 @@ def pretrained():
     return VoiceConverter.from_pretrained()
 
 
-def test_a_conversion_is_as_long_as_the_source_and_repeatable(converter, speech):
+def test_length_and_repeatability(converter, speech):
     wav = converter.convert(SOURCE, TARGET, seed=1)
     assert (wav.dtype, wav.shape) == (np.float32, speech.shape)
     assert np.isfinite(wav).all()
     assert np.array_equal(wav, converter.convert(str(SOURCE), [TARGET], seed=1))
 
 
-def test_paths_and_arrays_are_the_same(converter, speech, other_speech):
+def test_paths_and_arrays_agree(converter, speech, other_speech):
     by_array = converter.convert(speech, other_speech)
     assert np.array_equal(by_array, converter.convert(SOURCE, TARGET))
 
 
-def test_several_targets_are_one_mean_voice(converter, speech, other_speech):
+def test_targets_are_averaged(converter, speech, other_speech):
     halves = [other_speech[:70_000], other_speech[70_000:]]
     mean = converter.speaker_encoder.average([converter.embed(half) for half in halves])
     expected = converter.convert_to(speech, Voice(mean))
@@ -57,7 +57,7 @@ def test_several_targets_are_one_mean_voice(converter, speech, other_speech):
     assert not np.array_equal(converter.convert(speech, halves[0]), expected)
 
 
-def test_conversion_is_the_networks_chain(converter, speech, other_speech):
+def test_conversion_equals_composed_networks(converter, speech, other_speech):
     mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
     voices = [torch.from_numpy(converter.embed(w))[None] for w in (speech, other_speech)]
     with torch.inference_mode():  # rounds as `convert` does: phases multiply small differences
@@ -66,7 +66,7 @@ def test_conversion_is_the_networks_chain(converter, speech, other_speech):
     np.testing.assert_allclose(converter.convert(speech, other_speech), wav, atol=1e-4)
 
 
-def test_windows_give_what_the_whole_gives(pretrained, speech, other_speech, monkeypatch):
+def test_chunks_agree_with_whole(pretrained, speech, other_speech, monkeypatch):
     """Half a minute in chunks of ten seconds; 0.01 of a mel is a dB."""
     recording = np.concatenate([speech, other_speech, speech, other_speech])[: 30 * 16_000]
     voice = pretrained.voice(other_speech)
@@ -86,9 +86,7 @@ def test_windows_give_what_the_whole_gives(pretrained, speech, other_speech, mon
     assert difference.max() < 0.02
 
 
-def test_long_recordings_are_streamed_and_progress_is_told(
-    converter, speech, other_speech, monkeypatch
-):
+def test_long_recordings_stream_with_progress(converter, speech, other_speech, monkeypatch):
     recording = np.concatenate([speech, other_speech])  # 15 s
     voice = converter.voice(other_speech)
     whole = converter.convert_to(recording, voice)
@@ -106,7 +104,7 @@ def test_long_recordings_are_streamed_and_progress_is_told(
     assert 0 < told[0] < told[-1] == 1
 
 
-def test_several_conversions_side_by_side_are_those_made_alone(converter, speech, other_speech):
+def test_batch_equals_single_conversions(converter, speech, other_speech):
     sources = [converter.analyze(wav) for wav in (speech[:40_000], speech, other_speech)]
     voices = [converter.voice(wav) for wav in (other_speech, other_speech[:60_000], speech)]
     together = converter.convert_analyzed(sources, voices)
@@ -116,9 +114,7 @@ def test_several_conversions_side_by_side_are_those_made_alone(converter, speech
         np.testing.assert_allclose(wav[:-2048], alone[:-2048], atol=1e-3)
 
 
-def test_a_network_that_is_told_the_pitch_gets_the_source_s_in_the_target_s_range(
-    tmp_path, mel_settings, encoder, speech, other_speech
-):
+def test_f0_is_moved_to_target_range(tmp_path, mel_settings, encoder, speech, other_speech):
     network = AutoVC(**TINY, f0=True)
     identity = checkpoints.identity("ge2e", encoder.state_dict())
     card = Card("autovc", network.arguments, mel_settings, identity)
@@ -142,9 +138,7 @@ def test_a_network_that_is_told_the_pitch_gets_the_source_s_in_the_target_s_rang
     assert np.median(octaves[voiced]) == pytest.approx(woman.centre - np.log2(150), abs=0.02)
 
 
-def test_guidance_goes_beyond_the_target_away_from_the_source(
-    converter, tiny_checkpoint, speech, other_speech
-):
+def test_guidance_extrapolates(converter, tiny_checkpoint, speech, other_speech):
     heard = []
 
     class Vocoder(GriffinLim):
@@ -166,19 +160,19 @@ def test_guidance_goes_beyond_the_target_away_from_the_source(
     torch.testing.assert_close(heard[1], ours.clamp(0, 1), rtol=0, atol=1e-4)
 
 
-def test_guidance_is_a_number_and_by_default_the_configuration_s(tiny_checkpoint):
+def test_guidance_default_and_limits(tiny_checkpoint):
     default = resources.settings("", "converter")["guidance"]
     assert VoiceConverter.from_checkpoint(tiny_checkpoint).guidance == default
     with pytest.raises(InputError, match=r"^guidance=-1: give a number from 0"):
         VoiceConverter.from_checkpoint(tiny_checkpoint, guidance=-1)
 
 
-def test_everything_is_frozen(converter):
+def test_networks_are_frozen(converter):
     assert not converter.training
     assert not any(parameter.requires_grad for parameter in converter.parameters())
 
 
-def test_the_shipped_converter_leaves_the_source_voice(pretrained, speech, other_speech):
+def test_shipped_converter_changes_voice(pretrained, speech, other_speech):
     wav = pretrained.convert(SOURCE, TARGET)
     source, target, result = (pretrained.embed(w) for w in (speech, other_speech, wav))
     assert similarity(result, target) > similarity(source, target)
@@ -199,7 +193,7 @@ def test_the_shipped_converter_leaves_the_source_voice(pretrained, speech, other
         (0.01 * np.random.default_rng(0).standard_normal(32_000).astype("f4"), "no speech"),
     ],
 )
-def test_unusable_recordings_are_refused(converter, speech, tmp_path, wav, reason):
+def test_refuses_unusable_recordings(converter, speech, tmp_path, wav, reason):
     with pytest.raises(InputError, match=reason):
         converter.convert(wav, speech)
     with pytest.raises(InputError, match=reason):
@@ -210,7 +204,7 @@ def test_unusable_recordings_are_refused(converter, speech, tmp_path, wav, reaso
             converter.convert(path, speech)
 
 
-def test_no_target_is_refused(converter, speech):
+def test_refuses_missing_target(converter, speech):
     with pytest.raises(InputError, match="no target"):
         converter.convert(speech, [])
 
@@ -223,7 +217,7 @@ def wavernn_file(tmp_path, mel_settings):
     return checkpoints.save(tmp_path / "wavernn.safetensors", network.state_dict(), card)
 
 
-def test_vocoder_auto_takes_a_wavernn_of_these_mels_only(wavernn_file, mel_settings, tmp_path):
+def test_auto_vocoder_needs_same_mels(wavernn_file, mel_settings, tmp_path):
     def fallback(mel):
         return griffin_lim(mel, None, 1, n_iter=1, momentum=0)
 
@@ -238,7 +232,7 @@ def test_vocoder_auto_takes_a_wavernn_of_these_mels_only(wavernn_file, mel_setti
         wavernn(other, wavernn_file)
 
 
-def test_the_temperature_is_that_of_the_file_or_the_given_one(tmp_path, mel_settings, wavernn_file):
+def test_wavernn_temperature(tmp_path, mel_settings, wavernn_file):
     network = tiny_multiband(n_mels=80, hop_length=256, temperature=0.6).float()
     card = Card(network.kind, network.arguments, mel_settings)
     path = checkpoints.save(tmp_path / "multiband.safetensors", network.state_dict(), card)
@@ -251,7 +245,7 @@ def test_the_temperature_is_that_of_the_file_or_the_given_one(tmp_path, mel_sett
         wavernn(mel, path, 3.0)
 
 
-def test_griffin_lim_takes_its_network_where_it_fits(mel_settings, tmp_path, caplog):
+def test_griffin_lim_network_needs_same_mels(mel_settings, tmp_path, caplog):
     settings = {"sharpness": 1, "n_iter": 1, "momentum": 0}
     mel = MelSpectrogram(**mel_settings)
     other = MelSpectrogram(**resources.settings("mel", "wavernn"))
@@ -273,13 +267,13 @@ def test_griffin_lim_takes_its_network_where_it_fits(mel_settings, tmp_path, cap
         griffin_lim(mel, tmp_path / "missing", **settings)
 
 
-def test_the_default_vocoder_suits_the_mels(mel_settings):
+def test_default_vocoder(mel_settings):
     assert isinstance(default_vocoder(MelSpectrogram(**mel_settings)), SourceFilter)
     other = MelSpectrogram(**resources.settings("mel", "wavernn"))
     assert isinstance(default_vocoder(other), GriffinLim)
 
 
-def test_wavernn_speaks_for_the_converter(tiny_checkpoint, wavernn_file, speech, other_speech):
+def test_wavernn_vocoder(tiny_checkpoint, wavernn_file, speech, other_speech):
     converter = VoiceConverter.from_checkpoint(
         tiny_checkpoint, vocoder=lambda mel: wavernn(mel, wavernn_file)
     )
@@ -288,7 +282,7 @@ def test_wavernn_speaks_for_the_converter(tiny_checkpoint, wavernn_file, speech,
     assert np.abs(wav).max() <= 1
 
 
-def test_parts_that_do_not_belong_together_are_refused(tiny_checkpoint, tmp_path, mel_settings):
+def test_refuses_mismatched_parts(tiny_checkpoint, tmp_path, mel_settings):
     state, card = checkpoints.read(tiny_checkpoint, "autovc")
     path = tmp_path / "other.safetensors"
 
@@ -306,7 +300,7 @@ def test_parts_that_do_not_belong_together_are_refused(tiny_checkpoint, tmp_path
         )
 
 
-def test_audio_of_another_rate_is_resampled(converter, speech, other_speech, tmp_path):
+def test_resamples_other_rates(converter, speech, other_speech, tmp_path):
     path = write_wav(tmp_path / "a.wav", io.resample(speech, 16_000, 44_100), 44_100)
     wav = converter.convert(path, other_speech)
     assert abs(len(wav) - len(speech)) <= 1

@@ -19,7 +19,7 @@ def outputs(couples):
     return [job.output.name for job in named(couples, OUT)]
 
 
-def test_who_is_matched_with_whom():
+def test_matching_of_sources_and_targets():
     assert matched([A, B], [C], "one", False) == [(A, (C,)), (B, (C,))]
     assert matched([A], [B, C], "one", False) == [(A, (B, C))]
     assert matched([A, B], [B, C], "all", False) == [(A, (B,)), (A, (C,)), (B, (C,))]
@@ -31,7 +31,7 @@ def test_who_is_matched_with_whom():
     assert matched([A, B], [A, B], "all", True) == [(A, (B,)), (B, (A,))]
 
 
-def test_what_can_not_be_matched_is_refused():
+def test_refuses_unmatched_recordings():
     with pytest.raises(InputError, match="source names 2 recordings and target 1"):
         matched([A, B], [C], "aligned", False)
     with pytest.raises(InputError, match="bidirectional=true"):
@@ -40,7 +40,7 @@ def test_what_can_not_be_matched_is_refused():
         matched([A], [A], "all", False)
 
 
-def test_files_are_named_by_source_and_target():
+def test_output_names():
     assert outputs([(A, (B,)), (C, (B,)), (A, "Anna")]) == [
         *["a_to_b.wav", "c_to_b.wav", "a_to_Anna.wav"],
     ]
@@ -48,7 +48,7 @@ def test_files_are_named_by_source_and_target():
     assert named([(A, (B,))], OUT) == [Job(A, (B,), OUT / "a_to_b.wav")]
 
 
-def test_files_of_one_name_are_told_by_their_folders_or_suffix():
+def test_output_names_of_same_file_names():
     x, y, z = Path("p/x/1.wav"), Path("p/y/1.wav"), Path("q/y/1.wav")
     assert outputs([(x, "V"), (y, "V")]) == ["x_1_to_V.wav", "y_1_to_V.wav"]
     assert outputs([(x, "V"), (y, "V"), (z, "V")]) == [
@@ -62,7 +62,7 @@ def test_files_of_one_name_are_told_by_their_folders_or_suffix():
         named([(Path("a_to_b.wav"), (C,)), (A, (Path("b_to_c.wav"),))], OUT)
 
 
-def test_a_table_names_pairs(tmp_path):
+def test_jobs_of_table(tmp_path):
     table = tmp_path / "pairs.tsv"
     table.write_text("source\ttarget\tnote\na.wav\tb.wav | c.wav\t!\nd/e.wav\tAnna\t\n")
     assert jobs.from_table(table) == [
@@ -76,7 +76,7 @@ def test_a_table_names_pairs(tmp_path):
         jobs.from_table(tmp_path / "missing.tsv")
 
 
-def test_the_table_of_results_keeps_what_earlier_runs_wrote(tmp_path):
+def test_results_table_keeps_earlier_rows(tmp_path):
     first, second = (Job(path, (C,), tmp_path / path.name) for path in (A, B))
     write_table(tmp_path, [row_of(first, error="bad, very"), row_of(second, seconds=1.23456)])
     write_table(tmp_path, [row_of(first, seconds=2.0, to_target=-0.5)])
@@ -91,7 +91,7 @@ def test_the_table_of_results_keeps_what_earlier_runs_wrote(tmp_path):
     ]
 
 
-def test_somebody_else_s_table_is_replaced(tmp_path):
+def test_replaces_foreign_table(tmp_path):
     (tmp_path / "conversions.csv").write_bytes(b"\xff\x00,;")
     write_table(tmp_path, [row_of(Job(A, "Anna", OUT))])
     assert (tmp_path / "conversions.csv").read_text().splitlines()[1] == f"{OUT},{A},Anna,,,,,,"
@@ -102,7 +102,7 @@ def rows_of(path):
         return {row["output"]: row["seconds"] for row in csv.DictReader(file)}
 
 
-def test_tables_of_parts_are_merged_when_all_are_complete(tmp_path):
+def test_merges_complete_parts(tmp_path):
     listed = [Job(A, (C,), tmp_path / f"{n}.wav") for n in range(5)]
     names = [str(job.output) for job in listed]
     whole, first, second = tmp_path / "conversions.csv", Part(1, 2), Part(2, 2)
@@ -117,7 +117,7 @@ def test_tables_of_parts_are_merged_when_all_are_complete(tmp_path):
     assert jobs.recorded_outputs(tmp_path, first) == {*names, str(OUT)}
 
 
-def test_the_newest_row_of_an_output_is_merged(tmp_path):
+def test_merges_newest_row(tmp_path):
     """A part that is run again replaces its rows; so does another division into parts."""
     job = Job(A, (C,), tmp_path / "0.wav")
     for seconds, part in enumerate([Part(1, 2), Part(1, 3), Part(1, 2)]):
@@ -127,7 +127,7 @@ def test_the_newest_row_of_an_output_is_merged(tmp_path):
     assert rows_of(tmp_path / "conversions.csv") == {str(job.output): "2.000"}
 
 
-def test_errors_of_the_merged_table_are_counted(tmp_path):
+def test_counts_errors_of_merged_table(tmp_path):
     good, bad = (Job(A, (C,), tmp_path / name) for name in ("a.wav", "b.wav"))
     write_table(tmp_path, [row_of(good, seconds=1.0), row_of(bad, error="broken")], Part(1, 1))
     jobs.merge_tables(tmp_path, [good, bad])

@@ -24,7 +24,7 @@ def requests(converter, speech, other_speech):
     return [ConversionRequest(source, voice) for source in sources]
 
 
-def test_similarities_are_those_of_the_embeddings(converter, requests, monkeypatch):
+def test_similarities_are_cosines(converter, requests, monkeypatch):
     result = np.eye(256, dtype=np.float32)[3]
     monkeypatch.setattr(converter, "embed", lambda _: result)
     for request, found in zip(requests, convert_and_measure(converter, requests, 1), strict=True):
@@ -35,7 +35,7 @@ def test_similarities_are_those_of_the_embeddings(converter, requests, monkeypat
         assert found.unmeasured == ""
 
 
-def test_given_references_replace_the_embeddings(converter, requests, monkeypatch):
+def test_reference_embeddings(converter, requests, monkeypatch):
     result, target, source = np.eye(256, dtype=np.float32)[:3]
     target, source = target + result, source + 2 * result
     monkeypatch.setattr(converter, "embed", lambda _: result)
@@ -46,9 +46,7 @@ def test_given_references_replace_the_embeddings(converter, requests, monkeypatc
     assert found.to_source == pytest.approx(0.8**0.5)
 
 
-def test_time_is_shared_by_length_and_the_conversion_is_the_converter_s(
-    converter, requests, monkeypatch
-):
+def test_time_is_shared_by_length(converter, requests, monkeypatch):
     ticks = iter([10.0, 13.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
     found = convert_and_measure(converter, requests, 1)
@@ -62,7 +60,7 @@ def test_time_is_shared_by_length_and_the_conversion_is_the_converter_s(
     assert all(np.array_equal(one.wav, wav) for one, wav in zip(found, wavs, strict=True))
 
 
-def test_a_conversion_without_speech_has_no_similarity(converter, requests, monkeypatch):
+def test_no_similarity_without_speech(converter, requests, monkeypatch):
     def refuse(wav):
         raise InputError("no speech")
 

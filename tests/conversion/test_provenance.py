@@ -36,7 +36,7 @@ def info_chunks(path):
     return strings
 
 
-def test_the_note_comes_back(tmp_path, speech):
+def test_note_round_trips(tmp_path, speech):
     path = encoding.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE))
     assert provenance.read(path) == NOTE
     assert provenance.describe(path) == [
@@ -49,7 +49,7 @@ def test_the_note_comes_back(tmp_path, speech):
     ]
 
 
-def test_the_note_is_in_the_strings_of_the_wav(tmp_path, speech):
+def test_note_in_wav_strings(tmp_path, speech):
     found = info_chunks(encoding.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE)))
     assert found["INAM"] == "Synthetic speech (voice conversion by vc_lightning)"
     assert found["ISFT"].startswith("vc_lightning 0.1.0")
@@ -59,14 +59,14 @@ def test_the_note_is_in_the_strings_of_the_wav(tmp_path, speech):
     assert json.loads("{" + values)["checkpoint"] == "net.safetensors 0123abcd"
 
 
-def test_the_samples_are_as_without_the_note(tmp_path, speech):
+def test_note_keeps_samples(tmp_path, speech):
     noted = encoding.save(tmp_path / "noted.wav", speech, 22_050, strings(NOTE))
     plain = encoding.save(tmp_path / "plain.wav", speech, 22_050)
     assert soundfile.info(noted).subtype == "PCM_16"
     np.testing.assert_array_equal(*(soundfile.read(path)[0] for path in (noted, plain)))
 
 
-def test_above_the_size_of_a_wav_it_becomes_rf64(tmp_path, speech, monkeypatch):
+def test_note_in_rf64(tmp_path, speech, monkeypatch):
     monkeypatch.setattr(encoding, "MAX_WAV_BYTES", 1000)
     path = encoding.save(tmp_path / "a.wav", speech, 16_000, strings(NOTE))
     assert soundfile.info(path).format == "RF64"
@@ -75,7 +75,7 @@ def test_above_the_size_of_a_wav_it_becomes_rf64(tmp_path, speech, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
-def test_other_formats_are_read_too(tmp_path, speech, suffix):
+def test_note_in_other_formats(tmp_path, speech, suffix):
     path = tmp_path / f"a.{suffix}"
     with soundfile.SoundFile(path, "w", 16_000, 1) as file:
         file.comment = f"{provenance.SENTENCE} " + json.dumps(vars(NOTE))
@@ -97,7 +97,7 @@ def test_other_formats_are_read_too(tmp_path, speech, suffix):
         json.dumps([1]),
     ],
 )
-def test_comments_of_others_are_no_note(tmp_path, comment):
+def test_ignores_foreign_comments(tmp_path, comment):
     path = tmp_path / "a.wav"
     with soundfile.SoundFile(path, "w", 16_000, 1) as file:
         file.comment = comment
@@ -107,7 +107,7 @@ def test_comments_of_others_are_no_note(tmp_path, comment):
     assert line.startswith(f"{path}: carries no note of vc_lightning")
 
 
-def test_what_ffmpeg_makes_of_it_is_still_known(tmp_path):
+def test_note_survives_ffmpeg(tmp_path):
     """It keeps the title and the date of a wav, and puts the comment where nobody looks."""
     path = tmp_path / "a.mp3"
     with soundfile.SoundFile(path, "w", 16_000, 1) as file:
@@ -118,12 +118,12 @@ def test_what_ffmpeg_makes_of_it_is_still_known(tmp_path):
     assert line.startswith(f"{path}: synthetic, a voice conversion by vc_lightning, as its title")
 
 
-def test_recordings_carry_no_note():
+def test_recordings_have_no_note():
     assert provenance.read(SOURCE) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100])
-def test_what_is_not_audio_is_refused_by_name(tmp_path, content):
+def test_refuses_other_files(tmp_path, content):
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: is not audio"):
@@ -132,7 +132,7 @@ def test_what_is_not_audio_is_refused_by_name(tmp_path, content):
         provenance.read(tmp_path / "b.wav")
 
 
-def test_a_conversion_now(tmp_path):
+def test_note_of_new_conversion(tmp_path):
     path = tmp_path / "folder" / "mine.safetensors"
     path.parent.mkdir()
     path.write_bytes(b"weights")
@@ -143,7 +143,7 @@ def test_a_conversion_now(tmp_path):
     assert (note.vocoder, note.guidance) == ("WaveRNN", 1.0)
 
 
-def test_a_name_that_is_no_text_is_kept_readable(tmp_path):
+def test_undecodable_file_name(tmp_path):
     weights = tmp_path / "n\ne\udcff.safetensors"  # a new line, and a byte that is not UTF-8
     weights.write_bytes(b"weights")
     note = provenance.of_conversion(provenance.fingerprint(weights), "GriffinLim", 0)

@@ -42,7 +42,7 @@ def shared(learned, tmp_path):
     return voice_files.export(learned, AGREED, tmp_path / "anna.safetensors")
 
 
-def test_a_voice_arrives_bit_for_bit_and_with_its_notes(tmp_path, learned, shared):
+def test_exported_voice_round_trips(tmp_path, learned, shared):
     arrived = voice_files.add(tmp_path / "theirs", shared, None, ENCODER)
     assert np.array_equal(arrived.voice.embedding, VOICE.embedding)
     assert arrived.voice.pitch == VOICE.pitch
@@ -52,7 +52,7 @@ def test_a_voice_arrives_bit_for_bit_and_with_its_notes(tmp_path, learned, share
     assert shared.stat().st_size < 3000
 
 
-def test_a_spoken_consent_travels_with_the_voice(tmp_path, learned, speech):
+def test_exports_spoken_consent(tmp_path, learned, speech):
     spoken = Statement("", speech, "2026-11-24")
     path = voice_files.export(learned, spoken, tmp_path / "anna.safetensors")
     arrived = voice_files.add(tmp_path / "theirs", path, "Anna 2", ENCODER)
@@ -60,13 +60,13 @@ def test_a_spoken_consent_travels_with_the_voice(tmp_path, learned, speech):
     np.testing.assert_allclose(consent.restate(arrived.consent).wav, speech, atol=1e-4)
 
 
-def test_a_voice_without_a_pitch_arrives(tmp_path, learned):
+def test_voice_without_pitch(tmp_path, learned):
     learned = replace(learned, voice=Voice(VOICE.embedding))
     path = voice_files.export(learned, AGREED, tmp_path / "a.safetensors")
     assert voice_files.add(tmp_path / "theirs", path, None, ENCODER).voice.pitch is None
 
 
-def test_nothing_is_overwritten(tmp_path, learned, shared):
+def test_import_overwrites_nothing(tmp_path, learned, shared):
     before = shared.read_bytes()
     kept = voice_library.path_of(tmp_path / "mine", "Anna")
     stored = kept.read_bytes()
@@ -79,13 +79,13 @@ def test_nothing_is_overwritten(tmp_path, learned, shared):
     assert voice_files.add(tmp_path / "mine", shared, "Anna 2", ENCODER).name == "Anna 2"
 
 
-def test_a_voice_leaves_only_with_consent(tmp_path, learned):
+def test_export_needs_consent(tmp_path, learned):
     with pytest.raises(InputError, match=r"only with its speaker's consent; add voices\.consent="):
         voice_files.export(learned, None, tmp_path / "a.safetensors")
     assert not (tmp_path / "a.safetensors").exists()
 
 
-def test_the_voice_of_another_encoder_is_refused(tmp_path, shared):
+def test_refuses_other_encoder(tmp_path, shared):
     with pytest.raises(InputError, match="made with embeddings of ge2e-01234567"):
         voice_files.add(tmp_path / "theirs", shared, None, "ge2e-76543210")
     assert not (tmp_path / "theirs").exists()
@@ -122,7 +122,7 @@ def rewritten(path, tensors=None, **changes):
         ({"more": np.zeros(500_000)}, "has 40.* bytes"),
     ],
 )
-def test_tensors_that_no_voice_has_are_refused(tmp_path, shared, tensors, reason):
+def test_refuses_unknown_tensors(tmp_path, shared, tensors, reason):
     rewritten(shared, tensors)
     with pytest.raises(InputError, match=rf"anna\.safetensors: .*{reason}"):
         voice_files.add(tmp_path / "theirs", shared, None, ENCODER)
@@ -145,14 +145,14 @@ def test_tensors_that_no_voice_has_are_refused(tmp_path, shared, tensors, reason
         {"seconds": "long"},
     ],
 )
-def test_headers_that_no_voice_has_are_refused(tmp_path, shared, changes):
+def test_refuses_invalid_headers(tmp_path, shared, changes):
     rewritten(shared, **changes)
     with pytest.raises(InputError):
         voice_files.add(tmp_path / "theirs", shared, None, ENCODER)
     assert not (tmp_path / "theirs").exists()
 
 
-def test_damaged_files_are_refused(tmp_path, shared):
+def test_refuses_damaged_files(tmp_path, shared):
     whole = shared.read_bytes()
     (size,) = struct.unpack("<Q", whole[:8])
     for name, content in {
@@ -174,6 +174,6 @@ def test_damaged_files_are_refused(tmp_path, shared):
         voice_files.read(shared)
 
 
-def test_a_file_without_consent_says_so(tmp_path, shared):
+def test_shows_missing_consent(tmp_path, shared):
     rewritten(shared, consent="")
     assert voice_files.add(tmp_path / "theirs", shared, None, ENCODER).consent is None

@@ -14,7 +14,7 @@ from vc_lightning.conversion.recordings import Voice
 VOICE = Voice(np.random.default_rng(0).random(256).astype(np.float32), PitchRange(7.5, 0.25))
 
 
-def test_a_voice_comes_back_bit_for_bit(tmp_path):
+def test_voice_round_trips(tmp_path):
     folder = tmp_path / "new" / "folder"
     path = voice_library.save(folder, "Anna B", VOICE, "ge2e-01234567", 3, 12.34)
     assert path.stat().st_size < 10_000
@@ -28,12 +28,12 @@ def test_a_voice_comes_back_bit_for_bit(tmp_path):
         voice_library.for_encoder(learned, "ge2e-76543210")
 
 
-def test_a_voice_without_a_pitch(tmp_path):
+def test_voice_without_pitch(tmp_path):
     voice_library.save(tmp_path, "a", Voice(VOICE.embedding), "ge2e-0", 1, 1)
     assert voice_library.load(tmp_path, "a").voice.pitch is None
 
 
-def test_names_are_listed_and_learning_again_replaces(tmp_path):
+def test_lists_names_and_replaces_voices(tmp_path):
     for name in ("ж", "anna", "anna"):
         voice_library.save(tmp_path, name, VOICE, "ge2e-0", 1, 1)
     (tmp_path / "notes.txt").touch()
@@ -46,7 +46,7 @@ def test_names_are_listed_and_learning_again_replaces(tmp_path):
 @pytest.mark.parametrize(
     "name", ["", ".hidden", "a/b", "../a", "a\\b", "a\n", "-a", "x" * 65, "a:b"]
 )
-def test_names_that_would_leave_the_folder_or_are_no_words_are_refused(tmp_path, name):
+def test_refuses_unsafe_names(tmp_path, name):
     with pytest.raises(InputError, match="name it by"):
         voice_library.path_of(tmp_path, name)
 
@@ -67,7 +67,7 @@ def test_names_that_would_leave_the_folder_or_are_no_words_are_refused(tmp_path,
         {"n_recordings": None},
     ],
 )
-def test_damaged_files_are_refused_by_name(tmp_path, change):
+def test_refuses_damaged_files(tmp_path, change):
     path = voice_library.save(tmp_path, "a", VOICE, "ge2e-0", 1, 1)
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | change))
@@ -80,13 +80,13 @@ def test_damaged_files_are_refused_by_name(tmp_path, change):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b'"text"'])
-def test_what_is_no_voice_is_refused(tmp_path, content):
+def test_refuses_other_files(tmp_path, content):
     voice_library.path_of(tmp_path, "a").write_bytes(content)
     with pytest.raises(InputError, match="is not a learned voice"):
         voice_library.load(tmp_path, "a")
 
 
-def test_consent_maker_and_licence_are_kept(tmp_path, speech):
+def test_keeps_consent_maker_and_licence(tmp_path, speech):
     spoken = Statement("", speech, "2026-11-24")
     voice_library.save(
         tmp_path, "a", VOICE, "ge2e-0", 1, 1, made_by="Ben", licence="CC0", consent=spoken
@@ -102,7 +102,7 @@ def test_consent_maker_and_licence_are_kept(tmp_path, speech):
     assert not (tmp_path / "a.consent.flac").exists()
 
 
-def test_voices_of_earlier_versions_load(tmp_path):
+def test_loads_voices_of_earlier_versions(tmp_path):
     path = voice_library.save(tmp_path, "a", VOICE, "ge2e-0", 1, 1)
     content = json.loads(path.read_text())
     for key in ("made_by", "licence", "consent"):

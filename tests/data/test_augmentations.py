@@ -18,7 +18,7 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def test_gain_shifts_what_sounds_by_some_decibels(mel):
+def test_gain(mel):
     shifts = [(Gain(6)(mel, rng(seed)) - mel)[:, :90] for seed in range(50)]
     assert all(torch.allclose(shift, shift[0, 0].expand_as(shift)) for shift in shifts)
     values = torch.stack([shift[0, 0] for shift in shifts])
@@ -28,7 +28,7 @@ def test_gain_shifts_what_sounds_by_some_decibels(mel):
     assert Gain(6)(mel, rng())[:, 90:].abs().max() == 0
 
 
-def test_equalize_bends_the_spectrum_smoothly_and_alike_at_all_times(mel):
+def test_equalize(mel):
     curve = Equalize(6, 5)(mel, rng()) - mel
     assert torch.allclose(curve[:, :90], curve[:, :1].expand(-1, 90))
     assert curve.abs().max() <= 0.06
@@ -37,7 +37,7 @@ def test_equalize_bends_the_spectrum_smoothly_and_alike_at_all_times(mel):
     assert curve[:, 90:].abs().max() == 0
 
 
-def test_mask_silences_one_stretch_of_time_and_one_of_frequency(mel):
+def test_mask(mel):
     whole = torch.full((80, 100), 0.5)
     sizes = set()
     for seed in range(50):
@@ -50,11 +50,11 @@ def test_mask_silences_one_stretch_of_time_and_one_of_frequency(mel):
     assert whole.min() == 0.5  # the argument stays
 
 
-def test_masks_longer_than_the_crop_are_possible():
+def test_mask_longer_than_crop():
     assert Mask(500, 500)(torch.ones(80, 3), rng(1)).shape == (80, 3)
 
 
 @pytest.mark.parametrize("make", [lambda: Gain(-1), lambda: Equalize(3, 1), lambda: Mask(-1, 0)])
-def test_impossible_values_are_refused(make):
+def test_refuses_impossible_values(make):
     with pytest.raises(InputError, match=r"data\.augmentations"):
         make()

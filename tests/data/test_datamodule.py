@@ -66,7 +66,7 @@ def utterances(*counts):
     ]
 
 
-def test_speakers_are_the_folders_or_the_files_of_a_flat_folder(tmp_path, speech):
+def test_speakers_of_folders(tmp_path, speech):
     for name in ("a.wav", "b.FLAC", "p1/x.wav", "p2/deep/y.ogg", "notes.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,14 +80,14 @@ def test_speakers_are_the_folders_or_the_files_of_a_flat_folder(tmp_path, speech
     }
 
 
-def test_folders_without_audio_are_refused(tmp_path):
+def test_refuses_folders_without_audio(tmp_path):
     with pytest.raises(InputError, match="holds no audio"):
         find_utterances(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         find_utterances(tmp_path / "missing")
 
 
-def test_a_manifest_names_speakers_and_splits_and_hides_the_test_split(tmp_path):
+def test_manifest_speakers_and_splits(tmp_path):
     table = tmp_path / "MANIFEST.tsv"
     table.write_text("path\tspeaker\tsplit\na.wav\tx\ttrain\nb c.wav\ty\tval\nd.wav\tz\ttest\n")
     found = read_manifest(table, None)
@@ -101,14 +101,14 @@ def test_a_manifest_names_speakers_and_splits_and_hides_the_test_split(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "file\tspeaker\na\tb\n", "path,speaker\na,b\n"])
-def test_a_table_without_the_columns_is_refused(tmp_path, text):
+def test_refuses_table_without_columns(tmp_path, text):
     table = tmp_path / "m.tsv"
     table.write_text(text)
     with pytest.raises(InputError, match=r"data\.manifest"):
         read_manifest(table, None)
 
 
-def test_manifests_of_other_programs(tmp_path):
+def test_reads_manifests_of_other_programs(tmp_path):
     table = tmp_path / "m.tsv"
     table.write_text('\ufeffpath\tspeaker\tsplit\nsay "a".wav\tx\t\n', encoding="utf-8")
     assert [u.path.name for u in read_manifest(table, None)] == ['say "a".wav']
@@ -121,7 +121,7 @@ def test_manifests_of_other_programs(tmp_path):
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.3, 0.9, 0.99])
-def test_validation_never_empties_a_speaker(fraction):
+def test_validation_leaves_training_utterances(fraction):
     listed = utterances(1, 2, 10, 40)
     train, val = split_utterances(listed, fraction, 0, seed=3)
     assert Counter(u.speaker for u in train).keys() == {"s0", "s1", "s2", "s3"}
@@ -151,7 +151,7 @@ def test_minutes_per_speaker(corpus):
         assert Counter(u.speaker for u in kept) == {"man": per_speaker, "woman": per_speaker}
 
 
-def test_batches_hold_crops_of_the_recordings(module, corpus):
+def test_batches_are_crops(module, corpus):
     data = prepared(module(dir=str(corpus)))
     mel = data.features.mel
     whole = [torch.from_numpy(mel.extract(*io.load(u.path))) for u in data.train]
@@ -168,7 +168,7 @@ def test_batches_hold_crops_of_the_recordings(module, corpus):
         assert min(distances) < 1e-3
 
 
-def test_the_input_may_be_a_vtlp_copy(module, corpus):
+def test_vtlp_input(module, corpus):
     changes = {"vtlp_factors": [0.8, 1.25], "vtlp_probability": 0.5, "val_fraction": 0.4}
     data = prepared(module(dir=str(corpus), **changes))
     files = data.features.files
@@ -196,7 +196,7 @@ def first_batches(data, number=3):
     return torch.cat([b.target_mel for b in itertools.islice(data.train_dataloader(), number)])
 
 
-def test_order_and_crops_depend_on_seed_epoch_and_position_only(module, corpus):
+def test_crops_depend_on_seed_epoch_and_position(module, corpus):
     def epochs(**changes):
         mels = first_batches(prepared(module(dir=str(corpus), **changes)), 6)
         return mels[:6], mels[6:]
@@ -225,7 +225,7 @@ def test_augmentations_change_only_the_input(module, corpus):
         assert torch.equal(batch.input_mel, batch.target_mel)
 
 
-def test_embeddings_may_be_speaker_means(module, corpus, encoder):
+def test_speaker_mean_embeddings(module, corpus, encoder):
     data = prepared(
         module(dir=str(corpus), speaker_embedding="speaker", shuffle=False, vtlp_factors=[0.9])
     )
@@ -239,7 +239,7 @@ def test_embeddings_may_be_speaker_means(module, corpus, encoder):
     np.testing.assert_allclose(voices["man"][1], encoder.average(warped), atol=1e-6)
 
 
-def test_crops_hold_the_pitch_of_their_frames(module, corpus, mel_settings):
+def test_crops_have_matching_pitch(module, corpus, mel_settings):
     data = prepared(module(dir=str(corpus), with_f0=True, vtlp_factors=[0.8], vtlp_probability=1.0))
     files, utterance = data.files, data.train[0]
     hop_length = mel_settings["hop_length"]
@@ -258,7 +258,7 @@ def test_crops_hold_the_pitch_of_their_frames(module, corpus, mel_settings):
     assert not next(iter(without.train_dataloader())).f0.any()
 
 
-def test_vtlp_copies_may_be_targets(module, corpus):
+def test_vtlp_targets(module, corpus):
     changes = {
         "vtlp_factors": [0.8, 1.25],
         "vtlp_target_factors": [1.25],
@@ -285,7 +285,7 @@ def test_vtlp_copies_may_be_targets(module, corpus):
         assert torch.equal(batch.input_mel, batch.target_mel)
 
 
-def test_pitch_is_added_to_a_cache(module, corpus, tmp_path):
+def test_adds_pitch_to_cache(module, corpus, tmp_path):
     before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
     files = list(tmp_path.rglob("*.safetensors"))
     times = {p: p.stat().st_mtime_ns for p in files}
@@ -295,7 +295,7 @@ def test_pitch_is_added_to_a_cache(module, corpus, tmp_path):
     assert before.fingerprint == after.fingerprint
 
 
-def test_pitch_of_another_tracker_is_not_used(module, corpus, tmp_path, monkeypatch):
+def test_ignores_pitch_of_other_tracker(module, corpus, tmp_path, monkeypatch):
     before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
     monkeypatch.setattr(pitch, "tracker_name", lambda: "another 1.0")
     after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
@@ -325,14 +325,14 @@ def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
     assert len(without.teacher_std) == 0
 
 
-def test_files_can_be_excluded(module, corpus):
+def test_excludes_files(module, corpus):
     data = prepared(module(dir=str(corpus), exclude=["0.wav", "2.*"]))
     assert {u.path.name for u in data.train} == {"1.wav"}
     with pytest.raises(InputError, match="leaves none of 6 files"):
         prepared(module(dir=str(corpus), exclude=["*"]))
 
 
-def test_speakers_without_a_usable_file_are_named(module, tmp_path, speech, caplog):
+def test_names_speakers_without_usable_files(module, tmp_path, speech, caplog):
     for name, wav in {"anna": speech[:32_000], "ben": np.zeros(16_000)}.items():
         (tmp_path / name).mkdir()
         write_wav(tmp_path / name / "a.wav", wav)
@@ -341,7 +341,7 @@ def test_speakers_without_a_usable_file_are_named(module, tmp_path, speech, capl
     assert "speakers without a usable file: ben" in caplog.text
 
 
-def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus):
+def test_short_files_and_whole_utterances(module, corpus):
     data = prepared(module(dir=str(corpus), crop_frames=500))
     batch = next(iter(data.train_dataloader()))
     assert batch.target_mel.shape[-1] == batch.lengths.max() == 126
@@ -358,7 +358,7 @@ def test_short_files_are_padded_and_whole_utterances_are_possible(module, corpus
     assert batch.target_mel[1, :, 50:].abs().max() == 0
 
 
-def test_unusable_files_are_skipped_named_and_counted(module, tmp_path, speech, caplog):
+def test_skips_unusable_files(module, tmp_path, speech, caplog):
     write_wav(tmp_path / "good.wav", speech[:32_000])
     write_wav(tmp_path / "silent.wav", np.zeros(16_000))
     (tmp_path / "text.wav").write_text("no sound")
@@ -371,7 +371,7 @@ def test_unusable_files_are_skipped_named_and_counted(module, tmp_path, speech, 
     assert "2 of 3 files were skipped" in messages
 
 
-def test_a_folder_without_a_usable_file_is_refused(module, tmp_path):
+def test_refuses_folder_without_usable_files(module, tmp_path):
     write_wav(tmp_path / "silent.wav", np.zeros(16_000))
     with pytest.raises(InputError, match="none of 1 files is usable"):
         prepared(module(dir=str(tmp_path)))
@@ -402,19 +402,19 @@ def test_mean_mel(module, corpus):
         {"speaker_embedding": "none"},
     ],
 )
-def test_impossible_values_are_refused_by_name(module, changes):
+def test_refuses_impossible_values(module, changes):
     (name, value), *_ = changes.items()
     with pytest.raises(InputError, match=f"data.{name}={value}"):
         module(dir="x", **changes)
 
 
-def test_target_factors_must_be_among_the_factors(module):
+def test_target_factors_must_be_factors(module):
     with pytest.raises(
         InputError, match=r"data\.vtlp_target_factors=0\.9: is none of data\.vtlp_factors=\[0\.8\]"
     ):
         module(dir="x", vtlp_factors=[0.8], vtlp_target_factors=[0.9])
 
 
-def test_no_data_is_refused(module):
+def test_refuses_missing_data(module):
     with pytest.raises(InputError, match="say what to train on"):
         module()

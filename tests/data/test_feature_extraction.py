@@ -51,7 +51,7 @@ def written(cache, kind):
     return {path: path.stat().st_mtime_ns for path in files}
 
 
-def test_the_cache_holds_the_mel_and_the_embedding(cache, recording, speech, encoder):
+def test_cache_has_mel_and_embedding(cache, recording, speech, encoder):
     (segment,) = prepared(cache, recording)
     mel = cache.mel.extract(speech[:32_000], 16_000)
     assert segment.n_frames == mel.shape[1] == 126
@@ -62,7 +62,7 @@ def test_the_cache_holds_the_mel_and_the_embedding(cache, recording, speech, enc
     assert cache.files.read_embedding(segment).numpy() @ embedding > 0.99999
 
 
-def test_vtlp_copies_have_embeddings_of_their_own(make_cache, recording, speech, encoder):
+def test_embeddings_of_vtlp_copies(make_cache, recording, speech, encoder):
     cache = make_cache(vtlp_factors=[0.8, 1.25])
     (segment,) = prepared(cache, recording)
     mel = cache.mel
@@ -88,14 +88,14 @@ def test_bfloat16_embeddings_are_nearly_equal(make_cache, recording, tmp_path):
     assert not torch.equal(exact, fast)
 
 
-def test_cached_features_are_not_computed_again(cache, recording):
+def test_reuses_cached_features(cache, recording):
     prepared(cache, recording)
     before = written(cache, "")
     prepared(cache, recording)
     assert written(cache, "") == before
 
 
-def test_a_new_time_only_hashes_the_content(cache, recording):
+def test_new_modification_time_only_hashes_content(cache, recording):
     prepared(cache, recording)
     before = {kind: written(cache, kind) for kind in ("mels", "voices", "paths")}
     os.utime(recording, ns=(1, 1))
@@ -110,7 +110,7 @@ def test_a_new_time_only_hashes_the_content(cache, recording):
     assert written(cache, "mels") == before["mels"]
 
 
-def test_a_changed_recording_is_computed_again(cache, recording, speech):
+def test_recomputes_changed_recording(cache, recording, speech):
     prepared(cache, recording)
     write_wav(recording, speech[:40_000], subtype="FLOAT")
     assert prepared(cache, recording)[0].n_frames == 40_000 // 256 + 1
@@ -126,7 +126,7 @@ def test_a_changed_recording_is_computed_again(cache, recording, speech):
         ({"bf16": True}, "mels"),
     ],
 )
-def test_other_settings_compute_only_what_changed(
+def test_changed_settings_recompute_what_changed(
     cache, make_cache, mel_settings, recording, changes, kept
 ):
     prepared(cache, recording)
@@ -146,7 +146,7 @@ def test_other_settings_compute_only_what_changed(
 
 @pytest.mark.parametrize("kind", ["mels", "voices"])
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
-def test_a_damaged_file_is_noticed_and_rebuilt(cache, recording, kind, share):
+def test_rebuilds_damaged_file(cache, recording, kind, share):
     prepared(cache, recording)
     (path,) = written(cache, kind)
     content = path.read_bytes()
@@ -156,7 +156,7 @@ def test_a_damaged_file_is_noticed_and_rebuilt(cache, recording, kind, share):
     assert path.read_bytes() == content
 
 
-def test_a_file_that_vanishes_during_the_training_is_named(cache, recording):
+def test_names_file_deleted_during_training(cache, recording):
     (segment,) = prepared(cache, recording)
     (path,) = written(cache, "mels")
     path.unlink()
@@ -165,7 +165,7 @@ def test_a_file_that_vanishes_during_the_training_is_named(cache, recording):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_unusable_recordings_are_named_with_the_reason(cache, recording, tmp_path, num_workers):
+def test_names_unusable_recordings(cache, recording, tmp_path, num_workers):
     silent = write_wav(tmp_path / "silent.wav", np.zeros(16_000))
     text = tmp_path / "text.wav"
     text.write_text("no sound")
@@ -176,7 +176,7 @@ def test_unusable_recordings_are_named_with_the_reason(cache, recording, tmp_pat
     assert segments.keys() == {recording}
 
 
-def test_speechless_recordings_are_remembered(cache, tmp_path, monkeypatch):
+def test_remembers_recordings_without_speech(cache, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     noise = write_wav(tmp_path / "noise.wav", 0.001 * rng.standard_normal(32_000))
     first = cache.prepare([noise], 0)[1]
@@ -185,7 +185,7 @@ def test_speechless_recordings_are_remembered(cache, tmp_path, monkeypatch):
     assert "no speech" in first[noise]
 
 
-def test_quality_is_kept_for_other_settings(make_cache, tmp_path, monkeypatch):
+def test_reuses_quality_with_other_settings(make_cache, tmp_path, monkeypatch):
     """Its quality is not measured again, and why it is unusable with the old ones not forgotten."""
     rng = np.random.default_rng(0)
     noise = write_wav(tmp_path / "noise.wav", 0.001 * rng.standard_normal(32_000))
@@ -197,7 +197,7 @@ def test_quality_is_kept_for_other_settings(make_cache, tmp_path, monkeypatch):
     assert one.lookup(noise) == other.lookup(noise)
 
 
-def test_long_recordings_become_pieces_like_recordings_of_their_own(make_cache, tmp_path, speech):
+def test_splits_long_recordings(make_cache, tmp_path, speech):
     pause = np.zeros(24_000, np.float32)
     parts = [speech[:40_000], speech[40_000:80_000], speech[:56_000]]
     path = write_wav(
@@ -219,7 +219,7 @@ def test_long_recordings_become_pieces_like_recordings_of_their_own(make_cache, 
     assert starts == [0, segments[0].n_frames, segments[0].n_frames + segments[1].n_frames]
 
 
-def test_a_piece_without_speech_is_left_out(make_cache, tmp_path, speech):
+def test_drops_segment_without_speech(make_cache, tmp_path, speech):
     silence = np.zeros(160_000, np.float32)
     wav = np.concatenate([speech[:64_000], silence, speech[:64_000]])
     cache = make_cache(max_seconds=5.0)
@@ -255,7 +255,7 @@ def copies(folder: Path, speech: np.ndarray, number: int) -> list[Path]:
     ]
 
 
-def test_two_processes_share_the_work(cache, tmp_path, speech):
+def test_two_processes_share_work(cache, tmp_path, speech):
     paths = copies(tmp_path, speech, 24)
     context = multiprocessing.get_context("fork")
     counts, barrier = context.Queue(), context.Barrier(2)
@@ -274,7 +274,7 @@ def test_two_processes_share_the_work(cache, tmp_path, speech):
     assert sum(loaded) <= 24 + 2 * RECORDINGS_AT_ONCE  # what both had in hand at once
 
 
-def test_a_killed_preparation_continues(cache, tmp_path, speech):
+def test_continues_after_kill(cache, tmp_path, speech):
     paths = copies(tmp_path, speech, 24)
     process = multiprocessing.get_context("fork").Process(target=cache.prepare, args=(paths, 0))
     process.start()
@@ -292,7 +292,7 @@ def test_a_killed_preparation_continues(cache, tmp_path, speech):
     assert all(after[path] == before[path] for path in finished)
 
 
-def test_a_recording_that_is_being_written_is_left_out(cache, recording, monkeypatch):
+def test_skips_growing_recording(cache, recording, monkeypatch):
     load = features.io.load
 
     def load_while_it_grows(path):
@@ -307,13 +307,13 @@ def test_a_recording_that_is_being_written_is_left_out(cache, recording, monkeyp
     assert prepared(cache, recording)
 
 
-def test_a_dead_worker_is_one_sentence(cache, recording, monkeypatch):
+def test_dead_worker_error(cache, recording, monkeypatch):
     monkeypatch.setattr(FeatureCache, "compute", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match=r"data\.num_workers"):
         cache.prepare([recording], num_workers=1)
 
 
-def test_the_quality_of_recordings_is_remembered(cache, recording):
+def test_remembers_quality(cache, recording):
     (segment,) = prepared(cache, recording)
     quality = cache.quality(segment)
     assert (quality.seconds, quality.sample_rate) == (2.0, 16_000)
@@ -321,7 +321,7 @@ def test_the_quality_of_recordings_is_remembered(cache, recording):
     assert json.loads(path.read_text())["quality"]["seconds"] == 2.0
 
 
-def test_a_cache_that_cannot_be_written_is_refused(tmp_path, make_cache, recording):
+def test_refuses_unwritable_cache(tmp_path, make_cache, recording):
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(InputError, match=r"data\.cache_dir"):
@@ -329,7 +329,7 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path, make_cache, recordi
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_full_disk_is_explained_and_leaves_nothing_half_written(cache, recording, num_workers):
+def test_full_disk(cache, recording, num_workers):
     """The limit on the size of files stands for the disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))

@@ -49,7 +49,7 @@ def test_processes_split_every_epoch_exactly(size, batch_size, world_size):
     assert joint[:-1] == whole[: len(joint) - 1]
 
 
-def test_more_processes_than_utterances_are_refused():
+def test_refuses_more_processes_than_utterances():
     with pytest.raises(InputError, match="2 utterances are fewer than 3 processes"):
         EpochBatches(2, 1, True, 0, None, 0, 3)
 

@@ -112,7 +112,7 @@ def first(loader, n_batches):
     return [batch.target_mel for batch in itertools.islice(loader, n_batches)]
 
 
-def test_the_shards_hold_what_the_cache_holds(folder, data):
+def test_shards_equal_cache(folder, data):
     index = shards.read_index(str(folder))
     assert (index.warps, index.speaker_encoder) == (FACTORS, data.encoder_identity)
     assert index.mel == data.mel.settings
@@ -146,7 +146,7 @@ def test_the_shards_hold_what_the_cache_holds(folder, data):
     }
 
 
-def test_input_and_target_are_the_same_frames(module, folder):
+def test_input_and_target_frames_match(module, folder):
     data = module(augmentations=[Gain(6)], vtlp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
@@ -165,7 +165,7 @@ def test_input_and_target_are_the_same_frames(module, folder):
         assert difference[inside].std() < 1e-4 < difference[inside].abs().max()  # only louder
 
 
-def test_vtlp_copies_may_be_targets(module, folder):
+def test_vtlp_targets(module, folder):
     data = module(vtlp_probability=1, vtlp_target_factors=[1.25], vtlp_target_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
@@ -178,7 +178,7 @@ def test_vtlp_copies_may_be_targets(module, folder):
         np.testing.assert_allclose(f0.numpy(), 1.25 * sample.f0[start : start + 32])
 
 
-def test_vtlp_copies_may_be_chosen(module):
+def test_chosen_vtlp_copies(module):
     assert module(vtlp_factors=[1.25]).copies.input == [2]
     assert module(vtlp_factors=[]).copies.input == []
     with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is none of"):
@@ -200,7 +200,7 @@ def stream_of(many, n_epochs, epoch=0, runs=(), **settings):
     return Keys(many, n_epochs, 32, position=position, **settings)
 
 
-def test_an_epoch_of_all_ranks_and_workers_holds_every_utterance_once(many):
+def test_epoch_has_every_utterance_once(many):
     def epoch(number, n_ranks, n_workers, seed=0):
         keys = []
         for rank in range(n_ranks):
@@ -219,7 +219,7 @@ def test_an_epoch_of_all_ranks_and_workers_holds_every_utterance_once(many):
     assert shard_order[0] != shard_order[1]
 
 
-def test_the_stream_goes_on_with_the_next_epoch(many):
+def test_stream_continues_with_next_epoch(many):
     stream = stream_of(many, 97, 3)
     keys = list(itertools.islice(stream, 3 * 37))
     parts = [keys[:37], keys[37:74], keys[74:]]
@@ -251,7 +251,7 @@ def test_without_shuffling_every_epoch_is_the_same(module):
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
-def test_a_resumed_stream_skips_the_shards_that_were_read(many, n_workers):
+def test_resumed_stream_skips_read_shards(many, n_workers):
     """At most one shard of each reader is read again, and its buffer is left out of this epoch."""
 
     def taken(n, **position):
@@ -268,12 +268,12 @@ def test_a_resumed_stream_skips_the_shards_that_were_read(many, n_workers):
     assert taken(11, runs=(8, 8)) != after
 
 
-def test_a_stream_is_resumed_in_the_epoch_that_it_had_reached(many):
+def test_resumes_in_reached_epoch(many):
     for n_batches, epoch in {0: 3, 18: 3, 19: 4, 36: 4, 37: 5}.items():  # 37 utterances, 2 a batch
         assert stream_of(many, 1, 3, (n_batches,)).place()[0] == epoch
 
 
-def test_a_checkpoint_holds_the_position_in_the_shards(module, caplog):
+def test_checkpoint_has_position(module, caplog):
     data = module()
     data.train_dataloader()
     for step, epochs in {0: 0, 1: 1, 4: 1, 5: 2}.items():
@@ -301,7 +301,7 @@ def stream_at(data, position):
 
 
 @pytest.mark.parametrize("change", [{"num_workers": 2}, {"batch_size": 2}, {"seed": 2}])
-def test_other_readers_begin_the_next_epoch(module, caplog, change):
+def test_changed_number_of_readers_starts_next_epoch(module, caplog, change):
     data = module()
     data.trainer.global_step = 5
     resumed = module(**change)
@@ -312,7 +312,7 @@ def test_other_readers_begin_the_next_epoch(module, caplog, change):
     assert resumed.begun_at == Position(2)
 
 
-def test_a_checkpoint_of_an_earlier_version_begins_the_next_epoch(module):
+def test_checkpoint_of_earlier_version_starts_next_epoch(module):
     resumed = module()
     resumed.load_state_dict({"epochs": 2, "batches": 5})
     resumed.train_dataloader()
@@ -322,7 +322,7 @@ def test_a_checkpoint_of_an_earlier_version_begins_the_next_epoch(module):
     assert (state["epochs"], state["epoch"], state["runs"]) == (3, 2, [4])
 
 
-def test_embeddings_may_be_speaker_means(data, tmp_path):
+def test_speaker_mean_embeddings(data, tmp_path):
     data.speaker_embedding = "speaker"
     index = shard_writer.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
     data.speaker_embedding = "utterance"
@@ -332,7 +332,7 @@ def test_embeddings_may_be_speaker_means(data, tmp_path):
         assert np.array_equal(sample.embeddings, voices[sample.speaker].numpy())
 
 
-def test_shards_have_a_largest_size(data, tmp_path, monkeypatch):
+def test_size_of_shards(data, tmp_path, monkeypatch):
     monkeypatch.setattr(shard_writer, "MIN_SHARDS", 1)
     by_size = shard_writer.write(data, str(tmp_path / "a"), max_megabytes=0.15, max_utterances=100)
     assert by_size.train.shards == [2, 2]  # 128 frames of three copies are 60 kB
@@ -368,7 +368,7 @@ def run(folder, tmp_path):
     return run
 
 
-def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
+def test_trains_on_shards_and_resumes(run, folder, caplog):
     first_run = run("data.num_workers=1", name="first", dir=f"pipe:cat {folder}/{{}}")
     events = EventAccumulator(str(first_run / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert "val/loss" in events.Tags()["scalars"]
@@ -390,7 +390,7 @@ def test_training_on_shards_shows_samples_and_resumes(run, folder, caplog):
         (["data.vtlp_probability=1", "trainer.accumulate_grad_batches=2"], 4),
     ],
 )
-def test_other_settings_run(run, overrides, steps):
+def test_trains_with_other_settings(run, overrides, steps):
     last = run("logger=none", *overrides) / "checkpoints/last.ckpt"
     assert checkpoints.read(last, "autovc")[1].step == steps
 
@@ -414,13 +414,13 @@ def damaged(folder, tmp_path, damage):
         (lambda _: bytes(10_240), "holds 0 utterances instead of 1"),
     ],
 )
-def test_damaged_shards_are_refused(module, folder, tmp_path, damage, reason):
+def test_refuses_damaged_shards(module, folder, tmp_path, damage, reason):
     data = module(dir=str(damaged(folder, tmp_path, damage)))
     with pytest.raises(InputError, match=rf"train-000001\.tar: .*({reason})"):
         list(data.train.read_all())
 
 
-def test_damage_that_a_worker_finds_is_one_sentence(run, folder, tmp_path, capsys):
+def test_damage_found_by_worker(run, folder, tmp_path, capsys):
     copy = damaged(folder, tmp_path, lambda tar: tar[:20_000])
     with pytest.raises(SystemExit) as stop:
         run("data.num_workers=2", "trainer.max_steps=9", dir=copy)
@@ -430,7 +430,7 @@ def test_damage_that_a_worker_finds_is_one_sentence(run, folder, tmp_path, capsy
     assert errors[0].startswith(f"error: {copy}/train-000001.tar: is missing or damaged")
 
 
-def test_broken_transfers_are_repeated(many, tmp_path, monkeypatch):
+def test_repeats_broken_transfers(many, tmp_path, monkeypatch):
     """A command that delivers only the first half of each shard when it is called at first."""
     monkeypatch.setattr(shards, "RETRY_SECONDS", 0)
     command = f"if mkdir {tmp_path}/{{}} 2>&-; then head -c 100000; else cat; fi"
@@ -441,7 +441,7 @@ def test_broken_transfers_are_repeated(many, tmp_path, monkeypatch):
         list(Shards("pipe:exit 3", "train", [1], 3).read(0))
 
 
-def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatch):
+def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="ref_db 16 != 0"):
         module(mel={"ref_db": 0})
     with pytest.raises(
@@ -483,7 +483,7 @@ def test_shards_that_do_not_fit_are_refused(module, folder, tmp_path, monkeypatc
         module()
 
 
-def test_interrupted_shards_are_refused(module, data, tmp_path, monkeypatch):
+def test_refuses_incomplete_shards(module, data, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -497,7 +497,7 @@ def test_interrupted_shards_are_refused(module, data, tmp_path, monkeypatch):
         shard_writer.write(data, str(tmp_path), 100, 100)
 
 
-def test_a_folder_is_refused_before_the_features_are_computed(preparation, tmp_path, capsys):
+def test_refuses_folder_before_extraction(preparation, tmp_path, capsys):
     (tmp_path / "mine.txt").touch()
     with pytest.raises(SystemExit):
         train.main(

@@ -34,7 +34,7 @@ def module(mel_settings, encoder, cache_dir, corpus):
     return make
 
 
-def test_waveform_and_mel_of_a_batch_belong_together(module):
+def test_waveform_matches_mel(module):
     data = module(batch_size=4)
     batch = next(iter(data.train_dataloader()))
     n_frames = LENGTH + 2 * CONTEXT
@@ -46,7 +46,7 @@ def test_waveform_and_mel_of_a_batch_belong_together(module):
     torch.testing.assert_close(again[..., inner], batch.mel[..., inner], atol=0.02, rtol=0)
 
 
-def test_crops_are_parts_of_the_prepared_recording(module, speech, mel_settings):
+def test_crops_are_excerpts(module, speech, mel_settings):
     data = module(sampling="utterance")
     first = next(u for u in data.train if u.speaker == "man" and u.path.stem == "0")
     whole = torch.from_numpy(MelSpectrogram(**mel_settings).prepare(speech[:32_000], 16_000))
@@ -86,7 +86,7 @@ def test_crops_are_padded_with_silence(module):
     assert not wav[(CONTEXT + n_frames) * 256 :].any()
 
 
-def test_the_pitch_is_that_of_the_frames(module):
+def test_pitch_matches_frames(module):
     data = module(with_f0=True, crop_frames=300)
     segment = data.train[0].segment
     _, _, f0 = VocoderCrops(data.train, data.files, 300, CONTEXT, seed=0)[0, 0, 0]
@@ -98,7 +98,7 @@ def test_the_pitch_is_that_of_the_frames(module):
     assert batch.f0.shape == batch.mel[:, 0].shape
 
 
-def test_waveforms_are_added_to_a_cache(module, tmp_path, mel_settings, encoder, corpus):
+def test_adds_waveforms_to_cache(module, tmp_path, mel_settings, encoder, corpus):
     mel = MelSpectrogram(**mel_settings)
     settings = DATA_DEFAULTS | {"cache_dir": str(tmp_path / "cache"), "dir": str(corpus)}
     plain = VoiceDataModule(mel, encoder, "ge2e-test", **settings)
@@ -113,7 +113,7 @@ def test_waveforms_are_added_to_a_cache(module, tmp_path, mel_settings, encoder,
     assert {path.stem for path in again.files.wavs.rglob("*.safetensors")} == set(contents)
 
 
-def test_pieces_of_a_long_recording_have_their_own_sound(module, tmp_path, speech, mel_settings):
+def test_segments_have_their_own_waveform(module, tmp_path, speech, mel_settings):
     (tmp_path / "long").mkdir()
     soundfile.write(tmp_path / "long/a.wav", speech, 16_000)
     data = module(dir=str(tmp_path / "long"), max_seconds=2.5)
@@ -129,7 +129,7 @@ def test_pieces_of_a_long_recording_have_their_own_sound(module, tmp_path, speec
         assert not wav[len(prepared) :].any()
 
 
-def test_mels_are_reconstructed_by_autovc(module, tiny_autovc, tiny_checkpoint):
+def test_mels_reconstructed_by_autovc(module, tiny_autovc, tiny_checkpoint):
     plain, data = module(), module(mels_from=str(tiny_checkpoint))
     utterance = data.train[0]
     segment = utterance.segment
@@ -150,7 +150,7 @@ def test_mels_are_reconstructed_by_autovc(module, tiny_autovc, tiny_checkpoint):
     assert module(mels_from=str(path)).files.mels != data.files.mels
 
 
-def test_an_autovc_for_other_mels_is_refused(module, tiny_autovc, tmp_path, mel_settings):
+def test_refuses_autovc_for_other_mels(module, tiny_autovc, tmp_path, mel_settings):
     card = Card("autovc", tiny_autovc.arguments, mel_settings | {"fmin": 40})
     path = checkpoints.save(tmp_path / "other.safetensors", tiny_autovc.state_dict(), card)
     data = module()
@@ -159,7 +159,7 @@ def test_an_autovc_for_other_mels_is_refused(module, tiny_autovc, tmp_path, mel_
 
 
 @pytest.mark.parametrize("changes", [{"crop_frames": 0}, {"context_frames": -1}])
-def test_impossible_values_are_refused(module, changes):
+def test_refuses_impossible_values(module, changes):
     ((name, value),) = changes.items()
     with pytest.raises(InputError, match=f"data.{name}={value}"):
         module(**changes)

@@ -124,7 +124,7 @@ def test_upload_convert_play_download(visit, service, served):
     assert elsewhere == []  # nobody else learns of it
 
 
-def test_examples_at_the_first_click(visit, service):
+def test_examples(visit, service):
     tab = visit()
     tab.get_by_role("button", name="her words, his voice").click()
     name, wav = converted(tab)
@@ -132,7 +132,7 @@ def test_examples_at_the_first_click(visit, service):
     assert np.abs(wav - expected(service, TARGET, SOURCE)).max() <= 1
 
 
-def test_two_users_at_once_get_their_own(visit, service, served, tmp_path, speech):
+def test_concurrent_users_get_their_own_results(visit, service, served, tmp_path, speech):
     """Then both leave, and what they brought and got is gone."""
     other = write_wav(tmp_path / "other.wav", speech[:40_000])
     anna, ben = visit(), visit()
@@ -155,7 +155,7 @@ def test_two_users_at_once_get_their_own(visit, service, served, tmp_path, speec
     eventually(lambda: "source_to_target.wav" not in {p.name for p in files(folder)})
 
 
-def test_bad_files_are_sentences(visit, tmp_path):
+def test_bad_files_show_errors(visit, tmp_path):
     tab = visit(390, 844)
     bad = broken(tmp_path, "letter${1+1}<img src=x>.wav", b"dear sir")
     tab.locator("#source input[type=file]").set_input_files(bad)
@@ -172,7 +172,7 @@ def test_bad_files_are_sentences(visit, tmp_path):
     tab.get_by_text("maximum allowed size").wait_for()
 
 
-def test_the_microphone(visit, service):
+def test_microphone(visit, service):
     tab = visit()
     tab.locator("#source").get_by_label("Record audio").click()
     tab.locator("#source").get_by_role("button", name="Record", exact=True).click()
@@ -185,7 +185,7 @@ def test_the_microphone(visit, service):
     assert 1.5 < len(wav) / 16_000 < 5
 
 
-def test_no_scrolling_sideways(visit):
+def test_no_horizontal_scrolling(visit):
     tab = visit(390, 844)
     tab.get_by_role("button", name="his words, her voice").click()
     tab.locator("#download").wait_for()
@@ -204,7 +204,7 @@ def test_no_scrolling_sideways(visit):
         assert tab.locator("#live_start").bounding_box()["height"] >= 44
 
 
-def test_live_speech_comes_nearer_to_the_voice(visit, service, monkeypatch, tmp_path):
+def test_live_speech_approaches_voice(visit, service, monkeypatch, tmp_path):
     """The browser's microphone hears the source; what its loudspeaker plays is compared."""
     converter = VoiceConverter.from_pretrained()
     monkeypatch.setattr(service, "converter", lambda *_: converter)
@@ -227,14 +227,14 @@ def test_live_speech_comes_nearer_to_the_voice(visit, service, monkeypatch, tmp_
     assert heard @ converter.embed(TARGET) > heard @ converter.embed(SOURCE) + 0.05
 
 
-def test_live_speech_without_a_voice_is_a_sentence(visit):
+def test_live_speech_needs_voice(visit):
     tab = visit()
     tab.get_by_role("tab", name="Live").click()
     tab.locator("#live_start").click()
     tab.get_by_role("alert").filter(has_text="There is no voice yet").wait_for()
 
 
-def test_a_learned_voice_shows_its_credits(visit):
+def test_learned_voice_shows_credits(visit):
     tab = visit()
     tab.locator("#learned input").click()
     tab.get_by_role("option", name="Ann").click()
@@ -244,7 +244,7 @@ def test_a_learned_voice_shows_its_credits(visit):
     assert credit.text_content() == words
 
 
-def test_a_full_queue_is_a_sentence(visit, service, monkeypatch):
+def test_full_queue(visit, service, monkeypatch):
     go_on = threading.Event()
 
     def wait(*_):

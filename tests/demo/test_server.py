@@ -26,14 +26,14 @@ LIVE = server.LiveLimits(max_seconds=9, idle_seconds=9, max_waiting=1)
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:gradio")
 
 
-def test_keys_of_the_server_are_checked_before_it_starts(service):
+def test_refuses_bad_settings(service):
     good = {"host": "127.0.0.1", "port": 1, "max_waiting": 1, "keep_minutes": 1, "examples": []}
     for key, value in {"port": 0, "max_waiting": 0, "keep_minutes": 0}.items():
         with pytest.raises(InputError, match=f"^{key}={value}: give"):
             server.serving(service, LIVE, **good | {key: value}).__enter__()
 
 
-def test_a_taken_port_is_a_sentence(service):
+def test_refuses_taken_port(service):
     before = os.environ.get("GRADIO_TEMP_DIR")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -46,7 +46,7 @@ def test_a_taken_port_is_a_sentence(service):
     assert os.environ.get("GRADIO_TEMP_DIR") == before
 
 
-def test_only_uploads_are_read(served, tmp_path, monkeypatch):
+def test_reads_uploads_only(served, tmp_path, monkeypatch):
     """Not the computer's files, not those beside the uploads, not what an address names."""
     address, folder = served
     fetched = []
@@ -82,12 +82,12 @@ def test_only_uploads_are_read(served, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "status"), [(b"[" * 100_000, 400), (b"{", 400), (b'"' + b"x" * 2**18 + b'"', 413)]
 )
-def test_requests_that_are_no_requests_are_refused(served, content, status):
+def test_refuses_malformed_requests(served, content, status):
     answer = httpx.post(f"{served[0]}/gradio_api/queue/join", content=content)
     assert answer.status_code == status
 
 
-def test_programs_convert_by_name(served, service):
+def test_endpoint_for_programs(served, service):
     client = client_of(served)
     source, target = (gradio_client.handle_file(path) for path in (SOURCE, TARGET))
     for voice in ({"more": [target]}, {"learned": "Ann"}):
@@ -99,7 +99,7 @@ def test_programs_convert_by_name(served, service):
     assert provenance.read(Path(path)).vocoder == "GriffinLim"
 
 
-def test_programs_meet_the_same_limits(served, tmp_path):
+def test_endpoint_has_same_limits(served, tmp_path):
     client = client_of(served)
     source = gradio_client.handle_file(SOURCE)
     noise = np.random.default_rng(0).standard_normal(16_000 * 21) * 0.1
@@ -120,7 +120,7 @@ def client_of(served):
     return gradio_client.Client(served[0], verbose=False)
 
 
-def test_live_speech_from_another_site_is_refused(served):
+def test_refuses_live_speech_of_other_sites(served):
     address = served[0].replace("http", "ws")
     assert httpx.get(f"{served[0]}/live/live.js").status_code == 200
     with websockets.connect(f"{address}/live/speak", origin=served[0]) as socket:
@@ -131,7 +131,7 @@ def test_live_speech_from_another_site_is_refused(served):
             websockets.connect(f"{address}{path}", origin=origin)
 
 
-def test_only_uploads_and_results_are_given(served):
+def test_serves_uploads_and_results_only(served):
     address, folder = served
     for path in ("/etc/passwd", SOURCE, f"{folder}/../../../etc/passwd", folder, app.__file__):
         assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404), path
@@ -149,22 +149,22 @@ def test_only_uploads_and_results_are_given(served):
         "gradio_api/runs",
     ],
 )
-def test_routes_that_the_page_does_not_need_are_closed(served, route):
+def test_closes_unused_routes(served, route):
     assert httpx.get(f"{served[0]}/{route}").status_code == 404
 
 
-def test_names_cannot_leave_the_folder(served):
+def test_refuses_paths_outside_folder(served):
     address, folder = served
     path = Path(upload(address, "../../../escape.wav", SOURCE.read_bytes()))
     assert path.resolve().is_relative_to(folder)
 
 
-def test_too_large_a_file_is_refused_at_the_door(served):
+def test_refuses_large_upload(served):
     answer = upload(served[0], "large.wav", bytes(1_100_000))
     assert answer.status_code == 413
 
 
-def test_a_full_queue_says_so(served, service, monkeypatch):
+def test_full_queue(served, service, monkeypatch):
     address, _ = served
     good = upload(address, "good.wav", SOURCE.read_bytes())
     go_on, begun = threading.Event(), threading.Event()

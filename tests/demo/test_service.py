@@ -18,7 +18,7 @@ def convert(service, source=SOURCE, targets=(TARGET,), settings=SETTINGS, learne
     return result, told
 
 
-def test_a_conversion_is_the_converters(service, speech):
+def test_conversion_equals_converter(service, speech):
     result, told = convert(service)
     converter = service.converter("tiny", "griffin_lim")
     assert np.array_equal(result.wav, converter.convert(SOURCE, TARGET))
@@ -34,7 +34,7 @@ def test_a_conversion_is_the_converters(service, speech):
     assert 0 < shares[0] < shares[-1] < 1
 
 
-def test_the_voice_is_the_mean_of_all_recordings(service, tmp_path, other_speech):
+def test_voice_is_mean_of_recordings(service, tmp_path, other_speech):
     halves = [write_wav(tmp_path / f"{i}.wav", other_speech[i * 70_000 :][:70_000]) for i in (0, 1)]
     result, _ = convert(service, targets=halves)
     assert np.array_equal(
@@ -42,7 +42,7 @@ def test_the_voice_is_the_mean_of_all_recordings(service, tmp_path, other_speech
     )
 
 
-def test_a_learned_voice_is_taken_in_place_of_recordings(service):
+def test_learned_voice(service):
     result, _ = convert(service, targets=[SOURCE], learned="Ann")
     assert np.array_equal(result.wav, convert(service)[0].wav)
     assert (result.name, result.mels[1]) == ("source_to_Ann.wav", None)
@@ -52,7 +52,7 @@ def test_a_learned_voice_is_taken_in_place_of_recordings(service):
         assert str(service.voices) not in str(caught.value)
 
 
-def test_converters_are_loaded_once_and_few_are_kept(tmp_path):
+def test_keeps_few_loaded_converters(tmp_path):
     loaded = []
     paths = {name: tmp_path / name for name in "abcd"}
     service = ConversionService(
@@ -74,9 +74,7 @@ def test_converters_are_loaded_once_and_few_are_kept(tmp_path):
         ("noise.wav", b"", 0.6, "no speech found"),
     ],
 )
-def test_bad_recordings_are_named_without_their_folder(
-    service, tmp_path, name, content, seconds, sentence
-):
+def test_errors_hide_folders(service, tmp_path, name, content, seconds, sentence):
     path = broken(tmp_path, name, content, seconds)
     for source, targets in ((path, [TARGET]), (SOURCE, [TARGET, path])):
         with pytest.raises(InputError, match=sentence) as caught:
@@ -105,7 +103,7 @@ def test_conversions_wait_for_live_speech(service):
     service.end_live(has_begun=True)
 
 
-def test_what_is_missing_or_not_offered_is_a_sentence(service):
+def test_refuses_incomplete_requests(service):
     with pytest.raises(InputError, match="there are no words yet"):
         convert(service, source=None)
     with pytest.raises(InputError, match="there is no voice yet"):
@@ -120,7 +118,7 @@ def test_what_is_missing_or_not_offered_is_a_sentence(service):
             convert(service, settings=settings)
 
 
-def test_limits_are_checked_at_the_start(tmp_path):
+def test_refuses_bad_limits(tmp_path):
     for limits in ({"max_seconds": 0}, {"max_megabytes": -1}):
         limits = {"max_seconds": 9, "max_megabytes": 9} | limits
         with pytest.raises(InputError, match="give a number"):

@@ -6,7 +6,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.demo.uploads import Uploads
 
 
-def test_files_go_with_the_last_of_their_sessions(tmp_path):
+def test_deletes_files_with_last_session(tmp_path):
     uploads = Uploads(tmp_path / "uploads")
     folder, foreign = uploads.new_folder(), tmp_path / "foreign.wav"
     shared, own = folder / "shared.wav", uploads.new_folder() / "own.wav"
@@ -21,7 +21,7 @@ def test_files_go_with_the_last_of_their_sessions(tmp_path):
     assert (folder.exists(), foreign.exists()) == (False, True)
 
 
-def test_only_files_of_the_folder_and_shared_ones_may_be_named(tmp_path):
+def test_refuses_other_files(tmp_path):
     example, foreign = tmp_path / "example.wav", tmp_path / "foreign.wav"
     uploads = Uploads(tmp_path / "uploads", [example])
     own, link = uploads.folder / "own.wav", uploads.folder / "link.wav"

@@ -18,16 +18,16 @@ from vc_lightning.evaluation.pairs import Pair
         (["/a/x/M.tsv", "/b/x/M.tsv"], ["/a/x/M.tsv", "/b/x/M.tsv"]),
     ],
 )
-def test_names_are_the_shortest_that_differ(paths, names):
+def test_shortest_distinct_names(paths, names):
     assert domains.names([Path(path) for path in paths]) == names
 
 
-def test_a_relative_path_has_a_folder_too(tmp_path, monkeypatch):
+def test_name_of_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert domains.names([Path("M.tsv")]) == [tmp_path.name]
 
 
-def test_a_file_listed_twice_is_refused(tmp_path):
+def test_refuses_duplicate_file(tmp_path):
     with pytest.raises(InputError, match=r"M\.tsv is listed twice"):
         domains.names([tmp_path / "M.tsv", tmp_path / "x" / ".." / "M.tsv"])
 
@@ -37,7 +37,7 @@ def pair(source_speaker, target_speaker, **groups):
     return Pair(paths[0], (paths[1],), *paths[2:], source_speaker, target_speaker, groups=groups)
 
 
-def test_pairs_keep_their_groups_and_speakers_of_one_name_are_two():
+def test_same_speaker_name_in_two_domains():
     listed = [("studio", [pair("ann", "bob", accent="Scots")]), ("phone", [pair("ann", "eve")])]
     first, second = domains.together(listed)
     assert list(first.groups.items()) == [("domain", "studio"), ("accent", "Scots")]
@@ -46,6 +46,6 @@ def test_pairs_keep_their_groups_and_speakers_of_one_name_are_two():
     assert (second.source_speaker, second.target_speaker) == ("phone/ann", "eve")
 
 
-def test_a_column_of_that_name_is_refused():
+def test_refuses_reserved_column():
     with pytest.raises(InputError, match="phone: the column domain is taken"):
         domains.together([("studio", [pair("a", "b")]), ("phone", [pair("a", "b", domain="x")])])

@@ -60,8 +60,8 @@ def scored(converter, listed, *parts):
     return evaluation, reported(means)
 
 
-def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
-    out = run(judges="[naturalness,prosody,codes]")
+def test_evaluates_folder_of_speakers(run, corpus):
+    out = run(scorers="[naturalness,prosody,codes]")
     report = json.loads((out / "report.json").read_text())
     assert [(pair["source_speaker"], pair["target_speaker"]) for pair in report["pairs"]] == [
         ("man", "woman"),
@@ -95,7 +95,7 @@ def test_a_folder_of_speakers_from_beginning_to_end(run, corpus):
     assert "000_man_to_woman/conversion" in curves.Tags()["audio"]
 
 
-def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
+def test_identity_converter(converter, listed, monkeypatch):
     """A recording against itself: no word is lost, the pitch is the same, the voice stays."""
     monkeypatch.setattr(
         converter, "convert_analyzed", lambda sources, *_: [source.wav for source in sources]
@@ -118,7 +118,7 @@ def test_a_converter_that_changes_nothing(converter, listed, monkeypatch):
     assert report.left_out == []
 
 
-def test_a_converter_that_plays_the_target_itself(converter, listed, monkeypatch):
+def test_perfect_converter(converter, listed, monkeypatch):
     """Its voice, its pitch, and, where it says the same, no distortion."""
     wavs = iter([converter.load(pair.target_reference) for pair in (listed[0], *listed)])
     monkeypatch.setattr(converter, "convert_analyzed", lambda *_: [next(wavs)])
@@ -137,7 +137,7 @@ def test_a_converter_that_plays_the_target_itself(converter, listed, monkeypatch
     assert groups["accent"]["Welsh"] == [report.conversions[1]]
 
 
-def test_a_converter_that_says_nothing(converter, listed, monkeypatch):
+def test_silent_converter(converter, listed, monkeypatch):
     """Silence is like nobody, has no words and no pitch, and ends no evaluation."""
     silence = np.zeros(32_000, dtype=np.float32)
     monkeypatch.setattr(converter, "convert_analyzed", lambda *_: [silence])
@@ -149,14 +149,14 @@ def test_a_converter_that_says_nothing(converter, listed, monkeypatch):
     assert set(found) < set(map(report_key, SCORES))
 
 
-def test_scorers_that_are_not_installed_are_named_and_left_out(run, monkeypatch):
+def test_missing_scorers_are_named_and_skipped(run, monkeypatch):
     def require_packages(scorer, *modules):
         raise MissingScorerError(f'{scorer}: {modules[0]} not installed; pip install -e ".[eval]"')
 
     for module in ("scorers", "pocket_sphinx"):
         name = f"vc_lightning.evaluation.{module}.require_packages"
         monkeypatch.setattr(name, require_packages)
-    out = run(judges="'words, pocketsphinx, naturalness'")
+    out = run(scorers="'words, pocketsphinx, naturalness'")
     report = json.loads((out / "report.json").read_text())
     assert report["left_out"] == [
         'words: faster_whisper not installed; pip install -e ".[eval]"',
@@ -168,24 +168,22 @@ def test_scorers_that_are_not_installed_are_named_and_left_out(run, monkeypatch)
     assert "- naturalness: speechmos not installed" in (out / "report.md").read_text()
 
 
-def test_words_of_a_language_that_the_recogniser_does_not_know_are_left_out(
-    converter, listed, monkeypatch
-):
+def test_skips_words_of_unknown_languages(converter, listed, monkeypatch):
     foreign = [pairs.Pair(**{**vars(pair), "language": "ru"}) for pair in listed]
     report, found = scored(converter, foreign, "words")
     assert report.left_out == ["words: tiny.en does not understand ru (pairs: 2)"]
     assert "words/word_errors" not in found
 
 
-def test_a_table_of_pairs_and_a_second_evaluation_into_one_folder(run, corpus, tmp_path, capsys):
+def test_table_of_pairs_and_reused_folder(run, corpus, tmp_path, capsys):
     table = tmp_path / "my pairs, 1.tsv"
     table.write_text(
         "source\ttarget\tsource_other\nman/0.wav\twoman/0.wav|woman/1.wav\tman/1.wav\n"
     )
-    settings = {"data.pairs": f"'{table}'", "judges": "null"}
+    settings = {"data.pairs": f"'{table}'", "scorers": "null"}
     report = json.loads((run(**settings) / "report.json").read_text())
     (pair,) = report["pairs"]
-    assert pair["target_judge"] == str(corpus / "woman" / "1.wav")
+    assert pair["target_reference"] == str(corpus / "woman" / "1.wav")
     assert report["figures"]["all"]["all pairs"]["similarity/before"]["low"] is None
     with pytest.raises(SystemExit) as stop:
         run(**settings)
@@ -208,9 +206,7 @@ class Ear:
         return 5 - 2 * float(np.abs(np.diff(wav)).mean() / np.abs(wav).mean())
 
 
-def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
-    run, corpus, tmp_path, speech, caplog, monkeypatch
-):
+def test_domains_and_worst_conversions(run, corpus, tmp_path, speech, caplog, monkeypatch):
     """A manifest beside a table whose paths are relative to its own folder; under hum and all."""
     monkeypatch.setattr("vc_lightning.evaluation.scorers.Listener", Ear)
     caplog.set_level("INFO")
@@ -231,7 +227,7 @@ def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
         write_wav(path, wav)
     out = run(
         **{"data.dir": "", "data.manifest": f"[{manifest}]", "data.pairs": f"'{pairs_table}'"},
-        **{"judges": "naturalness", "n_worst": 2, "robustness": "true", "n_robustness": 1},
+        **{"scorers": "naturalness", "n_worst": 2, "robustness": "true", "n_robustness": 1},
     )
     report = json.loads((out / "report.json").read_text())
     domains = report["figures"]["domain"]
@@ -245,7 +241,7 @@ def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
         domains["noisy one"]["naturalness/recording"]["mean"] == scores[2] < min(scores[:2]) - 0.3
     )
     assert report["figures"]["all"]["all pairs"]["naturalness/recording"]["n"] == 3
-    assert report["about"]["judged by the one recording that makes the voice"] == "1 pairs"
+    assert report["about"]["scored against the only recording of the voice"] == "1 pairs"
     assert "noisy one: " in report["about"]["pairs"]
 
     first, second = report["worst"]
@@ -263,7 +259,7 @@ def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
     order = ["## The worst conversions", "## All pairs", "## By domain", "## Robustness"]
     assert sorted(order, key=text.index) == order
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) == 2 * 5  # conversion, vocoder, source, target and its judge
+    assert len(links) == 2 * 5  # conversion, vocoder, source, target and its reference
     assert all((out / unquote(link)).is_file() for link in links)
     assert not any(" " in link or link.startswith("/") for link in links)
     assert f"among the worst: {out / first['wav']}" in caplog.text
@@ -275,7 +271,7 @@ def test_a_bad_domain_shows_and_the_worst_conversions_come_first(
     assert f"worst_01_{title}/conversion" in curves["audio"]
 
 
-def test_real_pairs_are_compared_within_a_domain_only(converter, corpus):
+def test_verification_within_domains(converter, corpus):
     """Speakers of two domains are told apart by their microphones, which would flatter."""
     listed = pairs.from_folder(corpus, 12, 1)
     both = domains.together([("a", listed[:1]), ("b", listed[1:])])
@@ -287,7 +283,7 @@ def test_real_pairs_are_compared_within_a_domain_only(converter, corpus):
     assert len(mixed.different) > len(both_domains.different)
 
 
-def test_bad_inputs_are_one_sentence_and_code_2(run, tmp_path, corpus, capsys):
+def test_refuses_bad_inputs(run, tmp_path, corpus, capsys):
     (tmp_path / "file").write_text("")
     noise = tmp_path / "voices"
     for name in ("a", "b"):
@@ -305,8 +301,8 @@ def test_bad_inputs_are_one_sentence_and_code_2(run, tmp_path, corpus, capsys):
         ({"robustness": "yes please"}, "robustness=yes please: give true or false"),
         ({"data.pairs": f"[{tmp_path}/file,{tmp_path}/file]"}, "columns named source, target"),
         ({"data.manifest": "[1]"}, "data.manifest=1: name one file"),
-        ({"judges": "taste"}, "judges=taste: taste is none of words, pocketsphinx"),
-        ({"judges": "words", "recogniser": "tinny"}, "recogniser=tinny"),
+        ({"scorers": "taste"}, "scorers=taste: taste is none of words, pocketsphinx"),
+        ({"scorers": "words", "recogniser": "tinny"}, "recogniser=tinny"),
         ({"seed": -1}, "seed=-1"),
         ({"ckpt": tmp_path / "missing"}, "no such file"),
         ({"ckpt": SOURCE}, "cannot be read"),
@@ -324,9 +320,9 @@ def test_bad_inputs_are_one_sentence_and_code_2(run, tmp_path, corpus, capsys):
         assert reason in message
 
 
-def test_the_script_itself_with_a_path_of_any_spelling(tmp_path):
+def test_script_with_unusual_path(tmp_path):
     result = subprocess.run(
-        [sys.executable, ROOT / "evaluate.py", "data.pairs=a, b = (c).tsv", "judges=words,codes"],
+        [sys.executable, ROOT / "evaluate.py", "data.pairs=a, b = (c).tsv", "scorers=words,codes"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -8,7 +8,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.evaluation import metrics
 
 
-def test_a_mean_and_its_interval():
+def test_mean_and_confidence_interval():
     values = np.random.default_rng(0).normal(3, 2, 400)
     found = metrics.figure(values)
     half = 1.96 * values.std() / 20  # of a normal mean
@@ -19,23 +19,23 @@ def test_a_mean_and_its_interval():
     assert metrics.figure(values) == found
 
 
-def test_weights_count_words_rather_than_sentences():
+def test_weighted_mean_counts_words():
     found = metrics.figure([0.5, 0.0], [2, 8])
     assert found.mean == pytest.approx(0.1)
     assert (found.low, found.high) == (0.0, 0.5)
 
 
-def test_figures_of_one_case_none_and_equal_ones():
+def test_interval_of_few_or_equal_values():
     assert metrics.figure([0.7]) == metrics.Figure(0.7, None, None, 1)
     assert metrics.figure([]) is None
     assert metrics.figure([1.0, 1.0, 1.0]) == metrics.Figure(1.0, 1.0, 1.0, 3)
 
 
-def test_the_threshold_of_pairs_that_can_be_told_apart_lies_between_them():
+def test_threshold_separates_separable_scores():
     assert metrics.equal_error([0.9, 0.8], [0.5, 0.4, 0.3]) == pytest.approx((0.65, 0.0))
 
 
-def test_the_threshold_errs_as_often_on_either_side():
+def test_threshold_has_equal_error_rates():
     same, different = [0.4, 0.7, 0.8, 0.9], [0.1, 0.2, 0.3, 0.75]
     threshold, rate = metrics.equal_error(same, different)
     assert rate == pytest.approx(0.25)
@@ -48,31 +48,31 @@ def contour(speech):
     return pitch.track(speech[:48_000], 16_000, 256)
 
 
-def test_a_contour_against_itself(contour):
+def test_identical_contours(contour):
     assert metrics.f0_correlation(contour, contour) == pytest.approx(1)
     assert metrics.voiced_agreement(contour, contour) == 1
     assert metrics.f0_distance(contour, contour) == 0
 
 
-def test_an_octave_is_twelve_semitones_and_changes_no_correlation(contour):
+def test_contour_shifted_by_octave(contour):
     assert metrics.f0_distance(contour, 2 * contour) == pytest.approx(12, abs=1e-4)
     assert metrics.f0_correlation(contour, 2 * contour) == pytest.approx(1)
     assert metrics.f0_range(2 * contour) == pytest.approx(metrics.f0_range(contour), abs=1e-4)
 
 
-def test_a_contour_upside_down_and_one_frame_longer(contour):
+def test_inverted_and_longer_contour(contour):
     mirrored = np.where(contour > 0, 100**2 / np.maximum(contour, 1), 0)
     longer = np.append(mirrored, 100)
     assert metrics.f0_correlation(contour, longer) == pytest.approx(-1, abs=1e-6)
     assert metrics.voiced_agreement(contour, longer) == 1
 
 
-def test_the_range_of_two_tones():
+def test_pitch_range_of_two_tones():
     f0 = np.repeat([100.0, 200.0, 0.0], 20)
     assert metrics.f0_range(f0) == pytest.approx(6)  # half an octave to either side
 
 
-def test_contours_without_a_voice_have_no_figures():
+def test_unvoiced_contours_have_no_figures():
     silent, flat, lively = np.zeros(50), np.full(50, 120.0), np.linspace(100, 200, 50)
     assert metrics.f0_correlation(silent, lively) is None
     assert metrics.f0_correlation(flat, lively) is None
@@ -81,9 +81,7 @@ def test_contours_without_a_voice_have_no_figures():
     assert metrics.voiced_agreement(np.zeros(4), np.array([0, 100.0, 100.0, 0])) == 0.5
 
 
-def test_distortion_of_a_recording_to_itself_and_to_its_louder_and_slower_self(
-    mel_settings, speech
-):
+def test_distortion_ignores_level_and_tempo(mel_settings, speech):
     mel = MelSpectrogram(**mel_settings).extract(speech, 16_000)
     assert metrics.mel_cepstral_distortion(mel, mel) == 0
     assert metrics.mel_cepstral_distortion(mel, mel + 0.1) == pytest.approx(0, abs=1e-4)
@@ -91,7 +89,7 @@ def test_distortion_of_a_recording_to_itself_and_to_its_louder_and_slower_self(
 
 
 @pytest.mark.parametrize(("quefrency", "factor"), [(1, 1), (24, 1), (25, 0)])
-def test_distortion_of_a_ripple_is_what_the_formula_gives(quefrency, factor):
+def test_distortion_of_known_ripple(quefrency, factor):
     """10/ln 10 · √(2 · 0.5²) dB of c_m = 0.5; the mel holds 20/ln 10 dB for each unit of ln."""
     bands = (np.arange(80) + 0.5) / 80
     ripple = 0.5 * np.cos(np.pi * quefrency * bands) * 20 / np.log(10) / 100
@@ -109,18 +107,18 @@ def codes(means, n_each, seed=0):
     return [mean + rng.standard_normal((8, 6)) for mean in means], names
 
 
-def test_the_probe_knows_speakers_that_differ():
+def test_probe_separates_speakers():
     accuracy, chance = metrics.speaker_probe(*codes([0, 3, 6, 9], 4))
     assert accuracy.mean > 0.95
     assert (accuracy.n, chance) == (16, 0.25)
 
 
-def test_the_probe_learns_nothing_from_noise():
+def test_probe_is_at_chance_on_noise():
     accuracy, chance = metrics.speaker_probe(*codes([0, 0, 0, 0], 20))
     assert accuracy.low < chance < accuracy.high
 
 
-def test_the_probe_does_not_recognise_utterances():
+def test_probe_ignores_utterance_offsets():
     """Codes that tell every utterance, but no speaker, must not look like leaking speakers."""
     rng = np.random.default_rng(0)
     utterances = [

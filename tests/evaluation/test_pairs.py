@@ -31,7 +31,7 @@ SPEAKERS = [
 ]
 
 
-def test_the_list_of_a_manifest_is_fixed_and_has_every_category(tmp_path):
+def test_manifest_pairs_are_fixed_and_cover_all_categories(tmp_path):
     path = manifest(tmp_path, SPEAKERS)
     found = pairs.from_manifest(path, None, "test", 4, 5)
     assert found == pairs.from_manifest(path, None, "test", 4, 5)
@@ -49,7 +49,7 @@ def test_the_list_of_a_manifest_is_fixed_and_has_every_category(tmp_path):
     ]
 
 
-def test_no_recording_has_two_parts(tmp_path):
+def test_recordings_have_one_role(tmp_path):
     for pair in pairs.from_manifest(manifest(tmp_path, SPEAKERS), None, "test", 9, 5):
         used = [pair.source, *pair.voice, pair.target_reference, pair.source_reference]
         assert len(pair.voice) == 5
@@ -60,7 +60,7 @@ def test_no_recording_has_two_parts(tmp_path):
         }
 
 
-def test_recordings_of_a_speaker(tmp_path):
+def test_roles_of_a_speakers_recordings(tmp_path):
     """Three take turns as sources, the next five make the voice, the last one judges."""
     found = pairs.from_manifest(manifest(tmp_path, SPEAKERS), None, "test", 6, 5)
     first = [pair for pair in found if pair.source_speaker == "t0"]
@@ -70,7 +70,7 @@ def test_recordings_of_a_speaker(tmp_path):
     assert found[0].source == tmp_path / "t0" / "0.wav"
 
 
-def test_short_recordings_and_voices_of_one_person_are_left_out(tmp_path):
+def test_excludes_short_recordings_and_same_person(tmp_path):
     path = manifest(tmp_path, SPEAKERS[:3])
     text = path.read_text().replace("t0/0.wav\tt0\ttest\t4", "t0/0.wav\tt0\ttest\t1.9")
     path.write_text(text)
@@ -85,7 +85,7 @@ def test_short_recordings_and_voices_of_one_person_are_left_out(tmp_path):
     assert couples == {("t1", "t2"), ("t2", "t1")} | {("t0", "t2"), ("t2", "t0")}
 
 
-def test_targets_that_say_the_same_are_found(tmp_path):
+def test_finds_parallel_recordings(tmp_path):
     found = pairs.from_manifest(manifest(tmp_path, SPEAKERS[:3], texts=True), None, "test", 9, 5)
     for pair in found:
         assert pair.parallel == tmp_path / pair.target_speaker / pair.source.name
@@ -94,13 +94,13 @@ def test_targets_that_say_the_same_are_found(tmp_path):
     assert {pair.parallel for pair in bare} == {None}
 
 
-def test_the_split_train_has_seen_speakers_only(tmp_path):
+def test_train_split_has_seen_speakers_only(tmp_path):
     found = pairs.from_manifest(manifest(tmp_path, SPEAKERS), None, "train", 50, 5)
     assert {pair.groups["speakers"] for pair in found} == {"seen → seen"}
     assert len(found) == 12  # of four speakers, each pair once
 
 
-def test_a_folder_of_speakers(corpus):
+def test_pairs_of_speaker_folders(corpus):
     found = pairs.from_folder(corpus, 12, 1)
     assert [(p.source_speaker, p.target_speaker) for p in found] == [
         ("man", "woman"),
@@ -117,7 +117,7 @@ def table(folder, *rows):
     return path
 
 
-def test_a_table_of_pairs(corpus, tmp_path):
+def test_pairs_of_table(corpus, tmp_path):
     path = table(
         tmp_path,
         ("source", "target", "source_other", "language", "accent"),
@@ -134,7 +134,7 @@ def test_a_table_of_pairs(corpus, tmp_path):
     assert (first.source_speaker, second.target_speaker) == (str(corpus / "man"),) * 2
 
 
-def test_a_single_target_recording_makes_the_voice_and_judges_it(corpus, tmp_path):
+def test_single_target_is_voice_and_reference(corpus, tmp_path):
     path = table(tmp_path, ("source", "target", "text"), ("man/0.wav", "woman/0.wav", "Oh!"))
     (pair,) = pairs.from_table(path, corpus)
     assert pair.voice == (pair.target_reference,) == (corpus / "woman/0.wav",)
@@ -155,13 +155,13 @@ HEAD = ("source", "target")
         ([HEAD, ("man/0.wav", "man/1.wav|man/2.wav")], "source_speaker and target_speaker"),
     ],
 )
-def test_bad_tables_say_which_line(corpus, tmp_path, rows, reason):
+def test_bad_table_error_names_line(corpus, tmp_path, rows, reason):
     with pytest.raises(InputError, match=r"data\.pairs=.*pairs\.tsv") as error:
         pairs.from_table(table(tmp_path, *rows), corpus)
     assert reason in str(error.value)
 
 
-def test_too_few_recordings_are_one_sentence(corpus, tmp_path):
+def test_refuses_too_few_recordings(corpus, tmp_path):
     with pytest.raises(InputError, match=r"0 of 2 speakers .* 7 recordings .*lower n_targets"):
         pairs.from_folder(corpus, 12, 5)
     path = manifest(tmp_path, SPEAKERS)

@@ -18,7 +18,7 @@ def recogniser():
     return PocketSphinx()
 
 
-def test_it_hears_much_of_what_whisper_hears(recogniser, speech):
+def test_agrees_with_whisper(recogniser, speech):
     reference = scorers.Recogniser().transcript(speech, 16_000)
     heard = recogniser.transcript(speech, 16_000)
     n_errors, length = scorers.character_errors(reference, heard)
@@ -27,7 +27,7 @@ def test_it_hears_much_of_what_whisper_hears(recogniser, speech):
     assert recogniser.transcript(speech, 16_000) == heard
 
 
-def test_it_hears_loud_and_quiet_recordings_of_any_rate(recogniser, speech):
+def test_any_level_and_rate(recogniser, speech):
     wav = speech[:48_000]
     heard = recogniser.transcript(wav, 16_000)
     assert len(heard.split()) > 3
@@ -36,21 +36,21 @@ def test_it_hears_loud_and_quiet_recordings_of_any_rate(recogniser, speech):
     assert len(recogniser.transcript(wav.repeat(2), 32_000).split()) > 3
 
 
-def test_silence_has_no_words(recogniser):
+def test_silence_gives_no_words(recogniser):
     assert recogniser.transcript(np.zeros(16_000, dtype=np.float32), 16_000) == ""
 
 
-def test_it_understands_english_only(recogniser):
+def test_english_only(recogniser):
     answers = [recogniser.understands(language) for language in ("en", "", "de")]
     assert answers == [True, True, False]
 
 
-def test_texts_are_compared_without_capitals_and_punctuation():
+def test_ignores_case_and_punctuation():
     assert scorers.plain_text(" Well,  it's HIM! ") == "well its him"
 
 
 @pytest.mark.parametrize("package", ["pocketsphinx", "jiwer"])
-def test_a_package_that_is_not_installed_is_named(monkeypatch, package):
+def test_missing_package_is_named(monkeypatch, package):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == package else find(name)
@@ -81,7 +81,7 @@ def conversion(source, n_source, n_after, text="", language="en", whisper=None, 
     return ScoredConversion(pair, sounds, scores, Transcripts(source=whisper))
 
 
-def test_errors_on_the_source_stand_beside_those_on_the_conversion():
+def test_reports_errors_of_source_and_conversion():
     recogniser = Hearing()
     conversions = [
         conversion("a.wav", 8, 4, text="ABCDEFGH", whisper="wrong"),
@@ -103,5 +103,5 @@ def test_errors_on_the_source_stand_beside_those_on_the_conversion():
     assert recogniser.asked == [8, 4, 2, 6, 3, 8]  # each source once; no speech, no words
     assert left_out == {
         "pocketsphinx: understands English only": 1,
-        "pocketsphinx: what is said is written nowhere; add words to judges, or a column text": 1,
+        "pocketsphinx: there is no text; add words to scorers=, or a column text": 1,
     }

@@ -29,7 +29,7 @@ def test_levels(speech):
     assert np.corrcoef(clipped[below], speech[below])[0, 1] == pytest.approx(1, abs=1e-4)
 
 
-def test_an_offset_and_a_hum_are_added(speech):
+def test_offset_and_hum(speech):
     peak = np.abs(speech).max()
     assert robustness.offset(speech, 16_000) - speech == pytest.approx(peak / 4, abs=1e-6)
     hum = robustness.humming(speech, 16_000) - speech
@@ -41,7 +41,7 @@ def test_an_offset_and_a_hum_are_added(speech):
     assert spectrum[100] / spectrum[50] == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_room_decays_by_60_db_in_half_a_second():
+def test_reverberation_time():
     click = np.zeros(16_000, dtype=np.float32)
     click[0] = 1
     heard = robustness.reverberant(click, 16_000)
@@ -55,7 +55,7 @@ def test_a_room_decays_by_60_db_in_half_a_second():
     assert np.abs(heard[8_000:]).max() < 1e-5
 
 
-def test_a_telephone_has_nothing_above_4_khz():
+def test_telephone_is_band_limited():
     noise = np.random.default_rng(0).standard_normal(32_001).astype(np.float32)
     heard = robustness.telephone(noise, 16_000)
     spectrum = np.abs(np.fft.rfft(heard)) ** 2
@@ -65,13 +65,13 @@ def test_a_telephone_has_nothing_above_4_khz():
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 16_000, 22_050, 44_100])
-def test_mp3_has_64_kbit_a_second_at_every_rate(speech, sample_rate):
+def test_mp3_bit_rate(speech, sample_rate):
     wav = audio.resample(speech, 16_000, sample_rate)
     bits = 8 * len(robustness.mp3_bytes(wav, sample_rate))
     assert bits / (len(wav) / sample_rate) == pytest.approx(64_000, rel=0.06)  # head and tail
 
 
-def test_mp3_is_nearly_the_same_sound(speech):
+def test_mp3_resembles_source(speech):
     heard = robustness.mp3(speech, 16_000)
     assert heard.shape == speech.shape
     assert 0.95 < np.corrcoef(heard, speech)[0, 1] < 0.999999
@@ -83,7 +83,7 @@ def conversion(tmp_path, name="man", domain=None):
     return ScoredConversion(pair, Sounds(*[np.ones(100, dtype=np.float32)] * 3))
 
 
-def test_every_domain_has_its_share(tmp_path):
+def test_sources_spread_over_domains(tmp_path):
     listed = [conversion(tmp_path, domain=name).pair for name in "aaaaabb"]
     assert robustness.chosen(listed, 3, "domain") == [0, 2, 4, 5, 6]
     assert robustness.chosen(listed, 1, "domain") == [0, 5]
@@ -116,7 +116,7 @@ def request(pair, source):
     return ConversionRequest(source, Voice(VOICE))
 
 
-def test_sources_that_are_refused_are_counted(tmp_path):
+def test_counts_refused_sources(tmp_path):
     clean = {1: conversion(tmp_path, "boy")}
     conditions = robustness.convert(Echo(), clean, request, 7)
     assert [results.condition for results in conditions] == [CLEAN, *CONDITIONS]
@@ -133,7 +133,7 @@ def test_sources_that_are_refused_are_counted(tmp_path):
     assert any(line.startswith("| 20 dB quieter | 0 of 1 |") for line in text)
 
 
-def test_without_an_mp3_encoder_that_condition_is_named(tmp_path, monkeypatch):
+def test_missing_mp3_encoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("soundfile.available_formats", lambda: {"WAV": ""})
     conditions = robustness.convert(Echo(), {0: conversion(tmp_path)}, request, 7)
     assert robustness.unavailable() == [
@@ -152,7 +152,7 @@ class Parrot:
         return float(wav.max())
 
 
-def test_words_are_compared_with_those_of_the_clean_source(tmp_path):
+def test_word_errors_against_clean_source(tmp_path):
     clean = conversion(tmp_path)
     clean.scores.words_character_errors = Rate(1, 4)
     clean.transcripts = Transcripts(source="abxy", conversion="abx")
@@ -171,7 +171,7 @@ def test_words_are_compared_with_those_of_the_clean_source(tmp_path):
     assert means["mp3 at 64 kbit/s"]["words/character_errors"]["mean"] == 1  # no speech in it
 
 
-def test_a_source_without_words_has_no_error_rate(tmp_path):
+def test_no_error_rate_without_words(tmp_path):
     conditions = robustness.convert(Echo(), {0: conversion(tmp_path)}, request, 7)
     robustness.score_words(Parrot(), conditions, 16_000)
     for results in robustness.to_json(conditions):

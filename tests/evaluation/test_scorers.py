@@ -29,12 +29,12 @@ def listener():
         ("a", "b c d", (3, 1), (5, 1)),  # more errors than words
     ],
 )
-def test_errors_are_counted(reference, heard, words, characters):
+def test_word_and_character_errors(reference, heard, words, characters):
     assert scorers.word_errors(reference, heard) == words
     assert scorers.character_errors(reference, heard) == characters
 
 
-def test_the_recogniser_writes_down_what_is_said(recogniser, speech):
+def test_recogniser_transcribes(recogniser, speech):
     text = recogniser.transcript(speech, 16_000)
     assert text == text.lower().strip()
     assert len(text.split()) > 5
@@ -42,24 +42,24 @@ def test_the_recogniser_writes_down_what_is_said(recogniser, speech):
     assert recogniser.transcript(speech, 16_000) == text
 
 
-def test_the_recogniser_knows_english_only(recogniser):
+def test_recogniser_knows_english_only(recogniser):
     answers = [recogniser.understands(language) for language in ("en", "", "de")]
     assert answers == [True, True, False]
 
 
-def test_noise_is_less_natural_than_speech_and_loud_sound_is_taken(listener, speech):
+def test_naturalness_of_noise_and_loud_speech(listener, speech):
     noise = np.random.default_rng(0).standard_normal(len(speech)).astype(np.float32)
     clean = listener.naturalness(speech, 16_000)
     noisy = listener.naturalness(speech + 0.05 * noise, 16_000)
     assert 1 < listener.naturalness(noise, 16_000) < noisy < clean - 0.3 < 5
 
 
-def test_the_listener_stands_silence(listener, speech):
+def test_naturalness_of_silence(listener, speech):
     silence = np.zeros(80_000, dtype=np.float32)
     assert 1 < listener.naturalness(silence, 16_000) < listener.naturalness(speech, 16_000)
 
 
-def test_the_listener_hears_other_rates(listener, speech):
+def test_naturalness_at_other_rates(listener, speech):
     slow = listener.naturalness(speech, 16_000)
     assert listener.naturalness(speech.repeat(2), 32_000) == pytest.approx(slow, abs=0.3)
 
@@ -74,7 +74,7 @@ def test_the_listener_hears_other_rates(listener, speech):
         ("onnxruntime", scorers.Listener),
     ],
 )
-def test_a_package_that_is_not_installed_is_named(monkeypatch, package, make):
+def test_missing_package_is_named(monkeypatch, package, make):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == package else find(name)
@@ -83,7 +83,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, package, make):
         make()
 
 
-def test_models_that_do_not_exist_are_one_sentence(tmp_path):
+def test_refuses_unknown_models(tmp_path):
     with pytest.raises(InputError, match=r"recogniser=tinny: .*tiny\.en needs no network"):
         scorers.model_path("tinny")
     with pytest.raises(InputError, match=r"recogniser=.*cannot be loaded"):

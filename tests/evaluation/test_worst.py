@@ -24,7 +24,7 @@ def voice(to_target, to_source=0.5, **others):
 @pytest.mark.parametrize(
     ("mos", "shortfall"), [(3.4, 0), (3.0, 0), (2.0, 0.5), (1.5, 0.75), (1.0, 1), (0.5, 1)]
 )
-def test_naturalness_counts_from_three_to_one(mos, shortfall):
+def test_naturalness_scale(mos, shortfall):
     (found,) = worst.shortfalls(conversion(naturalness_conversion=mos)).values()
     assert found == pytest.approx(shortfall)
 
@@ -32,11 +32,11 @@ def test_naturalness_counts_from_three_to_one(mos, shortfall):
 @pytest.mark.parametrize(
     ("to_target", "shortfall"), [(0.8, 0), (0.7, 0), (0.5, 0.5), (0.4, 0.75), (0.2, 1)]
 )
-def test_voices_count_by_their_margin(to_target, shortfall):
+def test_voice_scale(to_target, shortfall):
     assert worst.shortfalls(voice(to_target)) == {worst.MARGIN: pytest.approx(shortfall)}
 
 
-def test_a_conversion_is_as_bad_as_its_worst_score():
+def test_badness_is_that_of_worst_score():
     fine = {"character_errors": 0.1, "naturalness_conversion": 2.8}
     conversions = [
         voice(0.8, **fine),  # badness 0.1
@@ -50,7 +50,7 @@ def test_a_conversion_is_as_bad_as_its_worst_score():
     assert worst.badness(conversions[2]) == pytest.approx((0.5, 1.5))
 
 
-def test_the_reason_names_the_score_that_is_to_blame():
+def test_reason_names_worst_score():
     assert worst.reason(voice(0.45, 0.5)) == (
         "similarity to the target less that to the source's speaker -0.05"
     )
@@ -61,7 +61,7 @@ def test_the_reason_names_the_score_that_is_to_blame():
     assert worst.reason(conversion()) == "nothing was measured"
 
 
-def test_the_section_has_every_score_beside_the_sound():
+def test_report_section():
     conversions = [voice(0.8), voice(0.4, naturalness_conversion=1.25)]
     ranked = worst.ranked(conversions, 2)
     text = list(worst.lines(ranked, [("b → a", "[sound](b.wav)"), ("a → b", "[sound](a.wav)")]))

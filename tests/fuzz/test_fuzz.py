@@ -41,7 +41,7 @@ def run(fuzzing, tmp_path):
     return run
 
 
-def test_damaged_recordings_and_weights_are_refused_or_good_enough(fuzzing, run):
+def test_damaged_inputs(fuzzing, run):
     bench, damage = fuzzing["bench"], fuzzing["damage"]
     for number, key in enumerate(("source", "target", "ckpt")):
         whole = (bench.checkpoint if key == "ckpt" else bench.source).read_bytes()
@@ -49,14 +49,14 @@ def test_damaged_recordings_and_weights_are_refused_or_good_enough(fuzzing, run)
         assert not outcome.failed, outcome
 
 
-def test_films_that_lie_are_refused(fuzzing, run):
+def test_refuses_films_with_false_headers(fuzzing, run):
     contents = fuzzing["media"].hostile_files()
     for name in ("eighty million packets", "3000 streams", "a list of files", "damaged packets"):
         outcome = run(name, "source", contents[name])
         assert outcome.verdict == "refused", outcome
 
 
-def test_hostile_weights_are_refused_and_run_no_code(fuzzing, run):
+def test_refuses_hostile_weights(fuzzing, run):
     contents = dict(fuzzing["hostile"].files())
     for name in (
         "os.system in pickle 2",
@@ -67,7 +67,7 @@ def test_hostile_weights_are_refused_and_run_no_code(fuzzing, run):
         assert outcome.verdict == "refused", outcome
 
 
-def test_a_trial_notices_what_must_not_happen(fuzzing, tmp_path):
+def test_trial_detects_failures(fuzzing, tmp_path):
     """Else a fuzz without failures would say nothing."""
     trials = fuzzing["trials"]
     verdict = functools.partial(trials._verdict, folder=tmp_path)

@@ -23,9 +23,7 @@ def start(command: str, *arguments: str, cache) -> subprocess.Popen:
     )
 
 
-def test_commands_at_once_give_what_they_give_alone(
-    run, arguments, corpus, tmp_path, tiny_checkpoint
-):
+def test_concurrent_commands_do_not_interfere(run, arguments, corpus, tmp_path, tiny_checkpoint):
     def conversion(source, target, folder):
         output = tmp_path / folder / f"{source}.wav"
         return [

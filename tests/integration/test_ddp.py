@@ -10,7 +10,7 @@ import torch
 
 from helpers import TINY, command, require_same_result, state, weights
 from vc_lightning.common import resources
-from vc_lightning.data.crops import Batch
+from vc_lightning.data.crops import CropBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.training.autovc_module import AutoVCModule
@@ -57,7 +57,7 @@ def report(results, *arguments):
 
 def share(batch, rows):
     """Some utterances of a batch."""
-    return Batch(**{name: tensor[rows] for name, tensor in vars(batch).items()})
+    return CropBatch(**{name: tensor[rows] for name, tensor in vars(batch).items()})
 
 
 @pytest.fixture
@@ -69,13 +69,13 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def test_gradients_are_those_of_one_process_on_the_joint_batch(free_port):
+def test_gradients_equal_single_process(free_port):
     """However unequal the shares are: one utterance of 9 frames here, three of up to 64 there."""
     torch.manual_seed(1)
     lengths = torch.tensor([9, 64, 40, 24])
     mels = torch.rand(2, 4, 80, 64) * (torch.arange(64) < lengths[:, None, None])
     voices = torch.rand(2, 4, 256)
-    batch = Batch(
+    batch = CropBatch(
         mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(4, 64), torch.zeros(4, 64, 0)
     )
     expected = gradients(batch)
@@ -97,7 +97,7 @@ def test_gradients_are_those_of_one_process_on_the_joint_batch(free_port):
         process.join()
 
 
-def test_two_processes_train_and_leave_one_set_of_files(arguments, tmp_path):
+def test_two_processes_write_one_set_of_files(arguments, tmp_path):
     """And the data that they draw together are those of one process."""
     process = command(
         *arguments(
@@ -149,7 +149,7 @@ def wait_for(path, process):
         time.sleep(0.05)
 
 
-def test_when_a_node_dies_the_other_one_ends_with_one_sentence(two_nodes, tmp_path):
+def test_dead_node_ends_the_other(two_nodes, tmp_path):
     nodes = two_nodes("trainer.max_steps=100000", "checkpoint.resume_every_n_steps=1", name="run")
     wait_for(tmp_path / "run/checkpoints/last.ckpt", nodes[0])
     nodes[1].send_signal(signal.SIGKILL)
@@ -162,7 +162,7 @@ def test_when_a_node_dies_the_other_one_ends_with_one_sentence(two_nodes, tmp_pa
 
 
 @pytest.mark.by_hand
-def test_two_nodes_resume_exactly_after_one_was_killed(two_nodes, tmp_path):
+def test_two_nodes_resume_exactly(two_nodes, tmp_path):
     every_step = "checkpoint.resume_every_n_steps=1"
     nodes = two_nodes("trainer.max_steps=100000", every_step, name="killed")
     last = tmp_path / "killed/checkpoints/last.ckpt"

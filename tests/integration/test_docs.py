@@ -21,13 +21,13 @@ def python_block(page, name):
     return next(block for block in blocks if name in block)
 
 
-def test_the_configuration_page_follows_the_comments():
+def test_configuration_page_is_current():
     script = runpy.run_path(str(ROOT / "scripts/docs/configuration.py"), run_name="imported")
     page = (DOCS / "configuration.md").read_text("utf-8")
     assert script["page"]() == page, "run python scripts/docs/configuration.py"
 
 
-def test_the_configuration_page_reads_keys_values_and_comments(tmp_path):
+def test_configuration_page_of_sample(tmp_path):
     script = runpy.run_path(str(ROOT / "scripts/docs/configuration.py"), run_name="imported")
     path = tmp_path / "some.yaml"
     path.write_text(
@@ -40,7 +40,7 @@ def test_the_configuration_page_reads_keys_values_and_comments(tmp_path):
     assert "| `second.third` | `[1, 2]` |  |" in text
 
 
-def test_a_teacher_of_your_own_gives_features_at_the_frames(tmp_path):
+def test_custom_teacher_example(tmp_path):
     config = transformers.WavLMConfig(
         hidden_size=16,
         num_hidden_layers=2,
@@ -65,7 +65,7 @@ def test_a_teacher_of_your_own_gives_features_at_the_frames(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tutorial_notebook_runs(monkeypatch):
+def test_tutorial_notebook(monkeypatch):
     monkeypatch.setenv("TUTORIAL_STEPS", "2")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(DOCS / "tutorial.ipynb", as_version=4)
@@ -75,7 +75,7 @@ def test_the_tutorial_notebook_runs(monkeypatch):
     assert re.search(r"after training: similarity to the target 0\.\d\d", printed)
 
 
-def test_links_of_the_site_lead_to_pages_or_name_files():
+def test_site_links():
     hooks = runpy.run_path(str(ROOT / "scripts/docs/hooks.py"), run_name="imported")
     names = {"index.md", "recipe.md", "model_card.md", "api/audio.md"}
     change = hooks["with_site_links"]
@@ -85,7 +85,7 @@ def test_links_of_the_site_lead_to_pages_or_name_files():
     assert change("[all](recipe.md)", "api/audio.md", names) == "all (`docs/api/recipe.md`)"
 
 
-def test_links_between_files_of_the_documentation_exist():
+def test_links_between_pages():
     made = ("api/",)  # pages that scripts/docs/hooks.py adds
     for page in DOCS.glob("*.md"):
         for link in re.findall(r"\]\(([^)#:\s]+)[)#]", page.read_text("utf-8")):

@@ -40,7 +40,7 @@ def run(corpus, cache_dir, tmp_path):
     return run
 
 
-def test_the_trained_file_serves_griffin_lim(run, tmp_path, tiny_checkpoint, mel_settings):
+def test_trained_file_works_in_griffin_lim(run, tmp_path, tiny_checkpoint, mel_settings):
     from vc_lightning.commands import convert
 
     path = run() / "griffin_lim_step30_average.safetensors"
@@ -70,7 +70,7 @@ def test_training_lowers_the_loss(run, speech, mel_settings):
     assert after["distance_db"] < before["distance_db"]
 
 
-def test_the_loss_is_the_squared_error_of_the_spectrum(mel_settings):
+def test_loss_is_squared_error(mel_settings):
     torch.manual_seed(0)
     mel = MelSpectrogram(**mel_settings)
     network = MagnitudeNet(80, 513, dim=4, n_blocks=1)
@@ -81,7 +81,7 @@ def test_the_loss_is_the_squared_error_of_the_spectrum(mel_settings):
     torch.testing.assert_close(losses["loss"], (spectrum - target).square().mean())
 
 
-def test_spectra_of_another_size_are_refused(mel_settings):
+def test_refuses_other_spectrum_size(mel_settings):
     network = MagnitudeNet(80, 257, dim=4, n_blocks=1)
     with pytest.raises(ValueError, match=r"model\.n_bins=257: .*set model\.n_bins=513"):
         MelToLinearModule(network, Card("magnitude", {}, mel_settings), None, None, {})

@@ -39,13 +39,13 @@ def python(code, *arguments, **environment):
     return result.stdout
 
 
-def test_the_import_loads_nothing_of_training_and_nothing_heavy():
+def test_import_is_light():
     loaded = set(python("import sys, vc_lightning; print(*sys.modules)").split())
     assert {"torch", "vc_lightning.conversion.converter"} <= loaded
     assert loaded.isdisjoint(TRAINING_ONLY + HEAVY)
 
 
-def test_a_conversion_imports_nothing_of_training_and_nothing_slow(tmp_path):
+def test_conversion_imports_are_light(tmp_path):
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({TRAINING_ONLY + SLOW}))  # importing these now raises ImportError
@@ -69,7 +69,7 @@ save(sys.argv[3], converter.convert(sys.argv[1], sys.argv[2]), converter.sample_
     assert np.sqrt(np.mean(found**2)) > 0.01
 
 
-def test_every_setting_reads_as_hydra_reads_it():
+def test_settings_equal_hydras():
     """PyYAML takes 1e-3 for a word, OmegaConf for a number."""
     paths = sorted(resources.CONF.rglob("*.yaml"))
     assert len(paths) > 30
@@ -91,7 +91,7 @@ def wheel(tmp_path_factory):
         return folder / build.build_wheel(str(folder))
 
 
-def test_the_wheel_holds_code_settings_and_weights_and_nothing_else(wheel):
+def test_wheel_contents(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         [entry_points] = (name for name in names if name.endswith("entry_points.txt"))
@@ -111,7 +111,7 @@ def test_the_wheel_holds_code_settings_and_weights_and_nothing_else(wheel):
     assert wheel.stat().st_size < 25 * 2**20
 
 
-def test_the_wheel_works_anywhere(wheel, tmp_path):
+def test_wheel_works_in_other_folder(wheel, tmp_path):
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
@@ -128,7 +128,7 @@ def test_the_wheel_works_anywhere(wheel, tmp_path):
     assert "vc-train data.dir=FOLDER" in python(run.format("train"), "--help", **environment)
 
 
-def test_torch_hub_gives_what_the_package_gives():
+def test_torch_hub_equals_package():
     code = """
 import sys, torch
 sys.path = [path for path in sys.path if not path.endswith("src")]  # as if not installed

@@ -15,7 +15,7 @@ from helpers import ROOT, composed
 SCRIPTS = ("benchmarks", "scripts/figures", "scripts/measure", "scripts/weights", "tests/fuzz")
 
 
-def test_the_contracts_of_imports_are_kept():
+def test_import_contracts():
     """In a process of its own, because import-linter switches loggers off."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -23,7 +23,7 @@ def test_the_contracts_of_imports_are_kept():
     assert result.returncode == 0, result.stdout
 
 
-def test_the_package_imports_without_lightning_hydra_and_matplotlib():
+def test_package_import_is_light():
     code = (
         "import sys, vc_lightning, vc_lightning.common.plots\n"
         "print({'pytorch_lightning', 'hydra', 'matplotlib'} & set(sys.modules))"
@@ -34,7 +34,7 @@ def test_the_package_imports_without_lightning_hydra_and_matplotlib():
     assert result.stdout.strip() == "set()"
 
 
-def test_every_choice_of_every_group_composes():
+def test_every_config_choice_composes():
     for group in (ROOT / "conf").iterdir():
         if not group.is_dir() or group.name == "hydra":
             continue
@@ -50,24 +50,24 @@ def quick_start():
     return blocks[0].splitlines()
 
 
-def test_the_quick_start_is_two_commands_and_ci_runs_the_second():
+def test_quick_start_matches_ci():
     install, test = quick_start()
     assert "python convert.py source=examples/source.wav target=examples/target.wav" in install
     assert test in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_readme_is_read_in_five_minutes():
+def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
 
-def test_the_version_has_an_entry_in_the_changelog():
+def test_version_is_in_changelog():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert f"## [{settings['project']['version']}]" in changelog
 
 
 @pytest.mark.parametrize("folder", SCRIPTS)
-def test_scripts_find_what_they_import(folder, monkeypatch):
+def test_imports_of_scripts_exist(folder, monkeypatch):
     """What no other test runs; the scripts themselves take minutes."""
     monkeypatch.syspath_prepend(ROOT / folder)  # as `python SCRIPT` does
     paths = sorted((ROOT / folder).glob("*.py"))
@@ -77,7 +77,7 @@ def test_scripts_find_what_they_import(folder, monkeypatch):
         runpy.run_path(str(script), run_name="imported")
 
 
-def test_the_architecture_is_drawn_from_the_shipped_checkpoint():
+def test_architecture_figure_is_current():
     script = runpy.run_path(str(ROOT / "scripts/figures/make_architecture.py"), run_name="imported")
     drawn = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
     assert script["shipped"]() == drawn, "run python scripts/figures/make_architecture.py"

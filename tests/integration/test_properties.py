@@ -57,7 +57,7 @@ def test_resampling_keeps_the_duration(n_samples, before, after, seed):
 
 
 @given(st.integers(1, 20_000), st.floats(1e-3, 8), SEEDS, RATES)
-def test_what_is_saved_is_read_again(tmp_path, n_samples, peak, seed, rate):
+def test_saved_sound_round_trips(tmp_path, n_samples, peak, seed, rate):
     wav = noise(seed, n_samples)
     wav *= peak / np.abs(wav).max()
     again, read_rate = io.load(io.save(tmp_path / "a.wav", wav, rate))
@@ -66,7 +66,7 @@ def test_what_is_saved_is_read_again(tmp_path, n_samples, peak, seed, rate):
 
 
 @given(st.integers(1, 12), st.integers(1, 500), SEEDS)
-def test_any_order_of_the_channels_gives_the_same_sound(tmp_path, n_channels, n_samples, seed):
+def test_order_of_channels_does_not_matter(tmp_path, n_channels, n_samples, seed):
     channels = noise(seed, n_samples, n_channels)
 
     def loaded(channels):
@@ -79,7 +79,7 @@ def test_any_order_of_the_channels_gives_the_same_sound(tmp_path, n_channels, n_
 
 
 @given(st.floats(-60, 30), st.floats(-40, -6))
-def test_a_level_does_not_depend_on_how_loud_the_recording_was(speech, gain, dbfs):
+def test_level_is_independent_of_loudness(speech, gain, dbfs):
     leveled = voice_activity.level(speech, 16_000, dbfs)
     again = voice_activity.level(voice_activity.amplify(speech, gain), 16_000, dbfs)
     np.testing.assert_allclose(again, leveled, rtol=1e-3, atol=1e-6)
@@ -87,7 +87,7 @@ def test_a_level_does_not_depend_on_how_loud_the_recording_was(speech, gain, dbf
 
 @settings(max_examples=15)
 @given(st.floats(2, 9), st.integers(0, 120_000), RATES)
-def test_pieces_cover_a_recording_without_gaps(speech, other_speech, max_seconds, start, rate):
+def test_segments_cover_recording(speech, other_speech, max_seconds, start, rate):
     wav = io.resample(np.concatenate([other_speech, speech])[start:], 16_000, rate)
     pieces = voice_activity.cut_at_pauses(wav, rate, max_seconds)
     ends = [0, *(stop for _, stop in pieces)]
@@ -97,7 +97,7 @@ def test_pieces_cover_a_recording_without_gaps(speech, other_speech, max_seconds
 
 @settings(max_examples=20)
 @given(st.integers(8_000, 30_000), st.floats(-60, 20), st.integers(0, 60_000))
-def test_a_mel_is_in_0_to_1_and_has_a_frame_a_hop(speech, mel_settings, n_samples, gain, start):
+def test_mel_range_and_length(speech, mel_settings, n_samples, gain, start):
     mel = MelSpectrogram(**mel_settings)
     wav = voice_activity.amplify(speech[start:][:n_samples], gain)
     values = mel(torch.from_numpy(wav)[None])
@@ -106,7 +106,7 @@ def test_a_mel_is_in_0_to_1_and_has_a_frame_a_hop(speech, mel_settings, n_sample
 
 
 @given(st.integers(1, 40), st.sampled_from([2, 4, 5]), SEEDS)
-def test_bands_and_back_is_the_same_sound(length, bands, seed):
+def test_pqmf_round_trips(length, bands, seed):
     filterbank = PQMF(bands)
     margin = -(-filterbank.reach // bands)
     wav = torch.from_numpy(noise(seed, 1, length * bands))
@@ -117,7 +117,7 @@ def test_bands_and_back_is_the_same_sound(length, bands, seed):
 
 
 @given(st.integers(2, 12), st.integers(0, 10_000))
-def test_a_mu_law_class_stands_for_itself(bits, number):
+def test_mu_law_classes_round_trip(bits, number):
     number %= 2**bits
     wav = mu_law_decode(torch.tensor([number]), 2**bits)
     assert wav.abs() <= 1
@@ -125,7 +125,7 @@ def test_a_mu_law_class_stands_for_itself(bits, number):
 
 
 @given(st.integers(1, 8), st.integers(5, 40), st.integers(2, 20), SEEDS)
-def test_spliced_segments_are_as_long_as_their_frames(n_segments, frames, hop_length, seed):
+def test_length_of_spliced_folds(n_segments, frames, hop_length, seed):
     length = (frames + folding.OVERLAP) * hop_length
     segments = [0.1 * torch.from_numpy(noise(seed + i, 2, length)) for i in range(n_segments)]
     wav = torch.cat(list(folding.splice(segments, hop_length)), dim=1)
@@ -142,7 +142,7 @@ def test_spliced_segments_are_as_long_as_their_frames(n_segments, frames, hop_le
     st.floats(6.5, 8.5),
     st.floats(0.75, 1.4),
 )
-def test_pitch_moved_there_and_back_is_where_it_was(contour, centre, spread, goal, stretch):
+def test_moved_pitch_round_trips(contour, centre, spread, goal, stretch):
     f0 = np.array(contour, dtype=np.float32)
     source, target = PitchRange(centre, spread), PitchRange(goal, spread * stretch)
     np.testing.assert_allclose(pitch.moved(f0, source, source), f0, rtol=1e-4)
@@ -157,7 +157,7 @@ def test_pitch_moved_there_and_back_is_where_it_was(contour, centre, spread, goa
 
 
 @given(st.integers(1, 10_000))
-def test_the_schedule_rises_to_1_at_the_end_of_the_warmup_and_falls(warmup):
+def test_noam_peaks_after_warmup(warmup):
     assert noam_factor(warmup - 1, warmup) == pytest.approx(1)
     assert noam_factor(4 * warmup - 1, warmup) == pytest.approx(0.5)
     assert noam_factor(0, warmup) == pytest.approx(1 / warmup)
@@ -183,7 +183,7 @@ def test_an_epoch_has_every_utterance_once(size, batch_size, shuffle, seed, epoc
 
 
 @given(st.lists(st.integers(1, 24), min_size=1, max_size=4), st.integers(0, 9), SEEDS)
-def test_padding_does_not_count(lengths, padding, seed):
+def test_losses_ignore_padding(lengths, padding, seed):
     size, freq = max(lengths) + padding, 4
     lengths = torch.tensor(lengths)
     valid = valid_elements(lengths, size, freq)
@@ -206,7 +206,7 @@ def test_padding_does_not_count(lengths, padding, seed):
 @example("a\nb")
 @example("\\${")
 @example("a\\\\${b}")
-def test_hydra_reads_back_any_text(text):
+def test_quoted_text_round_trips(text):
     assume(overrides.quote_free_text(f"source={text}") != f"source={text}")  # a list, null, …
     assume(not text.startswith("~"))
     (override,) = OverridesParser.create().parse_overrides(
@@ -224,7 +224,7 @@ def test_hydra_reads_back_any_text(text):
     st.integers(1, 2),
     st.booleans(),
 )
-def test_networks_of_any_size_are_saved_and_read(
+def test_networks_of_any_size_round_trip(
     tmp_path, mel_settings, dim_neck, freq, dim_pre, dim_encoder, decoder_layers, f0
 ):
     sizes = TINY | {"dim_neck": dim_neck, "freq": freq, "dim_pre": dim_pre, "f0": f0}
@@ -240,7 +240,7 @@ def test_networks_of_any_size_are_saved_and_read(
 
 @settings(max_examples=150)
 @given(st.data())
-def test_a_damaged_checkpoint_is_refused_or_finite(tmp_path, tiny_checkpoint, data):
+def test_damaged_checkpoint_is_refused_or_finite(tmp_path, tiny_checkpoint, data):
     whole = tiny_checkpoint.read_bytes()
     content = bytearray(whole)
     header = 8 + int.from_bytes(whole[:8], "little")

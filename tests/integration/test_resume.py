@@ -97,7 +97,7 @@ def test_signals_save_and_stop(arguments, tmp_path, number):
     assert weights(tmp_path / "run", step, "average")[1].step == step
 
 
-def test_a_full_disk_skips_a_checkpoint(run, monkeypatch, caplog, tmp_path):
+def test_full_disk_skips_checkpoint(run, monkeypatch, caplog, tmp_path):
     """The limit on the size of files stands for the disk; SIGXFSZ is ignored by Python."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     save, steps = WeightFiles.save, []
@@ -123,7 +123,7 @@ def test_a_full_disk_skips_a_checkpoint(run, monkeypatch, caplog, tmp_path):
     }
 
 
-def test_a_save_that_failed_at_the_last_step_is_tried_again(run, monkeypatch):
+def test_retries_failed_last_checkpoint(run, monkeypatch):
     save, steps = Trainer.save_checkpoint, []
 
     def fails_once(self, *arguments, **options):
@@ -137,7 +137,7 @@ def test_a_save_that_failed_at_the_last_step_is_tried_again(run, monkeypatch):
     assert steps == [2, 4, 4]
 
 
-def test_weights_that_could_not_be_saved_at_the_last_step_are_tried_again(run, monkeypatch):
+def test_retries_failed_last_weights(run, monkeypatch):
     save, steps = checkpoints.save, []
 
     def fails_once(path, state, card):
@@ -152,7 +152,7 @@ def test_weights_that_could_not_be_saved_at_the_last_step_are_tried_again(run, m
     assert [weights(folder, 4, kind)[1].step for kind in ("average", "original")] == [4, 4]
 
 
-def test_a_save_that_fails_at_the_end_is_an_error(run, monkeypatch):
+def test_failed_final_save_is_an_error(run, monkeypatch):
     def fails(*_, **__):
         raise OSError("no space left")
 
@@ -162,7 +162,7 @@ def test_a_save_that_fails_at_the_end_is_an_error(run, monkeypatch):
     assert stop.value.code == 2
 
 
-def test_a_resumed_average_goes_on_from_the_old_one(run):
+def test_resumes_average(run):
     first = run(name="first")
     last = first / "checkpoints/last.ckpt"
     resumed = run(f"ckpt_path={last}", "trainer.max_steps=5", name="resumed")
@@ -175,7 +175,7 @@ def test_a_resumed_average_goes_on_from_the_old_one(run):
         torch.testing.assert_close(new, decay * old + (1 - decay) * current)
 
 
-def test_the_newest_run_is_found(tmp_path):
+def test_finds_newest_run(tmp_path):
     with pytest.raises(InputError, match="no run below"):
         newest(tmp_path, tmp_path / "mine")
     for index, name in enumerate(["a", "b", "c"]):
@@ -192,7 +192,7 @@ def test_the_newest_run_is_found(tmp_path):
     assert newest(tmp_path, tmp_path / "mine") == tmp_path / "mine/last.ckpt"
 
 
-def test_changed_keys_are_listed():
+def test_lists_changed_keys():
     before = {
         "run_dir": "a",
         "data": {"batch_size": 2, "vtlp_factors": []},
@@ -215,7 +215,7 @@ def test_changed_keys_are_listed():
     }
 
 
-def test_other_data_begin_a_new_epoch(run, caplog):
+def test_changed_data_start_new_epoch(run, caplog):
     last = run("trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
     assert state(run(f"ckpt_path={last}", name="same"))["VoiceDataModule"]["batches"] == 4
     assert "resuming with another" not in caplog.text
@@ -240,7 +240,7 @@ def use_old_names(config):
     data |= {"context_frames": None, "mels_from": None}
 
 
-def test_a_checkpoint_with_old_names_is_resumed_without_a_warning(run, caplog):
+def test_resumes_checkpoint_with_old_names(run, caplog):
     last = run("data=augmented", "trainer.max_steps=2", name="first") / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     scheduler, gain = content["config"]["scheduler"], content["config"]["data"]["augmentations"][0]
@@ -271,7 +271,7 @@ def test_a_checkpoint_with_old_names_is_resumed_without_a_warning(run, caplog):
         ("scheduler.warmup=30", "scheduler.warmup was 20 and is 30 now"),
     ],
 )
-def test_changes_that_a_checkpoint_overrides_are_refused(run, capsys, change, reason):
+def test_refuses_changed_optimizer_settings(run, capsys, change, reason):
     last = run(name="first") / "checkpoints/last.ckpt"
     with pytest.raises(SystemExit) as stop:
         run(f"ckpt_path={last}", change, name="second")
@@ -279,7 +279,7 @@ def test_changes_that_a_checkpoint_overrides_are_refused(run, capsys, change, re
     assert reason in capsys.readouterr().err
 
 
-def test_weight_files_cannot_be_resumed(run, capsys):
+def test_refuses_to_resume_weight_file(run, capsys):
     first = run(name="first")
     with pytest.raises(SystemExit) as stop:
         run(f"ckpt_path={first}/checkpoints/autovc_step4_average.safetensors", name="second")
@@ -287,7 +287,7 @@ def test_weight_files_cannot_be_resumed(run, capsys):
     assert "holds weights only" in capsys.readouterr().err
 
 
-def test_the_measured_precision_travels_in_the_checkpoint(run, monkeypatch, caplog):
+def test_checkpoint_stores_measured_precision(run, monkeypatch, caplog):
     """Float32 wins the first measurement; the resumed training measures nothing."""
     figures = iter([{"bf16-mixed": 0.2, "32-true": 0.1}])
     monkeypatch.setattr(train, "best_precision", lambda _: "bf16-mixed")

@@ -53,7 +53,7 @@ def run(corpus, cache_dir, tmp_path):
     return run
 
 
-def test_the_trained_file_speaks(run, tmp_path, tiny_checkpoint, mel_settings):
+def test_trained_file_converts(run, tmp_path, tiny_checkpoint, mel_settings):
     from vc_lightning.commands import convert
 
     path = run() / "source_filter_step6_average.safetensors"
@@ -66,14 +66,14 @@ def test_the_trained_file_speaks(run, tmp_path, tiny_checkpoint, mel_settings):
     assert (tmp_path / "a.wav").is_file()
 
 
-def test_a_resumed_training_is_the_uninterrupted_one(run):
+def test_resumes_exactly(run):
     whole = run(name="whole")
     last = run("trainer.max_steps=3", name="half") / "last.ckpt"
     resumed = run(f"ckpt_path={last}", name="resumed")
     require_same_result(whole.parent, resumed.parent)
 
 
-def test_the_spectral_loss_is_that_of_the_paper():
+def test_spectral_loss_equals_formula():
     torch.manual_seed(0)
     a, b = torch.randn(2, 1024), torch.randn(2, 1024)
     window = torch.hann_window(256)
@@ -85,7 +85,7 @@ def test_the_spectral_loss_is_that_of_the_paper():
     assert multi_resolution_loss(a, a, [256, 64]).item() == 0
 
 
-def test_the_adversarial_losses_are_hinges_and_relative_distances():
+def test_adversarial_losses_equal_formulas():
     recorded = [[torch.full((1, 2), 2.0), torch.tensor([2.0, 0.5])]]
     made = [[torch.full((1, 2), 1.0), torch.tensor([-2.0, 0.0])]]
     assert discriminator_loss(recorded, made).item() == pytest.approx(0.25 + 0.5)
@@ -93,7 +93,7 @@ def test_the_adversarial_losses_are_hinges_and_relative_distances():
     assert (score.item(), features.item()) == pytest.approx((1.0, 0.5))
 
 
-def test_each_adversarial_loss_reaches_its_own_network(mel_settings):
+def test_adversarial_gradients_are_separate(mel_settings):
     torch.manual_seed(0)
     network = SourceFilter(80, 256, 16_000, 512, 2, dim=8, n_blocks=1, dim_pitch=8, pitch_blocks=1)
     discriminators = SpectrogramDiscriminators([256], 2)

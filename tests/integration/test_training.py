@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers import composed, weights
 from vc_lightning.commands import train
-from vc_lightning.data.crops import Batch
+from vc_lightning.data.crops import CropBatch
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -23,7 +23,7 @@ from vc_lightning.training.losses import autovc_losses, valid_elements
 from vc_lightning.training.schedulers import noam
 
 
-def test_both_weight_sets_are_kept_and_say_what_they_are(run, mel_settings, encoder):
+def test_saves_current_and_average_weights(run, mel_settings, encoder):
     folder = run("checkpoint.name=mine", "trained_on=a b", "licence=CC0")
     names = {path.name for path in (folder / "checkpoints").iterdir()}
     assert names == {
@@ -40,7 +40,7 @@ def test_both_weight_sets_are_kept_and_say_what_they_are(run, mel_settings, enco
     assert all(torch.equal(value, last[key]) for key, value in network.state_dict().items())
 
 
-def test_the_average_is_the_moving_average_of_all_steps(run):
+def test_average_equals_hand_computed_ema(run):
     """Of the weights after every step, kept one by one."""
     folder = run("checkpoint.every_n_steps=1", "trainer.max_steps=5")
     originals = [weights(folder, step, "original")[0].state_dict() for step in range(1, 6)]
@@ -57,13 +57,13 @@ def test_the_average_is_the_moving_average_of_all_steps(run):
         assert not torch.allclose(result, originals[-1][name])
 
 
-def test_the_averages_decay_warms_up():
+def test_ema_decay_warm_up():
     assert ema_decay(0, 0.9999) == pytest.approx(0.1)
     assert ema_decay(90, 0.9999) == pytest.approx(0.91)
     assert ema_decay(10**9, 0.9999) == 0.9999
 
 
-def test_training_lowers_every_term_of_the_loss(run):
+def test_training_lowers_losses(run):
     folder = run("trainer.max_steps=150", "optimizer.lr=3e-3", "logger=csv")
     with (folder / "csv/metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["train/postnet"]]
@@ -90,7 +90,7 @@ def test_training_lowers_every_term_of_the_loss(run):
     assert max(rates) == rates[19] == pytest.approx(3e-3)
 
 
-def test_tensorboard_shows_losses_pictures_sound_and_speakers(run):
+def test_tensorboard_content(run):
     folder = run("callbacks.samples.every_n_steps=2") / "tensorboard"
     events = EventAccumulator(str(folder), size_guidance={"images": 0, "audio": 0}).Reload()
     scalars = set(events.Tags()["scalars"])
@@ -110,7 +110,7 @@ def test_tensorboard_shows_losses_pictures_sound_and_speakers(run):
     )
 
 
-def test_validation_measures_the_average_and_the_network_itself(run):
+def test_validates_average_and_current_network(run):
     folder = run("logger=csv", "trainer.max_steps=6", "optimizer.lr=1e-2")
     with (folder / "csv/metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["val/loss"]]
@@ -119,7 +119,7 @@ def test_validation_measures_the_average_and_the_network_itself(run):
     assert float(last["val/loss"]) != float(last["val_original/loss"])
 
 
-def test_init_from_takes_weights_but_no_steps(run):
+def test_init_from_starts_at_step_zero(run):
     first = run(name="first")
     path = first / "checkpoints/autovc_step4_average.safetensors"
     second = run(f"init_from={path}", "optimizer.lr=1e-12", "trainer.max_steps=1", name="second")
@@ -136,7 +136,7 @@ def test_init_from_takes_weights_but_no_steps(run):
         (["mel.ref_db=0"], "ref_db 16 != 0"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(run, tiny_checkpoint, capsys, overrides, reason):
+def test_refuses_mismatched_weights(run, tiny_checkpoint, capsys, overrides, reason):
     with pytest.raises(SystemExit) as stop:
         run(f"init_from={tiny_checkpoint}", *overrides)
     assert stop.value.code == 2
@@ -161,7 +161,7 @@ def test_debug_modes_run(run, choice):
         ["data.vtlp_factors=[0.9]", "data.vtlp_probability=1"],
     ],
 )
-def test_other_settings_run(run, overrides):
+def test_trains_with_other_settings(run, overrides):
     folder = run(*overrides)
     assert (folder / "checkpoints/last.ckpt").is_file()
 
@@ -215,7 +215,7 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         ),
     ],
 )
-def test_impossible_values_are_one_sentence_and_code_2(run, capsys, overrides, reason):
+def test_refuses_impossible_values(run, capsys, overrides, reason):
     with pytest.raises(SystemExit) as stop:
         run(*overrides)
     assert stop.value.code == 2
@@ -225,7 +225,7 @@ def test_impossible_values_are_one_sentence_and_code_2(run, capsys, overrides, r
     assert reason in errors[0]
 
 
-def test_a_diverged_training_stops(run, capsys):
+def test_stops_diverged_training(run, capsys):
     with pytest.raises(SystemExit) as stop:
         run("optimizer.lr=1e30", "trainer.max_steps=50", "trainer.gradient_clip_val=null")
     assert stop.value.code == 2
@@ -251,12 +251,12 @@ def module(tiny_autovc, mel_settings):
     return module
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms(module, tiny_autovc):
+def test_loss_is_weighted_sum(module, tiny_autovc):
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     mels[:, 1, :, 12:] = 0
     lengths, nothing = torch.tensor([20, 12]), torch.zeros(2, 20, 0)
-    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), nothing)
+    batch = CropBatch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), nothing)
     losses = module.losses(tiny_autovc, batch)
     decoder_mel, postnet_mel, codes = tiny_autovc(mels[1], voices[1], voices[0])
     again = tiny_autovc.encode(postnet_mel, batch.target_embedding)
@@ -278,11 +278,11 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(module, tiny_autovc):
     torch.testing.assert_close(losses["content_ratio"], terms["content"] / spread.abs().mean())
 
 
-def test_the_teacher_alone_may_train_the_encoder(module, tiny_autovc):
+def test_encoder_trained_by_teacher_only(module, tiny_autovc):
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     lengths, features = torch.tensor([20, 12]), torch.randn(2, 20, 3)
-    batch = Batch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), features)
+    batch = CropBatch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), features)
     module.teacher_weight, module.content_weight = 2.0, 0.0
     trainer = Trainer(logger=False, accelerator="cpu")
     trainer.datamodule = SimpleNamespace(teacher_std=torch.tensor([1.0, 2.0, 0.5]))
@@ -310,7 +310,7 @@ def test_the_teacher_alone_may_train_the_encoder(module, tiny_autovc):
     assert set(module.head.parameters()) < set(module.trained_parameters())
 
 
-def test_an_encoder_that_nothing_trains_is_frozen(run, tiny_checkpoint):
+def test_untrained_encoder_is_frozen(run, tiny_checkpoint):
     before = checkpoints.load_autovc(tiny_checkpoint).state_dict()
     frozen = ("task.reconstruction_reaches_encoder=false", "task.content_weight=0")
     folder = run(*frozen, f"init_from={tiny_checkpoint}", "model.f0=false")
@@ -322,7 +322,7 @@ def test_an_encoder_that_nothing_trains_is_frozen(run, tiny_checkpoint):
                 assert is_same == name.startswith("encoder."), name
 
 
-def test_the_head_knows_the_position_within_a_code():
+def test_head_gets_position_within_code():
     torch.manual_seed(0)
     head = TeacherHead(8, 4, torch.ones(3))
     codes = torch.ones(1, 8, 24)
@@ -331,7 +331,7 @@ def test_the_head_knows_the_position_within_a_code():
     assert not torch.allclose(told[..., :1], told[..., 1:2])
 
 
-def test_training_with_whisper_as_teacher_resumes_exactly(run):
+def test_resumes_exactly_with_teacher(run):
     taught = ("teacher=whisper", "task.teacher_weight=1", "task.content_weight=0")
     taught += ("task.reconstruction_reaches_encoder=false", "model.film=true")
     whole, _ = weights(run(*taught, name="whole"), 4, "average")
@@ -355,7 +355,7 @@ def test_training_with_whisper_as_teacher_resumes_exactly(run):
         ),
     ],
 )
-def test_a_missing_teacher_is_refused(run, capsys, overrides, sentence):
+def test_refuses_missing_teacher(run, capsys, overrides, sentence):
     with pytest.raises(SystemExit) as stop:
         run(*overrides)
     assert stop.value.code == 2
@@ -363,7 +363,7 @@ def test_a_missing_teacher_is_refused(run, capsys, overrides, sentence):
 
 
 @pytest.mark.parametrize(("limit", "after"), [(0.5, 0.5), (100.0, 8.0), (None, 8.0)])
-def test_gradients_are_clipped_by_the_norm_that_is_logged(module, monkeypatch, limit, after):
+def test_gradient_clipping_and_logged_norm(module, monkeypatch, limit, after):
     logged = {}
     monkeypatch.setattr(AutoVCModule, "log", lambda _, name, value: logged.update({name: value}))
     parameters = list(module.network.parameters())
@@ -379,7 +379,7 @@ def test_gradients_are_clipped_by_the_norm_that_is_logged(module, monkeypatch, l
     assert logged["train/lr"] == 0.25
 
 
-def test_nothing_frozen_is_averaged_or_saved(run):
+def test_frozen_modules_are_neither_averaged_nor_saved(run):
     content = torch.load(run() / "checkpoints/last.ckpt", weights_only=True)
     assert {key.split(".")[0] for key in content["state_dict"]} == {"network", "mean_mel"}
     assert (
@@ -389,7 +389,7 @@ def test_nothing_frozen_is_averaged_or_saved(run):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_missing_features_are_one_sentence(run, tmp_path, capsys, monkeypatch, num_workers):
+def test_refuses_missing_features(run, tmp_path, capsys, monkeypatch, num_workers):
     """Also where a worker of the DataLoader finds out."""
     cache = tmp_path / "vanishing"
     run(f"data.cache_dir={cache}", "trainer.max_steps=1")
@@ -409,7 +409,7 @@ def test_missing_features_are_one_sentence(run, tmp_path, capsys, monkeypatch, n
     assert "Traceback" not in errors[0]
 
 
-def test_finetuning_takes_the_sizes_of_the_weights_and_stops_early(
+def test_finetuning_sizes_and_early_stopping(
     tiny_checkpoint, tiny_autovc, arguments, tmp_path, monkeypatch
 ):
     """Whatever its sizes; here the learning rate is such that nothing improves."""
@@ -426,7 +426,7 @@ def test_finetuning_takes_the_sizes_of_the_weights_and_stops_early(
     assert 7 * 2 <= reached < 500  # six validations without a new best, every two steps
 
 
-def test_the_best_average_is_that_of_the_lowest_value(run, monkeypatch):
+def test_best_average_has_lowest_value(run, monkeypatch):
     """Values are made up: the lowest comes in the middle."""
     made_up = {2: 3.0, 4: 1.0, 6: 2.0}
     metrics = property(lambda trainer: {"val/loss": torch.tensor(made_up[trainer.global_step])})
@@ -438,7 +438,7 @@ def test_the_best_average_is_that_of_the_lowest_value(run, monkeypatch):
     assert all(torch.equal(v, expected[k]) for k, v in best[0].state_dict().items())
 
 
-def test_adding_f0_inputs_keeps_the_output(tiny_autovc):
+def test_added_f0_inputs_keep_output(tiny_autovc):
     listening = add_f0_conditioning(tiny_autovc).eval()
     assert listening.arguments == tiny_autovc.arguments | {"f0": True}
     mel, voices, harmonics = torch.rand(1, 80, 20), torch.rand(2, 1, 256), torch.rand(1, 82, 20)
@@ -446,7 +446,7 @@ def test_adding_f0_inputs_keeps_the_output(tiny_autovc):
     torch.testing.assert_close(listening(mel, *voices, harmonics), expected)
 
 
-def test_f0_inputs_may_be_added_but_not_removed(run, tmp_path, tiny_checkpoint, capsys):
+def test_f0_inputs_cannot_be_removed(run, tmp_path, tiny_checkpoint, capsys):
     run(f"init_from={tiny_checkpoint}", "trainer.max_steps=2")
     network, _ = weights(tmp_path / "run", 2, "original")
     assert network.f0
@@ -457,11 +457,11 @@ def test_f0_inputs_may_be_added_but_not_removed(run, tmp_path, tiny_checkpoint, 
     assert "has F0 inputs; set model.f0=true" in capsys.readouterr().err
 
 
-def test_the_distance_may_be_absolute(module, tiny_autovc):
+def test_l1_distance(module, tiny_autovc):
     torch.manual_seed(3)
     mel, voice = torch.rand(2, 80, 16), torch.rand(2, 256)
     lengths, nothing = torch.tensor([16, 16]), torch.zeros(2, 16, 0)
-    batch = Batch(mel, lengths, voice, mel, voice, torch.zeros(2, 16), nothing)
+    batch = CropBatch(mel, lengths, voice, mel, voice, torch.zeros(2, 16), nothing)
     module.distance = "l1"
     losses = module.losses(tiny_autovc, batch)
     decoder_mel = tiny_autovc(mel, voice, voice)[0]

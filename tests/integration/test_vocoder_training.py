@@ -61,7 +61,7 @@ def weights(folder, step, kind):
 @pytest.mark.parametrize(
     ("model", "network"), [("wavernn_multiband", MultiBandWaveRNN), ("wavernn", WaveRNN)]
 )
-def test_a_folder_becomes_a_vocoder(run, model, network, mel_settings, tmp_path, caplog, capsys):
+def test_trains_vocoder_on_folder(run, model, network, mel_settings, tmp_path, caplog, capsys):
     with caplog.at_level("INFO", "train"):
         folder = run(model=model)
     original, card = weights(folder, 4, "original")
@@ -78,7 +78,7 @@ def test_a_folder_becomes_a_vocoder(run, model, network, mel_settings, tmp_path,
     assert "vocoder=wavernn vocoder.path=" in caplog.text
 
 
-def test_a_vocoder_that_was_trained_makes_conversions_audible(run, tmp_path, tiny_checkpoint):
+def test_trained_vocoder_converts(run, tmp_path, tiny_checkpoint):
     from vc_lightning.commands import convert
 
     folder = run()
@@ -91,14 +91,14 @@ def test_a_vocoder_that_was_trained_makes_conversions_audible(run, tmp_path, tin
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_resumed_vocoder_is_that_of_one_go(run, model):
+def test_resumes_exactly(run, model):
     whole = run("logger=none", model=model, name="whole")
     first = run("logger=none", "trainer.max_steps=3", model=model, name="first")
     rest = run("logger=none", f"ckpt_path={first}/checkpoints/last.ckpt", model=model, name="rest")
     require_same_result(whole, rest)
 
 
-def test_a_vocoder_checkpoint_of_version_0_1_is_resumed(run, caplog):
+def test_resumes_checkpoint_of_version_0_1(run, caplog):
     """In it VoiceDataModule is the vocoder's data module as well."""
     last = run("logger=none", "trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
@@ -112,7 +112,7 @@ def test_a_vocoder_checkpoint_of_version_0_1_is_resumed(run, caplog):
     require_same_result(run("logger=none", name="whole"), rest)
 
 
-def test_training_continues_from_a_vocoder_s_weights(run, caplog):
+def test_init_from_vocoder_weights(run, caplog):
     folder = run()
     path = folder / "checkpoints/wavernn_step4_average.safetensors"
     run(f"init_from={path}", "optimizer.lr=1e-12", "model.temperature=0.5", name="next")
@@ -130,7 +130,7 @@ def test_training_continues_from_a_vocoder_s_weights(run, caplog):
         (["mel.fmin=40"], "fmin 90 != 40"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(run, capsys, overrides, reason):
+def test_refuses_mismatched_weights(run, capsys, overrides, reason):
     path = run() / "checkpoints/wavernn_step4_average.safetensors"
     with pytest.raises(SystemExit) as stop:
         run(f"init_from={path}", *overrides, name="next")
@@ -138,7 +138,7 @@ def test_weights_that_do_not_fit_are_refused(run, capsys, overrides, reason):
     assert reason in capsys.readouterr().err
 
 
-def test_a_task_for_another_network_is_refused(run, capsys):
+def test_refuses_task_of_other_network(run, capsys):
     with pytest.raises(SystemExit) as stop:
         run("task=autovc")
     assert stop.value.code == 2
@@ -146,7 +146,7 @@ def test_a_task_for_another_network_is_refused(run, capsys):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_an_autovc_is_no_beginning_for_a_vocoder(run, tiny_checkpoint, capsys, model):
+def test_refuses_init_from_autovc(run, tiny_checkpoint, capsys, model):
     with pytest.raises(SystemExit) as stop:
         run(f"init_from={tiny_checkpoint}", model=model)
     assert stop.value.code == 2
@@ -159,7 +159,7 @@ def tiny_public(mode):
 
 
 @pytest.mark.parametrize("mode", ["RAW", "MOL"])
-def test_log_prob_is_that_of_the_sound_inside_the_context(mode):
+def test_log_prob_excludes_context(mode):
     network = tiny_public(mode).eval()
     wav, mel = 0.3 * torch.randn(3, 8 * 6).clamp(-3, 3), torch.rand(3, 5, 8)
     inner = wav[:, 12:-12]
@@ -185,7 +185,7 @@ def test_log_prob_is_that_of_the_sound_inside_the_context(mode):
 
 
 @pytest.mark.parametrize("mode", ["RAW", "MOL"])
-def test_training_begins_with_what_is_common(mode):
+def test_initialized_output_raises_log_prob(mode):
     network = tiny_public(mode).requires_grad_(False)
     wav = mu_law_decode(torch.randint(20, 44, (4, 48)), 64)
     mel = torch.rand(4, 5, 8)
@@ -197,7 +197,7 @@ def test_training_begins_with_what_is_common(mode):
         assert after.item() == pytest.approx(-math.log(24), abs=0.2)  # 24 classes, as likely
 
 
-def test_the_loss_is_in_bits_a_sample():
+def test_loss_is_in_bits_per_sample():
     network = tiny_public("RAW")
     mel = {"n_mels": 5, "hop_length": network.hop_length}
     card = Card("wavernn", network.arguments, mel)
@@ -208,7 +208,7 @@ def test_the_loss_is_in_bits_a_sample():
     assert loss.item() == pytest.approx(expected.item())
 
 
-def test_what_a_run_says_in_the_end_can_be_typed(run, caplog):
+def test_suggested_command_works(run, caplog):
     with caplog.at_level("INFO", "train"):
         run()
     (line,) = [line for line in caplog.messages if line.startswith("convert:")]

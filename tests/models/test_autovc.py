@@ -16,7 +16,7 @@ def count(network):
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_sizes_are_the_published_ones():
+def test_published_sizes():
     assert count(AutoVC(32, 256, 512, 32)) == pytest.approx(28.4e6, rel=0.002)
     small = resources.settings("model", "autovc") | resources.settings("model", "autovc_small")
     small = {k: v for k, v in small.items() if k != "defaults"} | {"n_mels": 80}
@@ -24,7 +24,7 @@ def test_sizes_are_the_published_ones():
 
 
 @pytest.mark.parametrize("n_frames", [1, 7, 8, 9, 64, 100])
-def test_any_length_comes_back(tiny_autovc, n_frames):
+def test_keeps_any_length(tiny_autovc, n_frames):
     mel, source, target = inputs(n_frames)
     decoder_mel, postnet_mel, codes = tiny_autovc(mel, source, target)
     assert decoder_mel.shape == postnet_mel.shape == mel.shape
@@ -32,7 +32,7 @@ def test_any_length_comes_back(tiny_autovc, n_frames):
     assert torch.equal(codes, tiny_autovc.encode(mel, source))
 
 
-def test_codes_are_read_where_each_direction_has_seen_the_block(tiny_autovc):
+def test_codes_are_sampled_after_whole_block(tiny_autovc):
     mel, source, _ = inputs(32)
     x = torch.cat([mel, source[:, :, None].expand(-1, -1, 32)], dim=1)
     for convolution in tiny_autovc.encoder.convolutions:
@@ -45,7 +45,7 @@ def test_codes_are_read_where_each_direction_has_seen_the_block(tiny_autovc):
         torch.testing.assert_close(codes[:, :, block], expected)
 
 
-def test_the_decoder_hears_codes_and_target_only(tiny_autovc):
+def test_decoder_depends_on_codes_and_target_only(tiny_autovc):
     mel, source, target = inputs(16)
     codes = tiny_autovc.encode(mel, source)
     content = torch.stack([codes[:, :, t // 8] for t in range(16)], dim=2)
@@ -57,7 +57,7 @@ def test_the_decoder_hears_codes_and_target_only(tiny_autovc):
     assert not torch.allclose(postnet_mel, tiny_autovc(mel, source, source)[1])
 
 
-def test_film_layers_begin_as_the_identity_and_then_heed_the_voice():
+def test_film_starts_as_identity():
     torch.manual_seed(0)
     plain = AutoVC(**TINY).eval()
     film = AutoVC(**TINY, film=True).eval()
@@ -75,7 +75,7 @@ def test_film_layers_begin_as_the_identity_and_then_heed_the_voice():
     assert not torch.allclose(film(mel, source, target)[1], plain(mel, source, target)[1])
 
 
-def test_an_initialised_network_starts_at_the_mean_mel(tiny_autovc):
+def test_initial_output_is_mean_mel(tiny_autovc):
     mean = torch.linspace(0.2, 0.6, 80)
     tiny_autovc.decoder.projection.weight.data.zero_()
     tiny_autovc.initialize_output(mean)
@@ -86,12 +86,12 @@ def test_an_initialised_network_starts_at_the_mean_mel(tiny_autovc):
 
 @pytest.mark.parametrize("name", TINY)
 @pytest.mark.parametrize("value", [0, -1, 1.5, "x", None, True])
-def test_impossible_sizes_are_refused_by_name(name, value):
+def test_refuses_impossible_sizes(name, value):
     with pytest.raises(InputError, match=f"model.{name}={value}"):
         AutoVC(**TINY | {name: value})
 
 
-def test_the_decoder_is_told_the_pitch_and_the_encoder_is_not():
+def test_f0_reaches_decoder_only():
     torch.manual_seed(0)
     network = AutoVC(**TINY, f0=True).eval()
     mel, voices = torch.rand(1, 80, 32), torch.rand(2, 1, 256)
@@ -106,6 +106,6 @@ def test_the_decoder_is_told_the_pitch_and_the_encoder_is_not():
     assert changed[20:].all()
 
 
-def test_whether_it_is_told_the_pitch_is_yes_or_no():
+def test_f0_flag_must_be_boolean():
     with pytest.raises(InputError, match=r"model\.f0=1: give true or false"):
         AutoVC(**TINY, f0=1)

@@ -44,7 +44,7 @@ def assert_same_state(network, other):
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_our_files_round_trip_with_their_card(tiny_checkpoint, tiny_autovc, mel_settings):
+def test_own_files_round_trip(tiny_checkpoint, tiny_autovc, mel_settings):
     network, card = checkpoints.read_autovc(tiny_checkpoint)
     assert_same_state(network, tiny_autovc)
     assert not network.training
@@ -52,13 +52,13 @@ def test_our_files_round_trip_with_their_card(tiny_checkpoint, tiny_autovc, mel_
     assert (card.mel, card.step) == (mel_settings, 7)
 
 
-def test_whether_a_network_is_told_the_pitch_is_read_off_its_shapes():
+def test_infers_f0_inputs_from_shapes():
     for f0 in (True, False):
         network = AutoVC(**TINY, f0=f0)
         assert formats.sizes_in(network.state_dict(), "AutoVC", "a file")["f0"] is f0
 
 
-def test_halves_are_read_as_floats(tmp_path, tiny_autovc, mel_settings):
+def test_reads_half_precision(tmp_path, tiny_autovc, mel_settings):
     card = Card("autovc", tiny_autovc.arguments, mel_settings, "ge2e")
     state = tiny_autovc.state_dict()
     path = checkpoints.save(tmp_path / "a.safetensors", state, card, torch.float16)
@@ -81,7 +81,7 @@ def test_public_autovc_layouts(tmp_path, tiny_autovc, wrapper):
     assert card.speaker_encoder == ("ge2e" if seed else "d_vector")
 
 
-def test_the_size_of_a_public_autovc_is_read_off_its_shapes(tmp_path):
+def test_infers_sizes_of_public_autovc(tmp_path):
     torch.save({"model": public_autovc(AutoVC(32, 256, 512, 32))}, tmp_path / "public.ckpt")
     network, card = checkpoints.read_autovc(tmp_path / "public.ckpt")
     assert network.arguments == AutoVC(32, 256, 512, 32).arguments == card.network
@@ -117,13 +117,13 @@ def test_public_d_vector(tmp_path, mel_settings):
     assert card.kind == "d_vector"
 
 
-def test_public_ge2e_drops_what_belongs_to_the_loss(tmp_path, encoder):
+def test_public_ge2e_drops_loss_weights(tmp_path, encoder):
     state = {**encoder.state_dict(), "similarity_weight": torch.ones(1)}
     torch.save({"step": 1, "model_state": state, "optimizer_state": {}}, tmp_path / "e.pt")
     assert_same_state(checkpoints.load_speaker_encoder(tmp_path / "e.pt"), encoder)
 
 
-def test_an_identity_changes_with_the_weights(encoder):
+def test_identity_depends_on_weights(encoder):
     state = encoder.state_dict()
     name = checkpoints.identity("ge2e", state)
     assert re.fullmatch(r"ge2e-[0-9a-f]{8}", name)
@@ -131,7 +131,7 @@ def test_an_identity_changes_with_the_weights(encoder):
     assert name != checkpoints.identity("ge2e", state | {"linear.bias": state["linear.bias"] + 1})
 
 
-def test_speaker_encoders_are_not_mixed():
+def test_refuses_other_speaker_encoder():
     checkpoints.require_same_encoder("ge2e-12345678", "ge2e-12345678", "it")
     checkpoints.require_same_encoder("ge2e", "ge2e-12345678", "it")
     for wanted, given in [("d_vector", "ge2e-12345678"), ("ge2e-1", "ge2e-2"), ("", "ge2e-1")]:
@@ -141,7 +141,7 @@ def test_speaker_encoders_are_not_mixed():
 
 @pytest.mark.parametrize("share", [0, 0.0001, 0.01, 0.3, 0.9, 0.999])
 @pytest.mark.parametrize("kind", ["safetensors", "pickle"])
-def test_files_that_were_cut_short_are_refused(tmp_path, tiny_checkpoint, tiny_autovc, kind, share):
+def test_refuses_truncated_files(tmp_path, tiny_checkpoint, tiny_autovc, kind, share):
     path = tmp_path / "whole.ckpt"
     if kind == "safetensors":
         path.write_bytes(tiny_checkpoint.read_bytes())
@@ -162,7 +162,7 @@ class Payload:
         return (os.mkdir, (str(self.path),))
 
 
-def test_what_would_unpack_to_more_than_it_is_is_not_unpacked(tmp_path, monkeypatch):
+def test_refuses_decompression_bombs(tmp_path, monkeypatch):
     plain, packed = tmp_path / "plain.pt", tmp_path / "packed.pt"
     torch.save({"model": {"weight": torch.zeros(10_000)}}, plain)
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as to:
@@ -174,7 +174,7 @@ def test_what_would_unpack_to_more_than_it_is_is_not_unpacked(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
-def test_code_in_a_pickle_never_runs(tmp_path, writer):
+def test_pickled_code_never_runs(tmp_path, writer):
     path, proof = tmp_path / "evil.ckpt", tmp_path / "it-ran"
     content = {"model": Payload(proof)}
     if writer == "torch":
@@ -186,7 +186,7 @@ def test_code_in_a_pickle_never_runs(tmp_path, writer):
     assert not proof.exists()
 
 
-def test_a_multi_band_wavernn_round_trips_and_a_wrong_header_is_refused(tmp_path, mel_settings):
+def test_multi_band_wavernn_round_trips(tmp_path, mel_settings):
     network = tiny_multiband(n_mels=80, hop_length=256).float()
     card = Card(network.kind, network.arguments, mel_settings, step=5)
     path = checkpoints.save(tmp_path / "vocoder.safetensors", network.state_dict(), card)
@@ -209,14 +209,14 @@ def test_a_multi_band_wavernn_round_trips_and_a_wrong_header_is_refused(tmp_path
             checkpoints.load_wavernn(path)
 
 
-def test_the_shipped_wavernn_fits_the_shipped_autovc():
+def test_shipped_wavernn_fits_shipped_autovc():
     network, card = checkpoints.read_wavernn(resources.WAVERNN)
     assert card.mel == checkpoints.read_autovc(resources.AUTOVC)[1].mel
     assert card.licence
     assert network.generate(torch.rand(1, 80, 2)).shape == (1, 512)
 
 
-def test_other_networks_are_refused(tmp_path, tiny_autovc, tiny_checkpoint, mel_settings):
+def test_refuses_other_networks(tmp_path, tiny_autovc, tiny_checkpoint, mel_settings):
     with pytest.raises(InputError, match="holds ge2e weights"):
         checkpoints.load_autovc(resources.SPEAKER_ENCODER)
     with pytest.raises(InputError, match="holds autovc weights"):
@@ -246,9 +246,7 @@ def test_other_networks_are_refused(tmp_path, tiny_autovc, tiny_checkpoint, mel_
         checkpoints.load_autovc(path)
 
 
-def test_weights_that_are_not_finite_are_neither_read_nor_written(
-    tmp_path, tiny_checkpoint, tiny_autovc
-):
+def test_refuses_non_finite_weights(tmp_path, tiny_checkpoint, tiny_autovc):
     state, card = checkpoints.read(tiny_checkpoint, "autovc")
     before = tiny_checkpoint.read_bytes()
     state["decoder.projection.bias"][3] = float("nan")
@@ -261,7 +259,7 @@ def test_weights_that_are_not_finite_are_neither_read_nor_written(
         checkpoints.load_autovc(tmp_path / "inf.ckpt", freq=8)
 
 
-def test_headers_of_other_types_are_refused(tmp_path, tiny_checkpoint):
+def test_refuses_headers_of_other_types(tmp_path, tiny_checkpoint):
     state, card = checkpoints.read(tiny_checkpoint, "autovc")
     path = tmp_path / "a.safetensors"
     for changes in ({"step": "7"}, {"network": None}, {"speaker_encoder": 5}):
@@ -270,7 +268,7 @@ def test_headers_of_other_types_are_refused(tmp_path, tiny_checkpoint):
             checkpoints.load_autovc(path)
 
 
-def test_a_failed_save_keeps_the_old_file(tmp_path, tiny_checkpoint, monkeypatch):
+def test_failed_save_keeps_old_file(tmp_path, tiny_checkpoint, monkeypatch):
     before = tiny_checkpoint.read_bytes()
 
     def full_disk(tensors, path, metadata):
@@ -284,7 +282,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, tiny_checkpoint, monkeypatch
     assert list(tmp_path.iterdir()) == [tiny_checkpoint]
 
 
-def test_a_damaged_last_ckpt_is_refused_by_its_checksums(tmp_path, mel_settings):
+def test_refuses_damaged_last_ckpt(tmp_path, mel_settings):
     """One turned bit, which PyTorch reads without a word."""
     card = asdict(Card("autovc", {}, mel_settings, "ge2e"))
     parts = ("state_dict", "optimizer_states", "lr_schedulers", "loops")
@@ -299,7 +297,7 @@ def test_a_damaged_last_ckpt_is_refused_by_its_checksums(tmp_path, mel_settings)
         checkpoints.read_training(path)
 
 
-def test_arguments_of_another_type_in_a_header_are_refused(tmp_path, mel_settings):
+def test_refuses_arguments_of_other_types(tmp_path, mel_settings):
     network = tiny_multiband(n_mels=80, hop_length=256).float()
     for temperature, message in [([], "give a number"), (1e400, "temperature=inf")]:
         arguments = network.arguments | {"temperature": temperature}

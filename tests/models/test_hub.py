@@ -59,14 +59,14 @@ def refusal(path):
     return sentence
 
 
-def test_an_address_stands_for_the_file_and_its_revision(server, stored):
+def test_parses_addresses(server, stored):
     expected = weight(stored)
     assert torch.equal(weight("hf://ann/voices@v1"), expected)
     assert torch.equal(weight("hf://ann/voices"), 2 * expected)
     assert torch.equal(weight("hf://ann/voices/a/b.safetensors@main"), 2 * expected)
 
 
-def test_a_file_is_downloaded_once_and_used_without_the_hub(server, stored, monkeypatch):
+def test_cached_file_works_offline(server, stored, monkeypatch):
     first = weight("hf://ann/voices")
     assert torch.equal(weight("hf://ann/voices"), first)
     assert server.downloads == ["ann/voices/model.safetensors"]
@@ -75,13 +75,13 @@ def test_a_file_is_downloaded_once_and_used_without_the_hub(server, stored, monk
     assert "HF_HUB_OFFLINE" in refusal("hf://ann/voices/a/b.safetensors")
 
 
-def test_from_pretrained_takes_names_of_repositories(server, stored):
+def test_from_pretrained_repository(server, stored):
     converter = VoiceConverter.from_pretrained("ann/voices", revision="v1")
     assert torch.equal(next(converter.autovc.parameters()), weight(stored))
     assert converter.checkpoint.startswith("model.safetensors ")
 
 
-def test_vocoders_and_first_weights_come_from_the_hub(server, stored, tmp_path, run):
+def test_vocoder_and_init_from_hub(server, stored, tmp_path, run):
     vocoder = tiny_multiband()
     card = Card("multiband_wavernn", vocoder.arguments, {"hop_length": 32, "n_mels": 5})
     path = checkpoints.save(tmp_path / "v.safetensors", vocoder.state_dict(), card)
@@ -108,11 +108,11 @@ def test_vocoders_and_first_weights_come_from_the_hub(server, stored, tmp_path, 
         ("hf://ann/voices/../../x.safetensors", "write hf://OWNER/REPO"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(server, stored, address, sentence):
+def test_refuses_missing_repositories_and_files(server, stored, address, sentence):
     assert sentence in refusal(address)
 
 
-def test_consent_and_tokens_are_asked_for_and_used(server, stored, tmp_path):
+def test_gated_repositories_and_tokens(server, stored, tmp_path):
     server.private.add("ann/voices")
     assert "hf auth login" in refusal("hf://ann/voices")
     (tmp_path / "token").write_text(hub_server.TOKEN)
@@ -121,27 +121,27 @@ def test_consent_and_tokens_are_asked_for_and_used(server, stored, tmp_path):
     assert "asks for consent" in refusal("hf://ann/voices@v1")
 
 
-def test_a_falsified_file_is_refused_and_forgotten(server, stored):
+def test_refuses_falsified_file(server, stored):
     server.falsified = True
-    assert "not what the hub says" in refusal("hf://ann/voices")
+    assert "did not have the hub's hash" in refusal("hf://ann/voices")
     server.falsified = False
     assert len(weight("hf://ann/voices"))
 
 
-def test_a_download_that_is_cut_short_is_refused_and_goes_on_later(server, stored):
+def test_interrupted_download_continues(server, stored):
     server.truncated = True
     assert "the transfer failed" in refusal("hf://ann/voices")
     server.truncated = False
     assert torch.equal(weight("hf://ann/voices@v1"), weight(stored))
 
 
-def test_a_pickle_with_another_name_is_refused(server, stored, tmp_path):
+def test_refuses_renamed_pickle(server, stored, tmp_path):
     torch.save({"model": {}}, tmp_path / "x.pt")
     server.commit("bob/bad", {"model.safetensors": (tmp_path / "x.pt").read_bytes()})
     assert "is not a safetensors file" in refusal("hf://bob/bad")
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line_and_code_2(server, monkeypatch, capsys):
+def test_unreachable_hub(server, monkeypatch, capsys):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(SystemExit) as stopped:
         convert.main(
@@ -153,7 +153,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line_and_code_2(server, monkeypatch
     assert error.count("\n") == 1
 
 
-def test_what_is_pushed_can_be_used_and_has_a_card(server, tiny_checkpoint, tmp_path, caplog):
+def test_pushed_file_is_usable_and_has_card(server, tiny_checkpoint, tmp_path, caplog):
     caplog.set_level("INFO")
     settings = f"ckpt={tiny_checkpoint}", "hub=ann/mine", "hub_private=true"
     with pytest.raises(SystemExit) as stopped:
@@ -173,7 +173,7 @@ def test_what_is_pushed_can_be_used_and_has_a_card(server, tiny_checkpoint, tmp_
     assert server.files("ann/mine", "main")[1]["README.md"] == b"my own words"
 
 
-def test_the_model_card_says_what_the_header_says():
+def test_model_card_content():
     shipped = ROOT / "checkpoints" / "autovc.safetensors"
     with safe_open(shipped, "pt") as file:
         header = json.loads(file.metadata()[checkpoints.METADATA_KEY])
@@ -198,10 +198,10 @@ def test_the_model_card_says_what_the_header_says():
         ("", "other"),
     ],
 )
-def test_licences_have_the_hubs_names(words, name):
+def test_licence_names(words, name):
     assert licence_name(words) == name
 
 
-def test_other_paths_are_left_alone():
+def test_local_paths_are_unchanged():
     for path in ("a.safetensors", "hf/a/b", "x/hf://a/b"):
         assert hub.local_path(path) == path

@@ -19,7 +19,7 @@ def gradients(outputs, inputs):
     return torch.autograd.grad(outputs, inputs, torch.randn(outputs.shape))
 
 
-def test_layers_by_hand_are_those_of_pytorch(network):
+def test_equals_pytorch(network):
     x = torch.randn(3, 9, 12, requires_grad=True)
     inputs = [x, *network.parameters()]
     by_hand = x.transpose(0, 1)
@@ -34,7 +34,7 @@ def test_layers_by_hand_are_those_of_pytorch(network):
 
 @pytest.mark.parametrize("min_width", [1, 1000])
 @pytest.mark.parametrize("batch", [2, 16])
-def test_every_way_of_autocast_is_the_same_within_bfloat16(network, monkeypatch, min_width, batch):
+def test_autocast_within_bfloat16_precision(network, monkeypatch, min_width, batch):
     monkeypatch.setattr(lstm, "MIN_WIDTH", min_width)
     x = torch.randn(batch, 9, 12)
     inputs = list(network.parameters())

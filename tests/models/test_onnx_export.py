@@ -59,7 +59,7 @@ def trained_like(network):
 
 
 @pytest.mark.parametrize("f0", [False, True])
-def test_tiny_networks_give_the_same_at_every_size(f0, tmp_path, mel_settings):
+def test_equals_pytorch_at_any_size(f0, tmp_path, mel_settings):
     network = trained_like(AutoVC(**TINY | {"f0": f0, "freq": 5, "decoder_layers": 2}))
     card = Card("autovc", network.arguments, mel_settings, "ge2e:abc", "average", 7)
     weights = checkpoints.save(tmp_path / "a.safetensors", network.state_dict(), card)
@@ -67,7 +67,7 @@ def test_tiny_networks_give_the_same_at_every_size(f0, tmp_path, mel_settings):
     require_same_results(path, network, SIZES)
 
 
-def test_the_shipped_network_gives_the_same_and_its_card_travels_along(tmp_path):
+def test_shipped_network_and_card(tmp_path):
     path = export_converter(resources.AUTOVC, tmp_path / "converter.onnx")
     network, card = checkpoints.read_autovc(resources.AUTOVC)
     require_same_results(path, network, SIZES)
@@ -81,7 +81,7 @@ def test_the_shipped_network_gives_the_same_and_its_card_travels_along(tmp_path)
     assert card.speaker_encoder == encoder_card.speaker_encoder
 
 
-def test_nothing_is_left_of_an_export_that_fails(tmp_path, monkeypatch):
+def test_failed_export_leaves_no_file(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
@@ -91,13 +91,13 @@ def test_nothing_is_left_of_an_export_that_fails(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+def test_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"\(extra onnx\): pip install onnx"):
         export_converter(resources.AUTOVC, tmp_path / "converter.onnx")
 
 
-def test_the_command_writes_a_file_and_says_how_large_it_is(tmp_path, tiny_checkpoint):
+def test_command_writes_file(tmp_path, tiny_checkpoint):
     def export(*arguments):
         return subprocess.run(
             [sys.executable, ROOT / "export.py", *arguments],

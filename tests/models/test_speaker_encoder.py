@@ -14,7 +14,7 @@ from vc_lightning.models.speaker_encoder import d_vector, similarity
 PUBLISHED = json.loads(Path(__file__).with_name("resemblyzer_embeddings.json").read_text())
 
 
-def test_embeddings_are_those_of_the_published_package(encoder, speech, other_speech):
+def test_equals_published_package(encoder, speech, other_speech):
     for name, wav in {"source": speech, "target": other_speech}.items():
         embedding = encoder.embed_utterance(wav)
         assert embedding.shape == (256,)
@@ -22,7 +22,7 @@ def test_embeddings_are_those_of_the_published_package(encoder, speech, other_sp
         assert similarity(embedding, np.array(PUBLISHED[name])) > 0.9999
 
 
-def test_recordings_of_any_rate_and_level_have_one_embedding(encoder, speech):
+def test_embedding_is_independent_of_rate_and_level(encoder, speech):
     reference = encoder.embed_recording(speech, 16_000, -24)
     again = io.resample(speech, 16_000, 44_100)
     assert similarity(encoder.embed_recording(again, 44_100, -24), reference) > 0.999
@@ -30,20 +30,20 @@ def test_recordings_of_any_rate_and_level_have_one_embedding(encoder, speech):
     assert similarity(encoder.embed_utterance(0.05 * speech), reference) < 0.99
 
 
-def test_speakers_are_told_apart(encoder, speech, other_speech):
+def test_separates_speakers(encoder, speech, other_speech):
     halves = [encoder.embed_utterance(w) for w in (speech[:48_000], speech[48_000:])]
     other = encoder.embed_utterance(other_speech)
     assert similarity(*halves) > 0.75 > 0.65 > similarity(halves[0], other)
 
 
-def test_a_speaker_is_the_mean_direction_of_utterances(encoder, speech, other_speech):
+def test_average_is_mean_direction(encoder, speech, other_speech):
     wavs = [speech, other_speech]
     mean = np.mean([encoder.embed_utterance(w) for w in wavs], axis=0)
     np.testing.assert_allclose(encoder.embed_speaker(wavs), mean / np.linalg.norm(mean), atol=1e-6)
 
 
 @pytest.mark.parametrize("n_samples", [8_000, 25_600, 37_000, 38_000, 60_000, 160_000])
-def test_partials_follow_the_published_rule(encoder, n_samples):
+def test_positions_of_partials(encoder, n_samples):
     """Frames of 10 ms, 160 a partial, one every 77; the last counts when 75 % of it is sound."""
     starts = encoder._partial_starts(n_samples)
     assert starts == [77 * i for i in range(len(starts))]
@@ -53,7 +53,7 @@ def test_partials_follow_the_published_rule(encoder, n_samples):
     assert following < 0.75 * 160
 
 
-def test_long_recordings_are_embedded_in_pieces(encoder, speech, monkeypatch):
+def test_long_recordings(encoder, speech, monkeypatch):
     reference = encoder.embed_utterance(speech)
     monkeypatch.setattr("vc_lightning.models.speaker_encoder.MAX_PARTIALS_AT_ONCE", 2)
     np.testing.assert_allclose(encoder.embed_utterance(speech), reference, atol=1e-5)
@@ -63,9 +63,7 @@ WARPS = [1.0, 0.8, 1.25]
 
 
 @pytest.mark.parametrize("at_once", [1, 5, 48])
-def test_a_batch_gives_what_each_recording_gives_alone(
-    encoder, speech, other_speech, monkeypatch, at_once
-):
+def test_batch_equals_single(encoder, speech, other_speech, monkeypatch, at_once):
     speeches = [encoder.mel.prepare(w, 16_000) for w in (speech, other_speech, speech[:20_000])]
     alone = [[encoder.embed_speech(wav, warp) for warp in WARPS] for wav in speeches]
     monkeypatch.setattr("vc_lightning.models.speaker_encoder.MAX_PARTIALS_AT_ONCE", at_once)
@@ -75,7 +73,7 @@ def test_a_batch_gives_what_each_recording_gives_alone(
     np.testing.assert_allclose(batch, alone, atol=1e-6)
 
 
-def test_bf16_hears_the_same_voices(encoder, speech, other_speech):
+def test_bf16_embeddings_agree(encoder, speech, other_speech):
     speeches = [encoder.mel.prepare(w, 16_000) for w in (speech, other_speech)]
     exact, rounded = (encoder.embed_batch(speeches, WARPS, bf16=bf16) for bf16 in (False, True))
     assert rounded.dtype == np.float32
@@ -84,12 +82,12 @@ def test_bf16_hears_the_same_voices(encoder, speech, other_speech):
     assert 0.999 < cosines.min() < cosines.max() < 0.9999999  # not the same arithmetic
 
 
-def test_too_little_speech_is_refused(encoder, speech):
+def test_refuses_too_little_speech(encoder, speech):
     with pytest.raises(InputError, match="speech"):
         encoder.embed_utterance(speech[:3_000])
 
 
-def test_d_vector_is_the_same_class_with_other_settings(mel_settings, speech):
+def test_d_vector(mel_settings, speech):
     torch.manual_seed(0)
     encoder = d_vector(MelSpectrogram(**mel_settings)).eval()
     mel = torch.rand(2, 80, 128)

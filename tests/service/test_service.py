@@ -171,9 +171,7 @@ def error_of(response, status):
     ("form", "arguments"),
     [("wav", []), ("flac", ["-H", "Accept: audio/flac"]), ("flac", ["-F", "format=flac"])],
 )
-def test_curl_gets_the_converters_result_with_its_note(
-    service, converter, tmp_path, form, arguments
-):
+def test_curl_gets_conversion_with_note(service, converter, tmp_path, form, arguments):
     path = tmp_path / f"made.{form}"
     files = ["-F", f"source=@{SOURCE}", "-F", f"target=@{TARGET}"]
     body, status = curl(*files, *arguments, "--output", str(path), f"{service}/convert")
@@ -187,7 +185,7 @@ def test_curl_gets_the_converters_result_with_its_note(
     assert provenance.read(path).checkpoint == converter.checkpoint
 
 
-def test_a_learned_voice_takes_the_place_of_recordings(service):
+def test_learned_voice(service):
     given = ask(service)
     learned = ask(service, form()[:1], {"voice": "Ann"})
     assert learned.status_code == 200
@@ -196,7 +194,7 @@ def test_a_learned_voice_takes_the_place_of_recordings(service):
     assert "Zoe" in error_of(ask(service, form()[:1], {"voice": "Zoe"}), 400)
 
 
-def test_clients_at_once_get_their_own(service, speech, tmp_path):
+def test_concurrent_clients_get_their_own_results(service, speech, tmp_path):
     lengths = [16_000 + 2_000 * index for index in range(6)]
     sources = [write_wav(tmp_path / f"{n}.wav", speech[4000 : 4000 + n]) for n in lengths]
     with ThreadPoolExecutor(6) as pool:
@@ -210,7 +208,7 @@ def test_clients_at_once_get_their_own(service, speech, tmp_path):
     assert made == lengths
 
 
-def test_waiting_requests_are_converted_side_by_side(slow, tmp_path):
+def test_waiting_requests_form_a_batch(slow, tmp_path):
     made = api(slow, tmp_path)
     with running(made) as (address, _), ThreadPoolExecutor(6) as pool:
         first = pool.submit(ask, address)
@@ -222,7 +220,7 @@ def test_waiting_requests_are_converted_side_by_side(slow, tmp_path):
         assert slow.batches == [1, 4, 1]
 
 
-def test_long_ones_are_not_converted_side_by_side(slow, tmp_path):
+def test_long_sources_are_not_batched(slow, tmp_path):
     made = api(slow, tmp_path, batch_seconds=13)
     with running(made) as (address, _), ThreadPoolExecutor(4) as p:
         first = p.submit(ask, address)
@@ -237,7 +235,7 @@ def test_long_ones_are_not_converted_side_by_side(slow, tmp_path):
 # The queue ---------------------------------------------------------------------------------------
 
 
-def test_a_full_queue_says_when_to_come_again(slow, tmp_path):
+def test_full_queue_gives_retry_after(slow, tmp_path):
     with (
         running(api(slow, tmp_path, max_requests=2)) as (address, _),
         ThreadPoolExecutor(2) as pool,
@@ -253,7 +251,7 @@ def test_a_full_queue_says_when_to_come_again(slow, tmp_path):
         assert ask(address).status_code == 200
 
 
-def test_a_client_that_leaves_gives_its_place_back(slow, tmp_path):
+def test_leaving_client_frees_its_place(slow, tmp_path):
     with running(api(slow, tmp_path)) as (address, _):
         with pytest.raises(httpx.ReadTimeout):
             CLIENT.post(f"{address}/convert", files=form(), timeout=0.3)
@@ -266,14 +264,14 @@ def test_a_client_that_leaves_gives_its_place_back(slow, tmp_path):
             assert later.result().status_code == 200
 
 
-def test_who_waits_too_long_is_told(slow, tmp_path):
+def test_wait_limit(slow, tmp_path):
     with running(api(slow, tmp_path, wait_seconds=0.3)) as (address, _):
         answer = ask(address)
         assert "0.3 s" in error_of(answer, 503)
         assert "retry-after" in answer.headers
 
 
-def test_a_failing_conversion_is_a_sentence_and_the_next_one_works(tmp_path, caplog):
+def test_failing_conversion_does_not_affect_next(tmp_path, caplog):
     outcomes = iter([RuntimeError("secret"), None])
 
     def convert(jobs, progress):
@@ -312,11 +310,11 @@ def test_a_failing_conversion_is_a_sentence_and_the_next_one_works(tmp_path, cap
         (415, "send a form", [], {"source": "a"}),
     ],
 )
-def test_bad_requests_are_one_sentence(service, status, sentence, files, data):
+def test_refuses_bad_requests(service, status, sentence, files, data):
     assert sentence in error_of(ask(service, files, data), status)
 
 
-def test_a_long_recording_is_refused(service, speech, tmp_path):
+def test_refuses_long_recording(service, speech, tmp_path):
     long = write_wav(tmp_path / "long.flac", np.tile(speech, 4), subtype="PCM_16")
     assert "lasts" in error_of(ask(service, form(long)), 400)
     content = bytearray(long.read_bytes())
@@ -327,7 +325,7 @@ def test_a_long_recording_is_refused(service, speech, tmp_path):
     )
 
 
-def test_a_body_without_a_length_is_counted(service):
+def test_limits_body_without_length(service):
     def endless():
         yield b'--x\r\nContent-Disposition: form-data; name="source"; filename="a"\r\n\r\n'
         for _ in range(100):
@@ -338,7 +336,7 @@ def test_a_body_without_a_length_is_counted(service):
     assert "at most 1 MB" in error_of(answer, 413)
 
 
-def test_a_slow_upload_is_ended(slow, tmp_path):
+def test_ends_slow_upload(slow, tmp_path):
     with running(api(slow, tmp_path, transfer_seconds=0.3)) as (address, _):
         host, port = address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as client:
@@ -349,7 +347,7 @@ def test_a_slow_upload_is_ended(slow, tmp_path):
             assert client.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
-def test_unknown_addresses_and_methods_are_json(service):
+def test_unknown_paths_and_methods(service):
     assert "/docs" in error_of(CLIENT.get(f"{service}/nothing"), 404)
     assert "method" in error_of(CLIENT.get(f"{service}/convert"), 405)
 
@@ -365,12 +363,12 @@ def test_unknown_addresses_and_methods_are_json(service):
         ("text/html, */*;q=0.1", "wav"),
     ],
 )
-def test_the_accept_header_chooses_the_format(accept, expected):
+def test_accept_header_chooses_format(accept, expected):
     assert preferred(accept) == expected
 
 
 @pytest.mark.parametrize("accept", ["text/html", "audio/flac;q=0", "audio/mpeg", ";;,"])
-def test_a_format_that_is_not_made_is_refused(accept):
+def test_refuses_unknown_format(accept):
     with pytest.raises(RefusedError, match="audio/wav or audio/flac"):
         preferred(accept)
 
@@ -387,7 +385,7 @@ def fuzzing():
 SOUNDS = ("0 s", "0.1 s", "1e-40 times", "3e+38 times", "one NaN", "silence", "DC", "click")
 
 
-def test_hostile_recordings_cost_nothing_but_a_sentence(service, fuzzing, speech, caplog):
+def test_refuses_hostile_recordings(service, fuzzing, speech, caplog):
     rng = random.Random(0)
     wholes = [
         fuzzing["written"](speech[:16_000], *kind, 16_000, 1)
@@ -414,7 +412,7 @@ def test_hostile_recordings_cost_nothing_but_a_sentence(service, fuzzing, speech
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_hostile_bytes_cost_nothing_but_an_answer(service, caplog):
+def test_survives_hostile_bytes(service, caplog):
     host, port = service.removeprefix("http://").split(":")
     head = b"POST /convert HTTP/1.1\r\nHost: localhost\r\n"
     multipart = head + b"Content-Type: multipart/form-data; boundary="
@@ -443,7 +441,7 @@ def test_hostile_bytes_cost_nothing_but_an_answer(service, caplog):
 # Keys --------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_needed_where_one_is_set(slow, tmp_path):
+def test_requires_key(slow, tmp_path):
     slow.may_go.set()
     with running(api(slow, tmp_path, Access("0.0.0.0", [KEY, KEY[::-1]]))) as (address, _):
         for headers in ({}, {"X-API-Key": KEY[1:]}, {"Authorization": "Bearer é".encode()}):
@@ -456,7 +454,7 @@ def test_a_key_is_needed_where_one_is_set(slow, tmp_path):
         assert CLIENT.get(f"{address}/health").status_code == 200
 
 
-def test_a_host_that_others_reach_needs_a_key(overrides, tmp_path, monkeypatch):
+def test_public_host_needs_key(overrides, tmp_path, monkeypatch):
     monkeypatch.delenv("VC_API_KEY", raising=False)
     for host in ("0.0.0.0", "::", "192.168.1.2", "example.org"):
         with pytest.raises(InputError, match="set VC_API_KEY"):
@@ -478,7 +476,7 @@ def test_a_host_that_others_reach_needs_a_key(overrides, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("header", ["Host", "Origin"])
-def test_pages_of_other_sites_can_not_use_a_service_without_a_key(service, header):
+def test_refuses_pages_of_other_sites(service, header):
     answer = CLIENT.get(f"{service}/voices", headers={header: "http://evil.example"})
     assert header in error_of(answer, 403)
 
@@ -486,7 +484,7 @@ def test_pages_of_other_sites_can_not_use_a_service_without_a_key(service, heade
 # Around it ---------------------------------------------------------------------------------------
 
 
-def test_prometheus_understands_the_metrics(slow, tmp_path):
+def test_metrics_format(slow, tmp_path):
     slow.may_go.set()
     with running(api(slow, tmp_path)) as (address, _):
         assert ask(address).status_code == 200
@@ -511,7 +509,7 @@ def test_prometheus_understands_the_metrics(slow, tmp_path):
     assert samples["process_resident_memory_bytes",] > 1e6
 
 
-def test_the_openapi_page_needs_no_other_server(service):
+def test_openapi_page_is_offline(service):
     page = CLIENT.get(f"{service}/docs").text
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(links) >= 3
@@ -522,7 +520,7 @@ def test_the_openapi_page_needs_no_other_server(service):
     assert {"200", "413", "429", "503"} <= set(paths["/convert"]["post"]["responses"])
 
 
-def test_what_takes_too_long_to_finish_is_refused(slow, tmp_path):
+def test_stop_refuses_slow_requests(slow, tmp_path):
     with (
         running(api(slow, tmp_path), stop_seconds=0.2) as (address, made),
         ThreadPoolExecutor(1) as pool,
@@ -533,9 +531,7 @@ def test_what_takes_too_long_to_finish_is_refused(slow, tmp_path):
         assert "stopping" in error_of(begun.result(), 503)
 
 
-def test_sigterm_finishes_what_was_begun_and_refuses_what_is_new(
-    overrides, speech, tmp_path, monkeypatch
-):
+def test_sigterm_finishes_running_requests(overrides, speech, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     long = write_wav(tmp_path / "long.wav", np.tile(speech, 5)[: 30 * 16_000])
@@ -562,7 +558,7 @@ def test_sigterm_finishes_what_was_begun_and_refuses_what_is_new(
     assert not list((tmp_path / "tmp").glob("vc_lightning*"))
 
 
-def test_a_taken_port_is_a_sentence():
+def test_refuses_taken_port():
     with server.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         listener.listen()
@@ -572,7 +568,7 @@ def test_a_taken_port_is_a_sentence():
         server.bind("127.0.0.1", 70_000)
 
 
-def test_wrong_limits_are_refused():
+def test_refuses_wrong_limits():
     for wrong in ({"max_requests": 0}, {"batch_seconds": "x"}, {"max_seconds": 0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             ServiceLimits(**LIMITS | wrong)

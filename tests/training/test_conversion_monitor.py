@@ -32,7 +32,7 @@ def monitor(caplog):
     return ConversionMonitor(**DEFAULTS)
 
 
-def test_collapsed_codes_are_reported_once(monitor, caplog):
+def test_reports_collapsed_codes_once(monitor, caplog):
     monitor.check_codes(10, 0.013)
     assert not caplog.messages
     monitor.check_codes(20, 4e-4)
@@ -42,7 +42,7 @@ def test_collapsed_codes_are_reported_once(monitor, caplog):
     assert "task.content_per_std=true" in message
 
 
-def test_leakage_is_reported_after_some_steps(monitor, caplog):
+def test_reports_leakage(monitor, caplog):
     monitor.check_similarity(50, to_target=0.5, to_source=0.9)
     monitor.check_similarity(100, to_target=0.6, to_source=0.59)
     assert not caplog.messages
@@ -52,7 +52,7 @@ def test_leakage_is_reported_after_some_steps(monitor, caplog):
     assert "data.vtlp_factors" in message
 
 
-def test_a_plateau_is_reported(monitor, caplog):
+def test_reports_plateau(monitor, caplog):
     for step, value in enumerate([0.5, 0.55, 0.6, 0.59, 0.605, 0.62, 0.61, 0.62]):
         monitor.check_similarity(step, to_target=value, to_source=0)
     assert not caplog.messages
@@ -61,12 +61,12 @@ def test_a_plateau_is_reported(monitor, caplog):
     assert "has not risen since step 5 (0.62)" in message
 
 
-def test_impossible_settings_are_refused():
+def test_refuses_impossible_settings():
     with pytest.raises(InputError, match=r"callbacks\.conversion_monitor\.patience=0"):
         ConversionMonitor(**DEFAULTS | {"patience": 0})
 
 
-def test_a_training_logs_similarities(run, caplog):
+def test_logs_similarities(run, caplog):
     caplog.set_level(logging.WARNING)
     folder = run(
         "callbacks.conversion_monitor.every_n_steps=2",
@@ -84,7 +84,7 @@ def test_a_training_logs_similarities(run, caplog):
     assert sum("the codes have collapsed" in message for message in caplog.messages) == 1
 
 
-def test_shown_conversions_move_the_pitch(mel_settings):
+def test_shown_conversions_have_target_pitch(mel_settings):
     mel = MelSpectrogram(**mel_settings)
     heard = []
 

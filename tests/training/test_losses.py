@@ -17,7 +17,7 @@ def whole(n_frames):
     return valid_elements(torch.tensor([n_frames, n_frames]), n_frames, 32)
 
 
-def test_terms_are_means_over_matching_elements():
+def test_terms_are_means():
     mels, codes = random_terms()
     terms = autovc_losses(*mels, *codes, whole(128))
     mel, decoder_mel, postnet_mel = (m.numpy() for m in mels)
@@ -27,13 +27,13 @@ def test_terms_are_means_over_matching_elements():
     assert terms["content"].item() == pytest.approx(np.mean(difference), rel=1e-5)
 
 
-def test_a_perfect_reconstruction_costs_nothing():
+def test_perfect_reconstruction_has_zero_loss():
     (mel, _, _), (codes, _) = random_terms()
     terms = autovc_losses(mel, mel, mel, codes, codes, whole(128))
     assert [term.item() for term in terms.values()] == [0, 0, 0]
 
 
-def test_padding_does_not_count():
+def test_ignores_padding():
     mels, codes = random_terms(batch=2, n_frames=100)
     valid = valid_elements(torch.tensor([100, 40]), 100, 32)
     before = autovc_losses(*mels, *codes, valid)
@@ -46,7 +46,7 @@ def test_padding_does_not_count():
     assert autovc_losses(*mels, *codes, valid)["content"] > before["content"]
 
 
-def test_shapes_that_would_broadcast_are_refused():
+def test_refuses_broadcasting_shapes():
     mels, codes = random_terms()
     with pytest.raises(ValueError, match="mels"):
         autovc_losses(mels[0], mels[1][:, None], mels[2], *codes, whole(128))
@@ -54,7 +54,7 @@ def test_shapes_that_would_broadcast_are_refused():
         autovc_losses(*mels, codes[0], codes[1][:1], whole(128))
 
 
-def test_what_is_valid_is_counted():
+def test_counts_valid_elements():
     valid = valid_elements(torch.tensor([100, 40, 0]), 100, 32)
     assert valid.frames.shape == (3, 1, 100)
     assert valid.frames.sum(dim=(1, 2)).tolist() == [100, 40, 0]

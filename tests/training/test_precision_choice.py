@@ -65,7 +65,7 @@ def data():
     return SimpleNamespace(train_dataloader=lambda: [torch.randn(3, 2)])
 
 
-def test_the_fastest_step_of_two_seconds_counts_and_nothing_is_learnt():
+def test_measures_fastest_step_without_training():
     Clock.now, Clock.steps = 0.0, 0
     task = Task()
     before = {name: value.clone() for name, value in task.state_dict().items()}
@@ -85,9 +85,7 @@ def test_the_fastest_step_of_two_seconds_counts_and_nothing_is_learnt():
 @pytest.mark.parametrize(
     ("seconds", "precision"), [(FASTER_FLOAT32, FLOAT32), (FASTER_BFLOAT16, BFLOAT16)]
 )
-def test_the_faster_precision_is_taken_and_written_down(
-    monkeypatch, caplog, data, seconds, precision
-):
+def test_chooses_and_stores_faster_precision(monkeypatch, caplog, data, seconds, precision):
     monkeypatch.setattr(precision_choice, "measure_steps", lambda *_: seconds)
     trainer, task = made_trainer(), Task()
     caplog.set_level("INFO")
@@ -100,7 +98,7 @@ def test_the_faster_precision_is_taken_and_written_down(
 
 
 @pytest.mark.parametrize("stored", [BFLOAT16, FLOAT32])
-def test_a_resumed_training_keeps_the_choice_of_its_checkpoint(monkeypatch, data, stored):
+def test_resumed_training_keeps_precision(monkeypatch, data, stored):
     content = (None, {"trainer": {"precision": stored}})
     monkeypatch.setattr(precision_choice, "read_training", lambda _: content)
     monkeypatch.delattr(precision_choice, "measure_steps")
@@ -109,7 +107,7 @@ def test_a_resumed_training_keeps_the_choice_of_its_checkpoint(monkeypatch, data
 
 
 @pytest.mark.parametrize("where", [{"world_size": 2}, {"device": "cuda"}])
-def test_several_processes_and_gpus_take_bfloat16_unmeasured(monkeypatch, data, where):
+def test_no_measurement_for_gpus_and_ddp(monkeypatch, data, where):
     monkeypatch.delattr(precision_choice, "measure_steps")
     trainer = made_trainer(**where)
     assert choose_precision(trainer, Task(), data, None) == BFLOAT16 == trainer.precision

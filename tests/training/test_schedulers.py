@@ -5,14 +5,14 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.training.schedulers import noam, noam_factor
 
 
-def test_noam_rises_to_one_and_falls_with_the_root():
+def test_noam_rise_and_decay():
     assert noam_factor(0, 4000) == pytest.approx(1 / 4000)
     assert noam_factor(1999, 4000) == pytest.approx(0.5)
     assert noam_factor(3999, 4000) == pytest.approx(1)
     assert noam_factor(15_999, 4000) == pytest.approx(0.5)
 
 
-def test_noam_peaks_at_the_optimizers_rate():
+def test_noam_peak_is_learning_rate():
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-3)
     schedule = noam(optimizer, warmup=10)
     rates = []
@@ -25,7 +25,7 @@ def test_noam_peaks_at_the_optimizers_rate():
 
 
 @pytest.mark.parametrize("warmup", [0, -1, "x", 1.5])
-def test_impossible_warmup_is_refused(warmup):
+def test_refuses_impossible_warmup(warmup):
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     with pytest.raises(InputError, match=f"warmup={warmup}"):
         noam(optimizer, warmup)

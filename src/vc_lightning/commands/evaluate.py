@@ -42,8 +42,8 @@ def main(cfg: DictConfig) -> None:
         if not cluster.run_parts(cfg, "evaluate", f"output={OmegaConf.select(cfg, 'output')}"):
             return
         cfg.part = MERGE
-    words = ",".join(cfg.judges) if isinstance(cfg.judges, ListConfig) else cfg.judges
-    aspects = paths.split_choices(words, "judges", ASPECTS)
+    names = ",".join(cfg.scorers) if isinstance(cfg.scorers, ListConfig) else cfg.scorers
+    aspects = paths.split_choices(names, "scorers", ASPECTS)
     recogniser = str(paths.single_path(cfg.recogniser, "recogniser"))
     listed, origin = chosen_pairs(cfg)
     converter = builders.build_converter(cfg)
@@ -127,7 +127,7 @@ def describe(
         "recogniser": str(cfg.recogniser),
     }
     if own := sum(pair.target_reference in pair.voice for pair in listed):
-        about["judged by the one recording that makes the voice"] = f"{own} pairs"
+        about["scored against the only recording of the voice"] = f"{own} pairs"
     return about
 
 

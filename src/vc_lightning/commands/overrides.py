@@ -26,7 +26,7 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
             "cluster.folder",
             "data.pairs",
             "recogniser",
-            "judges",
+            "scorers",
             "pairs",
             "inspect",
             "voices.dir",

@@ -13,6 +13,7 @@ RENAMED_KEYS = {
     "data.voice_warps": "data.vtlp_target_factors",
     "data.voice_warp_probability": "data.vtlp_target_probability",
     "callbacks.diagnosis": "callbacks.conversion_monitor",
+    "judges": "scorers",
 }
 RENAMED_CLASSES = {
     "LitAutoVC": "AutoVCModule",

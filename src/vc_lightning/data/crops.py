@@ -20,7 +20,7 @@ Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
 
 
 @dataclass(frozen=True)
-class Batch:
+class CropBatch:
     """Crops of one batch, zero-padded to the longest.
 
     Attributes:
@@ -52,13 +52,13 @@ class Batch:
         """Number of frames of all crops, padding included."""
         return self.target_mel.shape[0] * self.target_mel.shape[-1]
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+    def to(self, device: torch.device, non_blocking: bool = False) -> "CropBatch":
         """Move all tensors to a device."""
-        return Batch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
+        return CropBatch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
 
-    def pin_memory(self) -> "Batch":
+    def pin_memory(self) -> "CropBatch":
         """Copy all tensors to page-locked memory."""
-        return Batch(*(tensor.pin_memory() for tensor in vars(self).values()))
+        return CropBatch(*(tensor.pin_memory() for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class Crops(Dataset):
             teacher,
         )
 
-    def collate(self, items: Sequence[tuple[Tensor, ...]]) -> Batch:
+    def collate(self, items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
         """Make a batch of items."""
         return collate(items)
 
@@ -257,12 +257,12 @@ class Crops(Dataset):
         return self.files.read_embedding(utterance.segment, copy)
 
 
-def collate(items: Sequence[tuple[Tensor, ...]]) -> Batch:
+def collate(items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
     """Make a batch of the items of `Crops`, zero-padded to the longest."""
     target_mels, target_embeddings, input_mels, input_embeddings, f0, teacher = zip(
         *items, strict=True
     )
-    return Batch(
+    return CropBatch(
         target_mel=_padded(target_mels),
         lengths=torch.tensor([mel.shape[-1] for mel in target_mels]),
         target_embedding=torch.stack(target_embeddings),

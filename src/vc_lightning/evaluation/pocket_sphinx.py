@@ -12,7 +12,7 @@ from vc_lightning.evaluation.results import ScoredConversion
 from vc_lightning.evaluation.scorers import SAMPLE_RATE, plain_text, require_packages
 from vc_lightning.evaluation.scoring import WordRecogniser, character_errors
 
-PART = "pocketsphinx"  # its name in judges=
+PART = "pocketsphinx"  # its name in scorers=
 PEAK = 0.5  # of its input: it takes 16-bit samples, in which quiet recordings would be lost
 # Half the time of the defaults for 0.01 more character errors (0.36 against 0.35 on recordings).
 MAX_STATES = 3_000  # HMMs that are searched in a frame
@@ -98,9 +98,7 @@ def score_words(
             left_out[f"{PART}: understands English only"] += 1
             continue
         if not reference:
-            left_out[
-                f"{PART}: what is said is written nowhere; add words to judges, or a column text"
-            ] += 1
+            left_out[f"{PART}: there is no text; add words to scorers=, or a column text"] += 1
             continue
         if pair.source not in known:
             known[pair.source] = recogniser.transcript(sounds.source, sample_rate)

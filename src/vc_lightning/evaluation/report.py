@@ -123,8 +123,8 @@ def _pair(conversion: ScoredConversion) -> dict[str, object]:
     return {
         "source": str(pair.source),
         "voice": [str(path) for path in pair.voice],
-        "target_judge": str(pair.target_reference),
-        "source_judge": str(pair.source_reference),
+        "target_reference": str(pair.target_reference),
+        "source_reference": str(pair.source_reference),
         "parallel": pair.parallel and str(pair.parallel),
         "source_speaker": pair.source_speaker,
         "target_speaker": pair.target_speaker,
@@ -195,7 +195,7 @@ def _links(index: int, conversion: ScoredConversion, folder: Path) -> str:
     files = {name: folder / wav_path(index, conversion, name) for name in (CONVERSION, VOCODER)}
     files |= {"source": pair.source}
     files |= {f"target {i}": path for i, path in enumerate(pair.voice, start=1)}
-    files |= {"target's judge": pair.target_reference}
+    files |= {"target reference": pair.target_reference}
     links = [
         f"[{name}]({quote(Path(os.path.relpath(path, folder)).as_posix())})"
         for name, path in files.items()

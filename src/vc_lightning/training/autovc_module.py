@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_within
-from vc_lightning.data.crops import Batch
+from vc_lightning.data.crops import CropBatch
 from vc_lightning.models.autovc import KERNEL_SIZE, AutoVC
 from vc_lightning.models.checkpoints import Card, load_autovc, read_autovc
 from vc_lightning.training.base_module import BaseModule
@@ -158,7 +158,7 @@ class AutoVCModule(BaseModule):
             )
         self.network.initialize_output(self.mean_mel)
 
-    def losses(self, network: AutoVC, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, network: AutoVC, batch: CropBatch) -> dict[str, Tensor]:
         """Compute the loss, its terms, each relative to a trivial answer, and the codes' std."""
         speaker = batch.target_embedding
         harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
@@ -196,7 +196,7 @@ class AutoVCModule(BaseModule):
 
     @torch.no_grad()
     def normalized_losses(
-        self, batch: Batch, codes: Tensor, terms: dict, valid: Valid
+        self, batch: CropBatch, codes: Tensor, terms: dict, valid: Valid
     ) -> dict[str, Tensor]:
         """Divide the terms by those of the mean mel, the content term by that of constant codes."""
         deviation = DISTANCES[self.distance](batch.target_mel - self.mean_mel[:, None])

@@ -12,11 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.crops import Batch
+from vc_lightning.data.crops import CropBatch
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import Card
 
-AnyBatch = Batch | VocoderBatch
+AnyBatch = CropBatch | VocoderBatch
 
 
 class BaseModule(LightningModule):

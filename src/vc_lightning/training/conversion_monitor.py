@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, Trainer
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.data.crops import Batch
+from vc_lightning.data.crops import CropBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.base import Vocoder
@@ -81,7 +81,7 @@ class ConversionMonitor(Callback):
         trainer: Trainer,
         pl_module: AutoVCModule,
         outputs: dict,
-        batch: Batch,
+        batch: CropBatch,
         batch_idx: int,
     ) -> None:
         step = trainer.global_step

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from vc_lightning.data.crops import Batch
+from vc_lightning.data.crops import CropBatch
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import read_training
 from vc_lightning.training.base_module import BaseModule
@@ -58,7 +58,7 @@ def choose_precision(
 
 def measure_steps(
     model: BaseModule,
-    batch: Batch | VocoderBatch,
+    batch: CropBatch | VocoderBatch,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Time training steps, forward and backward, in both formats in turns.

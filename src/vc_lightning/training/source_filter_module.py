@@ -120,9 +120,9 @@ class SourceFilterModule(BaseModule):
         if self.global_step >= self.adversarial_after:
             of_recorded = self.discriminators(recorded)
             fixed = {name: p.detach() for name, p in self.discriminators.named_parameters()}
-            judged = functional_call(self.discriminators, fixed, (made,))
+            scored = functional_call(self.discriminators, fixed, (made,))
             constant = [[x.detach() for x in layers] for layers in of_recorded]
-            score, features = generator_losses(constant, judged)
+            score, features = generator_losses(constant, scored)
             discriminator = discriminator_loss(of_recorded, self.discriminators(made.detach()))
             losses |= {"score": score, "features": features, "discriminator": discriminator}
             losses["loss"] = (

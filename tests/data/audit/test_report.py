@@ -69,7 +69,7 @@ def only_finding(data):
     return finding
 
 
-def test_healthy_data_have_nothing(data):
+def test_no_findings_for_healthy_data(data):
     report = data.report()
     assert report.findings == []
     assert report.sizes["training"][:2] == (120, 24)
@@ -96,7 +96,7 @@ def test_healthy_data_have_nothing(data):
         ({"seconds": 3600.0}, "hint", "longer than 30 s, cut at pauses", "data.max_seconds"),
     ],
 )
-def test_bad_recordings_are_counted_and_named(data, changes, severity, words, remedy):
+def test_bad_recordings(data, changes, severity, words, remedy):
     data.set_quality(3, 7, 8, 9, **changes)
     finding = data.report().findings[0]
     assert finding.severity == severity
@@ -109,31 +109,31 @@ def test_bad_recordings_are_counted_and_named(data, changes, severity, words, re
     "changes",
     [{"snr_db": 20.1}, {"clipped": 9e-5}, {"voiced": 0.31}, {"seconds": 30.0}],
 )
-def test_what_is_still_good_is_not_mentioned(data, changes):
+def test_no_findings_just_within_limits(data, changes):
     data.set_quality(3, 7, 8, 9, **changes)
     assert data.report().findings == []
 
 
-def test_the_worst_are_named_first(data):
+def test_names_worst_first(data):
     for row, snr_db in ((1, 12), (2, 3), (3, 8), (4, 11)):
         data.set_quality(row, snr_db=snr_db)
     assert "s00/2.wav, s00/3.wav, s00/4.wav, …" in only_finding(data).what
 
 
-def test_noise_nearly_everywhere_is_serious(data):
+def test_widespread_noise_is_serious(data):
     data.set_quality(*range(100), snr_db=10)
     assert only_finding(data).severity == "serious"
     assert audit.summary(data.report())[2].startswith("serious: 100 recordings")
 
 
-def test_mixed_rates_are_a_hint_where_no_band_is_missing(data):
+def test_mixed_sample_rates(data):
     data.set_quality(3, sample_rate=48_000)
     finding = only_finding(data)
     assert finding.severity == "hint"
     assert "139 of 16 kHz, 1 of 48 kHz" in finding.what
 
 
-def test_pieces_of_one_recording_count_as_one(data):
+def test_segments_count_as_one_recording(data):
     path = data.utterances[0].path
     for row in range(3):
         data.utterances[row] = replace(data.utterances[row], path=path)
@@ -144,7 +144,7 @@ def test_pieces_of_one_recording_count_as_one(data):
     assert finding.what.endswith("3 segments")
 
 
-def test_unusable_files_are_counted_by_kind(data):
+def test_counts_unusable_files_by_reason(data):
     reasons = ["0.2 s are too short; give 0.5", "0.31 s are too short; give 0.5", "silent (peak 1)"]
     data.unusable = {Path(f"/data/x/{i}.wav"): reason for i, reason in enumerate(reasons)}
     finding = only_finding(data)
@@ -172,7 +172,7 @@ def test_short_utterances(data):
         (121, "serious", "both in training and in validation"),
     ],
 )
-def test_copies_are_worse_the_farther_they_spread(data, row, severity, words):
+def test_severity_of_copies(data, row, severity, words):
     data.set_segment(row, content="0-0")
     finding = only_finding(data)
     assert finding.severity == severity
@@ -180,14 +180,14 @@ def test_copies_are_worse_the_farther_they_spread(data, row, severity, words):
     assert "(same bytes: s00/0.wav = " in finding.what
 
 
-def test_transcoded_copies_are_found(data):
+def test_finds_transcoded_copies(data):
     data.voices[2] = data.voices[0]
     assert "1 pair of utterances that are as long" in only_finding(data).what
     data.set_segment(2, n_frames=300)
     assert data.report().findings == []
 
 
-def test_wrong_labels_are_found_and_their_speaker_is_named(data):
+def test_finds_wrong_labels(data):
     data.voices[7] = data.voices[31]  # of s06
     data.set_segment(7, n_frames=999)
     finding = only_finding(data)
@@ -195,26 +195,26 @@ def test_wrong_labels_are_found_and_their_speaker_is_named(data):
     assert "s01/2.wav (-0.05, rather like s06)" in finding.what
 
 
-def test_strangers_of_no_known_speaker_are_found(data):
+def test_finds_unknown_speakers(data):
     data.voices[7] = np.eye(64)[60]
     assert "s01/2.wav (" in only_finding(data).what
     assert "rather" not in only_finding(data).what
 
 
-def test_speakers_with_few_utterances_are_not_judged(data):
+def test_ignores_speakers_with_few_utterances(data):
     data.keep([row for row in range(140) if row not in (8, 9)])
     data.n_train -= 2
     data.voices[7] = np.eye(64)[60]
     assert data.report().findings == []
 
 
-def test_two_names_of_one_voice(data):
+def test_one_voice_under_two_names(data):
     data.voices[5:10] = data.voices[0:5]
     finding = only_finding(data)
     assert "1 pair of speakers that sound like one: s00 = s01" in finding.what
 
 
-def test_a_flat_folder_of_one_voice_is_one_speaker(data):
+def test_flat_folder_of_one_voice(data):
     data.keep([0, 1, 2, 3, 4])
     data.n_train = 5
     data.utterances = [
@@ -251,20 +251,20 @@ def test_unequal_speakers(data):
     assert "data.sampling=speaker" in finding.remedy
 
 
-def test_what_is_held_out_makes_no_speaker_longer(data):
+def test_speaker_length_excludes_validation(data):
     data.n_train -= 2
     data.set_segment(118, 119, n_frames=20_000)
     assert data.report().findings == []
 
 
-def test_a_missing_or_a_known_validation(data):
+def test_validation_set(data):
     data.n_train = 140
     assert "there is no validation" in only_finding(data).what
     data.n_train = 139
     assert "trained on" in only_finding(data).what
 
 
-def test_voices_of_other_encoders_and_unknown_qualities_are_no_finding(data):
+def test_no_findings_without_embeddings_and_qualities(data):
     data.voices, data.qualities = None, {}
     report = data.report()
     assert report.findings == []
@@ -272,7 +272,7 @@ def test_voices_of_other_encoders_and_unknown_qualities_are_no_finding(data):
     assert "nan" in audit.table(report)
 
 
-def test_the_table_names_the_longest_speakers_and_sums_up_the_others(data):
+def test_table_of_many_speakers(data):
     data.utterances = [
         replace(u, speaker=f"{u.speaker}-{i % 2}") for i, u in enumerate(data.utterances)
     ]
@@ -289,7 +289,7 @@ def test_the_table_names_the_longest_speakers_and_sums_up_the_others(data):
     assert audit.markdown(data.report()).count("\n| ") == 32
 
 
-def test_names_may_hold_anything(data):
+def test_unusual_names(data):
     data.utterances[0] = replace(data.utterances[0], speaker="a|\n\udcff" + 99 * "x")
     data.unusable = {Path("/x/\udcff\n.wav"): "silent"}
     report = data.report()
@@ -299,7 +299,7 @@ def test_names_may_hold_anything(data):
     assert r"a\|��xxx" in audit.markdown(report)
 
 
-def test_ten_thousand_utterances_take_no_time(data):
+def test_speed_with_ten_thousand_utterances(data):
     data.utterances = [
         replace(u, speaker=f"{u.speaker}-{i}", segment=replace(u.segment, content=f"{i}-{row}"))
         for i in range(72)
@@ -336,7 +336,7 @@ def sick(tmp_path_factory, speech, other_speech):
     return root
 
 
-def test_real_recordings_with_every_defect(sick, tmp_path, mel_settings, encoder):
+def test_real_recordings_with_defects(sick, tmp_path, mel_settings, encoder):
     cache = FeatureCache(tmp_path, MelSpectrogram(**mel_settings), encoder, "ge2e-1")
     listed = find_utterances(sick)
     segments, unusable = cache.prepare([u.path for u in listed], 0, show_progress=False)
@@ -397,14 +397,14 @@ def test_check_shows_the_report_and_trains_nothing(check, caplog):
 
 
 @pytest.mark.parametrize("logger", ["csv", "none"])
-def test_check_does_without_tensorboard(check, caplog, logger):
+def test_check_without_tensorboard(check, caplog, logger):
     caplog.set_level("INFO")
     check("data.check=true", f"logger={logger}")
     assert "speaker  split" in caplog.text
     assert "tensorboard" not in caplog.text
 
 
-def test_before_a_training_it_is_brief(check, caplog):
+def test_summary_before_training(check, caplog):
     caplog.set_level("INFO")
     check("logger=none", "callbacks.samples.every_n_steps=1000")
     assert "training: 6 utterances of 2 speakers, 0.2 minutes\nvalidation: none" in caplog.text
@@ -412,6 +412,6 @@ def test_before_a_training_it_is_brief(check, caplog):
     assert "speaker  split" not in caplog.text
 
 
-def test_check_is_true_or_false(check):
+def test_check_must_be_boolean(check):
     with pytest.raises(SystemExit):
         check("data.check=maybe")

@@ -81,13 +81,13 @@ class Bench:
         return [*_arguments(settings, changed), *tiny, "~callbacks.progress"]
 
     def evaluate(self, **changed: object) -> list[str]:
-        """Arguments of a judgement of the tiny network by the judge without a model."""
+        """Arguments of an evaluation of the tiny network by the scorer that needs no model."""
         settings = {
             "data.dir": self.corpus,
             "ckpt": self.checkpoint,
             "n_pairs": 1,
             "n_targets": 1,
-            "judges": "codes",
+            "scorers": "codes",
             "output": "report",
             "vocoder": "griffin_lim",
             "vocoder.n_iter": 1,

@@ -55,7 +55,7 @@ class Sine:
         if n_frames <= 100 or fold_frames != (1, 1)  # it would take minutes
     ],
 )
-def test_what_agrees_is_joined_exactly(fold_frames, n_frames):
+def test_joins_agreeing_folds_exactly(fold_frames, n_frames):
     """Every length, batch row and fold; to the last sample, which is not faded away."""
     vocoder, mel = Copy(), torch.randn(2, 8, n_frames).double().clamp(-2, 2)
     expected = vocoder.whole(mel)
@@ -66,7 +66,7 @@ def test_what_agrees_is_joined_exactly(fold_frames, n_frames):
 
 
 @pytest.mark.parametrize("frequency", [55, 80, 113.7, 220, 437.3, 1000])
-def test_a_sine_goes_on_through_the_seams(frequency):
+def test_sine_continues_through_seams(frequency):
     """No jump is larger than in the pure sine, and the amplitude stays, whatever the phases are."""
     vocoder, mel = Sine(frequency), torch.zeros(1, 1, 200)
     curvature = 0.5 * (2 - 2 * math.cos(vocoder.step))  # largest second difference of the sine
@@ -77,13 +77,13 @@ def test_a_sine_goes_on_through_the_seams(frequency):
             assert 0.46 < period.abs().max() < 0.52
 
 
-def test_without_moving_segments_sines_would_cancel(monkeypatch):
+def test_sines_cancel_without_alignment(monkeypatch):
     monkeypatch.setattr(folding, "MAX_LAG", 0)
     wav = folding.generate(Sine(113.7), torch.zeros(1, 1, 200), 0)[0, 300:]
     assert wav.unfold(0, 160, 1).abs().amax(1).min() < 0.4
 
 
-def test_the_most_alike_piece_is_found_and_how_alike_it_is():
+def test_best_match():
     wav = torch.randn(2, 300)
     ending = torch.stack([2 * wav[0, 40:140], wav[1, 100:200]])
     index, likeness = folding.best_match(ending, wav.unfold(1, 100, 1))
@@ -94,7 +94,7 @@ def test_the_most_alike_piece_is_found_and_how_alike_it_is():
 
 
 @pytest.mark.parametrize(("far", "expected"), [(0.7, 10), (0.9, 0)])
-def test_nothing_is_moved_far_for_a_little_likeness(far, expected):
+def test_lag_is_penalised(far, expected):
     """The middle one of 21 pieces has a correlation of 0.6, the farthest a higher one."""
     ending, other = F.one_hot(torch.tensor([[0], [1]]), 100).float()
     candidates = other.repeat(1, 21, 1)
@@ -105,7 +105,7 @@ def test_nothing_is_moved_far_for_a_little_likeness(far, expected):
     assert likeness.item() == pytest.approx(0.6 if expected else far)
 
 
-def test_cross_fading_keeps_the_power_of_whatever_meets():
+def test_cross_fade_keeps_power():
     torch.manual_seed(0)
     first, second = torch.randn(2, 4000, 64).mul(0.1)
     for correlation in (0.0, 0.5, 1.0):
@@ -117,7 +117,7 @@ def test_cross_fading_keeps_the_power_of_whatever_meets():
         assert power.sub(0.01).abs().max() < 0.001
 
 
-def test_a_stream_begins_early_and_runs_in_bounded_memory():
+def test_stream_starts_early_with_bounded_memory():
     vocoder, mel = Copy(), torch.rand(1, 8, 20_000)
     pieces = folding.stream(vocoder, mel, 0)
     next(pieces)
@@ -133,7 +133,7 @@ def test_a_stream_begins_early_and_runs_in_bounded_memory():
 @pytest.mark.parametrize(
     ("n_frames", "folds", "frames"), [(320, 27, 12), (1600, 64, 25), (6000, 125, 48)]
 )
-def test_a_mel_of_moderate_length_is_one_batch(n_frames, folds, frames):
+def test_moderate_mel_is_one_batch(n_frames, folds, frames):
     vocoder = Copy()
     folding.generate(vocoder, torch.rand(3, 8, n_frames), 0)
     assert vocoder.calls == [(3 * folds, 8, frames + 4 + 4)]
@@ -148,7 +148,7 @@ class Noise:
         return torch.stack([torch.rand(mel.shape[-1] * 8, generator=source) for source in noise])
 
 
-def test_noise_depends_on_the_seed_and_the_segment_and_not_on_the_batch():
+def test_noise_depends_on_seed_and_fold():
     mel = torch.zeros(2, 1, 100)
     wav = folding.generate(Noise(), mel, 3)
     assert torch.equal(wav, folding.generate(Noise(), mel, 3))

@@ -27,13 +27,13 @@ def test_probabilities_of_all_levels_sum_to_one(means):
     assert abs(log_prob.exp().sum() - 1) < 1e-6
 
 
-def test_log_prob_of_one_wide_logistic_is_its_density_times_the_width():
+def test_log_prob_of_wide_logistic():
     log_prob = mixture_log_prob(logits([0.0], [0.0], [0.0]), torch.tensor(0.25).double())
     density = math.exp(-0.25) / (1 + math.exp(-0.25)) ** 2
     assert math.isclose(log_prob.exp(), density * 2 / (NUM_LEVELS - 1), rel_tol=1e-6)
 
 
-def test_log_prob_stays_finite_far_from_a_narrow_logistic():
+def test_log_prob_is_finite_far_from_narrow_logistic():
     value = torch.tensor(0.9, requires_grad=True)
     log_prob = mixture_log_prob(logits([0.0], [-0.9], [-30.0]).float(), value)
     log_prob.backward()
@@ -58,7 +58,7 @@ def test_samples_follow_the_mixture():
 
 
 @pytest.mark.parametrize(("uniform", "side"), [(torch.zeros, -1), (torch.ones, 1)])
-def test_the_rarest_draws_are_finite(monkeypatch, uniform, side):
+def test_extreme_draws_are_finite(monkeypatch, uniform, side):
     monkeypatch.setattr(torch, "rand", lambda *shape, **_: uniform(*shape))
     mixture = logits([0.0, 0.0], [0.1, 0.1], [-3.0, -3.0])
     numbers = next(uniforms([torch.Generator()], 3, like=mixture))
@@ -74,7 +74,7 @@ def test_classes_follow_their_probabilities():
     torch.testing.assert_close(frequencies, probabilities, atol=0.01, rtol=0)
 
 
-def test_numbers_of_a_source_do_not_depend_on_the_others_or_on_the_precision():
+def test_numbers_are_independent_of_batch_and_precision():
     def rows(dtype, *seeds):
         sources = [torch.Generator().manual_seed(seed) for seed in seeds]
         draws = uniforms(sources, 3, like=torch.empty(0, dtype=dtype))

@@ -17,7 +17,7 @@ def shipped(mel):
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 77])
-def test_griffin_lim_makes_whole_frames_the_same_for_a_seed(mel_settings, n_frames):
+def test_length_and_seed(mel_settings, n_frames):
     vocoder = shipped(MelSpectrogram(**mel_settings))
     mel = torch.rand(1, 80, n_frames)
     wav = vocoder.generate(mel, seed=4)
@@ -28,7 +28,7 @@ def test_griffin_lim_makes_whole_frames_the_same_for_a_seed(mel_settings, n_fram
 
 
 @pytest.mark.parametrize("name", ["autovc", "wavernn"])
-def test_griffin_lim_gives_back_the_mel(name, speech):
+def test_reproduces_mel(name, speech):
     mel = MelSpectrogram(**resources.settings("mel", name))
     wanted = torch.from_numpy(mel.extract(speech, 16_000))[None, :, :100]
     vocoder = GriffinLim(mel, None, sharpness=1, n_iter=30, momentum=0.99)
@@ -39,14 +39,14 @@ def test_griffin_lim_gives_back_the_mel(name, speech):
     assert torch.equal(wav, vocoder.generate(wanted, seed=3))
 
 
-def test_griffin_lim_takes_a_single_frame(mel_settings):
+def test_single_frame(mel_settings):
     mel = MelSpectrogram(**mel_settings)
     wav = GriffinLim(mel, None, 1, n_iter=2, momentum=0.99).generate(torch.rand(2, 80, 1))
     assert wav.shape == (2, 256)
     assert torch.isfinite(wav).all()
 
 
-def test_sharpening_keeps_the_power_of_every_frame(mel_settings):
+def test_sharpening_keeps_power(mel_settings):
     vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1.5, n_iter=1, momentum=0)
     magnitude = torch.tensor([[[1.0, 1e-6], [4.0, 1e-6]]])
     expected = torch.tensor([1.0, 8.0]) * (17 / 65) ** 0.5
@@ -54,7 +54,7 @@ def test_sharpening_keeps_the_power_of_every_frame(mel_settings):
     torch.testing.assert_close(vocoder.sharpened(magnitude)[..., 1], magnitude[..., 1])
 
 
-def test_a_stretch_goes_on_from_the_one_before(mel_settings, monkeypatch):
+def test_chunks_continue_phases(mel_settings, monkeypatch):
     """A hum of partials up to 2.4 kHz: a seam would click, which is heard above 4 kHz."""
     mel = MelSpectrogram(**mel_settings)
     seconds = np.arange(5 * 16_000) / 16_000
@@ -72,7 +72,7 @@ def test_a_stretch_goes_on_from_the_one_before(mel_settings, monkeypatch):
 
 
 @pytest.mark.parametrize("n_frames", [64, 65, 80, 81, 143, 144, 145])
-def test_stretches_are_as_long_as_the_mel(mel_settings, monkeypatch, n_frames):
+def test_chunks_cover_mel(mel_settings, monkeypatch, n_frames):
     monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
     vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1, n_iter=1, momentum=0)
     wav = vocoder.generate(torch.rand(2, 80, n_frames))
@@ -80,7 +80,7 @@ def test_stretches_are_as_long_as_the_mel(mel_settings, monkeypatch, n_frames):
     assert torch.isfinite(wav).all()
 
 
-def test_a_stretch_comes_by_itself_to_what_it_is_held_to(mel_settings, speech, monkeypatch):
+def test_chunk_converges_to_fixed_part(mel_settings, speech, monkeypatch):
     """Else it would be another wave, half of which is lost where one fades into the other."""
     mel = MelSpectrogram(**mel_settings)
     vocoder = shipped(mel)
@@ -101,7 +101,7 @@ def test_a_stretch_comes_by_itself_to_what_it_is_held_to(mel_settings, speech, m
     assert min(at_the_end) > 0.9
 
 
-def test_a_network_that_makes_no_spectra_is_refused(mel_settings):
+def test_refuses_network_without_spectra(mel_settings):
     """Its weights are finite, so that they have been read."""
     network = MagnitudeNet(80, 513, dim=4, n_blocks=1)
     torch.nn.init.constant_(network.output.bias, 1e30)
@@ -110,7 +110,7 @@ def test_a_network_that_makes_no_spectra_is_refused(mel_settings):
         vocoder.generate(torch.rand(1, 80, 3))
 
 
-def test_short_hops_have_longer_stretches(mel_settings, monkeypatch):
+def test_chunk_length_of_short_hops(mel_settings, monkeypatch):
     """A window must fit into what a stretch is held to."""
     monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
     mel = MelSpectrogram(**mel_settings | {"hop_length": 16})

@@ -25,7 +25,7 @@ def true_spectrum(wav, settings):
 
 
 @torch.no_grad()
-def test_the_network_is_rough_plus_convolutions(shipped):
+def test_output_is_rough_spectrum_plus_correction(shipped):
     mel, rough = torch.rand(2, 80, 9), torch.rand(2, 513, 9)
     weights = shipped.state_dict()
     hidden = F.conv1d(mel, weights["input.weight"], weights["input.bias"], padding=1)
@@ -37,7 +37,7 @@ def test_the_network_is_rough_plus_convolutions(shipped):
     torch.testing.assert_close(shipped(mel, rough), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_an_untrained_network_changes_nothing():
+def test_untrained_network_is_identity():
     rough = torch.rand(1, 33, 1)
     assert torch.equal(MagnitudeNet(8, 33, dim=4, n_blocks=2)(torch.rand(1, 8, 1), rough), rough)
 
@@ -52,7 +52,7 @@ def test_distance_is_in_decibels():
 
 @torch.no_grad()
 @pytest.mark.parametrize("path", [SOURCE, TARGET])
-def test_the_shipped_network_beats_the_pseudo_inverse(shipped, mel_settings, path):
+def test_shipped_network_beats_pseudo_inverse(shipped, mel_settings, path):
     mel = MelSpectrogram(**mel_settings)
     wav = torch.from_numpy(mel.prepare(*io.load(path)))
     log_mel = mel(wav)
@@ -68,13 +68,13 @@ def test_the_shipped_network_beats_the_pseudo_inverse(shipped, mel_settings, pat
     assert distances[2] < distances[0] - 0.5
 
 
-def test_the_shipped_file_is_small_and_for_the_default_mels(shipped, mel_settings):
+def test_shipped_file(shipped, mel_settings):
     assert resources.GRIFFIN_LIM.stat().st_size < 2 * 2**20
     assert shipped.mel_settings == mel_settings
     assert not shipped.training
 
 
-def test_files_that_do_not_fit_together_are_refused(tmp_path):
+def test_refuses_mismatched_files(tmp_path):
     state, card = checkpoints.read(resources.GRIFFIN_LIM, "magnitude")
     path = tmp_path / "a.safetensors"
     for mel in ({"n_mels": 40}, {"n_fft": 2048}, {"n_fft": "1024"}):

@@ -10,7 +10,7 @@ def stft(wav, win_length):
 
 
 @pytest.mark.parametrize("win_length", [1024, 800])
-def test_tones_and_a_chirp_go_on_where_they_were(win_length):
+def test_continues_tones_and_chirp(win_length):
     """Given the first phases, the spectrum is found again but for a small part."""
     time = torch.arange(16_000) / 16_000
     wav = torch.sin(2 * torch.pi * (440 * time + 300 * time**2)) + torch.sin(13_000 * time)

@@ -11,7 +11,7 @@ def decibels(signal, error):
 
 
 @pytest.mark.parametrize("bands", [2, 4, 5, 8])
-def test_bands_make_the_same_sound_again_in_place(bands, speech):
+def test_reconstruction_without_delay(bands, speech):
     filterbank = PQMF(bands)
     wav = torch.from_numpy(speech[: 8_000 * bands])[None]
     in_bands = filterbank.analyse(wav)
@@ -23,7 +23,7 @@ def test_bands_make_the_same_sound_again_in_place(bands, speech):
 
 
 @pytest.mark.parametrize("band", [0, 1, 2, 3])
-def test_a_tone_is_in_its_band_only(band):
+def test_tone_stays_in_its_band(band):
     frequency = (band + 0.5) * 2_000  # the middle of a band at 16 kHz
     tone = torch.sin(2 * math.pi * frequency / 16_000 * torch.arange(16_000))[None]
     power = PQMF(4).analyse(tone)[0, 100:-100].square().mean(dim=0)
@@ -31,7 +31,7 @@ def test_a_tone_is_in_its_band_only(band):
     assert 10 * math.log10(power[band] / others.max()) > 60
 
 
-def test_what_comes_later_changes_no_band_beyond_the_reach():
+def test_bands_depend_on_reach_only():
     filterbank = PQMF(4)
     wav = torch.randn(1, 400)
     changed = wav.clone()

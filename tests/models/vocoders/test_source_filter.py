@@ -37,7 +37,7 @@ def test_unvoiced_frames_continue_the_last_pitch():
     assert torch.equal(without_gaps(f0), expected)
 
 
-def test_pulses_are_the_sum_of_their_harmonics():
+def test_pulses_equal_sum_of_harmonics():
     pulses, phase = pulse_train(torch.full((1, 3), 1100.0), 160, 16_000, torch.zeros(1).double())
     t = np.arange(320) / 16_000
     cosines = sum(np.cos(2 * np.pi * k * 1100 * t) for k in range(1, 8))
@@ -46,7 +46,7 @@ def test_pulses_are_the_sum_of_their_harmonics():
     assert pulses.square().mean().item() == pytest.approx(1, abs=0.05)
 
 
-def test_pulses_go_on_where_they_stopped():
+def test_pulses_continue_between_chunks():
     f0 = torch.linspace(100, 300, 9)[None]
     start = torch.tensor([0.3], dtype=torch.float64)
     whole, end = pulse_train(f0, 256, 16_000, start)
@@ -63,7 +63,7 @@ def test_flat_filters_return_the_sources(network):
     torch.testing.assert_close(both, pulses + noise, atol=1e-5, rtol=1e-5)
 
 
-def test_a_stream_is_the_sound_of_the_whole(network, monkeypatch):
+def test_stream_equals_whole(network, monkeypatch):
     mel = torch.rand(2, 80, 75)
     network.head.weight.data.normal_(std=0.1)
     network.pitch.head.bias.data[1:] += 3  # voiced
@@ -76,7 +76,7 @@ def test_a_stream_is_the_sound_of_the_whole(network, monkeypatch):
     assert not torch.equal(network.generate(mel, seed=4), whole)
 
 
-def test_one_of_a_batch_is_as_alone(network):
+def test_batch_equals_single(network):
     mel = torch.rand(2, 80, 20)
     network.pitch.head.bias.data[30] = 20  # one pitch, whatever rounding does to the others
     torch.testing.assert_close(
@@ -84,7 +84,7 @@ def test_one_of_a_batch_is_as_alone(network):
     )
 
 
-def test_the_pitch_learns_to_be_exact(network):
+def test_pitch_network_learns_exact_pitch(network):
     f0 = torch.tensor([[0.0, 61, 123.4, 220, 499]])
     height = 24 * (f0.clamp(min=60) / 60).log2()
     classes = torch.arange(network.pitch.n_pitches)
@@ -96,7 +96,7 @@ def test_the_pitch_learns_to_be_exact(network):
     torch.testing.assert_close(network.pitch.loss(torch.zeros(1, 80, 5), f0), entropy)
 
 
-def test_the_first_output_has_the_spectrum_of_speech(network, mel_settings, speech):
+def test_initial_output_has_speech_spectrum(network, mel_settings, speech):
     mel = MelSpectrogram(**mel_settings)
     wav = torch.from_numpy(mel.prepare(speech, 16_000))[: 300 * 256]
     features = mel(wav)[None, :, :300]
@@ -107,7 +107,7 @@ def test_the_first_output_has_the_spectrum_of_speech(network, mel_settings, spee
     assert errors[1] < 0.08 < errors[0]  # 8 dB, with noise and pulses everywhere
 
 
-def test_a_file_holds_the_network(network, tmp_path, mel_settings):
+def test_file_round_trips(network, tmp_path, mel_settings):
     card = Card("source_filter", network.arguments, mel_settings, step=5)
     path = checkpoints.save(tmp_path / "a.safetensors", network.state_dict(), card)
     loaded = checkpoints.load_source_filter(path)
@@ -124,6 +124,6 @@ def test_a_file_holds_the_network(network, tmp_path, mel_settings):
     ("key", "value", "message"),
     [("steps", 3, "steps=3"), ("n_fft", 128, "n_fft=128"), ("n_fft", 513, "even number")],
 )
-def test_sizes_that_do_not_fit_are_refused(key, value, message):
+def test_refuses_mismatched_sizes(key, value, message):
     with pytest.raises(InputError, match=message):
         SourceFilter(**SIZES | {key: value})
