@@ -35,7 +35,7 @@ from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 
-WARPS = [0.8, 0.9, 1.1, 1.25]  # of the shipped recipe
+FACTORS = [0.8, 0.9, 1.1, 1.25]  # of the shipped recipe
 
 
 def main() -> None:
@@ -53,11 +53,11 @@ def main() -> None:
         paths = recordings(options.folder, options.files, Path(folder))
         seconds = sum(soundfile.info(path).duration for path in paths)
         print(f"{len(paths)} recordings of {seconds / len(paths):.1f} s on average")
-        print("\n| | workers | warps | h/min | ms a file |\n|---|---|---|---|---|")
-        for name, n_workers, n_warps, taken in throughput(paths, mel, encoder, options):
+        print("\n| | workers | VTLP copies | h/min | ms a file |\n|---|---|---|---|---|")
+        for name, n_workers, n_factors, taken in throughput(paths, mel, encoder, options):
             hours = seconds / 3600 / (taken / 60)
             each = 1e3 * taken / len(paths)
-            print(f"| {name} | {n_workers} | {n_warps} | {hours:.2f} | {each:.1f} |")
+            print(f"| {name} | {n_workers} | {n_factors} | {hours:.2f} | {each:.1f} |")
         torch.set_num_threads(1)  # as in a worker
         stages(paths, mel, encoder, options.rounds)
 
@@ -77,23 +77,23 @@ def recordings(folder: Path | None, n_files: int, copies: Path) -> list[Path]:
 def throughput(
     paths: list[Path], mel: MelSpectrogram, encoder: SpeakerEncoder, options: argparse.Namespace
 ) -> list[tuple[str, int, int, float]]:
-    """Name, workers, warps and median seconds for all paths, of every way to compute them."""
+    """Name, workers, VTLP copies and median seconds for all paths, of every way to compute them."""
     ways: dict[tuple, Callable[[], object]] = {}
     if options.public:
         threads = torch.get_num_threads()
         ways[f"public pipeline, {threads} threads", 1, 0] = public_pipeline(options.public, paths)
-    for warps in ([], WARPS):
+    for factors in ([], FACTORS):
         for n_workers in options.workers:
             for name, bf16 in (("float32", False), ("bf16", True)):
 
-                def ours(warps=warps, n_workers=n_workers, bf16=bf16):
+                def ours(factors=factors, n_workers=n_workers, bf16=bf16):
                     with tempfile.TemporaryDirectory() as root, quiet():
                         cache = FeatureCache(
-                            root, mel, encoder, "benchmark", warps, bf16=bf16, with_f0=True
+                            root, mel, encoder, "benchmark", factors, bf16=bf16, with_f0=True
                         )
                         cache.prepare(paths, n_workers)
 
-                ways[name, n_workers, len(warps)] = ours
+                ways[name, n_workers, len(factors)] = ours
     taken = timed(ways, options.rounds)
     return [(*way, taken[way]) for way in ways]
 
@@ -155,7 +155,10 @@ def stages(
     leveled = [mel.leveled(*recording) for recording in loaded]
     filtered = [torch.from_numpy(mel.filtered(wav)) for wav in leveled]
     speeches = [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled]
-    banks = {0: mel.filters[None], len(WARPS): torch.stack([*map(mel.warped_filters, [1, *WARPS])])}
+    banks = {
+        0: mel.filters[None],
+        len(FACTORS): torch.stack([*map(mel.vtlp_filters, [1, *FACTORS])]),
+    }
     parts = [
         speeches[i : i + RECORDINGS_AT_ONCE] for i in range(0, len(speeches), RECORDINGS_AT_ONCE)
     ]
@@ -168,16 +171,16 @@ def stages(
         ],
         ("cut pauses",): lambda: [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled],
     }
-    for n_warps, filters in banks.items():
-        warps = [1.0, *WARPS[:n_warps]]
-        name = f"{n_warps} warps"
+    for n_factors, filters in banks.items():
+        factors = [1.0, *FACTORS[:n_factors]]
+        name = f"{n_factors} VTLP copies"
         ways |= {
             (f"mel, {name}",): lambda f=filters: [mel(wav, f) for wav in filtered],
-            (f"embedding, {name}, float32",): lambda w=warps: [
-                encoder.embed_batch(part, w) for part in parts
+            (f"embedding, {name}, float32",): lambda chosen=factors: [
+                encoder.embed_batch(part, chosen) for part in parts
             ],
-            (f"embedding, {name}, bf16",): lambda w=warps: [
-                encoder.embed_batch(part, w, bf16=True) for part in parts
+            (f"embedding, {name}, bf16",): lambda chosen=factors: [
+                encoder.embed_batch(part, chosen, bf16=True) for part in parts
             ],
         }
     print("\n| stage, one thread | ms a file |\n|---|---|")

@@ -199,7 +199,7 @@ def make_shards(folder: Path, n_utterances: int, n_frames: int) -> None:
         mel=resources.settings("mel", "autovc"),
         speaker_encoder=read_speaker_encoder(resources.SPEAKER_ENCODER)[1].speaker_encoder,
         speaker_embedding="utterance",
-        warps=[],
+        vtlp_factors=[],
         pitch_tracker=None,
         teacher=None,
         teacher_std=[],

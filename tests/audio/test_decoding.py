@@ -186,7 +186,7 @@ def test_refuses_decompression_bombs_and_overlong_recordings(tmp_path, monkeypat
     assert len(load(path)[0]) == 2_000_000
     monkeypatch.setattr(decoding, "ALWAYS_ALLOWED_SAMPLES", 100_000)
     monkeypatch.setattr(decoding, "MAX_SAMPLES_PER_BYTE", 50)
-    with pytest.raises(InputError, match=r"bomb\.flac: unpacks to more than 50 samples a byte"):
+    with pytest.raises(InputError, match=r"bomb\.flac: unpacks to more than 50 samples per byte"):
         load(path)
     monkeypatch.setattr(decoding, "MAX_HOURS", 0.01)
     with pytest.raises(InputError, match=r"bomb\.flac: lasts more than 0\.01 hours"):

@@ -80,24 +80,24 @@ def test_amplitude_undoes_the_logarithm_and_the_gain(speech, mel_settings):
     torch.testing.assert_close(amplitude[audible], expected[audible], rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("warp", [0.8, 1.25])
-def test_vtlp_filters_scale_frequencies(mel_settings, warp):
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_vtlp_filters_scale_frequencies(mel_settings, factor):
     mel = MelSpectrogram(**mel_settings)
     power_mel = PowerMel()
     seconds = torch.arange(16_000) / 16_000
     for frequency in (300.0, 1000.0, 3000.0):
         tone = 0.1 * torch.sin(2 * torch.pi * frequency * seconds)
-        wanted = 0.1 * torch.sin(2 * torch.pi * warp * frequency * seconds)
+        wanted = 0.1 * torch.sin(2 * torch.pi * factor * frequency * seconds)
         for transform in (mel, power_mel):
-            heard = transform(tone, transform.warped_filters(warp))[:, 20]
+            heard = transform(tone, transform.vtlp_filters(factor))[:, 20]
             assert abs(heard.argmax() - transform(wanted)[:, 20].argmax()) <= 1
     # The level stays, and bands above what was recorded are not empty.
     noise = torch.randn(160_000, generator=torch.Generator().manual_seed(0))
-    change = mel.amplitude(mel(0.01 * noise, mel.warped_filters(warp))).mean(dim=1) / mel.amplitude(
+    change = mel.amplitude(mel(0.01 * noise, mel.vtlp_filters(factor))).mean(dim=1) / mel.amplitude(
         mel(0.01 * noise)
     ).mean(dim=1)
     assert 0.8 < change.min() < change.max() < 1.25
-    assert torch.equal(mel.warped_filters(1.0), mel.filters)
+    assert torch.equal(mel.vtlp_filters(1.0), mel.filters)
 
 
 @pytest.mark.parametrize("frames_at_once", [1, 7, 4096])
@@ -120,7 +120,7 @@ def test_spectra_in_blocks_are_seamless(mel_settings, speech, monkeypatch, frame
 def test_several_filterbanks_share_one_transform(mel_settings, speech):
     wav = torch.from_numpy(speech)
     for mel in (MelSpectrogram(**mel_settings), PowerMel()):
-        banks = [mel.warped_filters(warp) for warp in (0.8, 1.0, 1.25)]
+        banks = [mel.vtlp_filters(factor) for factor in (0.8, 1.0, 1.25)]
         expected = torch.stack([mel(wav, bank) for bank in banks])
         torch.testing.assert_close(mel(wav, torch.stack(banks)), expected)
 

@@ -26,7 +26,7 @@ def test_stores_spoken_consent_at_16_khz(tmp_path, speech):
     again = consent.restate(stored)
     np.testing.assert_allclose(again.wav, statement.wav, atol=1e-4)
     stored.recording.write_bytes(source.read_bytes())
-    with pytest.raises(InputError, match="is not the consent that was stored"):
+    with pytest.raises(InputError, match="is not the stored consent"):
         consent.restate(stored)
     stored.recording.unlink()
     assert str(stored).endswith("which is missing")

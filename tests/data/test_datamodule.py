@@ -234,9 +234,9 @@ def test_speaker_mean_embeddings(module, corpus, encoder):
     batch = next(iter(data.train_dataloader()))  # two recordings of the man
     for embedding in batch.target_embedding:
         np.testing.assert_allclose(embedding.numpy(), encoder.average(of_man), atol=1e-6)
-    warped = [files.read_embedding(u.segment, 1).numpy() for u in data.train if u.speaker == "man"]
+    copies = [files.read_embedding(u.segment, 1).numpy() for u in data.train if u.speaker == "man"]
     voices = speaker_embeddings(data.train, files, encoder.average)
-    np.testing.assert_allclose(voices["man"][1], encoder.average(warped), atol=1e-6)
+    np.testing.assert_allclose(voices["man"][1], encoder.average(copies), atol=1e-6)
 
 
 def test_crops_have_matching_pitch(module, corpus, mel_settings):
@@ -252,7 +252,7 @@ def test_crops_have_matching_pitch(module, corpus, mel_settings):
     starts = [
         s for s in range(63) if torch.equal(files.read_mel(utterance.segment, s, s + 64), mel)
     ]
-    assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the warped copy
+    assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the VTLP copy
     assert torch.equal(data.examples(1)[0].f0, expected)
     without = prepared(module(dir=str(corpus)))
     assert not next(iter(without.train_dataloader())).f0.any()

@@ -68,11 +68,11 @@ def test_embeddings_of_vtlp_copies(make_cache, recording, speech, encoder):
     mel = cache.mel
     wav = torch.from_numpy(mel.prepare(speech[:32_000], 16_000))
     for_voice = encoder.prepare_recording(speech[:32_000], 16_000, -24)
-    for copy, warp in enumerate([1.0, 0.8, 1.25]):
-        expected = mel(wav, mel.warped_filters(warp))
+    for copy, factor in enumerate([1.0, 0.8, 1.25]):
+        expected = mel(wav, mel.vtlp_filters(factor))
         found = cache.files.read_mel(segment, 0, 126, copy)
         torch.testing.assert_close(found, expected, atol=3e-4, rtol=0)
-        embedding = encoder.embed_speech(for_voice, warp)
+        embedding = encoder.embed_speech(for_voice, factor)
         assert cache.files.read_embedding(segment, copy).numpy() @ embedding > 0.99999
     original, *copies = (cache.files.read_embedding(segment, copy) for copy in range(3))
     assert all(original @ copy < 0.85 for copy in copies)  # other voices

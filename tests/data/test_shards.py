@@ -114,7 +114,7 @@ def first(loader, n_batches):
 
 def test_shards_equal_cache(folder, data):
     index = shards.read_index(str(folder))
-    assert (index.warps, index.speaker_encoder) == (FACTORS, data.encoder_identity)
+    assert (index.vtlp_factors, index.speaker_encoder) == (FACTORS, data.encoder_identity)
     assert index.mel == data.mel.settings
     assert index.mean_mel == data.mean_mel().tolist()
     files = data.features.files
@@ -481,6 +481,14 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "webdataset", None)
     with pytest.raises(InputError, match=r'data=shards needs .* pip install -e "\.\[shards\]"'):
         module()
+
+
+def test_reads_index_of_version_0_3_0(folder, tmp_path):
+    index = shards.read_index(str(folder))
+    old = vars(index) | {"warps": index.vtlp_factors}
+    del old["vtlp_factors"]
+    (tmp_path / "index.json").write_text(json.dumps(old, default=vars))
+    assert shards.read_index(str(tmp_path)) == index
 
 
 def test_refuses_incomplete_shards(module, data, tmp_path, monkeypatch):

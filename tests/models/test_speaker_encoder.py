@@ -59,15 +59,15 @@ def test_long_recordings(encoder, speech, monkeypatch):
     np.testing.assert_allclose(encoder.embed_utterance(speech), reference, atol=1e-5)
 
 
-WARPS = [1.0, 0.8, 1.25]
+FACTORS = [1.0, 0.8, 1.25]
 
 
 @pytest.mark.parametrize("at_once", [1, 5, 48])
 def test_batch_equals_single(encoder, speech, other_speech, monkeypatch, at_once):
     speeches = [encoder.mel.prepare(w, 16_000) for w in (speech, other_speech, speech[:20_000])]
-    alone = [[encoder.embed_speech(wav, warp) for warp in WARPS] for wav in speeches]
+    alone = [[encoder.embed_speech(wav, factor) for factor in FACTORS] for wav in speeches]
     monkeypatch.setattr("vc_lightning.models.speaker_encoder.MAX_PARTIALS_AT_ONCE", at_once)
-    batch = encoder.embed_batch(speeches, WARPS)
+    batch = encoder.embed_batch(speeches, FACTORS)
     assert batch.shape == (3, 3, 256)
     assert batch.dtype == np.float32
     np.testing.assert_allclose(batch, alone, atol=1e-6)
@@ -75,7 +75,7 @@ def test_batch_equals_single(encoder, speech, other_speech, monkeypatch, at_once
 
 def test_bf16_embeddings_agree(encoder, speech, other_speech):
     speeches = [encoder.mel.prepare(w, 16_000) for w in (speech, other_speech)]
-    exact, rounded = (encoder.embed_batch(speeches, WARPS, bf16=bf16) for bf16 in (False, True))
+    exact, rounded = (encoder.embed_batch(speeches, FACTORS, bf16=bf16) for bf16 in (False, True))
     assert rounded.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rounded, axis=-1), 1, atol=1e-5)
     cosines = (exact * rounded).sum(axis=-1)

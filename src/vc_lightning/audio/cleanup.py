@@ -22,7 +22,7 @@ PEAK_DBFS = -1.0  # highest peak after a change of loudness (EBU R 128: -1 dBTP)
 METER_BLOCK_S = 0.4  # ITU-R BS.1770-4: blocks of 400 ms every 100 ms
 METER_STEP_S = 0.1
 METER_PIECE_S = 60  # measured at once
-METER_WARM_UP_S = 1  # until the meter's filters have settled
+METER_WARM_UP_S = 1  # for the transients of the meter's filters
 ABSOLUTE_GATE_LUFS = -70
 RELATIVE_GATE_LU = -10.0
 LUFS_OFFSET = -0.691
@@ -107,8 +107,8 @@ def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator
             rest = np.concatenate([rest, block.clip(-1, 1)])
             frames = rest[: len(rest) // frame_size * frame_size].reshape(-1, frame_size)
             rest = rest[frames.size :]
-            heard = [rnnoise.process_mono_frame(state, frame)[0] for frame in frames]
-            piece = np.concatenate([np.zeros(0, np.int16), *heard])
+            denoised = [rnnoise.process_mono_frame(state, frame)[0] for frame in frames]
+            piece = np.concatenate([np.zeros(0, np.int16), *denoised])
             yield piece[surplus:].astype(np.float32) / voice_activity.INT16_MAX
             surplus = max(0, surplus - len(piece))
     finally:
@@ -218,8 +218,8 @@ def _block_levels(wav: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
         first = max(0, start - METER_WARM_UP_S * sample_rate)
         last = min(len(wav), stop + overlap)
         meter.integrated_loudness(wav[first:last].astype(np.float64))
-        settled = round((start - first) / sample_rate / METER_STEP_S)
-        yield np.asarray(meter.blockwise_loudness)[settled:]
+        n_warm_up = round((start - first) / sample_rate / METER_STEP_S)
+        yield np.asarray(meter.blockwise_loudness)[n_warm_up:]
 
 
 def _mean_level(levels: np.ndarray) -> float:

@@ -1,8 +1,7 @@
 """Open recordings of any format as streams of blocks.
 
-libsndfile reads what it knows (wav, flac, ogg, mp3 and others), so that these files give the same
-samples as ever; FFmpeg reads the rest (m4a, webm, films and others). Memory use does not grow with
-the length of a recording.
+libsndfile reads wav, flac, ogg, mp3 and others; FFmpeg reads the rest (m4a, webm, films and
+others). Memory use does not grow with the length of a recording.
 """
 
 import contextlib
@@ -32,8 +31,8 @@ AUDIO_SUFFIXES = SNDFILE_SUFFIXES | SOUND_SUFFIXES | FILM_SUFFIXES
 MIN_SAMPLE_RATE = 8_000  # Hz
 MAX_SAMPLE_RATE = 192_000
 MAX_HOURS = 24
-# A file that unpacks to more than both of these is no recording: Opus makes at most 100 samples of
-# a byte of speech. 2**28 samples are 93 minutes of 48 kHz.
+# A file that unpacks to more than both of these is no recording: Opus has at most 100 samples per
+# byte of speech. 2**28 samples are 93 minutes of 48 kHz.
 ALWAYS_ALLOWED_SAMPLES = 2**28
 MAX_SAMPLES_PER_BYTE = 1000
 
@@ -85,8 +84,8 @@ def split_address(path: Path | str) -> tuple[Path, int | None]:
     """Split `film.mp4?stream=1` into the file and the number of its audio stream.
 
     Args:
-        path: A path, or a path followed by `?stream=` and a number, of which 0 is the first. A
-            file that really has such a name is meant before any other.
+        path: A path, or a path followed by `?stream=` and a number, of which 0 is the first. If a
+            file really has such a name, it is that file.
 
     Returns:
         The file's path, and the stream's number or None.
@@ -147,10 +146,10 @@ def bounded_blocks(stream: AudioStream, n_bytes: int) -> Iterator[np.ndarray]:
     for block in stream.blocks():
         n_samples += block.size
         if n_samples > longest:
-            raise InputError(f"lasts more than {MAX_HOURS} hours; cut it into pieces")
+            raise InputError(f"lasts more than {MAX_HOURS} hours; split it")
         if n_samples > most:
             raise InputError(
-                f"unpacks to more than {MAX_SAMPLES_PER_BYTE} samples a byte, which no recording "
+                f"unpacks to more than {MAX_SAMPLES_PER_BYTE} samples per byte, which no recording "
                 "of speech does"
             )
         yield block

@@ -169,7 +169,7 @@ class _File:
         self._seek = file.seek
 
     def seek(self, offset: int, whence: int) -> int:
-        """Seek; return the place, or a negative error number."""
+        """Move to a place; return it, or a negative error number."""
         try:
             return self._seek(offset, whence)
         except (OSError, ValueError, OverflowError):

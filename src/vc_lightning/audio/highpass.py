@@ -1,4 +1,4 @@
-"""The Butterworth high-pass of the mels: of a whole recording, and of a stream.
+"""The Butterworth high-pass of the mels, for whole recordings and for streams.
 
 A recording is filtered without `scipy.signal`, which takes 0.7 s to import: a fifth of a command.
 """
@@ -10,20 +10,20 @@ import scipy  # which imports scipy.signal where it is first used
 
 ORDER = 5
 N_EXTENSION = 18  # samples added at both ends, as many as `scipy.signal.sosfiltfilt` adds
-RINGING_FLOOR = 1e-12  # what is left of the impulse response when it counts as over
+RINGING_FLOOR = 1e-12  # relative level below which the impulse response is ignored
 
 
 def filter_zero_phase(wav: np.ndarray, sample_rate: int, cutoff_hz: float) -> np.ndarray:
     """Filter a recording forwards and backwards, so that no frequency is delayed.
 
     The values are those of `scipy.signal.sosfiltfilt` (a test compares them): both ends are
-    extended by their point reflection, and each pass begins as if the first sample had been there
-    for ever. The filter gives 0 for a constant, so subtracting that sample is all it takes.
+    extended by point reflection, and each pass starts in the steady state of its first sample. The
+    filter turns a constant into 0, so that sample is simply subtracted.
 
     Args:
         wav: float32 or float64 (n,), n ≥ 1.
         sample_rate: In Hz.
-        cutoff_hz: Where each pass takes away 3 dB.
+        cutoff_hz: Frequency in Hz that each pass attenuates by 3 dB.
 
     Returns:
         float64 (n,).
@@ -36,11 +36,11 @@ def filter_zero_phase(wav: np.ndarray, sample_rate: int, cutoff_hz: float) -> np
 
 
 class RunningHighpass:
-    """The same filter forwards only, for sound that is still being recorded.
+    """The same filter, forwards only, for live sound.
 
     Args:
         sample_rate: In Hz.
-        cutoff_hz: Where it takes away 3 dB.
+        cutoff_hz: Frequency in Hz that the filter attenuates by 3 dB.
     """
 
     def __init__(self, sample_rate: int, cutoff_hz: float):
@@ -50,7 +50,7 @@ class RunningHighpass:
         self._state = np.zeros((len(self._sections), 2))
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Filter the next samples (n,); returns float64 (n,)."""
+        """Filter the next samples (n,) -> float64 (n,)."""
         filtered, self._state = scipy.signal.sosfilt(self._sections, samples, zi=self._state)
         return filtered
 
@@ -71,7 +71,7 @@ def _convolve(wav: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _response(sample_rate: int, cutoff_hz: float) -> np.ndarray:
-    """The frequency response of one pass, on as many frequencies as its ringing needs."""
+    """Compute the frequency response of one pass, on as many frequencies as its ringing needs."""
     order = np.arange(ORDER)
     poles = np.exp(1j * np.pi * (order + (ORDER + 1) / 2) / ORDER)  # of the analogue low-pass
     cutoff = np.tan(np.pi * cutoff_hz / sample_rate)  # on the axis of the bilinear transform

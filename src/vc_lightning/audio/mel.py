@@ -12,15 +12,15 @@ from vc_lightning.audio import highpass, io, voice_activity
 from vc_lightning.audio.pitch import FMIN_HZ
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 
-MAX_N_FFT = 2**16  # more than a second at any rate of speech
+MAX_N_FFT = 2**16  # more than a second at any usual sample rate
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
 DECONVOLUTION_ROUNDS = 9
 REFERENCE_HZ = 150  # between the voices of men and women
 HZ_PER_MEL = 200 / 3  # below the knee of Slaney's mel scale
 KNEE_HZ = 1000.0
 KNEE_MEL = KNEE_HZ / HZ_PER_MEL
-LOG_STEP = np.log(6.4) / 27  # of log frequency a mel above the knee
-FRAMES_AT_ONCE = 4096  # of a spectrum: those of an hour fill a gigabyte and more
+LOG_STEP = np.log(6.4) / 27  # natural logarithm of the frequency per mel above the knee
+FRAMES_AT_ONCE = 4096  # of a spectrum: an hour of frames needs more than a gigabyte
 
 
 class MelSpectrogram(nn.Module):
@@ -100,7 +100,7 @@ class MelSpectrogram(nn.Module):
         self.sample_rate = sample_rate
         self.hop_length = hop_length
         self.n_mels = n_mels
-        self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
+        self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
         bands = mel_frequencies(n_mels + 2, fmin, fmax or sample_rate / 2)
         bands = torch.from_numpy(bands.astype(np.float32))
@@ -120,7 +120,7 @@ class MelSpectrogram(nn.Module):
         return self.filtered(self.leveled(wav, sample_rate))
 
     def leveled(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Do the first half of `prepare`: rate and level, which a speaker encoder may share."""
+        """Resample and level: the first half of `prepare`, also the input of a speaker encoder."""
         wav = io.resample(wav, sample_rate, self.sample_rate)
         return voice_activity.level(wav, self.sample_rate, self.settings["level_dbfs"])
 
@@ -130,12 +130,12 @@ class MelSpectrogram(nn.Module):
             wav = highpass.filter_zero_phase(wav, self.sample_rate, self.settings["highpass_hz"])
         return (wav * self.settings["gain"]).astype(np.float32)
 
-    def warped_filters(self, warp: float) -> Tensor:
-        """Return filters (n_mels, n_fft/2 + 1) that move every frequency up by a factor."""
+    def vtlp_filters(self, factor: float) -> Tensor:
+        """Return filters (n_mels, n_fft/2 + 1) that multiply every frequency by a VTLP factor."""
         settings = self.settings
         fmax = settings["fmax"] or self.sample_rate / 2
         return mel_filters(
-            self.sample_rate, settings["n_fft"], self.n_mels, settings["fmin"], fmax, warp
+            self.sample_rate, settings["n_fft"], self.n_mels, settings["fmin"], fmax, factor
         )
 
     def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
@@ -143,8 +143,8 @@ class MelSpectrogram(nn.Module):
 
         Args:
             wav: Prepared samples (..., n).
-            filters: Filters in place of its own. Several of them (n_warps, n_mels, n_fft/2 + 1)
-                turn one wav (n,) into mels (n_warps, n_mels, T).
+            filters: Filters in place of its own. Several of them (K, n_mels, n_fft/2 + 1) turn one
+                wav (n,) into mels (K, n_mels, T).
 
         Returns:
             Mels (..., n_mels, n // hop_length + 1).
@@ -258,24 +258,24 @@ def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
 
 @functools.cache
 def mel_filters(
-    sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, warp: float
+    sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, factor: float
 ) -> Tensor:
-    """Return Slaney's mel filters (n_mels, n_fft/2 + 1) on a frequency axis stretched by `warp`.
+    """Compute Slaney's mel filters (n_mels, n_fft/2 + 1) on a stretched frequency axis.
 
-    A warp of 1.2 makes a voice's formants and pitch 1.2 times as high at the same tempo. Bands
-    above the recorded frequencies repeat the highest band below.
+    A VTLP factor of 1.2 makes a voice's formants and pitch 1.2 times as high at the same tempo.
+    Bands above the recorded frequencies repeat the highest band below.
     """
     # Reading the bins as those of another sample rate moves every frequency by the same factor.
-    bins = np.fft.rfftfreq(n_fft, 1 / (sample_rate * warp))
+    bins = np.fft.rfftfreq(n_fft, 1 / (sample_rate * factor))
     edges = mel_frequencies(n_mels + 2, fmin, fmax)[:, None]
     lower_edges, centres, upper_edges = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins - lower_edges) / (centres - lower_edges)
     falling = (upper_edges - bins) / (upper_edges - centres)
     triangles = np.minimum(rising, falling).clip(min=0)
     filters = (triangles * 2 / (upper_edges - lower_edges)).astype(np.float32)  # of equal area
-    n_recorded = int((upper_edges <= sample_rate * warp / 2 * (1 + 1e-6)).sum())
+    n_recorded = int((upper_edges <= sample_rate * factor / 2 * (1 + 1e-6)).sum())
     filters[n_recorded:] = filters[n_recorded - 1]
-    return torch.from_numpy(filters * np.float32(warp))  # of bins as wide as before
+    return torch.from_numpy(filters * np.float32(factor))  # the area is that of unstretched bins
 
 
 def require_same_settings(settings: dict, other: dict, name: str, other_name: str) -> None:
@@ -312,7 +312,7 @@ class PowerMel(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("filters", self.warped_filters(1.0), persistent=False)
+        self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
 
     def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -332,9 +332,10 @@ class PowerMel(nn.Module):
             )
         return speech
 
-    def warped_filters(self, warp: float) -> Tensor:
-        """Return filters (40, 201) that move every frequency up by a factor."""
-        return mel_filters(self.sample_rate, self.n_fft, self.n_mels, 0, self.sample_rate / 2, warp)
+    def vtlp_filters(self, factor: float) -> Tensor:
+        """Return mel filters (40, 201) that multiply every frequency by a VTLP factor."""
+        fmax = self.sample_rate / 2
+        return mel_filters(self.sample_rate, self.n_fft, self.n_mels, 0, fmax, factor)
 
     def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
         """Compute mel power (..., 40, n // 160 + 1) of samples (..., n) at 16 kHz."""

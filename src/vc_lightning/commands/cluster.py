@@ -90,7 +90,7 @@ def _ignore_users() -> None:
 
 
 def is_split(cfg: DictConfig) -> bool:
-    """Whether a command is to work on one part, merge parts, or submit them."""
+    """Return whether a command is to work on one part, merge parts, or submit them."""
     return cfg.part is not None or bool(cfg.get("cluster"))
 
 

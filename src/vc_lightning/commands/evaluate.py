@@ -117,7 +117,7 @@ def complete(files: PartFiles, required: bool) -> list[PartialResults] | None:
 def describe(
     cfg: DictConfig, converter: VoiceConverter, listed: Sequence[Pair], origin: str
 ) -> dict[str, str]:
-    """Say in words what was evaluated."""
+    """Describe what was evaluated."""
     about = {
         "converter": f"{cfg.ckpt or 'the shipped one'} (step {converter.card.step})",
         "trained on": converter.card.trained_on or "unknown",
@@ -132,7 +132,7 @@ def describe(
 
 
 def log_results(evaluation: Evaluation, folder: Path) -> None:
-    """Log the most telling means, the worst conversions and where the report is."""
+    """Log the most important means, the worst conversions and the place of the report."""
     for name, value in figures(evaluation.conversions, SHOWN).items():
         log.info("%-50s %6.3f (%d pairs)", TITLES[name], value.mean, value.n)
     for index, conversion in worst.ranked(evaluation.conversions, LOGGED):
@@ -143,7 +143,7 @@ def log_results(evaluation: Evaluation, folder: Path) -> None:
 
 
 def chosen_pairs(cfg: DictConfig) -> tuple[list[pairs.Pair], str]:
-    """The pairs that the configuration names, and from where, in words."""
+    """List the pairs that the configuration names, and describe where they come from."""
     data = cfg.data
     root = data.dir and paths.single_path(data.dir, "data.dir")
     manifests, tables = paths_of(data.manifest, "data.manifest"), paths_of(data.pairs, "data.pairs")
@@ -167,11 +167,11 @@ def chosen_pairs(cfg: DictConfig) -> tuple[list[pairs.Pair], str]:
 
 
 def paths_of(value: object, key: str) -> list[Path]:
-    """The files of a key that takes one or a list of them, [a,b]."""
+    """List the files of a key that takes one file or a list [a,b]."""
     values = value if isinstance(value, ListConfig) else [value] if value else []
     return [paths.single_path(one, key) for one in values]
 
 
 def run() -> None:
-    """`python evaluate.py`, and `vc-evaluate` where the package is installed."""
+    """Run `python evaluate.py`, or `vc-evaluate` where the package is installed."""
     entry_point.run(main, "evaluate")

@@ -71,6 +71,6 @@ def finish(loggers: Sequence[Logger]) -> None:
 
 
 def _package_errors() -> tuple[type[Exception], ...]:
-    """What the packages that are in use raise."""
+    """List the exceptions of the packages that are in use."""
     used = ((sys.modules.get(module), name) for module, name in ERRORS.items())
     return tuple(getattr(module, name) for module, name in used if module)

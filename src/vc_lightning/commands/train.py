@@ -269,7 +269,7 @@ def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
 def fit(
     trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
 ) -> None:
-    """Train; InputError when another process died, or early stopping monitors an unknown value."""
+    """Train, with one sentence for a process that died and for an unknown monitored value."""
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except RuntimeError as error:

@@ -85,13 +85,14 @@ def learn_voice(
         raise InputError(f"target={target}: is a learned voice already; name its recordings")
     batch = make_batch()
     converter = batch.converter
-    heard = [one for _, one in batch.analyze_voice(target)]
-    seconds = sum(len(one.f0) for one in heard) * converter.mel.hop_length / converter.sample_rate
-    voice, identity = converter.voice_from(heard), converter.encoder_identity
+    analyzed = [one for _, one in batch.analyze_voice(target)]
+    n_frames = sum(len(one.f0) for one in analyzed)
+    seconds = n_frames * converter.mel.hop_length / converter.sample_rate
+    voice, identity = converter.voice_from(analyzed), converter.encoder_identity
     path = voice_library.save(
-        folder, name, voice, identity, len(heard), seconds, consent=statement, **notes
+        folder, name, voice, identity, len(analyzed), seconds, consent=statement, **notes
     )
-    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(heard), seconds, path)
+    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(analyzed), seconds, path)
     if statement is None:
         log.info("no consent is stored with it; voices.consent=… adds the speaker's own words")
     log.info("use it: python convert.py source=a.wav target=%s", quote(name))

@@ -20,7 +20,7 @@ RENAMED_CLASSES = {
     "LitWaveRNN": "WaveRNNModule",
     "Diagnosis": "ConversionMonitor",
 }
-# VoiceDataModule once served vocoders as well, and was told so by `context_frames`.
+# VoiceDataModule once served vocoders as well, which `context_frames` selected.
 CONVERTER_DATA_KEYS = (
     *("speaker_embedding", "vtlp_factors", "vtlp_probability", "vtlp_target_factors"),
     *("vtlp_target_probability", "augmentations", "write_shards", "shard_megabytes"),
@@ -45,9 +45,9 @@ def current_key(key: str) -> str | None:
 
 
 def with_current_names(config: dict) -> dict:
-    """Bring the configuration of an old checkpoint to the names of today.
+    """Rename the keys and classes of an old checkpoint's configuration.
 
-    Module paths of this package are cut off every `_target_`, because modules have moved.
+    A `_target_` of this package loses its module path, because modules have moved.
 
     Args:
         config: Plain values, as a `last.ckpt` holds them.

@@ -17,7 +17,7 @@ def table_rows(path: Path, key: str, columns: set[str]) -> list[dict[str, str]]:
         columns: Names of the columns that it must have.
 
     Returns:
-        One dictionary a row; missing cells are "".
+        One dictionary per row; missing cells are "".
 
     Raises:
         InputError: The table cannot be read, or lacks rows or columns.

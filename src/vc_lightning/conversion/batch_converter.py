@@ -89,7 +89,7 @@ class BatchConverter:
             progress: Called with the share of the work that is done, 0 to 1.
 
         Returns:
-            One row a job, with its error if there is one.
+            One row per job, with its error if there is one.
         """
         rows: dict[Job, Row] = {}
         ready = []
@@ -97,13 +97,13 @@ class BatchConverter:
             try:
                 target = self.target(job.target)
                 began = time.perf_counter()
-                heard = self._analyze(
+                analyzed = self._analyze(
                     job.source, within(progress, index, len(jobs), ANALYSIS_SHARE)
                 )
             except InputError as error:
                 rows[job] = row_of(job, error=str(error))
             else:
-                ready.append((job, heard, target, time.perf_counter() - began))
+                ready.append((job, analyzed, target, time.perf_counter() - began))
         if ready:
             requests = [
                 ConversionRequest(source, target.voice, target.reference)
@@ -153,13 +153,13 @@ class BatchConverter:
         """Prepare the voice of recordings; the last of several is kept for the measurement."""
         usable = self.analyze_voice(paths)
         left_out = usable.pop() if len(usable) > 1 else None
-        voice = self.converter.voice_from([heard for _, heard in usable])
+        voice = self.converter.voice_from([analyzed for _, analyzed in usable])
         if left_out is None:
             return PreparedTarget(voice, voice.embedding)
         return PreparedTarget(voice, left_out[1].embedding, left_out[0])
 
     def analyze_voice(self, paths: Sequence[Path]) -> list[tuple[Path, AnalyzedRecording]]:
-        """Analyze a voice's recordings; the results hold no sound, of which there may be hours.
+        """Analyze a voice's recordings, and drop their samples, which may be hours long.
 
         Args:
             paths: The recordings. Unusable ones are logged and left out.
@@ -170,8 +170,8 @@ class BatchConverter:
         usable, reasons = [], []
         for path in paths:
             try:
-                heard = self._analyze(path, with_pitch=True)
-                usable.append((path, replace(heard, wav=np.zeros(0, np.float32))))
+                analyzed = self._analyze(path, with_pitch=True)
+                usable.append((path, replace(analyzed, wav=np.zeros(0, np.float32))))
             except InputError as error:
                 reasons.append(error)
         if not usable:
@@ -183,16 +183,16 @@ class BatchConverter:
     def _analyze(
         self, path: Path, progress: Progress = no_progress, with_pitch: bool | None = None
     ) -> AnalyzedRecording:
-        """Filter and analyze a recording; the last source is kept, it often has several targets."""
+        """Filter and analyze a recording; the last source is kept for its other targets."""
         if with_pitch is None and self._last is not None and self._last[0] == path:
             return self._last[1]
         wav = self.converter.load(path)
         with prefix_errors(path):
             wav = self.before(wav, self.converter.sample_rate)
-            heard = self.converter.analyze(wav, with_pitch, progress, path)
+            analyzed = self.converter.analyze(wav, with_pitch, progress, path)
         if with_pitch is None:
-            self._last = path, heard
-        return heard
+            self._last = path, analyzed
+        return analyzed
 
     def _write(self, job: Job, result: MeasuredConversion, analysis_seconds: float) -> Row:
         """Write a conversion and describe it as a row of the table."""

@@ -132,7 +132,7 @@ def restate(consent: Consent) -> Statement:
         return Statement(consent.text, None, consent.given)
     if _digest(require_file(consent.recording)) != consent.sha256:
         raise InputError(
-            f"{consent.recording}: is not the consent that was stored; give voices.consent anew"
+            f"{consent.recording}: is not the stored consent; give voices.consent again"
         )
     wav, sample_rate = io.load(consent.recording)
     return Statement("", io.resample(wav, sample_rate, SAMPLE_RATE), consent.given)

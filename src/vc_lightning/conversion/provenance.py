@@ -93,7 +93,7 @@ def read(path: Path | str) -> Provenance | None:
     comment = decoding.tags(path).get("comment", "")
     try:
         return _checked(Provenance(**json.loads(comment[comment.index("{") :])))
-    except (ValueError, TypeError, RecursionError):  # somebody else's comment
+    except (ValueError, TypeError, RecursionError):  # a comment of other software
         return None
 
 

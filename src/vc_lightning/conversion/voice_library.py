@@ -1,4 +1,4 @@
-"""Learned voices: small files with what a conversion needs of somebody's recordings."""
+"""Learned voices: small files with the embedding and pitch range of a speaker."""
 
 import math
 import re

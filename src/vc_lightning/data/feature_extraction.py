@@ -221,9 +221,7 @@ class FeatureCache:
         copies = self.files.missing(self.files.mel_file, recording.content)
         if not copies:
             return
-        filters = torch.stack(
-            [self.mel.warped_filters(self.files.factors[copy]) for copy in copies]
-        )
+        filters = torch.stack([self.mel.vtlp_filters(self.files.factors[copy]) for copy in copies])
         nothing = torch.zeros(len(copies), self.mel.n_mels, 0)
         mels = [
             nothing if wav is None else self.mel(torch.from_numpy(wav), filters)

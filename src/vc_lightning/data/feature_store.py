@@ -19,7 +19,7 @@ INT16_SCALE = 32_767
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a recording between two pauses; a short recording is one segment.
+    """A part of a long recording, cut at pauses; a short recording is one segment.
 
     Attributes:
         content: Hash of the recording's bytes, which names the files of its features.

@@ -125,11 +125,12 @@ class ShardsDataModule(LightningDataModule):
                 f"training needs those of {self.teacher.identity}; write them again, or train with "
                 "teacher=none"
             )
-        wanted = index.warps if self.vtlp_factors is None else self.vtlp_factors
+        wanted = index.vtlp_factors if self.vtlp_factors is None else self.vtlp_factors
         for factor in wanted:
-            if factor not in index.warps:
+            if factor not in index.vtlp_factors:
                 raise InputError(
-                    f"data.vtlp_factors={factor}: the shards of {self.dir} hold {index.warps}"
+                    f"data.vtlp_factors={factor}: the shards of {self.dir} hold "
+                    f"{index.vtlp_factors}"
                 )
         n_processes, n_workers = self._process[1], max(1, self.num_workers)
         if len(index.train.shards) < n_processes * n_workers:
@@ -143,9 +144,9 @@ class ShardsDataModule(LightningDataModule):
             self.vtlp_probability,
             self.vtlp_target_factors,
             self.vtlp_target_probability,
-            index.warps,
+            index.vtlp_factors,
         )
-        n_copies = 1 + len(index.warps)
+        n_copies = 1 + len(index.vtlp_factors)
         self.train = Shards(self.dir, "train", index.train.shards, n_copies)
         self.val = Shards(self.dir, "val", index.val.shards, n_copies)
         self.index = index
@@ -206,7 +207,7 @@ class ShardsDataModule(LightningDataModule):
             self.crop_frames,
             self.seed,
             self.copies,
-            [1.0, *self.index.warps],
+            [1.0, *self.index.vtlp_factors],
             self.augmentations,
             self.shuffle_buffer,
             *self._process,

@@ -64,7 +64,7 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         mel=data.mel.settings,
         speaker_encoder=data.encoder_identity,
         speaker_embedding=data.speaker_embedding,
-        warps=data.features.files.factors[1:],
+        vtlp_factors=data.features.files.factors[1:],
         pitch_tracker=tracker_name() if data.files.with_f0 else None,
         teacher=data.features.teacher.identity if data.features.teacher else None,
         teacher_std=data.teacher_std.tolist(),

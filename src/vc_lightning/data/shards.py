@@ -69,7 +69,7 @@ class Index:
         mel: Settings of the mels.
         speaker_encoder: Identity of the speaker encoder.
         speaker_embedding: "utterance" or "speaker", see `VoiceDataModule`.
-        warps: VTLP factors of copies 1, 2, …
+        vtlp_factors: Factors of the VTLP copies 1, 2, …
         pitch_tracker: Name of the pitch tracker; None where there is no pitch.
         teacher: Identity of the teacher; None without one.
         teacher_std: Standard deviation (D,) of its features.
@@ -82,7 +82,7 @@ class Index:
     mel: dict
     speaker_encoder: str
     speaker_embedding: str
-    warps: list[float]
+    vtlp_factors: list[float]
     pitch_tracker: str | None
     teacher: str | None
     teacher_std: list[float]
@@ -220,7 +220,7 @@ def is_remote(place: str) -> bool:
 
 
 def url_of(place: str, name: str) -> str:
-    """URL of a file of a folder, of a URL or of a `pipe:` command, as webdataset opens it."""
+    """Make webdataset's URL of a file in a folder, below a URL or of a `pipe:` command."""
     if not is_remote(place):
         return str((expand_user(place) / name).absolute())
     return place.replace("{}", name) if "{}" in place else f"{place.rstrip('/')}/{name}"
@@ -238,6 +238,8 @@ def read_index(place: str) -> Index:
         version = content["format"]
         if version == FORMAT_VERSION:
             splits = {split: Split(**content[split]) for split in ("train", "val")}
+            if "warps" in content:  # its name until version 0.3.0
+                content["vtlp_factors"] = content.pop("warps")
             return Index(**content | splits)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

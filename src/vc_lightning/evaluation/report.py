@@ -204,7 +204,7 @@ def _links(index: int, conversion: ScoredConversion, folder: Path) -> str:
 
 
 def _table(columns: dict[str, dict[str, Figure]], evaluation: Evaluation | None) -> Iterator[str]:
-    """Write the means of groups side by side; for all pairs also real pairs and codes."""
+    """Write the means of groups as columns; for all pairs also real pairs and codes."""
     yield f"| | {' | '.join(_cell(name) for name in columns)} |"
     yield "|---|" + "---|" * len(columns)
     blank = " |" * len(columns)

@@ -104,7 +104,7 @@ class Scores:
 
     @property
     def has_speech(self) -> bool:
-        """Whether speech was found in the conversion; True where nobody looked for it."""
+        """Whether speech was found in the conversion; True if it was not searched for."""
         return self.similarity_speech != 0
 
     def value(self, name: str) -> float | None:

@@ -107,27 +107,27 @@ def plain_text(text: str) -> str:
     return jiwer.Compose(steps)(text).strip()
 
 
-def word_errors(reference: str, heard: str) -> tuple[int, int]:
+def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     """Count the words that were substituted, deleted or inserted.
 
     Args:
         reference: What was said, as plain text.
-        heard: The transcript, as plain text.
+        hypothesis: The transcript, as plain text.
 
     Returns:
         Number of errors, and number of words of the reference.
     """
     import jiwer
 
-    found = jiwer.process_words(reference, heard)
+    found = jiwer.process_words(reference, hypothesis)
     return _errors(found), found.hits + found.substitutions + found.deletions
 
 
-def character_errors(reference: str, heard: str) -> tuple[int, int]:
+def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     """Count errors like `word_errors`, but of characters."""
     import jiwer
 
-    found = jiwer.process_characters(reference, heard)
+    found = jiwer.process_characters(reference, hypothesis)
     return _errors(found), found.hits + found.substitutions + found.deletions
 
 

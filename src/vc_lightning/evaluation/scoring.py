@@ -41,7 +41,7 @@ def show_progress(items: Iterable, what: str) -> Iterable:
 
 
 def score_voice(scores: Scores, measured: MeasuredConversion) -> None:
-    """Set the similarities; a conversion without speech is nearer to nobody.
+    """Set the similarities; a conversion without speech is not nearer to the target.
 
     Args:
         scores: The scores to set.
@@ -174,11 +174,11 @@ def score_words(
     return left_out
 
 
-def word_errors(reference: str, heard: str) -> Rate:
+def word_errors(reference: str, hypothesis: str) -> Rate:
     """Return the word error rate of a transcript."""
-    return Rate(*scorers.word_errors(reference, heard))
+    return Rate(*scorers.word_errors(reference, hypothesis))
 
 
-def character_errors(reference: str, heard: str) -> Rate:
+def character_errors(reference: str, hypothesis: str) -> Rate:
     """Return the character error rate of a transcript."""
-    return Rate(*scorers.character_errors(reference, heard))
+    return Rate(*scorers.character_errors(reference, hypothesis))

@@ -21,7 +21,7 @@ class LSTM(nn.LSTM):
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """x (B, T, dim_in) -> (B, T, cells of all directions), and the final state or None."""
+        """Compute x (B, T, dim_in) -> (B, T, cells of all directions), final state or None."""
         if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         if self.hidden_size >= MIN_WIDTH and not self.bidirectional:
@@ -52,7 +52,7 @@ def uncompiled_run_layer() -> Callable[..., Tensor]:
 
 
 class TimeFirstLSTM(torch.autograd.Function):
-    """One LSTM layer with time as the first dimension and one row a sequence.
+    """One LSTM layer with time as the first dimension and one row per sequence.
 
     Only the product output @ w_recᵀ depends on the previous step. Everything else, above all the
     gradients of the weights, is one matrix product over all frames. A step multiplies a few rows

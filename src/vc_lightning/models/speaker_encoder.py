@@ -59,7 +59,7 @@ class SpeakerEncoder(nn.Module):
         self.linear = nn.Linear(hidden_size, embedding_size)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """mel (B, n_mels, partial_frames) -> unit vectors (B, embedding_size)."""
+        """Embed mel (B, n_mels, partial_frames) -> unit vectors (B, embedding_size)."""
         hidden = self.lstm(mel.transpose(1, 2))[0][:, -1]  # (B, hidden_size)
         embedding = self.linear(hidden)
         return F.normalize(F.relu(embedding) if self.relu else embedding)
@@ -79,35 +79,35 @@ class SpeakerEncoder(nn.Module):
         wav = np.asarray(wav, dtype=np.float32)
         return self.embed_speech(self.mel.prepare(wav, self.sample_rate))
 
-    def embed_speech(self, speech: np.ndarray, warp: float = 1.0) -> np.ndarray:
+    def embed_speech(self, speech: np.ndarray, factor: float = 1.0) -> np.ndarray:
         """Embed one recording prepared by `mel.prepare`, see `embed_batch`."""
-        return self.embed_batch([speech], [warp])[0, 0]
+        return self.embed_batch([speech], [factor])[0, 0]
 
     @torch.inference_mode()
     def embed_batch(
-        self, speeches: Sequence[np.ndarray], warps: Sequence[float] = (1.0,), bf16: bool = False
+        self, speeches: Sequence[np.ndarray], factors: Sequence[float] = (1.0,), bf16: bool = False
     ) -> np.ndarray:
         """Embed recordings; their partials are computed in common batches.
 
         Args:
             speeches: Recordings prepared by `mel.prepare`.
-            warps: VTLP factors that raise all frequencies, see `mel_filters`.
+            factors: VTLP factors, see `mel_filters`.
             bf16: Whether the LSTM computes in bfloat16: four times as fast on processors with
                 AMX, cosine to the float32 result above 0.999.
 
         Returns:
-            float32 (len(speeches), len(warps), embedding_size).
+            float32 (len(speeches), len(factors), embedding_size).
         """
         device = self.linear.weight.device
-        filters = torch.stack([self.mel.warped_filters(warp) for warp in warps]).to(device)
+        filters = torch.stack([self.mel.vtlp_filters(factor) for factor in factors]).to(device)
         partials, counts = [], []
         for speech in speeches:
             starts = self._partial_starts(len(speech))
             n_samples = (starts[-1] + self.partial_frames) * self.mel.hop_length
             speech = np.pad(speech, (0, max(0, n_samples - len(speech))))
-            mels = self.mel(torch.from_numpy(speech).to(device), filters)  # (n_warps, n_mels, T)
+            mels = self.mel(torch.from_numpy(speech).to(device), filters)  # (n_factors, n_mels, T)
             partials += [mel[:, i : i + self.partial_frames] for mel in mels for i in starts]
-            counts += [len(starts)] * len(warps)
+            counts += [len(starts)] * len(factors)
         n_batches = -(-len(partials) // MAX_PARTIALS_AT_ONCE)
         size = -(-len(partials) // n_batches)  # batches of one size: a small last one is slow
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -116,7 +116,7 @@ class SpeakerEncoder(nn.Module):
             ]
         by_copy = torch.cat(embeddings).float().cpu().split(counts)
         means = np.stack([self._average(vectors.numpy()) for vectors in by_copy])
-        return means.reshape(len(speeches), len(warps), -1)
+        return means.reshape(len(speeches), len(factors), -1)
 
     def embed_recording(
         self,
@@ -200,7 +200,7 @@ def ge2e() -> SpeakerEncoder:
         embedding_size=256,
         relu=True,
         partial_frames=160,  # 1.6 s
-        partial_hop=77,  # 1.3 partials a second
+        partial_hop=77,  # 1.3 partials per second
         min_coverage=0.75,
         unit_norm=True,
     )

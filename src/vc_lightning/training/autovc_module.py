@@ -121,7 +121,7 @@ class AutoVCModule(BaseModule):
         return read_autovc(path, freq)
 
     def copy_weights(self, source: AutoVC, card: Card, name: str) -> None:
-        """Copy the weights of a network that fits; warn of what they have to learn anew."""
+        """Copy the weights of a matching network; warn of parts that start untrained."""
         if card.speaker_encoder != self.card.speaker_encoder:
             log.warning("%s was trained with embeddings of another speaker encoder", name)
         if source.freq != self.network.freq:
@@ -233,7 +233,7 @@ class TeacherHead(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """codes repeated to frames (B, C, T) -> features in units of their std (B, D, T)."""
+        """Predict features (B, D, T), in units of their std, from codes at frames (B, C, T)."""
         positions = torch.arange(codes.shape[-1], device=codes.device) % self.freq
         positions = F.one_hot(positions, self.freq).T.expand(len(codes), -1, -1)  # (B, freq, T)
         hidden = self.convolution1(torch.cat([codes, positions.to(codes.dtype)], dim=1))

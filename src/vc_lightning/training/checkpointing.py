@@ -135,7 +135,7 @@ class WeightFiles(Callback):
         self.save(trainer, pl_module)
 
     def _try_to_save(self, trainer: Trainer, pl_module: BaseModule, weights: bool) -> None:
-        """Save; after a failure, such as a full disk, the training continues."""
+        """Try to save; after a failure, such as a full disk, the training continues."""
         try:
             self.save(trainer, pl_module, weights)
         except (OSError, RuntimeError, SafetensorError) as error:

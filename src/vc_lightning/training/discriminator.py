@@ -24,7 +24,7 @@ class SpectrogramDiscriminators(nn.Module):
         self.networks = nn.ModuleList(SpectrogramDiscriminator(n, channels) for n in n_ffts)
 
     def forward(self, wav: Tensor) -> list[list[Tensor]]:
-        """wav (B, n) -> what every layer of every network says; the last layer's is the score."""
+        """Compute every network's layer outputs for wav (B, n); the last layer's is the score."""
         return [network(wav) for network in self.networks]
 
 
@@ -43,7 +43,7 @@ class SpectrogramDiscriminator(nn.Module):
         self.output = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, wav: Tensor) -> list[Tensor]:
-        """wav (B, n) -> layers' outputs (B, channels, T, bins), and the score (B, 1, T, bins)."""
+        """Compute layer outputs (B, channels, T, bins) and score (B, 1, T, bins) of wav (B, n)."""
         spectrum = torch.stft(
             wav.float(), self.n_fft, self.n_fft // 4, window=self.window, return_complex=True
         )

@@ -33,13 +33,13 @@ def valid_elements(lengths: Tensor, size: int, freq: int) -> Valid:
 
 
 def valid_mask(lengths: Tensor, size: int) -> Tensor:
-    """lengths (B,) -> float mask (B, 1, size), 1 where an element is not padding."""
+    """Turn lengths (B,) into a float mask (B, 1, size), 1 where an element is not padding."""
     positions = torch.arange(size, device=lengths.device)
     return (positions < lengths[:, None]).float()[:, None]
 
 
 def masked_mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-    """Average values (B, C, T) over the `count` elements a channel that mask (B, 1, T) keeps."""
+    """Average values (B, C, T) over the `count` elements per channel that mask (B, 1, T) keeps."""
     return (values * mask).sum() / (count * values.shape[1])
 
 

@@ -69,7 +69,7 @@ class MelToLinearModule(BaseModule):
     def spectra(self, wav: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute network input and target.
 
-        The mel is computed anew: at the ends of a crop it must be the mel of the crop.
+        The mel is computed here, because at the ends of a crop it must be the mel of the crop.
 
         Args:
             wav: Crops (B, n) at the level of the mels.

@@ -1,4 +1,4 @@
-"""Choose the number format of a training on a CPU: bfloat16 is faster on some, and not always."""
+"""Choice of the precision of a training on a CPU, where bfloat16 is not always faster."""
 
 import copy
 import logging
@@ -18,22 +18,22 @@ from vc_lightning.training.base_module import BaseModule
 log = logging.getLogger("train")
 
 BFLOAT16, FLOAT32 = PRECISIONS = ("bf16-mixed", "32-true")  # Lightning's names
-SECONDS = 2.0  # that the measurement takes, or two steps of each where those take longer
+SECONDS = 2.0  # of the measurement, or two steps of each precision if those take longer
 MIN_ROUNDS = 2  # the first one also prepares kernels and memory
 
 
 def choose_precision(
     trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
 ) -> str:
-    """Let a training run in the faster format, where `trainer.precision=auto` leaves a choice.
+    """Choose the faster precision for a training with `trainer.precision=auto`.
 
-    That is in one process on a CPU with bfloat16 units. A training that is resumed stays with the
-    choice in its checkpoint, so that it goes on exactly; several processes take bfloat16, so that
-    all of them do the same.
+    Steps are measured if there is one process on a CPU with bfloat16 units. A resumed training
+    keeps the choice in its checkpoint, so that it continues exactly. Several processes use
+    bfloat16, so that all of them use the same.
 
     Args:
         trainer: Made for the precision that `best_precision` names.
-        model: The task; its `config` is told the choice.
+        model: The task; the choice is stored in its `config`.
         data: The training data, set up.
         ckpt_path: The checkpoint to resume, if any.
 
@@ -63,15 +63,15 @@ def measure_steps(
 ) -> dict[str, float]:
     """Time training steps, forward and backward, in both formats in turns.
 
-    Nothing is learnt: a copy does the work, and the random generators are put back.
+    The model stays unchanged: a copy is trained, and the random generators are restored.
 
     Args:
         model: The task and its network.
         batch: A training batch.
-        clock: Tells seconds.
+        clock: Function that returns seconds.
 
     Returns:
-        Seconds of the fastest step in each of `PRECISIONS`; other work on the machine only adds.
+        Seconds of the fastest step in each of `PRECISIONS`; other programs only slow steps down.
     """
     model = copy.deepcopy(model).train()
     taken: dict[str, list[float]] = {name: [] for name in PRECISIONS}

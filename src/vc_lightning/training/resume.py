@@ -10,7 +10,7 @@ from vc_lightning.models.checkpoints import Card, read_training
 
 log = logging.getLogger(__name__)
 
-FREE_KEYS = (  # they change not what is learnt, but where, how long or what is shown
+FREE_KEYS = (  # they do not change the result, only where and how long it trains and what it shows
     *("run_dir", "ckpt_path", "init_from", "init_freq", "speaker_encoder", "compile"),
     *("trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
@@ -22,7 +22,7 @@ FREE_KEYS = (  # they change not what is learnt, but where, how long or what is 
     *("trainer.log_every_n_steps", "trainer.default_root_dir", "trainer.num_sanity_val_steps"),
 )
 STORED_KEYS = ("optimizer", "scheduler")  # the checkpoint's state would silently win over them
-CARD_KEYS = ("model", "mel")  # compared by what came of them
+CARD_KEYS = ("model", "mel")  # compared by the resulting card
 
 
 def newest(runs: Path, checkpoint_dir: Path) -> Path:

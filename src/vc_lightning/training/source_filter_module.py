@@ -20,7 +20,7 @@ from vc_lightning.training.base_module import BaseModule
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
 
 N_FIRST_BATCHES = 16  # to which the first output is fitted
-FLOOR = 1e-3  # magnitude below which nothing is heard
+FLOOR = 1e-3  # magnitude below which sound is inaudible
 
 
 class SourceFilterModule(BaseModule):
@@ -136,7 +136,9 @@ class SourceFilterModule(BaseModule):
 
 
 def multi_resolution_loss(made: Tensor, recorded: Tensor, n_ffts: Sequence[int]) -> Tensor:
-    """Multi-resolution STFT loss (Yamamoto et al. 2020, arXiv 1910.11480, equations 4 to 6).
+    """Compute the multi-resolution STFT loss.
+
+    See Yamamoto et al. 2020, arXiv 1910.11480, equations 4 to 6.
 
     Args:
         made: wav (B, n).

@@ -37,5 +37,5 @@ class WaveRNNModule(BaseModule):
         self.network.initialize_output(wav, mel)
 
     def losses(self, network: WaveRNN | MultiBandWaveRNN, batch: VocoderBatch) -> dict[str, Tensor]:
-        """Compute `loss`: bits a sample costs when the mel and all samples before it are known."""
+        """Compute `loss`: bits per sample, given the mel and all samples before it."""
         return {"loss": -network.log_prob(batch.wav, batch.mel).mean() / math.log(2)}

@@ -60,7 +60,7 @@ def test_chunks_continue_phases(mel_settings, monkeypatch):
     seconds = np.arange(5 * 16_000) / 16_000
     hum = 0.02 * sum(np.sin(2 * np.pi * 220 * k * seconds) for k in range(1, 12))
     vocoder = shipped(mel)
-    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    monkeypatch.setattr(griffin_lim, "CHUNK_FRAMES", 64)
     pieces = list(vocoder.generate_stream(mel(torch.from_numpy(hum).float())[None]))
     assert [piece.shape[1] for piece in pieces[:2]] == [63 * 256, 64 * 256]
     wav = torch.cat(pieces, dim=1)[0].numpy()
@@ -73,7 +73,7 @@ def test_chunks_continue_phases(mel_settings, monkeypatch):
 
 @pytest.mark.parametrize("n_frames", [64, 65, 80, 81, 143, 144, 145])
 def test_chunks_cover_mel(mel_settings, monkeypatch, n_frames):
-    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    monkeypatch.setattr(griffin_lim, "CHUNK_FRAMES", 64)
     vocoder = GriffinLim(MelSpectrogram(**mel_settings), None, 1, n_iter=1, momentum=0)
     wav = vocoder.generate(torch.rand(2, 80, n_frames))
     assert wav.shape == (2, n_frames * 256)
@@ -84,19 +84,19 @@ def test_chunk_converges_to_fixed_part(mel_settings, speech, monkeypatch):
     """Else it would be another wave, half of which is lost where one fades into the other."""
     mel = MelSpectrogram(**mel_settings)
     vocoder = shipped(mel)
-    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
-    istft, likenesses = GriffinLim._istft, []
+    monkeypatch.setattr(griffin_lim, "CHUNK_FRAMES", 64)
+    istft, similarities = GriffinLim._istft, []
 
     def spied(self, spectrum, held):
         if held is not None:
             free = istft(self, spectrum, None)[:, : held.shape[1]]
             fading = slice(-mel.hop_length, None)
-            likenesses.append(torch.cosine_similarity(free[:, fading], held[:, fading]).item())
+            similarities.append(torch.cosine_similarity(free[:, fading], held[:, fading]).item())
         return istft(self, spectrum, held)
 
     monkeypatch.setattr(GriffinLim, "_istft", spied)
     list(vocoder.generate_stream(torch.from_numpy(mel.extract(speech, 16_000))[None]))
-    at_the_end = likenesses[vocoder.n_iter :: vocoder.n_iter + 1]
+    at_the_end = similarities[vocoder.n_iter :: vocoder.n_iter + 1]
     assert len(at_the_end) == 5
     assert min(at_the_end) > 0.9
 
@@ -112,7 +112,7 @@ def test_refuses_network_without_spectra(mel_settings):
 
 def test_chunk_length_of_short_hops(mel_settings, monkeypatch):
     """A window must fit into what a stretch is held to."""
-    monkeypatch.setattr(griffin_lim, "STRETCH_FRAMES", 64)
+    monkeypatch.setattr(griffin_lim, "CHUNK_FRAMES", 64)
     mel = MelSpectrogram(**mel_settings | {"hop_length": 16})
     vocoder = GriffinLim(mel, None, 1, n_iter=1, momentum=0)
     pieces = list(vocoder.generate_stream(torch.rand(1, 80, 1200)))

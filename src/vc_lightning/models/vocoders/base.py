@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vc_lightning.audio.spill_buffer import SpillBuffer
 
-Progress = Callable[[float], None]  # called with the share of the work that is done, up to 1
+Progress = Callable[[float], None]  # takes the share of the work that is done, up to 1
 
 
 def no_progress(share: float) -> None:
@@ -27,10 +27,10 @@ class Vocoder(Protocol):
     mel_settings: dict
 
     def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length); one seed always gives the same wav."""
+        """Turn mel (B, n_mels, T) into wav (B, T · hop_length); one seed gives one result."""
 
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Yield the wav in pieces (B, n), with memory that does not depend on T."""
+        """Yield the same wav in pieces (B, n), with memory that does not depend on T."""
 
 
 @torch.inference_mode()
@@ -46,14 +46,14 @@ def vocode(
 
     Args:
         vocoder: The vocoder.
-        mels: One (n_mels, T) a recording.
+        mels: One mel (n_mels, T) per recording.
         lengths: Samples of each result; the vocoder's output is cut to them.
-        longest: Frames up to which a mel counts as short.
+        longest: Most frames of a mel that counts as short.
         seed: Seed of the vocoder.
         progress: Called with the share of the work that is done, up to 1.
 
     Returns:
-        float32 (length,) for each mel.
+        One wav per mel, float32 (length,).
     """
     wavs = {}
     done, total = 0, sum(lengths)

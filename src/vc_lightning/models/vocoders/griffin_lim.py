@@ -1,4 +1,4 @@
-"""Griffin-Lim: sound from a mel by phase reconstruction, in stretches of bounded length."""
+"""Griffin-Lim: sound from a mel by phase reconstruction, in chunks of bounded length."""
 
 import math
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 from vc_lightning.models.vocoders.phase_gradient import propagated
 
 LOUDEST = 3.0  # in the scale of the mel: 200 dB above its upper limit
-MAX_ITER = 10_000  # more than some hundreds gain nothing
+MAX_ITER = 10_000  # a few hundred are enough
 
-STRETCH_FRAMES = 1280  # 20 s; arrays of a minute exceed the cache and take 1.5 times as long
-REACH_WINDOWS = 4  # context before and after a stretch, in lengths of n_fft
+CHUNK_FRAMES = 1280  # 20 s; arrays of a minute exceed the cache and take 1.5 times as long
+REACH_WINDOWS = 4  # context before and after a chunk, in multiples of n_fft
 
 
 class GriffinLim(nn.Module):
-    """Estimates the magnitude of every bin from the mel, then phases (Griffin & Lim 1984).
+    """Vocoder that estimates magnitudes from the mel, then their phases (Griffin & Lim 1984).
 
     Args:
         mel: Mel-spectrogram to invert.
-        network: Refines the rough magnitudes of `MelSpectrogram.spectrum`, or None.
+        network: Network that refines the rough magnitudes of `MelSpectrogram.spectrum`, or None.
         sharpness: Exponent of the magnitudes; above 1 it sharpens peaks, 1 changes nothing.
         n_iter: Iterations of fast Griffin-Lim (Perraudin et al. 2013).
         momentum: Momentum of the iterations, from 0 to below 1.
@@ -50,31 +50,39 @@ class GriffinLim(nn.Module):
         self.momentum = momentum
 
     def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop_length); `seed` draws the initial phases."""
+        """Turn mels into sound.
+
+        Args:
+            mel: Mels (B, n_mels, T).
+            seed: Seed of the initial phases.
+
+        Returns:
+            Samples (B, T · hop_length).
+        """
         return torch.cat(list(self.generate_stream(mel, seed)), dim=1)
 
     @torch.inference_mode()
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Yield the wav in pieces (B, n), with memory that does not depend on T."""
+        """Yield the same samples in pieces (B, n), with memory that does not depend on T."""
         generator = torch.Generator(mel.device).manual_seed(seed)
         hop, n_frames = self.mel.hop_length, mel.shape[-1]
         reach = REACH_WINDOWS * math.ceil(self.mel.settings["n_fft"] / hop)  # frames
-        length = max(STRETCH_FRAMES, 2 * reach)
+        length = max(CHUNK_FRAMES, 2 * reach)
         held, start = None, 0
         while start < n_frames:
             stop = start + length
             is_last = stop + reach >= n_frames
             stop = n_frames if is_last else stop
             first = start if held is None else start - reach
-            wav = self._stretch(mel[..., first : stop + reach], held, generator)
-            # The last frame of `held` is cross-faded with the next stretch and returned there.
+            wav = self._chunk(mel[..., first : stop + reach], held, generator)
+            # The last frame of `held` is cross-faded with the next chunk and returned with it.
             begin, end = (max(0, frame - first - 1) * hop for frame in (start, stop))
             yield wav[:, begin:] if is_last else wav[:, begin:end]
             held = wav[:, end + hop - reach * hop : end + hop]
             start = stop
 
-    def _stretch(self, mel: Tensor, held: Tensor | None, generator: torch.Generator) -> Tensor:
-        """mel (B, n_mels, T) -> wav (B, T · hop) that continues the sound `held`."""
+    def _chunk(self, mel: Tensor, held: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Turn mel (B, n_mels, T) into wav (B, T · hop) that continues the sound `held`."""
         # T frames centred on 0, hop, … span (T−1)·hop samples; the last one is repeated for T·hop.
         magnitude = self.sharpened(self.magnitude(torch.cat([mel, mel[..., -1:]], dim=-1)))
         transform = [self.mel.settings[key] for key in ("n_fft", "hop_length", "win_length")]
@@ -122,7 +130,7 @@ class GriffinLim(nn.Module):
         return torch.stft(wav, **self._transform, pad_mode="constant", return_complex=True)
 
     def _istft(self, spectrum: Tensor, held: Tensor | None) -> Tensor:
-        """Inverse STFT, cross-faded with the previous stretch's tail."""
+        """Inverse STFT, cross-faded with the previous chunk's tail."""
         hop = self.mel.hop_length
         wav = torch.istft(spectrum, **self._transform, length=(spectrum.shape[-1] - 1) * hop)
         if held is not None:

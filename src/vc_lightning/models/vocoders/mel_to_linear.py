@@ -38,7 +38,7 @@ class MagnitudeNet(nn.Module):
         nn.init.zeros_(self.output.bias)  # the untrained network returns the rough spectrum
 
     def forward(self, mel: Tensor, rough: Tensor) -> Tensor:
-        """mel (B, n_mels, T), rough (B, n_bins, T) -> log-magnitude (B, n_bins, T)."""
+        """Refine rough (B, n_bins, T) with mel (B, n_mels, T) -> log-magnitude (B, n_bins, T)."""
         hidden = self.input(mel)  # (B, dim, T)
         for block in self.blocks:
             hidden = hidden + block(F.gelu(hidden))

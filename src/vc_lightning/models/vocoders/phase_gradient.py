@@ -31,8 +31,8 @@ def propagated(
     along_bins, along_frames = torch.gradient(magnitude.clamp(min=FLOOR).log(), dim=(1, 2))
     stretch = HANN_GAMMA * win_length**2 / (hop_length * n_fft)
     bins = torch.arange(magnitude.shape[1], device=magnitude.device)[:, None]
-    advance = along_bins / stretch + 2 * math.pi * hop_length / n_fft * bins  # radians a frame
-    slope = -stretch * along_frames - math.pi  # radians a bin; frames count time from their edge
+    advance = along_bins / stretch + 2 * math.pi * hop_length / n_fft * bins  # radians per frame
+    slope = -stretch * along_frames - math.pi  # radians per bin; frames count time from their edge
     advance = torch.cat([torch.zeros_like(start)[..., None], _between(advance, 2)], dim=2)
     height = torch.cat([torch.zeros_like(slope[:, :1]), _between(slope, 1).cumsum(1)], dim=1)
     peak = _nearest_peak(magnitude)
