@@ -49,8 +49,23 @@ class PQMF(nn.Module):
 
     def synthesize(self, bands: Tensor) -> Tensor:
         """Join bands (B, L, bands) -> wav (B, L · bands)."""
-        wav = F.conv_transpose1d(bands.transpose(1, 2), self.to_sound, stride=self.bands)[:, 0]
-        return F.pad(wav[:, self.reach :], (0, self.bands))[:, : bands.shape[1] * self.bands]
+        wav, tail = self.continue_synthesis(bands, bands.new_zeros(len(bands), 0))
+        return torch.cat([wav, tail], dim=1)[:, self.reach : self.reach + wav.shape[1]]
+
+    def continue_synthesis(self, bands: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Join bands that arrive in pieces; the sound comes `reach` samples late.
+
+        Args:
+            bands: (B, L, bands).
+            tail: What the pieces before add to the sound from here on, (B, n); n = 0 at the first.
+
+        Returns:
+            wav (B, L · bands), and the tail for the next piece.
+        """
+        made = F.conv_transpose1d(bands.transpose(1, 2), self.to_sound, stride=self.bands)[:, 0]
+        made = made + F.pad(tail, (0, made.shape[1] - tail.shape[1]))
+        n_complete = bands.shape[1] * self.bands
+        return made[:, :n_complete], made[:, n_complete:]
 
 
 def _kernels(filters: np.ndarray) -> Tensor:
