@@ -43,7 +43,7 @@ from vc_lightning.models.vocoders import batched_generation as folding
 from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn import WaveRNN
-from vc_lightning.models.vocoders.wavernn_inference import product_dtype, run_steps
+from vc_lightning.models.vocoders.wavernn_inference import RunningSteps, product_dtype
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -221,7 +221,7 @@ def measure_logits(network: WaveRNN, mel: Tensor, wav: Tensor) -> None:
             logits.append(now.clone())
             return wav[:, step : step + 1]
 
-        run_steps(network, mel, choose, dtype)
+        RunningSteps(network, len(mel), dtype).run(mel, choose)
         error = (torch.stack(logits, dim=1) - expected).square().mean().sqrt()
         print(
             f"teacher-forced logits, products in {str(dtype)[6:]}: root mean square error "
@@ -281,7 +281,7 @@ def compare_products(network: WaveRNN) -> None:
 
 
 def columns_product(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Callable[[], object]]:
-    """weights @ columns, as `run_steps` multiplies."""
+    """weights @ columns, as `RunningSteps` multiplies."""
 
     def make(weight: Tensor, states: Tensor) -> Callable[[], object]:
         weight, states = weight.to(dtype), states.t().contiguous().to(dtype)

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from vc_lightning.audio.mel import AMPLITUDE_FLOOR
 from vc_lightning.conversion.stream_source_filter import SourceFilterStream
+from vc_lightning.conversion.stream_wavernn import WaveRNNStream
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim import GriffinLim
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.phase_gradient import propagated
 from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 PAST_FRAMES = 8  # mel frames before the new ones that a vocoder also gets
 SEARCH_HOPS = 0.5  # how far the overlap of two pieces may be shifted so that their phases agree
@@ -165,4 +168,6 @@ def continued(vocoder: Vocoder, hop_length: int, reach: int, seed: int) -> Strea
         return GriffinLimStream(vocoder, seed)
     if isinstance(vocoder, SourceFilter):
         return SourceFilterStream(vocoder, reach, seed)
+    if isinstance(vocoder, WaveRNN | MultiBandWaveRNN):
+        return WaveRNNStream(vocoder, reach, seed)
     return OverlapStream(vocoder, hop_length, reach, seed)

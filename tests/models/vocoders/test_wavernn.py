@@ -12,7 +12,7 @@ from vc_lightning.models.vocoders.distributions import (
     uniforms,
 )
 from vc_lightning.models.vocoders.wavernn import WaveRNN
-from vc_lightning.models.vocoders.wavernn_inference import run_steps
+from vc_lightning.models.vocoders.wavernn_inference import RunningSteps
 
 
 def listening(network):
@@ -58,7 +58,7 @@ def teacher_forced(network, wav, mel, dtype):
         logits.append(now.clone())
         return wav[None, :, (step + 1) % wav.shape[1]]
 
-    run_steps(network, mel, choose, dtype)
+    RunningSteps(network, len(mel), dtype).run(mel, choose)
     return torch.stack(logits, dim=1)
 
 

@@ -170,61 +170,16 @@ class MultiBandWaveRNN(nn.Module):
         return folding.stream(self, mel, seed, FOLD_FRAMES)
 
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
-        """Padded mels (S, n_mels, N + 2·pad), a source of noise each -> wavs (S, N · hop_length).
+        """Padded mels (S, n_mels, N + 2·pad), a source of noise each -> wavs (S, N·hop)."""
+        running = self.begin(noise)
+        wavs = running.advance(mel)
+        n_samples = wavs.shape[1]
+        wavs = torch.cat([wavs, running.tail.clamp(-1, 1)], dim=1)
+        return wavs[:, running.delay : running.delay + n_samples]
 
-        The same as `forward`, turned so that a step multiplies weights by columns, one a mel. What
-        comes from the frames is multiplied once a frame: projections of interpolated features are
-        interpolated projections.
-        """
-        log_scale = self.log_scale(mel)
-        features = self.frames(mel).permute(1, 2, 0)  # (N + 1, frame_dims, S)
-        n_steps, rnn_dims = self.hop_length // self.bands, self.rnn.hidden_size
-        w_in, w_rec, b_in, b_rec = self.rnn.all_weights[0]
-        w_past, w_features = w_in.split([self.bands * self.order, features.shape[1]], dim=1)
-        # rows of `past` are ordered by time, then by band
-        w_past = w_past.unflatten(1, (self.bands, self.order)).transpose(1, 2).flatten(1)
-        b_in = b_in + F.pad(b_rec[: 2 * rnn_dims], (0, rnn_dims))
-        b_new = b_rec[2 * rnn_dims :, None]
-        w_hidden, w_above = self.fc1.weight.split([rnn_dims, features.shape[1]], dim=1)
-        gates_of_frames = w_features @ features + b_in[:, None]
-        above_of_frames = w_above @ features + self.fc1.bias[:, None]
-        coefficients = self.predictor.weight @ features + self.predictor.bias[:, None]
-        coefficients = coefficients.unflatten(1, (self.bands, self.bands, -1)).transpose(2, 3)
-        coefficients = coefficients.flatten(2, 3)  # (N + 1, bands, rows of the recent past, S)
-        way = torch.arange(n_steps, device=mel.device, dtype=mel.dtype) / n_steps
-
-        n_frames, batch = len(features) - 1, mel.shape[0]
-        # Rows of all samples after those of the silence before them.
-        sound = mel.new_zeros((self.order + n_frames * n_steps) * self.bands, batch)
-        state = mel.new_zeros(rnn_dims, batch)
-        row = 0
-        for frame in range(n_frames):
-            gates, above, predictors = (
-                torch.lerp(x[frame], x[frame + 1], way.view(-1, *[1] * (x.dim() - 1)))
-                for x in (gates_of_frames, above_of_frames, coefficients)
-            )
-            numbers = uniform_block(noise, (n_steps, self.bands, self.n_mixtures + 1), mel)
-            drawn = mixture_noise(numbers, self.temperature)
-            for gate, hidden, predictor, gumbel, logistic in zip(
-                gates, above, predictors, *drawn, strict=True
-            ):
-                now = row + self.order * self.bands
-                past = sound[row:now]
-                gate.addmm_(w_past, past)
-                product = w_rec @ state
-                r, z = gate[: 2 * rnn_dims].add_(product[: 2 * rnn_dims]).sigmoid_().chunk(2)
-                new = gate[2 * rnn_dims :].addcmul_(r, product[2 * rnn_dims :].add_(b_new)).tanh_()
-                state = torch.lerp(new, state, z)
-                hidden.addmm_(w_hidden, state).relu_()
-                mixture = torch.addmm(self.fc2.bias[:, None], self.fc2.weight, hidden)
-                weights, means, log_scales = mixture.view(self.bands, 3, -1, batch).unbind(1)
-                recent = past[len(past) - predictor.shape[1] :]
-                predicted = (predictor * recent).sum(dim=1)
-                sample = pick(weights, means, log_scales, gumbel, logistic).add_(predicted)
-                sound[now : now + self.bands] = sample.clamp_(-LIMIT, LIMIT)
-                row += self.bands
-        samples = sound[self.order * self.bands :].T.unflatten(1, (-1, self.bands))
-        return self.filterbank.synthesize(samples * torch.exp(log_scale)).clamp(-1, 1)
+    def begin(self, noise: list[torch.Generator]) -> "RunningMultiBandWaveRNN":
+        """Begin as many segments as there are sources of noise, from silence."""
+        return RunningMultiBandWaveRNN(self, noise)
 
     @torch.enable_grad()
     def initialize_output(self, wav: Tensor, mel: Tensor) -> float:
@@ -255,6 +210,97 @@ class MultiBandWaveRNN(nn.Module):
             optimizer.step()
             schedule.step()
         return error.std().item() * 10 / math.log(10)
+
+
+class RunningMultiBandWaveRNN:
+    """Sound of S segments that continues where the last call stopped.
+
+    The same as `MultiBandWaveRNN.forward`, turned so that a step multiplies weights by columns, one
+    a segment. What comes from the frames is multiplied once a frame: projections of interpolated
+    features are interpolated projections.
+
+    Args:
+        network: The network.
+        noise: A source of random numbers for each segment.
+
+    Attributes:
+        delay: Number of samples by which the sound lies behind the mels.
+        tail: (S, n), what is known of the sound after that.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, network: MultiBandWaveRNN, noise: list[torch.Generator]):
+        self.network = network
+        self.noise = noise
+        self.delay = network.filterbank.reach
+        zeros = network.fc2.weight.new_zeros
+        self.tail = zeros(len(noise), 0)
+        self.past = zeros(network.order * network.bands, len(noise))  # rows by time, then by band
+        self.state = zeros(network.rnn.hidden_size, len(noise))
+        w_in, self.w_rec, b_in, b_rec = network.rnn.all_weights[0]
+        dims = network.fc1.in_features - network.rnn.hidden_size
+        w_past, self.w_features = w_in.split([network.bands * network.order, dims], dim=1)
+        w_past = w_past.unflatten(1, (network.bands, network.order))
+        self.w_past = w_past.transpose(1, 2).flatten(1)
+        n_gates = 2 * network.rnn.hidden_size  # without the new state's
+        self.b_in = (b_in + F.pad(b_rec[:n_gates], (0, network.rnn.hidden_size)))[:, None]
+        self.b_new = b_rec[n_gates:, None]
+
+    @torch.inference_mode()
+    def advance(self, mel: Tensor) -> Tensor:
+        """Continue by padded mels (S, n_mels, N + 2·pad) -> wavs (S, N · hop_length)."""
+        network = self.network
+        samples = self._recur(mel) * torch.exp(network.log_scale(mel))
+        wav, self.tail = network.filterbank.continue_synthesis(samples, self.tail)
+        return wav.clamp(-1, 1)
+
+    def _recur(self, mel: Tensor) -> Tensor:
+        """Padded mels (S, n_mels, N + 2·pad) -> samples (S, L, bands), in units of the envelope."""
+        network, order, bands = self.network, self.network.order, self.network.bands
+        features = network.frames(mel).permute(1, 2, 0)  # (N + 1, frame_dims, S)
+        n_steps, rnn_dims = network.hop_length // bands, network.rnn.hidden_size
+        n_gates = 2 * rnn_dims
+        fc2_bias = network.fc2.bias[:, None]
+        w_hidden, w_above = network.fc1.weight.split([rnn_dims, features.shape[1]], dim=1)
+        gates_of_frames = self.w_features @ features + self.b_in
+        above_of_frames = w_above @ features + network.fc1.bias[:, None]
+        coefficients = network.predictor.weight @ features + network.predictor.bias[:, None]
+        coefficients = coefficients.unflatten(1, (bands, bands, -1)).transpose(2, 3)
+        coefficients = coefficients.flatten(2, 3)  # (N + 1, bands, rows of the recent past, S)
+        way = torch.arange(n_steps, device=mel.device, dtype=mel.dtype) / n_steps
+
+        n_frames, batch = len(features) - 1, mel.shape[0]
+        # Rows of all samples after those before them.
+        sound = torch.cat([self.past, mel.new_empty(n_frames * n_steps * bands, batch)])
+        state = self.state
+        row = 0
+        for frame in range(n_frames):
+            gates, above, predictors = (
+                torch.lerp(x[frame], x[frame + 1], way.view(-1, *[1] * (x.dim() - 1)))
+                for x in (gates_of_frames, above_of_frames, coefficients)
+            )
+            numbers = uniform_block(self.noise, (n_steps, bands, network.n_mixtures + 1), mel)
+            drawn = mixture_noise(numbers, network.temperature)
+            for gate, hidden, predictor, gumbel, logistic in zip(
+                gates, above, predictors, *drawn, strict=True
+            ):
+                now = row + order * bands
+                past = sound[row:now]
+                gate.addmm_(self.w_past, past)
+                product = self.w_rec @ state
+                r, z = gate[:n_gates].add_(product[:n_gates]).sigmoid_().chunk(2)
+                new = gate[n_gates:].addcmul_(r, product[n_gates:].add_(self.b_new)).tanh_()
+                state = torch.lerp(new, state, z)
+                hidden.addmm_(w_hidden, state).relu_()
+                mixture = torch.addmm(fc2_bias, network.fc2.weight, hidden)
+                weights, means, log_scales = mixture.view(bands, 3, -1, batch).unbind(1)
+                recent = past[len(past) - predictor.shape[1] :]
+                predicted = (predictor * recent).sum(dim=1)
+                sample = pick(weights, means, log_scales, gumbel, logistic).add_(predicted)
+                sound[now : now + bands] = sample.clamp_(-LIMIT, LIMIT)
+                row += bands
+        self.past, self.state = sound[row:].clone(), state
+        return sound[order * bands :].T.unflatten(1, (-1, bands))
 
 
 class FrameNetwork(nn.Module):

@@ -56,8 +56,23 @@ class PQMF(nn.Module):
 
     def synthesize(self, bands: Tensor) -> Tensor:
         """Join bands (B, L, bands) into sound (B, L · bands)."""
-        wav = F.conv_transpose1d(bands.transpose(1, 2), self.to_sound, stride=self.bands)[:, 0]
-        return F.pad(wav[:, self.reach :], (0, self.bands))[:, : bands.shape[1] * self.bands]
+        wav, tail = self.continue_synthesis(bands, bands.new_zeros(len(bands), 0))
+        return torch.cat([wav, tail], dim=1)[:, self.reach : self.reach + wav.shape[1]]
+
+    def continue_synthesis(self, bands: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Join the next piece of bands; the sound is delayed by `reach` samples.
+
+        Args:
+            bands: Bands (B, L, bands).
+            tail: Contribution (B, n) of the pieces before to the sound; n = 0 at the first piece.
+
+        Returns:
+            Sound (B, L · bands), and the tail for the next piece.
+        """
+        made = F.conv_transpose1d(bands.transpose(1, 2), self.to_sound, stride=self.bands)[:, 0]
+        made = made + F.pad(tail, (0, made.shape[1] - tail.shape[1]))
+        n_complete = bands.shape[1] * self.bands
+        return made[:, :n_complete], made[:, n_complete:]
 
 
 def _kernels(filters: np.ndarray) -> Tensor:

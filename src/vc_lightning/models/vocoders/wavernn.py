@@ -17,7 +17,7 @@ from vc_lightning.models.vocoders.distributions import (
     sample_mixture,
     uniforms,
 )
-from vc_lightning.models.vocoders.wavernn_inference import run_steps
+from vc_lightning.models.vocoders.wavernn_inference import RunningSteps
 
 N_MIXTURES = 10
 MAX_HOP_LENGTH = 2**16
@@ -162,23 +162,51 @@ class WaveRNN(nn.Module):
 
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
         """Padded mels (S, n_mels, N + 2·pad), a source of noise each -> wavs (S, N·hop)."""
-        n_samples = (mel.shape[-1] - 2 * self.pad) * self.hop_length
+        return self.begin(noise).advance(mel)
+
+    def begin(self, noise: list[torch.Generator]) -> "RunningWaveRNN":
+        """Begin as many segments as there are sources of noise, from silence."""
+        return RunningWaveRNN(self, noise)
+
+
+class RunningWaveRNN:
+    """Sound of S segments that continues where the last call stopped.
+
+    Args:
+        network: The network.
+        noise: A source of random numbers for each segment.
+
+    Attributes:
+        delay: Number of samples by which the sound lies behind the mels.
+    """
+
+    delay = 0
+
+    def __init__(self, network: WaveRNN, noise: list[torch.Generator]):
+        self.network = network
+        self.steps = RunningSteps(network, len(noise))
+        n_numbers = N_MIXTURES + 1 if network.mode == "MOL" else 1
+        self.draws = uniforms(noise, n_numbers, like=network.fc3.weight)
+
+    def advance(self, mel: Tensor) -> Tensor:
+        """Continue by padded mels (S, n_mels, N + 2·pad) -> wavs (S, N·hop)."""
+        network = self.network
+        n_samples = (mel.shape[-1] - 2 * network.pad) * network.hop_length
         wavs = mel.new_empty(n_samples, len(mel))
-        draws = uniforms(noise, N_MIXTURES + 1 if self.mode == "MOL" else 1, like=mel)
 
         def choose_value(step: int, logits: Tensor) -> Tensor:
-            wavs[step] = sample_mixture(logits, next(draws))
+            wavs[step] = sample_mixture(logits, next(self.draws))
             return wavs[step : step + 1]
 
         def choose_class(step: int, logits: Tensor) -> Tensor:
-            wavs[step] = sample_classes(logits, next(draws)[:, 0])
-            return 2 * wavs[step : step + 1] / (self.n_out - 1) - 1
+            wavs[step] = sample_classes(logits, next(self.draws)[:, 0])
+            return 2 * wavs[step : step + 1] / (network.n_out - 1) - 1
 
-        if self.mode == "MOL":
-            run_steps(self, mel, choose_value)
+        if network.mode == "MOL":
+            self.steps.run(mel, choose_value)
             return wavs.t()
-        run_steps(self, mel, choose_class)
-        return mu_law_decode(wavs.t(), self.n_out)
+        self.steps.run(mel, choose_class)
+        return mu_law_decode(wavs.t(), network.n_out)
 
 
 def three_factors(hop_length: int) -> tuple[int, int, int]:

@@ -110,52 +110,65 @@ def conditioning(
             yield steps, of_features[n_rows:]
 
 
-@torch.inference_mode()
-def run_steps(
-    network: nn.Module,
-    mel: Tensor,
-    choose: Callable[[int, Tensor], Tensor],
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Runs S segments step after step, from silence.
+class RunningSteps:
+    """Steps of S segments, which begin in silence and continue where the last call stopped.
 
     Args:
-        network: with `upsample`, `input`, `rnn1`, `rnn2`, `fc1`, `fc2` and `fc3` as `WaveRNN` has.
-        mel: (S, n_mels, N + 2·pad).
-        choose: from each step's number and logits (S, n_out), overwritten by the next, to what
-            `input` reads beside the mel in the next step, (n_in, S).
-        dtype: of the large products; None is the fastest.
+        network: Has `upsample`, `input`, `rnn1`, `rnn2`, `fc1`, `fc2` and `fc3`, as `WaveRNN` has.
+        n_segments: Number of segments.
+        dtype: Data type of the large products; None: the fastest.
     """
-    dtype = dtype or product_dtype(network)
-    weights = fuse_weights(network, dtype)
-    hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
-    n_segments = len(mel)
-    state1, state2, spare = mel.new_zeros(3, hidden, n_segments)
-    seen1 = mel.new_zeros(6 * hidden + fc_dims, n_segments)  # of state1, by itself and all after it
-    seen2 = mel.new_zeros(3 * hidden + fc_dims, n_segments)
-    # Buffers for what is in `dtype`: sums of two dtypes would allocate memory in each step.
-    state = torch.empty_like(state1, dtype=dtype)
-    layer = mel.new_empty(fc_dims, n_segments, dtype=dtype)
-    product = torch.empty_like(seen1, dtype=dtype)
-    product1, product2, product3 = (product[:n] for n in (len(seen1), len(seen2), fc_dims))
-    logits = mel.new_empty(len(weights.fc3), n_segments)
-    inputs = mel.new_zeros(weights.from_input.shape[1], n_segments)
-    step = 0
-    for ahead, for_fc2 in conditioning(network, weights, mel):
-        for now in ahead:
-            now.addmm_(weights.from_input, inputs)
-            gates1, gates2, x = now.split([3 * hidden, 3 * hidden, fc_dims])
-            advance_gru(gates1, seen1, weights.new_bias1, state1, spare)
-            seen1.copy_(torch.mm(weights.from_state1, state.copy_(state1), out=product1))
-            now[3 * hidden :] += seen1[3 * hidden :]
-            advance_gru(gates2, seen2, weights.new_bias2, state2, spare)
-            seen2.copy_(torch.mm(weights.from_state2, state.copy_(state2), out=product2))
-            x += seen2[3 * hidden :]
-            torch.mm(weights.fc2, layer.copy_(x.relu_()), out=product3)
-            x.copy_(product3).add_(for_fc2).relu_()
-            torch.mm(weights.fc3, x, out=logits)
-            inputs = choose(step, logits.add_(weights.fc3_bias).t().contiguous())
-            step += 1
+
+    @torch.inference_mode()
+    def __init__(self, network: nn.Module, n_segments: int, dtype: torch.dtype | None = None):
+        self.network = network
+        self.dtype = dtype or product_dtype(network)
+        self.weights = fuse_weights(network, self.dtype)
+        hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
+        zeros = network.fc3.weight.new_zeros
+        self.state1, self.state2 = zeros(2, hidden, n_segments)
+        # What the first state adds to both GRUs and fc1, and the second to its GRU and fc1.
+        self.seen1 = zeros(6 * hidden + fc_dims, n_segments)
+        self.seen2 = zeros(3 * hidden + fc_dims, n_segments)
+        self.inputs = zeros(self.weights.from_input.shape[1], n_segments)
+
+    @torch.inference_mode()
+    def run(self, mel: Tensor, choose: Callable[[int, Tensor], Tensor]) -> None:
+        """Run all steps of a mel.
+
+        Args:
+            mel: (S, n_mels, N + 2·pad).
+            choose: Called with each step's number from 0 on and logits (S, n_out), which the next
+                step overwrites; returns what `input` reads beside the mel in the next step,
+                (n_in, S).
+        """
+        weights, seen1, seen2 = self.weights, self.seen1, self.seen2
+        hidden, fc_dims = len(self.state1), len(weights.fc2)
+        spare = torch.empty_like(self.state1)
+        # Buffers for what is in `dtype`: sums of two dtypes would allocate memory in each step.
+        state = torch.empty_like(self.state1, dtype=self.dtype)
+        layer = seen1.new_empty(fc_dims, len(mel), dtype=self.dtype)
+        product = torch.empty_like(seen1, dtype=self.dtype)
+        product1, product2, product3 = (product[:n] for n in (len(seen1), len(seen2), fc_dims))
+        logits = seen1.new_empty(len(weights.fc3), len(mel))
+        inputs = self.inputs
+        step = 0
+        for ahead, for_fc2 in conditioning(self.network, weights, mel):
+            for now in ahead:
+                now.addmm_(weights.from_input, inputs)
+                gates1, gates2, x = now.split([3 * hidden, 3 * hidden, fc_dims])
+                advance_gru(gates1, seen1, weights.new_bias1, self.state1, spare)
+                seen1.copy_(torch.mm(weights.from_state1, state.copy_(self.state1), out=product1))
+                now[3 * hidden :] += seen1[3 * hidden :]
+                advance_gru(gates2, seen2, weights.new_bias2, self.state2, spare)
+                seen2.copy_(torch.mm(weights.from_state2, state.copy_(self.state2), out=product2))
+                x += seen2[3 * hidden :]
+                torch.mm(weights.fc2, layer.copy_(x.relu_()), out=product3)
+                x.copy_(product3).add_(for_fc2).relu_()
+                torch.mm(weights.fc3, x, out=logits)
+                inputs = choose(step, logits.add_(weights.fc3_bias).t().contiguous())
+                step += 1
+        self.inputs = inputs.clone()  # it may be a part of something large
 
 
 def advance_gru(

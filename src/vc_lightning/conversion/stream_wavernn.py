@@ -1,0 +1,47 @@
+"""WaveRNNs for a mel that arrives in steps."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vc_lightning.models.vocoders.batched_generation import cut
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn import WaveRNN
+
+
+class WaveRNNStream:
+    """Continues the network's state from step to step, so that steps meet without a seam.
+
+    The network runs `n_ahead` hops ahead of what is returned, because the filterbank of a
+    multi-band network completes a sample only then. It sees the frames ahead that it is given, and
+    silence beyond those, as at the end of a recording: it needs n_ahead + pad − reach of them.
+
+    Args:
+        vocoder: The network.
+        reach: Number of frames by which the sound lies behind the newest committed frame.
+        seed: Seed of the random numbers.
+    """
+
+    def __init__(self, vocoder: WaveRNN | MultiBandWaveRNN, reach: int, seed: int):
+        self.vocoder = vocoder
+        self.reach = reach
+        self.running = vocoder.begin([torch.Generator().manual_seed(seed)])
+        self.n_ahead = math.ceil(self.running.delay / vocoder.hop_length)
+        self.past: Tensor | None = None  # committed mel frames
+        self.made: Tensor | None = None  # samples that are not returned yet
+
+    def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
+        """Continue by some hops; see `StreamVocoder.step`."""
+        pad, hop = self.vocoder.pad, self.vocoder.hop_length
+        past = mel[..., :n_past] if self.past is None else self.past
+        seen = torch.cat([past, mel[..., n_past:]], dim=-1)
+        n_final = past.shape[-1] + n_new
+        stop = n_final - self.reach + self.n_ahead
+        is_first = self.made is None
+        start = stop - n_hops - (self.n_ahead if is_first else 0)
+        wav = self.running.advance(cut(seen, start - pad, stop + pad))[0]
+        wav = wav[self.running.delay :] if is_first else torch.cat([self.made, wav])
+        self.past = seen[..., max(0, stop - pad) : n_final].clone()
+        self.made = wav[n_hops * hop :].clone()
+        return wav[: n_hops * hop]
