@@ -17,7 +17,7 @@ from vc_lightning.common.resources import ROOT
 
 
 def main(minutes: float) -> None:
-    """Prints the peak of what NumPy holds and the processor's seconds for every step."""
+    """Print the peak of what NumPy holds and the processor's seconds for every step."""
     speech, rate = io.load(ROOT / "examples" / "source.wav")
     buffer = SpillBuffer()
     for _ in range(round(minutes * 60 * rate / len(speech))):
@@ -39,7 +39,7 @@ def main(minutes: float) -> None:
 
 
 def cost(step: Callable[[np.ndarray], object], wav: np.ndarray) -> tuple[float, float]:
-    """Peak in MiB of what a step allocates (temporary files apart), and processor seconds."""
+    """Measure a step's peak memory in MiB, without temporary files, and its CPU time."""
     tracemalloc.start()
     started = time.process_time()
     step(wav)

@@ -1,4 +1,4 @@
-"""What noise costs a conversion, and what cleanup.denoise brings back (extras eval, cleanup).
+"""Loss of quality by noise, and what cleanup.denoise restores (extras eval, cleanup).
 
 python benchmarks/cleanup_quality.py [FILE …]     recordings of several speakers; those of examples/
 
@@ -22,7 +22,7 @@ COLUMNS = ["DNSMOS of the source", "DNSMOS", "character errors", "similarity to 
 
 
 def main(paths: list[Path]) -> None:
-    """Prints a table, one line a condition, means over all pairs."""
+    """Print a table, one line a condition, means over all pairs."""
     converter = VoiceConverter.from_pretrained()
     rate = converter.sample_rate
     wavs = [converter.load(path) for path in paths]
@@ -61,24 +61,24 @@ def main(paths: list[Path]) -> None:
 
 
 def denoised(rate: int):
-    """What the switch does to a recording at a rate."""
+    """Denoise a recording as the switch does."""
     return lambda wav: cleanup.clean(wav, rate, denoise=True, trim=False)
 
 
 def mixed(wav: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """A recording with noise, SNR_DB below it."""
+    """Add noise to a recording, SNR_DB below it."""
     gain = voice_activity.rms_dbfs(wav) - voice_activity.rms_dbfs(noise) - SNR_DB
     return wav + voice_activity.amplify(noise.astype(np.float32), gain)
 
 
 def pink(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise (n,) whose power falls by 3 dB an octave."""
+    """Make noise (n,) whose power falls by 3 dB per octave."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     return np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), n)
 
 
 def voices(wavs: list[np.ndarray], n: int, rng: np.random.Generator) -> np.ndarray:
-    """All recordings at once (n,), each as loud and from anywhere in it."""
+    """Mix all recordings (n,), equally loud, each from a random position."""
     parts = [np.resize(np.roll(wav, rng.integers(len(wav))), n) for wav in wavs]
     return sum(voice_activity.amplify(part, -voice_activity.rms_dbfs(part)) for part in parts)
 

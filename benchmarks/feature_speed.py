@@ -1,4 +1,4 @@
-"""Prints how fast features are computed here, pitch included: hours a minute, stages, floor.
+"""Print how fast features are computed here, pitch included: hours a minute, stages, floor.
 
 python benchmarks/feature_speed.py [FOLDER] [--files N] [--workers 1 2] [--public FOLDER]
 
@@ -39,7 +39,7 @@ FACTORS = [0.8, 0.9, 1.1, 1.25]  # of the shipped recipe
 
 
 def main() -> None:
-    """Times everything in turn, several rounds, and prints medians."""
+    """Time everything in turn, several rounds, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, help="recordings; else the examples")
     parser.add_argument("--files", type=int, default=48, help="how many of them, at random")
@@ -137,7 +137,7 @@ def public_pipeline(folder: Path, paths: Sequence[Path]) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def quiet():
-    """Hides progress bars and prints."""
+    """Hide progress bars and print."""
     with (
         Path(os.devnull).open("w") as nothing,
         contextlib.redirect_stdout(nothing),
@@ -150,7 +150,7 @@ def quiet():
 def stages(
     paths: Sequence[Path], mel: MelSpectrogram, encoder: SpeakerEncoder, rounds: int
 ) -> None:
-    """Prints the milliseconds of each stage of one thread, the cosine of bf16, and the floor."""
+    """Print the milliseconds of each stage of one thread, the cosine of bf16, and the floor."""
     loaded = [io.load(path) for path in paths]
     leveled = [mel.leveled(*recording) for recording in loaded]
     filtered = [torch.from_numpy(mel.filtered(wav)) for wav in leveled]

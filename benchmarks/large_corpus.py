@@ -1,4 +1,4 @@
-"""Measures training data of a corpus beyond memory: start, memory and speed from shards and cache.
+"""Measure training data of a corpus beyond memory: start, memory and speed from shards and cache.
 
 python benchmarks/large_corpus.py FOLDER [--utterances 100000] [--frames 250] [--seconds 15]
 
@@ -75,7 +75,7 @@ def run_child(what: str, workers: int, options: argparse.Namespace) -> list[floa
 
 
 class Server:
-    """A local HTTP server of a folder in a process of its own, where one is asked for."""
+    """Serve a folder over local HTTP from a separate process, if requested."""
 
     def __init__(self, folder: Path, is_http: bool):
         self.folder = folder
@@ -143,7 +143,7 @@ def measure(what: str, options: argparse.Namespace) -> list[float]:
 
 
 def memory(process: psutil.Process | None = None) -> float:
-    """Resident memory of a process in MB."""
+    """Return the resident memory of a process in MB."""
     return (process or psutil.Process()).memory_info().rss / 2**20
 
 
@@ -211,7 +211,7 @@ def make_shards(folder: Path, n_utterances: int, n_frames: int) -> None:
 
 
 def make_cache(folder: Path, n_utterances: int, n_frames: int) -> None:
-    """Make a manifest of files that stand for recordings, and what the cache knows of them."""
+    """Make a manifest of placeholder files, and their entries in the cache."""
     encoder, card = read_speaker_encoder(resources.SPEAKER_ENCODER)
     mel = MelSpectrogram(**resources.settings("mel", "autovc"))
     max_seconds = resources.settings("data/parts", "recordings")["max_seconds"]

@@ -1,12 +1,12 @@
-"""An hour of speech through live conversion: does anything drift, grow or come too late?
+"""An hour of live conversion: does the lag drift, memory grow or a step take too long?
 
     python benchmarks/live_hour.py [PAIRS.tsv] [--minutes 60]
 
 PAIRS.tsv has the columns source and target, as for benchmarks/live_latency.py; its sources are
-said one after another, over and over, in the voice of its first target. Nothing waits for real
-time. A line a minute of sound shows the memory of the process and the computing time of the steps:
-the real-time factor, and the longest step as a share of its length, which must stay below 1.
-Computing time is that of the processor, so that other programs on a busy machine do not count.
+converted repeatedly, one after another, to the voice of its first target, as fast as possible.
+One line per minute of sound shows the memory of the process, the real-time factor, and the
+longest step as a share of its length, which must stay below 1. Computing time is CPU time, so
+that other programs do not count.
 At the end the first and the last repetition are compared: their lag behind the source, their
 similarity to the target, their level.
 """
@@ -30,7 +30,7 @@ MEBIBYTE = 2**20
 
 
 def main() -> None:
-    """Streams the speech and prints a line a minute."""
+    """Stream the speech and print a line a minute."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", nargs="?", type=Path)
     parser.add_argument("--minutes", type=float, default=60, help="of sound")
@@ -57,9 +57,10 @@ def main() -> None:
 
 
 def run(stream: VoiceStream, speech: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Streams n_samples of the repeated speech.
+    """Stream n_samples of the repeated speech.
 
-    Returns: what came out for its first and for its last minute at most.
+    Returns:
+        The output for its first and last minute at most.
     """
     process, rate, n_block = psutil.Process(), stream.sample_rate, stream.block_samples
     n_kept = min(round(MINUTE * rate), n_samples)
@@ -94,7 +95,7 @@ def run(stream: VoiceStream, speech: np.ndarray, n_samples: int) -> tuple[np.nda
 
 
 def lag(converter: VoiceConverter, said: np.ndarray, heard: np.ndarray) -> int:
-    """Frames by which the loudness of what is heard lies behind that of what was said."""
+    """Measure by how many frames the loudness of the output is later than that of the input."""
     envelopes = [
         converter.mel.extract(wav, converter.sample_rate).mean(axis=0) for wav in (said, heard)
     ]

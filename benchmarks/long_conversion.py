@@ -1,4 +1,4 @@
-"""Memory and time of converting a long recording, by the command that people use.
+"""Memory and time of converting a long recording with convert.py.
 
     python benchmarks/long_conversion.py [MINUTES …] [vocoder=wavernn …]
 
@@ -23,7 +23,7 @@ FIELDS = {"VmRSS": "in all", "RssAnon": "of its own"}  # the rest are files, whi
 
 
 def main(arguments: list[str]) -> None:
-    """Prints a row for every length."""
+    """Print a row for every length."""
     lengths = [float(argument) for argument in arguments if "=" not in argument] or [1, 10, 60]
     settings = [argument for argument in arguments if "=" in argument]
     with tempfile.TemporaryDirectory() as name:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
 
 
 def write_recording(path: Path, minutes: float) -> Path:
-    """Writes so many minutes of speech."""
+    """Write so many minutes of speech."""
     speech = io.resample(*io.load(ROOT / "examples" / "source.wav"), RATE)
     stereo = np.stack([speech, speech], axis=1)
     left = round(minutes * 60 * RATE)
@@ -54,7 +54,7 @@ def write_recording(path: Path, minutes: float) -> Path:
 
 
 def watched(command: list[str | Path]) -> tuple[float, dict[str, int]]:
-    """Seconds that a command takes, and the peaks of its memory in MiB."""
+    """Measure the seconds and the peak memory in MiB of a command."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     status = Path(f"/proc/{process.pid}/status")

@@ -1,4 +1,4 @@
-"""How many minutes of training it takes until conversions of unheard speakers are usable.
+"""Minutes of training until conversions of unseen speakers are usable.
 
     python benchmarks/minutes_to_convert.py RUN_DIR PAIRS.tsv [PAIRS.tsv …]
 
@@ -32,7 +32,7 @@ SHOWN = (
 
 
 def main() -> None:
-    """Prints one line a weight file, and the first that is good enough."""
+    """Print one line per weight file, and the first that is good enough."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run_dir", type=Path, help="of a training, with its weights and its log")
     parser.add_argument("pairs", type=Path, nargs="+", help="tables of pairs")
@@ -59,20 +59,20 @@ def main() -> None:
 
 
 def averages(run_dir: Path) -> list[tuple[int, Path]]:
-    """Step and file of all averaged weights of a run, oldest first."""
+    """List step and file of all averaged weights of a run, oldest first."""
     files = run_dir.glob("checkpoints/*_step*_average.safetensors")
     return sorted((int(re.search(r"_step(\d+)_", path.name)[1]), path) for path in files)
 
 
 def minutes_of_steps(run_dir: Path) -> dict[int, float]:
-    """Minutes from the first logged step of a run to each of the others."""
+    """Read the minutes from the first logged step of a run to each of the others."""
     log = next(run_dir.rglob("events.out.tfevents.*")).parent
     scalars = EventAccumulator(str(log), {"scalars": 0}).Reload().Scalars("train/loss")
     return {scalar.step: (scalar.wall_time - scalars[0].wall_time) / 60 for scalar in scalars}
 
 
 def measured(path: Path, pairs: Sequence[Pair]) -> list[float]:
-    """The means of SHOWN over the conversions that a weight file makes."""
+    """Compute the means of SHOWN over the conversions of a weight file."""
     converter = VoiceConverter.from_checkpoint(path)
     report = evaluate(converter, pairs, ["words", "naturalness"], "tiny.en", 0, 0)
     means = figures(report.conversions)

@@ -1,4 +1,4 @@
-"""How long the exported network takes beside PyTorch's, on one thread.
+"""Speed of the exported network compared with PyTorch's, on one thread.
 
     python benchmarks/onnx_speed.py
 
@@ -24,7 +24,7 @@ ROUNDS = 20
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """Median of processor time, after two rounds to warm up."""
+    """Compute the median CPU time, after two rounds to warm up."""
     times = []
     for _ in range(ROUNDS + 2):
         started = time.process_time()

@@ -2,9 +2,9 @@
 
     python benchmarks/service_load.py [1 4 16 64] [batch_size=8 …]
 
-Clients send examples/source.wav (6 s) and examples/target.wav (9 s) and come again when they are
-told to (429). A latency counts from a client's first attempt to its result. Words with = are keys
-of the service.
+Clients send examples/source.wav (6 s) and examples/target.wav (9 s). After status 429 they try
+again when Retry-After allows it. A latency counts from a client's first attempt to its result.
+Arguments with = are keys of the service.
 """
 
 import re
@@ -41,7 +41,7 @@ class Client(threading.Thread):
         self.others: list[str] = []
 
     def run(self) -> None:
-        """Sends them."""
+        """Send the requests."""
         names = {"source": "source.wav", "target": "target.wav"}
         files = {field: (name, (EXAMPLES / name).read_bytes()) for field, name in names.items()}
         with httpx.Client(timeout=900, verify=False) as client:
@@ -60,13 +60,13 @@ class Client(threading.Thread):
 
 
 def peak_megabytes(process: int) -> float:
-    """Most memory that a process has had, as Linux tells it."""
+    """Return the peak memory of a process, from Linux."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 
 
 def measure(address: str, process: int, n_clients: int) -> str:
-    """A line of the table."""
+    """Format a line of the table."""
     clients = [Client(address, max(1, MIN_REQUESTS // n_clients)) for _ in range(n_clients)]
     began = time.perf_counter()
     for client in clients:
@@ -87,7 +87,7 @@ def measure(address: str, process: int, n_clients: int) -> str:
 
 
 def main() -> None:
-    """Starts the service and prints the table."""
+    """Start the service and print the table."""
     levels = [int(word) for word in sys.argv[1:] if "=" not in word] or LEVELS
     keys = [word for word in sys.argv[1:] if "=" in word]
     process = subprocess.Popen(

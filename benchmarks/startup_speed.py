@@ -37,7 +37,7 @@ SHOWN_PACKAGES = 8
 
 
 def module(folder: Path) -> VoiceDataModule:
-    """The data module that `python train.py data.dir=folder/wavs` has."""
+    """Build the data module of `python train.py data.dir=folder/wavs`."""
     overrides = [f"data.dir={folder}/wavs", f"data.cache_dir={folder}/cache", "run_dir=."]
     with initialize_config_dir(str(resources.CONF), version_base="1.3"):
         cfg = compose("train", overrides)
@@ -51,7 +51,7 @@ def module(folder: Path) -> VoiceDataModule:
 
 
 def add_recordings(folder: Path, numbers: range) -> None:
-    """Writes recordings and puts features of theirs into the cache."""
+    """Write recordings, and their features into the cache."""
     example = (resources.ROOT / "examples/source.wav").read_bytes()
     features = module(folder).features
     template = folder / "template.wav"
@@ -70,7 +70,7 @@ def add_recordings(folder: Path, numbers: range) -> None:
 
 
 def compare_conversions(checkouts: list[Path], rounds: int) -> None:
-    """Prints a row for the README's example in every checkout, and for importing PyTorch alone."""
+    """Print a row for the README's example in every checkout, and for importing PyTorch alone."""
     commands = {str(checkout): (EXAMPLE, checkout) for checkout in checkouts}
     commands["import torch"] = (["-c", "import torch"], resources.ROOT)
     taken = {name: [] for name in commands}
@@ -90,7 +90,7 @@ def compare_conversions(checkouts: list[Path], rounds: int) -> None:
 
 
 def seconds_of(arguments: list[str], checkout: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of a Python process in a checkout."""
+    """Measure wall and CPU seconds of a Python process in a checkout."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     python(arguments, checkout)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -98,7 +98,7 @@ def seconds_of(arguments: list[str], checkout: Path) -> tuple[float, float]:
 
 
 def python(arguments: list[str], checkout: Path) -> str:
-    """What a Python process in a checkout writes to its standard error."""
+    """Return what a Python process in a checkout writes to its standard error."""
     environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
     command = [sys.executable, *arguments]
     return subprocess.run(
@@ -107,7 +107,7 @@ def python(arguments: list[str], checkout: Path) -> str:
 
 
 def print_imports(arguments: list[str]) -> None:
-    """Prints the packages that importing takes longest in, by `python -X importtime`."""
+    """Print the packages that importing takes longest in, by `python -X importtime`."""
     seconds = Counter()
     for line in python(["-X", "importtime", *arguments], resources.ROOT).splitlines():
         own, _, name = line.removeprefix("import time:").partition("|")
@@ -117,7 +117,7 @@ def print_imports(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Reads the arguments."""
+    """Read the arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 def compare_starts(sizes: list[int]) -> None:
-    """Prints a row for every number of recordings."""
+    """Print a row for every number of recordings."""
     print(
         f"{'recordings':>10} {'first start':>12} {'again':>8} {'per file':>9} {'peak memory':>12}"
     )

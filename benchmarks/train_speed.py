@@ -1,4 +1,4 @@
-"""How fast training is here: steps and GFLOP/s, beside what the machine's matrix products reach.
+"""Speed of training on this machine: steps and GFLOP/s, compared with its matrix products.
 
     python benchmarks/train_speed.py
     python benchmarks/train_speed.py --data FOLDER --batch-sizes 2,16 --compile model=autovc_small
@@ -61,7 +61,7 @@ class Clock(Callback):
 
 
 def ours(overrides: list[str], now: Callable[[], float]) -> tuple[list[float], list[float]]:
-    """Seconds of the steps of `train.py`, and how much of each was waiting for data."""
+    """Measure the seconds of the steps of `train.py`, and how long each waited for data."""
     from vc_lightning.commands import train
 
     Clock.now = now
@@ -79,7 +79,7 @@ def ours(overrides: list[str], now: Callable[[], float]) -> tuple[list[float], l
 def public(
     folder: str, overrides: list[str], n_steps: int, now: Callable[[], float]
 ) -> tuple[list[float], list[float]]:
-    """The same of the public implementation's loop, written after its solver_encoder.py."""
+    """Measure the same for the public implementation's loop, after its solver_encoder.py."""
     sys.path.insert(0, folder)
     from model_vc import Generator
 
@@ -118,7 +118,7 @@ def public(
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """The configuration that a command line of train.py gives."""
+    """Compose the configuration of a command line of train.py."""
     with initialize_config_dir(str(resources.CONF), version_base="1.3"):
         return compose("train", overrides=overrides)
 
@@ -152,7 +152,7 @@ def matmul_gflops(
     size: int = 2048,
     now: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """What the product of two square matrices reaches."""
+    """Measure the speed of the product of two square matrices."""
     a, b = torch.randn(2, size, size, device=device).to(dtype)
     seconds = []
     for _ in range(20):
@@ -165,7 +165,7 @@ def matmul_gflops(
 
 
 def cut_examples(folder: Path) -> None:
-    """Two speakers' folders with overlapping pieces of the recordings in examples/."""
+    """Write two speakers' folders with overlapping excerpts of the recordings in examples/."""
     for name in ("source", "target"):
         wav, sample_rate = io.load(resources.ROOT / "examples" / f"{name}.wav")
         (folder / name).mkdir()
@@ -207,7 +207,7 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         print(f"matmul {str(dtype)[6:]:9} {matmul_gflops(dtype, device, now=now):8.0f} GFLOP/s")
     network = instantiate(composed(overrides).model)
-    print(f"{flops_per_frame(network) / 1e6:.0f} MFLOP a frame\n")
+    print(f"{flops_per_frame(network) / 1e6:.0f} MFLOP per frame\n")
     print("batch  what                  s/step   steps/s   GFLOP/s   waiting")
 
     with tempfile.TemporaryDirectory() as folder:

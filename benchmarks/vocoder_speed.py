@@ -1,22 +1,21 @@
-"""How fast WaveRNN speaks here, beside what the machine's matrix products reach.
+"""Speed of WaveRNN on this machine, compared with that of its matrix products.
 
     python benchmarks/vocoder_speed.py
     python benchmarks/vocoder_speed.py --public FOLDER --seconds 4,20 --training
     python benchmarks/vocoder_speed.py --stream-minutes 60 model=wavernn_multiband mel=autovc
     python benchmarks/vocoder_speed.py --weights FILE --output FOLDER
 
-Without weights the network is random, which changes nothing about its speed: of public size, or
-what the arguments with `=` say, as of train.py.
+Without weights the network is random, which does not change its speed: of public size, or as the
+arguments with `=` say, which are those of train.py.
 `--public` names a clone of github.com/fatchord/WaveRNN, whose `generate` then gets the same weights
 and mels (batched, target 11 000, overlap 550), in turns with ours; `--training` compares steps of
 training, too. With weights the sound of the example is also compared with the recording; `--output`
-keeps it for listening and for judges. OMP_NUM_THREADS=1 is faster where another program keeps a
-core busy.
+keeps it for listening and scoring. OMP_NUM_THREADS=1 is faster while another program keeps a core
+busy.
 
-`--products` prints only how fast this machine multiplies the weights of a step of the public size
-with 1 to 64 columns, by PyTorch and by ONNX Runtime: no other way to run a step can be faster than
-its products. `--cpu-time` counts seconds of the processor in place of those of the clock: for one
-thread on a machine with other work.
+`--products` prints only how fast PyTorch and ONNX Runtime multiply the weights of a step of the
+public size with 1 to 64 columns: a step cannot be faster than its products. `--cpu-time` counts CPU
+time in place of wall time: for one thread on a machine that runs other programs.
 """
 
 import argparse
@@ -39,7 +38,7 @@ from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
-from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders import batched_generation
 from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn import WaveRNN
@@ -58,13 +57,13 @@ TEACHER_FRAMES = 40
 
 
 class Timer:
-    """What tells the seconds."""
+    """Choose the clock."""
 
     now: Callable[[], float] = time.perf_counter
 
 
 def public_network(folder: str, network: WaveRNN, sample_rate: int) -> nn.Module:
-    """The public network with the weights of ours; what it prints and saves goes nowhere."""
+    """Build the public network with our weights; drop what it prints and saves."""
     display = types.ModuleType("utils.display")
     display.time, display.progbar, display.stream = time, lambda *_: "", lambda *_: None
     dsp = types.ModuleType("utils.dsp")
@@ -102,7 +101,7 @@ def public_name(name: str) -> str:
 
 
 def flops_per_sample(network: Network) -> float:
-    """Floating-point operations of a sample by definition, two for each weight of a step."""
+    """Count the floating-point operations of a sample, two for each weight of a step."""
     of_frames = ("upsample.", "frames.", "predictor.", "envelope")
     weights = (p for n, p in network.named_parameters() if not n.startswith(of_frames))
     return 2 * sum(p.numel() for p in weights if p.ndim > 1) / getattr(network, "bands", 1)
@@ -115,7 +114,7 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 class Report:
-    """Prints a line for each way to make some sound."""
+    """Prints a line for each way to generate sound."""
 
     def __init__(self, network: Network, sample_rate: int):
         self.network = network
@@ -134,7 +133,7 @@ class Report:
 
 
 def compare(report: Report, public: nn.Module | None, lengths: list[int], repeats: int) -> None:
-    """Ours and the public `generate`, in turns."""
+    """Time our `generate` and the public one in turns."""
     network = report.network
     for n_frames in lengths:
         mel = torch.rand(1, network.arguments["n_mels"], n_frames)
@@ -160,7 +159,7 @@ def compare_folds(
     recording: Tensor | None,
     output: Path | None,
 ) -> None:
-    """Speed, and with trained weights the distance to the recording, against fold length."""
+    """Measure speed and, with trained weights, the distance to the recording, by fold length."""
     n_frames = mel.shape[-1]
     for fold_frames in (4, 8, 12, 24, 48, n_frames):
         if fold_frames == n_frames and recording is None:
@@ -181,7 +180,7 @@ def compare_folds(
 
 
 def measure_stream(network: Network, sample_rate: int, minutes: float) -> None:
-    """How early the first piece comes, and how much memory the rest needs."""
+    """Measure the time to the first piece of a stream, and the memory of the rest."""
     n_frames = int(60 * minutes * sample_rate / network.hop_length)
     mel = torch.rand(network.arguments["n_mels"], 1).expand(1, -1, n_frames)
     before = peak_megabytes()
@@ -203,9 +202,12 @@ def peak_megabytes() -> float:
 
 
 def measure_logits(network: WaveRNN, mel: Tensor, wav: Tensor) -> None:
-    """How far the logits of the fast recurrence are from the definition in float64.
+    """Measure how far the logits of the fast recurrence are from the definition in float64.
 
-    Args: mel (1, n_mels, T), wav (≥ T·hop), given to both as what they have said.
+    Args:
+        network: The network.
+        mel: Mel (1, n_mels, T).
+        wav: Past samples (≥ T·hop) that both receive.
     """
     mel = mel[..., : TEACHER_FRAMES + 2 * network.pad]
     start = network.pad * network.hop_length
@@ -230,7 +232,7 @@ def measure_logits(network: WaveRNN, mel: Tensor, wav: Tensor) -> None:
 
 
 def compare_training(network: Network, public: nn.Module | None) -> None:
-    """Steps of training with Adam, forward and backward, on a batch of noise."""
+    """Time steps of training with Adam, forward and backward, on a batch of noise."""
     n_frames = SEGMENT + 2 * network.pad
     mel = torch.rand(BATCH, network.arguments["n_mels"], n_frames)
     wav = 0.1 * torch.randn(BATCH, n_frames * network.hop_length)
@@ -264,12 +266,12 @@ def compare_training(network: Network, public: nn.Module | None) -> None:
 
 
 def compare_products(network: WaveRNN) -> None:
-    """The three large products of a step, which follow one another, by number of segments."""
+    """Time the three large products of a step, one after the other, by number of folds."""
     hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
     shapes = ((6 * hidden + fc_dims, hidden), (3 * hidden + fc_dims, hidden), (fc_dims, fc_dims))
     weights = [torch.randn(shape) / shape[1] ** 0.5 for shape in shapes]
     counts = (1, 4, 16, 64)
-    print("\nmilliseconds a step of so many segments, products alone")
+    print("\nmilliseconds per step of so many folds, products alone")
     print(f"{'':36}" + "".join(f"{count:8}" for count in counts))
     for name, make in PRODUCTS.items():
         row = []
@@ -291,7 +293,7 @@ def columns_product(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Callable[[
 
 
 def rows_product(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Callable[[], object]]:
-    """rows @ weightsᵀ, as `nn.Linear` multiplies."""
+    """Compute rows @ weightsᵀ, as `nn.Linear` does."""
 
     def make(weight: Tensor, states: Tensor) -> Callable[[], object]:
         weight, states = weight.to(dtype), states.to(dtype)
@@ -301,7 +303,7 @@ def rows_product(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Callable[[], 
 
 
 def onnx_product(int8: bool) -> Callable[[Tensor, Tensor], Callable[[], object]]:
-    """The same by ONNX Runtime; int8 includes the quantisation of the states in every step."""
+    """Compute it by ONNX Runtime; int8 includes the quantisation of the states in every step."""
 
     def make(weight: Tensor, states: Tensor) -> Callable[[], object]:
         import onnxruntime
@@ -387,11 +389,11 @@ def main() -> None:
         print(
             f"matmul {str(dtype)[6:]:9} {matmul_gflops(dtype, 'cpu', now=Timer.now):8.0f} GFLOP/s"
         )
-    print(f"{network.kind}: {flops_per_sample(network) / 1e6:.2f} MFLOP a sample\n")
+    print(f"{network.kind}: {flops_per_sample(network) / 1e6:.2f} MFLOP per sample\n")
     if arguments.products:
         compare_products(network)
         return
-    network.generate(mel[..., : folding.FOLD_FRAMES[0]])  # warms up
+    network.generate(mel[..., : batched_generation.FOLD_FRAMES[0]])  # warms up
     measure_stream(network, sample_rate, arguments.stream_minutes)
     if isinstance(network, WaveRNN):
         measure_logits(network, mel, example)

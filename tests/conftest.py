@@ -88,7 +88,7 @@ def tiny_checkpoint(tmp_path, shared_checkpoint):
 
 @pytest.fixture
 def arguments(corpus, cache_dir, tmp_path):
-    """Makes the command line of a training of a tiny network into the folder tmp_path/name."""
+    """Make the command line of a training of a tiny network into the folder tmp_path/name."""
 
     def arguments(*more, name="run"):
         settings = {
@@ -116,7 +116,7 @@ def arguments(corpus, cache_dir, tmp_path):
 
 @pytest.fixture
 def run(arguments, tmp_path):
-    """Runs train.py's job with a tiny network; returns the run's folder."""
+    """Run train.py's job with a tiny network; return the run's folder."""
     from vc_lightning.commands import train  # Lightning and Hydra, which most tests do not need
 
     def run(*more, name="run"):

@@ -129,7 +129,7 @@ def tiny_multiband(**changes):
 
 
 def command(*arguments: str, wait: bool = True) -> subprocess.Popen:
-    """Starts `python train.py …` as a person would, on one thread; its stderr is kept."""
+    """Start `python train.py …` as a person would, on one thread; its stderr is kept."""
     process = subprocess.Popen(
         [sys.executable, ROOT / "train.py", *arguments],
         stdout=subprocess.PIPE,
@@ -176,7 +176,7 @@ def composed(config_name: str, *overrides: str):
 
 
 def write_wav(path: Path, wav: np.ndarray, sample_rate: int = 16_000, **kwargs: str) -> Path:
-    """Writes a recording for a test."""
+    """Write a recording for a test."""
     soundfile.write(path, wav, sample_rate, **kwargs)
     return path
 

@@ -32,7 +32,7 @@ class Hub:
         self.stored = {}
 
     def commit(self, repo, files):
-        """Adds files to a repository; returns the commit."""
+        """Add files to a repository; return the commit."""
         commits = self.commits.setdefault(repo, [])
         files = (commits[-1][1] if commits else {}) | files
         name = hashlib.sha1(f"{repo} {len(commits)}".encode()).hexdigest()

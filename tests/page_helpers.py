@@ -23,7 +23,7 @@ def files(folder):
 
 
 def eventually(condition, seconds=10):
-    """Waits until something is so."""
+    """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
@@ -52,7 +52,7 @@ def event(address, function):
 
 
 def call(address, function, data, session="tester"):
-    """Triggers an event of the page; what comes back, as text."""
+    """Trigger an event of the page; what comes back, as text."""
     body = {"data": data, "fn_index": event(address, function), "session_hash": session}
     joined = httpx.post(f"{address}/gradio_api/queue/join", json=body)
     if joined.status_code != 200:

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the comments of conf/.
+"""Write docs/configuration.md from the comments of conf/.
 
 python scripts/docs/configuration.py
 """
@@ -29,12 +29,12 @@ The `experiment` and `debug` groups change keys of other groups, so their tables
 
 
 def main() -> None:
-    """Writes the page."""
+    """Write the page."""
     PAGE.write_text(page(), encoding="utf-8")
 
 
 def page(folder: Path = resources.CONF) -> str:
-    """The Markdown of the whole page.
+    """Make the Markdown of the whole page.
 
     Args:
         folder: the folder that holds the configuration.
@@ -54,7 +54,7 @@ def page(folder: Path = resources.CONF) -> str:
 
 
 def section(path: Path, title: str) -> str:
-    """Heading, description and table of one file.
+    """Make heading, description and table of one file.
 
     Args:
         path: a YAML file of the configuration.
@@ -81,7 +81,7 @@ def section(path: Path, title: str) -> str:
 
 
 def description(text: str) -> str:
-    """The comment at the top of a file, as one paragraph."""
+    """Read the comment at the top of a file, as one paragraph."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -92,7 +92,7 @@ def description(text: str) -> str:
 
 
 def inclusion(entry: str | dict) -> Iterator[str]:
-    """What an entry of a defaults list includes, such as "`model=autovc`"."""
+    """Describe an entry of a defaults list, such as "`model=autovc`"."""
     if isinstance(entry, str):
         if entry != "_self_":
             yield f"`{entry}`"
@@ -106,7 +106,7 @@ def inclusion(entry: str | dict) -> Iterator[str]:
 def keys(
     node: yaml.MappingNode, lines: list[str], prefix: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """Key, value and comment of every setting below a mapping, in the order of the file."""
+    """List key, value and comment of every setting below a mapping, in the order of the file."""
     for key, value in node.value:
         if key.value in HIDDEN:
             continue
@@ -123,13 +123,13 @@ def keys(
 
 
 def comment(line: str, column: int) -> str:
-    """The comment after a column of a line, or an empty string."""
+    """Read the comment after a column of a line; an empty string if there is none."""
     _, _, note = line[column:].partition("#")
     return note.strip()
 
 
 def plain(node: yaml.Node, lines: list[str]) -> str:
-    """A value as the file writes it; lists of objects by the names of their classes."""
+    """Format a value as the file writes it; lists of objects by the names of their classes."""
     if isinstance(node, yaml.ScalarNode):
         return node.value if node.style is None else f'"{node.value}"'
     if node.start_mark.line == node.end_mark.line:
@@ -144,12 +144,12 @@ def plain(node: yaml.Node, lines: list[str]) -> str:
 
 
 def code(value: str) -> str:
-    """A value in backticks that a table can hold; nothing for none."""
+    """Format a value in backticks for a table; nothing for none."""
     return f"`{value.replace('|', chr(92) + '|')}`" if value else ""
 
 
 def escaped(text: str) -> str:
-    """Text that a table can hold: with its bars escaped and its angle brackets shown."""
+    """Escape bars and angle brackets of text for a table."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 

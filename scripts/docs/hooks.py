@@ -1,4 +1,4 @@
-"""What MkDocs does beside its pages: see `hooks` in mkdocs.yml.
+"""Hooks of MkDocs, see `hooks` in mkdocs.yml.
 
 - Some files outside docs/ become pages: the model card, the report, CHANGELOG and CONTRIBUTING.
 - Every wing of the package becomes a page of the API reference.
@@ -23,7 +23,7 @@ PAGES = {  # file of the repository → page of the site
     "examples/README.md": "examples.md",
 }
 WINGS = {  # lowest first
-    "common": "What every wing uses: errors, validation, files and tables.",
+    "common": "Modules for all wings: errors, validation, files and tables.",
     "audio": "Sound without any network but the pitch tracker's: reading, level, mel, clean-up.",
     "models": "The networks, their vocoders and their weight files.",
     "data": "From recordings to batches: manifests, the feature cache, sampling, data modules.",
@@ -31,7 +31,7 @@ WINGS = {  # lowest first
     "training": "The Lightning side: losses, averages, checkpoints, callbacks.",
     "evaluation": "How good a converter is: pairs, metrics, scorers, report.",
     "demo": "The page in the browser.",
-    "live": "Conversion while somebody speaks: sound devices, the server for other programs.",
+    "live": "Live conversion: sound devices, the server for other programs.",
     "service": "The HTTP service: access, limits, queue and metrics.",
     "commands": "What `train.py`, `convert.py`, `live.py` and the other commands do.",
 }
@@ -39,7 +39,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages that do not lie in docs/.
+    """Add the pages that do not lie in docs/.
 
     Args:
         files: the files of docs/.
@@ -57,7 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Points the links of a page to pages of the site.
+    """Point the links of a page to pages of the site.
 
     Args:
         markdown: the text of the page.
@@ -74,7 +74,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def with_site_links(markdown: str, name: str, names: set[str]) -> str:
-    """A page's text in which every relative link leads to a file of the site.
+    """Change the relative links in a page's text so that they lead to files of the site.
 
     Args:
         markdown: the text of the page.
@@ -98,7 +98,7 @@ def with_site_links(markdown: str, name: str, names: set[str]) -> str:
 
 
 def api_page(wing: str) -> str:
-    """The page of the API reference for a wing: its public modules in alphabetical order."""
+    """Make the API reference of a wing: its public modules in alphabetical order."""
     lines = [f"# {wing}", "", WINGS[wing], ""]
     for path in sorted((PACKAGE / wing).rglob("*.py")):
         if path.name.startswith("_"):

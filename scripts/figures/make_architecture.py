@@ -1,4 +1,4 @@
-"""Draws docs/architecture.svg; the sizes in it are read from the shipped checkpoint.
+"""Draw docs/architecture.svg; the sizes in it are read from the shipped checkpoint.
 
 python scripts/figures/make_architecture.py
 """
@@ -16,12 +16,12 @@ PALE_BLUE, PALE_ORANGE, WHITE = "#e8f1f7", "#fbeee5", "#fff"
 
 
 def main() -> None:
-    """Writes the drawing."""
+    """Write the drawing."""
     DRAWING.write_text(shipped(), encoding="utf-8")
 
 
 def shipped() -> str:
-    """The drawing of the shipped checkpoint."""
+    """Make the drawing of the shipped checkpoint."""
     network, card = checkpoints.read_autovc(resources.AUTOVC)
     encoder = checkpoints.load_speaker_encoder()
     millions = sum(p.numel() for p in network.parameters()) / 1e6
@@ -30,7 +30,7 @@ def shipped() -> str:
 
 
 def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) -> str:
-    """The SVG of a network with a pitch, from its arguments, its mels and its parameters."""
+    """Make the SVG of a network with F0 inputs, from its arguments, mels and parameters."""
     codes_ms = 1000 * network["freq"] * mel["hop_length"] / mel["sample_rate"]
     encoder = f"GE2E, frozen, {encoder_millions:.1f} M"
     layers = network["decoder_layers"]
@@ -99,27 +99,27 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
 
 
 def training() -> list[str]:
-    """The lines below: how training differs."""
+    """Draw the lines below, which explain the training."""
     return [
         f'<path d="M20 454H{WIDTH - 20}" stroke="{GREY}" stroke-width="0.5"/>',
         text(20, 480, "In training", ORANGE, weight="bold"),
         text(
             *(108, 480),
-            "source and target are one speaker, and the mel that comes out shall be the mel that "
-            "went in: two losses compare it with what",
+            "source and target are the same recording. Two losses compare its mel with the mels of "
+            "decoder and postnet,",
             INK,
         ),
         text(
             *(108, 500),
-            "decoder and postnet make, a third its codes with theirs. A narrow neck and warped "
-            "copies of the recording are to keep the voice out.",
+            "a third one compares the codes of both. The narrow neck and VTLP copies of the "
+            "recording keep the voice out of the codes.",
             INK,
         ),
     ]
 
 
 def codes(x: float, y: float, channels: int, milliseconds: float) -> list[str]:
-    """The bottleneck: a few narrow columns."""
+    """Draw the bottleneck: a few narrow columns."""
     columns = [
         f'<rect x="{x + 12 + 15 * i}" y="{y + 16}" width="9" height="64" rx="2" fill="{ORANGE}" '
         f'fill-opacity="{opacity}"/>'
@@ -136,7 +136,7 @@ def codes(x: float, y: float, channels: int, milliseconds: float) -> list[str]:
 def box(
     x: float, y: float, width: float, height: float, fill: str, stroke: str, title: str, *more: str
 ) -> list[str]:
-    """A box with a title and further lines, in its middle."""
+    """Draw a box with a title and further lines."""
     first = y + height / 2 + 5 - 9 * len(more)
     middle = x + width / 2
     return [
@@ -151,7 +151,7 @@ def box(
 
 
 def arrow(path: str) -> str:
-    """A line with a tip at its end."""
+    """Draw an arrow."""
     return (
         f'<path d="{path}" fill="none" stroke="{GREY}" stroke-width="1.3" marker-end="url(#tip)"/>'
     )
@@ -166,7 +166,7 @@ def text(
     size: int = 13,
     weight: str = "normal",
 ) -> str:
-    """Words at a place."""
+    """Draw text at a place."""
     return (
         f'<text x="{x:g}" y="{y:g}" fill="{fill}" text-anchor="{anchor}" font-size="{size}" '
         f'font-weight="{weight}">{escape(words)}</text>'

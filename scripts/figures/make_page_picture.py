@@ -18,7 +18,7 @@ COLOURS = 256  # of a picture: few enough for a small file
 
 
 def main() -> None:
-    """Serves the page with the shipped weights and photographs it."""
+    """Serve the page with the shipped weights and photograph it."""
     from playwright.sync_api import sync_playwright
 
     from vc_lightning.demo import server

@@ -1,4 +1,4 @@
-"""Draws docs/recipe.svg out of reports of evaluate.py, and prints the same as a table.
+"""Draw docs/recipe.svg out of reports of evaluate.py, and print the same as a table.
 
 python scripts/figures/make_recipe.py LABEL=REPORT.json …
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
 
 
 def drawing(rows: dict[str, list[float]]) -> str:
-    """An SVG of likeness to the target over character errors; top left is best."""
+    """Make an SVG of similarity to the target over character errors; top left is best."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="13">',
@@ -91,10 +91,10 @@ def across(errors: float) -> float:
     return MARGIN + (min(errors, high) - low) / (high - low) * (WIDTH - 2 * MARGIN)
 
 
-def up(likeness: float) -> float:
+def up(similarity: float) -> float:
     """Where a similarity lies, in pixels."""
     low, high = LIKENESS
-    return HEIGHT - MARGIN - (likeness - low) / (high - low) * (HEIGHT - 2 * MARGIN)
+    return HEIGHT - MARGIN - (similarity - low) / (high - low) * (HEIGHT - 2 * MARGIN)
 
 
 if __name__ == "__main__":

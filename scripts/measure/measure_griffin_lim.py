@@ -1,4 +1,4 @@
-"""Prints how far Griffin-Lim's spectra are from those of a manifest's test split.
+"""Print how far Griffin-Lim's spectra are from those of a manifest's test split.
 
 python scripts/measure/measure_griffin_lim.py MANIFEST.tsv [SPLIT]
 """

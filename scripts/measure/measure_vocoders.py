@@ -1,4 +1,4 @@
-"""Prints what vocoders make of the mels of recordings, beside the recordings themselves.
+"""Print what vocoders make of the mels of recordings, beside the recordings themselves.
 
     pip install -e ".[eval]"
     python scripts/measure/measure_vocoders.py MANIFEST.tsv [--split test] \

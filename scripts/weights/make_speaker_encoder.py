@@ -1,4 +1,4 @@
-"""Rebuilds checkpoints/speaker_encoder.safetensors from the published Resemblyzer wheel.
+"""Rebuild checkpoints/speaker_encoder.safetensors from the published Resemblyzer wheel.
 
 pip download --no-deps Resemblyzer==0.1.4
 python scripts/weights/make_speaker_encoder.py Resemblyzer-0.1.4-py3-none-any.whl

@@ -32,7 +32,7 @@ def command(*arguments, cwd=ROOT):
 
 @pytest.fixture
 def run(tiny_checkpoint, tmp_path):
-    """Runs convert.py's job with a tiny network; returns the output's path."""
+    """Run convert.py's job with a tiny network; return the output's path."""
 
     def run(**settings):
         settings = {

@@ -13,7 +13,7 @@ from vc_lightning.conversion import provenance
 
 @pytest.fixture
 def run(tiny_checkpoint, tmp_path):
-    """Runs convert.py's job with a tiny network."""
+    """Run convert.py's job with a tiny network."""
 
     def run(**settings):
         settings = {

@@ -12,7 +12,7 @@ from vc_lightning.commands import convert, evaluate
 
 @pytest.fixture
 def run_convert(tiny_checkpoint, corpus, tmp_path):
-    """Converts three recordings of a man to a woman, with a tiny network."""
+    """Convert three recordings of a man to a woman, with a tiny network."""
 
     def run(**settings):
         settings = {
@@ -117,7 +117,7 @@ def test_feature_parts_fill_one_cache(run, tmp_path, caplog):
 
 @pytest.fixture
 def run_evaluate(tiny_checkpoint, corpus, tmp_path):
-    """Evaluates three pairs with a tiny network; no scorer is needed for voice and codes."""
+    """Evaluate three pairs with a tiny network; no scorer is needed for voice and codes."""
     table = tmp_path / "pairs.tsv"
     rows = [
         *("man/0.wav\twoman/0.wav|woman/1.wav\tman/1.wav", "man/2.wav\twoman/0.wav|woman/1.wav\t"),

@@ -39,7 +39,7 @@ class Ramp:
 
 @pytest.fixture
 def module(mel_settings, encoder, cache_dir):
-    """Makes data modules with DATA_DEFAULTS and changes."""
+    """Make data modules with DATA_DEFAULTS and changes."""
 
     def make(**changes):
         return VoiceDataModule(

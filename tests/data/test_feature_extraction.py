@@ -20,7 +20,7 @@ from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
 
 @pytest.fixture
 def make_cache(tmp_path, mel_settings, encoder):
-    """Makes caches in one folder that differ in what is given."""
+    """Make caches in one folder that differ in what is given."""
 
     def make(settings=mel_settings, identity="ge2e-1", root=tmp_path / "cache", **changes):
         return FeatureCache(root, MelSpectrogram(**settings), encoder, identity, **changes)
@@ -238,7 +238,7 @@ def test_parallel_and_serial_features_are_equal(cache, make_cache, recording, tm
 
 
 def prepare_and_count(cache, paths, counts, barrier):
-    """Prepares all paths and reports how many recordings were loaded for it."""
+    """Prepare all paths and report how many recordings were loaded for it."""
     loads = []
     load = cache._load
     cache._load = lambda path: loads.append(path) or load(path)

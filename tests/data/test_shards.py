@@ -92,7 +92,7 @@ def many(data, tmp_path_factory):
 
 @pytest.fixture
 def module(folder, mel_settings, encoder, identity):
-    """Makes data modules of the shards with DEFAULTS and changes, as one of some processes."""
+    """Make data modules of the shards with DEFAULTS and changes, as one of some processes."""
 
     def make(rank=0, world_size=1, mel=None, encoder_identity=identity, **changes):
         settings = {"dir": str(folder)} | DEFAULTS | changes
@@ -344,7 +344,7 @@ def test_size_of_shards(data, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(folder, tmp_path):
-    """Trains a tiny network on shards by train.py's job; returns the run's folder."""
+    """Train a tiny network on shards by train.py's job; return the run's folder."""
 
     def run(*overrides, name="run", dir=folder):
         settings = {

@@ -21,7 +21,7 @@ CONTEXT, LENGTH = 3, 10
 
 @pytest.fixture
 def module(mel_settings, encoder, cache_dir, corpus):
-    """Makes vocoder data modules, set up."""
+    """Make vocoder data modules, set up."""
 
     def make(**changes):
         settings = VOCODER_DATA_DEFAULTS | {"cache_dir": str(cache_dir), "dir": str(corpus)}

@@ -20,7 +20,7 @@ LIMITS = {"max_seconds": 60, "idle_seconds": 60, "max_waiting": 1}
 
 @pytest.fixture
 def open_desk(service):
-    """Makes a desk with some limits, and what connects to it."""
+    """Make a desk with some limits, and what connects to it."""
     from starlette.applications import Starlette
     from starlette.routing import WebSocketRoute
 
@@ -55,7 +55,7 @@ def until(socket, what):
 
 
 def say(socket, wav, pause=0.0):
-    """Sends sound as a page does, in pieces of 20 ms."""
+    """Send sound as a page does, in pieces of 20 ms."""
     for start in range(0, len(wav), 320):
         socket.send_bytes(wav[start : start + 320].astype("<f4").tobytes())
         time.sleep(pause)

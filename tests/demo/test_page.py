@@ -54,7 +54,7 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium, served):
-    """Opens the page as one more person, who leaves when the test ends."""
+    """Open the page as one more person, who leaves when the test ends."""
     people = []
 
     def visit(width=1280, height=900, script=""):
@@ -75,7 +75,7 @@ def visit(chromium, served):
 
 
 def bring(tab, where, path):
-    """Uploads a recording; waits until it is there."""
+    """Upload a recording; wait until it is there."""
     tab.locator(f"#{where} input[type=file]").set_input_files(path)
     tab.locator(f"#{where} .timestamps").wait_for()
 

@@ -23,7 +23,7 @@ from vc_lightning.models.vocoders.factory import griffin_lim
 
 @pytest.fixture
 def run(tiny_checkpoint, corpus, tmp_path):
-    """Runs evaluate.py's job with a tiny network; returns the report's folder."""
+    """Run evaluate.py's job with a tiny network; return the report's folder."""
 
     def run(**settings):
         settings = {

@@ -21,7 +21,7 @@ from vc_lightning.commands import convert, evaluate, train  # noqa: F401  once, 
 
 
 def main() -> None:
-    """Prints every failure and a table of what came of the cases."""
+    """Print every failure and a table of what came of the cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["audio", "configs", "checkpoints"])
     parser.add_argument("--cases", type=int, help="how many of them; all without it")
@@ -43,7 +43,7 @@ def main() -> None:
         chosen = trials.sample(
             [trial for trial in listed if given.only in trial.name], given.cases, given.seed
         )
-        outcomes = trials.run_all(
+        results = trials.run_all(
             chosen,
             folder / "trials",
             int(given.memory * trials.GIB),
@@ -51,10 +51,10 @@ def main() -> None:
             given.keep,
             given.minutes,
         )
-    counts = Counter("failed" if o.failed else o.verdict for o in outcomes.values())
-    peak = max(outcome.peak for outcome in outcomes.values()) / trials.GIB
+    counts = Counter("failed" if o.failed else o.verdict for o in results.values())
+    peak = max(result.peak for result in results.values()) / trials.GIB
     print(
-        f"{given.what}, seed {given.seed}: {len(outcomes)} of {len(listed)} cases in "
+        f"{given.what}, seed {given.seed}: {len(results)} of {len(listed)} cases in "
         f"{time.perf_counter() - began:.0f} s: {counts['succeeded']} succeeded, "
         f"{counts['refused']} refused, {counts['failed']} failed; most memory {peak:.2f} GiB"
     )

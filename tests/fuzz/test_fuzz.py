@@ -28,7 +28,7 @@ def fuzzing(tmp_path_factory):
 
 @pytest.fixture
 def run(fuzzing, tmp_path):
-    """Converts with a content for a key; returns the verdict."""
+    """Convert with a content for a key; return the verdict."""
 
     def run(name, key, content):
         def make(folder):
@@ -45,15 +45,15 @@ def test_damaged_inputs(fuzzing, run):
     bench, damage = fuzzing["bench"], fuzzing["damage"]
     for number, key in enumerate(("source", "target", "ckpt")):
         whole = (bench.checkpoint if key == "ckpt" else bench.source).read_bytes()
-        outcome = run(f"{key}{number}", key, damage.damaged(whole, random.Random(number)))
-        assert not outcome.failed, outcome
+        result = run(f"{key}{number}", key, damage.damaged(whole, random.Random(number)))
+        assert not result.failed, result
 
 
 def test_refuses_films_with_false_headers(fuzzing, run):
     contents = fuzzing["media"].hostile_files()
     for name in ("eighty million packets", "3000 streams", "a list of files", "damaged packets"):
-        outcome = run(name, "source", contents[name])
-        assert outcome.verdict == "refused", outcome
+        result = run(name, "source", contents[name])
+        assert result.verdict == "refused", result
 
 
 def test_refuses_hostile_weights(fuzzing, run):
@@ -63,8 +63,8 @@ def test_refuses_hostile_weights(fuzzing, run):
         "exec in torch's format",
         "a header of 4611686018427387904 bytes",
     ):
-        outcome = run(name, "ckpt", contents[name]())
-        assert outcome.verdict == "refused", outcome
+        result = run(name, "ckpt", contents[name]())
+        assert result.verdict == "refused", result
 
 
 def test_trial_detects_failures(fuzzing, tmp_path):

@@ -120,7 +120,7 @@ def test_two_processes_write_one_set_of_files(arguments, tmp_path):
 
 @pytest.fixture
 def two_nodes(arguments, free_port, monkeypatch, tmp_path):
-    """Starts a training as two machines would, each with the variables that torchrun sets."""
+    """Start a training as two machines would, each with the variables that torchrun sets."""
     processes = []
 
     def start(*more, name):

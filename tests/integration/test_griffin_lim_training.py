@@ -14,7 +14,7 @@ from vc_lightning.training.mel_to_linear_module import MelToLinearModule
 
 @pytest.fixture
 def run(corpus, cache_dir, tmp_path):
-    """Runs train.py's job with a tiny network; returns the folder of its files."""
+    """Run train.py's job with a tiny network; return the folder of its files."""
     from vc_lightning.commands import train
 
     def run(*more, name="run"):

@@ -21,7 +21,7 @@ from vc_lightning.data.sampling import EpochBatches
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders import batched_generation
 from vc_lightning.models.vocoders.distributions import mu_law_decode, mu_law_encode
 from vc_lightning.models.vocoders.pqmf import PQMF
 from vc_lightning.training.losses import autovc_losses, valid_elements
@@ -126,11 +126,11 @@ def test_mu_law_classes_round_trip(bits, number):
 
 @given(st.integers(1, 8), st.integers(5, 40), st.integers(2, 20), SEEDS)
 def test_length_of_spliced_folds(n_segments, frames, hop_length, seed):
-    length = (frames + folding.OVERLAP) * hop_length
+    length = (frames + batched_generation.OVERLAP) * hop_length
     segments = [0.1 * torch.from_numpy(noise(seed + i, 2, length)) for i in range(n_segments)]
-    wav = torch.cat(list(folding.splice(segments, hop_length)), dim=1)
-    max_lag = int(folding.MAX_LAG * hop_length) if n_segments > 1 else 0
-    whole = (n_segments * frames + folding.OVERLAP) * hop_length
+    wav = torch.cat(list(batched_generation.splice(segments, hop_length)), dim=1)
+    max_lag = int(batched_generation.MAX_LAG * hop_length) if n_segments > 1 else 0
+    whole = (n_segments * frames + batched_generation.OVERLAP) * hop_length
     assert whole - max_lag * n_segments <= wav.shape[1] <= whole
     assert wav.isfinite().all()
 

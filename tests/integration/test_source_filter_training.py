@@ -19,7 +19,7 @@ from vc_lightning.training.source_filter_module import SourceFilterModule, multi
 
 @pytest.fixture
 def run(corpus, cache_dir, tmp_path):
-    """Runs train.py's job with tiny networks; returns the folder of its files."""
+    """Run train.py's job with tiny networks; return the folder of its files."""
     from vc_lightning.commands import train
 
     def run(*more, name="run"):

@@ -23,7 +23,7 @@ MODELS = {
 
 @pytest.fixture
 def run(corpus, cache_dir, tmp_path):
-    """Runs train.py's job with a tiny vocoder; returns the run's folder."""
+    """Run train.py's job with a tiny vocoder; return the run's folder."""
     from vc_lightning.commands import train
 
     def run(*more, model="wavernn_multiband", name="run"):

@@ -59,7 +59,7 @@ def overrides(shared_checkpoint, tmp_path_factory):
 
 @contextmanager
 def running(api, stop_seconds=20):
-    """Serves an API in a thread; gives its address and the server."""
+    """Serve an API in a thread; give its address and the server."""
     made = server.make(api, stop_seconds)
     with server.bind("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
@@ -145,7 +145,7 @@ def curl(*arguments):
 
 
 def eventually(condition, seconds=10):
-    """Waits until something is so."""
+    """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)

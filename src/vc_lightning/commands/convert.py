@@ -64,7 +64,7 @@ def require_valid(cfg: DictConfig) -> None:
 
 
 def is_single(cfg: DictConfig) -> bool:
-    """Whether one recording is converted into one file."""
+    """Return whether one recording is converted into one file."""
     if cfg.pairs or cfg.match != "one" or cfg.bidirectional or not isinstance(cfg.source, str):
         return False
     if not cfg.source:
@@ -237,7 +237,7 @@ def duration(path: Path) -> float:
 
 
 def is_other(path: Path, note: Provenance) -> bool:
-    """Whether a file was not made by a conversion with these weights and settings."""
+    """Return whether a file was not made by a conversion with these weights and settings."""
     try:
         found = provenance.read(path)
     except InputError:

@@ -83,7 +83,7 @@ def _require_whole(config: Mapping, prefix: str) -> None:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a plain value, or a mapping with a `_target_`, fits a type hint."""
+    """Return whether a plain value, or a mapping with a `_target_`, fits a type hint."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if len(_choices(annotation)) > 1:
         return any(fits(value, choice) for choice in _choices(annotation))

@@ -79,7 +79,7 @@ class RunningSource:
             self._embed(np.concatenate(speech))
 
     def _is_speech(self, window: np.ndarray) -> bool:
-        """Whether a window holds speech; the level follows it where it does."""
+        """Return whether a window holds speech; the level follows it where it does."""
         power = float(np.square(window, dtype=np.float64).mean())
         self._loudness.append(10 * np.log10(max(power, SILENT_POWER)))
         heard = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self._possible_dbfs)

@@ -11,15 +11,15 @@ from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 
 class WaveRNNStream:
-    """Continues the network's state from step to step, so that steps meet without a seam.
+    """WaveRNN whose state continues from step to step, so that steps meet without a seam.
 
-    The network runs `n_ahead` hops ahead of what is returned, because the filterbank of a
-    multi-band network completes a sample only then. It sees the frames ahead that it is given, and
-    silence beyond those, as at the end of a recording: it needs n_ahead + pad − reach of them.
+    The network runs `n_ahead` hops ahead of the returned sound, because the filterbank of a
+    multi-band network completes a sample only then. It needs n_ahead + pad − reach frames ahead; if
+    it gets fewer, the missing ones are silence, as at the end of a recording.
 
     Args:
         vocoder: The network.
-        reach: Number of frames by which the sound lies behind the newest committed frame.
+        reach: Frames by which the returned sound is older than the newest committed frame.
         seed: Seed of the random numbers.
     """
 

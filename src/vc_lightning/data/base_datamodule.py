@@ -308,7 +308,7 @@ def _paths(listed: list[Utterance]) -> list[Path]:
 
 
 def use_bf16(feature_precision: str | int) -> bool:
-    """Whether `data.feature_precision` means bfloat16 on this machine.
+    """Return whether `data.feature_precision` means bfloat16 on this machine.
 
     Raises:
         InputError: It is none of `FEATURE_PRECISIONS`.

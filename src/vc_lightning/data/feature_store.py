@@ -145,15 +145,15 @@ class FeatureFiles:
         return [copy for copy in range(len(self.factors)) if not is_whole(name(content, copy))]
 
     def lacks_wav(self, content: str) -> bool:
-        """Whether the waveform of a recording is needed and missing."""
+        """Return whether the waveform of a recording is needed and missing."""
         return self.hop_length is not None and not is_whole(self.wav_file(content))
 
     def lacks_f0(self, content: str) -> bool:
-        """Whether the pitch of a recording is needed and missing."""
+        """Return whether the pitch of a recording is needed and missing."""
         return self.with_f0 and not is_whole(self.pitch_file(content))
 
     def lacks_teacher(self, content: str) -> bool:
-        """Whether the teacher's features of a recording are needed and missing."""
+        """Return whether the teacher's features of a recording are needed and missing."""
         return self.with_teacher and not is_whole(self.teacher_file(content))
 
     def segments(self, content: str) -> list[Segment] | None:
@@ -192,7 +192,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of features exists and is as long as its header says."""
+    """Return whether a file of features exists and is as long as its header says."""
     try:
         with safe_open(path, "numpy"):
             return True

@@ -114,7 +114,7 @@ def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path, or `film.mp4?stream=1`, names a file that can be accessed."""
+    """Return whether a path, or `film.mp4?stream=1`, names a file that can be accessed."""
     try:
         return split_address(path)[0].is_file()
     except OSError:  # a folder that may not be entered, a name that is too long

@@ -215,7 +215,7 @@ class Shards:
 
 
 def is_remote(place: str) -> bool:
-    """Whether a place is a URL or a command, not a folder."""
+    """Return whether a place is a URL or a command, not a folder."""
     return re.match(r"pipe:|\w+://", place) is not None
 
 

@@ -48,7 +48,7 @@ class PocketSphinx:
         self.decoder = Decoder(loglevel="FATAL", cmn="batch", maxhmmpf=MAX_STATES, maxwpf=MAX_WORDS)
 
     def understands(self, language: str) -> bool:
-        """Whether a language is English, or "" where it is unknown."""
+        """Return whether a language is English, or "" where it is unknown."""
         return language in ENGLISH
 
     def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:

@@ -60,7 +60,7 @@ class Recogniser:
             raise InputError(f"recogniser={name}: cannot be loaded ({error})") from error
 
     def understands(self, language: str) -> bool:
-        """Whether the model knows a language, such as "en", or "" where it is unknown."""
+        """Return whether the model knows a language, such as "en", or "" where it is unknown."""
         if language in ("", "en"):
             return True
         return self.model.model.is_multilingual and language in self.model.supported_languages

@@ -22,7 +22,7 @@ class WordRecogniser(Protocol):
     name: str
 
     def understands(self, language: str) -> bool:
-        """Whether it knows a language, "" where the language is unknown."""
+        """Return whether it knows a language, "" where the language is unknown."""
 
     def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
         """Return what is said in a recording (n,), as plain text."""

@@ -364,7 +364,7 @@ def test_real_recordings_with_defects(sick, tmp_path, mel_settings, encoder):
 
 @pytest.fixture
 def check(corpus, cache_dir, tmp_path):
-    """Runs train.py's job; returns the run's folder."""
+    """Run train.py's job; return the run's folder."""
 
     def check(*overrides):
         settings = {

@@ -102,7 +102,7 @@ def _arguments(settings: dict, changed: dict) -> list[str]:
 
 
 def make(folder: Path) -> Bench:
-    """Writes the files into an empty folder."""
+    """Write the files into an empty folder."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     paths = []

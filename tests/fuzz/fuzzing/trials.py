@@ -44,7 +44,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """How a trial ended.
 
     Attributes:
@@ -64,8 +64,8 @@ class Outcome:
         return self.verdict not in ("succeeded", "refused")
 
 
-def run(trial: Trial, folder: Path, memory: int, seconds: float) -> Outcome:
-    """Runs a trial in an empty folder: `input` is what it is given, `here` where it works.
+def run(trial: Trial, folder: Path, memory: int, seconds: float) -> TrialResult:
+    """Run a trial in an empty folder: `input` is what it is given, `here` where it works.
 
     Args:
         memory: the most bytes that it may need beyond those of this process.
@@ -95,7 +95,7 @@ def run(trial: Trial, folder: Path, memory: int, seconds: float) -> Outcome:
         verdict = "was refused"
     if verdict in ("succeeded", "refused") and peak > memory:
         verdict = f"took {peak / GIB:.2f} GiB of memory"
-    return Outcome(verdict, lines[-1] if lines else "", took, peak)
+    return TrialResult(verdict, lines[-1] if lines else "", took, peak)
 
 
 def _resident_bytes() -> int:
@@ -105,7 +105,7 @@ def _resident_bytes() -> int:
 
 
 def _be_the_command(command: str, arguments: list[str], folder: Path) -> None:
-    """Becomes `python COMMAND.py ARGUMENTS`, without importing everything anew; never returns."""
+    """Become `python COMMAND.py ARGUMENTS`, without importing everything again; never return."""
     code = 70
     try:
         os.setsid()
@@ -175,24 +175,24 @@ def run_all(
     seconds: float,
     keep: Path | None = None,
     minutes: float = float("inf"),
-) -> dict[str, Outcome]:
-    """Runs trials one after the other and reports every failure on stdout as it happens.
+) -> dict[str, TrialResult]:
+    """Run trials one after the other and report every failure on stdout as it happens.
 
     Args: keep, a folder for all that belongs to the failures; minutes, after which none begins.
     """
-    outcomes = {}
+    results = {}
     began = time.perf_counter()
     for number, trial in enumerate(trials):
         if time.perf_counter() - began > 60 * minutes:
             break
         place = folder / str(number)
-        outcome = outcomes[trial.name] = run(trial, place, memory, seconds)
-        if outcome.failed:
-            print(f"FAILED {trial.name}: {outcome.verdict}\n  {outcome.sentence[:300]}", flush=True)
+        result = results[trial.name] = run(trial, place, memory, seconds)
+        if result.failed:
+            print(f"FAILED {trial.name}: {result.verdict}\n  {result.sentence[:300]}", flush=True)
             if keep:
                 shutil.copytree(place, keep / str(number), dirs_exist_ok=True)
         shutil.rmtree(place)
-    return outcomes
+    return results
 
 
 def sample(trials: list[Trial], count: int | None, seed: int) -> list[Trial]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders import batched_generation
 
 RATE = 16_000
 
@@ -51,7 +51,7 @@ class Sine:
     [
         (fold_frames, n_frames)
         for n_frames in [*range(1, 40), 100, 777, 778, 779, 3300]
-        for fold_frames in [folding.FOLD_FRAMES, (1, 1), (3, 7), (5000, 5000)]
+        for fold_frames in [batched_generation.FOLD_FRAMES, (1, 1), (3, 7), (5000, 5000)]
         if n_frames <= 100 or fold_frames != (1, 1)  # it would take minutes
     ],
 )
@@ -59,9 +59,9 @@ def test_joins_agreeing_folds_exactly(fold_frames, n_frames):
     """Every length, batch row and fold; to the last sample, which is not faded away."""
     vocoder, mel = Copy(), torch.randn(2, 8, n_frames).double().clamp(-2, 2)
     expected = vocoder.whole(mel)
-    wav = folding.generate(vocoder, mel, 0, fold_frames)
+    wav = batched_generation.generate(vocoder, mel, 0, fold_frames)
     torch.testing.assert_close(wav, expected.clamp(-1, 1))
-    pieces = list(folding.stream(vocoder, mel, 0, fold_frames))
+    pieces = list(batched_generation.stream(vocoder, mel, 0, fold_frames))
     torch.testing.assert_close(torch.cat(pieces, dim=1), expected.clamp(-1, 1))
 
 
@@ -71,26 +71,28 @@ def test_sine_continues_through_seams(frequency):
     vocoder, mel = Sine(frequency), torch.zeros(1, 1, 200)
     curvature = 0.5 * (2 - 2 * math.cos(vocoder.step))  # largest second difference of the sine
     for seed in range(20):
-        wav = folding.generate(vocoder, mel, seed)[0, 300:]
+        wav = batched_generation.generate(vocoder, mel, seed)[0, 300:]
         assert wav.diff(n=2).abs().max() < 1.1 * curvature + 1e-4
         for period in wav.split(RATE // 50)[:-1]:  # more than one period of the lowest
             assert 0.46 < period.abs().max() < 0.52
 
 
 def test_sines_cancel_without_alignment(monkeypatch):
-    monkeypatch.setattr(folding, "MAX_LAG", 0)
-    wav = folding.generate(Sine(113.7), torch.zeros(1, 1, 200), 0)[0, 300:]
+    monkeypatch.setattr(batched_generation, "MAX_LAG", 0)
+    wav = batched_generation.generate(Sine(113.7), torch.zeros(1, 1, 200), 0)[0, 300:]
     assert wav.unfold(0, 160, 1).abs().amax(1).min() < 0.4
 
 
 def test_best_match():
     wav = torch.randn(2, 300)
     ending = torch.stack([2 * wav[0, 40:140], wav[1, 100:200]])
-    index, likeness = folding.best_match(ending, wav.unfold(1, 100, 1))
+    index, correlation = batched_generation.best_match(ending, wav.unfold(1, 100, 1))
     assert index.tolist() == [40, 100]
-    torch.testing.assert_close(likeness, torch.ones(2))
-    index, likeness = folding.best_match(torch.zeros(1, 100), torch.zeros(1, 201, 100))
-    assert (index.item(), likeness.item()) == (100, 0)  # silence stays where it is
+    torch.testing.assert_close(correlation, torch.ones(2))
+    index, correlation = batched_generation.best_match(
+        torch.zeros(1, 100), torch.zeros(1, 201, 100)
+    )
+    assert (index.item(), correlation.item()) == (100, 0)  # silence stays where it is
 
 
 @pytest.mark.parametrize(("far", "expected"), [(0.7, 10), (0.9, 0)])
@@ -100,9 +102,9 @@ def test_lag_is_penalised(far, expected):
     candidates = other.repeat(1, 21, 1)
     candidates[:, 10] = 0.6 * ending + 0.8 * other
     candidates[:, 0] = far * ending + math.sqrt(1 - far**2) * other
-    index, likeness = folding.best_match(ending, candidates)
+    index, correlation = batched_generation.best_match(ending, candidates)
     assert index.item() == expected
-    assert likeness.item() == pytest.approx(0.6 if expected else far)
+    assert correlation.item() == pytest.approx(0.6 if expected else far)
 
 
 def test_cross_fade_keeps_power():
@@ -110,7 +112,7 @@ def test_cross_fade_keeps_power():
     first, second = torch.randn(2, 4000, 64).mul(0.1)
     for correlation in (0.0, 0.5, 1.0):
         other = correlation * first + math.sqrt(1 - correlation**2) * second
-        mixed = folding.cross_fade(first, other, torch.full((4000,), correlation))
+        mixed = batched_generation.cross_fade(first, other, torch.full((4000,), correlation))
         torch.testing.assert_close(mixed[:, 0], first[:, 0])
         torch.testing.assert_close(mixed[:, -1], other[:, -1])
         power = mixed.square().mean(0)
@@ -119,7 +121,7 @@ def test_cross_fade_keeps_power():
 
 def test_stream_starts_early_with_bounded_memory():
     vocoder, mel = Copy(), torch.rand(1, 8, 20_000)
-    pieces = folding.stream(vocoder, mel, 0)
+    pieces = batched_generation.stream(vocoder, mel, 0)
     next(pieces)
     assert vocoder.calls == [(8, 8, 8 + 4 + 4)]
     list(itertools.islice(pieces, 6))
@@ -135,7 +137,7 @@ def test_stream_starts_early_with_bounded_memory():
 )
 def test_moderate_mel_is_one_batch(n_frames, folds, frames):
     vocoder = Copy()
-    folding.generate(vocoder, torch.rand(3, 8, n_frames), 0)
+    batched_generation.generate(vocoder, torch.rand(3, 8, n_frames), 0)
     assert vocoder.calls == [(3 * folds, 8, frames + 4 + 4)]
 
 
@@ -150,9 +152,9 @@ class Noise:
 
 def test_noise_depends_on_seed_and_fold():
     mel = torch.zeros(2, 1, 100)
-    wav = folding.generate(Noise(), mel, 3)
-    assert torch.equal(wav, folding.generate(Noise(), mel, 3))
+    wav = batched_generation.generate(Noise(), mel, 3)
+    assert torch.equal(wav, batched_generation.generate(Noise(), mel, 3))
     assert torch.equal(wav[0], wav[1])
-    assert torch.equal(wav[:1], folding.generate(Noise(), mel[:1], 3))
-    assert not torch.equal(wav, folding.generate(Noise(), mel, 4))
+    assert torch.equal(wav[:1], batched_generation.generate(Noise(), mel[:1], 3))
+    assert not torch.equal(wav, batched_generation.generate(Noise(), mel, 4))
     assert len(wav[0].unique()) > 780  # no segment repeats another's

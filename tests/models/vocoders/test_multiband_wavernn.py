@@ -11,7 +11,7 @@ HOP, BANDS, STEPS = 32, 4, 8  # 8 steps of 4 bands a frame
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 5])
-def test_the_recurrence_is_that_of_forward(n_frames):
+def test_recurrence_equals_forward(n_frames):
     """Every sample, drawn from teacher-forced mixtures of all samples before it."""
     network = tiny_multiband()
     mel = torch.rand(2, 5, n_frames).double()
@@ -44,7 +44,7 @@ def test_the_recurrence_is_that_of_forward(n_frames):
         torch.testing.assert_close(network.recur(padded, again), wav)
 
 
-def test_log_prob_is_the_density_of_the_samples_in_bands():
+def test_log_prob_is_density_in_bands():
     network = tiny_multiband()
     wav, mel = 0.1 * torch.randn(2, 10 * HOP).double(), torch.rand(2, 5, 10).double()
     bands = network.filterbank.analyse(wav)[:, 3 * STEPS : 7 * STEPS]
@@ -64,7 +64,7 @@ def test_log_prob_is_the_density_of_the_samples_in_bands():
     torch.testing.assert_close(network.log_prob(wav, mel), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_prediction_is_linear_in_the_recent_past():
+def test_prediction_is_linear_in_past():
     network = tiny_multiband()
     for parameter in (network.fc2.weight, network.fc2.bias):
         parameter.data.zero_()  # nothing but the prediction is left
@@ -78,7 +78,7 @@ def test_the_prediction_is_linear_in_the_recent_past():
     assert moved.nonzero().flatten().tolist() == [5, 6, 7]  # prediction_order of them
 
 
-def test_the_envelope_is_fitted_to_the_sound():
+def test_fits_envelope():
     network = tiny_multiband(n_mels=1, hop_length=256).float()
     loudness = torch.linspace(0.6, 1, 20)[:, None]  # of the mel: 40 dB
     wav = torch.randn(20, 2560) * 10 ** (5 * (loudness - 1))
@@ -108,7 +108,7 @@ def test_training_learns_a_tone():
     assert -loss.item() > before + 2  # e² times as likely
 
 
-def test_deterministic_for_a_seed_and_bounded():
+def test_seed_and_bounds():
     network = tiny_multiband()
     mel = torch.rand(2, 5, 7).double() + 0.5
     wav = network.generate(mel, seed=1)
@@ -127,6 +127,6 @@ def test_deterministic_for_a_seed_and_bounded():
         ({"prediction_order": 7}, "model.prediction_order=7"),
     ],
 )
-def test_impossible_settings_are_refused(changes, message):
+def test_refuses_impossible_settings(changes, message):
     with pytest.raises(InputError, match=message):
         tiny_multiband(**changes)

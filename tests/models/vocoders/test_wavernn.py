@@ -24,7 +24,7 @@ def listening(network):
 
 @pytest.mark.parametrize("mode", ["RAW", "MOL"])
 @pytest.mark.parametrize("n_frames", [1, 2, 9, 23])
-def test_generate_is_the_plain_recurrence_of_forward(mode, n_frames):
+def test_generate_equals_plain_recurrence(mode, n_frames):
     """Every sample, drawn from teacher-forced logits of all samples before it."""
     network = listening(tiny_wavernn(mode))
     mel = torch.rand(2, 5, n_frames).double()
@@ -66,7 +66,7 @@ def teacher_forced(network, wav, mel, dtype):
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.02)]
 )
 @pytest.mark.parametrize("factors", [(2, 3), (5, 5, 3), (40,)])
-def test_the_fast_recurrence_has_the_logits_of_forward(dtype, tolerance, factors):
+def test_fast_recurrence_equals_forward(dtype, tolerance, factors):
     """Relative to their spread over time."""
     network = listening(tiny_wavernn(rnn_dims=64, fc_dims=48, upsample_factors=factors))
     n_samples = 6 * network.hop_length
@@ -80,7 +80,7 @@ def test_the_fast_recurrence_has_the_logits_of_forward(dtype, tolerance, factors
     assert error.square().mean().sqrt() < tolerance * expected.std(dim=1).mean()
 
 
-def test_large_products_are_bfloat16_where_the_processor_has_it(monkeypatch):
+def test_dtype_of_large_products(monkeypatch):
     for precision, dtype in (("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)):
         monkeypatch.setattr(recurrence, "best_precision", lambda _, name=precision: name)
         assert recurrence.product_dtype(tiny_wavernn().float()) == dtype
@@ -95,7 +95,7 @@ def gru_cell(gru, x, h):
     return (1 - update) * torch.tanh(i_new + reset * h_new) + update * h
 
 
-def test_forward_is_the_published_network():
+def test_forward_equals_published_network():
     network = tiny_wavernn()
     wav, mel = 2 * torch.rand(2, 18).double() - 1, torch.rand(2, 5, 7).double()
     mels, features = network.upsample(mel)
@@ -115,7 +115,7 @@ def test_forward_is_the_published_network():
 
 @pytest.mark.parametrize("mode", ["RAW", "MOL"])
 @pytest.mark.parametrize("n_frames", [1, 2, 9, 10, 11, 23])
-def test_any_length_is_frames_times_hop(mode, n_frames):
+def test_length(mode, n_frames):
     network = tiny_wavernn(mode)
     mel = torch.rand(2, 5, n_frames).double()
     wav = network.generate(mel, seed=1, fold_frames=(2, 8))
@@ -127,7 +127,7 @@ def test_any_length_is_frames_times_hop(mode, n_frames):
     assert torch.cat(list(network.generate_stream(mel)), dim=1).shape == (2, n_frames * 6)
 
 
-def test_upsampling_smooths_repeated_frames():
+def test_upsampling():
     network = tiny_wavernn()
     constant = torch.full((1, 5, 9), 0.3).double()
     mel, features = network.upsample(constant)
@@ -135,7 +135,7 @@ def test_upsampling_smooths_repeated_frames():
     assert features.shape == (1, 30, 8)
 
 
-def test_an_impulse_tells_how_frames_are_smoothed():
+def test_taps_equal_impulse_response():
     network = tiny_wavernn(upsample_factors=(5, 2))
     for convolution in network.upsample.smoothing:
         convolution.weight.data.normal_()
@@ -155,7 +155,7 @@ def test_public_sizes():
     assert logits.shape == (1, 550, 30)
 
 
-def test_impossible_settings_are_refused():
+def test_refuses_impossible_settings():
     with pytest.raises(InputError, match=r"wavernn.mode is raw"):
         tiny_wavernn("raw")
     with pytest.raises(InputError, match=r"wavernn.rnn_dims=0"):

@@ -1,4 +1,4 @@
-"""WaveRNN in bands: one step gives a sample of every band, as in FeatherWave (arXiv 2005.05551)."""
+"""Multi-band WaveRNN: a step generates a sample of every band (FeatherWave, arXiv 2005.05551)."""
 
 import math
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
-from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders import batched_generation
 from vc_lightning.models.vocoders.distributions import (
     LEVEL_WIDTH,
     mixture_log_density,
@@ -19,30 +19,33 @@ from vc_lightning.models.vocoders.distributions import (
 from vc_lightning.models.vocoders.pqmf import PQMF
 
 LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB
-LIMIT = 12.0  # of samples in units of their envelope; of real speech 1 in 10 000 is above 10
-FOLD_FRAMES = (24, 192)  # a step gives several samples: long segments are fast enough
+LIMIT = 12.0  # of samples in units of their envelope; 1 in 10 000 of speech is above 10
+FOLD_FRAMES = (24, 192)  # a step generates several samples: long folds are fast enough
 FIT_STEPS, FIT_RATE = 300, 0.3
 
 
 class MultiBandWaveRNN(nn.Module):
-    """A GRU over the samples of a few bands, each in units of what the mel says of its loudness.
+    """A GRU over the samples of a few bands, divided by envelopes that are computed from the mel.
 
-    The frames of the mel give every band's envelope, features, and the coefficients of a linear
-    predictor; the GRU gives what is left to know, a mixture of logistics around the prediction.
+    The mel also determines the features and the coefficients of a linear predictor. The GRU
+    predicts the residual: a mixture of logistics around the linear prediction.
 
     Args:
         n_mels: Mel bands.
         hop_length: Hop of the mels in samples, a multiple of `bands`.
-        bands: Number of bands; a step gives one sample of each.
+        bands: Number of bands; a step generates one sample of each.
         order: Past samples of every band that are inputs of the GRU.
         prediction_order: Past samples of every band that the linear predictor uses.
-        pad: frames of context that the mel needs on each side, at least 2.
+        pad: Frames of context that the mel needs on each side, at least 2.
         frame_dims: Width of the network over frames.
         frame_blocks: Number of its residual blocks.
         rnn_dims: Width of the GRU.
         fc_dims: Width of the layer above it.
-        n_mixtures: logistics a sample.
-        temperature: factor of their widths when sound is made; below 1 there is less noise.
+        n_mixtures: Logistics per sample.
+        temperature: Factor of their scales in generation; below 1 there is less noise.
+
+    Raises:
+        InputError: A value is impossible.
     """
 
     kind = "multiband_wavernn"
@@ -90,7 +93,7 @@ class MultiBandWaveRNN(nn.Module):
                 f"model.bands={bands}: does not divide mel.hop_length={hop_length}; "
                 f"{' or '.join(fitting) or 'no number below 9'} does"
             )
-        self.mel_settings: dict = {}  # of the mels it was trained on; known to who loads weights
+        self.mel_settings: dict = {}  # of the mels it was trained on; set when weights are loaded
         self.hop_length = hop_length
         self.pad = pad
         self.bands = bands
@@ -99,7 +102,7 @@ class MultiBandWaveRNN(nn.Module):
         self.n_mixtures = n_mixtures
         self.temperature = temperature
         self.filterbank = PQMF(bands)
-        # log of how much of a mel band's power is in a band of sound
+        # log of the share of a mel band's power in each band of sound
         self.envelope = nn.Parameter(torch.full((bands, n_mels), -23.0))
         self.frames = FrameNetwork(n_mels, pad, frame_dims, frame_blocks)
         self.predictor = nn.Linear(frame_dims, bands * bands * prediction_order)
@@ -108,27 +111,34 @@ class MultiBandWaveRNN(nn.Module):
         self.fc2 = nn.Linear(fc_dims, bands * 3 * n_mixtures)
 
     def log_prob(self, wav: Tensor, mel: Tensor) -> Tensor:
-        """Log probability of every sample of every band given those before it.
+        """Compute the log probability of every sample of every band, given those before it.
 
-        Args: wav (B, (N + 2·pad) · hop_length), the sound of mel (B, n_mels, N + 2·pad).
-        Returns: (B, N · hop_length / bands, bands), of 16-bit samples as in `mixture_log_prob`.
+        Args:
+            wav: Samples of the mel (B, (N + 2·pad) · hop_length).
+            mel: Mel (B, n_mels, N + 2·pad).
+
+        Returns:
+            Log probabilities (B, N · hop_length / bands, bands) of 16-bit samples, as in
+            `mixture_log_prob`.
         """
         margin = self.pad * self.hop_length // self.bands
         bands = self.filterbank.analyse(wav)[:, margin:-margin]
         log_scale = self.log_scale(mel)
         samples = bands * torch.exp(-log_scale)
-        past = F.pad(samples[:, :-1], (0, 0, 1, 0))  # a segment begins with silence, as folds do
+        past = F.pad(samples[:, :-1], (0, 0, 1, 0))  # a crop begins with silence, as folds do
         mixture = self(past, mel)
         return mixture_log_density(mixture, samples) - log_scale + math.log(LEVEL_WIDTH)
 
     def forward(self, past: Tensor, mel: Tensor) -> Tensor:
-        """Mixtures of every sample, from the true samples before it (teacher forcing).
+        """Compute the mixture of every sample from the true samples before it (teacher forcing).
 
         Args:
-            past: (B, L, bands) in units of the envelope; past[:, t] comes before what is
-                predicted at t.
-            mel: (B, n_mels, N + 2·pad), N · hop_length = L · bands.
-        Returns: (B, L, bands, 3 · n_mixtures), see `split_mixture`.
+            past: Samples (B, L, bands) in units of the envelope; past[:, t] is the one before the
+                sample predicted at t.
+            mel: Mel (B, n_mels, N + 2·pad), N · hop_length = L · bands.
+
+        Returns:
+            Mixtures (B, L, bands, 3 · n_mixtures), see `split_mixture`.
         """
         features = self.frames(mel)  # (B, N + 1, frame_dims)
         # (B, L, bands, order)
@@ -144,16 +154,16 @@ class MultiBandWaveRNN(nn.Module):
         return torch.cat([weights, means + predicted[..., None], log_scales], dim=-1)
 
     def log_scale(self, mel: Tensor) -> Tensor:
-        """Logarithm of the envelope of every band: mel (B, n_mels, N + 2·pad) -> (B, L, bands)."""
+        """Compute the bands' log envelopes from mel (B, n_mels, N + 2·pad) -> (B, L, bands)."""
         power = self._log_power(mel[..., self.pad : mel.shape[-1] - self.pad + 1])
         return self.to_steps(power.transpose(1, 2)) / 2
 
     def _log_power(self, mel: Tensor) -> Tensor:
-        """mel (B, n_mels, T) -> log of the bands' power (B, bands, T)."""
+        """Compute the bands' log power from mel (B, n_mels, T) -> (B, bands, T)."""
         return torch.logsumexp(LOG_POWER_PER_MEL * mel[:, None] + self.envelope[..., None], dim=2)
 
     def to_steps(self, frames: Tensor) -> Tensor:
-        """Values of N + 1 frames (B, N + 1, C) -> of the steps between them (B, L, C), linear."""
+        """Interpolate values of N + 1 frames (B, N + 1, C) linearly at the steps (B, L, C)."""
         n_steps = self.hop_length // self.bands
         way = torch.arange(n_steps, device=frames.device, dtype=frames.dtype) / n_steps
         before, after = frames[:, :-1, None], frames[:, 1:, None]
@@ -162,15 +172,15 @@ class MultiBandWaveRNN(nn.Module):
     def generate(
         self, mel: Tensor, seed: int = 0, fold_frames: tuple[int, int] = FOLD_FRAMES
     ) -> Tensor:
-        """mel (B, n_mels, T), T ≥ 1 -> wav (B, T · hop_length) in −1…1, the same for a seed."""
-        return folding.generate(self, mel, seed, fold_frames)
+        """Turn mels into sound, see `WaveRNN.generate`."""
+        return batched_generation.generate(self, mel, seed, fold_frames)
 
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Such a wav in pieces (B, n), the first one early, in memory that does not depend on T."""
-        return folding.stream(self, mel, seed, FOLD_FRAMES)
+        """Yield such samples in pieces (B, n), the first one early, with bounded memory."""
+        return batched_generation.stream(self, mel, seed, FOLD_FRAMES)
 
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
-        """Padded mels (S, n_mels, N + 2·pad), a source of noise each -> wavs (S, N·hop)."""
+        """Generate padded mels (S, n_mels, N + 2·pad), with a generator each -> wavs (S, N·hop)."""
         running = self.begin(noise)
         wavs = running.advance(mel)
         n_samples = wavs.shape[1]
@@ -178,15 +188,19 @@ class MultiBandWaveRNN(nn.Module):
         return wavs[:, running.delay : running.delay + n_samples]
 
     def begin(self, noise: list[torch.Generator]) -> "RunningMultiBandWaveRNN":
-        """Begin as many segments as there are sources of noise, from silence."""
+        """Begin one sequence per generator, from silence."""
         return RunningMultiBandWaveRNN(self, noise)
 
     @torch.enable_grad()
     def initialize_output(self, wav: Tensor, mel: Tensor) -> float:
-        """Fits the envelope to some sound, in units of which all else is then learnt.
+        """Fit the envelopes to recordings; all other parts are trained in units of them.
 
-        Args: as of `log_prob`.
-        Returns: standard deviation of the fit in dB.
+        Args:
+            wav: See `log_prob`.
+            mel: See `log_prob`.
+
+        Returns:
+            Standard deviation of the fit in dB.
         """
         nn.init.zeros_(self.predictor.weight)
         nn.init.zeros_(self.predictor.bias)
@@ -213,19 +227,19 @@ class MultiBandWaveRNN(nn.Module):
 
 
 class RunningMultiBandWaveRNN:
-    """Sound of S segments that continues where the last call stopped.
+    """State of S sequences, which continue where the last call stopped.
 
-    The same as `MultiBandWaveRNN.forward`, turned so that a step multiplies weights by columns, one
-    a segment. What comes from the frames is multiplied once a frame: projections of interpolated
-    features are interpolated projections.
+    It computes `MultiBandWaveRNN.forward` transposed: a step multiplies weights by columns, one per
+    sequence. Features are projected once per frame, because the projection of interpolated features
+    is the interpolation of their projections.
 
     Args:
         network: The network.
-        noise: A source of random numbers for each segment.
+        noise: A random generator for each sequence.
 
     Attributes:
-        delay: Number of samples by which the sound lies behind the mels.
-        tail: (S, n), what is known of the sound after that.
+        delay: Samples by which the sound is later than the mels.
+        tail: Contribution (S, n) of the past to the next sound.
     """
 
     @torch.inference_mode()
@@ -248,14 +262,14 @@ class RunningMultiBandWaveRNN:
 
     @torch.inference_mode()
     def advance(self, mel: Tensor) -> Tensor:
-        """Continue by padded mels (S, n_mels, N + 2·pad) -> wavs (S, N · hop_length)."""
+        """Continue with padded mels (S, n_mels, N + 2·pad) -> wavs (S, N · hop_length)."""
         network = self.network
         samples = self._recur(mel) * torch.exp(network.log_scale(mel))
         wav, self.tail = network.filterbank.continue_synthesis(samples, self.tail)
         return wav.clamp(-1, 1)
 
     def _recur(self, mel: Tensor) -> Tensor:
-        """Padded mels (S, n_mels, N + 2·pad) -> samples (S, L, bands), in units of the envelope."""
+        """Generate samples (S, L, bands), in units of the envelope, of padded mels."""
         network, order, bands = self.network, self.network.order, self.network.bands
         features = network.frames(mel).permute(1, 2, 0)  # (N + 1, frame_dims, S)
         n_steps, rnn_dims = network.hop_length // bands, network.rnn.hidden_size
@@ -270,7 +284,7 @@ class RunningMultiBandWaveRNN:
         way = torch.arange(n_steps, device=mel.device, dtype=mel.dtype) / n_steps
 
         n_frames, batch = len(features) - 1, mel.shape[0]
-        # Rows of all samples after those before them.
+        # Rows: the past samples, then those to be generated.
         sound = torch.cat([self.past, mel.new_empty(n_frames * n_steps * bands, batch)])
         state = self.state
         row = 0
@@ -304,7 +318,7 @@ class RunningMultiBandWaveRNN:
 
 
 class FrameNetwork(nn.Module):
-    """What a mel is like around each frame, pad − 1 frames to either side."""
+    """Network that computes features of each frame from pad − 1 frames on each side."""
 
     def __init__(self, n_mels: int, pad: int, dims: int, n_blocks: int):
         super().__init__()
@@ -319,7 +333,7 @@ class FrameNetwork(nn.Module):
         self.batch_norm = nn.BatchNorm1d(dims)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """mel (B, n_mels, N + 2·pad) in 0…1 -> the features of N + 1 frames (B, N + 1, dims)."""
+        """Compute features of N + 1 frames (B, N + 1, dims) from mel (B, n_mels, N + 2·pad)."""
         x = self.convolution2(F.relu(self.convolution1(2 * mel - 1)))
         for block in self.blocks:
             x = x + block(x)

@@ -1,4 +1,4 @@
-"""WaveRNN, mel to sound one sample at a time (fatchord's model after arXiv 1802.08435)."""
+"""WaveRNN, which generates one sample at a time (fatchord's model, after arXiv 1802.08435)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
-from vc_lightning.models.vocoders import batched_generation as folding
+from vc_lightning.models.vocoders import batched_generation
 from vc_lightning.models.vocoders.distributions import (
     mixture_log_prob,
     mu_law_decode,
@@ -29,14 +29,18 @@ class WaveRNN(nn.Module):
     Args:
         mode: "RAW", classes of mu-law samples, or "MOL", a mixture of logistics.
         bits: log2 of the number of classes (RAW only).
-        n_mels: mel bands.
-        upsample_factors: their product is the hop length; or the hop length, see `three_factors`.
-        pad: frames of context that the mel needs on each side.
+        n_mels: Mel bands.
+        upsample_factors: Factors whose product is the hop length, or the hop length itself, see
+            `three_factors`.
+        pad: Frames of context that the mel needs on each side.
         rnn_dims: Width of the GRUs.
         fc_dims: Width of the linear layers.
         compute_dims: Width of the residual network over frames.
         res_out_dims: Channels of its output.
         res_blocks: Number of its residual blocks.
+
+    Raises:
+        InputError: A value is impossible.
     """
 
     kind = "wavernn"
@@ -74,7 +78,7 @@ class WaveRNN(nn.Module):
         self.arguments["upsample_factors"] = list(upsample_factors)
         if mode not in ("RAW", "MOL"):
             raise InputError(f"wavernn.mode is {mode}: it must be RAW or MOL")
-        self.mel_settings: dict = {}  # of the mels it was trained on; known to who loads weights
+        self.mel_settings: dict = {}  # of the mels it was trained on; set when weights are loaded
         require_at_least(1, "wavernn", bits=bits, n_mels=n_mels, rnn_dims=rnn_dims, fc_dims=fc_dims)
         require_layers("wavernn", res_blocks=res_blocks)
         require_at_least(1, "wavernn", compute_dims=compute_dims, res_out_dims=res_out_dims)
@@ -101,13 +105,15 @@ class WaveRNN(nn.Module):
         self.fc3 = nn.Linear(fc_dims, self.n_out)
 
     def forward(self, wav: Tensor, mel: Tensor) -> Tensor:
-        """Teacher forcing: logits of every sample from the true samples before it.
+        """Compute the logits of every sample from the true samples before it (teacher forcing).
 
         Args:
-            wav: (B, N·hop) in −1…1; wav[t] is the sample before the one predicted at t (RAW: in
-                mu-law's compressed scale).
-            mel: (B, n_mels, N + 2·pad).
-        Returns: logits (B, N·hop, n_out).
+            wav: Samples (B, N·hop) in −1…1; wav[t] is the sample before the one predicted at t
+                (RAW: in mu-law's compressed scale).
+            mel: Mel (B, n_mels, N + 2·pad).
+
+        Returns:
+            Logits (B, N·hop, n_out).
         """
         mel, aux = self.upsample(mel)  # (B, N·hop, n_mels), (B, N·hop, res_out_dims)
         aux1, aux2, aux3, aux4 = aux.chunk(4, dim=-1)
@@ -119,10 +125,14 @@ class WaveRNN(nn.Module):
         return self.fc3(x)
 
     def log_prob(self, wav: Tensor, mel: Tensor) -> Tensor:
-        """Log probability of every sample, or (RAW) of its class, given those before it.
+        """Compute the log probability of every sample, or (RAW) of its class.
 
-        Args: wav (B, (N + 2·pad) · hop_length), the sound of mel (B, n_mels, N + 2·pad).
-        Returns: (B, N · hop_length).
+        Args:
+            wav: Samples of the mel (B, (N + 2·pad) · hop_length).
+            mel: Mel (B, n_mels, N + 2·pad).
+
+        Returns:
+            Log probabilities (B, N · hop_length), given the mel and the samples before.
         """
         margin = self.pad * self.hop_length
         wav = wav[:, margin : wav.shape[1] - margin]
@@ -136,9 +146,11 @@ class WaveRNN(nn.Module):
 
     @torch.no_grad()
     def initialize_output(self, wav: Tensor, mel: Tensor) -> None:
-        """Lets the first output be what sound is like on the whole; all else is learnt from there.
+        """Initialise the output to the distribution of all samples.
 
-        Args: as of `log_prob`.
+        Args:
+            wav: See `log_prob`.
+            mel: See `log_prob`.
         """
         self.fc3.weight *= 0.1
         if self.mode == "MOL":
@@ -151,33 +163,45 @@ class WaveRNN(nn.Module):
             self.fc3.bias.copy_(torch.log((counts + 1) / (counts + 1).sum()))
 
     def generate(
-        self, mel: Tensor, seed: int = 0, fold_frames: tuple[int, int] = folding.FOLD_FRAMES
+        self,
+        mel: Tensor,
+        seed: int = 0,
+        fold_frames: tuple[int, int] = batched_generation.FOLD_FRAMES,
     ) -> Tensor:
-        """mel (B, n_mels, T), T ≥ 1 -> wav (B, T · hop_length) in −1…1, the same for a seed."""
-        return folding.generate(self, mel, seed, fold_frames)
+        """Turn mels into sound.
+
+        Args:
+            mel: Mels (B, n_mels, T), T ≥ 1.
+            seed: Seed of the random numbers.
+            fold_frames: See `batched_generation.generate`.
+
+        Returns:
+            Samples (B, T · hop_length) in −1…1.
+        """
+        return batched_generation.generate(self, mel, seed, fold_frames)
 
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Such a wav in pieces (B, n), the first one early, in memory that does not depend on T."""
-        return folding.stream(self, mel, seed)
+        """Yield such samples in pieces (B, n), the first one early, with bounded memory."""
+        return batched_generation.stream(self, mel, seed)
 
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
-        """Padded mels (S, n_mels, N + 2·pad), a source of noise each -> wavs (S, N·hop)."""
+        """Generate padded mels (S, n_mels, N + 2·pad), with a generator each -> wavs (S, N·hop)."""
         return self.begin(noise).advance(mel)
 
     def begin(self, noise: list[torch.Generator]) -> "RunningWaveRNN":
-        """Begin as many segments as there are sources of noise, from silence."""
+        """Begin one sequence per generator, from silence."""
         return RunningWaveRNN(self, noise)
 
 
 class RunningWaveRNN:
-    """Sound of S segments that continues where the last call stopped.
+    """State of S sequences, which continue where the last call stopped.
 
     Args:
         network: The network.
-        noise: A source of random numbers for each segment.
+        noise: A random generator for each sequence.
 
     Attributes:
-        delay: Number of samples by which the sound lies behind the mels.
+        delay: Samples by which the sound is later than the mels.
     """
 
     delay = 0
@@ -189,7 +213,7 @@ class RunningWaveRNN:
         self.draws = uniforms(noise, n_numbers, like=network.fc3.weight)
 
     def advance(self, mel: Tensor) -> Tensor:
-        """Continue by padded mels (S, n_mels, N + 2·pad) -> wavs (S, N·hop)."""
+        """Continue with padded mels (S, n_mels, N + 2·pad) -> wavs (S, N·hop)."""
         network = self.network
         n_samples = (mel.shape[-1] - 2 * network.pad) * network.hop_length
         wavs = mel.new_empty(n_samples, len(mel))
@@ -210,7 +234,7 @@ class RunningWaveRNN:
 
 
 def three_factors(hop_length: int) -> tuple[int, int, int]:
-    """The three ascending factors of a hop length with the least sum: 256 -> 4, 8, 8."""
+    """Find the three ascending factors of a hop length with the least sum: 256 -> 4, 8, 8."""
     require_at_least(1, "model", upsample_factors=hop_length)
     require_within(1, MAX_HOP_LENGTH + 1, "model", upsample_factors=hop_length)
     divisors = [n for n in range(1, hop_length + 1) if hop_length % n == 0]
@@ -224,7 +248,7 @@ def three_factors(hop_length: int) -> tuple[int, int, int]:
 
 
 class Upsample(nn.Module):
-    """Mel frames to sample rate: smoothed repetition, and residual features held a frame long."""
+    """Upsampling to the sample rate: smoothed mel frames, and features repeated for a frame."""
 
     def __init__(
         self,
@@ -239,7 +263,7 @@ class Upsample(nn.Module):
         self.factors = list(factors)
         self.pad = pad
         self.hop_length = math.prod(factors)
-        # A smoothing reads `factor` of its samples to each side: frames that all of them read.
+        # Each smoothing reads `factor` of its samples on each side: frames that all of them reach.
         n_samples = sum(math.prod(factors[index:]) for index in range(len(factors)))
         self.reach = math.ceil(n_samples / self.hop_length)
         self.resnet = MelResNet(n_mels, dim, n_blocks, dim_out, pad)
@@ -251,28 +275,35 @@ class Upsample(nn.Module):
             nn.init.constant_(convolution.weight, 1 / convolution.weight.numel())
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """mel (B, n_mels, N + 2·pad) -> mel (B, N·hop, n_mels), features (B, N·hop, dim_out)."""
+        """Upsample mel (B, n_mels, N + 2·pad).
+
+        Args:
+            mel: Mel (B, n_mels, N + 2·pad).
+
+        Returns:
+            Smoothed mel (B, N·hop, n_mels) and features (B, N·hop, dim_out).
+        """
         hop = self.hop_length
         features = self.resnet(mel).repeat_interleave(hop, dim=-1)
         mel = self._smooth(mel[:, None])[:, 0, :, self.pad * hop : -self.pad * hop]
         return mel.transpose(1, 2), features.transpose(1, 2)
 
     def taps(self) -> Tensor:
-        """Weights (hop, 2·reach + 1) of the frames around a sample in what smoothing gives."""
+        """Compute the weights (hop, 2·reach + 1) of the frames around a smoothed sample."""
         impulse = self.smoothing[0].weight.new_zeros(1, 1, 1, 4 * self.reach + 1)
         impulse[..., 2 * self.reach] = 1
         response = self._smooth(impulse).view(-1, self.hop_length)  # (frames, hop)
         return response[self.reach : 3 * self.reach + 1].flip(0).t().contiguous()
 
     def _smooth(self, mel: Tensor) -> Tensor:
-        """(B, 1, n, N) -> (B, 1, n, N·hop)."""
+        """Repeat and smooth (B, 1, n, N) -> (B, 1, n, N·hop)."""
         for factor, convolution in zip(self.factors, self.smoothing, strict=True):
             mel = convolution(mel.repeat_interleave(factor, dim=-1))
         return mel
 
 
 class MelResNet(nn.Module):
-    """A convolution over 2·pad + 1 frames and residual blocks over one."""
+    """A convolution over 2·pad + 1 frames, then residual blocks over single frames."""
 
     def __init__(self, dim_in: int, dim: int, n_blocks: int, dim_out: int, pad: int):
         super().__init__()
@@ -282,7 +313,7 @@ class MelResNet(nn.Module):
         self.conv_out = nn.Conv1d(dim, dim_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, dim_in, N + 2·pad) -> (B, dim_out, N)."""
+        """Compute features of x (B, dim_in, N + 2·pad) -> (B, dim_out, N)."""
         x = F.relu(self.batch_norm(self.conv_in(x)))
         for layer in self.layers:
             x = layer(x)
@@ -290,7 +321,7 @@ class MelResNet(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two 1×1 convolutions around a shortcut."""
+    """Two 1×1 convolutions with a shortcut."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -300,6 +331,6 @@ class ResBlock(nn.Module):
         self.batch_norm2 = nn.BatchNorm1d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, dim, N) -> (B, dim, N)."""
+        """Add the residual to x (B, dim, N) -> (B, dim, N)."""
         y = F.relu(self.batch_norm1(self.conv1(x)))
         return x + self.batch_norm2(self.conv2(y))

@@ -1,9 +1,9 @@
-"""WaveRNN's recurrence for many segments at once, as fast as plain PyTorch does it on a CPU.
+"""WaveRNN's recurrence for many sequences at once, optimised for PyTorch on a CPU.
 
-Whatever does not wait for the sample before is done ahead, a few steps at a time. As all layers up
-to the first ReLU are linear in what enters them, the mel and the features enter the gates directly,
-through products of matrices that are multiplied once. What is left of a step are four products of
-weights and columns, one column a segment, and the gates between them.
+Everything that does not depend on the sample before is computed ahead, a few steps at a time. All
+layers up to the first ReLU are linear in their inputs, so mel and features enter the gates
+directly, through matrices that are multiplied once. A step then consists of four products of
+weights and columns, one column per sequence, and the gates between them.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from vc_lightning.common.precision import best_precision
 
-STEPS_AHEAD = 16  # steps whose conditioning is computed at once: more do not fit the caches
+STEPS_AHEAD = 16  # steps whose conditioning is computed at once: more exceed the caches
 
 
 class Weights(NamedTuple):
-    """All matrices of a step; of the rows, 3·H belong to each GRU and then `fc_dims` to fc1."""
+    """All matrices of a step; their rows are 3·H for each GRU, then `fc_dims` for fc1."""
 
     from_input: Tensor  # (6·H + fc_dims, n_in), of the samples before
     from_mel: Tensor  # (6·H + fc_dims, n_mels)
@@ -34,14 +34,14 @@ class Weights(NamedTuple):
 
 
 def product_dtype(network: nn.Module) -> torch.dtype:
-    """What large products are computed in: bfloat16 for float32 where there are units for it."""
+    """Choose the dtype of large products: bfloat16 for float32 weights if that is fast."""
     weight = network.fc3.weight
     fast = best_precision(weight.device.type) == "bf16-mixed" and weight.dtype == torch.float32
     return torch.bfloat16 if fast else weight.dtype
 
 
 def fuse_weights(network: nn.Module, dtype: torch.dtype) -> Weights:
-    """The matrices of a step, those that meet states in `dtype`."""
+    """Compute the matrices of a step; those multiplied with states are in `dtype`."""
     hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
     dim_aux = network.fc2.in_features - fc_dims
     n_mels = network.upsample.resnet.conv_in.in_channels
@@ -84,13 +84,19 @@ def fuse_weights(network: nn.Module, dtype: torch.dtype) -> Weights:
 def conditioning(
     network: nn.Module, weights: Weights, mel: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the mel adds to the GRUs' gates and fc1, and to fc2, `STEPS_AHEAD` steps at a time.
+    """Compute the contribution of the mel to the gates, fc1 and fc2, STEPS_AHEAD steps at a time.
 
-    Upsampling is linear, so that frames are projected, not samples; a sample then weighs a few
-    frames around it, and the features that stay as they are for a frame.
+    Upsampling is linear, so frames are projected in place of samples. A sample is then a weighted
+    sum of a few frames around it and of the features, which are constant for a frame.
 
-    Args: mel (S, n_mels, N + 2·pad).
-    Yields: (steps, 6·H + fc_dims, S), overwritten by the next, and (fc_dims, S).
+    Args:
+        network: See `RunningSteps`.
+        weights: The matrices of a step.
+        mel: Mel (S, n_mels, N + 2·pad).
+
+    Yields:
+        Contribution to gates and fc1 (steps, 6·H + fc_dims, S), overwritten by the next one, and
+        to fc2 (fc_dims, S).
     """
     n_rows = len(weights.from_mel)
     taps = network.upsample.taps()  # (steps of a frame, n_taps)
@@ -111,41 +117,41 @@ def conditioning(
 
 
 class RunningSteps:
-    """Steps of S segments, which begin in silence and continue where the last call stopped.
+    """State of S sequences, which begin in silence and continue where the last call stopped.
 
     Args:
-        network: Has `upsample`, `input`, `rnn1`, `rnn2`, `fc1`, `fc2` and `fc3`, as `WaveRNN` has.
-        n_segments: Number of segments.
-        dtype: Data type of the large products; None: the fastest.
+        network: A network with `upsample`, `input`, `rnn1`, `rnn2`, `fc1`, `fc2` and `fc3`, as
+            `WaveRNN` has.
+        n_sequences: Number of sequences.
+        dtype: Dtype of the large products; None for the fastest.
     """
 
     @torch.inference_mode()
-    def __init__(self, network: nn.Module, n_segments: int, dtype: torch.dtype | None = None):
+    def __init__(self, network: nn.Module, n_sequences: int, dtype: torch.dtype | None = None):
         self.network = network
         self.dtype = dtype or product_dtype(network)
         self.weights = fuse_weights(network, self.dtype)
         hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
         zeros = network.fc3.weight.new_zeros
-        self.state1, self.state2 = zeros(2, hidden, n_segments)
-        # What the first state adds to both GRUs and fc1, and the second to its GRU and fc1.
-        self.seen1 = zeros(6 * hidden + fc_dims, n_segments)
-        self.seen2 = zeros(3 * hidden + fc_dims, n_segments)
-        self.inputs = zeros(self.weights.from_input.shape[1], n_segments)
+        self.state1, self.state2 = zeros(2, hidden, n_sequences)
+        # Contributions of the first state to both GRUs and fc1, of the second to its GRU and fc1.
+        self.seen1 = zeros(6 * hidden + fc_dims, n_sequences)
+        self.seen2 = zeros(3 * hidden + fc_dims, n_sequences)
+        self.inputs = zeros(self.weights.from_input.shape[1], n_sequences)
 
     @torch.inference_mode()
     def run(self, mel: Tensor, choose: Callable[[int, Tensor], Tensor]) -> None:
         """Run all steps of a mel.
 
         Args:
-            mel: (S, n_mels, N + 2·pad).
-            choose: Called with each step's number from 0 on and logits (S, n_out), which the next
-                step overwrites; returns what `input` reads beside the mel in the next step,
-                (n_in, S).
+            mel: Mel (S, n_mels, N + 2·pad).
+            choose: Called with the number of a step, from 0 on, and its logits (S, n_out), which
+                the next step overwrites; returns the samples (n_in, S) that the next step reads.
         """
         weights, seen1, seen2 = self.weights, self.seen1, self.seen2
         hidden, fc_dims = len(self.state1), len(weights.fc2)
         spare = torch.empty_like(self.state1)
-        # Buffers for what is in `dtype`: sums of two dtypes would allocate memory in each step.
+        # Buffers in `dtype`: sums of two dtypes would allocate memory in each step.
         state = torch.empty_like(self.state1, dtype=self.dtype)
         layer = seen1.new_empty(fc_dims, len(mel), dtype=self.dtype)
         product = torch.empty_like(seen1, dtype=self.dtype)
@@ -168,19 +174,20 @@ class RunningSteps:
                 torch.mm(weights.fc3, x, out=logits)
                 inputs = choose(step, logits.add_(weights.fc3_bias).t().contiguous())
                 step += 1
-        self.inputs = inputs.clone()  # it may be a part of something large
+        self.inputs = inputs.clone()  # may be a view of a large tensor
 
 
 def advance_gru(
     gates: Tensor, recurrent: Tensor, new_bias: Tensor, state: Tensor, spare: Tensor
 ) -> None:
-    """Replaces a GRU's state (H, S) by the next (Cho et al. 2014, gates as in PyTorch).
+    """Replace a GRU's state by the next one (Cho et al. 2014, gates as in PyTorch).
 
     Args:
-        gates: (3·H, S), all that is added to the gates and does not come from the state; spoilt.
-        recurrent: (≥ 3·H, S), the state times its weights.
-        new_bias: (H, 1), of the new state's recurrent product.
-        spare: (H, S), spoilt.
+        gates: Contributions of the inputs to the gates (3·H, S); overwritten.
+        recurrent: The state times its weights (≥ 3·H, S).
+        new_bias: Bias of the new state's recurrent product (H, 1).
+        state: The state (H, S); replaced.
+        spare: A buffer (H, S).
     """
     hidden = len(state)
     both, new = gates[: 2 * hidden], gates[2 * hidden :]
