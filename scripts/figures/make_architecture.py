@@ -111,8 +111,8 @@ def training() -> list[str]:
         ),
         text(
             *(108, 500),
-            "a third one compares the codes of both. The narrow neck and VTLP copies of the "
-            "recording keep the voice out of the codes.",
+            "a third one the codes of input and output. The narrow neck and VTLP copies keep the "
+            "voice out.",
             INK,
         ),
     ]
