@@ -167,7 +167,7 @@ def made_scorers() -> tuple[scorers.Recogniser | None, scorers.Listener | None]:
     """The recogniser and DNSMOS, where the extra eval is installed."""
     try:
         return scorers.Recogniser(), scorers.Listener()
-    except scorers.MissingJudgeError as error:
+    except scorers.MissingScorerError as error:
         print(error)
         return None, None
 
