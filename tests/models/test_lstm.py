@@ -47,3 +47,11 @@ def test_every_way_of_autocast_is_the_same_within_bfloat16(network, monkeypatch,
     ):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, theirs, atol=0.03 * theirs.abs().max().item(), rtol=0.05)
+
+
+def test_narrow_layers_stay_in_float32_without_a_bfloat16_lstm(network, monkeypatch):
+    monkeypatch.setattr(lstm, "HAS_BFLOAT16", False)
+    x = torch.randn(16, 9, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = network(x)[0]
+    torch.testing.assert_close(outputs, network(x)[0], atol=0, rtol=0)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN's float32 is faster than its bfloat16
+HAS_BFLOAT16 = torch.cpu.get_capabilities().get("avx512_bw", False)  # which oneDNN's LSTM needs
 
 
 class LSTM(nn.LSTM):
@@ -17,7 +18,7 @@ class LSTM(nn.LSTM):
 
     Under autocast, the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in
     float32. Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small
-    batches.
+    batches, and on processors for which oneDNN has no LSTM in bfloat16.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
@@ -30,7 +31,7 @@ class LSTM(nn.LSTM):
             for weights in self.all_weights:
                 x = uncompiled_run_layer()(x, *(weight.to(dtype) for weight in weights))
             return x.transpose(0, 1), None
-        if len(x) >= MIN_BATCH:
+        if HAS_BFLOAT16 and len(x) >= MIN_BATCH:
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float())

@@ -11,6 +11,7 @@ from vc_lightning.audio import io, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram, PowerMel
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
+from vc_lightning.models.lstm import LSTM
 
 MAX_PARTIALS_AT_ONCE = 48  # enough for fast matrix products; an hour of speech has 4 700
 SECONDS_AT_ONCE = 600  # longer recordings are embedded in parts
@@ -55,7 +56,7 @@ class SpeakerEncoder(nn.Module):
         self.partial_hop = partial_hop
         self.min_coverage = min_coverage
         self.unit_norm = unit_norm
-        self.lstm = nn.LSTM(mel.n_mels, hidden_size, num_layers, batch_first=True)
+        self.lstm = LSTM(mel.n_mels, hidden_size, num_layers, batch_first=True)
         self.linear = nn.Linear(hidden_size, embedding_size)
 
     def forward(self, mel: Tensor) -> Tensor:
@@ -92,8 +93,8 @@ class SpeakerEncoder(nn.Module):
         Args:
             speeches: Recordings prepared by `mel.prepare`.
             warps: VTLP factors that raise all frequencies, see `mel_filters`.
-            bf16: Whether the LSTM computes in bfloat16: four times as fast on processors with
-                AMX, cosine to the float32 result above 0.999.
+            bf16: Whether the LSTM computes in bfloat16 where the processor can: four times as
+                fast on processors with AMX, cosine to the float32 result above 0.999.
 
         Returns:
             float32 (len(speeches), len(warps), embedding_size).
