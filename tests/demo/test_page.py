@@ -13,6 +13,7 @@ from page_helpers import broken, eventually, files
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.demo.html import ASSETS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:gradio")
 RECORD_LOUDSPEAKER = """
@@ -32,6 +33,26 @@ AudioNode.prototype.connect = function (to, ...rest) {
   return connect.call(this, to, ...rest);
 };
 """
+PLAY_LATE_PIECES = """([code, lateness]) => {
+  const rate = 48000, piece = 0.16 * rate, block = 128;
+  let Voice;
+  class Processor { port = { postMessage() {} }; }
+  new Function("AudioWorkletProcessor", "registerProcessor", "sampleRate", code)(
+    Processor, (_, found) => (Voice = found), rate);
+  const voice = new Voice(), heard = [];
+  let n = 0;
+  for (let now = 0; now < 5 * rate; now += block) {
+    const late = n % 3 === 2 ? lateness * rate : 0;
+    if (now >= n * piece + late) {
+      voice.take({ samples: new Float32Array(piece).fill(0.5) });
+      n += 1;
+    }
+    const out = new Float32Array(block);
+    voice.process([[]], [[out]]);
+    heard.push(...out);
+  }
+  return [voice.gaps, heard.findIndex((sample) => sample > 0) / rate];
+}"""
 CHROMIUM = shutil.which("chromium")
 
 
@@ -225,6 +246,15 @@ def test_live_speech_approaches_voice(visit, service, monkeypatch, tmp_path):
     wav = np.frombuffer(b"".join(pieces), np.float32)
     heard = converter.embed(write_wav(tmp_path / "heard.wav", wav, tab.evaluate("heardRate")))
     assert heard @ converter.embed(TARGET) > heard @ converter.embed(SOURCE) + 0.05
+
+
+@pytest.mark.parametrize(("lateness", "gaps"), [(0.0, 0), (0.07, 0), (0.1, 1)])
+def test_cushion_absorbs_late_pieces(visit, lateness, gaps):
+    """A gap lengthens the cushion, so that the next piece which is as late leaves none."""
+    code = (ASSETS / "live_worklet.js").read_text()
+    found, seconds = visit().evaluate(PLAY_LATE_PIECES, [code, lateness])
+    assert found == gaps
+    assert seconds == pytest.approx(0.08, abs=0.005)
 
 
 def test_live_speech_needs_voice(visit):

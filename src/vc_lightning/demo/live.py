@@ -13,15 +13,17 @@ import json
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from starlette.concurrency import run_in_threadpool
+import torch
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.demo.html import capitalized
 from vc_lightning.demo.service import ConversionService, VoiceRequest
 
@@ -30,9 +32,12 @@ TICKET_SECONDS = 120  # within which one is used
 ANSWER_SECONDS = 10  # for a page to say or to read something
 LOOK_SECONDS = 0.1  # between looks for a free converter
 NEWS_SECONDS = 1  # between news for those who wait
-MAX_BEHIND_SECONDS = 1.0  # of sound that waits for its conversion; what is older is skipped
+MAX_BEHIND_SECONDS = 1.0  # of sound that waits for its conversion; if more waits, most is skipped
+KEPT_BEHIND_SECONDS = 0.1  # of it that is not skipped then: one long gap, not many short ones
 BYTES_PER_SAMPLE = 4
 HEARD_AMPLITUDE = 0.01  # -40 dBFS: softer sound does not keep a session alive
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class LiveDesk:
         self.limits = limits
         self._tickets: OrderedDict[str, tuple[float, VoiceRequest]] = OrderedDict()
         self._line: list[WebSocket] = []  # who speaks, then who waits
+        self._thread = single_threaded()
 
     def ticket(self, request: VoiceRequest) -> str:
         """Returns a word that lets its owner speak once, soon, in the voice of the request.
@@ -160,7 +166,7 @@ class LiveDesk:
         """Converts one person's sound; the sentence with which it ends."""
         await _send_news(socket, "wait", "Preparing the voice.")
         try:
-            stream = await run_in_threadpool(self.service.open_stream, request, sample_rate)
+            stream = await self._computed(self.service.open_stream, request, sample_rate)
         except InputError as error:
             return capitalized(error)
         limit = self.limits.max_seconds
@@ -181,10 +187,36 @@ class LiveDesk:
             samples, n_skipped = await microphone.samples()
             if np.abs(samples).max(initial=0) >= HEARD_AMPLITUDE:
                 heard = now
-            await _convert(socket, stream, samples, n_skipped)
+            if n_skipped:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await socket.send_json({"skipped": n_skipped})
+            if len(samples):
+                await _send_sound(socket, await self._computed(stream.push, samples))
         if microphone.is_connected:
-            await _send_sound(socket, await run_in_threadpool(stream.flush))
+            await _send_sound(socket, await self._computed(stream.flush))
         return microphone.error or text
+
+    async def _computed(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Call a function in the thread for live speech, while the server goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+def single_threaded() -> ThreadPoolExecutor:
+    """Make a thread in which torch computes alone.
+
+    A step has hundreds of small operations. Where they are shared out to several threads and
+    another program is busy, each of them waits until that program lets the last thread run.
+    """
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
+    n_threads = torch.get_num_threads()
+    thread.submit(_use_one_thread).result()
+    torch.set_num_threads(n_threads)  # here and in new threads, where it was changed, too
+    return thread
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread takes the number over when it first asks for it
 
 
 class Microphone:
@@ -202,6 +234,7 @@ class Microphone:
         self._socket = socket
         self._is_open = False
         self._max_samples = int(MAX_BEHIND_SECONDS * sample_rate)
+        self._kept_samples = int(KEPT_BEHIND_SECONDS * sample_rate)
         self._pieces: list[np.ndarray] = []
         self._n_skipped = 0
         self._has_news = asyncio.Event()
@@ -250,23 +283,14 @@ class Microphone:
         return np.concatenate([np.zeros(0, np.float32), *pieces]), n_skipped
 
     def _forget_oldest(self) -> None:
-        """Skips sound that waits too long, so that the delay stays small."""
+        """Skip sound where too much waits, so that the delay stays small."""
         waiting = sum(map(len, self._pieces))
-        while waiting > self._max_samples:
+        if waiting <= self._max_samples:
+            return
+        while waiting > self._kept_samples:
             n = len(self._pieces.pop(0))
             waiting -= n
             self._n_skipped += n
-
-
-async def _convert(
-    socket: WebSocket, stream: VoiceStream, samples: np.ndarray, n_skipped: int
-) -> None:
-    """Sends the conversion of the next samples, and says how many were skipped before them."""
-    if n_skipped:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await socket.send_json({"skipped": n_skipped})
-    if len(samples):
-        await _send_sound(socket, await run_in_threadpool(stream.push, samples))
 
 
 async def _send_sound(socket: WebSocket, samples: np.ndarray) -> None:

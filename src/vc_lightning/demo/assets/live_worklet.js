@@ -3,7 +3,7 @@
 // difference of the two counts.
 
 const SEND_SECONDS = 0.02; // length of a message to the server
-const FIRST_CUSHION_SECONDS = 0.08; // of sound that is held back, so that a late message leaves no gap
+const FIRST_CUSHION_SECONDS = 0.08; // for which sound is held back, so that a late message leaves no gap
 const MAX_CUSHION_SECONDS = 0.4;
 const EXCESS_SECONDS = 0.06; // more than the cushion, which silence may be dropped for
 const WATCH_SECONDS = 2; // in which the fullness of the queue is observed
@@ -23,6 +23,7 @@ class LiveVoice extends AudioWorkletProcessor {
     this.queued = 0;
     this.isPlaying = false;
     this.cushion = FIRST_CUSHION_SECONDS * sampleRate;
+    this.held = 0; // samples of silence since the first piece came
     this.captured = this.played = this.gaps = 0;
     this.lowest = Infinity;
     this.watched = this.reported = 0;
@@ -73,9 +74,12 @@ class LiveVoice extends AudioWorkletProcessor {
   }
 
   play(speaker) {
-    if (!this.isPlaying && this.queued > 0 && (this.queued >= this.cushion || this.isOver)) {
-      this.isPlaying = true;
-      this.gain = 0;
+    if (!this.isPlaying && this.queued > 0) {
+      this.held += speaker.length;
+      if (this.held >= this.cushion || this.isOver) {
+        this.isPlaying = true;
+        this.gain = this.held = 0;
+      }
     }
     for (let i = 0; i < speaker.length; i++) {
       if ((this.isPlaying || this.isOver) && this.queued === 0) this.runDry();
