@@ -11,7 +11,7 @@ from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 
 class WaveRNNStream:
-    """Continues the network's state from step to step, so that steps meet without a seam.
+    """Continue the network's state from step to step, so that steps meet without a seam.
 
     The network runs `n_ahead` hops ahead of what is returned, because the filterbank of a
     multi-band network completes a sample only then. It sees the frames ahead that it is given, and
