@@ -1,4 +1,4 @@
-"""A resampler for live sound: little delay, and blocks of any size give the same samples."""
+"""Resampler for live sound: little delay; blocks of any size give the same samples."""
 
 import math
 
@@ -12,7 +12,7 @@ MAX_STEP_DENOMINATOR = 1000  # unusual rates are met within 0.02 % of a sample's
 
 
 class StreamResampler:
-    """Windowed-sinc interpolation that needs about a millisecond of the future.
+    """Interpolate by a windowed sinc that needs about a millisecond of the future.
 
     `soxr.ResampleStream` is steeper, but it returns its samples up to 37 ms late (48 to 16 kHz,
     quality HQ, measured) and speech that is heard live passes through two resamplers.
@@ -20,8 +20,8 @@ class StreamResampler:
     Sample m of the output is the input at the time m / to_rate, so nothing is shifted.
 
     Args:
-        from_rate: in Hz.
-        to_rate: in Hz.
+        from_rate: Rate of the input in Hz.
+        to_rate: Rate of the output in Hz.
     """
 
     def __init__(self, from_rate: int, to_rate: int):
@@ -49,11 +49,11 @@ class StreamResampler:
 
     @property
     def delay(self) -> int:
-        """How many input samples after its own time an output sample needs."""
+        """Number of input samples after its own time that an output sample needs."""
         return self.reach
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Takes the next samples (n,) and returns those (m,) that are complete, float32."""
+        """Take the next samples (n,); return those that are complete, float32 (m,)."""
         if self.reach == 0:
             return samples
         pieces = []

@@ -1,4 +1,4 @@
-"""What a live conversion learns of its speaker: level, embedding and pitch range."""
+"""Running estimates of a speaker: level, embedding and pitch range."""
 
 from collections import deque
 
@@ -29,14 +29,13 @@ EXPECTED_SPREAD = 0.25  # octaves
 
 
 class RunningSource:
-    """Estimates of a speaker's level and embedding that follow the speech, in constant memory.
+    """Estimate a speaker's level and embedding while they speak, in constant memory.
 
     Args:
-        encoder: makes the embeddings.
-        level_dbfs: level of speech that the mels expect.
-        embedding: (dim_emb,), what counts until the speaker was heard; it stays where
-            `is_known`.
-        is_known: whether that is the speaker's own embedding.
+        encoder: Makes the embeddings.
+        level_dbfs: Level of speech that the mels expect.
+        embedding: (dim_emb,), used until the speaker was heard, or always if `is_known`.
+        is_known: Whether that is the speaker's own embedding.
     """
 
     def __init__(
@@ -57,13 +56,13 @@ class RunningSource:
 
     @property
     def speech_dbfs(self) -> float:
-        """Estimated level of the speech, drawn to the expected one while little was heard."""
+        """Estimated level of the speech, close to the expected one while little was heard."""
         heard = 10 * np.log10(self._energy / self._weight) if self._weight else EXPECTED_DBFS
         total = self._weight * heard + EXPECTED_WINDOWS * EXPECTED_DBFS
         return float(total / (self._weight + EXPECTED_WINDOWS))
 
     def push(self, wav: np.ndarray) -> None:
-        """Hears the next samples (n,) at 16 kHz and moves the estimates."""
+        """Update the estimates by the next samples (n,) at 16 kHz."""
         wav = np.concatenate([self._rest, wav])
         n_windows = len(wav) // voice_activity.VAD_WINDOW
         windows = wav[: n_windows * voice_activity.VAD_WINDOW].reshape(
@@ -79,7 +78,7 @@ class RunningSource:
             self._embed(np.concatenate(speech))
 
     def _is_speech(self, window: np.ndarray) -> bool:
-        """Return whether a window holds speech; the level follows it where it does."""
+        """Tell whether a window holds speech; update the level where it does."""
         power = float(np.square(window, dtype=np.float64).mean())
         self._loudness.append(10 * np.log10(max(power, SILENT_POWER)))
         heard = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self._possible_dbfs)
@@ -95,10 +94,10 @@ class RunningSource:
 
     @property
     def _possible_dbfs(self) -> float:
-        """The level at which windows are looked at for speech.
+        """Level at which windows are checked for speech.
 
-        It is the estimated one, or that of the last loud windows where these are softer by so much
-        that speech at their level would be missed for ever.
+        It is the estimated level, or that of the last loud windows where these are so much softer
+        that their speech would never be found.
         """
         soft, loud = np.percentile(self._loudness, [SOFT_PERCENTILE, LOUD_PERCENTILE])
         may_be_speech = loud - soft >= MIN_SPREAD_DB and loud < self.speech_dbfs - MIN_SPREAD_DB
@@ -121,9 +120,10 @@ class RunningSource:
 
 
 class RunningPitch:
-    """The pitch range of what was said lately.
+    """Estimate the pitch range of recent speech.
 
-    Args: known, the range of the speaker where it is known; it is then kept.
+    Args:
+        known: The speaker's range, which is then kept; None: it is estimated.
     """
 
     def __init__(self, known: PitchRange | None):
@@ -131,13 +131,13 @@ class RunningPitch:
         self._octaves: deque[float] = deque(maxlen=PITCH_FRAMES)
 
     def push(self, f0: np.ndarray) -> None:
-        """Hears the next frames (n,) in Hz, 0 where unvoiced."""
+        """Update the range by the next frames (n,) in Hz, 0 where unvoiced."""
         if self.known is None:
             self._octaves.extend(np.log2(f0[f0 > 0]).tolist())
 
     @property
     def range(self) -> PitchRange | None:
-        """The range, whose spread is drawn to the expected one while little was heard."""
+        """Pitch range; its spread is close to the expected one while little was heard."""
         if self.known is not None or not self._octaves:
             return self.known
         low, centre, high = np.percentile(np.fromiter(self._octaves, float), [25, 50, 75])

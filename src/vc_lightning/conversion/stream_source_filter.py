@@ -9,7 +9,7 @@ from vc_lightning.models.vocoders.source_filter import SourceFilter
 
 
 class SourceFilterStream:
-    """Continues pulses, noise and filters from step to step, so that steps meet without a seam.
+    """Continue pulses, noise and filters from step to step, so that steps meet without a seam.
 
     The network sees as many past frames as it needs and the frames ahead that it is given; beyond
     those it sees silence, as at the end of a recording.

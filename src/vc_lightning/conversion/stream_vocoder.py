@@ -1,4 +1,4 @@
-"""Vocoders that go on where they stopped, for sound that is heard while it is made."""
+"""Streaming forms of the vocoders, which continue where they stopped."""
 
 import math
 from collections.abc import Iterator
@@ -22,30 +22,32 @@ SEARCH_HOPS = 0.5  # how far the overlap of two pieces may be shifted so that th
 
 
 class StreamVocoder(Protocol):
-    """Makes sound of a mel that arrives in steps."""
+    """Interface of a vocoder for a mel that arrives in steps."""
 
     def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
-        """Goes on by some hops.
+        """Continue by some hops.
 
         Args:
-            mel: (1, n_mels, T), frames in a row: n_past known ones, n_new to commit, and
-                a look ahead that may still change.
-            n_past: frames before the new ones.
-            n_new: frames that are final now.
-            n_hops: hops to return.
-        Returns: wav (n_hops * hop_length,).
+            mel: (1, n_mels, T), consecutive frames: n_past known ones, n_new to commit, and a
+                look-ahead that may still change.
+            n_past: Number of frames before the new ones.
+            n_new: Number of frames that are final now.
+            n_hops: Number of hops to return.
+
+        Returns:
+            wav (n_hops * hop_length,).
         """
 
 
 class GriffinLimStream:
-    """Griffin-Lim that never changes a frame once its sound was heard.
+    """Run Griffin-Lim without changing a frame once its sound was heard.
 
     Real-time iterative spectrogram inversion with look-ahead (RTISI-LA, Zhu, Beauregard & Wyse
     2007). The sound is one inverse STFT of the committed frames, so steps meet without a seam.
 
     Args:
-        vocoder: the magnitudes, the number of iterations and the momentum.
-        seed: of the first frame's phases.
+        vocoder: Gives the magnitudes, the number of iterations and the momentum.
+        seed: Seed of the first frame's phases.
     """
 
     def __init__(self, vocoder: GriffinLim, seed: int):
@@ -62,7 +64,7 @@ class GriffinLimStream:
         self.phase = 2 * math.pi * torch.rand(1, n_bins, generator=generator, device=device)
 
     def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
-        """See `StreamVocoder.step`."""
+        """Continue by some hops; see `StreamVocoder.step`."""
         vocoder, kept = self.vocoder, self.n_kept
         magnitude = vocoder.sharpened(vocoder.magnitude(mel))
         # One frame of the past gives the phases something to go on from.
@@ -107,15 +109,15 @@ class GriffinLimStream:
 
 
 class OverlapStream:
-    """Any other vocoder: overlapping pieces, aligned by their correlation and cross-faded.
+    """Run any other vocoder in overlapping pieces, aligned by correlation and cross-faded.
 
-    Every step makes the look ahead's sound again, so it costs more than one long recording.
+    Every step makes the sound of the past and the look-ahead again.
 
     Args:
-        vocoder: makes sound of the frames of a step.
-        hop_length: of its mels.
-        reach: frames by which what is heard lies behind the newest committed frame.
-        seed: of its random numbers.
+        vocoder: The vocoder.
+        hop_length: Hop length of its mels in samples.
+        reach: Number of frames by which the sound lies behind the newest committed frame.
+        seed: Seed of the first step; every step adds 1.
     """
 
     def __init__(self, vocoder: Vocoder, hop_length: int, reach: int, seed: int):
@@ -126,7 +128,7 @@ class OverlapStream:
         self._tail: Tensor | None = None  # what the last step would have said next
 
     def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
-        """See `StreamVocoder.step`."""
+        """Continue by some hops; see `StreamVocoder.step`."""
         wav = self.vocoder.generate(mel, next(self._seeds))[0].float()
         begin = (n_past + n_new - self.reach - n_hops) * self.hop
         begin = max(0, begin)
@@ -142,7 +144,7 @@ class OverlapStream:
         return piece[:n_samples]
 
     def _shift(self, wav: Tensor, begin: int, n_samples: int) -> int:
-        """Samples by which the new piece fits the end of the last one best."""
+        """Find the shift in samples by which the new piece fits the end of the last one best."""
         if self._tail is None:
             return 0
         reach = int(SEARCH_HOPS * self.hop)
@@ -163,7 +165,14 @@ class OverlapStream:
 
 
 def continued(vocoder: Vocoder, hop_length: int, reach: int, seed: int) -> StreamVocoder:
-    """The streaming form of a vocoder."""
+    """Make the streaming form of a vocoder.
+
+    Args:
+        vocoder: The vocoder.
+        hop_length: Hop length of its mels in samples.
+        reach: Number of frames by which the sound lies behind the newest committed frame.
+        seed: Seed of its random numbers.
+    """
     if isinstance(vocoder, GriffinLim):
         return GriffinLimStream(vocoder, seed)
     if isinstance(vocoder, SourceFilter):

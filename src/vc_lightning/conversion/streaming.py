@@ -30,7 +30,7 @@ SAMPLES_AT_ONCE = 2**16  # of one push
 
 
 class VoiceStream:
-    """A conversion of sound that is still being recorded, made in steps of equal length.
+    """Convert sound while it is being recorded, in steps of equal length.
 
     Every step runs the network over the last `context_seconds` of mel frames and keeps the new
     ones. The network would like to look ahead 16 frames with the convolutions of its decoder and
@@ -39,20 +39,21 @@ class VoiceStream:
     convolutions are padded with, as at the end of a recording. The windows end at the newest
     frame, so that the last code is always complete.
 
-    Where sample n of the input is said, sample n of the output says it: in total as many samples
-    come out as went in. The same sound gives the same result whatever the blocks that it is
-    pushed in.
+    Sample n of the output is the conversion of sample n of the input: in total as many samples
+    come out as went in. The result does not depend on the sizes of the blocks.
 
     Args:
-        converter: the networks.
-        voice: who shall be heard.
-        sample_rate: of what is pushed and returned, in Hz; None for the converter's.
-        block_seconds: length of a step, rounded to whole mel frames.
-        lookahead_seconds: of the mel that the network sees beyond what is kept.
-        context_seconds: of the mel before that.
-        source: voice of the speaker, if it is known; None lets the stream learn it.
-        seed: of the vocoder.
-    Raises: InputError when a value lies outside its range.
+        converter: The networks.
+        voice: The target's voice.
+        sample_rate: Rate of the input and the output in Hz; None: the converter's.
+        block_seconds: Length of a step, rounded to whole mel frames.
+        lookahead_seconds: Length of the mel that the network sees after the frames that are kept.
+        context_seconds: Length of the mel that it sees before them.
+        source: The speaker's voice; None: the stream learns it.
+        seed: Seed of the vocoder.
+
+    Raises:
+        InputError: A value is out of range.
     """
 
     def __init__(
@@ -126,43 +127,47 @@ class VoiceStream:
 
     @property
     def block_samples(self) -> int:
-        """The same in samples, rounded up."""
+        """Length of a step in samples, rounded up."""
         return math.ceil(self.block_seconds * self.sample_rate)
 
     @property
     def latency_seconds(self) -> float:
-        """Algorithmic latency: from a sample's arrival to that of its conversion, at most.
+        """Longest time from a sample to its conversion, without computing (algorithmic latency).
 
-        It holds where samples arrive in pieces that are short beside a step, and does not count
-        the time of computing. Who pushes longer pieces waits up to one piece more, unless
-        `lookahead_latency_seconds` is a multiple of it.
+        It holds where samples arrive in pieces that are much shorter than a step. With longer
+        pieces it is up to one piece more, unless `lookahead_latency_seconds` is a multiple of them.
         """
         return self.block_seconds + self.lookahead_latency_seconds
 
     @property
     def lookahead_latency_seconds(self) -> float:
-        """The part of `latency_seconds` that shorter steps do not change."""
+        """Part of `latency_seconds` that does not depend on the length of a step."""
         delay = self._delay / self.converter.sample_rate
         delay += (self._input.delay + self._input.is_active) / self.sample_rate
         return delay + (self._output.delay + self._output.is_active) / self.converter.sample_rate
 
     @property
     def n_repaired(self) -> int:
-        """Samples that were not finite, or far above full scale, and were replaced."""
+        """Number of samples that were replaced: not finite, or far above full scale."""
         return self._n_repaired
 
     @property
     def level_dbfs(self) -> float:
-        """Estimated level of the speech that is heard."""
+        """Estimated level of the speech in the input."""
         return self._source.speech_dbfs
 
     @torch.inference_mode()
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Takes the next samples and returns those whose conversion is complete.
+        """Take the next samples and return those whose conversion is complete.
 
-        Args: samples, floats (n,) of any length.
-        Returns: float32 (m,); m differs from n in single calls, but not in total.
-        Raises: InputError when they are not mono floats.
+        Args:
+            samples: Floats (n,) of any length.
+
+        Returns:
+            float32 (m,); m differs from n in single calls, but not in total.
+
+        Raises:
+            InputError: The samples are not mono floats, or the stream was flushed.
         """
         if self._is_closed:
             raise InputError("the stream was flushed; open another one")
@@ -176,7 +181,7 @@ class VoiceStream:
 
     @torch.inference_mode()
     def flush(self) -> np.ndarray:
-        """Ends the stream and returns the samples that are still missing, float32 (m,)."""
+        """End the stream and return the samples that are still missing, float32 (m,)."""
         if self._is_closed:
             return np.zeros(0, np.float32)
         missing = self._n_in - self._n_out
@@ -203,7 +208,7 @@ class VoiceStream:
         return np.concatenate(pieces)
 
     def _repaired(self, samples: np.ndarray) -> np.ndarray:
-        """Silence in place of what is not finite; limits in place of what no microphone gives."""
+        """Replace samples that are not finite by 0, and limit those far above full scale."""
         with np.errstate(over="ignore"):
             samples = samples.astype(np.float32)
         is_sound = np.abs(samples) <= MAX_AMPLITUDE  # NaN is not
@@ -214,12 +219,12 @@ class VoiceStream:
 
     @property
     def _n_wanted(self) -> int:
-        """Samples that the next step needs: the first one also fills what is looked ahead."""
+        """Number of samples that the next step needs; the first one also fills the look-ahead."""
         n_step = self._n_step * self._hop
         return n_step if self._n_hops else n_step + self._delay
 
     def _step(self, unit: np.ndarray) -> np.ndarray:
-        """Converts one step: the next samples in, `_n_step` hops out."""
+        """Convert one step: take the next samples, return `_n_step` hops."""
         self._hear(unit)
         mel = self._converted()
         n_new = self._n_hops + self._n_step + self._reach - self._n_final
@@ -239,7 +244,7 @@ class VoiceStream:
         return wav.float().cpu().numpy()
 
     def _hear(self, unit: np.ndarray) -> None:
-        """Levels and filters the samples (n,), then finds the new frames' mel and pitch."""
+        """Level and filter samples (n,); compute the mel and the pitch of the new frames."""
         mel, reach, hop = self.converter.mel, self._reach, self._hop
         gain_db = self._source.gain_db
         self._source.push(self._analysis.push(unit))
@@ -257,7 +262,7 @@ class VoiceStream:
         self._track(n_frames)
 
     def _track(self, n_frames: int) -> None:
-        """The pitch of the frames that are not final yet, n_frames in the stream so far."""
+        """Compute the pitch of the frames that are not final yet, up to frame n_frames."""
         n_known = self._n_pitch_learned
         first = max(self._wav_first, n_known - PITCH_PAST_FRAMES - 1)
         stretch = self._wav[(first - self._wav_first) * self._hop :]
@@ -269,7 +274,7 @@ class VoiceStream:
         self._n_pitch_learned = n_final
 
     def _converted(self) -> Tensor:
-        """The mel (1, n_mels, T) of the frames from `_first` on in the target's voice."""
+        """Convert the mel (1, n_mels, T) of the frames from `_first` on."""
         autovc = self.converter.autovc
         n_frames = self._mel.shape[-1] // autovc.freq * autovc.freq
         mel = self._mel[..., -n_frames:]
@@ -292,7 +297,7 @@ class VoiceStream:
         )
 
     def _forget(self) -> None:
-        """Drops what no later step needs."""
+        """Drop what no later step needs."""
         first = self._n_final - self._n_context
         if first > self._first:
             n = first - self._first
@@ -306,5 +311,5 @@ class VoiceStream:
             self._wav_first = first
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        """An array as a batch of one, where the networks are."""
+        """Return an array as a batch of one on the device of the networks."""
         return torch.from_numpy(array).to(self.converter.device)[None]

@@ -42,12 +42,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class LiveLimits:
-    """How long people may speak.
+    """Limits of live sessions.
 
     Attributes:
-        max_seconds: Length of one session.
+        max_seconds: Longest session.
         idle_seconds: Silence after which a session ends.
-        max_waiting: People who wait for their turn; the next one is asked to come again.
+        max_waiting: Maximum number of people who wait; the next one is sent away.
     """
 
     max_seconds: float
@@ -55,18 +55,18 @@ class LiveLimits:
     max_waiting: int
 
     def __post_init__(self) -> None:
-        """Checks the limits themselves."""
+        """Check the limits."""
         require_within(1, 1e6, "live", max_seconds=self.max_seconds)
         require_within(1, 1e6, "live", idle_seconds=self.idle_seconds)
         require_at_least(0, "live", max_waiting=self.max_waiting)
 
 
 class LiveDesk:
-    """Hands out tickets, lets one person speak at a time, and lets the others wait.
+    """Issue tickets, let one person speak at a time, and let the others wait.
 
     Args:
-        service: Makes the streams.
-        limits: How long people may speak.
+        service: Opens the streams.
+        limits: Limits of the sessions.
     """
 
     def __init__(self, service: ConversionService, limits: LiveLimits):
@@ -77,10 +77,13 @@ class LiveDesk:
         self._thread = single_threaded()
 
     def ticket(self, request: VoiceRequest) -> str:
-        """Returns a word that lets its owner speak once, soon, in the voice of the request.
+        """Issue a ticket that lets its owner speak once, within `TICKET_SECONDS`.
 
         Args:
             request: The voice.
+
+        Returns:
+            The ticket.
 
         Raises:
             InputError: The voice cannot be used.
@@ -93,7 +96,7 @@ class LiveDesk:
         return ticket
 
     async def speak(self, socket: WebSocket) -> None:
-        """Serves one person, from the ticket to the last sample.
+        """Serve one person, from the ticket to the last sample.
 
         Args:
             socket: The connection to the page.
@@ -109,7 +112,7 @@ class LiveDesk:
                 await socket.close()
 
     async def _served(self, socket: WebSocket) -> str:
-        """Waits for the turn and converts; the sentence with which the session ends."""
+        """Wait for the turn and convert; return the sentence with which the session ends."""
         try:
             request, sample_rate = await self._greeting(socket)
         except InputError as error:
@@ -132,7 +135,7 @@ class LiveDesk:
             self._line.remove(socket)
 
     async def _greeting(self, socket: WebSocket) -> tuple[VoiceRequest, int]:
-        """The first message: what the ticket was for, and the microphone's rate."""
+        """Receive the first message; return the ticket's request and the microphone's rate."""
         async with asyncio.timeout(ANSWER_SECONDS):
             message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -148,7 +151,7 @@ class LiveDesk:
         return request, sample_rate
 
     async def _turn(self, socket: WebSocket, microphone: "Microphone") -> bool:
-        """Waits until nobody else computes; False if the person leaves before that."""
+        """Wait until nobody else computes; return False if the person leaves before that."""
         told = -1.0
         while not microphone.is_over:
             ahead = self._line.index(socket)
@@ -163,7 +166,7 @@ class LiveDesk:
     async def _session(
         self, socket: WebSocket, microphone: "Microphone", request: VoiceRequest, sample_rate: int
     ) -> str:
-        """Converts one person's sound; the sentence with which it ends."""
+        """Convert one person's sound; return the sentence with which the session ends."""
         await _send_news(socket, "wait", "Preparing the voice.")
         try:
             stream = await self._computed(self.service.open_stream, request, sample_rate)
@@ -220,17 +223,22 @@ def _use_one_thread() -> None:
 
 
 class Microphone:
-    """Sound that one page sends, until it is converted.
+    """Hold the sound of one page until it is converted.
 
     Args:
         socket: The connection to the page.
         sample_rate: In Hz.
+
+    Attributes:
+        is_over: Whether nothing more will come.
+        is_connected: Whether the page is still there.
+        error: Sentence for a page that sends something invalid, or "".
     """
 
     def __init__(self, socket: WebSocket, sample_rate: int):
-        self.is_over = False  # nothing more will come
+        self.is_over = False
         self.is_connected = True
-        self.error = ""  # sentence for a page that sends nonsense
+        self.error = ""
         self._socket = socket
         self._is_open = False
         self._max_samples = int(MAX_BEHIND_SECONDS * sample_rate)
@@ -240,11 +248,11 @@ class Microphone:
         self._has_news = asyncio.Event()
 
     def open(self) -> None:
-        """Keeps sound from now on; what came before is not converted."""
+        """Hold sound from now on; earlier sound is not converted."""
         self._is_open = True
 
     async def listen(self) -> None:
-        """Takes messages until the page stops or leaves."""
+        """Take messages until the page stops or leaves."""
         try:
             while not self.is_over:
                 self._take(await self._socket.receive())
@@ -254,7 +262,7 @@ class Microphone:
             self._has_news.set()
 
     def _take(self, message: Message) -> None:
-        """Takes one message."""
+        """Take one message."""
         sound = message.get("bytes")
         if message["type"] == "websocket.disconnect":
             self.is_over, self.is_connected = True, False
@@ -268,10 +276,10 @@ class Microphone:
             self._forget_oldest()
 
     async def samples(self) -> tuple[np.ndarray, int]:
-        """Waits for sound, at most a second.
+        """Wait for sound, at most a second.
 
         Returns:
-            Samples (n,), and how many were skipped before them.
+            Samples (n,), and the number that were skipped before them.
         """
         if not self.is_over:
             with contextlib.suppress(TimeoutError):
@@ -305,7 +313,7 @@ async def _send_news(socket: WebSocket, what: str, text: str) -> None:
 
 
 def _ahead(n_people: int) -> str:
-    """What somebody who waits is waiting for."""
+    """Say what a waiting person waits for."""
     if n_people == 0:
         return "a conversion is being finished"
     return f"{n_people} {'person is' if n_people == 1 else 'people are'} before you"

@@ -17,11 +17,11 @@ STOP = "() => { vcLive.stop(); }"
 
 
 def build(desk: Desk, live: LiveDesk, settings: list[Component]) -> None:
-    """Builds two columns, and what happens when something is pressed.
+    """Build two columns and their events.
 
     Args:
         desk: The page's service and uploads.
-        live: Lets people speak.
+        live: Issues the tickets.
         settings: Components of the settings, which are placed elsewhere.
     """
     with gr.Row(elem_classes="desk"):

@@ -7,10 +7,10 @@ import numpy as np
 
 
 class CaptureBuffer:
-    """Samples that a microphone gave and nobody has taken yet; the oldest are dropped when full.
+    """Hold samples of a microphone until they are read; drop the oldest when full.
 
     Args:
-        max_samples: Samples that are kept at most.
+        max_samples: Maximum number of samples that are held.
 
     Attributes:
         n_dropped: Samples that were dropped.
@@ -39,10 +39,10 @@ class CaptureBuffer:
             self._changed.notify()
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take everything, after waiting for it where there is nothing.
+        """Take all samples; wait where there are none.
 
         Args:
-            timeout_seconds: How long to wait at most.
+            timeout_seconds: Longest wait.
 
         Returns:
             float32 (n,); n = 0 where nothing came in that time.
@@ -56,17 +56,17 @@ class CaptureBuffer:
 
 
 class PlaybackBuffer:
-    """Samples that wait to be played; what is missing is played as silence and counted.
+    """Hold samples until they are played; play silence where they run out, and count that.
 
     Playing starts, and goes on after an under-run, with a cushion of silence, so that a step of
     the conversion may take a little longer than the one before.
 
     Args:
-        cushion_samples: Length of the cushion.
-        max_samples: Samples that are kept at most; the oldest are dropped.
+        cushion_samples: Length of the cushion in samples.
+        max_samples: Maximum number of samples that are held; the oldest are dropped.
 
     Attributes:
-        n_underruns: How often the samples ran out while sound was coming in.
+        n_underruns: Number of times that the samples ran out while sound was coming in.
         n_dropped: Samples that were dropped because the device took them too slowly.
         n_read: Samples that the device took, silence included.
     """
@@ -103,7 +103,7 @@ class PlaybackBuffer:
         """Take samples for the device.
 
         Args:
-            n_samples: How many it wants.
+            n_samples: Number of samples.
 
         Returns:
             float32 (n_samples,), silence where there were not enough.
@@ -117,11 +117,11 @@ class PlaybackBuffer:
         return np.pad(taken, (0, n_samples - len(taken)))
 
     def count_underrun(self) -> None:
-        """Count an under-run that the device saw itself, because it was asked too late."""
+        """Count an under-run that the device reports."""
         with self._lock:
             self.n_underruns += self._is_playing
 
     def end(self) -> None:
-        """Say that no more sound will come, so that running out is no under-run."""
+        """Note that no more sound will come, so that running out is no under-run."""
         with self._lock:
             self._is_ended = True

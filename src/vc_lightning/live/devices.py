@@ -1,4 +1,4 @@
-"""Sound devices: listed, chosen by name or number, opened, and watched while they run."""
+"""Sound devices: list, choose, open and watch them."""
 
 import logging
 import time
@@ -58,7 +58,7 @@ def find(wanted: str | int | None, kind: Kind) -> int:
 
     Args:
         wanted: Its number, its name or a part of it (any case); None for the system's default.
-        kind: What it shall be able to do.
+        kind: Direction that it must support.
 
     Returns:
         Its number.
@@ -120,7 +120,7 @@ def rate_of(device: int, kind: Kind, wanted: int | None) -> int:
 
 
 class Microphone:
-    """A source of sound that is being recorded.
+    """Record sound; a `Source`.
 
     Args:
         device: Number of the device.
@@ -156,14 +156,14 @@ class Microphone:
 
     @property
     def n_gaps(self) -> int:
-        """How often sound was lost before its conversion."""
+        """Number of times that sound was lost before its conversion."""
         return self._n_overflows + bool(self._buffer.n_dropped)
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take what was recorded since the last call.
+        """Take the sound that was recorded since the last call.
 
         Args:
-            timeout_seconds: How long to wait at most where there is nothing.
+            timeout_seconds: Longest wait where there is none.
 
         Returns:
             float32 (n,).
@@ -189,14 +189,14 @@ class Microphone:
 
 
 class Speaker:
-    """A sink that plays sound.
+    """Play sound; a `Sink`.
 
     Args:
         device: Number of the device.
         rate: In Hz.
         latency: Of the device: low, high, or seconds.
         cushion_seconds: See `PlaybackBuffer`.
-        max_seconds: That wait to be played at most.
+        max_seconds: Longest sound that waits to be played.
 
     Attributes:
         rate: In Hz.
@@ -277,7 +277,7 @@ def _refusal(device: int, kind: Kind, rate: int) -> str | None:
 
 
 def _opened(kind: str, name: str, **settings: Any) -> Any:
-    """A running stream of PortAudio."""
+    """Open and start a stream of PortAudio."""
     sounddevice = library()
     try:
         stream = getattr(sounddevice, kind)(**settings)
@@ -299,7 +299,7 @@ def _closed(stream: Any) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """PortAudio's own words, without its numbers."""
+    """Return PortAudio's own words, without its numbers."""
     text = str(error.args[0] if error.args else error)
     return text.removeprefix("Error opening InputStream: ").removeprefix(
         "Error opening OutputStream: "

@@ -1,4 +1,4 @@
-"""What a program and the live server say to each other over a WebSocket."""
+"""Messages between a program and the live server over a WebSocket."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ POLICY, UNSUPPORTED, INVALID, BUSY = 1008, 1003, 1007, 1013  # close codes of RF
 
 
 class ProtocolError(Exception):
-    """A message that is answered by one sentence and a close code.
+    """Refuse a message by one sentence and a close code.
 
     Args:
         code: The close code.
@@ -31,15 +31,15 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True)
 class Hello:
-    """What a client says first.
+    """First message of a client.
 
     Attributes:
         rate: Of the samples in both directions, in Hz.
         format: A key of `FORMATS`.
         voice: Name of a learned voice; None for the server's target.
-        speaker: Name of the learned voice of who speaks; None lets the stream learn it.
+        speaker: Name of the speaker's learned voice; None: the stream learns it.
         block: Length of a step in seconds; None for the server's.
-        token: What a server that listens beyond this computer asks for.
+        token: Token, which a server that listens beyond this computer requires.
     """
 
     rate: int
@@ -82,10 +82,10 @@ def read_hello(message: str | bytes) -> Hello:
 
 
 def is_end(message: str) -> bool:
-    """Whether a text message says that no more sound will come.
+    """Tell whether a text message ends the sound.
 
     Args:
-        message: Text after the first message; `{"end": true}` is the only one there is.
+        message: Text after the first message; only `{"end": true}` is valid.
 
     Raises:
         ProtocolError: It says something else.
@@ -96,7 +96,7 @@ def is_end(message: str) -> bool:
 
 
 def decode(message: bytes, name: str) -> np.ndarray:
-    """Samples of a binary message.
+    """Decode the samples of a binary message.
 
     Args:
         message: Raw PCM.
@@ -119,7 +119,7 @@ def decode(message: bytes, name: str) -> np.ndarray:
 
 
 def encode(samples: np.ndarray, name: str) -> bytes:
-    """A binary message of samples; what int16 can not hold is clipped.
+    """Encode samples as a binary message; int16 clips what is above full scale.
 
     Args:
         samples: float32 (n,).
@@ -131,7 +131,7 @@ def encode(samples: np.ndarray, name: str) -> bytes:
 
 
 def reason(sentence: str) -> str:
-    """A sentence as short as a close frame needs it."""
+    """Shorten a sentence to the length that a close frame allows."""
     encoded = sentence.encode()
     if len(encoded) <= MAX_REASON_BYTES:
         return sentence
@@ -139,7 +139,7 @@ def reason(sentence: str) -> str:
 
 
 def of_input_error(error: InputError) -> ProtocolError:
-    """The same complaint for a client."""
+    """Turn an input error into an answer to a client."""
     return ProtocolError(POLICY, str(error))
 
 
@@ -156,7 +156,7 @@ def _json_object(message: str | bytes) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    """A client's value, short and printable."""
+    """Make a client's value short and printable."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,4 +1,4 @@
-"""Keeps what was said and what was heard in one stereo file."""
+"""Record the input and the conversion in one stereo file."""
 
 import contextlib
 import logging
@@ -18,10 +18,10 @@ MAX_BYTES = 4 * 10**9  # of samples in a wav file, whose header counts them in 3
 
 
 class Recorder:
-    """Writes the input on the left and the conversion on the right, as 16-bit PCM.
+    """Write the input to the left channel and the conversion to the right one, as 16-bit PCM.
 
     Sample n of both channels belongs to the same moment of speech: the latency is not in the file.
-    What is above full scale is clipped. Close it by leaving `recording`.
+    Samples above full scale are clipped. Leaving `recording` closes it.
 
     Args:
         file: An open stereo file.
@@ -34,15 +34,15 @@ class Recorder:
         self._is_full = False
 
     def write_input(self, samples: np.ndarray) -> None:
-        """Append what was said, float (n,)."""
+        """Append samples of the input, float (n,)."""
         self._write(0, samples)
 
     def write_output(self, samples: np.ndarray) -> None:
-        """Append what is heard, float (n,)."""
+        """Append samples of the conversion, float (n,)."""
         self._write(1, samples)
 
     def finish(self) -> None:
-        """Write what has no other side yet, beside silence."""
+        """Write the rest of the longer channel, beside silence."""
         longest = max(map(len, self._sides))
         for side in (0, 1):
             self._write(side, np.zeros(longest - len(self._sides[side]), np.float32))
@@ -65,15 +65,15 @@ class Recorder:
 
 @contextlib.contextmanager
 def recording(path: Path, rate: int, strings: Mapping[str, str]) -> Iterator[Recorder]:
-    """Record into a file that appears, whole, when the block ends, by an error, too.
+    """Record into a file that appears when the block ends, even if it ends with an error.
 
     Args:
         path: A wav file.
         rate: In Hz.
-        strings: What the file says of itself, by libsndfile's names.
+        strings: Metadata of the file, by libsndfile's names.
 
     Yields:
-        What writes the file.
+        The recorder that writes the file.
     """
     interruption: BaseException | None = None
     with (

@@ -1,4 +1,4 @@
-"""A WebSocket server that converts the sound of other programs while it arrives."""
+"""WebSocket server that converts the sound of other programs while it arrives."""
 
 import asyncio
 import contextlib
@@ -36,13 +36,13 @@ OpenStream = Callable[[Hello], VoiceStream]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask for.
+    """Limits of one client.
 
     Attributes:
-        max_clients: Connections at a time.
-        max_message_kib: Size of one message.
-        max_unread_seconds: For which a client may leave what it gets unread.
-        max_idle_seconds: Between two messages of a client.
+        max_clients: Maximum number of connections at a time.
+        max_message_kib: Maximum size of one message, in KiB.
+        max_unread_seconds: Longest time for which a client may leave its messages unread.
+        max_idle_seconds: Longest time between two messages of a client.
     """
 
     max_clients: int
@@ -52,15 +52,15 @@ class Limits:
 
 
 class LiveServer:
-    """Answers clients, each with a stream of its own.
+    """Answer clients, each with a stream of its own.
 
     Args:
         open_stream: Opens the stream that a client asks for; raises `InputError`.
-        limits: What a client may ask for.
-        token: What clients must know; None for none.
+        limits: Limits of a client.
+        token: Token that clients must send; None: none.
 
     Raises:
-        InputError: A limit or the token is no sensible one.
+        InputError: A limit is out of range or the token is too short.
     """
 
     def __init__(self, open_stream: OpenStream, limits: Limits, token: str | None):
@@ -107,7 +107,7 @@ class LiveServer:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _handle(self, client: ServerConnection) -> None:
-        """One connection, from the first message to the last."""
+        """Serve one connection, from the first message to the last."""
         is_admitted = self.n_clients < self.limits.max_clients
         self.n_clients += is_admitted
         try:
@@ -182,7 +182,7 @@ class LiveServer:
             await self._send(client, protocol.encode(samples, hello.format))
 
     async def _send(self, client: ServerConnection, message: str | bytes) -> None:
-        """Sends a message; a client that does not read is cut off."""
+        """Send a message; cut off a client that does not read."""
         try:
             async with asyncio.timeout(self.limits.max_unread_seconds):
                 await client.send(message)
@@ -196,10 +196,10 @@ class LiveServer:
 
 @contextlib.contextmanager
 def serving(server: LiveServer, host: str, port: int) -> Iterator[str]:
-    """Listen while the block runs; at its end all connections are closed (code 1001).
+    """Listen while the block runs; close all connections at its end (code 1001).
 
     Args:
-        server: Answers the clients.
+        server: The server.
         host: Name or address to listen on.
         port: 0 for a free one.
 
@@ -207,7 +207,7 @@ def serving(server: LiveServer, host: str, port: int) -> Iterator[str]:
         The address for clients.
 
     Raises:
-        InputError: It can not listen there.
+        InputError: The address cannot be listened on.
     """
     started: Future[tuple[int, Callable[[], None]]] = Future()
 
@@ -248,7 +248,7 @@ def require_token_beyond_loopback(host: str, token: str | None) -> None:
         token: None for none.
 
     Raises:
-        InputError: The host is not this computer alone, or is not known.
+        InputError: The host is unknown, or other computers reach it and there is no token.
     """
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, 0)} if host else set()
@@ -263,7 +263,7 @@ def require_token_beyond_loopback(host: str, token: str | None) -> None:
 
 
 def _watch(client: ServerConnection) -> None:
-    """Lets the system notice a cut connection, and keep little for one that does not read."""
+    """Let the system notice a cut connection, and buffer little for a slow reader."""
     sock: socket.socket = client.transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

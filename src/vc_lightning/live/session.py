@@ -1,4 +1,4 @@
-"""A live conversion on this computer: from a source of sound to a sink, in its own thread."""
+"""Live conversion on this computer: from a source of sound to a sink, in a thread of its own."""
 
 import threading
 import time
@@ -18,11 +18,11 @@ SILENCE_DBFS = -100.0  # shown for digital silence
 
 
 class Source(Protocol):
-    """Where the words come from.
+    """Interface of what gives the speaker's sound.
 
     Attributes:
         rate: In Hz.
-        is_finished: Whether nothing more will come.
+        is_finished: Whether all sound was read.
         n_gaps: How often sound was lost before its conversion.
         latency_seconds: Of the device.
     """
@@ -35,14 +35,14 @@ class Source(Protocol):
     def n_gaps(self) -> int: ...
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take float32 samples (n,), after waiting at most so long for the first of them."""
+        """Take float32 samples (n,); wait at most `timeout_seconds` for the first of them."""
 
     def close(self) -> None:
-        """Free the device."""
+        """Release the device."""
 
 
 class Sink(Protocol):
-    """Where the other voice is played.
+    """Interface of what plays the other voice.
 
     Attributes:
         rate: In Hz.
@@ -61,16 +61,16 @@ class Sink(Protocol):
         """Wait until everything was played."""
 
     def close(self) -> None:
-        """Free the device."""
+        """Release the device."""
 
 
 class FileSource:
-    """A recording that arrives as slowly as if it were being spoken.
+    """Give a recording in real time, as if it were being spoken.
 
     Args:
         wav: float32 (n,).
         rate: In Hz.
-        piece_seconds: In which it arrives.
+        piece_seconds: Length of the pieces in which it arrives.
 
     Attributes:
         rate: In Hz.
@@ -94,7 +94,7 @@ class FileSource:
         return self._position >= len(self._wav)
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """See `Source.read`; a piece comes when its last sample would have been spoken."""
+        """Take the next piece when its last sample would have been spoken; see `Source.read`."""
         self._start = time.monotonic() if self._start is None else self._start
         stop = min(self._position + self._n_piece, len(self._wav))
         wait = self._start + stop / self.rate - time.monotonic()
@@ -106,16 +106,16 @@ class FileSource:
         return piece
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no device."""
 
 
 class SilentSink:
-    """A sink without a device, which takes sound in real time, so that under-runs are counted.
+    """Take sound in real time without a device, so that under-runs are counted.
 
     Args:
         rate: In Hz.
         cushion_seconds: See `PlaybackBuffer`.
-        max_seconds: That wait at most.
+        max_seconds: Longest sound that waits to be taken.
 
     Attributes:
         rate: In Hz.
@@ -131,31 +131,31 @@ class SilentSink:
         self._start: float | None = None
 
     def write(self, samples: np.ndarray) -> None:
-        """See `Sink.write`."""
+        """Append samples; see `Sink.write`."""
         now = time.monotonic()
         self._start = now if self._start is None else self._start
         self.buffer.read(round((now - self._start) * self.rate) - self.buffer.n_read)
         self.buffer.write(samples)
 
     def drain(self) -> None:
-        """Nobody waits for silence."""
+        """Return at once: there is nobody to play to."""
         self.buffer.end()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no device."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a session shows of itself.
+    """State of a session.
 
     Attributes:
-        input_dbfs: Level of what came in since the last look, RMS.
-        output_dbfs: Level of what is played.
+        input_dbfs: RMS level of the last samples that came in.
+        output_dbfs: RMS level of the last samples that were played.
         n_underruns: How often the output ran out of sound.
         n_gaps: How often sound of the input was lost.
-        seconds: Of sound that came in.
-        load: Computing time as a share of that.
+        seconds: Length of the sound that came in.
+        load: Computing time as a share of `seconds`.
     """
 
     input_dbfs: float
@@ -167,18 +167,18 @@ class Status:
 
 
 class Session:
-    """Converts what a source gives and plays it, until it is stopped or the source ends.
+    """Convert the sound of a source and play it, until it is stopped or the source ends.
 
     Args:
         stream: The conversion, at the source's rate.
-        source: Where the words come from; closed at the end.
-        sink: Where the other voice goes; closed at the end.
-        recorder: Keeps both sides; closed by who opened it.
-        is_muted: Whether nothing is played at first.
+        source: The speaker's sound; closed at the end.
+        sink: Plays the other voice; closed at the end.
+        recorder: Records both; None: nothing is recorded. The caller closes it.
+        is_muted: Whether silence is played at first.
 
     Attributes:
         is_muted: Whether silence is played; the conversion and the recording go on.
-        is_paused: Whether silence takes the place of what the source gives.
+        is_paused: Whether silence replaces the source.
     """
 
     def __init__(
@@ -206,14 +206,14 @@ class Session:
 
     @property
     def latency_seconds(self) -> float:
-        """From a word to its conversion, without the time of computing."""
+        """Latency from a word to its conversion, without computing time."""
         rate = self.sink.rate
         devices = self.source.latency_seconds + self.sink.latency_seconds
         return self.stream.latency_seconds + devices + self.sink.buffer.cushion_samples / rate
 
     @property
     def status(self) -> Status:
-        """What happened so far."""
+        """State of the session."""
         seconds = self._n_in / self.source.rate
         return Status(
             *self._levels,
@@ -224,18 +224,18 @@ class Session:
         )
 
     def start(self) -> None:
-        """Begin to convert."""
+        """Start the conversion."""
         self._thread.start()
 
     def wait(self, timeout_seconds: float) -> None:
-        """Wait until the source ended or an error stopped the session, at most so long."""
+        """Wait at most `timeout_seconds` until the source ends or an error stops the session."""
         self._thread.join(timeout_seconds)
 
     def stop(self) -> None:
-        """End the conversion; what was said last is still recorded.
+        """End the conversion; the last words are still recorded.
 
         Raises:
-            InputError: What stopped the session before.
+            InputError: The session was stopped by this error.
         """
         self._stopping.set()
         if self._thread.ident is not None:
@@ -278,7 +278,7 @@ class Session:
 
 
 def level_dbfs(samples: np.ndarray) -> float:
-    """Level of samples (n,) in dB relative to full scale, RMS, at least `SILENCE_DBFS`."""
+    """Return the RMS level of samples (n,) in dB relative to full scale, ≥ `SILENCE_DBFS`."""
     finite = np.nan_to_num(samples.astype(np.float64), posinf=0, neginf=0)
     power = float(np.square(finite).mean())
     return max(SILENCE_DBFS, 10 * np.log10(power)) if power > 0 else SILENCE_DBFS

@@ -1,4 +1,4 @@
-"""What a person sees and presses while they speak: a level meter and single keys."""
+"""Terminal of a live session: a level meter and single keys."""
 
 import sys
 from types import TracebackType
@@ -26,7 +26,7 @@ def line(status: Status, is_muted: bool, is_paused: bool) -> str:
     """Describe a session in one line.
 
     Args:
-        status: What happened.
+        status: State of the session.
         is_muted: Whether nothing is played.
         is_paused: Whether the input is ignored.
     """
@@ -46,10 +46,10 @@ def line(status: Status, is_muted: bool, is_paused: bool) -> str:
 
 
 class Meter:
-    """One line on a terminal that is written again and again; nothing where there is no terminal.
+    """Show a session in one line of a terminal; show nothing where there is no terminal.
 
     Args:
-        file: Where to write.
+        file: The terminal.
     """
 
     def __init__(self, file: TextIO = sys.stderr):
@@ -71,10 +71,10 @@ class Meter:
 
 
 class Keys:
-    """Single keys from a terminal, without Enter; none where stdin is no terminal.
+    """Read single keys from a terminal, without Enter; none where stdin is no terminal.
 
     Args:
-        file: Where keys come from.
+        file: The terminal.
     """
 
     def __init__(self, file: TextIO | None = sys.stdin):
@@ -103,7 +103,7 @@ class Keys:
             termios.tcsetattr(self._file, termios.TCSADRAIN, self._settings)
 
     def pressed(self) -> str:
-        """The key that was pressed since the last call, in lower case; "" if none was."""
+        """Return the key that was pressed since the last call, in lower case; "" if none was."""
         if self._file is None or not self.is_active:
             return ""
         if sys.platform == "win32":
