@@ -93,7 +93,7 @@ def test_long_recordings_stream_with_progress(converter, speech, other_speech, m
     for name, seconds in (("CHUNK_SECONDS", 4), ("CONTEXT_SECONDS", 1)):
         monkeypatch.setattr(analysis, name, seconds)
     monkeypatch.setattr(spill_buffer, "MAX_IN_MEMORY", 0)
-    monkeypatch.setattr(griffin_lim_module, "STRETCH_FRAMES", 200)
+    monkeypatch.setattr(griffin_lim_module, "CHUNK_FRAMES", 200)
     told = []
     wav = converter.convert_to(recording, voice, progress=told.append)
     assert isinstance(wav, np.memmap)
