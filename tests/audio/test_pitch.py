@@ -62,15 +62,9 @@ def test_long_recording_equals_its_parts() -> None:
 def test_works_in_forked_process() -> None:
     wav = glide(120, 180, 1)
     expected = pitch.track(wav, RATE, HOP)
-    context = multiprocessing.get_context("fork")
-    contours = context.Queue()
-    process = context.Process(target=lambda: contours.put(pitch.track(wav, RATE, HOP)))
-    process.start()
-    try:
-        assert np.array_equal(contours.get(timeout=60), expected)
-    finally:
-        process.kill()  # it inherits the signal handlers of this process: SIGTERM may not end it
-        process.join()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        found = pool.apply_async(pitch.track, (wav, RATE, HOP)).get(timeout=60)
+    assert np.array_equal(found, expected)
 
 
 def test_noise_and_silence_are_unvoiced() -> None:

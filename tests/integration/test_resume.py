@@ -75,6 +75,16 @@ def test_resuming_after_kills_is_exact(arguments, run, tmp_path):
     assert logged(resumed).items() <= logged(whole).items()
 
 
+def test_restores_signal_handlers(run):
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    run()
+    assert [signal.getsignal(number) for number in numbers] == before
+    with pytest.raises(SystemExit):
+        run("checkpoint.best=val/x")  # ends by an error during the training
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_and_stop(arguments, tmp_path, number):
     """Terminals and clusters signal every process, those that load data too."""

@@ -50,7 +50,7 @@ def test_autocast_within_bfloat16_precision(network, monkeypatch, min_width, bat
 
 
 def test_narrow_layers_stay_in_float32_without_a_bfloat16_lstm(network, monkeypatch):
-    monkeypatch.setattr(lstm, "HAS_BFLOAT16", False)
+    monkeypatch.setattr(lstm, "HAS_BFLOAT16_LSTM", False)
     x = torch.randn(16, 9, 12)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = network(x)[0]

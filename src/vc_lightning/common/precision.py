@@ -2,6 +2,9 @@
 
 import torch
 
+# Whether oneDNN has an LSTM in bfloat16 for this CPU. It needs less than fast products do.
+HAS_BFLOAT16_LSTM = torch.cpu.get_capabilities().get("avx512_bw", False)
+
 
 def best_precision(accelerator: str) -> str:
     """Choose Lightning's `precision` for this machine.

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from vc_lightning.common.precision import HAS_BFLOAT16_LSTM
+
 MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN's float32 is faster than its bfloat16
-HAS_BFLOAT16 = torch.cpu.get_capabilities().get("avx512_bw", False)  # which oneDNN's LSTM needs
 
 
 class LSTM(nn.LSTM):
@@ -31,7 +32,7 @@ class LSTM(nn.LSTM):
             for weights in self.all_weights:
                 x = uncompiled_run_layer()(x, *(weight.to(dtype) for weight in weights))
             return x.transpose(0, 1), None
-        if HAS_BFLOAT16 and len(x) >= MIN_BATCH:
+        if HAS_BFLOAT16_LSTM and len(x) >= MIN_BATCH:
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float())

@@ -86,16 +86,14 @@ class WeightFiles(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
         self.saved_step = self.weights_step = trainer.global_step  # of what is resumed, or 0
-        # Lightning's own handlers, set before, would end the training without saving.
-        self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        # Lightning's own handlers, set before, would end the training without saving. At its end,
+        # by an error, too, Lightning restores the handlers that it found.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def teardown(self, trainer: Trainer, pl_module: BaseModule, stage: str) -> None:
-        for number, handler in getattr(self, "previous", {}).items():
-            signal.signal(number, handler)
 
     def on_train_batch_end(
         self,
