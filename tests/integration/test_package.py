@@ -79,16 +79,31 @@ def test_settings_equal_hydras():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built from the source distribution, as `python -m build` does."""
+def sources(tmp_path_factory):
+    """The unpacked source distribution."""
     folder = tmp_path_factory.mktemp("dist")
     with pytest.MonkeyPatch.context() as patch:  # a build looks at the current folder
         patch.chdir(ROOT)
-        source = folder / build.build_sdist(str(folder))
-        with tarfile.open(source) as archive:
-            archive.extractall(folder, filter="data")
-        patch.chdir(folder / source.name.removesuffix(".tar.gz"))
-        return folder / build.build_wheel(str(folder))
+        archive = folder / build.build_sdist(str(folder))
+    with tarfile.open(archive) as file:
+        file.extractall(folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(sources):
+    """The wheel, built from the source distribution, as `python -m build` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(sources)
+        return sources.parent / build.build_wheel(str(sources.parent))
+
+
+def test_source_distribution_holds_only_the_project(sources):
+    folders = {path.name for path in sources.iterdir() if path.is_dir()}
+    named = "src conf checkpoints docs examples tests scripts benchmarks"
+    assert folders == set(named.split())
+    for name in ("train.py", "README.md", "LICENSE", "constraints.txt", "pyproject.toml"):
+        assert (sources / name).is_file()
 
 
 def test_wheel_contents(wheel):
