@@ -74,7 +74,7 @@ def run(trial: Trial, folder: Path, memory: int, seconds: float) -> TrialResult:
     for name in ("input", "here", "tmp"):
         (folder / name).mkdir(parents=True)
     arguments = trial.make(folder / "input")
-    inherited = _resident_bytes()
+    inherited = _anonymous_bytes()
     began = time.perf_counter()
     child = os.fork()
     if child == 0:
@@ -98,10 +98,10 @@ def run(trial: Trial, folder: Path, memory: int, seconds: float) -> TrialResult:
     return TrialResult(verdict, lines[-1] if lines else "", took, peak)
 
 
-def _resident_bytes() -> int:
-    """Memory of this process, which a forked one begins with."""
-    n_pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return n_pages * os.sysconf("SC_PAGE_SIZE")
+def _anonymous_bytes() -> int:
+    """Return the memory of this process that a forked one begins with: none of its files'."""
+    _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _be_the_command(command: str, arguments: list[str], folder: Path) -> None:
