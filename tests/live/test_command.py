@@ -13,7 +13,7 @@ import soundfile
 from websockets.sync.client import connect
 
 from helpers import TARGET, composed
-from vc_lightning.commands import live
+from vc_lightning.commands import live, live_speak
 from vc_lightning.conversion import provenance
 
 SILENT = ("output_device=none", "vocoder=griffin_lim", "vocoder.n_iter=1", "device=cpu")
@@ -94,7 +94,7 @@ def test_wrong_values_are_named_before_anything_is_loaded(capsys, arguments, wor
 
 
 def test_a_third_interruption_ends_at_once():
-    with live.interruptions() as is_interrupted:
+    with live_speak.interruptions() as is_interrupted:
         assert not is_interrupted()
         for _ in range(2):
             signal.raise_signal(signal.SIGINT)

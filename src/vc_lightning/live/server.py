@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
@@ -31,6 +32,8 @@ KEEPALIVE_PROBES = 3
 SEND_BUFFER_BYTES = 2**16  # that the system keeps for a slow reader
 MAX_QUEUE = 4  # messages of a client that wait
 
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 OpenStream = Callable[[Hello], VoiceStream]
 
 
@@ -162,7 +165,9 @@ class LiveServer:
                 made = await self._in_thread(stream.push, piece)
                 await self._send_sound(client, made, hello)
 
-    async def _in_thread(self, function: Callable, *arguments: object) -> VoiceStream | np.ndarray:
+    async def _in_thread(
+        self, function: Callable[[*Arguments], Result], *arguments: *Arguments
+    ) -> Result:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, function, *arguments)
 
@@ -209,7 +214,7 @@ def serving(server: LiveServer, host: str, port: int) -> Iterator[str]:
     Raises:
         InputError: The address cannot be listened on.
     """
-    started: Future[tuple[int, Callable[[], None]]] = Future()
+    started: Future[tuple[int, Callable[[], object]]] = Future()
 
     def ready(port: int) -> asyncio.Event:
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()

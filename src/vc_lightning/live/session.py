@@ -22,17 +22,19 @@ class Source(Protocol):
 
     Attributes:
         rate: In Hz.
-        is_finished: Whether all sound was read.
-        n_gaps: How often sound was lost before its conversion.
         latency_seconds: Of the device.
     """
 
     rate: int
-    is_finished: bool
     latency_seconds: float
 
     @property
-    def n_gaps(self) -> int: ...
+    def is_finished(self) -> bool:
+        """Whether all sound was read."""
+
+    @property
+    def n_gaps(self) -> int:
+        """How often sound was lost before its conversion."""
 
     def read(self, timeout_seconds: float) -> np.ndarray:
         """Take float32 samples (n,); wait at most `timeout_seconds` for the first of them."""
@@ -196,7 +198,7 @@ class Session:
         self._error: BaseException | None = None
         self._n_in = 0
         self._computing_seconds = 0.0
-        self._levels = [SILENCE_DBFS, SILENCE_DBFS]
+        self._input_dbfs = self._output_dbfs = SILENCE_DBFS
         self._thread = threading.Thread(target=self._work, name="live conversion", daemon=True)
 
     @property
@@ -216,11 +218,12 @@ class Session:
         """State of the session."""
         seconds = self._n_in / self.source.rate
         return Status(
-            *self._levels,
-            self.sink.buffer.n_underruns,
-            self.source.n_gaps,
-            seconds,
-            self._computing_seconds / seconds if seconds else 0.0,
+            input_dbfs=self._input_dbfs,
+            output_dbfs=self._output_dbfs,
+            n_underruns=self.sink.buffer.n_underruns,
+            n_gaps=self.source.n_gaps,
+            seconds=seconds,
+            load=self._computing_seconds / seconds if seconds else 0.0,
         )
 
     def start(self) -> None:
@@ -264,7 +267,7 @@ class Session:
         made = self.stream.push(samples)
         self._computing_seconds += time.perf_counter() - begun
         self._n_in += len(samples)
-        self._levels[0] = level_dbfs(samples)
+        self._input_dbfs = level_dbfs(samples)
         self._deliver(made)
 
     def _deliver(self, made: np.ndarray) -> None:
@@ -273,7 +276,7 @@ class Session:
         if self.recorder is not None:
             self.recorder.write_output(made)
         played = np.zeros_like(made) if self.is_muted else made
-        self._levels[1] = level_dbfs(played)
+        self._output_dbfs = level_dbfs(played)
         self.sink.write(self._to_output.push(played))
 
 

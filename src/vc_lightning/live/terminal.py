@@ -78,17 +78,17 @@ class Keys:
     """
 
     def __init__(self, file: TextIO | None = sys.stdin):
-        self.is_active = file is not None and file.isatty()
-        self._file = file
+        self._terminal = file if file is not None and file.isatty() else None
+        self.is_active = self._terminal is not None
         self._settings: list | None = None
 
     def __enter__(self) -> Self:
-        if self.is_active and sys.platform != "win32":
+        if self._terminal is not None and sys.platform != "win32":
             import termios
             import tty
 
-            self._settings = termios.tcgetattr(self._file)
-            tty.setcbreak(self._file)
+            self._settings = termios.tcgetattr(self._terminal)
+            tty.setcbreak(self._terminal)
         return self
 
     def __exit__(
@@ -97,14 +97,14 @@ class Keys:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._settings is not None:
+        if self._terminal is not None and self._settings is not None:
             import termios
 
-            termios.tcsetattr(self._file, termios.TCSADRAIN, self._settings)
+            termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._settings)
 
     def pressed(self) -> str:
         """Return the key that was pressed since the last call, in lower case; "" if none was."""
-        if self._file is None or not self.is_active:
+        if self._terminal is None or not self.is_active:
             return ""
         if sys.platform == "win32":
             import msvcrt
@@ -113,8 +113,8 @@ class Keys:
         import os
         import select
 
-        if not select.select([self._file], [], [], 0)[0]:
+        if not select.select([self._terminal], [], [], 0)[0]:
             return ""
-        key = os.read(self._file.fileno(), 1)
+        key = os.read(self._terminal.fileno(), 1)
         self.is_active = bool(key)  # nothing to read: the terminal is gone
         return key.decode(errors="replace").lower()
