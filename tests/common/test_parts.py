@@ -21,7 +21,6 @@ def test_parts_partition_items(n_items, count):
 
 def test_parses_part():
     assert Part.parse("3/8") == Part(3, 8)
-    assert Part.parse(None) is None
     assert (str(Part(3, 8)), Part(3, 8).stem) == ("3/8", "3_of_8")
 
 

@@ -1,5 +1,7 @@
 """Objects that several commands build from the configuration."""
 
+from typing import Any, cast
+
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -40,7 +42,18 @@ def require_valid_types(cfg: DictConfig) -> None:
     Raises:
         InputError: A value has another type; the message names its full key.
     """
-    validation.require_fitting(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    validation.require_fitting(plain(cfg))
+
+
+def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """Convert a configuration to plain dictionaries, lists and values.
+
+    Args:
+        cfg: The configuration.
+        resolve: Whether interpolations, such as `${run_dir}`, are replaced by their values.
+    """
+    made = OmegaConf.to_container(cfg, resolve=resolve, throw_on_missing=resolve)
+    return cast(dict[str, Any], made)  # a DictConfig always becomes a dictionary
 
 
 def select_device(name: str) -> torch.device:

@@ -58,7 +58,7 @@ def require_valid(cfg: DictConfig) -> None:
     if cfg.format is not None:
         require_one_of(FORMATS, "", format=cfg.format)
     require_at_least(1, "", batch_size=cfg.batch_size)
-    if cfg.part != MERGE:
+    if cfg.part not in (None, MERGE):
         Part.parse(cfg.part)
     cleanup.require_settings(**cfg.cleanup)
 
@@ -89,7 +89,7 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
     output = paths.writable_path(named, "output", *io.OUTPUT_SUFFIXES)
     batch = made_batch(cfg, folder)
     (row,) = batch.convert([Job(source, target, output)])
-    if row.error:
+    if row.seconds is None or row.real_time_factor is None:
         raise InputError(row.error)
     log.info(
         "%s: %.2f s of sound in %.2f s (real-time factor %.2f), vocoder %s",
@@ -128,7 +128,7 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
         if jobs.count_errors(output, listed):
             sys.exit(EXIT_SOME_FAILED)
         return
-    part = Part.parse(cfg.part)
+    part = None if cfg.part is None else Part.parse(cfg.part)
     own = listed if part is None else part.block(listed)
     batch = made_batch(cfg, folder)
     note = batch.converter.note()
@@ -273,7 +273,7 @@ def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
     return path.name if len(target) == 1 and not path.exists() and path.name in known else target
 
 
-def target_of(value: object, folder: Path) -> Target:
+def target_of(value: str | Sequence[str] | None, folder: Path) -> Target:
     """Find the recordings, or the learned voice, that `target=` names."""
     if not value:
         raise InputError(NOTHING_SAID)

@@ -13,7 +13,7 @@ from typing import NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.errors import InstantiationException as HydraInstantiationException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from soundfile import SoundFileError
 
@@ -76,10 +76,10 @@ def reports_input_errors(main: Callable) -> Callable:
     """
 
     @functools.wraps(main)
-    def reporting(cfg: object) -> object:
+    def reporting(cfg: DictConfig) -> object:
         try:
             if HydraConfig.initialized():  # tests compose the configuration themselves
-                overrides.require_groups(cfg, HydraConfig.get().job.config_name)
+                overrides.require_groups(cfg, str(HydraConfig.get().job.config_name))
             return main(cfg)
         except (
             InputError,
@@ -104,7 +104,7 @@ def fail(sentence: str) -> NoReturn:
     sys.exit(EXIT_BAD_INPUT)
 
 
-def explain(error: Exception, config_name: str = "train") -> str:
+def explain(error: BaseException, config_name: str = "train") -> str:
     """Explain an error of the command line or the configuration in one sentence.
 
     Args:

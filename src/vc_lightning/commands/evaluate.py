@@ -80,7 +80,7 @@ def require_valid(cfg: DictConfig) -> None:
     if cfg.part is not None:
         if cfg.part != MERGE:
             Part.parse(cfg.part)
-        if "${now" in str(OmegaConf.to_container(cfg, resolve=False)["output"]):
+        if "${now" in str(builders.plain(cfg, resolve=False)["output"]):
             raise InputError(f"part={cfg.part}: give output=FOLDER, the same for every part")
 
 

@@ -7,7 +7,7 @@ from shlex import quote
 import hydra
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
@@ -108,7 +108,8 @@ def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that Lightning would refuse late or in many lines."""
     require_seed("seed", cfg.seed)
     require_flag("compile", cfg.compile)
-    Part.parse(cfg.part)
+    if cfg.part is not None:
+        Part.parse(cfg.part)
     whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
     if cfg.trainer.limit_train_batches is not None:
         whole["limit_train_batches"] = 1, cfg.trainer.limit_train_batches
@@ -181,7 +182,7 @@ def build_task(
         card=card,
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
-        config=OmegaConf.to_container(cfg, resolve=True),
+        config=builders.plain(cfg),
     )
 
 

@@ -1,7 +1,7 @@
 """Learn, list, export and import voices: the keys `voices.*` of convert.py."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -49,7 +49,7 @@ def run(
     cfg: DictConfig,
     folder: Path,
     make_batch: Callable[[], BatchConverter],
-    find_target: Callable[[object, Path], Target],
+    find_target: Callable[[str | Sequence[str] | None, Path], Target],
 ) -> None:
     """Do what `wanted` returns.
 
@@ -74,23 +74,31 @@ def learn_voice(
     cfg: DictConfig,
     folder: Path,
     make_batch: Callable[[], BatchConverter],
-    find_target: Callable[[object, Path], Target],
+    find_target: Callable[[str | Sequence[str] | None, Path], Target],
 ) -> None:
     """Keep the voice of `target=` under a name."""
     name = str(cfg.voices.learn)
     voice_library.path_of(folder, name)  # a bad name is found before the work, as is a bad consent
-    statement, notes = _statement(cfg), _notes(cfg)
+    statement, made_by, licence = _statement(cfg), _note(cfg, "made_by"), _note(cfg, "licence")
     target = find_target(cfg.target, folder)
     if isinstance(target, str):
         raise InputError(f"target={target}: is a learned voice already; name its recordings")
     batch = make_batch()
     converter = batch.converter
     analyzed = [one for _, one in batch.analyze_voice(target)]
-    n_frames = sum(len(one.f0) for one in analyzed)
+    n_frames = sum(len(one.f0) for one in analyzed if one.f0 is not None)
     seconds = n_frames * converter.mel.hop_length / converter.sample_rate
     voice, identity = converter.voice_from(analyzed), converter.encoder_identity
     path = voice_library.save(
-        folder, name, voice, identity, len(analyzed), seconds, consent=statement, **notes
+        folder,
+        name,
+        voice,
+        identity,
+        len(analyzed),
+        seconds,
+        made_by=made_by or "",
+        licence=licence or "",
+        consent=statement,
     )
     log.info("%s: learned from %d recordings, %.0f s: %s", name, len(analyzed), seconds, path)
     if statement is None:
@@ -135,7 +143,12 @@ def export_voice(cfg: DictConfig, folder: Path) -> None:
     statement = _statement(cfg)
     if statement is None and learned.consent is not None:
         statement = consent.restate(learned.consent)
-    learned = replace(learned, **_notes(cfg))
+    made_by, licence = _note(cfg, "made_by"), _note(cfg, "licence")
+    learned = replace(
+        learned,
+        made_by=learned.made_by if made_by is None else made_by,
+        licence=learned.licence if licence is None else licence,
+    )
     path = voice_files.export(learned, statement, output)
     log.info("%s: %d bytes in %s", name, path.stat().st_size, path)
     log.info("others use it: python convert.py voices.import=%s", quote(path.name))
@@ -162,10 +175,7 @@ def _statement(cfg: DictConfig) -> Statement | None:
     return None if value is None else consent.read_statement(str(value))
 
 
-def _notes(cfg: DictConfig) -> dict[str, str]:
-    """Return who made a voice and its licence, as far as the command line says so."""
-    return {
-        key: consent.require_words(str(cfg.voices[key]), f"voices.{key}")
-        for key in ("made_by", "licence")
-        if cfg.voices[key] is not None
-    }
+def _note(cfg: DictConfig, key: str) -> str | None:
+    """Return what the command line says under voices.`key`, such as who made a voice."""
+    value = cfg.voices[key]
+    return None if value is None else consent.require_words(str(value), f"voices.{key}")

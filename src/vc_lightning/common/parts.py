@@ -29,17 +29,15 @@ class Part:
     count: int
 
     @classmethod
-    def parse(cls, value: object) -> "Part | None":
+    def parse(cls, value: object) -> "Part":
         """Read the value of `part=`.
 
         Args:
-            value: Text such as "3/8"; None for the whole job.
+            value: Text such as "3/8".
 
         Raises:
             InputError: The value is no part.
         """
-        if value is None:
-            return None
         found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(value))
         number, count = map(int, found.groups()) if found else (0, 0)
         if not 1 <= number <= count:

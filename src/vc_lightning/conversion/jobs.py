@@ -99,7 +99,7 @@ def matched(
     return [(source, (target,)) for source, target in unique]
 
 
-def from_table(path: Path) -> list[tuple[Path, Target]]:
+def from_table(path: Path) -> list[tuple[Path, tuple[Path, ...]]]:
     """Read sources and targets from a tab-separated table.
 
     Args:
@@ -109,7 +109,7 @@ def from_table(path: Path) -> list[tuple[Path, Target]]:
     Raises:
         InputError: The table cannot be read, or a row names no source or no target.
     """
-    couples: list[tuple[Path, Target]] = []
+    couples = []
     for number, row in enumerate(table_rows(path, "pairs", {"source", "target"}), start=2):
         names = [name.strip() for name in row["target"].split(SEPARATOR) if name.strip()]
         if not row["source"].strip() or not names:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypedDict
 
 import gradio as gr
 from gradio.components import Component
@@ -20,8 +21,18 @@ VOCODERS = {
     "griffin_lim": "Griffin-Lim",
     "wavernn": "WaveRNN",
 }
-# Options of events that need no conversion.
-QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+class EventOptions(TypedDict):
+    """Options of an event of Gradio."""
+
+    queue: bool
+    show_progress: Literal["full", "minimal", "hidden"]
+    api_visibility: Literal["public", "private", "undocumented"]
+
+
+# For events that need no conversion.
+QUICK = EventOptions(queue=False, show_progress="hidden", api_visibility="private")
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ def settings(service: ConversionService) -> list[Component]:
 
 
 def voice_request(
-    learned: str, target: str | None, more: Sequence[str] | None, *settings: object
+    learned: str, target: str | None, more: Sequence[str] | None, settings: Settings
 ) -> VoiceRequest:
     """Make a request from the values of the voice and the settings.
 
@@ -195,7 +206,7 @@ def voice_request(
         learned: Name of a learned voice, or "".
         target: Path of a recording.
         more: Paths of more recordings.
-        settings: Values of the four settings.
+        settings: Weights, vocoder, guidance and seed.
     """
     targets = [Path(path) for path in (target, *(more or [])) if path]
-    return VoiceRequest(targets, learned, Settings(*settings))
+    return VoiceRequest(targets, learned, settings)

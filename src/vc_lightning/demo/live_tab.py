@@ -9,6 +9,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.demo import html as fragments
 from vc_lightning.demo.components import QUICK, Desk, voice_card, voice_request
 from vc_lightning.demo.live import LiveDesk
+from vc_lightning.demo.service import Settings
 
 # What live.js does; its functions run in the click, before the server is asked and after it.
 WAKE = "(...values) => { vcLive.wake(); return values; }"
@@ -41,8 +42,17 @@ def build(desk: Desk, live: LiveDesk, settings: list[Component]) -> None:
             )
     ticket = gr.Textbox(visible=False)
 
-    def let_speak(request: gr.Request, *values: object) -> tuple[str, str]:
-        wanted = voice_request(*values)
+    def let_speak(
+        learned: str,
+        target: str | None,
+        more: list[str] | None,
+        checkpoint: str,
+        vocoder: str,
+        guidance: float,
+        seed: int,
+        request: gr.Request,
+    ) -> tuple[str, str]:
+        wanted = voice_request(learned, target, more, Settings(checkpoint, vocoder, guidance, seed))
         desk.uploads.claim(request.session_hash, map(Path, wanted.targets))
         try:
             return live.ticket(wanted), ""

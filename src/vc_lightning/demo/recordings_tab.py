@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
@@ -54,22 +55,25 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
             result_mel = gr.HTML(elem_classes="mel")
     figures = gr.HTML()
     shown = [status, result, figures, source_mel, voice.below, result_mel]
-    convert_event = {
-        "fn": _converter(desk),
-        "inputs": [source, *voice.inputs, *settings],
-        "outputs": shown,
-        "show_progress": "full",
-        "show_progress_on": status,
-        "concurrency_id": QUEUE,
-        "api_name": "press_convert",
-        "api_visibility": "private",
-    }
-    button.click(**convert_event)
+
+    def convert_after(event: Callable[..., Dependency]) -> None:
+        event(
+            _converter(desk),
+            [source, *voice.inputs, *settings],
+            shown,
+            show_progress="full",
+            show_progress_on=status,
+            concurrency_id=QUEUE,
+            api_name="press_convert",
+            api_visibility="private",
+        )
+
+    convert_after(button.click)
     if examples:
         filled = [source, voice.target, voice.more, voice.learned]
         for pressed, pair in zip(buttons, (examples, examples[::-1]), strict=True):
             fill = pressed.click(lambda pair=pair: [*pair, None, ""], None, filled, **QUICK)
-            fill.then(**convert_event)
+            convert_after(fill.then)
 
 
 def _result() -> gr.Audio:
@@ -100,7 +104,7 @@ def _converter(desk: Desk) -> Callable:
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
     ) -> list:
-        wanted = voice_request(learned, target, more, checkpoint, vocoder, guidance, seed)
+        wanted = voice_request(learned, target, more, Settings(checkpoint, vocoder, guidance, seed))
         try:
             result, path = _converted(desk, source, wanted, request, _progress_shown(progress))
         except InputError as error:
@@ -150,12 +154,12 @@ def build_endpoint(desk: Desk) -> None:
             "similarity_to_source": result.to_source,
             "seconds": result.seconds,
         }
-        return gr.FileData(path=str(path)).model_dump(), numbers
+        return gr.FileData(path=str(path)), numbers
 
     gr.api(convert, api_name="convert", concurrency_id=QUEUE)
 
 
-def _path(desk: Desk, file: dict) -> Path:
+def _path(desk: Desk, file: object) -> Path:
     """Find the upload that a program names."""
     return desk.uploads.require(file.get("path") if isinstance(file, dict) else None)
 

@@ -64,7 +64,7 @@ def serving(
         copies = Path(folder, "examples")
         copies.mkdir()
         gr.set_static_paths([copies])
-        shown = [shutil.copy(example, copies) for example in examples]
+        shown = [str(shutil.copy(example, copies)) for example in examples]
         uploads = Uploads(Path(folder, "uploads"), map(Path, shown))
         live = LiveDesk(service, live_limits)
         # Gradio reads its folder from this variable at every request.

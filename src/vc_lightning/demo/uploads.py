@@ -22,7 +22,7 @@ class Uploads:
         folder.mkdir(exist_ok=True)
         self.folder = folder.resolve()
         self._shared = {path.resolve() for path in shared}
-        self._files: dict[str, set[Path]] = {}
+        self._files: dict[str | None, set[Path]] = {}
         self._lock = threading.Lock()
 
     def new_folder(self) -> Path:
@@ -45,18 +45,18 @@ class Uploads:
                 return Path(path)
         raise InputError("only recordings that were uploaded here can be used; upload it")
 
-    def claim(self, session: str, paths: Iterable[Path]) -> None:
+    def claim(self, session: str | None, paths: Iterable[Path]) -> None:
         """Keep files for as long as a session lasts.
 
         Args:
-            session: Name of the session.
+            session: Name of the session; None where Gradio gives none.
             paths: Its files; those outside the folder are ignored.
         """
         own = {path for path in paths if path.resolve().is_relative_to(self.folder)}
         with self._lock:
             self._files.setdefault(session, set()).update(own)
 
-    def release(self, session: str) -> None:
+    def release(self, session: str | None) -> None:
         """Delete the files that only this session used.
 
         Args:

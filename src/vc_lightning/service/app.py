@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -40,7 +41,7 @@ ERROR = {
         }
     }
 }
-ANSWERS = {
+ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The conversion, as long as the source.",
         "content": dict.fromkeys(FORMATS.values(), SOUND),
@@ -196,8 +197,8 @@ class ConversionApi:
         app.include_router(keyed)
         app.add_api_route("/health", self.health)
         app.add_middleware(CountAnswers, metrics=self.metrics)
-        app.add_exception_handler(RefusedError, answer_refusal)
-        app.add_exception_handler(HTTPException, answer_http_exception)
+        app.exception_handler(RefusedError)(answer_refusal)
+        app.exception_handler(HTTPException)(answer_http_exception)
         return app
 
     async def convert(self, request: Request) -> Response:
@@ -218,8 +219,7 @@ class ConversionApi:
             seconds = await loop.run_in_executor(self._checks, self._check, form)
             job = Job(form.source, form.target, folder / f"result.{form.format}")
             row = await self.queue.convert(job, seconds, request.is_disconnected)
-            self._require_made(row, form)
-            self.metrics.sound_seconds.inc(row.seconds)
+            self.metrics.sound_seconds.inc(self._require_made(row, form))
             return Result(
                 job.output,
                 FORMATS[form.format],
@@ -260,9 +260,11 @@ class ConversionApi:
             raise RefusedError(400, self._sentence(str(error), form)) from None
         return seconds[form.source]
 
-    def _require_made(self, row: Row, form: ConversionForm) -> None:
-        if row.error:
+    def _require_made(self, row: Row, form: ConversionForm) -> float:
+        """Return the duration of a conversion in seconds, or refuse with the error of the row."""
+        if row.seconds is None:
             raise RefusedError(400, self._sentence(row.error, form))
+        return row.seconds
 
     def _sentence(self, error: str, form: ConversionForm) -> str:
         """Replace paths in an error by the fields of the form."""

@@ -144,14 +144,21 @@ class _closing:  # noqa: N801  like contextlib's
 
 def _saved(form: FormData, accept: str, folder: Path) -> ConversionForm:
     """Check the fields and write the files."""
+    files: dict[str, list[UploadFile]] = {"source": [], "target": []}
+    texts: dict[str, list[str]] = {"voice": [], "format": []}
     for field, value in form.multi_items():
-        if field not in FIELDS:
+        if field in files:
+            if not isinstance(value, UploadFile):
+                raise RefusedError(400, f"{field}: give a file, not text")
+            files[field].append(value)
+        elif field in texts:
+            if not isinstance(value, str):
+                raise RefusedError(400, f"{field}: give text, not a file")
+            texts[field].append(value)
+        else:
             raise RefusedError(400, f"{field[:40]!r}: is none of the fields {', '.join(FIELDS)}")
-        if isinstance(value, UploadFile) != (field in ("source", "target")):
-            kind = "text, not a file" if field in ("voice", "format") else "a file, not text"
-            raise RefusedError(400, f"{field}: give {kind}")
-    sources, targets = form.getlist("source"), form.getlist("target")
-    voices, formats = form.getlist("voice"), form.getlist("format")
+    sources, targets = files["source"], files["target"]
+    voices, formats = texts["voice"], texts["format"]
     if len(sources) != 1:
         raise RefusedError(400, f"source: {len(sources)} recordings were sent; send one")
     if bool(targets) == bool(voices) or len(voices) > 1 or len(formats) > 1:
