@@ -204,13 +204,13 @@ def stages(
 
 
 def flop_of_a_partial(encoder: SpeakerEncoder) -> int:
-    """Operations in the matrix products of the LSTM over one partial: 0.43 G for GE2E."""
+    """Count the operations in the matrix products of the LSTM over one partial: 0.43 G for GE2E."""
     weights = sum(p.numel() for name, p in encoder.lstm.named_parameters() if "weight" in name)
     return 2 * weights * encoder.partial_frames
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """GFLOP/s of one thread in products as large as an LSTM layer's over a batch of partials."""
+    """Measure GFLOP/s of one thread in products as large as an LSTM layer's over a batch of partials."""
     left, right = torch.rand(4096, 512, dtype=dtype), torch.rand(512, 1024, dtype=dtype)
     taken = timed({("matmul",): lambda: left @ right}, rounds=20)["matmul",]
     return 2 * 4096 * 512 * 1024 / taken / 1e9

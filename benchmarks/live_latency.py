@@ -44,7 +44,7 @@ Clock = Callable[[], float]  # seconds
 
 
 def main() -> None:
-    """Prints the speed of every setting, then its quality."""
+    """Print the speed of every setting, then its quality."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", nargs="?", type=Path)
     parser.add_argument(
@@ -115,7 +115,7 @@ def latencies(stream: VoiceStream, speech: np.ndarray, clock: Clock) -> tuple[np
 def print_quality(
     converter: VoiceConverter, pairs: list[tuple[Path, Path]], is_known: bool
 ) -> None:
-    """Means over the pairs of the offline conversion and of every setting."""
+    """Print means over the pairs of the offline conversion and of every setting."""
     rows: dict[str, list[list[float]]] = {}
     recogniser, listener = made_scorers()
     for source, target in pairs:

@@ -75,7 +75,7 @@ AudioNode.prototype.connect = function (to, ...rest) {
 
 
 def main() -> None:
-    """Speaks for some seconds and prints what came out."""
+    """Speak for some seconds and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", type=Path, default=ROOT / "examples" / "source.wav")
     parser.add_argument("target", nargs="?", type=Path, default=ROOT / "examples" / "target.wav")
@@ -149,7 +149,7 @@ def spoken(
 
 
 def watch(tab: Page, seconds: float) -> None:
-    """Prints what the page says of its delay and its gaps, every second."""
+    """Print what the page says of its delay and its gaps, every second."""
     end = time.monotonic() + seconds
     print("delay                                    gaps")
     while time.monotonic() < end:
@@ -159,7 +159,7 @@ def watch(tab: Page, seconds: float) -> None:
 
 
 def measure(said: np.ndarray, heard: np.ndarray, rate: int, target: Path) -> None:
-    """Prints latency, silence, similarities and character errors."""
+    """Print latency, silence, similarities and character errors."""
     lag = latency(said, heard, rate)
     n_late = round(lag * rate)
     said, heard = said[: len(said) - n_late], heard[n_late:]
@@ -180,7 +180,7 @@ def measure(said: np.ndarray, heard: np.ndarray, rate: int, target: Path) -> Non
 
 
 def latency(said: np.ndarray, heard: np.ndarray, rate: int) -> float:
-    """Seconds by which the loudness of what is heard lies behind that of what is said."""
+    """Return by how many seconds the loudness of what is heard lies behind that of what is said."""
     n = round(LOUDNESS_SECONDS * rate)
     loudness = []
     for wav in (said, heard):

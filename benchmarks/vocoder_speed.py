@@ -114,7 +114,7 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 class Report:
-    """Prints a line for each way to generate sound."""
+    """Print a line for each way to generate sound."""
 
     def __init__(self, network: Network, sample_rate: int):
         self.network = network

@@ -21,7 +21,7 @@ SILENT = ("output_device=none", "vocoder=griffin_lim", "vocoder.n_iter=1", "devi
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Puts the process's signal handlers back."""
+    """Put the process's signal handlers back."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

@@ -25,7 +25,7 @@ def device(name, n_in, n_out, rate=44_100):
 
 @pytest.fixture
 def portaudio(monkeypatch):
-    """Installs a PortAudio with some devices."""
+    """Install a PortAudio with some devices."""
 
     def portaudio(*found, default=(0, 0), rates=(44_100, 48_000)):
         def query_devices(number=None):

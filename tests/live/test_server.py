@@ -42,7 +42,7 @@ def open_stream(quick):
 
 @pytest.fixture
 def serve(open_stream):
-    """Starts a server that ends with the test."""
+    """Start a server that ends with the test."""
     with contextlib.ExitStack() as stack:
 
         def serve(limits=LIMITS, token=None):
