@@ -185,7 +185,7 @@ def _open(path: Path) -> Iterator["InputContainer"]:
         # An open file has no address: no name can make FFmpeg use another protocol.
         with (
             path.open("rb") as file,
-            av.open(_File(file), options=OPTIONS, metadata_errors="replace") as container,
+            av.open(_File(file), "r", options=OPTIONS, metadata_errors="replace") as container,
         ):
             yield container
     except av.error.FFmpegError as error:
