@@ -160,7 +160,7 @@ def write_m4a(
 
 
 class _File:
-    """An open file for PyAV, which prints the exceptions of a seek to a place before its start."""
+    """An open file whose `seek` raises no exception; PyAV would print it."""
 
     def __init__(self, file: BinaryIO):
         self.name = file.name

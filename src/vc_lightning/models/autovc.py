@@ -16,7 +16,7 @@ KERNEL_SIZE = 5
 
 
 class AutoVC(nn.Module):
-    """The AutoVC network: converts mel-spectrograms between speakers given by their embeddings.
+    """Network that converts mel-spectrograms between speakers, who are given by embeddings.
 
     Args:
         dim_neck: LSTM cells in each direction of the bottleneck; codes have twice as many channels.

@@ -57,8 +57,8 @@ UNREADABLE = (  # what torch.load and safe_open raise for damaged and hostile fi
     ValueError,
 )
 
-N = TypeVar("N", bound=nn.Module)
-V = TypeVar("V", bound=WaveRNN | MultiBandWaveRNN | SourceFilter)
+Network = TypeVar("Network", bound=nn.Module)
+VocoderNetwork = TypeVar("VocoderNetwork", bound=WaveRNN | MultiBandWaveRNN | SourceFilter)
 
 # Loading -----------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ def _require_undamaged(path: Path) -> None:
         raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or start again")
 
 
-def _read_vocoder(path: Path | str, *networks: type[V]) -> tuple[V, Card]:
+def _read_vocoder(path: Path | str, *networks: type[VocoderNetwork]) -> tuple[VocoderNetwork, Card]:
     """Load a vocoder of one of several classes, whose sizes are those of its mels."""
     state, card = read(path, *(network.kind for network in networks))
     for name in SIZES_OF_MELS[card.kind]:
@@ -224,7 +224,7 @@ def _read_vocoder(path: Path | str, *networks: type[V]) -> tuple[V, Card]:
     return built, card
 
 
-def _network(network: type[N], card: Card, state: State, path: Path | str) -> N:
+def _network(network: type[Network], card: Card, state: State, path: Path | str) -> Network:
     """Build the network of a card and load its weights.
 
     The sizes in the card are compared with those of the weights first, because a network of the
@@ -245,7 +245,7 @@ def _network(network: type[N], card: Card, state: State, path: Path | str) -> N:
     return _fill(built, state, path)
 
 
-def _fill(network: N, state: State, path: Path | str) -> N:
+def _fill(network: Network, state: State, path: Path | str) -> Network:
     """Load all weights into the network and set it to eval mode."""
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)

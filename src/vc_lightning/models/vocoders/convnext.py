@@ -1,4 +1,4 @@
-"""ConvNeXt over time, the backbone of Vocos (Siuzdak 2023, arXiv 2306.00814)."""
+"""One-dimensional ConvNeXt, the backbone of Vocos (Siuzdak 2023, arXiv 2306.00814)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ KERNEL_SIZE = 7
 
 
 class ConvNeXt(nn.Module):
-    """One-dimensional ConvNeXt blocks between two LayerNorms (Liu et al. 2022, arXiv 2201.03545).
+    """A convolution, then ConvNeXt blocks over time (Liu et al. 2022, arXiv 2201.03545).
 
     Args:
         n_in: Input channels.

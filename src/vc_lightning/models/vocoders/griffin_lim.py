@@ -126,7 +126,7 @@ class GriffinLim(nn.Module):
         return sharp * (magnitude.norm(dim=1, keepdim=True) / sharp.norm(dim=1, keepdim=True))
 
     def initial_phases(self, magnitude: Tensor, start: Tensor) -> Tensor:
-        """Estimate phases to start the iterations from, see `propagated`."""
+        """Estimate the phases (B, n_bins, T) that the iterations start from, see `propagated`."""
         mel = self.mel
         return propagated(magnitude, mel.n_fft, mel.hop_length, mel.win_length, start)
 
