@@ -160,7 +160,7 @@ def write_m4a(
 
 
 class _File:
-    """An open file for PyAV, which prints the exceptions of a seek to a place before its start."""
+    """An open file whose `seek` raises no exception; PyAV would print it."""
 
     def __init__(self, file: BinaryIO):
         self.name = file.name
@@ -185,7 +185,7 @@ def _open(path: Path) -> Iterator["InputContainer"]:
         # An open file has no address: no name can make FFmpeg use another protocol.
         with (
             path.open("rb") as file,
-            av.open(_File(file), options=OPTIONS, metadata_errors="replace") as container,
+            av.open(_File(file), "r", options=OPTIONS, metadata_errors="replace") as container,
         ):
             yield container
     except av.error.FFmpegError as error:

@@ -43,9 +43,17 @@ class MelSpectrogram(nn.Module):
         gain: Factor between the filter and the transform.
         level_dbfs: RMS of the speech in every recording, in dB of full scale.
 
+    Attributes:
+        settings: The arguments as they were given, to compare them and to store them with weights.
+
     Raises:
         InputError: A value lies outside its range.
     """
+
+    filters: Tensor  # (n_mels, n_fft/2 + 1)
+    window: Tensor
+    band_centres: Tensor  # (n_mels,) in Hz
+    band_widths: Tensor
 
     def __init__(
         self,
@@ -98,12 +106,20 @@ class MelSpectrogram(nn.Module):
                 "samples between two windows would be lost"
             )
         self.sample_rate = sample_rate
+        self.n_fft = n_fft
         self.hop_length = hop_length
+        self.win_length = win_length
         self.n_mels = n_mels
+        self.fmin = fmin
+        self.fmax = fmax or sample_rate / 2
+        self.ref_db = ref_db
+        self.highpass_hz = highpass_hz
+        self.gain = gain
+        self.level_dbfs = level_dbfs
         self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
-        bands = mel_frequencies(n_mels + 2, fmin, fmax or sample_rate / 2)
-        bands = torch.from_numpy(bands.astype(np.float32))
+        edges = mel_frequencies(n_mels + 2, self.fmin, self.fmax)
+        bands = torch.from_numpy(edges.astype(np.float32))
         self.register_buffer("band_centres", bands[1:-1], persistent=False)
         self.register_buffer("band_widths", bands.diff()[1:], persistent=False)
 
@@ -122,21 +138,17 @@ class MelSpectrogram(nn.Module):
     def leveled(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """Resample and level: the first half of `prepare`, also the input of a speaker encoder."""
         wav = io.resample(wav, sample_rate, self.sample_rate)
-        return voice_activity.level(wav, self.sample_rate, self.settings["level_dbfs"])
+        return voice_activity.level(wav, self.sample_rate, self.level_dbfs)
 
     def filtered(self, wav: np.ndarray) -> np.ndarray:
         """Do the second half of `prepare`, for samples (n,) that `leveled` returned."""
-        if self.settings["highpass_hz"] is not None:
-            wav = highpass.filter_zero_phase(wav, self.sample_rate, self.settings["highpass_hz"])
-        return (wav * self.settings["gain"]).astype(np.float32)
+        if self.highpass_hz is not None:
+            wav = highpass.filter_zero_phase(wav, self.sample_rate, self.highpass_hz)
+        return (wav * self.gain).astype(np.float32)
 
     def vtlp_filters(self, factor: float) -> Tensor:
         """Return filters (n_mels, n_fft/2 + 1) that multiply every frequency by a VTLP factor."""
-        settings = self.settings
-        fmax = settings["fmax"] or self.sample_rate / 2
-        return mel_filters(
-            self.sample_rate, settings["n_fft"], self.n_mels, settings["fmin"], fmax, factor
-        )
+        return mel_filters(self.sample_rate, self.n_fft, self.n_mels, self.fmin, self.fmax, factor)
 
     def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
         """Compute mels.
@@ -171,13 +183,12 @@ class MelSpectrogram(nn.Module):
         return torch.cat([voiced, voiced * height, voiced * comb], dim=1)
 
     def _powers(self, wav: Tensor) -> Iterator[Tensor]:
-        n_fft = self.settings["n_fft"]
-        return power_spectra(wav, n_fft, self.hop_length, self.window, pad_mode="reflect")
+        return power_spectra(wav, self.n_fft, self.hop_length, self.window, pad_mode="reflect")
 
     def logarithm(self, amplitude: Tensor) -> Tensor:
         """Convert amplitudes after `gain` to the scale of the mel, in which 1 dB is 0.01."""
         decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
-        return (decibels - self.settings["ref_db"] + 100) / 100
+        return (decibels - self.ref_db + 100) / 100
 
     def log_magnitude(self, wav: Tensor) -> Tensor:
         """Compute log-|STFT| (..., n_fft/2 + 1, T) of prepared samples (..., n)."""
@@ -185,8 +196,8 @@ class MelSpectrogram(nn.Module):
 
     def amplitude(self, mel: Tensor) -> Tensor:
         """Undo the logarithm: convert mels to M·|STFT| of the recording before `gain`."""
-        decibels = mel * 100 - 100 + self.settings["ref_db"]
-        return 10 ** (decibels / 20) / self.settings["gain"]
+        decibels = mel * 100 - 100 + self.ref_db
+        return 10 ** (decibels / 20) / self.gain
 
     def spectrum(self, mel: Tensor) -> Tensor:
         """Estimate the spectrum that has a mel.
@@ -202,7 +213,7 @@ class MelSpectrogram(nn.Module):
         """
         spread = self.filters.T
         coverage = spread.sum(dim=1, keepdim=True).clamp(min=AMPLITUDE_FLOOR)
-        amplitude = self.amplitude(mel) * self.settings["gain"]
+        amplitude = self.amplitude(mel) * self.gain
         spectrum = torch.ones_like(coverage)
         for _ in range(DECONVOLUTION_ROUNDS):
             ratio = amplitude / (self.filters @ spectrum).clamp(min=AMPLITUDE_FLOOR**2)
@@ -251,7 +262,8 @@ def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
     """
     ends = np.array([fmin, fmax])
     logarithmic = KNEE_MEL + np.log(np.maximum(ends, KNEE_HZ) / KNEE_HZ) / LOG_STEP
-    mels = np.linspace(*np.where(ends < KNEE_HZ, ends / HZ_PER_MEL, logarithmic), n)
+    low, high = np.where(ends < KNEE_HZ, ends / HZ_PER_MEL, logarithmic)
+    mels = np.linspace(low, high, n)
     above = KNEE_HZ * np.exp(LOG_STEP * (mels - KNEE_MEL))
     return np.where(mels < KNEE_MEL, HZ_PER_MEL * mels, above)
 
@@ -309,6 +321,8 @@ class PowerMel(nn.Module):
     hop_length = 160  # 10 ms
     n_fft = 400  # 25 ms
     n_mels = 40
+    filters: Tensor
+    window: Tensor
 
     def __init__(self):
         super().__init__()

@@ -4,6 +4,7 @@ import contextlib
 import math
 import tempfile
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class SpillBuffer:
     def __init__(self) -> None:
         self._pieces: list[np.ndarray] = []
         self._n_numbers = 0
-        self._file = None
+        self._file: IO[bytes] | None = None
 
     def append(self, piece: np.ndarray) -> None:
         """Add an array (n, …).

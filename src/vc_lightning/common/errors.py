@@ -29,7 +29,13 @@ def require_at_least(minimum: int, group: str, /, **values: object) -> None:
 def require_within(low: float, high: float, group: str, /, **values: object) -> None:
     """Check that values are numbers with low ≤ value < high; see `require_at_least`."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
+        # Written so that NaN is refused.
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, Real)
+            or value < low
+            or not value < high
+        ):
             key = _key(group, name)
             raise InputError(f"{key}={value}: give a number from {low} to below {high}")
 

@@ -35,13 +35,14 @@ def require_fitting(config: Mapping, prefix: str = "") -> None:
         InputError: A value does not fit, or an argument is missing; the message names the key.
     """
     target = config.get("_target_")
-    if isinstance(target, str) and (named := locate(target)) is not None:
-        require_arguments(named, config, prefix)
+    function = locate(target) if isinstance(target, str) else None
+    if callable(function):
+        require_arguments(function, config, prefix)
     for name, value in config.items():
         for place, part in _parts(f"{prefix}{name}", value):
             require_fitting(part, f"{place}.")
-    if config.get("_partial_"):
-        _require_whole(config, prefix)
+    if callable(function) and config.get("_partial_"):
+        _require_whole(function, config, prefix)
 
 
 def require_arguments(function: Callable, arguments: Mapping, prefix: str = "") -> None:
@@ -70,11 +71,10 @@ def _parts(key: str, value: object) -> list[tuple[str, Mapping]]:
     return [(place, part) for place, part in found if isinstance(part, Mapping)]
 
 
-def _require_whole(config: Mapping, prefix: str) -> None:
+def _require_whole(function: Callable, config: Mapping, prefix: str) -> None:
     """Raise InputError when a `_partial_` target lacks an argument of a plain type."""
-    target = locate(config["_target_"])
-    hints = _hints(target)
-    for parameter in inspect.signature(target).parameters.values() if hints else []:
+    hints = _hints(function)
+    for parameter in inspect.signature(function).parameters.values() if hints else []:
         if parameter.default is not parameter.empty or parameter.name in config:
             continue
         annotation = hints[parameter.name]

@@ -68,10 +68,9 @@ class RecordingAnalyzer:
         return self._embed(recording, wav, self.gain_db(recording, wav))
 
     def _embed(self, recording: Recording, wav: np.ndarray, gain_db: float) -> np.ndarray:
-        level_dbfs = self.mel.settings["level_dbfs"]
         with prefix_errors(recording):
             return self.speaker_encoder.embed_recording(
-                wav, self.mel.sample_rate, level_dbfs, gain_db
+                wav, self.mel.sample_rate, self.mel.level_dbfs, gain_db
             )
 
     def gain_db(self, recording: Recording, wav: np.ndarray) -> float:
@@ -81,9 +80,7 @@ class RecordingAnalyzer:
     def _level(self, recording: Recording, wav: np.ndarray) -> voice_activity.Level:
         """Detect the speech of wav (n,) and measure its level; `recording` names it in errors."""
         with prefix_errors(recording):
-            return voice_activity.measure_level(
-                wav, self.mel.sample_rate, self.mel.settings["level_dbfs"]
-            )
+            return voice_activity.measure_level(wav, self.mel.sample_rate, self.mel.level_dbfs)
 
     @torch.inference_mode()
     def analyze(
@@ -107,9 +104,9 @@ class RecordingAnalyzer:
             contours.append(f0[chunk.start - chunk.first : chunk.stop - chunk.first])
             progress(chunk.stop / self.n_frames(wav))
         f0 = np.concatenate(contours)
-        name = recording if name is None else name
-        if self.with_f0 and not isinstance(name, np.ndarray):
-            self.pitch_check(name, f0, level.speech, self.mel.sample_rate, self.mel.hop_length)
+        named = recording if name is None else name
+        if self.with_f0 and not isinstance(named, np.ndarray):
+            self.pitch_check(named, f0, level.speech, self.mel.sample_rate, self.mel.hop_length)
         return replace(analyzed, f0=f0)
 
     def chunk_mel(self, wav: np.ndarray, gain_db: float, chunk: Chunk) -> Tensor:

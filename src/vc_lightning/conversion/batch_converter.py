@@ -131,14 +131,13 @@ class BatchConverter:
         """
         if target not in self._targets:
             try:
-                known = (
+                self._targets[target] = (
                     self._learned(target)
                     if isinstance(target, str)
                     else self._of_recordings(target)
                 )
             except InputError as error:
-                known = error
-            self._targets[target] = known
+                self._targets[target] = error
         known = self._targets[target]
         if isinstance(known, InputError):
             raise known

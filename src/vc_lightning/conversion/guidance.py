@@ -33,9 +33,10 @@ def convert_chunks(
     """
     embedding = require_embedding(target.embedding, autovc.arguments["dim_emb"])
     device = next(autovc.parameters()).device
-    voices = [torch.from_numpy(one)[None].to(device) for one in (source.embedding, embedding)]
+    source_embedding = torch.from_numpy(source.embedding)[None].to(device)
+    target_embedding = torch.from_numpy(embedding)[None].to(device)
     f0 = None
-    if autovc.f0:
+    if autovc.f0 and source.f0 is not None:
         moved = pitch.moved(source.f0, pitch.range_of([source.f0]), target.pitch)
         f0 = torch.from_numpy(moved)[None].to(device)
 
@@ -44,7 +45,7 @@ def convert_chunks(
         harmonics = None
         if f0 is not None:
             harmonics = analyzer.mel.harmonics(f0[:, chunk.first : chunk.last])
-        return convert_mel(autovc, mel, *voices, harmonics, guidance)
+        return convert_mel(autovc, mel, source_embedding, target_embedding, harmonics, guidance)
 
     return analyzer.joined((chunk, convert(chunk)) for chunk in analyzer.chunks(source.wav))
 

@@ -4,7 +4,7 @@ import csv
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from vc_lightning.common import parts
@@ -167,17 +167,20 @@ def _short_names(paths: Iterable[Path]) -> dict[Path, str]:
     return found | rest
 
 
-def row_of(job: Job, **values: object) -> Row:
-    """Make a row with the names of a job.
-
-    Args:
-        job: The job.
-        **values: Further fields of the row.
-    """
-    target = job.target
-    if not isinstance(target, str):
-        target = SEPARATOR.join(map(str, target))
-    return replace(Row(str(job.output), str(job.source), target), **values)
+def row_of(
+    job: Job,
+    *,
+    seconds: float | None = None,
+    before: float | None = None,
+    to_target: float | None = None,
+    to_source: float | None = None,
+    real_time_factor: float | None = None,
+    error: str = "",
+) -> Row:
+    """Make the row of a job; the arguments besides `job` are the fields of `Row`."""
+    target = job.target if isinstance(job.target, str) else SEPARATOR.join(map(str, job.target))
+    names = str(job.output), str(job.source), target
+    return Row(*names, seconds, before, to_target, to_source, real_time_factor, error)
 
 
 def table_path(folder: Path, part: Part | None = None) -> Path:

@@ -13,7 +13,6 @@ from vc_lightning.conversion.stream_wavernn import WaveRNNStream
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim import GriffinLim
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.phase_gradient import propagated
 from vc_lightning.models.vocoders.source_filter import SourceFilter
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 
@@ -52,13 +51,10 @@ class GriffinLimStream:
 
     def __init__(self, vocoder: GriffinLim, seed: int):
         self.vocoder = vocoder
-        settings = vocoder.mel.settings
-        self.n_fft, self.hop = settings["n_fft"], settings["hop_length"]
-        self.window_length = settings["win_length"]
+        self.n_fft, self.hop = vocoder.mel.n_fft, vocoder.mel.hop_length
         self.n_kept = math.ceil(self.n_fft / self.hop) + 1  # frames that overlap the next one
         device = vocoder.mel.window.device
         n_bins = self.n_fft // 2 + 1
-        self.window = vocoder.mel.window
         self.committed = torch.zeros(1, n_bins, self.n_kept, dtype=torch.complex64, device=device)
         generator = torch.Generator(device).manual_seed(seed)
         self.phase = 2 * math.pi * torch.rand(1, n_bins, generator=generator, device=device)
@@ -69,43 +65,25 @@ class GriffinLimStream:
         magnitude = vocoder.sharpened(vocoder.magnitude(mel))
         # One frame of the past gives the phases something to go on from.
         first = max(0, n_past - 1)
-        angles = propagated(
-            magnitude[..., first:], self.n_fft, self.hop, self.window_length, self.phase
-        )[..., n_past - first :]
+        angles = vocoder.initial_phases(magnitude[..., first:], self.phase)[..., n_past - first :]
         magnitude = magnitude[..., n_past:]
         phases = torch.polar(torch.ones_like(angles), angles)
         before = torch.zeros_like(phases)
         pull = vocoder.momentum / (1 + vocoder.momentum)
         for _ in range(vocoder.n_iter):
             spectrum = torch.cat([self.committed, magnitude * phases], dim=-1)
-            consistent = self._stft(self._istft(spectrum))[..., kept:]
+            consistent = vocoder.stft(vocoder.istft(spectrum))[..., kept:]
             phases = consistent - pull * before
             phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
             before = consistent
         final = torch.cat([self.committed, magnitude * phases], dim=-1)
-        wav = self._istft(final)[0]
+        wav = vocoder.istft(final)[0]
         end = kept + n_new  # frames from `end` on are not committed
         self.committed = final[..., end - kept : end]
         self.phase = self.committed[..., -1].angle()
         # The first sample that an uncommitted frame can reach closes the last hop.
         stop = (end - math.ceil(self.n_fft / (2 * self.hop))) * self.hop
         return wav[stop - n_hops * self.hop : stop]
-
-    def _stft(self, wav: Tensor) -> Tensor:
-        return torch.stft(wav, **self._transform, pad_mode="constant", return_complex=True)
-
-    def _istft(self, spectrum: Tensor) -> Tensor:
-        length = (spectrum.shape[-1] - 1) * self.hop
-        return torch.istft(spectrum, **self._transform, length=length)
-
-    @property
-    def _transform(self) -> dict:
-        return {
-            "n_fft": self.n_fft,
-            "hop_length": self.hop,
-            "win_length": self.window_length,
-            "window": self.window,
-        }
 
 
 class OverlapStream:

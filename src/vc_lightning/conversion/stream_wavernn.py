@@ -38,10 +38,9 @@ class WaveRNNStream:
         seen = torch.cat([past, mel[..., n_past:]], dim=-1)
         n_final = past.shape[-1] + n_new
         stop = n_final - self.reach + self.n_ahead
-        is_first = self.made is None
-        start = stop - n_hops - (self.n_ahead if is_first else 0)
+        start = stop - n_hops - (self.n_ahead if self.made is None else 0)
         wav = self.running.advance(cut(seen, start - pad, stop + pad))[0]
-        wav = wav[self.running.delay :] if is_first else torch.cat([self.made, wav])
+        wav = wav[self.running.delay :] if self.made is None else torch.cat([self.made, wav])
         self.past = seen[..., max(0, stop - pad) : n_final].clone()
         self.made = wav[n_hops * hop :].clone()
         return wav[: n_hops * hop]

@@ -68,7 +68,7 @@ class VoiceStream:
         source: "Voice | None" = None,
         seed: int = 0,
     ):
-        rate = converter.sample_rate
+        mel, rate = converter.mel, converter.sample_rate
         sample_rate = rate if sample_rate is None else sample_rate
         require_within(
             audio.MIN_SAMPLE_RATE, audio.MAX_SAMPLE_RATE + 1, "", sample_rate=sample_rate
@@ -78,21 +78,20 @@ class VoiceStream:
         require_seed("seed", seed)
         self.converter = converter
         self.sample_rate = int(sample_rate)
-        settings = converter.mel.settings
-        self._hop, self._n_fft = settings["hop_length"], settings["n_fft"]
+        self._hop = mel.hop_length
         self._n_step = max(1, round(block_seconds * rate / self._hop))
         self._n_ahead = round(lookahead_seconds * rate / self._hop)
         self._n_context = max(PAST_FRAMES, round(context_seconds * rate / self._hop))
-        self._reach = math.ceil(self._n_fft / 2 / self._hop)  # frames that share a sample
+        self._reach = math.ceil(mel.n_fft / 2 / self._hop)  # frames that share a sample
         # Samples beyond the end of a step that its last frame needs.
-        self._delay = (self._reach - 1 + self._n_ahead) * self._hop + self._n_fft // 2
+        self._delay = (self._reach - 1 + self._n_ahead) * self._hop + mel.n_fft // 2
         self._input = StreamResampler(self.sample_rate, rate)
         self._analysis = StreamResampler(rate, VAD_SAMPLE_RATE)
         self._output = StreamResampler(rate, self.sample_rate)
         dim_emb = converter.autovc.arguments["dim_emb"]
         self._source = RunningSource(
             converter.speaker_encoder,
-            settings["level_dbfs"],
+            mel.level_dbfs,
             require_embedding((source or voice).embedding, dim_emb),
             is_known=source is not None,
         )
@@ -101,18 +100,18 @@ class VoiceStream:
         self._target_embedding = self._tensor(require_embedding(voice.embedding, dim_emb))
         self._vocoder = continued(converter.vocoder, self._hop, self._reach, seed)
         self._highpass = None
-        if (cutoff_hz := settings["highpass_hz"]) is not None:
-            self._highpass = RunningHighpass(rate, cutoff_hz)
+        if mel.highpass_hz is not None:
+            self._highpass = RunningHighpass(rate, mel.highpass_hz)
         freq = converter.autovc.freq
         self._raw = np.zeros(0, np.float32)  # at the converter's rate, waits for a whole step
         # Everything below counts frames from `_first` on; before the stream there is silence.
         n_before = freq * math.ceil((PAST_FRAMES + 1) / freq)
         self._first = -n_before
-        self._mel = converter.mel.window.new_zeros(1, converter.mel.n_mels, n_before)
+        self._mel = mel.window.new_zeros(1, mel.n_mels, n_before)
         self._f0 = np.zeros(n_before, np.float32)
         self._wav = np.zeros((n_before + self._reach) * self._hop, np.float32)
         self._wav_first = -n_before - self._reach  # in frames
-        self._foreseen: Tensor | None = None  # mel of the frames that are next
+        self._foreseen = self._mel[..., :0]  # mel of the frames that are next
         self._n_hops = 0  # that were returned
         self._n_final = 0  # frames that are final for the vocoder
         self._n_pitch_learned = 0
@@ -229,7 +228,7 @@ class VoiceStream:
         mel = self._converted()
         n_new = self._n_hops + self._n_step + self._reach - self._n_final
         begin = self._n_final - self._first  # of the new frames
-        n_known = min(FADE_FRAMES, 0 if self._foreseen is None else self._foreseen.shape[-1])
+        n_known = min(FADE_FRAMES, self._foreseen.shape[-1])
         if n_known:
             weight = torch.arange(1, n_known + 1, device=mel.device) / (n_known + 1)
             mel[..., begin : begin + n_known].copy_(
@@ -249,7 +248,7 @@ class VoiceStream:
         gain_db = self._source.gain_db
         self._source.push(self._analysis.push(unit))
         gains = np.linspace(gain_db, self._source.gain_db, len(unit) + 1)[1:]
-        unit = unit * (10 ** (gains / 20)) * mel.settings["gain"]
+        unit = unit * (10 ** (gains / 20)) * mel.gain
         if self._highpass is not None:
             unit = self._highpass.push(unit)
         self._wav = np.concatenate([self._wav, unit.astype(np.float32)])

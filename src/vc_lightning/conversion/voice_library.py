@@ -95,7 +95,7 @@ def save(
     path = path_of(folder, name)
     folder.mkdir(parents=True, exist_ok=True)
     recording = _recording(folder, name)
-    stored = consent and consents.store(consent, recording)
+    stored = None if consent is None else consents.store(consent, recording)
     content = {
         "embedding": [float(number) for number in voice.embedding],
         "pitch": voice.pitch and asdict(voice.pitch),

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +10,13 @@ from torch.nn import functional as F
 
 from vc_lightning.audio.mel import n_harmonics
 from vc_lightning.common.errors import require_at_least, require_flag, require_layers
-from vc_lightning.models.lstm import LSTM
+from vc_lightning.models.lstm import run_lstm
 
 KERNEL_SIZE = 5
 
 
 class AutoVC(nn.Module):
-    """The AutoVC network: converts mel-spectrograms between speakers given by their embeddings.
+    """Network that converts mel-spectrograms between speakers, who are given by embeddings.
 
     Args:
         dim_neck: LSTM cells in each direction of the bottleneck; codes have twice as many channels.
@@ -72,21 +73,13 @@ class AutoVC(nn.Module):
         sizes = {name: size for name, size in self.arguments.items() if name not in ("f0", "film")}
         require_at_least(1, "model", **sizes)
         require_layers("model", decoder_layers=decoder_layers)
+        self.freq = freq
+        self.f0 = f0
         self.encoder = ContentEncoder(n_mels + dim_emb, dim_encoder, dim_neck, freq)
         dim_in = 2 * dim_neck + dim_emb + (n_harmonics(n_mels) if f0 else 0)
         dim_film = dim_emb if film else None
         self.decoder = Decoder(dim_in, dim_pre, dim_decoder, decoder_layers, n_mels, dim_film)
         self.postnet = Postnet(n_mels, dim_postnet, dim_film)
-
-    @property
-    def freq(self) -> int:
-        """Frames that one code stands for."""
-        return self.arguments["freq"]
-
-    @property
-    def f0(self) -> bool:
-        """Whether the pitch is an input of the decoder."""
-        return self.arguments["f0"]
 
     def forward(
         self,
@@ -137,9 +130,14 @@ class AutoVC(nn.Module):
 
         Returns:
             Mel of the decoder and mel of the postnet, both (B, n_mels, n_frames).
+
+        Raises:
+            ValueError: The network has F0 inputs, and `harmonics` is None.
         """
         known = with_speaker(self.repeat_codes(codes, n_frames), embedding)
         if self.f0:
+            if harmonics is None:
+                raise ValueError("the network has F0 inputs: give harmonics")
             known = torch.cat([known, harmonics], dim=1)
         decoder_mel = self.decoder(known, embedding)
         return decoder_mel, decoder_mel + self.postnet(decoder_mel, embedding)
@@ -159,7 +157,7 @@ class AutoVC(nn.Module):
             mean_mel: Mean over all frames of the corpus (n_mels,).
         """
         self.decoder.projection.bias.copy_(mean_mel)
-        self.postnet.convolutions[-1].norm.weight.zero_()
+        self.postnet.convolutions[-1].get_parameter("norm.weight").zero_()
 
 
 class ContentEncoder(nn.Module):
@@ -180,13 +178,13 @@ class ContentEncoder(nn.Module):
         self.convolutions = nn.ModuleList(
             ConvNorm(a, b, "relu") for a, b in itertools.pairwise(dims)
         )
-        self.lstm = LSTM(dim, dim_neck, num_layers=2, batch_first=True, bidirectional=True)
+        self.lstm = nn.LSTM(dim, dim_neck, num_layers=2, batch_first=True, bidirectional=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode x (B, dim_in, T), T a multiple of freq -> codes (B, 2·dim_neck, T/freq)."""
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
-        x = self.lstm(x.transpose(1, 2))[0]  # (B, T, 2*dim_neck)
+        x = run_lstm(self.lstm, x.transpose(1, 2))  # (B, T, 2*dim_neck)
         # Each direction is read at the frame where it has seen the code's whole block of frames.
         forward = x[:, self.freq - 1 :: self.freq, : self.dim_neck]
         backward = x[:, :: self.freq, self.dim_neck :]
@@ -215,19 +213,19 @@ class Decoder(nn.Module):
         dim_film: int | None = None,
     ):
         super().__init__()
-        self.lstm1 = LSTM(dim_in, dim, batch_first=True)
+        self.lstm1 = nn.LSTM(dim_in, dim, batch_first=True)
         self.convolutions = nn.ModuleList(ConvNorm(dim, dim, "relu") for _ in range(3))
         self.films = films(dim_film, dim, 3)
-        self.lstm2 = LSTM(dim, dim_out, num_layers=n_layers, batch_first=True)
+        self.lstm2 = nn.LSTM(dim, dim_out, num_layers=n_layers, batch_first=True)
         self.projection = nn.Linear(dim_out, n_mels)
         nn.init.xavier_uniform_(self.projection.weight)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Decode x (B, dim_in, T) with embedding (B, dim_film) -> mel (B, n_mels, T)."""
-        x = self.lstm1(x.transpose(1, 2))[0].transpose(1, 2)  # (B, dim, T)
+        x = run_lstm(self.lstm1, x.transpose(1, 2)).transpose(1, 2)  # (B, dim, T)
         for convolution, film in zip(self.convolutions, self.films, strict=True):
             x = F.relu(film(convolution(x), embedding))
-        x = self.lstm2(x.transpose(1, 2))[0]  # (B, T, dim_out)
+        x = run_lstm(self.lstm2, x.transpose(1, 2))  # (B, T, dim_out)
         return self.projection(x).transpose(1, 2)
 
 
@@ -267,7 +265,7 @@ class ConvNorm(nn.Module):
         follows: The nonlinearity that follows; it sets the gain of the Xavier initialisation.
     """
 
-    def __init__(self, dim_in: int, dim_out: int, follows: str):
+    def __init__(self, dim_in: int, dim_out: int, follows: Literal["relu", "tanh", "linear"]):
         super().__init__()
         self.conv = nn.Conv1d(dim_in, dim_out, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
         self.norm = nn.BatchNorm1d(dim_out)

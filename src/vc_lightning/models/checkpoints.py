@@ -14,6 +14,7 @@ import warnings
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,10 +36,10 @@ from vc_lightning.models.vocoders.source_filter import SourceFilter
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 METADATA_KEY = "vc_lightning"
-VOCODERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {  # sizes that the mels give as well
-    WaveRNN.kind: (WaveRNN, ()),
-    MultiBandWaveRNN.kind: (MultiBandWaveRNN, ("hop_length",)),
-    SourceFilter.kind: (SourceFilter, ("n_mels", "hop_length", "sample_rate")),
+SIZES_OF_MELS = {  # sizes of vocoders that the mel settings give as well
+    WaveRNN.kind: (),
+    MultiBandWaveRNN.kind: ("hop_length",),
+    SourceFilter.kind: ("n_mels", "hop_length", "sample_rate"),
 }
 UNREADABLE = (  # what torch.load and safe_open raise for damaged and hostile files
     pickle.UnpicklingError,
@@ -55,6 +56,9 @@ UNREADABLE = (  # what torch.load and safe_open raise for damaged and hostile fi
     TypeError,
     ValueError,
 )
+
+Network = TypeVar("Network", bound=nn.Module)
+VocoderNetwork = TypeVar("VocoderNetwork", bound=WaveRNN | MultiBandWaveRNN | SourceFilter)
 
 # Loading -----------------------------------------------------------------------------------------
 
@@ -76,8 +80,7 @@ def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWav
 
 def load_vocoder(path: Path | str) -> WaveRNN | MultiBandWaveRNN | SourceFilter:
     """Load a vocoder of any kind in eval mode, with the `mel_settings` of its training."""
-    state, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind, SourceFilter.kind)
-    return _vocoder(state, card, path)
+    return _read_vocoder(path, WaveRNN, MultiBandWaveRNN, SourceFilter)[0]
 
 
 def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilter:
@@ -109,14 +112,12 @@ def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
 
 def read_wavernn(path: Path | str) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
     """Load a WaveRNN and the file's card, see `load_wavernn`."""
-    state, card = read(path, WaveRNN.kind, MultiBandWaveRNN.kind)
-    return _vocoder(state, card, path), card
+    return _read_vocoder(path, WaveRNN, MultiBandWaveRNN)
 
 
 def read_source_filter(path: Path | str) -> tuple[SourceFilter, Card]:
     """Load a source-filter vocoder and the file's card, see `load_source_filter`."""
-    state, card = read(path, SourceFilter.kind)
-    return _vocoder(state, card, path), card
+    return _read_vocoder(path, SourceFilter)
 
 
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
@@ -211,18 +212,19 @@ def _require_undamaged(path: Path) -> None:
         raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or start again")
 
 
-def _vocoder(state: State, card: Card, path: Path | str) -> nn.Module:
-    """Build the vocoder of a card, whose sizes are those of its mels."""
-    network, shared = VOCODERS[card.kind]
-    for name in shared:
+def _read_vocoder(path: Path | str, *networks: type[VocoderNetwork]) -> tuple[VocoderNetwork, Card]:
+    """Load a vocoder of one of several classes, whose sizes are those of its mels."""
+    state, card = read(path, *(network.kind for network in networks))
+    for name in SIZES_OF_MELS[card.kind]:
         if card.network.get(name) != card.mel.get(name):
             raise InputError(f"{path}: its header gives the network and the mels other {name}s")
+    network = next(network for network in networks if network.kind == card.kind)
     built = _network(network, card, state, path)
     built.mel_settings = card.mel
-    return built
+    return built, card
 
 
-def _network(network: type[nn.Module], card: Card, state: State, path: Path | str) -> nn.Module:
+def _network(network: type[Network], card: Card, state: State, path: Path | str) -> Network:
     """Build the network of a card and load its weights.
 
     The sizes in the card are compared with those of the weights first, because a network of the
@@ -243,7 +245,7 @@ def _network(network: type[nn.Module], card: Card, state: State, path: Path | st
     return _fill(built, state, path)
 
 
-def _fill(network: nn.Module, state: State, path: Path | str) -> nn.Module:
+def _fill(network: Network, state: State, path: Path | str) -> Network:
     """Load all weights into the network and set it to eval mode."""
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)

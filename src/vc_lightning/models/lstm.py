@@ -1,4 +1,4 @@
-"""`nn.LSTM` that also trains fast in bfloat16 on a CPU: same weights, same results."""
+"""Run an `nn.LSTM`, also fast when it trains in bfloat16 on a CPU: same weights, same results."""
 
 import functools
 from collections.abc import Callable
@@ -14,28 +14,32 @@ MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN's float32 is faster than its bfloat16
 
 
-class LSTM(nn.LSTM):
-    """A batch-first `nn.LSTM` with a faster implementation for autocast on a CPU.
+def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
+    """Run a batch-first LSTM, with a faster implementation for autocast on a CPU.
 
     Under autocast, the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in
     float32. Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small
     batches, and on processors for which oneDNN has no LSTM in bfloat16.
-    """
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Compute x (B, T, dim_in) -> (B, T, cells of all directions), final state or None."""
-        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
-        if self.hidden_size >= MIN_WIDTH and not self.bidirectional:
-            dtype = torch.get_autocast_dtype("cpu")
-            x = x.to(dtype).transpose(0, 1)
-            for weights in self.all_weights:
-                x = uncompiled_run_layer()(x, *(weight.to(dtype) for weight in weights))
-            return x.transpose(0, 1), None
-        if HAS_BFLOAT16_LSTM and len(x) >= MIN_BATCH:
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float())
+    Args:
+        lstm: The LSTM.
+        x: Inputs (B, T, dim_in).
+
+    Returns:
+        Outputs (B, T, cells of all directions).
+    """
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return lstm(x)[0]
+    if lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional:
+        dtype = torch.get_autocast_dtype("cpu")
+        x = x.to(dtype).transpose(0, 1)
+        for weights in lstm.all_weights:
+            x = uncompiled_run_layer()(x, *(weight.to(dtype) for weight in weights))
+        return x.transpose(0, 1)
+    if HAS_BFLOAT16_LSTM and len(x) >= MIN_BATCH:
+        return lstm(x)[0]
+    with torch.autocast("cpu", enabled=False):
+        return lstm(x.float())[0]
 
 
 def run_layer(x: Tensor, w_in: Tensor, w_rec: Tensor, b_in: Tensor, b_rec: Tensor) -> Tensor:

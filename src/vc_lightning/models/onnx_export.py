@@ -1,7 +1,6 @@
 """Export of the conversion network to ONNX, for programs without PyTorch."""
 
 import importlib.util
-import io
 import json
 import warnings
 from dataclasses import asdict
@@ -58,24 +57,23 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
 
     autovc, card = read_autovc(path, freq)
     examples, axes = example_inputs(autovc)
-    written = io.BytesIO()
-    with warnings.catch_warnings():
-        # Warnings that the trace may fix sizes (tests show that it does not), and that this
-        # exporter is deprecated.
-        warnings.simplefilter("ignore")
-        # The new exporter (dynamo=True) fails at LSTMs over a padded, variable number of frames.
-        torch.onnx.export(
-            ConvertedMel(autovc).eval(),
-            tuple(examples.values()),
-            written,
-            input_names=list(examples),
-            output_names=[OUTPUT],
-            dynamic_axes=axes | {OUTPUT: FRAMES},
-            dynamo=False,
-        )
-    model = onnx.load_from_string(written.getvalue())
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(asdict(card))})
     with atomic_path(output) as temporary:
+        with warnings.catch_warnings():
+            # Warnings that the trace may fix sizes (tests show that it does not), and that this
+            # exporter is deprecated.
+            warnings.simplefilter("ignore")
+            # The new exporter (dynamo=True) fails at LSTMs over a variable number of frames.
+            torch.onnx.export(
+                ConvertedMel(autovc).eval(),
+                tuple(examples.values()),
+                temporary,
+                input_names=list(examples),
+                output_names=[OUTPUT],
+                dynamic_axes=axes | {OUTPUT: FRAMES},
+                dynamo=False,
+            )
+        model = onnx.load(temporary)
+        onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(asdict(card))})
         onnx.save(model, temporary)
     return Path(output)
 

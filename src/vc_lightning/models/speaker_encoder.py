@@ -11,7 +11,7 @@ from vc_lightning.audio import io, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram, PowerMel
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
-from vc_lightning.models.lstm import LSTM
+from vc_lightning.models.lstm import run_lstm
 
 MAX_PARTIALS_AT_ONCE = 48  # enough for fast matrix products; an hour of speech has 4 700
 SECONDS_AT_ONCE = 600  # longer recordings are embedded in parts
@@ -56,12 +56,12 @@ class SpeakerEncoder(nn.Module):
         self.partial_hop = partial_hop
         self.min_coverage = min_coverage
         self.unit_norm = unit_norm
-        self.lstm = LSTM(mel.n_mels, hidden_size, num_layers, batch_first=True)
+        self.lstm = nn.LSTM(mel.n_mels, hidden_size, num_layers, batch_first=True)
         self.linear = nn.Linear(hidden_size, embedding_size)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Embed mel (B, n_mels, partial_frames) -> unit vectors (B, embedding_size)."""
-        hidden = self.lstm(mel.transpose(1, 2))[0][:, -1]  # (B, hidden_size)
+        hidden = run_lstm(self.lstm, mel.transpose(1, 2))[:, -1]  # (B, hidden_size)
         embedding = self.linear(hidden)
         return F.normalize(F.relu(embedding) if self.relu else embedding)
 

@@ -66,7 +66,7 @@ class GriffinLim(nn.Module):
         """Yield the same samples in pieces (B, n), with memory that does not depend on T."""
         generator = torch.Generator(mel.device).manual_seed(seed)
         hop, n_frames = self.mel.hop_length, mel.shape[-1]
-        reach = REACH_WINDOWS * math.ceil(self.mel.settings["n_fft"] / hop)  # frames
+        reach = REACH_WINDOWS * math.ceil(self.mel.n_fft / hop)  # frames
         length = max(CHUNK_FRAMES, 2 * reach)
         held, start = None, 0
         while start < n_frames:
@@ -85,25 +85,24 @@ class GriffinLim(nn.Module):
         """Turn mel (B, n_mels, T) into wav (B, T · hop) that continues the sound `held`."""
         # T frames centred on 0, hop, … span (T−1)·hop samples; the last one is repeated for T·hop.
         magnitude = self.sharpened(self.magnitude(torch.cat([mel, mel[..., -1:]], dim=-1)))
-        transform = [self.mel.settings[key] for key in ("n_fft", "hop_length", "win_length")]
-        n_fft, hop, _ = transform
         if held is None:
             start = torch.rand(magnitude.shape[1], generator=generator, device=mel.device)
             start = 2 * torch.pi * start.expand(magnitude.shape[:2])  # alike for all rows
-            angles = propagated(magnitude, *transform, start)
+            angles = self.initial_phases(magnitude, start)
         else:
-            known = self._stft(held).angle()  # complete windows up to n_known
-            n_known = held.shape[1] // hop - math.ceil(n_fft / (2 * hop))
-            later = propagated(magnitude[..., n_known:], *transform, known[..., n_known])
+            hop = self.mel.hop_length
+            known = self.stft(held).angle()  # complete windows up to n_known
+            n_known = held.shape[1] // hop - math.ceil(self.mel.n_fft / (2 * hop))
+            later = self.initial_phases(magnitude[..., n_known:], known[..., n_known])
             angles = torch.cat([known[..., :n_known], later], dim=-1)
         phases = torch.polar(torch.ones_like(angles), angles)
         before = torch.zeros_like(phases)
         for _ in range(self.n_iter):
-            consistent = self._stft(self._istft(magnitude * phases, held))
+            consistent = self.stft(self._continued(magnitude * phases, held))
             phases = consistent - self.momentum / (1 + self.momentum) * before
             phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
             before = consistent
-        return self._istft(magnitude * phases, held)
+        return self._continued(magnitude * phases, held)
 
     def magnitude(self, mel: Tensor) -> Tensor:
         """Estimate magnitudes from a mel (B, n_mels, T) -> (B, n_fft/2 + 1, T), without `gain`.
@@ -126,25 +125,38 @@ class GriffinLim(nn.Module):
         sharp = magnitude**self.sharpness
         return sharp * (magnitude.norm(dim=1, keepdim=True) / sharp.norm(dim=1, keepdim=True))
 
-    def _stft(self, wav: Tensor) -> Tensor:
-        return torch.stft(wav, **self._transform, pad_mode="constant", return_complex=True)
+    def initial_phases(self, magnitude: Tensor, start: Tensor) -> Tensor:
+        """Estimate the phases (B, n_bins, T) that the iterations start from, see `propagated`."""
+        mel = self.mel
+        return propagated(magnitude, mel.n_fft, mel.hop_length, mel.win_length, start)
 
-    def _istft(self, spectrum: Tensor, held: Tensor | None) -> Tensor:
-        """Inverse STFT, cross-faded with the previous chunk's tail."""
-        hop = self.mel.hop_length
-        wav = torch.istft(spectrum, **self._transform, length=(spectrum.shape[-1] - 1) * hop)
-        if held is not None:
-            n_held = held.shape[1]
-            weight = torch.linspace(0, 1, hop, device=wav.device)
-            fading = torch.lerp(held[:, -hop:], wav[:, n_held - hop : n_held], weight)
-            wav = torch.cat([held[:, :-hop], fading, wav[:, n_held:]], dim=1)
-        return wav
+    def stft(self, wav: Tensor) -> Tensor:
+        """Compute the STFT of samples (B, T · hop) -> (B, n_fft/2 + 1, T + 1)."""
+        mel = self.mel
+        return torch.stft(
+            wav,
+            mel.n_fft,
+            mel.hop_length,
+            mel.win_length,
+            window=mel.window,
+            pad_mode="constant",
+            return_complex=True,
+        )
 
-    @property
-    def _transform(self) -> dict:
-        return {
-            "n_fft": self.mel.settings["n_fft"],
-            "hop_length": self.mel.hop_length,
-            "win_length": self.mel.settings["win_length"],
-            "window": self.mel.window,
-        }
+    def istft(self, spectrum: Tensor) -> Tensor:
+        """Compute the inverse STFT of frames (B, n_fft/2 + 1, T + 1) -> samples (B, T · hop)."""
+        mel = self.mel
+        length = (spectrum.shape[-1] - 1) * mel.hop_length
+        return torch.istft(
+            spectrum, mel.n_fft, mel.hop_length, mel.win_length, window=mel.window, length=length
+        )
+
+    def _continued(self, spectrum: Tensor, held: Tensor | None) -> Tensor:
+        """Compute the inverse STFT, cross-faded with the previous chunk's tail."""
+        wav = self.istft(spectrum)
+        if held is None:
+            return wav
+        hop, n_held = self.mel.hop_length, held.shape[1]
+        weight = torch.linspace(0, 1, hop, device=wav.device)
+        fading = torch.lerp(held[:, -hop:], wav[:, n_held - hop : n_held], weight)
+        return torch.cat([held[:, :-hop], fading, wav[:, n_held:]], dim=1)

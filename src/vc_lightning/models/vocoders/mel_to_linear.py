@@ -34,8 +34,9 @@ class MagnitudeNet(nn.Module):
             nn.Conv1d(dim, dim, KERNEL_SIZE, padding="same") for _ in range(n_blocks)
         )
         self.output = nn.Conv1d(dim, n_bins, 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)  # the untrained network returns the rough spectrum
+        for parameter in self.output.parameters():
+            nn.init.zeros_(parameter)  # the untrained network returns the rough spectrum
+        self.mel_settings: dict = {}  # of the mels it was trained on; set when weights are loaded
 
     def forward(self, mel: Tensor, rough: Tensor) -> Tensor:
         """Refine rough (B, n_bins, T) with mel (B, n_mels, T) -> log-magnitude (B, n_bins, T)."""

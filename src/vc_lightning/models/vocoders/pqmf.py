@@ -22,6 +22,9 @@ class PQMF(nn.Module):
         bands: Number of bands; each has the sample rate divided by `bands`.
     """
 
+    to_bands: Tensor  # kernels (bands, 1, taps)
+    to_sound: Tensor
+
     def __init__(self, bands: int):
         super().__init__()
         self.bands = bands
@@ -31,7 +34,7 @@ class PQMF(nn.Module):
         phase = (-1) ** np.arange(bands)[:, None] * np.pi / 4
         to_bands = 2 * prototype * np.cos(centre * n + phase)
         to_sound = 2 * prototype * np.cos(centre * n - phase)
-        # (bands, 1, taps); reversed, because PyTorch's convolution is a cross-correlation.
+        # Reversed, because PyTorch's convolution is a cross-correlation.
         self.register_buffer("to_bands", _kernels(to_bands[:, ::-1]), persistent=False)
         self.register_buffer("to_sound", _kernels(bands * to_sound), persistent=False)
 

@@ -11,15 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.audio.pitch import FMAX_HZ, FMIN_HZ
 from vc_lightning.common.errors import InputError, require_at_least, require_layers
+from vc_lightning.models.vocoders.convnext import ConvNeXt
 from vc_lightning.models.vocoders.excitation import pulse_train, without_gaps
+from vc_lightning.models.vocoders.mel_to_pitch import PitchNet
 
-KERNEL_SIZE = 7
 LOUDEST = 8.0  # log-amplitude of a filter: e⁸ at a source of variance 1 exceeds any sound
-PITCHES_AN_OCTAVE = 24
 RIDGE = 1e-3  # of the least-squares initialisation, relative to the variance of the mel
-VOICED_PROBABILITY = 0.5
 CHUNK_FRAMES = 1280
 
 
@@ -46,6 +44,7 @@ class SourceFilter(nn.Module):
 
     kind = "source_filter"
     f0 = True  # its training needs the pitch of the recordings
+    window: Tensor  # (n_fft,)
 
     def __init__(
         self,
@@ -111,10 +110,10 @@ class SourceFilter(nn.Module):
         Returns:
             Samples (B, (T − 1) · hop_length).
         """
-        random = {"generator": generator, "device": mel.device}
-        phase = torch.rand(len(mel), dtype=torch.float64, **random)
+        device = mel.device
+        phase = torch.rand(len(mel), generator=generator, dtype=torch.float64, device=device)
         pulses, _ = pulse_train(without_gaps(f0), self.hop_length, self.sample_rate, phase)
-        noise = torch.randn(pulses.shape, **random)
+        noise = torch.randn(pulses.shape, generator=generator, device=device)
         return self.filtered(pulses, noise, *self.filters(mel))
 
     def filters(self, mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,7 +204,8 @@ class SourceFilter(nn.Module):
         margin = self.n_fft // self.hop_length + 1  # frames whose windows reach into the chunk
         mel = F.pad(mel, (0, margin + 1))
         n_frames = mel.shape[-1] - margin - 1
-        held = None  # pulses and noise of the last frames
+        pulses = torch.zeros(len(mel), 0, device=mel.device)  # of the last frames
+        noise = torch.zeros(1, 0, device=mel.device)
         for start in range(0, n_frames, CHUNK_FRAMES):
             stop = min(start + CHUNK_FRAMES, n_frames)
             begin, end = max(0, start - margin), stop + margin  # range of the filters
@@ -217,21 +217,18 @@ class SourceFilter(nn.Module):
                 for x in self.filters(seen)
             ]
             f0 = self.pitch(seen)[:, inner]
-            known = (
-                0 if held is None else held[0].shape[1] // self.hop_length
-            )  # frames with sources
+            known = pulses.shape[1] // self.hop_length  # frames with sources
             f0 = without_gaps(torch.cat([last, f0[:, known:]], dim=1))[:, 1:]
-            pulses, phase = pulse_train(f0, self.hop_length, self.sample_rate, phase)
-            noise = torch.randn(1, pulses.shape[1], generator=generator, device=mel.device)
-            if held is not None:
-                pulses, noise = (
-                    torch.cat(pair, dim=1) for pair in zip(held, (pulses, noise), strict=True)
-                )
             last = f0[:, -1:]
+            new_pulses, phase = pulse_train(f0, self.hop_length, self.sample_rate, phase)
+            n_new = new_pulses.shape[1]
+            new_noise = torch.randn(1, n_new, generator=generator, device=mel.device)
+            pulses = torch.cat([pulses, new_pulses], dim=1)
+            noise = torch.cat([noise, new_noise], dim=1)
             wav = self.filtered(pulses, noise, *filters)
             yield wav[:, (start - begin) * self.hop_length : (stop - begin) * self.hop_length]
             kept = 2 * margin * self.hop_length
-            held = pulses[:, -kept:], noise[:, -kept:]
+            pulses, noise = pulses[:, -kept:], noise[:, -kept:]
 
     def initialize_output(self, wav: Tensor, mel: Tensor) -> None:
         """Fit the filters' common linear part to recorded spectra, by least squares.
@@ -250,102 +247,6 @@ class SourceFilter(nn.Module):
         gram = given.T @ given
         gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram))
         weight = torch.linalg.solve(gram, given.T @ (wanted - target))  # (n_mels, steps · n_bins)
-        self.envelope.weight.data.copy_(weight.T[..., None])
-        self.envelope.bias.data.copy_(target - mean @ weight)
-
-
-class PitchNet(nn.Module):
-    """Network that reads the pitch off a mel, as a classification into quarter tones.
-
-    Args:
-        n_mels: Bands of the mel.
-        dim: Channels.
-        n_blocks: Number of blocks.
-    """
-
-    def __init__(self, n_mels: int, dim: int, n_blocks: int):
-        super().__init__()
-        n_pitches = int(PITCHES_AN_OCTAVE * torch.tensor(FMAX_HZ / FMIN_HZ).log2()) + 2
-        self.n_pitches = n_pitches
-        self.backbone = ConvNeXt(n_mels, dim, n_blocks)
-        self.head = nn.Linear(dim, 1 + n_pitches)  # class 0: unvoiced
-
-    def forward(self, mel: Tensor) -> Tensor:
-        """Predict the pitch of mel (B, n_mels, T) -> f0 (B, T) in Hz, 0 where unvoiced."""
-        probabilities = self.logits(mel).softmax(dim=-1)
-        pitches = probabilities[..., 1:]
-        best = pitches.argmax(dim=-1, keepdim=True)
-        classes = torch.arange(self.n_pitches, device=mel.device)
-        near = pitches * ((classes - best).abs() <= 1)  # interpolate between the classes
-        height = (near * classes).sum(dim=-1) / near.sum(dim=-1)
-        f0 = FMIN_HZ * 2 ** (height / PITCHES_AN_OCTAVE)
-        return torch.where(probabilities[..., 0] < 1 - VOICED_PROBABILITY, f0, 0)
-
-    def logits(self, mel: Tensor) -> Tensor:
-        """Compute the logits of mel (B, n_mels, T) -> (B, T, 1 + n_pitches), unvoiced first."""
-        return self.head(self.backbone(mel)).float()
-
-    def loss(self, mel: Tensor, f0: Tensor) -> Tensor:
-        """Compute the cross-entropy with the two classes nearest to the pitch, or with "unvoiced".
-
-        Args:
-            mel: Mel (B, n_mels, T).
-            f0: Pitch (B, T) in Hz, 0 where unvoiced.
-        """
-        voiced = f0 > 0
-        height = PITCHES_AN_OCTAVE * (f0.clamp(FMIN_HZ, FMAX_HZ) / FMIN_HZ).log2()
-        classes = torch.arange(self.n_pitches, device=mel.device)
-        target = (1 - (height[..., None] - classes).abs()).clamp(min=0) * voiced[..., None]
-        target = torch.cat([(~voiced)[..., None].float(), target], dim=-1)
-        return -(target * self.logits(mel).log_softmax(dim=-1)).sum(dim=-1).mean()
-
-
-class ConvNeXt(nn.Module):
-    """The backbone of Vocos: one-dimensional ConvNeXt blocks (Liu et al. 2022, arXiv 2201.03545).
-
-    Args:
-        n_in: Input channels.
-        dim: Output channels.
-        n_blocks: Number of blocks.
-    """
-
-    def __init__(self, n_in: int, dim: int, n_blocks: int):
-        super().__init__()
-        self.input = nn.Conv1d(n_in, dim, KERNEL_SIZE, padding="same")
-        self.input_norm = nn.LayerNorm(dim)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(dim, n_blocks) for _ in range(n_blocks))
-        self.output_norm = nn.LayerNorm(dim)
-
-    @property
-    def context(self) -> int:
-        """Frames on each side that a frame depends on."""
-        return (1 + len(self.blocks)) * (KERNEL_SIZE // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute features of x (B, n_in, T) -> (B, T, dim)."""
-        x = self.input_norm(self.input(x).transpose(1, 2))
-        for block in self.blocks:
-            x = block(x)
-        return self.output_norm(x)
-
-
-class ConvNeXtBlock(nn.Module):
-    """A depthwise convolution over time, then a network over the channels of each frame.
-
-    Args:
-        dim: Channels.
-        n_blocks: Number of blocks in the backbone; scales the initial residual.
-    """
-
-    def __init__(self, dim: int, n_blocks: int):
-        super().__init__()
-        self.depthwise = nn.Conv1d(dim, dim, KERNEL_SIZE, padding="same", groups=dim)
-        self.norm = nn.LayerNorm(dim)
-        self.wide = nn.Linear(dim, 3 * dim)
-        self.narrow = nn.Linear(3 * dim, dim)
-        self.scale = nn.Parameter(torch.full((dim,), 1 / n_blocks))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the residual to x (B, T, dim) -> (B, T, dim)."""
-        hidden = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return x + self.scale * self.narrow(F.gelu(self.wide(self.norm(hidden))))
+        self.envelope.load_state_dict(
+            {"weight": weight.T[..., None], "bias": target - mean @ weight}
+        )

@@ -267,12 +267,13 @@ class Upsample(nn.Module):
         n_samples = sum(math.prod(factors[index:]) for index in range(len(factors)))
         self.reach = math.ceil(n_samples / self.hop_length)
         self.resnet = MelResNet(n_mels, dim, n_blocks, dim_out, pad)
-        self.smoothing = nn.ModuleList(
+        smoothing = [
             nn.Conv2d(1, 1, (1, 2 * factor + 1), padding=(0, factor), bias=False)
             for factor in factors
-        )
-        for convolution in self.smoothing:
+        ]
+        for convolution in smoothing:
             nn.init.constant_(convolution.weight, 1 / convolution.weight.numel())
+        self.smoothing = nn.ModuleList(smoothing)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """Upsample mel (B, n_mels, N + 2·pad).
@@ -290,7 +291,7 @@ class Upsample(nn.Module):
 
     def taps(self) -> Tensor:
         """Compute the weights (hop, 2·reach + 1) of the frames around a smoothed sample."""
-        impulse = self.smoothing[0].weight.new_zeros(1, 1, 1, 4 * self.reach + 1)
+        impulse = self.resnet.conv_in.weight.new_zeros(1, 1, 1, 4 * self.reach + 1)
         impulse[..., 2 * self.reach] = 1
         response = self._smooth(impulse).view(-1, self.hop_length)  # (frames, hop)
         return response[self.reach : 3 * self.reach + 1].flip(0).t().contiguous()

@@ -7,12 +7,16 @@ weights and columns, one column per sequence, and the gates between them.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from vc_lightning.common.precision import best_precision
+
+if TYPE_CHECKING:
+    from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 STEPS_AHEAD = 16  # steps whose conditioning is computed at once: more exceed the caches
 
@@ -33,48 +37,41 @@ class Weights(NamedTuple):
     fc3_bias: Tensor  # (n_out, 1)
 
 
-def product_dtype(network: nn.Module) -> torch.dtype:
+def product_dtype(network: "WaveRNN") -> torch.dtype:
     """Choose the dtype of large products: bfloat16 for float32 weights if that is fast."""
     weight = network.fc3.weight
     fast = best_precision(weight.device.type) == "bf16-mixed" and weight.dtype == torch.float32
     return torch.bfloat16 if fast else weight.dtype
 
 
-def fuse_weights(network: nn.Module, dtype: torch.dtype) -> Weights:
+def fuse_weights(network: "WaveRNN", dtype: torch.dtype) -> Weights:
     """Compute the matrices of a step; those multiplied with states are in `dtype`."""
+    w_in1, w_rec1, b_in1, b_rec1 = network.rnn1.all_weights[0]
+    w_in2, w_rec2, b_in2, b_rec2 = network.rnn2.all_weights[0]
     hidden, fc_dims = network.rnn1.hidden_size, network.fc1.out_features
     dim_aux = network.fc2.in_features - fc_dims
     n_mels = network.upsample.resnet.conv_in.in_channels
     n_in = network.input.in_features - n_mels - dim_aux
     i_sample, i_mel, i_aux = network.input.weight.split([n_in, n_mels, dim_aux], dim=1)
-    into2, aux2 = network.rnn2.weight_ih_l0.split([hidden, dim_aux], dim=1)
+    into2, aux2 = w_in2.split([hidden, dim_aux], dim=1)
     into3, aux3 = network.fc1.weight.split([hidden, dim_aux], dim=1)
     into4, aux4 = network.fc2.weight.split([fc_dims, dim_aux], dim=1)
-    from_x = torch.cat([network.rnn1.weight_ih_l0, into2, into3])  # of what `input` gives
+    from_x = torch.cat([w_in1, into2, into3])  # of what `input` gives
     features = torch.block_diag(aux2, aux3, aux4)
     features = torch.cat([features.new_zeros(3 * hidden, 3 * dim_aux), features])
     of_aux1 = torch.cat([from_x @ i_aux, i_aux.new_zeros(fc_dims, dim_aux)])
     # Biases of the recurrent products go with the others, except that of the new state's.
-    recurrent = [rnn.bias_hh_l0.clone() for rnn in (network.rnn1, network.rnn2)]
-    new_biases = [bias[2 * hidden :, None].clone() for bias in recurrent]
-    for bias in recurrent:
-        bias[2 * hidden :] = 0
-    bias = torch.cat(
-        [
-            network.rnn1.bias_ih_l0 + recurrent[0],
-            network.rnn2.bias_ih_l0 + recurrent[1],
-            network.fc1.bias,
-        ]
-    )
+    b_gates1, b_gates2 = (F.pad(b_rec[: 2 * hidden], (0, hidden)) for b_rec in (b_rec1, b_rec2))
+    bias = torch.cat([b_in1 + b_gates1, b_in2 + b_gates2, network.fc1.bias])
     return Weights(
         from_input=from_x @ i_sample,
         from_mel=from_x @ i_mel,
         from_features=torch.cat([of_aux1, features], dim=1),
         bias=torch.cat([bias + from_x @ network.input.bias, network.fc2.bias])[:, None],
-        from_state1=torch.cat([network.rnn1.weight_hh_l0, into2, into3]).to(dtype),
-        from_state2=torch.cat([network.rnn2.weight_hh_l0, into3]).to(dtype),
-        new_bias1=new_biases[0],
-        new_bias2=new_biases[1],
+        from_state1=torch.cat([w_rec1, into2, into3]).to(dtype),
+        from_state2=torch.cat([w_rec2, into3]).to(dtype),
+        new_bias1=b_rec1[2 * hidden :, None],
+        new_bias2=b_rec2[2 * hidden :, None],
         fc2=into4.to(dtype),
         fc3=network.fc3.weight,
         fc3_bias=network.fc3.bias[:, None],
@@ -82,7 +79,7 @@ def fuse_weights(network: nn.Module, dtype: torch.dtype) -> Weights:
 
 
 def conditioning(
-    network: nn.Module, weights: Weights, mel: Tensor
+    network: "WaveRNN", weights: Weights, mel: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Compute the contribution of the mel to the gates, fc1 and fc2, STEPS_AHEAD steps at a time.
 
@@ -90,7 +87,7 @@ def conditioning(
     sum of a few frames around it and of the features, which are constant for a frame.
 
     Args:
-        network: See `RunningSteps`.
+        network: The network.
         weights: The matrices of a step.
         mel: Mel (S, n_mels, N + 2·pad).
 
@@ -120,14 +117,13 @@ class RunningSteps:
     """State of S sequences, which begin in silence and continue where the last call stopped.
 
     Args:
-        network: A network with `upsample`, `input`, `rnn1`, `rnn2`, `fc1`, `fc2` and `fc3`, as
-            `WaveRNN` has.
+        network: The network.
         n_sequences: Number of sequences.
         dtype: Dtype of the large products; None for the fastest.
     """
 
     @torch.inference_mode()
-    def __init__(self, network: nn.Module, n_sequences: int, dtype: torch.dtype | None = None):
+    def __init__(self, network: "WaveRNN", n_sequences: int, dtype: torch.dtype | None = None):
         self.network = network
         self.dtype = dtype or product_dtype(network)
         self.weights = fuse_weights(network, self.dtype)
