@@ -175,7 +175,7 @@ class ScoredConversion:
 
     @property
     def sounds(self) -> Sounds:
-        """Its sound.
+        """The sound of the conversion and of what it was made from.
 
         Raises:
             ValueError: It is in files only.

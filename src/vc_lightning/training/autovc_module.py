@@ -136,7 +136,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         super().copy_weights(source, card, name)
 
     def require_same_network(self, source: AutoVC, name: str) -> None:
-        """Compare networks like `BaseModule`; F0 inputs may be added, but not removed."""
+        """Raise InputError like `BaseModule` does; F0 inputs may be added, but not removed."""
         super().require_same_network(source, name)
         if source.f0 and not self.network.f0:
             raise InputError(f"{name}: has F0 inputs; set model.f0=true")

@@ -75,7 +75,7 @@ class ConversionMonitor(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.examples = datamodule_of(trainer).examples(self.n_speakers)
-        self.vocoder = self.make_vocoder(mel=datamodule_of(trainer).mel)
+        self.vocoder = self.make_vocoder(mel=require_instance(pl_module, AutoVCModule).mel)
         self.encoder = checkpoints.load_speaker_encoder(self.encoder_path)
 
     def on_train_batch_end(
