@@ -15,8 +15,8 @@ from vc_lightning.data.augmentations import Gain
 from vc_lightning.data.crops import Crops, collate, speaker_embeddings
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.data.manifest import (
-    Utterance,
-    find_utterances,
+    AudioFile,
+    find_audio_files,
     limit_minutes,
     read_manifest,
     split_utterances,
@@ -60,7 +60,7 @@ def prepared(data):
 def utterances(*counts):
     """Speaker 0 with counts[0] utterances, and so on."""
     return [
-        Utterance(Path(f"{speaker}/{index}.wav"), f"s{speaker}")
+        AudioFile(Path(f"{speaker}/{index}.wav"), f"s{speaker}")
         for speaker, count in enumerate(counts)
         for index in range(count)
     ]
@@ -71,7 +71,7 @@ def test_speakers_of_folders(tmp_path, speech):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    found = {str(u.path.relative_to(tmp_path)): u.speaker for u in find_utterances(tmp_path)}
+    found = {str(u.path.relative_to(tmp_path)): u.speaker for u in find_audio_files(tmp_path)}
     assert found == {
         "a.wav": "a",
         "b.FLAC": "b",
@@ -82,9 +82,9 @@ def test_speakers_of_folders(tmp_path, speech):
 
 def test_refuses_folders_without_audio(tmp_path):
     with pytest.raises(InputError, match="holds no audio"):
-        find_utterances(tmp_path)
+        find_audio_files(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
-        find_utterances(tmp_path / "missing")
+        find_audio_files(tmp_path / "missing")
 
 
 def test_manifest_speakers_and_splits(tmp_path):
@@ -145,7 +145,7 @@ def test_speakers_are_held_out_by_number_or_name():
 
 
 def test_minutes_per_speaker(corpus):
-    listed = find_utterances(corpus)  # two speakers, three files of two seconds each
+    listed = find_audio_files(corpus)  # two speakers, three files of two seconds each
     for seconds, per_speaker in {1: 1, 2: 1, 3: 2, 4: 2, 100: 3}.items():
         kept = limit_minutes(listed, seconds / 60)
         assert Counter(u.speaker for u in kept) == {"man": per_speaker, "woman": per_speaker}

@@ -64,7 +64,7 @@ def test_endless_batches_start_anywhere():
 
 
 def utterance(speaker, n_frames):
-    return Utterance(Path(speaker), speaker, segment=Segment("", 0, 0, n_frames))
+    return Utterance(Path(speaker), speaker, "", Segment("", 0, 0, n_frames))
 
 
 def test_sampling_probabilities():

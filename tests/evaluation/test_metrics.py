@@ -27,7 +27,8 @@ def test_weighted_mean_counts_words():
 
 def test_interval_of_few_or_equal_values():
     assert metrics.figure([0.7]) == metrics.Figure(0.7, None, None, 1)
-    assert metrics.figure([]) is None
+    with pytest.raises(ValueError, match="nothing to average"):
+        metrics.figure([])
     assert metrics.figure([1.0, 1.0, 1.0]) == metrics.Figure(1.0, 1.0, 1.0, 3)
 
 

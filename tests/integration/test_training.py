@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers import composed, weights
 from vc_lightning.commands import train
+from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import CropBatch
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.models import checkpoints
@@ -278,6 +278,10 @@ def test_loss_is_weighted_sum(module, tiny_autovc):
     torch.testing.assert_close(losses["content_ratio"], terms["content"] / spread.abs().mean())
 
 
+class TaughtData(TrainingDataModule):
+    teacher_std = torch.tensor([1.0, 2.0, 0.5])
+
+
 def test_encoder_trained_by_teacher_only(module, tiny_autovc):
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
@@ -285,7 +289,7 @@ def test_encoder_trained_by_teacher_only(module, tiny_autovc):
     batch = CropBatch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), features)
     module.teacher_weight, module.content_weight = 2.0, 0.0
     trainer = Trainer(logger=False, accelerator="cpu")
-    trainer.datamodule = SimpleNamespace(teacher_std=torch.tensor([1.0, 2.0, 0.5]))
+    trainer.datamodule = TaughtData()
     module.trainer = trainer
     module.setup("fit")
     losses = module.losses(tiny_autovc, batch)

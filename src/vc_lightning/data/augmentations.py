@@ -66,7 +66,8 @@ class Mask:
     def __call__(self, mel: Tensor, rng: np.random.Generator) -> Tensor:
         mel = mel.clone()
         n_mels, n_frames = mel.shape
-        frames, bands = rng.integers(self.max_frames + 1), rng.integers(self.max_bands + 1)
+        frames = int(rng.integers(self.max_frames + 1))
+        bands = int(rng.integers(self.max_bands + 1))
         start = rng.integers(max(1, n_frames - frames + 1))
         mel[:, start : start + frames] = 0
         low = rng.integers(max(1, n_mels - bands + 1))

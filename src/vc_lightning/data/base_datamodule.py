@@ -4,7 +4,6 @@ import functools
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from vc_lightning.common.precision import best_precision
 from vc_lightning.data.crops import Crops, Example, ignore_signals
 from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.feature_store import Segment
-from vc_lightning.data.manifest import Utterance, list_utterances, split_utterances
+from vc_lightning.data.manifest import AudioFile, Utterance, list_audio_files, split_utterances
 from vc_lightning.data.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
 from vc_lightning.data.vocoder_crops import VocoderCrops
 
@@ -38,7 +37,53 @@ FEATURE_PRECISIONS = ("auto", "bf16", "32")
 MEAN_MEL_UTTERANCES = 500  # enough that the mean mel no longer changes
 
 
-class RecordingsDataModule(LightningDataModule):
+class TrainingDataModule(LightningDataModule):
+    """What a training needs of its data, be they recordings or shards.
+
+    Attributes:
+        mel: The mel-spectrogram of the features.
+        encoder_identity: Name of the speaker encoder's weights.
+    """
+
+    mel: MelSpectrogram
+    encoder_identity: str
+
+    def mean_mel(self) -> Tensor:
+        """Average the training mels: (n_mels,), the trivial answer a network must beat."""
+        raise NotImplementedError
+
+    @property
+    def teacher_std(self) -> Tensor:
+        """Standard deviation (D,) of the teacher's features; D is 0 without a teacher."""
+        raise NotImplementedError
+
+    def examples(self, n_speakers: int) -> list[Example]:
+        """Read one utterance each of up to `n_speakers` speakers, held out if any are."""
+        raise NotImplementedError
+
+    def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
+        """Read embeddings (N, E) of up to `limit` utterances, and their speakers."""
+        raise NotImplementedError
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches of this process in an epoch."""
+        raise NotImplementedError
+
+    @property
+    def process(self) -> tuple[int, int]:
+        """Rank of this process and number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    @property
+    def batches_done(self) -> int:
+        """Number of batches that each process has trained on."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.global_step * self.trainer.accumulate_grad_batches
+
+
+class RecordingsDataModule(TrainingDataModule):
     """Recordings of a folder or a manifest; subclasses say what is cropped out of them.
 
     The order of the batches is a pure function of seed, epoch and position, so that a training
@@ -80,8 +125,10 @@ class RecordingsDataModule(LightningDataModule):
         seed: int,
     ):
         super().__init__()
-        if dir is None and manifest is None:
-            raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
+        if dir is None:
+            if manifest is None:
+                raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
+            dir = str(Path(manifest).parent)
         if minutes_per_speaker is not None:
             require_within(0, float("inf"), "data", minutes_per_speaker=minutes_per_speaker)
         require_within(0, 1, "data", val_fraction=val_fraction)
@@ -95,7 +142,8 @@ class RecordingsDataModule(LightningDataModule):
         require_seed("data.seed", seed)
         self.features = features
         self.files = features.files
-        self.dir = Path(dir) if dir is not None else None
+        self.mel = features.mel
+        self.dir = Path(dir)
         self.manifest = Path(manifest) if manifest is not None else None
         self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
         self.minutes_per_speaker = minutes_per_speaker
@@ -122,9 +170,11 @@ class RecordingsDataModule(LightningDataModule):
         listed = self._list()
         segments, self.unusable = self._prepare(_paths(listed))
         usable = [
-            replace(u, segment=segment) for u in listed for segment in segments.get(u.path, [])
+            Utterance(r.path, r.speaker, r.split, segment)
+            for r in listed
+            for segment in segments.get(r.path, [])
         ]
-        self._warn_of_unusable(listed, usable)
+        self._warn_of_unusable(listed, {u.speaker for u in usable})
         place = self.manifest or self.dir
         if not usable:
             raise InputError(f"{place}: none of {len(listed)} files is usable")
@@ -154,37 +204,34 @@ class RecordingsDataModule(LightningDataModule):
         paths = part.turns(_paths(listed))
         segments, self.unusable = self._prepare(paths)
         own = set(paths)
-        usable = [u for u in listed if u.path in segments]
-        self._warn_of_unusable([u for u in listed if u.path in own], usable)
+        usable_speakers = {r.speaker for r in listed if r.path in segments}
+        self._warn_of_unusable([r for r in listed if r.path in own], usable_speakers)
         return len(segments), len(self.unusable)
 
-    def _list(self) -> list[Utterance]:
-        return list_utterances(self.dir, self.manifest, self.exclude, self.minutes_per_speaker)
+    def _list(self) -> list[AudioFile]:
+        return list_audio_files(self.dir, self.manifest, self.exclude, self.minutes_per_speaker)
 
-    def _prepare(self, paths: list[Path]) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
-        is_shown = rank_zero_only.rank == 0
+    def _prepare(self, paths: Sequence[Path]) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
+        is_shown = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
         return self.features.prepare(paths, self.num_workers, show_progress=is_shown)
 
-    def _warn_of_unusable(self, listed: list[Utterance], usable: list[Utterance]) -> None:
+    def _warn_of_unusable(self, listed: list[AudioFile], usable_speakers: set[str]) -> None:
         for path, reason in self.unusable.items():
             log.warning("skipped %s: %s", path, reason)
         if self.unusable:
             log.warning("%d of %d files were skipped", len(self.unusable), len(listed))
-        lost = {u.speaker for u in listed} - {u.speaker for u in usable}
-        if lost and usable:
+        lost = {recording.speaker for recording in listed} - usable_speakers
+        if lost and usable_speakers:
             log.warning("speakers without a usable file: %s", ", ".join(sorted(lost)[:10]))
 
     # What they are like -------------------------------------------------------------------------
 
-    @property
-    def mel(self) -> MelSpectrogram:
-        """The mel-spectrogram of the features."""
-        return self.features.mel
-
     def mean_mel(self) -> Tensor:
         """Average the training mels: (n_mels,), the trivial answer a network must beat."""
         utterances = self._sampled()
-        total = sum(self.files.read_mel(u.segment, 0, u.n_frames).sum(dim=-1) for u in utterances)
+        total = torch.zeros(self.mel.n_mels)
+        for u in utterances:
+            total += self.files.read_mel(u.segment, 0, u.n_frames).sum(dim=-1)
         return total / sum(u.n_frames for u in utterances)
 
     @functools.cached_property
@@ -234,10 +281,10 @@ class RecordingsDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the validation set once, in order."""
-        if len(self.val) < self._process[1]:
+        if len(self.val) < self.process[1]:
             return []
         batches = EpochBatches(
-            len(self.val), self.batch_size, False, self.seed, None, *self._process
+            len(self.val), self.batch_size, False, self.seed, None, *self.process
         )
         return self._loader(self.make_crops(self.val, training=False), batches)
 
@@ -245,18 +292,13 @@ class RecordingsDataModule(LightningDataModule):
         """List the batches of an epoch that this process trains on."""
         probabilities = shares(self.train, self.sampling)
         return EpochBatches(
-            len(self.train), self.batch_size, self.shuffle, self.seed, probabilities, *self._process
+            len(self.train), self.batch_size, self.shuffle, self.seed, probabilities, *self.process
         )
 
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches of this process in an epoch."""
         return len(self.train_batches())
-
-    @property
-    def _process(self) -> tuple[int, int]:
-        """Rank of this process and number of processes."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(
         self, crops: Crops | VocoderCrops, batches: EpochBatches | EndlessBatches
@@ -276,7 +318,7 @@ class RecordingsDataModule(LightningDataModule):
     @functools.cached_property  # needed for every checkpoint
     def fingerprint(self) -> str:
         """Hash of the training utterances and of all that decides their order."""
-        order = (self.seed, self.shuffle, self.sampling, self.batch_size, self._process[1])
+        order = (self.seed, self.shuffle, self.sampling, self.batch_size, self.process[1])
         digest = hashlib.sha256(repr(order).encode())
         for utterance in self.train:
             segment = utterance.segment
@@ -285,8 +327,11 @@ class RecordingsDataModule(LightningDataModule):
 
     def state_dict(self) -> dict:
         """Describe how far the training is, for `last.ckpt`."""
-        done = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return {"batches": done, "epoch_batches": len(self.train_batches()), "of": self.fingerprint}
+        return {
+            "batches": self.batches_done,
+            "epoch_batches": len(self.train_batches()),
+            "of": self.fingerprint,
+        }
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Continue where a checkpoint ended."""
@@ -303,8 +348,8 @@ class RecordingsDataModule(LightningDataModule):
         return epochs * len(self.train_batches())
 
 
-def _paths(listed: list[Utterance]) -> list[Path]:
-    return list(dict.fromkeys(utterance.path for utterance in listed))
+def _paths(listed: list[AudioFile]) -> list[Path]:
+    return list(dict.fromkeys(recording.path for recording in listed))
 
 
 def use_bf16(feature_precision: str | int) -> bool:

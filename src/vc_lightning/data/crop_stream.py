@@ -135,7 +135,7 @@ class CropStream(IterableDataset):
         return order[reader::n_readers]
 
     def _reader(self) -> tuple[int, int]:
-        """Number of this process's worker among all, and how many there are."""
+        """Return the number of this process's worker among all, and how many there are."""
         worker_id, n_workers = _worker()
         return self.rank * n_workers + worker_id, self.world_size * n_workers
 
@@ -168,6 +168,6 @@ def frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
 
 
 def _worker() -> tuple[int, int]:
-    """Number of this worker in its process, and how many there are."""
+    """Return the number of this worker in its process, and how many there are."""
     worker = get_worker_info()
     return (worker.id, worker.num_workers) if worker else (0, 1)

@@ -177,7 +177,7 @@ def _choose_copy(rng: np.random.Generator, copies: Sequence[int], probability: f
     """Choose a copy, or with 1 − probability copy 0; draws no number where there are none."""
     if not copies or rng.random() >= probability:
         return 0
-    return int(copies[rng.integers(len(copies))])
+    return copies[int(rng.integers(len(copies)))]
 
 
 class Crops(Dataset):
@@ -268,8 +268,8 @@ def collate(items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
         target_embedding=torch.stack(target_embeddings),
         input_mel=_padded(input_mels),
         input_embedding=torch.stack(input_embeddings),
-        f0=pad_sequence(f0, batch_first=True),
-        teacher=pad_sequence(teacher, batch_first=True),
+        f0=pad_sequence(list(f0), batch_first=True),
+        teacher=pad_sequence(list(teacher), batch_first=True),
     )
 
 

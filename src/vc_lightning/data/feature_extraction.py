@@ -78,11 +78,17 @@ class FeatureCache:
         level = mel.settings["level_dbfs"]
         mel_key = _key(mel.settings, max_seconds)
         voice_key = _key(encoder_identity, level, max_seconds, bf16)
-        hop_length = mel.hop_length if keep_wavs else None
         pitch_key = _key(mel.settings, max_seconds, pitch.tracker_name()) if with_f0 else None
         teacher_key = _key(mel.settings, max_seconds, teacher.identity) if teacher else None
         self.files = FeatureFiles(
-            self.root, mel_key, voice_key, vtlp_factors, hop_length, pitch_key, teacher_key
+            self.root,
+            mel_key,
+            voice_key,
+            vtlp_factors,
+            mel.hop_length,
+            keep_wavs,
+            pitch_key,
+            teacher_key,
         )
         self.key = f"{mel_key}-{voice_key}"
 
@@ -126,7 +132,7 @@ class FeatureCache:
         )
 
     def quality(self, segment: Segment) -> Quality | None:
-        """Quality of the recording that a segment belongs to; None where it was not measured."""
+        """Read the quality of a segment's recording; None where it was not measured."""
         sound = self._sound(segment.content)
         return Quality(**sound["quality"]) if "quality" in sound else None
 
@@ -250,7 +256,7 @@ class FeatureCache:
         save(self.files.pitch_file(recording.content), {"f0": np.concatenate(tracks)})
 
     def _write_teacher(self, recording: "_Recording") -> None:
-        if not self.files.lacks_teacher(recording.content):
+        if self.teacher is None or not self.files.lacks_teacher(recording.content):
             return
         rate, hop_length = self.mel.sample_rate, self.mel.hop_length
         features = [
@@ -286,17 +292,18 @@ class FeatureCache:
         recording, stream = io.split_address(path)
         stat = require_file(recording).stat()
         with recording.open("rb") as file:
-            content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
         if stream is not None:  # each stream of a film has features of its own
-            content.update(f"?stream={stream}".encode())
+            digest.update(f"?stream={stream}".encode())
+        content = digest.hexdigest()
         remembered = {
             "path": str(path.resolve()),
             "size": stat.st_size,
             "mtime_ns": stat.st_mtime_ns,
-            "content": content.hexdigest(),
+            "content": content,
         }
         write_json(self._path_file(path), remembered)
-        return remembered["content"]
+        return content
 
     def _known_content(self, path: Path) -> str | None:
         stat = io.split_address(path)[0].stat()

@@ -54,7 +54,8 @@ class FeatureFiles:
         mel_key: Key of the mels and waveforms.
         voice_key: Key of the embeddings.
         vtlp_factors: VTLP factors of copies 1, 2, …
-        hop_length: Samples a frame where waveforms are needed, as by a vocoder; else None.
+        hop_length: Samples of a waveform a frame.
+        with_wavs: Whether waveforms are needed, as by a vocoder.
         pitch_key: Key of the pitch where it is needed; else None.
         teacher_key: Key of the teacher's features where they are needed; else None.
     """
@@ -65,7 +66,8 @@ class FeatureFiles:
         mel_key: str,
         voice_key: str,
         vtlp_factors: Sequence[float],
-        hop_length: int | None = None,
+        hop_length: int,
+        with_wavs: bool = False,
         pitch_key: str | None = None,
         teacher_key: str | None = None,
     ):
@@ -76,27 +78,28 @@ class FeatureFiles:
         self.teachings = root / f"teacher-{teacher_key}"
         self.factors = [1.0, *vtlp_factors]  # of copy 0, 1, …
         self.hop_length = hop_length
+        self.with_wavs = with_wavs
         self.with_f0 = pitch_key is not None
         self.with_teacher = teacher_key is not None
 
     def mel_file(self, content: str, copy: int) -> Path:
-        """File of the mels of a recording's copy."""
+        """Name the file of the mels of a recording's copy."""
         return self.mels / content[:2] / f"{content}_{self.factors[copy]:g}.safetensors"
 
     def voice_file(self, content: str, copy: int) -> Path:
-        """File of the embeddings of a recording's copy."""
+        """Name the file of the embeddings of a recording's copy."""
         return self.voices / content[:2] / f"{content}_{self.factors[copy]:g}.safetensors"
 
     def wav_file(self, content: str) -> Path:
-        """File of the waveform of a recording."""
+        """Name the file of the waveform of a recording."""
         return self.wavs / content[:2] / f"{content}.safetensors"
 
     def pitch_file(self, content: str) -> Path:
-        """File of the pitch of a recording."""
+        """Name the file of the pitch of a recording."""
         return self.pitches / content[:2] / f"{content}.safetensors"
 
     def teacher_file(self, content: str) -> Path:
-        """File of the teacher's features of a recording."""
+        """Name the file of the teacher's features of a recording."""
         return self.teachings / content[:2] / f"{content}.safetensors"
 
     def read_mel(self, segment: Segment, start: int, stop: int, copy: int = 0) -> Tensor:
@@ -146,7 +149,7 @@ class FeatureFiles:
 
     def lacks_wav(self, content: str) -> bool:
         """Return whether the waveform of a recording is needed and missing."""
-        return self.hop_length is not None and not is_whole(self.wav_file(content))
+        return self.with_wavs and not is_whole(self.wav_file(content))
 
     def lacks_f0(self, content: str) -> bool:
         """Return whether the pitch of a recording is needed and missing."""

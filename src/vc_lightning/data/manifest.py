@@ -20,20 +20,35 @@ SPLITS = ("", "train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """A recording, or a segment of a long one.
+class AudioFile:
+    """An audio file, usable or not.
 
     Attributes:
         path: The audio file.
         speaker: Name of the speaker.
         split: "train", "val", "test", or "" where the manifest names none.
-        segment: Where its features are, once they are computed.
     """
 
     path: Path
     speaker: str
     split: str = ""
-    segment: Segment | None = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A recording whose features are computed, or a segment of a long one.
+
+    Attributes:
+        path: The audio file.
+        speaker: Name of the speaker.
+        split: See `AudioFile`.
+        segment: Where its features are.
+    """
+
+    path: Path
+    speaker: str
+    split: str
+    segment: Segment
 
     @property
     def n_frames(self) -> int:
@@ -41,9 +56,9 @@ class Utterance:
         return self.segment.n_frames
 
 
-def list_utterances(
-    dir: Path | None, manifest: Path | None, exclude: Sequence[str], minutes: float | None
-) -> list[Utterance]:
+def list_audio_files(
+    dir: Path, manifest: Path | None, exclude: Sequence[str], minutes: float | None
+) -> list[AudioFile]:
     """List the recordings of a folder or a manifest, usable or not.
 
     Args:
@@ -51,15 +66,18 @@ def list_utterances(
         manifest: Table with the columns path, speaker and split, or None.
         exclude: Patterns of file names to leave out.
         minutes: Minutes used of each speaker; None uses all.
+
+    Raises:
+        InputError: There are none, or the manifest is unreadable.
     """
-    listed = find_utterances(dir) if manifest is None else read_manifest(manifest, dir)
-    kept = [u for u in listed if not any(fnmatch.fnmatch(u.path.name, p) for p in exclude)]
+    listed = find_audio_files(dir) if manifest is None else read_manifest(manifest, dir)
+    kept = [r for r in listed if not any(fnmatch.fnmatch(r.path.name, p) for p in exclude)]
     if not kept:
         raise InputError(f"data.exclude={exclude}: leaves none of {len(listed)} files")
     return kept if minutes is None else limit_minutes(kept, minutes)
 
 
-def find_utterances(root: Path) -> list[Utterance]:
+def find_audio_files(root: Path) -> list[AudioFile]:
     """List the audio files below a folder.
 
     The speaker is the folder that holds the file; in the folder itself, each file is a speaker.
@@ -75,15 +93,15 @@ def find_utterances(root: Path) -> list[Utterance]:
             f"data.dir={root}: holds no audio (supported: {' '.join(sorted(AUDIO_SUFFIXES))})"
         )
     return [
-        Utterance(path, path.stem if path.parent == root else str(path.parent.relative_to(root)))
+        AudioFile(path, path.stem if path.parent == root else str(path.parent.relative_to(root)))
         for path in files
     ]
 
 
-def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
+def read_manifest(path: Path, root: Path | None) -> list[AudioFile]:
     """Read a tab-separated table with the columns path, speaker and (optional) split.
 
-    Utterances of the split `test` are left out: nothing may be trained or chosen on them.
+    Recordings of the split `test` are left out: nothing may be trained or chosen on them.
 
     Args:
         path: The table.
@@ -94,20 +112,20 @@ def read_manifest(path: Path, root: Path | None) -> list[Utterance]:
     """
     rows = table_rows(path, "data.manifest", {"path", "speaker"})
     folder = root or path.parent
-    utterances = [
-        Utterance(folder / row["path"], row["speaker"], row.get("split") or "")
+    recordings = [
+        AudioFile(folder / row["path"], row["speaker"], row.get("split") or "")
         for row in rows
         if row["path"] and row["speaker"]
     ]
-    for utterance in utterances:
-        if utterance.split not in SPLITS:
+    for recording in recordings:
+        if recording.split not in SPLITS:
             raise InputError(
-                f"data.manifest={path}: split {utterance.split} of {utterance.path} is none of "
+                f"data.manifest={path}: split {recording.split} of {recording.path} is none of "
                 "train, val and test"
             )
-    if len(utterances) < len(rows):
-        log.warning("%d rows of %s lack a path or speaker", len(rows) - len(utterances), path)
-    kept = [utterance for utterance in utterances if utterance.split != "test"]
+    if len(recordings) < len(rows):
+        log.warning("%d rows of %s lack a path or speaker", len(rows) - len(recordings), path)
+    kept = [recording for recording in recordings if recording.split != "test"]
     if not kept:
         raise InputError(f"data.manifest={path}: all of its rows are of the split test")
     return kept
@@ -121,16 +139,16 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def limit_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
+def limit_minutes(recordings: Sequence[AudioFile], minutes: float) -> list[AudioFile]:
     """Keep the first files of each speaker until they last `minutes`, at least one file."""
     seconds: dict[str, float] = defaultdict(float)
     kept = []
-    for utterance in utterances:
-        if seconds[utterance.speaker] >= 60 * minutes:
+    for recording in recordings:
+        if seconds[recording.speaker] >= 60 * minutes:
             continue
-        kept.append(utterance)
+        kept.append(recording)
         try:
-            seconds[utterance.speaker] += duration(utterance.path) or 0.0
+            seconds[recording.speaker] += duration(recording.path) or 0.0
         except InputError:
             continue  # the computation of its features reports what is wrong
     return kept

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -13,10 +12,12 @@ from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common.errors import InputError, require_at_least, require_seed
 from vc_lightning.data import shards
+from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crop_stream import START, CropStream, Position, frames
 from vc_lightning.data.crops import (
     Augmentation,
     Example,
+    VtlpCopies,
     choose_copies,
     collate,
     ignore_signals,
@@ -37,7 +38,7 @@ def _made_by(what: str, maker: str | None) -> str:
     return f"no {what}" if maker is None else f"{what} of {maker}"
 
 
-class ShardsDataModule(LightningDataModule):
+class ShardsDataModule(TrainingDataModule):
     """A local or remote folder of shards as batches of mels and embeddings.
 
     The arguments that are not listed here are those of `VoiceDataModule`.
@@ -54,6 +55,11 @@ class ShardsDataModule(LightningDataModule):
         vtlp_factors: VTLP copies to use; None for all that the shards hold.
         seed: Seed of order and crops.
     """
+
+    index: Index  # this and the next three are set by `setup`
+    copies: VtlpCopies
+    train: Shards
+    val: Shards
 
     def __init__(
         self,
@@ -102,13 +108,12 @@ class ShardsDataModule(LightningDataModule):
         self.vtlp_target_probability = vtlp_target_probability
         self.augmentations = list(augmentations)
         self.seed = seed
-        self.index: Index | None = None
         self.resumed: dict | None = None
         self.begun_at = START
 
     def setup(self, stage: str | None = None) -> None:
         """Read the index of the shards; InputError when they do not fit this training."""
-        if self.index is not None:
+        if hasattr(self, "index"):
             return  # the Trainer calls this again
         index = shards.read_index(self.dir)
         name = f"data.dir={self.dir}"
@@ -132,7 +137,7 @@ class ShardsDataModule(LightningDataModule):
                     f"data.vtlp_factors={factor}: the shards of {self.dir} hold "
                     f"{index.vtlp_factors}"
                 )
-        n_processes, n_workers = self._process[1], max(1, self.num_workers)
+        n_processes, n_workers = self.process[1], max(1, self.num_workers)
         if len(index.train.shards) < n_processes * n_workers:
             raise InputError(
                 f"{name}: {len(index.train.shards)} training shards are fewer than {n_processes} "
@@ -154,7 +159,7 @@ class ShardsDataModule(LightningDataModule):
         log.info("%d utterances in %d shards to train on, %d to validate: %s", *sizes)
 
     def mean_mel(self) -> Tensor:
-        """Mean training mel (n_mels,), the trivial answer a network must beat."""
+        """Return the mean training mel (n_mels,), the trivial answer a network must beat."""
         return torch.tensor(self.index.mean_mel)
 
     @property
@@ -187,14 +192,9 @@ class ShardsDataModule(LightningDataModule):
         return list(itertools.islice((self.val or self.train).read_all(), MAX_SHOWN))
 
     @property
-    def _process(self) -> tuple[int, int]:
-        """Rank of this process and number of processes."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    @property
     def batches_per_epoch(self) -> int:
         """Number of batches of this process in an epoch, as if all shards had the same size."""
-        return -(-self.index.train.utterances // (self.batch_size * self._process[1]))
+        return -(-self.index.train.utterances // (self.batch_size * self.process[1]))
 
     def train_dataloader(self) -> DataLoader:
         """Load training batches without end."""
@@ -210,7 +210,7 @@ class ShardsDataModule(LightningDataModule):
             [1.0, *self.index.vtlp_factors],
             self.augmentations,
             self.shuffle_buffer,
-            *self._process,
+            *self.process,
             self.begun_at,
         )
         return self._loader(stream, self.num_workers)
@@ -242,11 +242,10 @@ class ShardsDataModule(LightningDataModule):
         have changed; `epoch` and `runs` are the `Position` of one whose readers are the same.
         """
         before = self.resumed or {"epochs": 0, "batches": 0}
-        done = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        new = done - before["batches"]
+        new = self.batches_done - before["batches"]
         return {
             "epochs": before["epochs"] + -(-new // self.batches_per_epoch),
-            "batches": done,
+            "batches": self.batches_done,
             "epoch": self.begun_at.epoch,
             "runs": [*self.begun_at.runs, new],
             "readers": self._readers(),
@@ -272,5 +271,5 @@ class ShardsDataModule(LightningDataModule):
 
     def _readers(self) -> list[int]:
         """Describe all that decides which utterances a reader has used after some batches."""
-        numbers = self._process[1], max(1, self.num_workers), self.batch_size, self.shuffle_buffer
+        numbers = self.process[1], max(1, self.num_workers), self.batch_size, self.shuffle_buffer
         return [*numbers, self.seed, *self.index.train.shards]

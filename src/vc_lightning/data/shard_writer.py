@@ -73,7 +73,7 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
     )
     write_json(path / "index.json", asdict(index))
     for split, size in sizes.items():
-        seconds = size.frames * data.mel.settings["hop_length"] / data.mel.sample_rate
+        seconds = size.frames * data.mel.hop_length / data.mel.sample_rate
         numbers = size.utterances, size.speakers, seconds / 3600, len(size.shards)
         log.info("%s: %d utterances of %d speakers, %.2f hours, in %d shards", split, *numbers)
     how = resources.command("train")

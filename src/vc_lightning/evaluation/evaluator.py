@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from vc_lightning.evaluation.scorers import MissingScorerError
 from vc_lightning.evaluation.scoring import show_progress
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # What may be scored besides the voice.
 ASPECTS = ("words", pocket_sphinx.PART, "naturalness", "prosody", "codes")
@@ -259,7 +262,7 @@ class _Source:
     pitch: float | None
 
 
-def _timed(function: Callable, *arguments: object) -> tuple[object, float]:
+def _timed(function: Callable[..., T], *arguments: object) -> tuple[T, float]:
     """Return what a function returns, and its time in seconds."""
     started = time.perf_counter()
     result = function(*arguments)

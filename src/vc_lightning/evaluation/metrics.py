@@ -41,26 +41,26 @@ class Figure:
     n: int
 
 
-def figure(values: Sequence[float], weights: Sequence[float] | None = None) -> Figure | None:
+def figure(values: Sequence[float], weights: Sequence[float] | None = None) -> Figure:
     """Compute a weighted mean with its 95 % percentile bootstrap interval (Efron 1979).
 
     Args:
         values: One value a case.
         weights: Such as the number of words where the values are error rates; None for equal ones.
 
-    Returns:
-        The mean; None where there is nothing to average.
+    Raises:
+        ValueError: There is nothing to average.
     """
-    values = np.asarray(values, dtype=float)
-    weights = np.ones_like(values) if weights is None else np.asarray(weights, dtype=float)
-    if not weights.sum() > 0:
-        return None
-    mean = float((values * weights).sum() / weights.sum())
+    bases = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+    if not bases.sum() > 0:
+        raise ValueError("there is nothing to average")
+    amounts = np.asarray(values, dtype=float) * bases
+    mean = float(amounts.sum() / bases.sum())
     if len(values) < 2:
         return Figure(mean, None, None, len(values))
     found = stats.bootstrap(
-        (values * weights, weights),
-        lambda sums, weights, axis: sums.sum(axis) / weights.sum(axis),
+        (amounts, bases),
+        lambda amounts, bases, axis: amounts.sum(axis) / bases.sum(axis),
         paired=True,
         n_resamples=N_RESAMPLES,
         batch=max(1, MAX_RESAMPLED // len(values)),

@@ -10,7 +10,7 @@ import numpy as np
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import SEPARATOR, table_rows
-from vc_lightning.data.manifest import find_utterances, is_file
+from vc_lightning.data.manifest import find_audio_files, is_file
 
 N_SOURCES = 3  # recordings of a speaker that are converted, in turn
 MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are single words
@@ -121,8 +121,8 @@ def from_folder(root: Path, n_pairs: int, n_targets: int) -> list[Pair]:
         InputError: Fewer than two speakers have enough recordings.
     """
     recordings = defaultdict(list)
-    for utterance in find_utterances(root):
-        recordings[utterance.speaker].append(utterance.path)
+    for recording in find_audio_files(root):
+        recordings[recording.speaker].append(recording.path)
     wanted = n_targets + 2
     speakers = [Speaker(name, tuple(paths)) for name, paths in sorted(recordings.items())]
     able = [speaker for speaker in speakers if len(speaker.recordings) >= wanted]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,10 +52,10 @@ class PartialResults:
             whole.embeddings.update(part.embeddings)
             whole.codes.update(part.codes)
             whole.left_out.update(part.left_out)
-            for results in part.conditions:
-                same = conditions.setdefault(results.condition, ConditionResults(results.condition))
-                same.conversions.update(results.conversions)
-                same.refused.extend(results.refused)
+            for of_part in part.conditions:
+                same = conditions.setdefault(of_part.condition, ConditionResults(of_part.condition))
+                same.conversions.update(of_part.conversions)
+                same.refused.extend(of_part.refused)
         whole.conditions.extend(conditions.values())
         return whole
 
@@ -113,7 +114,7 @@ class PartFiles:
         if results.codes:
             arrays |= {f"codes_{n}": results.codes[name] for n, name in enumerate(names)}
         with atomic_path(path.with_suffix(".npz")) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]  # no array is "allow_pickle"
         content = {
             "evaluation": self.evaluation,
             "conversions": _as_json(results.conversions),
@@ -181,10 +182,12 @@ def _from_json(
 ) -> dict[int, ScoredConversion]:
     found = {}
     for index, values in content.items():
-        scores = {
-            name: Rate(**score) if isinstance(score, dict) else score
-            for name, score in values["scores"].items()
-        }
         pair, transcripts = pairs[int(index)], Transcripts(**values["transcripts"])
-        found[int(index)] = ScoredConversion(pair, None, Scores(**scores), transcripts)
+        scores = _scores_from_json(values["scores"])
+        found[int(index)] = ScoredConversion(pair, None, scores, transcripts)
     return found
+
+
+def _scores_from_json(content: dict[str, Any]) -> Scores:
+    rates = {name: Rate(**score) for name, score in content.items() if isinstance(score, dict)}
+    return Scores(**content | rates)

@@ -163,15 +163,26 @@ class ScoredConversion:
 
     Attributes:
         pair: What was converted.
-        sounds: Its sound; None once it is in files only.
+        sounds_in_memory: Its sound; None once it is in files only.
         scores: Its scores.
         transcripts: What recognisers understand.
     """
 
     pair: Pair
-    sounds: Sounds | None
+    sounds_in_memory: Sounds | None
     scores: Scores = field(default_factory=Scores)
     transcripts: Transcripts = field(default_factory=Transcripts)
+
+    @property
+    def sounds(self) -> Sounds:
+        """The sound of the conversion and of what it was made from.
+
+        Raises:
+            ValueError: It is in files only.
+        """
+        if self.sounds_in_memory is None:
+            raise ValueError("the sound of this conversion is in files only")
+        return self.sounds_in_memory
 
 
 @dataclass(frozen=True)
@@ -273,9 +284,9 @@ def figures(
             for score in scores
             if score is not None
         ]
-        mean = metrics.figure([rate.value for rate in rates], [rate.base for rate in rates])
-        if mean is not None:
-            found[name] = mean
+        bases = [rate.base for rate in rates]
+        if sum(bases) > 0:
+            found[name] = metrics.figure([rate.value for rate in rates], bases)
     return found
 
 

@@ -77,10 +77,10 @@ def offset(wav: np.ndarray, _: int) -> np.ndarray:
 def humming(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     """Add mains hum of 50 Hz with two harmonics, 20 dB below the recording."""
     seconds = np.arange(len(wav)) / sample_rate
-    hum = sum(
-        amplitude * np.sin(2 * np.pi * HUM_HZ * order * seconds)
-        for order, amplitude in enumerate(HUM_AMPLITUDES, start=1)
-    ).astype(np.float32)
+    hum = np.zeros(len(wav))
+    for order, amplitude in enumerate(HUM_AMPLITUDES, start=1):
+        hum += amplitude * np.sin(2 * np.pi * HUM_HZ * order * seconds)
+    hum = hum.astype(np.float32)
     return wav + voice_activity.amplify(
         hum, voice_activity.rms_dbfs(wav) + HUM_DB - voice_activity.rms_dbfs(hum)
     )

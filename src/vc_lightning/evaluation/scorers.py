@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ import torch
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import whisper
+
+if TYPE_CHECKING:
+    from jiwer import CharacterOutput, WordOutput
 
 SAMPLE_RATE = 16_000  # Hz, of what every scorer gets
 INSTALL = 'pip install -e ".[eval]"'
@@ -119,20 +123,19 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     """
     import jiwer
 
-    found = jiwer.process_words(reference, hypothesis)
-    return _errors(found), found.hits + found.substitutions + found.deletions
+    return _counted(jiwer.process_words(reference, hypothesis))
 
 
 def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     """Count errors like `word_errors`, but of characters."""
     import jiwer
 
-    found = jiwer.process_characters(reference, hypothesis)
-    return _errors(found), found.hits + found.substitutions + found.deletions
+    return _counted(jiwer.process_characters(reference, hypothesis))
 
 
-def _errors(found: object) -> int:
-    return found.substitutions + found.deletions + found.insertions
+def _counted(found: "WordOutput | CharacterOutput") -> tuple[int, int]:
+    errors = found.substitutions + found.deletions + found.insertions
+    return errors, found.hits + found.substitutions + found.deletions
 
 
 def require_listener() -> None:

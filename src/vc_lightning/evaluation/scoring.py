@@ -47,12 +47,13 @@ def score_voice(scores: Scores, measured: MeasuredConversion) -> None:
         scores: The scores to set.
         measured: The conversion, compared with recordings left out of the voices.
     """
-    has_speech = measured.to_target is not None
     scores.similarity_before = measured.before
     scores.similarity_to_target = measured.to_target
     scores.similarity_to_source = measured.to_source
-    scores.similarity_speech = float(has_speech)
-    scores.similarity_nearer = float(has_speech and measured.to_target > measured.to_source)
+    scores.similarity_speech = scores.similarity_nearer = 0.0
+    if measured.to_target is not None and measured.to_source is not None:
+        scores.similarity_speech = 1.0
+        scores.similarity_nearer = float(measured.to_target > measured.to_source)
 
 
 def score_acceptance(scores: Scores, threshold: float) -> None:
@@ -157,9 +158,9 @@ def score_words(
             left_out[f"words: {recogniser.name} does not understand {pair.language}"] += 1
             continue
         if pair.source not in known:
-            known[pair.source] = tuple(
-                recogniser.transcript(wav, sample_rate, pair.language)
-                for wav in (sounds.source, sounds.vocoder)
+            known[pair.source] = (
+                recogniser.transcript(sounds.source, sample_rate, pair.language),
+                recogniser.transcript(sounds.vocoder, sample_rate, pair.language),
             )
         reference, vocoder = known[pair.source]
         after = ""  # where there is no speech, Whisper makes up some

@@ -19,7 +19,7 @@ from vc_lightning.evaluation.results import (
 from vc_lightning.evaluation.sound_files import plain, title
 
 MAX_SHOWN = 12  # conversions beside the worst ones
-SIMILARITY_EDGES = np.arange(0.3, 1.01, 0.05).round(2)
+SIMILARITY_EDGES = np.arange(0.3, 1.01, 0.05).round(2).tolist()
 
 
 def show(

@@ -55,7 +55,7 @@ class AutoVC(nn.Module):
         film: bool = False,
     ):
         super().__init__()
-        self.arguments = {
+        self.arguments: dict = {
             "dim_neck": dim_neck,
             "dim_emb": dim_emb,
             "dim_pre": dim_pre,

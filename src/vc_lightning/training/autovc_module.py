@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -16,10 +15,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_within
+from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import CropBatch
 from vc_lightning.models.autovc import KERNEL_SIZE, AutoVC
 from vc_lightning.models.checkpoints import Card, load_autovc, read_autovc
 from vc_lightning.training.base_module import BaseModule
+from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
     Valid,
@@ -35,7 +36,7 @@ DIM_HEAD = 256
 MAX_WEIGHT = 1e6  # of a term of the loss; above it the others vanish in rounding
 
 
-class AutoVCModule(BaseModule):
+class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     """AutoVC with its reconstruction loss: postnet + μ · decoder + λ · content + ν · teacher.
 
     The arguments that are not listed here are those of `BaseModule`.
@@ -53,6 +54,7 @@ class AutoVCModule(BaseModule):
             without a teacher either, the encoder of `init_from` is frozen.
     """
 
+    mean_mel: Tensor
     trains = (AutoVC,)
     shipped = resources.AUTOVC
     free_arguments = ("freq", "f0")
@@ -76,7 +78,7 @@ class AutoVCModule(BaseModule):
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
         require_within(0, MAX_WEIGHT, "task", **weights, teacher_weight=teacher_weight)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
-        require_one_of(DISTANCES, "task", distance=distance)
+        require_one_of(tuple(DISTANCES), "task", distance=distance)
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
         self.content_per_std = content_per_std
@@ -104,7 +106,7 @@ class AutoVCModule(BaseModule):
             self.network.encoder.requires_grad_(False)
         if self.teacher_weight == 0 or self.head is not None:
             return
-        std = self.trainer.datamodule.teacher_std
+        std = datamodule_of(self.trainer).teacher_std
         if len(std) == 0:
             raise InputError(
                 f"task.teacher_weight={self.teacher_weight}: there is no teacher; set "
@@ -133,18 +135,18 @@ class AutoVCModule(BaseModule):
             source = add_f0_conditioning(source)
         super().copy_weights(source, card, name)
 
-    def require_same_network(self, source: nn.Module, name: str) -> None:
-        """Like `BaseModule.require_same_network`; F0 inputs may be added, but not removed."""
+    def require_same_network(self, source: AutoVC, name: str) -> None:
+        """Raise InputError like `BaseModule` does; F0 inputs may be added, but not removed."""
         super().require_same_network(source, name)
         if source.f0 and not self.network.f0:
             raise InputError(f"{name}: has F0 inputs; set model.f0=true")
 
-    def initialize(self, init_from: str | None, freq: int, data: LightningDataModule) -> str:
-        """Like `BaseModule.initialize`; stores the data's mean mel as well."""
+    def initialize(self, init_from: str | None, freq: int, data: TrainingDataModule) -> str:
+        """Initialise the network like `BaseModule`, and store the data's mean mel."""
         self.mean_mel.copy_(data.mean_mel())
         return super().initialize(init_from, freq, data)
 
-    def initialize_from_data(self, data: LightningDataModule) -> None:
+    def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output to the mean mel.
 
         Raises:
@@ -225,6 +227,8 @@ class TeacherHead(nn.Module):
         std: Standard deviation (D,) of the features.
     """
 
+    std: Tensor
+
     def __init__(self, dim_codes: int, freq: int, std: Tensor):
         super().__init__()
         self.freq = freq
@@ -240,7 +244,7 @@ class TeacherHead(nn.Module):
         return self.convolution2(F.relu(hidden))
 
     def losses(self, codes: Tensor, features: Tensor, valid: Valid) -> dict[str, Tensor]:
-        """Mean squared error to features (B, T, D), and relative to predicting their mean."""
+        """Compute the squared error to features (B, T, D), and its ratio to that of their mean."""
         features = features.transpose(1, 2) / self.std[:, None]
         error = (self(codes).float() - features).square()
         teacher = masked_mean(error, valid.frames, valid.n_frames)

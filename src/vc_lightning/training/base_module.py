@@ -3,26 +3,39 @@
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.common.errors import InputError
+from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import CropBatch
 from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.training.lightning_types import datamodule_of
 
 AnyBatch = CropBatch | VocoderBatch
+AnyNetwork = AutoVC | WaveRNN | MultiBandWaveRNN | SourceFilter | MagnitudeNet
+BatchT = TypeVar("BatchT", CropBatch, VocoderBatch)
+NetworkT = TypeVar("NetworkT", bound=AnyNetwork)
 
 
-class BaseModule(LightningModule):
+class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     """A network with its optimizer and schedule.
 
-    Subclasses define the loss (`losses`) and the first weights (`read`, `initialize_from_data`).
+    Subclasses say which network and batches they take, and define the loss (`losses`) and the
+    first weights (`read`, `initialize_from_data`).
 
     Args:
         network: The network to train.
@@ -39,7 +52,7 @@ class BaseModule(LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: NetworkT,
         card: Card,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler],
@@ -67,7 +80,7 @@ class BaseModule(LightningModule):
 
     # For subclasses ------------------------------------------------------------------------------
 
-    def losses(self, network: nn.Module, batch: AnyBatch) -> dict[str, Tensor]:
+    def losses(self, network: NetworkT, batch: BatchT) -> dict[str, Tensor]:
         """Compute the loss of a batch.
 
         Args:
@@ -79,17 +92,17 @@ class BaseModule(LightningModule):
         """
         raise NotImplementedError
 
-    def read(self, path: Path | str, freq: int) -> tuple[nn.Module, Card]:
+    def read(self, path: Path | str, freq: int) -> tuple[NetworkT, Card]:
         """Read the network in a weight file, and its card."""
         raise NotImplementedError
 
-    def initialize_from_data(self, data: LightningDataModule) -> None:
+    def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the network's output to what is most common in the data."""
         raise NotImplementedError
 
     # The first weights ---------------------------------------------------------------------------
 
-    def initialize(self, init_from: str | None, freq: int, data: LightningDataModule) -> str:
+    def initialize(self, init_from: str | None, freq: int, data: TrainingDataModule) -> str:
         """Initialise the network.
 
         Args:
@@ -121,11 +134,11 @@ class BaseModule(LightningModule):
         self.copy_weights(source, source_card, name)
         return f"weights: from {path}, step {source_card.step}"
 
-    def copy_weights(self, source: nn.Module, card: Card, name: str) -> None:
+    def copy_weights(self, source: NetworkT, card: Card, name: str) -> None:
         """Copy the weights of a network that fits."""
         self.network.load_state_dict(source.state_dict())
 
-    def require_same_network(self, source: nn.Module, name: str) -> None:
+    def require_same_network(self, source: NetworkT, name: str) -> None:
         """Raise InputError naming the arguments in which a network differs from this one."""
         if type(source) is not type(self.network):
             raise InputError(
@@ -146,22 +159,22 @@ class BaseModule(LightningModule):
         return self.network.parameters()
 
     def transfer_batch_to_device(
-        self, batch: AnyBatch, device: torch.device, dataloader_idx: int
-    ) -> AnyBatch:
+        self, batch: BatchT, device: torch.device, dataloader_idx: int
+    ) -> BatchT:
         """Copy a batch to a GPU while it computes; Lightning does so for plain tensors only."""
         return batch.to(device, non_blocking=device.type == "cuda")
 
-    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: BatchT, batch_idx: int) -> Tensor:
         """Compute and log the losses of a training batch."""
         losses = self.losses(self.network, batch)
         self.log_losses("train", losses, batch)
         return losses["loss"]
 
-    def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: BatchT, batch_idx: int) -> None:
         """Log the losses of a validation batch; the EMA callback logs those of the average."""
         self.log_losses("val_original", self.losses(self.network, batch), batch)
 
-    def log_losses(self, split: str, losses: dict[str, Tensor], batch: AnyBatch) -> None:
+    def log_losses(self, split: str, losses: dict[str, Tensor], batch: BatchT) -> None:
         """Log every value of `losses` as split/name, the mean over all processes."""
         values = torch.stack([value.detach() for value in losses.values()])
         training = split == "train"
@@ -173,8 +186,8 @@ class BaseModule(LightningModule):
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
-        gradient_clip_val: float | None,
-        gradient_clip_algorithm: str | None,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by the gradient norm that is logged; Lightning's own refuses Adam's fused form."""
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
@@ -182,14 +195,17 @@ class BaseModule(LightningModule):
         self.log("train/grad_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make optimizer and schedule."""
         try:
             optimizer = self.make_optimizer(self.trained_parameters())
-            schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+            scheduler = self.make_scheduler(optimizer)
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer or scheduler: {error}") from error
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     # Checkpoints ---------------------------------------------------------------------------------
 
@@ -205,5 +221,5 @@ class BaseModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Find the data module's state under the name it had when vocoders shared it."""
         if "VoiceDataModule" in checkpoint:
-            name = type(self.trainer.datamodule).__qualname__
+            name = type(datamodule_of(self.trainer)).__qualname__
             checkpoint.setdefault(name, checkpoint["VoiceDataModule"])

@@ -6,15 +6,15 @@ from pathlib import Path
 from shlex import quote
 from types import FrameType
 
-import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from safetensors import SafetensorError
 
 from vc_lightning.common.errors import InputError, require_at_least
 from vc_lightning.common.files import atomic_path
 from vc_lightning.models import checkpoints
-from vc_lightning.training.base_module import AnyBatch, BaseModule
+from vc_lightning.training.base_module import AnyBatch, AnyNetwork, BaseModule
 from vc_lightning.training.ema import averaged_network
+from vc_lightning.training.lightning_types import require_instance
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +63,15 @@ class WeightFiles(Callback):
 
     @property
     def last(self) -> Path:
-        """File to resume from."""
+        """The file to resume from."""
         return self.dir / "last.ckpt"
 
     def path(self, step: int | None, weights: str) -> Path:
-        """File of the "average" or "original" weights of a step; None is the best step."""
+        """Name the file of the "average" or "original" weights of a step; None is the best."""
         moment = "best" if step is None else f"step{step}"
         return self.dir / f"{self.name}_{moment}_{weights}.safetensors"
 
-    def on_fit_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fail now, not after hours, when the folder cannot be written."""
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class WeightFiles(Callback):
                 f"({error.strerror}); name another"
             ) from error
 
-    def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_step = self.weights_step = trainer.global_step  # of what is resumed, or 0
         # Lightning's own handlers, set before, would end the training without saving. At its end,
         # by an error, too, Lightning restores the handlers that it found.
@@ -98,7 +98,7 @@ class WeightFiles(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: BaseModule,
+        pl_module: LightningModule,
         outputs: object,
         batch: AnyBatch,
         batch_idx: int,
@@ -106,17 +106,17 @@ class WeightFiles(Callback):
         step = trainer.global_step
         asked_to_stop = trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False)
         if asked_to_stop:
-            self.save(trainer, pl_module)
+            self.save(trainer)
             log.warning("interrupted; resume with ckpt_path=%s", quote(str(self.last)))
             raise Interrupted(EXIT_SIGNALLED + (self.signal or signal.SIGTERM))
         if step == self.saved_step:
             return  # gradients are being accumulated: no optimizer step was taken
         if step % self.every_n_steps == 0:
-            self._try_to_save(trainer, pl_module, weights=True)
+            self._try_to_save(trainer, weights=True)
         elif step % self.resume_every_n_steps == 0:
-            self._try_to_save(trainer, pl_module, weights=False)
+            self._try_to_save(trainer, weights=False)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or self.best is None:
             return
         if self.best not in trainer.callback_metrics:
@@ -127,15 +127,15 @@ class WeightFiles(Callback):
             return
         self.best_value = float(value)
         if trainer.is_global_zero:
-            self._save_weights(None, "average", averaged_network(trainer), pl_module)
+            self._save_weights(trainer, None, "average", averaged_network(trainer))
 
-    def on_train_end(self, trainer: Trainer, pl_module: BaseModule) -> None:
-        self.save(trainer, pl_module)
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save(trainer)
 
-    def _try_to_save(self, trainer: Trainer, pl_module: BaseModule, weights: bool) -> None:
+    def _try_to_save(self, trainer: Trainer, weights: bool) -> None:
         """Try to save; after a failure, such as a full disk, the training continues."""
         try:
-            self.save(trainer, pl_module, weights)
+            self.save(trainer, weights)
         except (OSError, RuntimeError, SafetensorError) as error:
             if trainer.world_size > 1:
                 raise  # the other processes wait for this one
@@ -145,12 +145,13 @@ class WeightFiles(Callback):
                 error,
             )
 
-    def save(self, trainer: Trainer, pl_module: BaseModule, weights: bool = True) -> None:
+    def save(self, trainer: Trainer, weights: bool = True) -> None:
         """Write `last.ckpt` and, if asked, both weight files; each replaces a complete file."""
         step = trainer.global_step
         if weights and step != self.weights_step and trainer.is_global_zero:
-            self._save_weights(step, "original", pl_module.network, pl_module)
-            self._save_weights(step, "average", averaged_network(trainer), pl_module)
+            network = require_instance(trainer.lightning_module, BaseModule).network
+            self._save_weights(trainer, step, "original", network)
+            self._save_weights(trainer, step, "average", averaged_network(trainer))
             self.weights_step = step
         if step == self.saved_step:
             return
@@ -165,9 +166,9 @@ class WeightFiles(Callback):
         self.saved_step = step
 
     def _save_weights(
-        self, step: int | None, weights: str, network: torch.nn.Module, pl_module: BaseModule
+        self, trainer: Trainer, step: int | None, weights: str, network: AnyNetwork
     ) -> None:
-        card = pl_module.current_card(weights)
+        card = require_instance(trainer.lightning_module, BaseModule).current_card(weights)
         checkpoints.save(self.path(step, weights), network.state_dict(), card)
 
     def state_dict(self) -> dict:

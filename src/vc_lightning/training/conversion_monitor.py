@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.data.crops import CropBatch
 from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.autovc_module import AutoVCModule
 from vc_lightning.training.ema import averaged_network
+from vc_lightning.training.lightning_types import datamodule_of, require_instance
 from vc_lightning.training.sample_logging import convert
 
 log = logging.getLogger(__name__)
@@ -71,16 +73,16 @@ class ConversionMonitor(Callback):
         self.best, self.best_step, self.since_best = -1.0, 0, 0
         self.said: set[str] = set()
 
-    def on_fit_start(self, trainer: Trainer, pl_module: AutoVCModule) -> None:
-        self.examples = trainer.datamodule.examples(self.n_speakers)
-        self.vocoder = self.make_vocoder(mel=pl_module.mel)
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.examples = datamodule_of(trainer).examples(self.n_speakers)
+        self.vocoder = self.make_vocoder(mel=require_instance(pl_module, AutoVCModule).mel)
         self.encoder = checkpoints.load_speaker_encoder(self.encoder_path)
 
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: AutoVCModule,
-        outputs: dict,
+        pl_module: LightningModule,
+        outputs: object,
         batch: CropBatch,
         batch_idx: int,
     ) -> None:
@@ -89,7 +91,7 @@ class ConversionMonitor(Callback):
             return
         self.check_codes(step, float(trainer.callback_metrics["train/codes_std"]))
         if len(self.examples) > 1:  # else there is no other voice to convert into
-            measured = self.similarities(trainer, pl_module)
+            measured = self.similarities(trainer, require_instance(pl_module, AutoVCModule))
             names = ("val/similarity_to_target", "val/similarity_to_source")
             for logger in trainer.loggers:
                 logger.log_metrics(dict(zip(names, measured, strict=True)), step)
@@ -98,7 +100,7 @@ class ConversionMonitor(Callback):
     @torch.no_grad()
     def similarities(self, trainer: Trainer, pl_module: AutoVCModule) -> tuple[float, float]:
         """Convert with the averaged network: mean similarity to the targets and to the sources."""
-        network = averaged_network(trainer)
+        network = require_instance(averaged_network(trainer), AutoVC)
         was_training = network.training
         network.eval()
         targets = self.examples[1:] + self.examples[:1]

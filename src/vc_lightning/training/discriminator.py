@@ -31,6 +31,8 @@ class SpectrogramDiscriminators(nn.Module):
 class SpectrogramDiscriminator(nn.Module):
     """Convolutions over time and frequency of a complex STFT."""
 
+    window: Tensor
+
     def __init__(self, n_fft: int, channels: int):
         super().__init__()
         self.n_fft = n_fft
@@ -57,7 +59,7 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 def discriminator_loss(recorded: list[list[Tensor]], made: list[list[Tensor]]) -> Tensor:
-    """Hinge loss (Lim & Ye 2017): scores of recordings above 1, of made sound below −1."""
+    """Compute the hinge loss (Lim & Ye 2017): recordings score above 1, made sound below −1."""
     terms = [
         F.relu(1 - real[-1].float()).mean() + F.relu(1 + fake[-1].float()).mean()
         for real, fake in zip(recorded, made, strict=True)
@@ -68,7 +70,7 @@ def discriminator_loss(recorded: list[list[Tensor]], made: list[list[Tensor]]) -
 def generator_losses(
     recorded: list[list[Tensor]], made: list[list[Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Score of made sound, and the distance of the layers' outputs relative to their size."""
+    """Score made sound, and compute the distance of the layers' outputs relative to their size."""
     score = torch.stack([-fake[-1].float().mean() for fake in made]).mean()
     distances = [
         (a.float() - b.float()).abs().mean() / a.float().abs().mean()

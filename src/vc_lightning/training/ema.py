@@ -3,15 +3,16 @@
 import copy
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from vc_lightning.common.errors import require_within
-from vc_lightning.training.base_module import AnyBatch, BaseModule
+from vc_lightning.training.base_module import AnyBatch, AnyNetwork, BaseModule
+from vc_lightning.training.lightning_types import callbacks_of, require_instance
 
 
 def ema_decay(step: int, limit: float) -> float:
-    """Decay of the average at a step: min(limit, (1 + step) / (10 + step)).
+    """Compute the decay of the average at a step: min(limit, (1 + step) / (10 + step)).
 
     Without this warm-up, at a constant 0.9999, the initial weights would still count 82 % after
     2 000 steps.
@@ -34,18 +35,20 @@ class EMA(Callback):
         decay: Upper limit of the decay, see `ema_decay`.
     """
 
+    network: AnyNetwork  # set by `setup`
+
     def __init__(self, decay: float):
         require_within(0, 1, "callbacks.ema", decay=decay)
         self.decay = decay
-        self.network: nn.Module | None = None
         self.steps = 0
 
-    def setup(self, trainer: Trainer, pl_module: BaseModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copy the network."""
-        if self.network is None:
-            self.network = copy.deepcopy(pl_module.network).eval().requires_grad_(False)
+        if not hasattr(self, "network"):
+            network = require_instance(pl_module, BaseModule).network
+            self.network = copy.deepcopy(network).eval().requires_grad_(False)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the copy to the device."""
         self.network.to(pl_module.device)
 
@@ -53,7 +56,7 @@ class EMA(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: BaseModule,
+        pl_module: LightningModule,
         outputs: object,
         batch: AnyBatch,
         batch_idx: int,
@@ -62,19 +65,21 @@ class EMA(Callback):
             return  # gradients are being accumulated: no optimizer step was taken
         weight = 1 - ema_decay(self.steps, self.decay)
         self.steps = trainer.global_step
-        averaged, current = _floats(self.network), _floats(pl_module.network)
-        torch._foreach_lerp_(averaged, current, weight)
+        current = require_instance(pl_module, BaseModule).network
+        torch._foreach_lerp_(_floats(self.network), _floats(current), weight)
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
-        pl_module: BaseModule,
+        pl_module: LightningModule,
         outputs: object,
         batch: AnyBatch,
         batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
+        module = require_instance(pl_module, BaseModule)
         with trainer.precision_plugin.forward_context():
-            pl_module.log_losses("val", pl_module.losses(self.network, batch), batch)
+            module.log_losses("val", module.losses(self.network, batch), batch)
 
     def state_dict(self) -> dict:
         """Return the averaged weights, for `last.ckpt`."""
@@ -92,7 +97,9 @@ def _floats(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *buffers]
 
 
-def averaged_network(trainer: Trainer) -> nn.Module:
+def averaged_network(trainer: Trainer) -> AnyNetwork:
     """Get the averaged network, or the trained one without an `EMA` callback."""
-    averages = [callback.network for callback in trainer.callbacks if isinstance(callback, EMA)]
-    return averages[0] if averages else trainer.lightning_module.network
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, EMA):
+            return callback.network
+    return require_instance(trainer.lightning_module, BaseModule).network

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -13,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
@@ -20,7 +20,7 @@ from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet, log_spectra
 from vc_lightning.training.base_module import BaseModule
 
 
-class MelToLinearModule(BaseModule):
+class MelToLinearModule(BaseModule[MagnitudeNet, VocoderBatch]):
     """`MagnitudeNet`, trained on the mean squared error of the log-magnitude spectrum.
 
     Its arguments are those of `BaseModule`.
@@ -52,10 +52,10 @@ class MelToLinearModule(BaseModule):
         """Read a file of Griffin-Lim's network."""
         return checkpoints.load_magnitude(path), checkpoints.read(path, MagnitudeNet.kind)[1]
 
-    def initialize_from_data(self, data: LightningDataModule) -> None:
+    def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output bias to the mean error of the rough spectra."""
         _, rough, target = self.spectra(next(iter(data.train_dataloader())).wav)
-        self.network.output.bias.data.copy_((target - rough).mean(dim=(0, 2)))
+        self.network.output.get_parameter("bias").data.copy_((target - rough).mean(dim=(0, 2)))
 
     def losses(self, network: MagnitudeNet, batch: VocoderBatch) -> dict[str, Tensor]:
         """Compute `loss`, and the log-spectral distance in dB."""

@@ -45,7 +45,7 @@ def choose_precision(
         return trainer.precision
     if ckpt_path is None:
         seconds = measure_steps(model, next(iter(data.train_dataloader())))
-        choice = min(PRECISIONS, key=seconds.get)
+        choice = min(PRECISIONS, key=seconds.__getitem__)
         figures = ", ".join(f"{seconds[name]:.3f} s in {name}" for name in PRECISIONS)
         log.info("a training step takes %s", figures)
     else:

@@ -3,11 +3,18 @@
 import math
 import time
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.types import STEP_OUTPUT
 from tqdm import tqdm
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.training.base_module import AnyBatch, BaseModule
+from vc_lightning.training.lightning_types import (
+    callbacks_of,
+    datamodule_of,
+    log_interval,
+    require_instance,
+)
 
 
 class EpochLimit(Callback):
@@ -25,18 +32,18 @@ class EpochLimit(Callback):
 
     def last_step(self, trainer: Trainer) -> int:
         """Compute the number of optimizer steps in all epochs."""
-        n_batches = self.max_epochs * trainer.datamodule.batches_per_epoch
+        n_batches = self.max_epochs * datamodule_of(trainer).batches_per_epoch
         return -(-n_batches // trainer.accumulate_grad_batches)
 
-    def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End at once what is resumed after its last epoch."""
         self._stop_at_end(trainer)
 
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: BaseModule,
-        outputs: dict,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
@@ -52,7 +59,7 @@ def total_steps(trainer: Trainer) -> int | None:
     """Count the optimizer steps until the training ends; None where nothing limits them."""
     limits = [
         callback.last_step(trainer)
-        for callback in trainer.callbacks
+        for callback in callbacks_of(trainer)
         if isinstance(callback, EpochLimit)
     ]
     if math.isfinite(trainer.estimated_stepping_batches):
@@ -60,10 +67,15 @@ def total_steps(trainer: Trainer) -> int | None:
     return min(limits, default=None)
 
 
+def loss_of(outputs: STEP_OUTPUT) -> float:
+    """Return the loss of a training step, given what Lightning hands to callbacks."""
+    return require_instance(outputs, dict)["loss"].item()
+
+
 class Throughput(Callback):
     """Logs optimizer steps and seconds of speech per second; ends a training that diverged."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restart(trainer)
 
     def _restart(self, trainer: Trainer) -> None:
@@ -74,22 +86,22 @@ class Throughput(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: BaseModule,
-        outputs: dict,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
         self.n_frames += batch.n_frames
-        if trainer.global_step - self.first_step < trainer.log_every_n_steps:
+        if trainer.global_step - self.first_step < log_interval(trainer):
             return
-        loss = outputs["loss"].item()
+        loss = loss_of(outputs)
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss is {loss} at step {trainer.global_step}; "
                 "lower optimizer.lr or set trainer.precision=32"
             )
         seconds = time.perf_counter() - self.since
-        mel = pl_module.card.mel
+        mel = require_instance(pl_module, BaseModule).card.mel
         speech = self.n_frames * mel["hop_length"] / mel["sample_rate"]
         steps = trainer.global_step - self.first_step
         pl_module.log("train/steps_per_second", steps / seconds)
@@ -101,9 +113,9 @@ class StepBar(Callback):
     """A progress bar over the whole training: steps, time left, loss and learning rate."""
 
     def __init__(self):
-        self.bar: tqdm | None = None
+        self.bar = tqdm(disable=True)  # until the training starts
 
-    def on_train_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.bar = tqdm(
             total=total_steps(trainer),
             initial=trainer.global_step,
@@ -116,18 +128,15 @@ class StepBar(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: BaseModule,
-        outputs: dict,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % log_interval(trainer) == 0:
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            self.bar.set_postfix(
-                loss=f"{outputs['loss'].item():.4f}", lr=f"{lr:.2e}", refresh=False
-            )
+            self.bar.set_postfix(loss=f"{loss_of(outputs):.4f}", lr=f"{lr:.2e}", refresh=False)
         self.bar.update(trainer.global_step - self.bar.n)
 
-    def teardown(self, trainer: Trainer, pl_module: BaseModule, stage: str) -> None:
-        if self.bar is not None:
-            self.bar.close()
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.bar.close()

@@ -58,17 +58,17 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
                 f"ckpt_path={path}: its {name} is {getattr(stored, name)}, this training's is "
                 f"{getattr(card, name)}; resume with the settings it was started with"
             )
-    both = (with_current_names(values) for values in (stored_config, config))
-    differing = dict(changed_keys(*both)) if stored_config else {}
-    for key, (before, now) in differing.items():
+    before, now = with_current_names(stored_config), with_current_names(config)
+    differing = dict(changed_keys(before, now)) if stored_config else {}
+    for key, (old, new) in differing.items():
         if _below(key, STORED_KEYS):
             raise InputError(
-                f"ckpt_path={path}: {key} was {before} and is {now} now, but the checkpoint holds "
-                f"the state of the old one; give {key}={before}, or start a new training from the "
+                f"ckpt_path={path}: {key} was {old} and is {new} now, but the checkpoint holds "
+                f"the state of the old one; give {key}={old}, or start a new training from the "
                 "weights with init_from="
             )
-    for key, (before, now) in differing.items():
-        log.warning("resuming with another %s: %s, was %s", key, now, before)
+    for key, (old, new) in differing.items():
+        log.warning("resuming with another %s: %s, was %s", key, new, old)
 
 
 def changed_keys(before: dict, now: dict, prefix: str = "") -> Iterator[tuple[str, tuple]]:

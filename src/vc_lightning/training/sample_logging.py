@@ -1,12 +1,11 @@
 """Pictures and sound of a network's output during training, for TensorBoard."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.audio import pitch
@@ -16,22 +15,14 @@ from vc_lightning.common.plots import mel_figure, pixels
 from vc_lightning.data.crops import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.vocoders.base import Vocoder
-from vc_lightning.training.base_module import AnyBatch, BaseModule
+from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
+from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.training.base_module import AnyBatch, AnyNetwork
 from vc_lightning.training.ema import averaged_network
+from vc_lightning.training.lightning_types import datamodule_of, require_instance
 
 MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
-
-
-class Showable(Protocol):
-    """What these callbacks need of a data module."""
-
-    mel: MelSpectrogram
-
-    def examples(self, n_speakers: int) -> list[Example]:
-        """Read one utterance each of up to `n_speakers` speakers."""
-
-    def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
-        """Read embeddings (N, E) of up to `limit` utterances, and their speakers."""
 
 
 class Samples(Callback):
@@ -55,15 +46,14 @@ class Samples(Callback):
         self.n_speakers = n_speakers
         self.max_frames = max_frames
 
-    def on_fit_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
-        data: Showable = trainer.datamodule
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if tensorboard_writer(trainer):
-            self.examples = data.examples(self.n_speakers)
+            self.examples = datamodule_of(trainer).examples(self.n_speakers)
 
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: BaseModule,
+        pl_module: LightningModule,
         outputs: object,
         batch: AnyBatch,
         batch_idx: int,
@@ -71,7 +61,7 @@ class Samples(Callback):
         if trainer.global_step % self.every_n_steps == 0:
             self.write(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step % self.every_n_steps != 0:
             self.write(trainer)
 
@@ -84,11 +74,11 @@ class Samples(Callback):
         network = averaged_network(trainer)
         was_training = network.training
         network.eval()
-        self.show(writer, network, trainer.global_step, trainer.datamodule.mel)
+        self.show(writer, network, trainer.global_step, datamodule_of(trainer).mel)
         network.train(was_training)
 
     def show(
-        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
     ) -> None:
         """Write the pictures and sounds of a step."""
         raise NotImplementedError
@@ -109,23 +99,25 @@ class Conversions(Samples):
         super().__init__(every_n_steps, n_speakers, max_frames)
         self.make_vocoder = vocoder
 
-    def on_fit_start(self, trainer: Trainer, pl_module: BaseModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_fit_start(trainer, pl_module)
-        self.vocoder = self.make_vocoder(mel=trainer.datamodule.mel)
+        data = datamodule_of(trainer)
+        self.vocoder = self.make_vocoder(mel=data.mel)
         if writer := tensorboard_writer(trainer):
-            embeddings = trainer.datamodule.embeddings(MAX_PROJECTED)
-            writer.add_embedding(*embeddings, tag="speakers")
+            embeddings, speakers = data.embeddings(MAX_PROJECTED)
+            writer.add_embedding(embeddings, speakers, tag="speakers")
 
     def show(
-        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
     ) -> None:
         """Write the source, its reconstruction and its conversion."""
+        autovc = require_instance(network, AutoVC)
         targets = self.examples[1:] + self.examples[:1]
         for source, target in zip(self.examples, targets, strict=True):
             mels = {
                 "source": source.mel[None, :, : self.max_frames],
-                "reconstruction": convert(network, mel, source, source, self.max_frames),
-                "conversion": convert(network, mel, source, target, self.max_frames),
+                "reconstruction": convert(autovc, mel, source, source, self.max_frames),
+                "conversion": convert(autovc, mel, source, target, self.max_frames),
             }
             title = f"{source.speaker}_to_{target.speaker}"
             figure = mel_figure(mels, mel.hop_length / mel.sample_rate)
@@ -165,9 +157,11 @@ class CopySynthesis(Samples):
     """Held-out recordings resynthesised from their mels by the vocoder being trained."""
 
     def show(
-        self, writer: SummaryWriter, network: nn.Module, step: int, mel: MelSpectrogram
+        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
     ) -> None:
         """Write the mel, the mel of the vocoder's output, and the output."""
+        if not isinstance(network, WaveRNN | MultiBandWaveRNN | SourceFilter):
+            raise TypeError(f"a {type(network).__name__} is not a vocoder")
         device = next(network.parameters()).device
         for example in self.examples:
             target = example.mel[None, :, : self.max_frames].to(device)

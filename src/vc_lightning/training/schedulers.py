@@ -7,14 +7,15 @@ from vc_lightning.common.errors import require_at_least
 
 
 def noam_factor(step: int, warmup: int) -> float:
-    """Factor on the peak learning rate at `step` ≥ 0: rises linearly to 1, then falls as 1/√step.
+    """Compute the factor on the peak learning rate at `step` ≥ 0.
 
+    It rises linearly to 1, then falls as 1/√step:
     warmup^0.5 · min((step+1) · warmup^−1.5, (step+1)^−0.5) (Vaswani et al. 2017, section 5.3).
     """
     return warmup**0.5 * min((step + 1) * warmup**-1.5, (step + 1) ** -0.5)
 
 
 def noam(optimizer: Optimizer, warmup: int) -> LambdaLR:
-    """Noam schedule: reaches the optimizer's `lr` after `warmup` steps, then falls."""
+    """Make the Noam schedule, which reaches the optimizer's `lr` after `warmup` steps."""
     require_at_least(1, "scheduler", warmup=warmup)
     return LambdaLR(optimizer, lambda step: noam_factor(step, warmup))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
@@ -13,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import require_at_least, require_within
+from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import Card, read_source_filter
 from vc_lightning.models.vocoders.source_filter import SourceFilter
@@ -23,7 +23,7 @@ N_FIRST_BATCHES = 16  # to which the first output is fitted
 FLOOR = 1e-3  # magnitude below which sound is inaudible
 
 
-class SourceFilterModule(BaseModule):
+class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
     """`SourceFilter` with its discriminators, in one optimizer.
 
     Each step minimises both losses at once: the vocoder's gradient passes through discriminators
@@ -84,7 +84,7 @@ class SourceFilterModule(BaseModule):
         """Read a file of this vocoder."""
         return read_source_filter(path)
 
-    def initialize_from_data(self, data: LightningDataModule) -> None:
+    def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Fit the filters to the spectra of the first batches."""
         batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
         wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))

@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from vc_lightning.common import resources
+from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import Card, read_wavernn
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
@@ -18,7 +18,7 @@ from vc_lightning.training.base_module import BaseModule
 N_FIRST_BATCHES = 16  # from which the first output is estimated
 
 
-class WaveRNNModule(BaseModule):
+class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
     """WaveRNN, in one band or several, trained with teacher forcing on random crops."""
 
     trains = (WaveRNN, MultiBandWaveRNN)
@@ -30,7 +30,7 @@ class WaveRNNModule(BaseModule):
         """Read a WaveRNN file."""
         return read_wavernn(path)
 
-    def initialize_from_data(self, data: LightningDataModule) -> None:
+    def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output to the distribution of the first batches' samples."""
         batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
         wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))

@@ -15,7 +15,7 @@ from vc_lightning.audio.quality import Quality
 from vc_lightning.commands import train
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.feature_extraction import FeatureCache, Segment
-from vc_lightning.data.manifest import Utterance, find_utterances
+from vc_lightning.data.manifest import Utterance, find_audio_files
 
 N_SPEAKERS, N_EACH = 24, 5
 GOOD = Quality(10.0, 16_000, -3.0, 40.0, 0.0, 0.9)
@@ -338,10 +338,12 @@ def sick(tmp_path_factory, speech, other_speech):
 
 def test_real_recordings_with_defects(sick, tmp_path, mel_settings, encoder):
     cache = FeatureCache(tmp_path, MelSpectrogram(**mel_settings), encoder, "ge2e-1")
-    listed = find_utterances(sick)
-    segments, unusable = cache.prepare([u.path for u in listed], 0, show_progress=False)
+    listed = find_audio_files(sick)
+    segments, unusable = cache.prepare([r.path for r in listed], 0, show_progress=False)
     utterances = [
-        replace(u, segment=segment) for u in listed for segment in segments.get(u.path, [])
+        Utterance(r.path, r.speaker, r.split, segment)
+        for r in listed
+        for segment in segments.get(r.path, [])
     ]
     report = audit.audit(utterances, [], unusable, cache)
     expected = {

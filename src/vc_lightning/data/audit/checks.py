@@ -70,7 +70,8 @@ def findings(
         *_amounts(data),
     ]
     if data.embeddings is not None:
-        found += [*_near_copies(data), *_strangers(data), *_one_voice(data), *_flat_folder(data)]
+        for check in (_near_copies, _strangers, _one_voice, _flat_folder):
+            found += check(data, data.embeddings)
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -197,9 +198,8 @@ def _copies(data: UtteranceTable) -> Iterator[Finding]:
             )
 
 
-def _near_copies(data: UtteranceTable) -> Iterator[Finding]:
+def _near_copies(data: UtteranceTable, embeddings: np.ndarray) -> Iterator[Finding]:
     """Find utterances of equal length that sound the same, though their bytes differ."""
-    embeddings = data.embeddings
     order = np.lexsort((embeddings @ embeddings.mean(axis=0), data.n_frames))
     pairs: list[tuple[int, int]] = []
     for distance in range(1, min(COPY_NEIGHBOURS, len(order) - 1) + 1):
@@ -219,16 +219,16 @@ def _near_copies(data: UtteranceTable) -> Iterator[Finding]:
         )
 
 
-def _strangers(data: UtteranceTable) -> Iterator[Finding]:
+def _strangers(data: UtteranceTable, embeddings: np.ndarray) -> Iterator[Finding]:
     """Find utterances that do not sound like their speakers."""
-    sums, known = _known_voices(data)
+    sums, known = _known_voices(data, embeddings)
     means = _unit(sums[known])
     found = []  # GE2E cosine to one's own speaker, row, name of the speaker who is nearer
     every = np.flatnonzero(np.bincount(data.speaker)[data.speaker] >= MIN_UTTERANCES)
     for rows in np.split(every, range(ROWS_AT_ONCE, len(every), ROWS_AT_ONCE)):
         if not len(rows):
             return
-        voices, speaker = data.embeddings[rows], data.speaker[rows]
+        voices, speaker = embeddings[rows], data.speaker[rows]
         own = (voices * _unit(sums[speaker] - voices)).sum(axis=1)
         others = np.where(speaker[:, None] == known, -1, voices @ means.T)
         is_nearer = others.max(axis=1) > own + NEARER
@@ -245,9 +245,9 @@ def _strangers(data: UtteranceTable) -> Iterator[Finding]:
         )
 
 
-def _one_voice(data: UtteranceTable) -> Iterator[Finding]:
+def _one_voice(data: UtteranceTable, embeddings: np.ndarray) -> Iterator[Finding]:
     """Find pairs of speakers whose mean embeddings are nearly equal."""
-    sums, known = _known_voices(data)
+    sums, known = _known_voices(data, embeddings)
     means = _unit(sums[known])
     pairs = np.argwhere(np.triu(means @ means.T, 1) > ONE_VOICE)
     if len(pairs):
@@ -259,12 +259,12 @@ def _one_voice(data: UtteranceTable) -> Iterator[Finding]:
         )
 
 
-def _flat_folder(data: UtteranceTable) -> Iterator[Finding]:
+def _flat_folder(data: UtteranceTable, embeddings: np.ndarray) -> Iterator[Finding]:
     """Find one speaker's files in a flat folder, where each counts as a speaker."""
     files = {utterance.path for utterance in data.utterances}
     if len({path.parent for path in files}) > 1 or not 3 < len(files) == len(data.names):
         return
-    voices = data.embeddings[data.is_first][:MAX_COMPARED]
+    voices = embeddings[data.is_first][:MAX_COMPARED]
     cosines = (voices @ voices.T)[np.triu_indices(len(voices), 1)]
     if np.median(cosines) > ALIKE:
         yield Finding(
@@ -321,11 +321,11 @@ def _amounts(data: UtteranceTable) -> Iterator[Finding]:
         )
 
 
-def _known_voices(data: UtteranceTable) -> tuple[np.ndarray, np.ndarray]:
+def _known_voices(data: UtteranceTable, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum each speaker's embeddings (n_speakers, E); list speakers with enough utterances."""
     rows = np.argsort(data.speaker, kind="stable")
     counts = np.bincount(data.speaker)
-    sums = np.add.reduceat(data.embeddings[rows], np.cumsum(counts) - counts)
+    sums = np.add.reduceat(embeddings[rows], np.cumsum(counts) - counts)
     most = np.argsort(-counts, kind="stable")[:MAX_COMPARED]
     return sums, most[counts[most] >= MIN_UTTERANCES]
 

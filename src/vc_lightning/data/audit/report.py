@@ -196,8 +196,8 @@ def table(report: AuditReport) -> str:
 
 def markdown(report: AuditReport) -> str:
     """Format the speakers and the findings as Markdown, for TensorBoard."""
-    rows = [[cell.replace("|", r"\|") for cell in row] for row in (HEAD, *_rows(report))]
-    head, *rows = [f"| {' | '.join(row)} |" for row in rows]
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in (HEAD, *_rows(report))]
+    head, *rows = [f"| {' | '.join(row)} |" for row in cells]
     rule = "|---|---|" + "---:|" * (len(HEAD) - 2)
     found = [f"- **{f.severity}**: {plain(f.what)} → {plain(f.remedy)}" for f in report.findings]
     return "\n".join([head, rule, *rows, "", *found])
@@ -208,8 +208,7 @@ def figures(report: AuditReport) -> dict[str, Figure]:
     minutes = np.array([speaker.minutes for speaker in report.speakers])
     longest = report.seconds.max()
     step = next((step for step in STEPS if longest <= 25 * step), STEPS[-1])
-    seconds = step * np.arange(min(26, int(longest / step) + 2))
-    percents = np.arange(0, 101, 5)
+    seconds = [step * i for i in range(min(26, int(longest / step) + 2))]
     return {
         "minutes": histogram("Minutes of each speaker", "minutes", "speakers", minutes, MINUTES),
         "seconds": histogram(
@@ -219,12 +218,12 @@ def figures(report: AuditReport) -> dict[str, Figure]:
         ),
         "snr": histogram(
             f"Speech over noise, red below {NOISY_DB:g} dB",
-            *("dB", "recordings", report.snr_db, np.arange(-10, 81, 5)),
+            *("dB", "recordings", report.snr_db, range(-10, 81, 5)),
             lambda values: values < NOISY_DB,
         ),
         "speech": histogram(
             f"Share of speech, red below {SILENT_SHARE:.0%}",
-            *("%", "recordings", 100 * report.voiced, percents),
+            *("%", "recordings", 100 * report.voiced, range(0, 101, 5)),
             lambda values: values < 100 * SILENT_SHARE,
         ),
         "clipped": histogram(

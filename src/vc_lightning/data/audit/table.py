@@ -77,7 +77,7 @@ class UtteranceTable:
         minutes = self.seconds[chosen].sum() / 60
         return f"{number(len(rows), 'recording')} ({minutes:.1f} minutes; {self.paths(rows)})"
 
-    def paths(self, rows: Sequence[int]) -> str:
+    def paths(self, rows: np.ndarray) -> str:
         """Name the first of some rows."""
         return listed([self.path(row) for row in rows[: MAX_NAMED + 1]])
 
