@@ -324,7 +324,7 @@ class PowerMel(nn.Module):
     filters: Tensor
     window: Tensor
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)

@@ -47,7 +47,7 @@ class Cluster:
     max_timeouts: int
     resources: dict[str, Any]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_at_least(1, "cluster", parts=self.parts, timeout_min=self.timeout_min)
         require_at_least(0, "cluster", max_timeouts=self.max_timeouts)
 

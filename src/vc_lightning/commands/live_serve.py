@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from vc_lightning.commands.live_streams import Streams
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.live.protocol import Hello
 
 log = logging.getLogger("live")
 
@@ -33,7 +34,7 @@ def serve(cfg: DictConfig) -> None:
     streams = Streams(cfg)
     streams.warm_up()
 
-    def open_stream(hello: server.Hello) -> VoiceStream:
+    def open_stream(hello: Hello) -> VoiceStream:
         if hello.voice is None and streams.target is None:
             raise InputError("voice: the server has no target; name a learned voice")
         voice = None if hello.voice is None else streams.learned_voice(hello.voice)

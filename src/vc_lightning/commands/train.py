@@ -8,8 +8,7 @@ import hydra
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
@@ -26,10 +25,16 @@ from vc_lightning.common.parts import Part
 from vc_lightning.common.precision import best_precision
 from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
-from vc_lightning.data.base_datamodule import RecordingsDataModule
+from vc_lightning.data.base_datamodule import (
+    RecordingsDataModule,
+    TrainingDataModule,
+    is_first_process,
+)
+from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import Card, read_speaker_encoder
-from vc_lightning.training.base_module import BaseModule
+from vc_lightning.models.checkpoints import read_speaker_encoder
+from vc_lightning.models.formats import Card
+from vc_lightning.training.base_module import AnyNetwork, BaseModule
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.progress import EpochLimit
@@ -77,7 +82,7 @@ def main(cfg: DictConfig) -> None:
     fit(trainer, model, data, cfg.ckpt_path)
     loggers.finish(trainer.loggers)
     if trainer.is_global_zero:  # the other processes may get here before last.ckpt is complete
-        say_what_to_do_next(trainer, files, cfg.run_dir)
+        say_what_to_do_next(trainer, model, files, cfg.run_dir)
 
 
 # The configuration --------------------------------------------------------------------------------
@@ -85,7 +90,7 @@ def main(cfg: DictConfig) -> None:
 
 def prepare(cfg: DictConfig) -> None:
     """Resolve "auto", refuse invalid values, and seed all random generators."""
-    if rank_zero_only.rank != 0:
+    if not is_first_process():
         logging.getLogger().setLevel(logging.ERROR)  # only the first process reports
     resolve_auto(cfg)
     require_valid(cfg)
@@ -124,7 +129,7 @@ def require_valid(cfg: DictConfig) -> None:
 # The objects --------------------------------------------------------------------------------------
 
 
-def build_data(cfg: DictConfig, mel: MelSpectrogram, network: nn.Module) -> LightningDataModule:
+def build_data(cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork) -> TrainingDataModule:
     """Build the data module for a network: a converter's, or a vocoder's."""
     encoder, card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
     n_embedding, dim_emb = encoder.linear.out_features, network.arguments.get("dim_emb")
@@ -166,7 +171,7 @@ def build_callbacks(cfg: DictConfig) -> list[Callback]:
 
 
 def build_task(
-    cfg: DictConfig, mel: MelSpectrogram, network: nn.Module, data: LightningDataModule
+    cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork, data: TrainingDataModule
 ) -> BaseModule:
     """Build the LightningModule of `task=` over the network."""
     card = Card(
@@ -189,16 +194,16 @@ def build_task(
 # The data -----------------------------------------------------------------------------------------
 
 
-def set_up_data(cfg: DictConfig, data: LightningDataModule, trainer: Trainer) -> None:
+def set_up_data(cfg: DictConfig, data: TrainingDataModule, trainer: Trainer) -> None:
     """Compute missing features, and report what the recordings are like."""
     if (folder := cfg.data.get("write_shards")) is not None:
         shard_writer.require_empty_folder(folder)  # before the features, which may take hours
-    data.setup()
-    if isinstance(data, RecordingsDataModule) and rank_zero_only.rank == 0:
+    data.setup("fit")
+    if isinstance(data, RecordingsDataModule) and is_first_process():
         report_audit(data, trainer, cfg.run_dir)
 
 
-def prepare_part(cfg: DictConfig, data: LightningDataModule) -> None:
+def prepare_part(cfg: DictConfig, data: TrainingDataModule) -> None:
     """Compute the features of one part of the recordings, or of all parts with `cluster=`."""
     if not isinstance(data, RecordingsDataModule) or cfg.data.get("write_shards"):
         raise InputError(
@@ -222,12 +227,12 @@ def report_audit(data: RecordingsDataModule, trainer: Trainer, run_dir: str) -> 
         log.info("look:    tensorboard --logdir %s", quote(run_dir))
 
 
-def runs_other_job(cfg: DictConfig, data: LightningDataModule) -> bool:
+def runs_other_job(cfg: DictConfig, data: TrainingDataModule) -> bool:
     """Do what takes the place of training: nothing after data.check, or write shards."""
     if cfg.data.get("check"):
         return True
-    if (folder := cfg.data.get("write_shards")) is not None:
-        shard_writer.write(data, folder, data.shard_megabytes, data.shard_utterances)
+    if isinstance(data, VoiceDataModule) and data.write_shards is not None:
+        shard_writer.write(data, data.write_shards, data.shard_megabytes, data.shard_utterances)
         return True
     return False
 
@@ -242,7 +247,7 @@ def find_checkpoint(cfg: DictConfig, files: WeightFiles) -> None:
         log.info("resuming %s", cfg.ckpt_path)
 
 
-def initialize(cfg: DictConfig, model: BaseModule, data: LightningDataModule) -> None:
+def initialize(cfg: DictConfig, model: BaseModule, data: TrainingDataModule) -> None:
     """Check the checkpoint to resume, or fill the network from `init_from`."""
     if cfg.ckpt_path is not None:
         require_same_training(cfg.ckpt_path, model.card, model.config)
@@ -268,7 +273,7 @@ def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
 
 
 def fit(
-    trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
+    trainer: Trainer, model: BaseModule, data: TrainingDataModule, ckpt_path: str | None
 ) -> None:
     """Train, with one sentence for a process that died and for an unknown monitored value."""
     try:
@@ -280,16 +285,19 @@ def fit(
                 "Stop all of them, then resume with ckpt_path=last.ckpt of this run and the same "
                 "settings"
             ) from error
-        if "Early stopping conditioned" not in str(error):
+        stopping = trainer.early_stopping_callback
+        if stopping is None or "Early stopping conditioned" not in str(error):
             raise
         logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
         raise InputError(
-            f"callbacks.early_stopping.monitor={trainer.early_stopping_callback.monitor}: "
+            f"callbacks.early_stopping.monitor={stopping.monitor}: "
             f"is not logged; logged are {logged}"
         ) from error
 
 
-def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> None:
+def say_what_to_do_next(
+    trainer: Trainer, model: BaseModule, files: WeightFiles, run_dir: str
+) -> None:
     """Log the files of the training and the commands that use them."""
     if not files.last.is_file():
         raise InputError(
@@ -299,7 +307,7 @@ def say_what_to_do_next(trainer: Trainer, files: WeightFiles, run_dir: str) -> N
     best = files.path(None, "average")
     average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))
     log.info("weights: %s", files.dir)
-    use = trainer.lightning_module.convert_with + average
+    use = model.convert_with + average
     log.info("convert: %s %s source=a.wav target=b.wav", resources.command("convert"), use)
     log.info(
         "resume:  %s ckpt_path=%s (and the same settings)",

@@ -19,7 +19,7 @@ from vc_lightning.conversion.recordings import AnalyzedRecording, Recording, Voi
 from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.formats import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vocode
 from vc_lightning.models.vocoders.factory import default_vocoder

@@ -37,6 +37,11 @@ FEATURE_PRECISIONS = ("auto", "bf16", "32")
 MEAN_MEL_UTTERANCES = 500  # enough that the mean mel no longer changes
 
 
+def is_first_process() -> bool:
+    """Return whether this process is the one that reports, of those that train together."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
+
+
 class TrainingDataModule(LightningDataModule):
     """What a training needs of its data, be they recordings or shards.
 
@@ -212,7 +217,7 @@ class RecordingsDataModule(TrainingDataModule):
         return list_audio_files(self.dir, self.manifest, self.exclude, self.minutes_per_speaker)
 
     def _prepare(self, paths: Sequence[Path]) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
-        is_shown = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
+        is_shown = is_first_process()
         return self.features.prepare(paths, self.num_workers, show_progress=is_shown)
 
     def _warn_of_unusable(self, listed: list[AudioFile], usable_speakers: set[str]) -> None:

@@ -41,7 +41,7 @@ class PocketSphinx:
 
     name = "PocketSphinx"
 
-    def __init__(self):
+    def __init__(self) -> None:
         require_installed()
         from pocketsphinx import Decoder
 

@@ -150,7 +150,7 @@ class Listener:
         MissingScorerError: A package is not installed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         require_listener()
         import onnxruntime
         import speechmos

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class TimeFirstLSTM(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, w_in: Tensor, w_rec: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w_in: Tensor, w_rec: Tensor, bias: Tensor) -> Tensor:
         (n_frames, batch, _), hidden = x.shape, w_rec.shape[1]
         gates = F.linear(x, w_in).float().add_(bias)  # (T, B, 4H)
         by_gate = gates.unflatten(2, (4, hidden))
@@ -93,7 +94,7 @@ class TimeFirstLSTM(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_outputs: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor, ...]:
         x, w_in, w_rec, gates, outputs, cells, squashed = ctx.saved_tensors
         n_frames, batch, hidden = grad_outputs.shape
         i, f, g, o = gates.unbind(2)  # (T, B, H)

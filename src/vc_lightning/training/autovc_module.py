@@ -18,7 +18,8 @@ from vc_lightning.common.errors import InputError, require_flag, require_one_of,
 from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import CropBatch
 from vc_lightning.models.autovc import KERNEL_SIZE, AutoVC
-from vc_lightning.models.checkpoints import Card, load_autovc, read_autovc
+from vc_lightning.models.checkpoints import load_autovc, read_autovc
+from vc_lightning.models.formats import Card
 from vc_lightning.training.base_module import BaseModule
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (

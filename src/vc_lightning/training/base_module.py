@@ -18,7 +18,7 @@ from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import CropBatch
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.source_filter import SourceFilter

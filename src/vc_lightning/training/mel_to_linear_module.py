@@ -15,7 +15,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models import checkpoints
-from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet, log_spectral_distance
 from vc_lightning.training.base_module import BaseModule
 

@@ -112,7 +112,7 @@ class Throughput(Callback):
 class StepBar(Callback):
     """A progress bar over the whole training: steps, time left, loss and learning rate."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.bar = tqdm(disable=True)  # until the training starts
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.renamed_keys import with_current_names
-from vc_lightning.models.checkpoints import Card, read_training
+from vc_lightning.models.checkpoints import read_training
+from vc_lightning.models.formats import Card
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import require_at_least, require_within
 from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
-from vc_lightning.models.checkpoints import Card, read_source_filter
+from vc_lightning.models.checkpoints import read_source_filter
+from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.source_filter import SourceFilter
 from vc_lightning.training.base_module import BaseModule
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses

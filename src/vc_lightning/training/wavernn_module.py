@@ -10,7 +10,8 @@ from torch import Tensor
 from vc_lightning.common import resources
 from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
-from vc_lightning.models.checkpoints import Card, read_wavernn
+from vc_lightning.models.checkpoints import read_wavernn
+from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 from vc_lightning.training.base_module import BaseModule
