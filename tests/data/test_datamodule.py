@@ -2,6 +2,7 @@ import itertools
 import logging
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from vc_lightning.audio import io, pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
+from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import Crops, collate, speaker_embeddings
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.data.manifest import (
@@ -418,3 +420,11 @@ def test_target_factors_must_be_factors(module):
 def test_refuses_missing_data(module):
     with pytest.raises(InputError, match="say what to train on"):
         module()
+
+
+@pytest.mark.parametrize(("device", "non_blocking"), [("cpu", False), ("cuda", True)])
+def test_non_blocking_copies_to_gpu_only(device, non_blocking):
+    batch, device = Mock(), torch.device(device)
+    moved = TrainingDataModule.transfer_batch_to_device(None, batch, device, 0)
+    batch.to.assert_called_once_with(device, non_blocking=non_blocking)
+    assert moved is batch.to.return_value

@@ -24,12 +24,12 @@ from vc_lightning.common.errors import (
 )
 from vc_lightning.common.parts import Part
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data.crops import Crops, Example, ignore_signals
+from vc_lightning.data.crops import CropBatch, Crops, Example, ignore_signals
 from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.feature_store import Segment
 from vc_lightning.data.manifest import AudioFile, Utterance, list_audio_files, split_utterances
 from vc_lightning.data.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
-from vc_lightning.data.vocoder_crops import VocoderCrops
+from vc_lightning.data.vocoder_crops import VocoderBatch, VocoderCrops
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,12 @@ class TrainingDataModule(LightningDataModule):
         if self.trainer is None:
             return 0
         return self.trainer.global_step * self.trainer.accumulate_grad_batches
+
+    def transfer_batch_to_device(
+        self, batch: CropBatch | VocoderBatch, device: torch.device, dataloader_idx: int
+    ) -> CropBatch | VocoderBatch:
+        """Copy a batch to a GPU while it computes; Lightning does so for plain tensors only."""
+        return batch.to(device, non_blocking=device.type == "cuda")
 
 
 class RecordingsDataModule(TrainingDataModule):

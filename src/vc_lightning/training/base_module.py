@@ -158,12 +158,6 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         """List the parameters that the optimizer changes."""
         return self.network.parameters()
 
-    def transfer_batch_to_device(
-        self, batch: BatchT, device: torch.device, dataloader_idx: int
-    ) -> BatchT:
-        """Copy a batch to a GPU while it computes; Lightning does so for plain tensors only."""
-        return batch.to(device, non_blocking=device.type == "cuda")
-
     def training_step(self, batch: BatchT, batch_idx: int) -> Tensor:
         """Compute and log the losses of a training batch."""
         losses = self.losses(self.network, batch)
