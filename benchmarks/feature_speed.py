@@ -210,7 +210,7 @@ def flop_of_a_partial(encoder: SpeakerEncoder) -> int:
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """Measure GFLOP/s of one thread in products as large as an LSTM layer's over a batch of partials."""
+    """Measure GFLOP/s of one thread in products of the size of an LSTM layer over a batch."""
     left, right = torch.rand(4096, 512, dtype=dtype), torch.rand(512, 1024, dtype=dtype)
     taken = timed({("matmul",): lambda: left @ right}, rounds=20)["matmul",]
     return 2 * 4096 * 512 * 1024 / taken / 1e9
