@@ -118,7 +118,7 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
     if cfg.also:
         raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
     output = paths.writable_folder(cfg.output or "outputs", "output")
-    listed = jobs.named(couples_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
+    listed = jobs.named(pairs_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
     if cfg.get("cluster"):
         if not cluster.run_parts(cfg, "convert"):
             return
@@ -245,14 +245,14 @@ def is_other(path: Path, note: Provenance) -> bool:
     return found is None or replace(found, made=note.made) != note
 
 
-def couples_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
+def pairs_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
     """List sources with their targets; files in the output folder are never sources."""
     if cfg.pairs:
         if cfg.source or cfg.target:
             raise InputError(f"pairs={cfg.pairs}: leave out source and target, or pairs")
         known = set(voice_library.names(folder))
-        couples = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
-        return [(source, as_voice(target, known)) for source, target in couples]
+        pairs = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
+        return [(source, as_voice(target, known)) for source, target in pairs]
     if not cfg.source:
         raise InputError(NOTHING_SAID)
     sources = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)

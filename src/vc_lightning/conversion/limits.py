@@ -14,7 +14,7 @@ from vc_lightning.common.files import require_file
 
 @dataclass(frozen=True)
 class RecordingLimits:
-    """How large and long one recording may be.
+    """Largest size and duration of one recording.
 
     Attributes:
         max_seconds: Duration in seconds.
@@ -28,7 +28,7 @@ class RecordingLimits:
     max_megabytes: float
 
     def __post_init__(self) -> None:
-        """Check the limits themselves."""
+        """Check that the limits are in range."""
         require_within(voice_activity.MIN_SECONDS, 1e6, "", max_seconds=self.max_seconds)
         require_within(0.01, 1e6, "", max_megabytes=self.max_megabytes)
 

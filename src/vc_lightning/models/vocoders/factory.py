@@ -68,7 +68,8 @@ def wavernn(
         require_within(0, 2, "vocoder", temperature=temperature)
         if not hasattr(network, "temperature"):
             raise InputError(
-                f"vocoder.temperature={temperature}: {path} is no multi-band WaveRNN; leave it out"
+                f"vocoder.temperature={temperature}: {path} is not a multi-band WaveRNN; "
+                "leave it out"
             )
         network.temperature = temperature
     return network
