@@ -65,8 +65,8 @@ class VoiceConverter(nn.Module):
         if autovc.arguments["dim_emb"] != speaker_encoder.linear.out_features:
             raise InputError(
                 f"the checkpoint takes embeddings of {autovc.arguments['dim_emb']} numbers, the "
-                f"speaker encoder gives {speaker_encoder.linear.out_features}; give its own encoder "
-                "by speaker_encoder="
+                f"speaker encoder gives {speaker_encoder.linear.out_features}; give its own one by "
+                "speaker_encoder="
             )
         self.autovc = autovc
         self.card = card

@@ -139,7 +139,7 @@ class RunningPitch:
 
     @property
     def range(self) -> PitchRange | None:
-        """Pitch range; None before the first voiced frame. At first the spread is the expected one."""
+        """Pitch range; None before the first voiced frame. Few frames keep the expected spread."""
         if self.known is not None or not self._octaves:
             return self.known
         low, centre, high = np.percentile(np.fromiter(self._octaves, float), [25, 50, 75])
