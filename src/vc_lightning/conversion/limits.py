@@ -21,7 +21,7 @@ class RecordingLimits:
         max_megabytes: Size of the file in MB (10^6 bytes).
 
     Raises:
-        InputError: A limit is not a sensible number.
+        InputError: A limit is out of range.
     """
 
     max_seconds: float

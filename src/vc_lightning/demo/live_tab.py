@@ -27,7 +27,7 @@ def build(desk: Desk, live: LiveDesk, settings: list[Component]) -> None:
     """
     with gr.Row(elem_classes="desk"):
         with gr.Column(elem_classes="card", min_width=300):
-            gr.HTML(fragments.heading(1, "Voice", "Ten seconds of clear speech are enough."))
+            gr.HTML(fragments.heading(1, "Voice", "Ten seconds of speech are enough."))
             voice = voice_card(desk, "live_target", prefix="live_")
         with gr.Column(elem_classes="card", min_width=300):
             gr.HTML(fragments.heading(2, "Speak", "You hear the voice half a second later."))

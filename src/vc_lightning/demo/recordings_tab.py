@@ -45,7 +45,7 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
             source_mel = gr.HTML(elem_classes="mel")
             check_at_once(desk, source, source_mel)
         with gr.Column(elem_classes="card", min_width=300):
-            gr.HTML(fragments.heading(2, "Voice", "Ten seconds of clear speech are enough."))
+            gr.HTML(fragments.heading(2, "Voice", "Ten seconds of speech are enough."))
             voice = voice_card(desk, "target")
         with gr.Column(elem_classes="card", min_width=300):
             gr.HTML(fragments.heading(3, "Result", "The words in the voice."))
