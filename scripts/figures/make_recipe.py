@@ -1,4 +1,4 @@
-"""Draw docs/recipe.svg out of reports of evaluate.py, and print the same as a table.
+"""Draw docs/recipe.svg from reports of evaluate.py, and print the figures as a table.
 
 python scripts/figures/make_recipe.py LABEL=REPORT.json …
 
@@ -27,7 +27,7 @@ COLUMNS = {
 
 
 def main(arguments: list[str]) -> None:
-    """One point and one line of the table for every report."""
+    """Draw a point and print a table row for every report."""
     rows = {}
     for argument in arguments:
         label, _, path = argument.partition("=")
@@ -64,7 +64,7 @@ def drawing(rows: dict[str, list[float]]) -> str:
 
 
 def axes() -> list[str]:
-    """Grid, numbers and titles."""
+    """Draw grid, numbers and titles."""
     parts = []
     for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4):
         x = across(tick)
@@ -86,13 +86,13 @@ def axes() -> list[str]:
 
 
 def across(errors: float) -> float:
-    """Where a character error rate lies, in pixels."""
+    """Return the x coordinate of a character error rate, in pixels."""
     low, high = ERRORS
     return MARGIN + (min(errors, high) - low) / (high - low) * (WIDTH - 2 * MARGIN)
 
 
 def up(similarity: float) -> float:
-    """Where a similarity lies, in pixels."""
+    """Return the y coordinate of a similarity, in pixels."""
     low, high = LIKENESS
     return HEIGHT - MARGIN - (similarity - low) / (high - low) * (HEIGHT - 2 * MARGIN)
 
