@@ -17,7 +17,7 @@ from vc_lightning.common.resources import ROOT
 
 
 def main(minutes: float) -> None:
-    """Print the peak of what NumPy holds and the processor's seconds for every step."""
+    """Print the peak memory of NumPy arrays and the CPU time of every step."""
     speech, rate = io.load(ROOT / "examples" / "source.wav")
     buffer = SpillBuffer()
     for _ in range(round(minutes * 60 * rate / len(speech))):

@@ -1,6 +1,6 @@
-"""Loss of quality by noise, and what cleanup.denoise restores (extras eval, cleanup).
+"""Loss of quality by noise, and its reduction by cleanup.denoise (extras eval, cleanup).
 
-python benchmarks/cleanup_quality.py [FILE …]     recordings of several speakers; those of examples/
+python benchmarks/cleanup_quality.py [FILE …]    recordings of several speakers, or the examples
 
 Every recording is converted into the voice of the next one, clean and with noise at 10 dB in both:
 pink noise, and the voices of all other recordings at once.
@@ -22,7 +22,7 @@ COLUMNS = ["DNSMOS of the source", "DNSMOS", "character errors", "similarity to 
 
 
 def main(paths: list[Path]) -> None:
-    """Print a table, one line a condition, means over all pairs."""
+    """Print a table with one row per condition: means over all pairs."""
     converter = VoiceConverter.from_pretrained()
     rate = converter.sample_rate
     wavs = [converter.load(path) for path in paths]
@@ -61,7 +61,7 @@ def main(paths: list[Path]) -> None:
 
 
 def denoised(rate: int):
-    """Denoise a recording as the switch does."""
+    """Make a function that denoises a recording like cleanup.denoise=true."""
     return lambda wav: cleanup.clean(wav, rate, denoise=True, trim=False)
 
 

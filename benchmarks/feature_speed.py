@@ -1,10 +1,10 @@
-"""Print how fast features are computed here, pitch included: hours a minute, stages, floor.
+"""Measure the speed of computing features, pitch included: throughput, stages and lower limit.
 
 python benchmarks/feature_speed.py [FOLDER] [--files N] [--workers 1 2] [--public FOLDER]
 
-FOLDER holds recordings (the examples, repeated, without one). The folder of --public holds the
-user's copies of `resemblyzer/` (Resemblyzer 0.1.4) and `make_spect.py` (auspicious3000/autovc),
-which are then timed beside ours, file by file. OMP_NUM_THREADS=1 gives them one thread.
+FOLDER has the recordings; without it, the examples are repeated. The folder of --public has your
+copies of `resemblyzer/` (Resemblyzer 0.1.4) and `make_spect.py` (auspicious3000/autovc), which are
+then timed beside ours, file by file. OMP_NUM_THREADS=1 gives them one thread.
 """
 
 import argparse
@@ -39,7 +39,7 @@ FACTORS = [0.8, 0.9, 1.1, 1.25]  # of the shipped recipe
 
 
 def main() -> None:
-    """Time everything in turn, several rounds, and print medians."""
+    """Time all variants in turns, for several rounds, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, help="recordings; else the examples")
     parser.add_argument("--files", type=int, default=48, help="how many of them, at random")
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def recordings(folder: Path | None, n_files: int, copies: Path) -> list[Path]:
-    """At most n_files recordings of a folder; without one, that many copies of the examples."""
+    """List at most n_files recordings of a folder; without one, copies of the examples."""
     if folder is None:
         examples = sorted((resources.ROOT / "examples").glob("*.wav"))
         return [
@@ -77,7 +77,7 @@ def recordings(folder: Path | None, n_files: int, copies: Path) -> list[Path]:
 def throughput(
     paths: list[Path], mel: MelSpectrogram, encoder: SpeakerEncoder, options: argparse.Namespace
 ) -> list[tuple[str, int, int, float]]:
-    """Name, workers, VTLP copies and median seconds for all paths, of every way to compute them."""
+    """Measure every variant: its name, workers, VTLP copies and median seconds for all paths."""
     ways: dict[tuple, Callable[[], object]] = {}
     if options.public:
         threads = torch.get_num_threads()
@@ -99,7 +99,7 @@ def throughput(
 
 
 def timed(ways: dict[tuple, Callable[[], object]], rounds: int) -> dict[tuple, float]:
-    """Median seconds of each way over rounds in which all take turns, after one that warms up."""
+    """Measure median seconds of each variant; all take turns, after a round to warm up."""
     taken = defaultdict(list)
     for _ in range(rounds + 1):
         for way, run in ways.items():
@@ -110,7 +110,7 @@ def timed(ways: dict[tuple, Callable[[], object]], rounds: int) -> dict[tuple, f
 
 
 def public_pipeline(folder: Path, paths: Sequence[Path]) -> Callable[[], None]:
-    """A function that makes the mels and the embeddings of all paths by the public code."""
+    """Make a function that computes mels and embeddings of all paths by the public code."""
     folder = folder.resolve()
     sys.modules["scipy.ndimage.morphology"] = scipy.ndimage  # its name until SciPy 1.15
     sys.path.insert(0, str(folder))
@@ -137,7 +137,7 @@ def public_pipeline(folder: Path, paths: Sequence[Path]) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def quiet():
-    """Hide progress bars and print."""
+    """Hide progress bars and printed lines."""
     with (
         Path(os.devnull).open("w") as nothing,
         contextlib.redirect_stdout(nothing),
@@ -150,7 +150,7 @@ def quiet():
 def stages(
     paths: Sequence[Path], mel: MelSpectrogram, encoder: SpeakerEncoder, rounds: int
 ) -> None:
-    """Print the milliseconds of each stage of one thread, the cosine of bf16, and the floor."""
+    """Print milliseconds of each stage on one thread, the cosine of bf16, and the lower limit."""
     loaded = [io.load(path) for path in paths]
     leveled = [mel.leveled(*recording) for recording in loaded]
     filtered = [torch.from_numpy(mel.filtered(wav)) for wav in leveled]
@@ -198,8 +198,8 @@ def stages(
     for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         rate = matmul_rate(dtype)
         print(
-            f"floor of an embedding in {name}: {gigaflop:.2f} GFLOP a file at {rate:.0f} GFLOP/s "
-            f"= {1e3 * gigaflop / rate:.1f} ms"
+            f"lower limit of an embedding in {name}: {gigaflop:.2f} GFLOP a file at "
+            f"{rate:.0f} GFLOP/s = {1e3 * gigaflop / rate:.1f} ms"
         )
 
 
@@ -210,7 +210,7 @@ def flop_of_a_partial(encoder: SpeakerEncoder) -> int:
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """Measure GFLOP/s of one thread in products as large as an LSTM layer's over many partials."""
+    """Measure GFLOP/s of one thread in products of the size of an LSTM layer over a batch."""
     left, right = torch.rand(4096, 512, dtype=dtype), torch.rand(512, 1024, dtype=dtype)
     taken = timed({("matmul",): lambda: left @ right}, rounds=20)["matmul",]
     return 2 * 4096 * 512 * 1024 / taken / 1e9

@@ -1,4 +1,4 @@
-"""Measure training data of a corpus beyond memory: start, memory and speed from shards and cache.
+"""Measure loading of a corpus larger than memory: start, memory and speed of shards and cache.
 
 python benchmarks/large_corpus.py FOLDER [--utterances 100000] [--frames 250] [--seconds 15]
 
@@ -107,7 +107,7 @@ class Server:
 def measure(what: str, options: argparse.Namespace) -> list[float]:
     """Measure seconds to set up and to the first batch, crops a second, and memory.
 
-    On a busy machine, crops a second of CPU time of this process say more than those of the clock.
+    On a busy machine, crops per second of CPU time are more reliable than crops per second.
     """
     kind, _, place = what.partition(" ")
     (workers,) = options.workers

@@ -1,4 +1,4 @@
-"""An hour of live conversion: does the lag drift, memory grow or a step take too long?
+"""An hour of live conversion: drift of the lag, growth of the memory, and slow steps.
 
     python benchmarks/live_hour.py [PAIRS.tsv] [--minutes 60]
 

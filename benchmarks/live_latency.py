@@ -2,14 +2,14 @@
 
     python benchmarks/live_latency.py [PAIRS.tsv] [--seconds 60] [--known] [--wall]
 
-PAIRS.tsv has the columns source and target, with paths beside it (of several targets, separated by
-|, the first is taken); without it the two examples are converted. Every row of the output is one
-setting. The latency "with computing" runs from the moment at which a sample was spoken to the
-moment at which its conversion could be played, if pieces of 16 ms arrive in real time and are
-converted one after another. Computing time is that of the processor; with --wall it is that of the
-clock, so that waiting for other programs counts, too. Quality stands beside that of the offline
-conversion of the same recordings; words and naturalness need the extra eval. Character errors are
-counted against what the recogniser hears in the source.
+PAIRS.tsv has the columns source and target, with paths relative to it (of several targets,
+separated by |, the first is used); without it the two examples are converted. Every row of the
+output is one setting. The latency "with computing" is the time from speaking a sample until its
+conversion could be played, if pieces of 16 ms arrive in real time and are converted one after
+another. Computing time is CPU time; with --wall it is wall time, which includes waiting for other
+programs. Quality is shown beside that of the offline conversion of the same recordings; words and
+naturalness need the extra eval. Character errors are counted against the recogniser's transcript
+of the source.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SETTINGS = [  # block and lookahead in seconds
     (0.08, 0.064),
     (0.08, 0.016),
 ]
-PIECE_SECONDS = 0.016  # in which the sound arrives, as from a sound card
+PIECE_SECONDS = 0.016  # length of the pieces of sound, as from a sound card
 PERCENTILES = [50, 95, 99, 100]
 
 Clock = Callable[[], float]  # seconds
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def read_pairs(table: Path | None) -> list[tuple[Path, Path]]:
-    """Source and target of every conversion."""
+    """Read source and target of every conversion."""
     if table is None:
         return [(ROOT / "examples" / "source.wav", ROOT / "examples" / "target.wav")]
     with table.open(newline="") as file:
@@ -77,7 +77,7 @@ def read_pairs(table: Path | None) -> list[tuple[Path, Path]]:
 def print_speed(
     converter: VoiceConverter, source: Path, target: Path, seconds: float, clock: Clock
 ) -> None:
-    """Real-time factor and latency of every setting over some seconds of speech."""
+    """Print real-time factor and latency of every setting over some seconds of speech."""
     voice, speech = converter.voice(target), converter.load(source)
     speech = np.resize(speech, round(seconds * converter.sample_rate))
     print("block  lookahead  algorithmic  with computing p50   p95   p99   max  real-time factor")
@@ -93,9 +93,9 @@ def print_speed(
 
 
 def latencies(stream: VoiceStream, speech: np.ndarray, clock: Clock) -> tuple[np.ndarray, float]:
-    """Latency of the first sample of every step, in seconds, and the seconds of computing.
+    """Measure the latency of the first sample of every step and the computing time, in seconds.
 
-    Pieces arrive in real time; one that is not done when the next arrives delays that.
+    Pieces arrive in real time; a piece that takes too long delays the next one.
     """
     n_block, rate = round(PIECE_SECONDS * stream.sample_rate), stream.sample_rate
     waits, took, free, n_out = [], 0.0, 0.0, 0
@@ -152,7 +152,7 @@ def scores(
     listener: scorers.Listener | None,
     wav: np.ndarray,
 ) -> list[float]:
-    """The numbers of one row of the table; NaN where a scorer is missing."""
+    """Compute the numbers of one row of the table; NaN where a scorer is missing."""
     rate = converter.sample_rate
     embedding = converter.embed(wav)
     words = naturalness = float("nan")
@@ -172,7 +172,7 @@ def scores(
 
 
 def made_scorers() -> tuple[scorers.Recogniser | None, scorers.Listener | None]:
-    """The recogniser and DNSMOS, where the extra eval is installed."""
+    """Load the recogniser and DNSMOS, if the extra eval is installed."""
     try:
         return scorers.Recogniser(), scorers.Listener()
     except scorers.MissingScorerError as error:

@@ -3,10 +3,10 @@
     python benchmarks/live_page.py [SOURCE.wav TARGET.wav] [--seconds 20]
 
 The page is that of `python app.py` in a process of its own. The microphone of a headless Chromium
-(Debian package chromium; extras demo, test and eval) hears the source over and over. What it hears
-and what the page plays are recorded side by side, so that the latency can be measured by their
-loudness, whatever the page says of it; the sound device is not in it. Character errors are counted
-against what the recogniser hears in the recorded source.
+(Debian package chromium; extras demo, test and eval) gets the source repeatedly. The microphone's
+sound and the page's output are recorded side by side, so that the latency can be measured from
+their loudness, independently of the page's own figure; it does not include the sound device.
+Character errors are counted against the recogniser's transcript of the recorded source.
 """
 
 import argparse
@@ -75,7 +75,7 @@ AudioNode.prototype.connect = function (to, ...rest) {
 
 
 def main() -> None:
-    """Speak for some seconds and print what came out."""
+    """Run a live session for some seconds and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", type=Path, default=ROOT / "examples" / "source.wav")
     parser.add_argument("target", nargs="?", type=Path, default=ROOT / "examples" / "target.wav")
@@ -95,7 +95,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def served() -> Iterator[str]:
-    """The address of a page in another process, which ends with the block."""
+    """Serve the page in another process while the block runs; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -119,7 +119,7 @@ def served() -> Iterator[str]:
 def spoken(
     address: str, microphone: Path, target: Path, seconds: float
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """What the microphone heard and what the page played, (n,) each, and their rate."""
+    """Run a session; return the sound of microphone and page, (n,) each, and their rate."""
     arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
     arguments += ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     arguments.append(f"--use-file-for-fake-audio-capture={microphone}")
@@ -149,7 +149,7 @@ def spoken(
 
 
 def watch(tab: Page, seconds: float) -> None:
-    """Print what the page says of its delay and its gaps, every second."""
+    """Print the delay and the gaps that the page shows, every second."""
     end = time.monotonic() + seconds
     print("delay                                    gaps")
     while time.monotonic() < end:
@@ -180,7 +180,7 @@ def measure(said: np.ndarray, heard: np.ndarray, rate: int, target: Path) -> Non
 
 
 def latency(said: np.ndarray, heard: np.ndarray, rate: int) -> float:
-    """Return by how many seconds the loudness of what is heard lies behind that of what is said."""
+    """Measure the delay in seconds of the output's loudness behind that of the microphone."""
     n = round(LOUDNESS_SECONDS * rate)
     loudness = []
     for wav in (said, heard):

@@ -2,7 +2,7 @@
 
     python benchmarks/long_conversion.py [MINUTES …] [vocoder=wavernn …]
 
-The recording is an example over and over, in stereo at 44.1 kHz; arguments with `=` go to
+The recording is a repeated example, in stereo at 44.1 kHz. Arguments with `=` are passed to
 convert.py.
 """
 
@@ -19,7 +19,7 @@ from vc_lightning.audio import io
 from vc_lightning.common.resources import ROOT
 
 RATE = 44_100
-FIELDS = {"VmRSS": "in all", "RssAnon": "of its own"}  # the rest are files, which may be paged out
+FIELDS = {"VmRSS": "in all", "RssAnon": "without files"}  # files may be paged out
 
 
 def main(arguments: list[str]) -> None:

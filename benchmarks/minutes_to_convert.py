@@ -4,9 +4,9 @@
 
 Evaluates the averaged weights that a training has left in RUN_DIR, oldest first, on tables of pairs
 (see evaluation/pairs.py), until the character error rate (Whisper tiny.en) is at most 0.25 and 90 %
-of the conversions are nearer to the target than to the source. The minutes are those of the clock,
-as the training's TensorBoard log has them, from its first logged step on; preparing the features is
-not among them.
+of the conversions are nearer to the target than to the source. The minutes are wall time from the
+first logged step on, read from the training's TensorBoard log; they do not include the preparation
+of the features.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/onnx_speed.py
 
-Prints milliseconds of processor time for six seconds of mel, and how far the results differ.
+Prints milliseconds of CPU time for six seconds of mel, and the largest difference of the results.
 """
 
 import statistics

@@ -60,7 +60,7 @@ class Client(threading.Thread):
 
 
 def peak_megabytes(process: int) -> float:
-    """Return the peak memory of a process, from Linux."""
+    """Return the peak memory of a process in MB (Linux only)."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 

@@ -1,14 +1,13 @@
-"""How long a training takes to start over recordings that are all cached, or a conversion to end.
+"""Start time of a training whose features are all cached, or duration of a whole conversion.
 
     python benchmarks/startup_speed.py [1000 3000 10000]
     python benchmarks/startup_speed.py --convert [--against CHECKOUT]
 
-The recordings of a training are one example with other bytes at its end, so that every file is
-another content with features of its own; those are copied, not computed.
+The recordings of a training are one example with different bytes at its end, so that every file has
+features of its own; these are copied, not computed.
 
-`--convert` runs the README's example as a command, in turns with that of another checkout, and
-then says which packages its imports spend their time in. CPU time is what counts on a machine
-with other work.
+`--convert` runs the README's example as a command, in turns with that of another checkout, and then
+prints the import time by package. On a busy machine, compare CPU times.
 """
 
 import argparse
@@ -117,7 +116,7 @@ def print_imports(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Read the arguments."""
+    """Run the measurement that the arguments select."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

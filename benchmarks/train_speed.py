@@ -5,10 +5,10 @@
     python benchmarks/train_speed.py --public FOLDER --cpu-time
 
 Each line is `train.py` itself, with data loading, logging and averaging, in a process of its own;
-arguments with `=` go to it. `--public` names a folder with the model_vc.py of the public
-AutoVC (github.com/auspicious3000/autovc), whose training loop then gets the same batches.
-Numbers are medians over the second half of the steps. `--cpu-time` counts seconds of the processor
-in place of those of the clock: for one thread on a machine with other work.
+arguments with `=` are passed to it. `--public` names a folder with the model_vc.py of the public
+AutoVC (github.com/auspicious3000/autovc), whose training loop then gets the same batches. Numbers
+are medians over the second half of the steps. `--cpu-time` measures CPU time in place of wall time:
+for one thread on a busy machine.
 """
 
 import argparse
@@ -37,12 +37,12 @@ from vc_lightning.common import resources
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import read_speaker_encoder
 
-PIECES, PIECE_SECONDS = 16, 4  # what is cut out of each example, when no folder is given
+PIECES, PIECE_SECONDS = 16, 4  # excerpts of each example, if no folder is given
 FETCH = "[_TrainingEpochLoop].train_dataloader_next"  # Lightning's name for waiting for a batch
 
 
 class Clock(Callback):
-    """Keeps when each training step ended, and how long the Trainer waited for each batch."""
+    """Records the end of each training step, and how long the Trainer waited for each batch."""
 
     now: Callable[[], float] = time.perf_counter
     ends: list[float]
@@ -136,8 +136,8 @@ def differences(ends: list[float]) -> list[float]:
 def flops_per_frame(network: AutoVC) -> int:
     """Floating-point operations of a training step, for each frame of the batch.
 
-    A weight is multiplied and added once a frame forward and twice backward, the encoder's twice
-    as often: it also reads what the decoder made of its codes.
+    A weight is multiplied and added once per frame in the forward pass and twice in the backward
+    pass. The encoder's weights count twice, because the content loss encodes the output, too.
     """
 
     def weights(module: torch.nn.Module) -> int:
@@ -177,9 +177,9 @@ def cut_examples(folder: Path) -> None:
 
 
 def measured(call: Callable[..., tuple], *arguments: object) -> tuple[float, float]:
-    """Median seconds of a step, and the share of them that was waiting for data.
+    """Measure the median seconds of a step, and the share of the time that it waits for data.
 
-    In a process of its own: neither memory nor threads of the measurement before play a part.
+    The measurement has a process of its own, without the memory and threads of earlier ones.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
         seconds, waits = processes.submit(call, *arguments).result()

@@ -5,11 +5,11 @@
     python benchmarks/vocoder_speed.py --stream-minutes 60 model=wavernn_multiband mel=autovc
     python benchmarks/vocoder_speed.py --weights FILE --output FOLDER
 
-Without weights the network is random, which does not change its speed: of public size, or as the
-arguments with `=` say, which are those of train.py.
+Without weights the network is random, which does not change its speed. It has the public size, or
+that of the arguments with `=`, which are those of train.py.
 `--public` names a clone of github.com/fatchord/WaveRNN, whose `generate` then gets the same weights
-and mels (batched, target 11 000, overlap 550), in turns with ours; `--training` compares steps of
-training, too. With weights the sound of the example is also compared with the recording; `--output`
+and mels (batched, target 11 000, overlap 550), in turns with ours; `--training` also compares steps
+of training. With weights the sound of the example is compared with the recording, too; `--output`
 keeps it for listening and scoring. OMP_NUM_THREADS=1 is faster while another program keeps a core
 busy.
 
@@ -57,7 +57,7 @@ TEACHER_FRAMES = 40
 
 
 class Timer:
-    """Choose the clock."""
+    """The clock of all measurements."""
 
     now: Callable[[], float] = time.perf_counter
 
@@ -163,7 +163,7 @@ def compare_folds(
     n_frames = mel.shape[-1]
     for fold_frames in (4, 8, 12, 24, 48, n_frames):
         if fold_frames == n_frames and recording is None:
-            continue  # it takes minutes and tells nothing without sound
+            continue  # takes minutes; without trained weights there is no sound to compare
         start = Timer.now()
         wav = report.network.generate(mel, fold_frames=(fold_frames, fold_frames))[0]
         seconds = Timer.now() - start
@@ -202,7 +202,7 @@ def peak_megabytes() -> float:
 
 
 def measure_logits(network: WaveRNN, mel: Tensor, wav: Tensor) -> None:
-    """Measure how far the logits of the fast recurrence are from the definition in float64.
+    """Measure the distance of the fast recurrence's logits from `forward` in float64.
 
     Args:
         network: The network.
@@ -283,7 +283,7 @@ def compare_products(network: WaveRNN) -> None:
 
 
 def columns_product(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Callable[[], object]]:
-    """weights @ columns, as `RunningSteps` multiplies."""
+    """Compute weights @ columns, as `RunningSteps` does."""
 
     def make(weight: Tensor, states: Tensor) -> Callable[[], object]:
         weight, states = weight.to(dtype), states.t().contiguous().to(dtype)

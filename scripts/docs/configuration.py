@@ -37,7 +37,7 @@ def page(folder: Path = resources.CONF) -> str:
     """Make the Markdown of the whole page.
 
     Args:
-        folder: the folder that holds the configuration.
+        folder: The folder of the configuration.
     """
     parts = [INTRODUCTION, "## Commands\n"]
     parts += [section(folder / f"{name}.yaml", f"python {name}.py") for name in COMMANDS]
@@ -57,8 +57,8 @@ def section(path: Path, title: str) -> str:
     """Make heading, description and table of one file.
 
     Args:
-        path: a YAML file of the configuration.
-        title: what the heading shows.
+        path: A YAML file of the configuration.
+        title: Text of the heading.
     """
     text = path.read_text(encoding="utf-8")
     root = yaml.compose(text)
@@ -106,7 +106,7 @@ def inclusion(entry: str | dict) -> Iterator[str]:
 def keys(
     node: yaml.MappingNode, lines: list[str], prefix: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """List key, value and comment of every setting below a mapping, in the order of the file."""
+    """List key, value and comment of every setting in a mapping, in the order of the file."""
     for key, value in node.value:
         if key.value in HIDDEN:
             continue

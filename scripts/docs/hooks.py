@@ -1,6 +1,6 @@
 """Hooks of MkDocs, see `hooks` in mkdocs.yml.
 
-- Some files outside docs/ become pages: the model card, the report, CHANGELOG and CONTRIBUTING.
+- Some files outside docs/ become pages: the model card, the report, the changelog and others.
 - Every wing of the package becomes a page of the API reference.
 - A link to a file that is not a page becomes the file's path, because the site has no such file.
 """
@@ -29,21 +29,21 @@ WINGS = {  # lowest first
     "data": "From recordings to batches: manifests, the feature cache, sampling, data modules.",
     "conversion": "From recording to recording: converter, jobs, learned voices, provenance.",
     "training": "The Lightning side: losses, averages, checkpoints, callbacks.",
-    "evaluation": "How good a converter is: pairs, metrics, scorers, report.",
+    "evaluation": "The quality of a converter: pairs, metrics, scorers, report.",
     "demo": "The page in the browser.",
     "live": "Live conversion: sound devices, the server for other programs.",
     "service": "The HTTP service: access, limits, queue and metrics.",
-    "commands": "What `train.py`, `convert.py`, `live.py` and the other commands do.",
+    "commands": "The code behind `train.py`, `convert.py`, `live.py` and the other commands.",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that do not lie in docs/.
+    """Add the pages from outside docs/.
 
     Args:
-        files: the files of docs/.
-        config: the configuration of MkDocs.
+        files: The files of docs/.
+        config: The configuration of MkDocs.
 
     Returns:
         The same files and the added ones.
@@ -60,10 +60,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Point the links of a page to pages of the site.
 
     Args:
-        markdown: the text of the page.
-        page: the page.
-        config: the configuration of MkDocs.
-        files: all files of the site.
+        markdown: The text of the page.
+        page: The page.
+        config: The configuration of MkDocs.
+        files: All files of the site.
 
     Returns:
         The text with its links changed.
@@ -77,9 +77,9 @@ def with_site_links(markdown: str, name: str, names: set[str]) -> str:
     """Change the relative links in a page's text so that they lead to files of the site.
 
     Args:
-        markdown: the text of the page.
-        name: the page's path in the site.
-        names: the paths of all files of the site.
+        markdown: The text of the page.
+        name: The page's path in the site.
+        names: The paths of all files of the site.
     """
     sources = {page: source for source, page in PAGES.items()}
     folder = posixpath.dirname(sources.get(name, f"docs/{name}"))

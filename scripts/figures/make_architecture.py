@@ -9,7 +9,7 @@ from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 
 DRAWING = resources.ROOT / "docs" / "architecture.svg"
-WIDTH, HEIGHT = 1050, 520
+WIDTH, HEIGHT = 1050, 540
 # The card is white in GitHub's light and dark theme alike, as docs/recipe.svg is.
 INK, GREY, BLUE, ORANGE = "#222", "#777", "#06a", "#c50"
 PALE_BLUE, PALE_ORANGE, WHITE = "#e8f1f7", "#fbeee5", "#fff"
@@ -41,14 +41,14 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
         f'<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         f'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8Z" fill="{GREY}"/></marker></defs>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="10" fill="{WHITE}"/>',
-        # What is trained, behind its parts.
+        # The frame around the trained parts.
         f'<rect x="352" y="42" width="500" height="266" rx="12" fill="none" stroke="{ORANGE}" '
         'stroke-dasharray="5 4"/>',
         text(602, 30, f"AutoVC: trained, {millions:.1f} M parameters", ORANGE, "middle"),
         # Recordings.
-        *box(20, 120, 120, 60, WHITE, GREY, "source", "what is said"),
-        *box(20, 372, 120, 60, WHITE, GREY, "target", "whose voice"),
-        # What is read off them.
+        *box(20, 120, 120, 60, WHITE, GREY, "source", "gives the words"),
+        *box(20, 372, 120, 60, WHITE, GREY, "target", "gives the voice"),
+        # Their features.
         *box(185, 58, 140, 60, PALE_BLUE, BLUE, "mel", f"{network['n_mels']} bands"),
         *box(185, 145, 140, 60, PALE_BLUE, BLUE, "speaker encoder", "GE2E, frozen"),
         *box(185, 228, 140, 74, PALE_BLUE, BLUE, "pitch", "moved to the", "target's range"),
@@ -67,16 +67,16 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
             *(676, 228, 150, 60, PALE_ORANGE, ORANGE, "postnet"),
             f"5 conv, {network['dim_postnet']} wide",
         ),
-        # What becomes of it.
-        *box(900, 221, 130, 74, PALE_BLUE, BLUE, "vocoder", "Griffin-Lim", "or WaveRNN"),
-        *box(900, 372, 130, 60, WHITE, GREY, "conversion", "the target says it"),
-        # From the recordings to what is read off them.
+        # The output.
+        *box(900, 221, 130, 74, PALE_BLUE, BLUE, "vocoder", "source-filter,", "or another"),
+        *box(900, 372, 130, 60, WHITE, GREY, "conversion", "in the target's voice"),
+        # From the recordings to their features.
         arrow("M140 150H162V88H185"),
         arrow("M140 150H162V175H185"),
         arrow("M140 150H162V250H185"),
         arrow("M80 372V280H185"),
         arrow("M140 402H185"),
-        # Into the content encoder, and through the neck.
+        # Into the content encoder, and through the bottleneck.
         arrow("M325 88H366V122H380"),
         arrow("M325 175H366V154H380"),
         arrow("M520 138H546"),
@@ -86,7 +86,7 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
         arrow("M325 402H654V170H676"),
         text(380, 258, "harmonics", GREY, size=12),
         text(380, 395, f"embedding, {network['dim_emb']} numbers", GREY, size=12),
-        # And out.
+        # To the output.
         arrow("M751 184V228"),
         arrow("M826 258H900"),
         text(876, 250, "mel", GREY, "middle", 12),
@@ -106,15 +106,16 @@ def training() -> list[str]:
         text(
             *(108, 480),
             "source and target are the same recording. Two losses compare its mel with the mels of "
-            "decoder and postnet,",
+            "decoder and postnet.",
             INK,
         ),
         text(
             *(108, 500),
-            "a third one the codes of input and output. The narrow neck and VTLP copies keep the "
-            "voice out.",
+            "A third one compares a recogniser's features with their prediction from the codes "
+            "(without a teacher: the codes of input and output).",
             INK,
         ),
+        text(108, 520, "The narrow bottleneck and VTLP copies keep the source's voice out.", INK),
     ]
 
 

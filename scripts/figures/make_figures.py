@@ -1,4 +1,4 @@
-"""Make docs/conversion.png and docs/conversion.wav out of the two examples.
+"""Make docs/conversion.png and docs/conversion.wav from the two examples.
 
 python scripts/figures/make_figures.py
 """

@@ -18,14 +18,14 @@ COLOURS = 256  # of a picture: few enough for a small file
 
 
 def main() -> None:
-    """Serve the page with the shipped weights and photograph it."""
+    """Serve the page with the shipped weights and take the screenshots."""
     from playwright.sync_api import sync_playwright
 
     from vc_lightning.demo import server
     from vc_lightning.demo.live import LiveLimits
 
     with initialize_config_dir(str(resources.CONF), version_base="1.3"):
-        cfg = compose("app", ["voices.dir=none"])  # whatever was learned here
+        cfg = compose("app", ["voices.dir=none"])  # without the voices learned on this computer
     with socket.socket() as free:
         free.bind((cfg.host, 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Print how far Griffin-Lim's spectra are from those of a manifest's test split.
+"""Print the distance of Griffin-Lim's spectra from those of recordings of a manifest's split.
 
 python scripts/measure/measure_griffin_lim.py MANIFEST.tsv [SPLIT]
 """
@@ -21,7 +21,7 @@ from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 
 
 def main(manifest: Path, split: str) -> None:
-    """Print log-spectral distances, and how long a second of sound takes."""
+    """Print log-spectral distances, and the computing time per second of sound."""
     mel = MelSpectrogram(**resources.settings("mel", "autovc"))
     with manifest.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == split]
@@ -62,7 +62,7 @@ def distance(
 
 
 def pseudo_inverse(mel: MelSpectrogram) -> Callable[[Tensor], Tensor]:
-    """Make the usual inverse of the mel filters, to compare with."""
+    """Make the usual inverse of the mel filters, for comparison."""
     inverse = torch.linalg.pinv(mel.filters)
     gain = mel.settings["gain"]
     return lambda log_mel: mel.logarithm(gain * (inverse @ mel.amplitude(log_mel)).clamp(min=0))

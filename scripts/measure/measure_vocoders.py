@@ -1,12 +1,12 @@
-"""Print what vocoders make of the mels of recordings, beside the recordings themselves.
+"""Score resynthesised recordings (recording → mel → vocoder) beside the recordings themselves.
 
     pip install -e ".[eval]"
     python scripts/measure/measure_vocoders.py MANIFEST.tsv [--split test] \
         [--vocoders source_filter,FILE]
 
-The scorers know nothing of this project: DNSMOS (Reddy et al. 2022, speechmos) rates how natural a
-recording sounds, Whisper tiny.en (Radford et al. 2022) writes down what it heard; its character
-errors count against what it heard in the recording.
+The scorers are independent of this project: DNSMOS (Reddy et al. 2022, speechmos) rates how natural
+a recording sounds, Whisper tiny.en (Radford et al. 2022) transcribes it. Character errors are
+counted against Whisper's transcript of the recording.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 
 
 def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path | None) -> None:
-    """One line a vocoder: means over the recordings."""
+    """Print a table with one row per vocoder: means over the recordings."""
     mel = MelSpectrogram(**resources.settings("mel", "autovc"))
     paths = recordings(manifest, split, n_each)
     wavs = [mel.prepare(*io.load(path)) for path in paths]
     copies, seconds = {}, {}
-    for name in names:  # before the scorers, whose threads would be in the way
+    for name in names:  # before the scorers are loaded, whose threads would slow it down
         vocoder = made(name, mel)
         started = time.perf_counter()
         copies[name] = [copy(vocoder, mel, wav) for wav in wavs]
@@ -66,13 +66,13 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
 
 
 def character_errors(references: list[str], heard: list[str]) -> float:
-    """Character errors over the length of all references."""
+    """Divide the character errors by the length of all references."""
     counts = [scorers.character_errors(*pair) for pair in zip(references, heard, strict=True)]
     return sum(errors for errors, _ in counts) / sum(length for _, length in counts)
 
 
 def recordings(manifest: Path, split: str, n_each: int) -> list[Path]:
-    """The first English recordings of every speaker of a split."""
+    """List the first English recordings of every speaker of a split."""
     by_speaker = defaultdict(list)
     with manifest.open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -82,7 +82,7 @@ def recordings(manifest: Path, split: str, n_each: int) -> list[Path]:
 
 
 def made(name: str, mel: MelSpectrogram) -> Vocoder:
-    """Build `griffin_lim` as the configuration has it, a shipped network or that in a file."""
+    """Build Griffin-Lim with its settings in conf/, a shipped network, or the network in a file."""
     if name == "griffin_lim":
         return griffin_lim(mel, **resources.settings("vocoder", "griffin_lim"))
     shipped = {"source_filter": resources.SOURCE_FILTER, "wavernn": resources.WAVERNN}
@@ -90,13 +90,13 @@ def made(name: str, mel: MelSpectrogram) -> Vocoder:
 
 
 def copy(vocoder: Vocoder, mel: MelSpectrogram, wav: np.ndarray) -> np.ndarray:
-    """A prepared recording (n,) through mel and vocoder."""
+    """Resynthesise a prepared recording (n,)."""
     with torch.inference_mode():
         return vocoder.generate(mel(torch.from_numpy(wav))[None])[0, : len(wav)].numpy()
 
 
 def distance(mel: MelSpectrogram, wav: np.ndarray, other: np.ndarray) -> float:
-    """Log-spectral distance in dB, see `log_spectral_distance`."""
+    """Compute the log-spectral distance in dB, see `log_spectral_distance`."""
     spectra = [mel.log_magnitude(torch.from_numpy(x)) for x in (other, wav)]
     return log_spectral_distance(*spectra).item()
 
@@ -109,6 +109,6 @@ if __name__ == "__main__":
     parser.add_argument("--split", default="test")
     parser.add_argument("--vocoders", default="source_filter,griffin_lim,wavernn", help="or files")
     parser.add_argument("--each", type=int, default=4, help="recordings of every speaker")
-    parser.add_argument("--folder", type=Path, help="keep the sound there")
+    parser.add_argument("--folder", type=Path, help="folder to write the sound to")
     given = parser.parse_args()
     main(given.manifest, given.split, given.vocoders.split(","), given.each, given.folder)

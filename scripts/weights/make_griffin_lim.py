@@ -14,7 +14,7 @@ from vc_lightning.models import checkpoints
 
 
 def main(path: Path) -> None:
-    """Keep the card, halve the precision."""
+    """Write the weights as float16, with the same card."""
     state, card = checkpoints.read(path, "magnitude")
     checkpoints.save(resources.GRIFFIN_LIM, state, card, torch.float16)
 

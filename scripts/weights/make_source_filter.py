@@ -14,7 +14,7 @@ from vc_lightning.models import checkpoints
 
 
 def main(path: Path) -> None:
-    """Keep the card, halve the precision."""
+    """Write the weights as float16, with the same card."""
     network, card = checkpoints.read_source_filter(path)
     checkpoints.save(resources.SOURCE_FILTER, network.state_dict(), card, torch.float16)
 

@@ -17,7 +17,7 @@ from vc_lightning.models import checkpoints
 
 
 def main(path: Path, temperature: float) -> None:
-    """Halve the precision, and note the temperature in the card."""
+    """Write the weights as float16, with the temperature in the card."""
     network, card = checkpoints.read_wavernn(path)
     card = replace(card, network=card.network | {"temperature": temperature})
     checkpoints.save(resources.WAVERNN, network.state_dict(), card, torch.float16)

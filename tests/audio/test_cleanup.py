@@ -156,7 +156,7 @@ def test_refuses_bad_settings(settings, message):
 def test_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     cleanup.require_settings(False, True, None)
-    with pytest.raises(InputError, match=r'pyrnnoise is not installed; .*"\.\[cleanup\]"'):
+    with pytest.raises(InputError, match=r"pyrnnoise is not installed; .*vc-lightning\[cleanup\]"):
         cleanup.require_settings(True, False, None)
-    with pytest.raises(InputError, match=r'pyloudnorm is not installed; .*"\.\[cleanup\]"'):
+    with pytest.raises(InputError, match=r"pyloudnorm is not installed; .*vc-lightning\[cleanup\]"):
         cleanup.require_settings(False, False, -23.0)

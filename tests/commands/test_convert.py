@@ -162,8 +162,8 @@ def test_refuses_bad_checkpoints_and_outputs(run, tmp_path, capsys, tiny_checkpo
         ({"match": "some"}, "none of one, all, aligned"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"overwrite": "maybe"}, "overwrite=maybe"),
-        ({"match": "all", "also": "source"}, "also=source: is for one conversion"),
-        ({"match": "all", "output": tmp_path / "a.wav"}, "are written into a folder"),
+        ({"match": "all", "also": "source"}, "also=source: works for one conversion only"),
+        ({"match": "all", "output": tmp_path / "a.wav"}, "several conversions need a folder"),
         ({"voices.learn": "a/b"}, "name it by"),
         ({"cleanup.trim": 3}, "cleanup.trim=3"),
     ]:
@@ -236,7 +236,7 @@ def test_keeps_existing_outputs(run, recordings, caplog):
     assert "another way" not in caplog.text
     assert_same_sound(victim, io.BytesIO(made[victim]))
     run(**settings, guidance=0.5)
-    assert "2 of them were made in another way; overwrite=true replaces them" in caplog.text
+    assert "2 of them have other weights or settings; overwrite=true replaces them" in caplog.text
     run(**settings, guidance=0.5, overwrite=True)
     assert all(path.read_bytes() != before for path, before in made.items())
     assert len(table(recordings / "out")) == 2
@@ -250,7 +250,7 @@ def test_skips_conversions_as_sources(run, recordings, monkeypatch, capsys):
         assert names == ["to0_to_source.wav", "to1_to_source.wav"]
     with pytest.raises(SystemExit):
         run(source="outputs", target=SOURCE, output="outputs")
-    assert "all of it lies in output=outputs" in capsys.readouterr().err
+    assert "all recordings lie in output=outputs" in capsys.readouterr().err
 
 
 def test_batch_equals_single_conversions(run, recordings):

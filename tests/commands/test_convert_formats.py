@@ -81,9 +81,12 @@ def test_refuses_unknown_output_formats(run, tmp_path, capsys):
     for settings, reason in [
         ({"output": tmp_path / "a.wma"}, ".wav, .flac, .mp3, .ogg, .opus or .m4a"),
         ({"output": tmp_path / "a.xyz"}, ".wav, .flac, .mp3, .ogg, .opus or .m4a"),
-        ({"output": tmp_path / "a.mp3", "format": "flac"}, "ends otherwise"),
+        (
+            {"output": tmp_path / "a.mp3", "format": "flac"},
+            "a.mp3 has another suffix; give only one",
+        ),
         ({"format": "wma"}, "none of wav, flac, mp3, ogg, opus, m4a"),
-        ({"output": tmp_path / "a.mp3", "match": "all"}, "are written into a folder"),
+        ({"output": tmp_path / "a.mp3", "match": "all"}, "several conversions need a folder"),
     ]:
         with pytest.raises(SystemExit) as stop:
             run(**settings)
@@ -122,7 +125,7 @@ def test_learns_exports_and_imports_voice(run, tmp_path, caplog, capsys, speech)
         ({"voices.import": SOURCE}, "is not a shared voice"),
         ({"voices.consent": "yes"}, "goes with voices.learn"),
         ({"voices.name": "Eve"}, "goes with voices.import"),
-        ({"voices.list": True, "voices.export": "Anna"}, "name one of them at a time"),
+        ({"voices.list": True, "voices.export": "Anna"}, "give only one of them"),
         ({"voices.learn": "C", "voices.consent": tmp_path / "no.m4a"}, "no such file"),
     ]:
         with pytest.raises(SystemExit) as stop:

@@ -44,6 +44,8 @@ def test_lists_quotes_and_null_are_unchanged(tmp_path, monkeypatch):
     (tmp_path / "[a]").touch()
     assert overrides.quote_free_text("target=[a]") == "target='[a]'"
     assert overrides.quote_free_text("model.freq=[1]") == "model.freq=[1]"
+    assert overrides.quote_free_text("teacher.model=my model") == "teacher.model='my model'"
+    assert overrides.quote_free_text("data.mels_from=a, b.ckpt") == "data.mels_from='a, b.ckpt'"
 
 
 def test_finds_file_list_folder_and_glob(tmp_path):
@@ -67,6 +69,8 @@ def test_finds_file_list_folder_and_glob(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="holds no audio"):
         found(f"{tmp_path}/none")
+    with pytest.raises(InputError, match=r"checkpoints=.*: the folder holds no weight files"):
+        paths.existing_paths(f"{tmp_path}/none", "checkpoints", suffixes, "weight files")
 
 
 def test_known_keys_of_commands():

@@ -88,7 +88,7 @@ def test_merge_exit_code(run_convert, corpus, tmp_path):
         ({"part": "9/8"}, "part=9/8: give the part's number"),
         ({"part": "x"}, "part=x: give the part's number"),
         ({"part": "1/2", "source": "SOURCE", "output": "a.wav"}, "cannot be split"),
-        ({"part": "1/2", "voices.list": "true"}, "split conversions only"),
+        ({"part": "1/2", "voices.list": "true"}, "only conversions can be split"),
     ],
 )
 def test_refuses_invalid_parts(run_convert, corpus, capsys, settings, reason):

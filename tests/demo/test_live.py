@@ -94,7 +94,7 @@ def test_one_speaks_one_waits_and_the_next_is_sent_away(open_desk):
         greet(ben, desk.ticket(request()))
         assert until(ben, "wait")[0] == "Waiting: 1 person is before you."
         greet(carl, desk.ticket(request()))
-        assert until(carl, "over")[0].startswith("2 people speak or wait already; come again")
+        assert until(carl, "over")[0].startswith("2 people are speaking or waiting; try again")
         anna.send_json({"what": "stop"})
         assert until(anna, "over")[0] == "The end."
         until(ben, "open")

@@ -104,7 +104,7 @@ def test_conversions_wait_for_live_speech(service):
 
 
 def test_refuses_incomplete_requests(service):
-    with pytest.raises(InputError, match="there are no words yet"):
+    with pytest.raises(InputError, match="there is no recording of the words yet"):
         convert(service, source=None)
     with pytest.raises(InputError, match="there is no voice yet"):
         convert(service, targets=[])

@@ -203,7 +203,7 @@ STOPPING = ["+callbacks.early_stopping._target_=pytorch_lightning.callbacks.Earl
         (["data.dir=missing"], "no such folder"),
         (["data.dir=null"], "say what to train on"),
         (["init_from=missing"], "no such file"),
-        (["model.dim_emb=3"], "the speaker encoder gives 256 numbers"),
+        (["model.dim_emb=3"], "model.dim_emb=3: give 256, the size of a speaker embedding"),
         (["model.n_mels=3"], "the network is for mels of n_mels 3, these have 80"),
         (["model.decoder_layers=2147483648"], "model.decoder_layers=2147483648"),
         (["callbacks.ema=null"], "callbacks.ema: is not a callback"),

@@ -78,7 +78,7 @@ def test_sigterm_leaves_a_whole_file(tiny_checkpoint, tmp_path):
     ("arguments", "words"),
     [
         ([], "there is no target voice"),
-        (["target=x.wav", "output_device=none"], "the conversion goes nowhere; add record=FILE"),
+        (["target=x.wav", "output_device=none"], "the conversion would be lost; add record=FILE"),
         (["mode=sing"], "mode=sing: is none of speak, serve, devices"),
         (["target=x.wav", "record=x.mp3"], "record=x.mp3"),
         (["target=x.wav", "monitor=1"], "monitor=1: give true or false"),

@@ -81,7 +81,7 @@ def test_a_device_is_found_by_number_name_or_default(three, wanted, kind, number
     [
         (0, "input", "input_device=0: no input device has this number; there are 1 "),
         ("piano", "output", "named like that; there are 0 .Loudspeaker."),
-        ("usb", "input", "2 devices are named like that; give a number of 1, 2"),
+        ("usb", "input", "2 devices are named like that; give one of the numbers 1, 2"),
     ],
 )
 def test_a_device_that_is_not_there_is_answered_with_those_that_are(three, wanted, kind, words):

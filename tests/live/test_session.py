@@ -155,6 +155,12 @@ def test_captured_sound_is_bounded_and_the_oldest_is_dropped():
     assert buffer.n_dropped == 2
     assert buffer.read(0).tolist() == [2, 2, 3, 3]
     assert len(buffer.read(0)) == 0
+    assert buffer.n_gaps == 1
+    for _ in range(2):  # each is one gap, however many pieces it loses
+        for _ in range(4):
+            buffer.write(np.ones(2, np.float32))
+        buffer.read(0)
+    assert (buffer.n_dropped, buffer.n_gaps) == (10, 3)
 
 
 def test_the_meter_shows_levels_faults_and_switches():

@@ -196,7 +196,7 @@ def test_multi_band_wavernn_round_trips(tmp_path, mel_settings):
     mel = torch.rand(1, 80, 3)
     assert torch.equal(again.generate(mel), network.generate(mel))
     for key, value, message in [
-        ("hop_length", 512, "other hop_lengths"),
+        ("hop_length", 512, "says hop_length 512 for the network, 256 for the mels"),
         ("rnn_dims", 13, "its header says rnn_dims 13, its weights say 12"),
         ("prediction_order", 1, "its header says prediction_order 1, its weights say 3"),
         ("frame_blocks", 10**9, "its header says frame_blocks 1000000000, its weights say 1"),

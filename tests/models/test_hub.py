@@ -11,10 +11,11 @@ import hub_server
 from helpers import ROOT, SOURCE, TARGET, composed, tiny_multiband
 from vc_lightning import VoiceConverter
 from vc_lightning.commands import convert, export
+from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.models.sharing import licence_name, model_card
+from vc_lightning.models.sharing import licence_name, model_card, push_to_hub
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="the extra hub is missing")
 
@@ -118,7 +119,7 @@ def test_gated_repositories_and_tokens(server, stored, tmp_path):
     (tmp_path / "token").write_text(hub_server.TOKEN)
     assert len(weight("hf://ann/voices"))
     server.gated.add("ann/voices")
-    assert "asks for consent" in refusal("hf://ann/voices@v1")
+    assert "grants access on request" in refusal("hf://ann/voices@v1")
 
 
 def test_refuses_falsified_file(server, stored):
@@ -171,6 +172,18 @@ def test_pushed_file_is_usable_and_has_card(server, tiny_checkpoint, tmp_path, c
     server.commit("ann/mine", {"README.md": b"my own words"})
     export.main(composed("export", *settings))  # a card that is there stays
     assert server.files("ann/mine", "main")[1]["README.md"] == b"my own words"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(resources.CHECKPOINTS.glob("*.safetensors")), ids=lambda path: path.stem
+)
+def test_every_shipped_file_can_be_pushed(path, server, tmp_path):
+    (tmp_path / "token").write_text(hub_server.TOKEN)
+    push_to_hub(path, "ann/mine")
+    files = server.files("ann/mine", "main")[1]
+    assert set(files) == {"model.safetensors", "README.md"}
+    if path == resources.SOURCE_FILTER:
+        assert b"vocoder=source_filter vocoder.path=hf://ann/mine\n" in files["README.md"]
 
 
 def test_model_card_content():

@@ -93,7 +93,7 @@ def test_failed_export_leaves_no_file(tmp_path, monkeypatch):
 
 def test_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"\(extra onnx\): pip install onnx"):
+    with pytest.raises(InputError, match=r"pip install .vc-lightning\[onnx\]"):
         export_converter(resources.AUTOVC, tmp_path / "converter.onnx")
 
 

@@ -22,7 +22,7 @@ PEAK_DBFS = -1.0  # highest peak after a change of loudness (EBU R 128: -1 dBTP)
 METER_BLOCK_S = 0.4  # ITU-R BS.1770-4: blocks of 400 ms every 100 ms
 METER_STEP_S = 0.1
 METER_PIECE_S = 60  # measured at once
-METER_WARM_UP_S = 1  # for the transients of the meter's filters
+METER_WARM_UP_S = 1  # measured before a piece and dropped: the filters' transients
 ABSOLUTE_GATE_LUFS = -70
 RELATIVE_GATE_LU = -10.0
 LUFS_OFFSET = -0.691
@@ -50,7 +50,7 @@ def require_settings(denoise: bool, trim: bool, loudness: float | None) -> None:
 
 def _require_package(name: str, setting: str) -> None:
     if importlib.util.find_spec(name) is None:
-        raise InputError(f'{setting}: {name} is not installed; pip install -e ".[cleanup]"')
+        raise InputError(f"{setting}: {name} is not installed; pip install 'vc-lightning[cleanup]'")
 
 
 # Before ------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def denoised(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator[np.ndarray]:
-    """Yield the output of RNNoise at 48 kHz for wav times gain, which fills −1…1."""
+    """Yield the output of RNNoise at 48 kHz for wav · gain, which lies in −1…1."""
     from pyrnnoise import rnnoise
 
     frame_size = rnnoise.FRAME_SIZE
@@ -122,7 +122,7 @@ def _resampled(stream: soxr.ResampleStream, wav: np.ndarray, gain: float) -> Ite
 
 
 def trimmed(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Cut off what lies before the first and after the last speech (WebRTC's detector).
+    """Cut off the silence before the first and after the last speech (WebRTC's detector).
 
     If the detector finds no speech, nothing is cut.
 
@@ -148,8 +148,8 @@ def trimmed(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 def normalize_loudness(wav: np.ndarray, sample_rate: int, lufs: float) -> np.ndarray:
     """Set the integrated loudness of a recording (ITU-R BS.1770-4), without clipping.
 
-    If a peak would exceed −1 dBFS, the recording gets the loudness that the peak allows, and a
-    warning states it. There is no limiter, because it would change the sound.
+    If a peak would exceed −1 dBFS, the gain is lowered to what the peak allows, and a warning
+    states the loudness reached. There is no limiter, because it would change the sound.
 
     Args:
         wav: Samples (n,).

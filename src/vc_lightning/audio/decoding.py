@@ -65,7 +65,7 @@ class SndfileAudio:
         self.seconds: float | None = file.frames / file.samplerate
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield blocks; a header may promise far more than the file holds."""
+        """Yield blocks until the file ends; its header may promise far more than it holds."""
         length = max(1, BLOCK // self.n_channels)
         n_read = length
         while n_read == length:
@@ -107,9 +107,12 @@ def open_audio(path: Path | str) -> Iterator[AudioStream]:
     Args:
         path: A file, or one audio stream of a file; see `split_address`.
 
+    Yields:
+        The stream.
+
     Raises:
         InputError: The file is missing, no audio, or of a sample rate outside 8 to 192 kHz. Errors
-            raised while the stream is read are changed into ones that name the path, too.
+            raised inside the block get the path as well.
     """
     file, index = split_address(path)
     try:
@@ -126,7 +129,7 @@ def open_audio(path: Path | str) -> Iterator[AudioStream]:
         raise InputError(
             message if message.startswith(f"{file}: ") else f"{path}: {message}"
         ) from None
-    except OSError as error:  # above all of a full disk, see `SpillBuffer`
+    except OSError as error:  # mostly of a full disk, see `SpillBuffer`
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
@@ -182,7 +185,7 @@ def tags(path: Path | str) -> dict[str, str]:
 
 
 def _open(path: Path, index: int | None, stack: contextlib.ExitStack) -> AudioStream:
-    """Open a file with libsndfile, or with FFmpeg where that cannot read it."""
+    """Open a file with libsndfile, or with FFmpeg if libsndfile cannot read it."""
     if index is None:
         with contextlib.suppress(soundfile.SoundFileError, RuntimeError, TypeError):
             return SndfileAudio(stack.enter_context(soundfile.SoundFile(path)))

@@ -27,7 +27,7 @@ CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
     "mpeg,mpegts,ogg,tta,w64,wav,wv"
 )
-# No decoder of pictures or subtitles is opened.
+# Audio only: decoders of pictures and subtitles stay closed.
 DECODERS = (
     "aac,aac_fixed,aac_latm,ac3,eac3,dca,alac,amrnb,amrwb,ape,flac,mp1,mp1float,mp2,mp2float,mp3,"
     "mp3float,opus,libopus,vorbis,speex,tta,wavpack,wmav1,wmav2,wmapro,"
@@ -38,7 +38,7 @@ DECODERS = (
 OPTIONS = {
     "format_whitelist": CONTAINERS,
     "codec_whitelist": DECODERS,
-    "protocol_whitelist": "none",  # a file can make it open nothing else
+    "protocol_whitelist": "none",  # no file can make FFmpeg open another one
     "max_streams": "100",
 }
 MAX_DAMAGED = 1000  # packets, if they are most of a file
@@ -110,10 +110,12 @@ def open_audio(path: Path, index: int) -> Iterator[FFmpegAudio]:
         if not streams:
             raise InputError("holds no audio stream")
         if index >= len(streams):
-            raise InputError(f"has {len(streams)} audio streams, counted from 0")
+            raise InputError(
+                f"has {len(streams)} audio streams, counted from 0; stream={index} is none of them"
+            )
         stream = streams[index]
         if stream.codec_context is None:
-            raise InputError("its sound is coded in a way that FFmpeg does not know")
+            raise InputError("FFmpeg has no decoder for its sound; export it as wav")
         stream.codec_context.thread_count = 1
         yield FFmpegAudio(container, stream)
 
@@ -138,7 +140,7 @@ def write_m4a(
     Args:
         path: The file, which is replaced.
         blocks: Float32 blocks (n,) in −1…1.
-        sample_rate: In Hz; one that AAC knows.
+        sample_rate: In Hz; one that AAC supports.
         tags: Text tags, such as {"title": "…"}.
     """
     import av
@@ -160,7 +162,7 @@ def write_m4a(
 
 
 class _File:
-    """An open file whose `seek` raises no exception; PyAV would print it."""
+    """An open file whose `seek` returns errors: PyAV prints exceptions of callbacks."""
 
     def __init__(self, file: BinaryIO):
         self.name = file.name
@@ -191,7 +193,7 @@ def _open(path: Path) -> Iterator["InputContainer"]:
     except av.error.FFmpegError as error:
         reason = error.strerror
         if error.errno == errno.ENOMEM:  # a limit of `OPTIONS`, too
-            reason = "its header asks for too much memory or too many streams"
+            reason = "its header declares too much memory or too many streams"
         raise InputError(
             f"is not audio that libsndfile or FFmpeg can read ({reason}); export it as wav, flac, "
             "ogg or mp3"

@@ -20,7 +20,7 @@ HZ_PER_MEL = 200 / 3  # below the knee of Slaney's mel scale
 KNEE_HZ = 1000.0
 KNEE_MEL = KNEE_HZ / HZ_PER_MEL
 LOG_STEP = np.log(6.4) / 27  # natural logarithm of the frequency per mel above the knee
-FRAMES_AT_ONCE = 4096  # of a spectrum: an hour of frames needs more than a gigabyte
+FRAMES_AT_ONCE = 4096  # bounds the memory: the spectrum of an hour takes more than a gigabyte
 
 
 class MelSpectrogram(nn.Module):
@@ -44,7 +44,7 @@ class MelSpectrogram(nn.Module):
         level_dbfs: RMS of the speech in every recording, in dB of full scale.
 
     Attributes:
-        settings: The arguments as they were given, to compare them and to store them with weights.
+        settings: The arguments as given, for comparisons and for the headers of weight files.
 
     Raises:
         InputError: A value lies outside its range.
@@ -155,8 +155,8 @@ class MelSpectrogram(nn.Module):
 
         Args:
             wav: Prepared samples (..., n).
-            filters: Filters in place of its own. Several of them (K, n_mels, n_fft/2 + 1) turn one
-                wav (n,) into mels (K, n_mels, T).
+            filters: Filters in place of `self.filters`. Several of them (K, n_mels, n_fft/2 + 1)
+                turn one wav (n,) into mels (K, n_mels, T).
 
         Returns:
             Mels (..., n_mels, n // hop_length + 1).
@@ -200,10 +200,10 @@ class MelSpectrogram(nn.Module):
         return 10 ** (decibels / 20) / self.gain
 
     def spectrum(self, mel: Tensor) -> Tensor:
-        """Estimate the spectrum that has a mel.
+        """Estimate the linear-frequency spectrum of a mel.
 
-        A few rounds of Richardson–Lucy deconvolution from a flat spectrum. Unlike a
-        pseudo-inverse's, the result is nowhere negative.
+        A few rounds of Richardson–Lucy deconvolution start from a flat spectrum. The result has no
+        negative values, unlike that of a pseudo-inverse.
 
         Args:
             mel: Mels (..., n_mels, T).
@@ -315,7 +315,7 @@ def require_same_settings(settings: dict, other: dict, name: str, other_name: st
 
 
 class PowerMel(nn.Module):
-    """Input of GE2E: mel power, without logarithm, of speech without pauses (Resemblyzer 0.1.4)."""
+    """Mel power (no logarithm) of speech without pauses, the input of GE2E (Resemblyzer 0.1.4)."""
 
     sample_rate = voice_activity.VAD_SAMPLE_RATE
     hop_length = 160  # 10 ms
@@ -338,7 +338,7 @@ class PowerMel(nn.Module):
         speech = voice_activity.trim_silences(io.resample(wav, sample_rate, self.sample_rate))
         seconds = len(speech) / self.sample_rate
         if seconds == 0:
-            raise InputError("no speech found in it by the voice activity detector")
+            raise InputError("no speech found by the voice activity detector")
         if seconds < voice_activity.MIN_SECONDS:
             raise InputError(
                 f"{seconds:.2f} s of speech are too short for the speaker encoder; "

@@ -15,9 +15,9 @@ FMIN_HZ = 60
 FMAX_HZ = 500
 TRACKER_SAMPLE_RATE = 16_000
 TRACKER_HOP_LENGTH = 256
-VOICED_CONFIDENCE = 0.5  # the tracker's calibration
-MAX_STRETCH = 1.5  # of a contour; the spread in one recording is an uncertain estimate
-IQR_OF_NORMAL = 1.349  # standard deviations
+VOICED_CONFIDENCE = 0.5  # the threshold for which the tracker is calibrated
+MAX_STRETCH = 1.5  # of a contour, because the spread in one recording is an uncertain estimate
+IQR_OF_NORMAL = 1.349  # interquartile range of a normal distribution, in standard deviations
 MIN_VOICED_FRAMES = 10
 
 

@@ -9,8 +9,8 @@ from vc_lightning.audio.voice_activity import VAD_WINDOW_MS
 
 log = logging.getLogger(__name__)
 
-# 918 recordings of speech of seven corpora have at least 0.29 and a median of 0.60 (SwiftF0, frames
-# of a confidence of 0.5), six of them made a whisper (noise in place of the voice) at most 0.03.
+# 918 recordings of seven corpora: at least 0.29, median 0.60 (SwiftF0, confidence 0.5). Six of them
+# turned into whispers (noise in place of the voice): at most 0.03.
 MIN_VOICED_SHARE = 0.15
 
 
@@ -21,7 +21,7 @@ def voiced_share(
 
     Args:
         f0: Pitch (T,) in Hz, 0 in unvoiced frames; frame t is centred on sample t · hop_length.
-        speech: Whether each window of 30 ms holds speech, as `voice_activity.Level` has it.
+        speech: Whether each window of 30 ms holds speech, see `voice_activity.Level`.
         sample_rate: Rate of the recording in Hz.
         hop_length: Samples between two frames.
 

@@ -10,7 +10,7 @@ from vc_lightning.audio.io import resample
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
 
-MIN_SECONDS = 0.5  # a third of what the speaker encoder looks at
+MIN_SECONDS = 0.5  # a third of a partial of the speaker encoder
 VAD_SAMPLE_RATE = 16_000
 VAD_MODE = 3  # the most aggressive of WebRTC's four
 VAD_WINDOW_MS = 30
@@ -93,7 +93,7 @@ def _raise_db(wav: np.ndarray, dbfs: float) -> float:
 
 
 def speech_mask(wav: np.ndarray) -> np.ndarray:
-    """Mark speech in samples (n,) at 16 kHz, detected at −30 dBFS whatever their level is."""
+    """Mark speech in samples (n,) at 16 kHz, after scaling them to −30 dBFS."""
     return np.repeat(speech_windows(wav), VAD_WINDOW)
 
 
@@ -142,7 +142,7 @@ def measure_level(wav: np.ndarray, sample_rate: int, dbfs: float) -> Level:
     wav16 = resample(wav, sample_rate, VAD_SAMPLE_RATE)
     voiced = speech_windows(wav16)
     if not voiced.any():
-        raise InputError("no speech found in it by the voice activity detector")
+        raise InputError("no speech found by the voice activity detector")
     return Level(dbfs - _decibels(window_energies(wav16)[voiced].mean() / VAD_WINDOW), voiced)
 
 
@@ -166,8 +166,8 @@ def _windows(wav: np.ndarray) -> np.ndarray:
 def cut_at_pauses(wav: np.ndarray, sample_rate: int, max_seconds: float) -> list[tuple[int, int]]:
     """Divide a recording into segments, at pauses if possible.
 
-    Each cut lies in the middle of the longest pause in the second half of a segment's longest
-    extent, or at the quietest moment there if it has no pause.
+    A cut lies between half and all of `max_seconds` after the one before: in the middle of the
+    longest pause there, or, without a pause, at the quietest window.
 
     Args:
         wav: Samples (n,).

@@ -65,9 +65,8 @@ def build_service(cfg: DictConfig) -> ConversionService:
     default = Path(cfg.ckpt) if cfg.ckpt else resources.AUTOVC
     checkpoints = {"shipped" if default == resources.AUTOVC else default.stem: default}
     if cfg.checkpoints:
-        for path in paths.existing_paths(
-            cfg.checkpoints, "checkpoints", frozenset([".safetensors", ".ckpt"])
-        ):
+        suffixes = frozenset([".safetensors", ".ckpt"])
+        for path in paths.existing_paths(cfg.checkpoints, "checkpoints", suffixes, "weight files"):
             checkpoints.setdefault(path.stem, path)
 
     def load(path: Path, vocoder: str) -> VoiceConverter:

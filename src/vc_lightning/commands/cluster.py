@@ -22,19 +22,19 @@ from vc_lightning.common.parts import Part
 log = logging.getLogger(__name__)
 
 SOME_FAILED = 1  # exit code of a part that is complete, but could not use some recordings
-INSTALL = 'pip install -e ".[cluster]"'
+INSTALL = "pip install 'vc-lightning[cluster]'"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the parts of a command run, and with which limits.
+    """The place and the limits of a command's parts.
 
     Attributes:
         executor: "slurm", "local" (processes of this machine) or "debug" (one after the other).
         parts: Number of parts.
-        folder: Folder of submitit's logs and pickles; every machine must see it.
+        folder: Folder of submitit's logs and pickles, on a disk that all machines share.
         wait: Whether to wait for the parts.
-        timeout_min: Time limit of a part, in minutes; then it is queued again.
+        timeout_min: Time limit of a part, in minutes, after which it is queued again.
         max_timeouts: How often a part may reach its time limit.
         resources: Further parameters of `submitit.AutoExecutor`; None leaves one out.
     """
@@ -57,7 +57,7 @@ class PartOfCommand:
     """One part of a command in a process of its own, as submitit calls it.
 
     When the part is preempted or its time is up, submitit calls `checkpoint`, and later calls the
-    part again; it goes on with what it has not finished.
+    part again, which continues with its unfinished work.
 
     Attributes:
         arguments: The program and its arguments.
@@ -78,7 +78,7 @@ class PartOfCommand:
                 raise
 
     def checkpoint(self) -> Any:
-        """Return what submitit queues again: the same part."""
+        """Return the same part, which submitit then queues again."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -90,12 +90,12 @@ def _ignore_users() -> None:
 
 
 def is_split(cfg: DictConfig) -> bool:
-    """Return whether a command is to work on one part, merge parts, or submit them."""
+    """Return whether a command works on one part, merges parts, or submits them."""
     return cfg.part is not None or bool(cfg.get("cluster"))
 
 
 def run_parts(cfg: DictConfig, command: str, *pinned: str) -> bool:
-    """Run a command in the parts that `cluster=` asks for.
+    """Run a command in the parts of `cluster=`.
 
     Args:
         cfg: The composed configuration, whose `part` must be null.
@@ -138,7 +138,7 @@ def submit(cluster: Cluster, parts: Sequence[PartOfCommand], name: str) -> list[
     """Submit parts as one array.
 
     Args:
-        cluster: Where they run.
+        cluster: Place and limits.
         parts: The parts.
         name: Name of the jobs.
 
@@ -154,7 +154,7 @@ def submit(cluster: Cluster, parts: Sequence[PartOfCommand], name: str) -> list[
         raise InputError(f"cluster: needs the package submitit: {INSTALL}") from None
     if cluster.executor == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
         raise InputError(
-            "cluster=slurm: sbatch and srun are not found; start this on a machine of the "
+            "cluster=slurm: sbatch and srun are not found; start the command on a machine of the "
             "cluster, or give cluster=local"
         )
     folder = require_writable(expand_user(cluster.folder), "cluster.folder", cluster.folder)

@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     require_valid(cfg)
     folder = paths.single_path(cfg.voices.dir, "voices.dir")
     if cluster.is_split(cfg) and (cfg.inspect or voices.wanted(cfg)):
-        raise InputError("part, cluster: split conversions only; leave them out here")
+        raise InputError("part, cluster: only conversions can be split; leave them out")
     if cfg.inspect:
         log.info("%s", "\n".join(provenance.describe(paths.single_path(cfg.inspect, "inspect"))))
     elif verb := voices.wanted(cfg):
@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def require_valid(cfg: DictConfig) -> None:
-    """Raise InputError for values that would otherwise fail after the work."""
+    """Raise InputError for values that would otherwise fail after hours of work."""
     require_one_of(("one", "all", "aligned"), "", match=cfg.match)
     for key in ("bidirectional", "overwrite"):
         require_flag(key, cfg[key])
@@ -64,7 +64,7 @@ def require_valid(cfg: DictConfig) -> None:
 
 
 def is_single(cfg: DictConfig) -> bool:
-    """Return whether one recording is converted into one file."""
+    """Return whether the configuration names one conversion into one file."""
     if cfg.pairs or cfg.match != "one" or cfg.bidirectional or not isinstance(cfg.source, str):
         return False
     if not cfg.source:
@@ -85,7 +85,9 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
         raise InputError(f"also=target: the recordings of the learned voice {target} are not kept")
     named = cfg.output or f"conversion.{cfg.format or 'wav'}"
     if cfg.format and Path(str(named)).suffix.lower() != f".{cfg.format}":
-        raise InputError(f"format={cfg.format}: output={named} ends otherwise; leave one of them")
+        raise InputError(
+            f"format={cfg.format}: output={named} has another suffix; give only one of them"
+        )
     output = paths.writable_path(named, "output", *io.OUTPUT_SUFFIXES)
     batch = made_batch(cfg, folder)
     (row,) = batch.convert([Job(source, target, output)])
@@ -116,9 +118,11 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
 def convert_many(cfg: DictConfig, folder: Path) -> None:
     """Convert recordings into a folder, with a table of all results."""
     if cfg.also:
-        raise InputError(f"also={cfg.also}: is for one conversion; leave it out for several")
+        raise InputError(
+            f"also={cfg.also}: works for one conversion only; leave it out for several"
+        )
     output = paths.writable_folder(cfg.output or "outputs", "output")
-    listed = jobs.named(couples_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
+    listed = jobs.named(pairs_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
     if cfg.get("cluster"):
         if not cluster.run_parts(cfg, "convert"):
             return
@@ -137,7 +141,9 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
         log.info("%d of %d conversions are there already", len(done), len(own))
         others = sum(is_other(job.output, note) for job in done)
         if others:
-            log.warning("%d of them were made in another way; overwrite=true replaces them", others)
+            log.warning(
+                "%d of them have other weights or settings; overwrite=true replaces them", others
+            )
     left = [job for job in own if job not in done]
     failed = 0
     with ProgressBar(left) as bar:
@@ -245,20 +251,22 @@ def is_other(path: Path, note: Provenance) -> bool:
     return found is None or replace(found, made=note.made) != note
 
 
-def couples_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
-    """List sources with their targets; files in the output folder are never sources."""
+def pairs_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
+    """Pair sources with their targets; files in the output folder are never sources."""
     if cfg.pairs:
         if cfg.source or cfg.target:
-            raise InputError(f"pairs={cfg.pairs}: leave out source and target, or pairs")
+            raise InputError(f"pairs={cfg.pairs}: give either pairs, or source and target")
         known = set(voice_library.names(folder))
-        couples = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
-        return [(source, as_voice(target, known)) for source, target in couples]
+        pairs = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
+        return [(source, as_voice(target, known)) for source, target in pairs]
     if not cfg.source:
         raise InputError(NOTHING_SAID)
     sources = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     sources = [path for path in sources if output.resolve() not in path.resolve().parents]
     if not sources:
-        raise InputError(f"source={cfg.source}: all of it lies in output={output}")
+        raise InputError(
+            f"source={cfg.source}: all recordings lie in output={output}; name another output"
+        )
     target = target_of(cfg.target, folder)
     if isinstance(target, str):
         if cfg.bidirectional:

@@ -34,7 +34,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
         main: The command, decorated by `hydra.main`.
         config_name: Its file in `conf/`, whose keys are suggested for misspelt ones.
     """
-    # What is imported stays; else Python searches all of PyTorch for garbage again and again.
+    # Modules are never garbage; else Python would search all of PyTorch for it again and again.
     gc.freeze()
     arguments = [overrides.quote_free_text(argument) for argument in sys.argv[1:]]
     try:
@@ -43,7 +43,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
             overrides.require_choice(argument)
     except InputError as error:
         fail(str(error))
-    # Hydra wants its options before the overrides; here they may stand anywhere.
+    # Hydra takes its options only before the overrides; here they may stand anywhere.
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     OmegaConf.register_new_resolver("command", resources.command, replace=True)  # used in --help
     logging.raiseExceptions = False  # no traceback if `| head` closes the pipe
@@ -98,7 +98,7 @@ def fail(sentence: str) -> NoReturn:
     """Print an error on stderr and end the program with exit code 2.
 
     Args:
-        sentence: What is wrong and how to correct it.
+        sentence: The problem and its remedy.
     """
     sys.stderr.write(f"error: {' '.join(sentence.split())}\n")
     sys.exit(EXIT_BAD_INPUT)
@@ -124,7 +124,7 @@ def explain(error: BaseException, config_name: str = "train") -> str:
     if isinstance(error, ConfigCompositionException) and key:
         known = overrides.known_keys(config_name)
         if key[1] in known:
-            return f"there is no key {key[1]} with the choices made here; --cfg job shows them all"
+            return f"there is no key {key[1]} with the chosen groups; --cfg job shows all keys"
         return f"there is no key {key[1]}{overrides.suggestion(key[1], known)}"
     while not str(error) and error.__cause__:  # Hydra wraps errors of the grammar in empty ones
         error = error.__cause__

@@ -26,7 +26,7 @@ log = logging.getLogger("evaluate")
 
 SPLITS = ("test", "val", "train")
 LOGGED = 3  # of the worst conversions
-PAIRS_AT_A_TIME = 8  # of a part: at most so many are lost when it is killed
+PAIRS_AT_A_TIME = 8  # most pairs that a killed part loses
 SHOWN = (  # on the terminal; the report has all
     *("similarity_before", "similarity_to_target", "similarity_to_source", "similarity_accepted"),
     *("words_character_errors", "naturalness_conversion", "prosody_correlation"),
@@ -71,7 +71,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def require_valid(cfg: DictConfig) -> None:
-    """Raise InputError for values that would be found out late."""
+    """Raise InputError for values that would otherwise fail after hours of work."""
     require_seed("seed", cfg.seed)
     require_flag("robustness", cfg.robustness)
     for key in ("n_pairs", "n_targets", "n_robustness", "n_worst"):
@@ -91,7 +91,7 @@ def score_part(
     robust: Sequence[int],
     note: dict[str, str],
 ) -> None:
-    """Score the pairs of a part that it has not finished, some at a time, and keep the results."""
+    """Score the unfinished pairs of a part, a few at a time, and write the results."""
     left = files.unfinished(part)
     log.info("part %s: %d pairs to do", part, len(left))
     evaluator.embed_recordings(files.pairs[index] for index in left)
@@ -103,7 +103,12 @@ def score_part(
 
 
 def complete(files: PartFiles, required: bool) -> list[PartialResults] | None:
-    """Read the results of all parts; None, or an InputError, where pairs are missing."""
+    """Read the results of all parts; if pairs are missing, return None or raise InputError.
+
+    Args:
+        files: The files of the results.
+        required: Whether missing pairs are an error.
+    """
     parts, missing = files.load_all()
     if not missing:
         return parts
@@ -117,7 +122,7 @@ def complete(files: PartFiles, required: bool) -> list[PartialResults] | None:
 def describe(
     cfg: DictConfig, converter: VoiceConverter, listed: Sequence[Pair], origin: str
 ) -> dict[str, str]:
-    """Describe what was evaluated."""
+    """Describe converter, vocoder and pairs for the report."""
     about = {
         "converter": f"{cfg.ckpt or 'the shipped one'} (step {converter.card.step})",
         "trained on": converter.card.trained_on or "unknown",
@@ -132,7 +137,7 @@ def describe(
 
 
 def log_results(evaluation: Evaluation, folder: Path) -> None:
-    """Log the most important means, the worst conversions and the place of the report."""
+    """Log the most important means, the worst conversions and the path of the report."""
     for name, value in figures(evaluation.conversions, SHOWN).items():
         log.info("%-50s %6.3f (%d pairs)", TITLES[name], value.mean, value.n)
     for index, conversion in worst.ranked(evaluation.conversions, LOGGED):

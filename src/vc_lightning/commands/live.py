@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def require_valid(cfg: DictConfig) -> None:
-    """Check the values that nothing else checks before the networks are loaded.
+    """Check the values that are used only after the networks are loaded.
 
     Args:
         cfg: The configuration `conf/live.yaml`.

@@ -36,8 +36,8 @@ def speak(cfg: DictConfig) -> None:
         raise InputError(NO_VOICE)
     output = None if cfg.record is None else paths.writable_path(cfg.record, "record", ".wav")
     if cfg.output_device == devices.NONE and output is None:
-        raise InputError("output_device=none: the conversion goes nowhere; add record=FILE")
-    # Before the networks are loaded:
+        raise InputError("output_device=none: the conversion would be lost; add record=FILE")
+    # Devices first: an error in them comes before the networks are loaded.
     microphone, loudspeaker = device_of(cfg, "input"), device_of(cfg, "output")
     streams = Streams(cfg)
     streams.warm_up()
@@ -53,7 +53,7 @@ def speak(cfg: DictConfig) -> None:
             recorder = stack.enter_context(recording(output, source.rate, strings))
         run_session(Session(stream, source, sink, recorder, is_muted=not cfg.monitor))
     if output is not None:
-        log.info("recorded: %s (left: what was said, right: the conversion)", cfg.record)
+        log.info("recorded: %s (left: the input, right: the conversion)", cfg.record)
 
 
 def run_session(session: Session) -> None:
@@ -65,7 +65,7 @@ def run_session(session: Session) -> None:
     meter = Meter()
     with Keys() as keys, interruptions() as is_interrupted, stopped_at_the_end(session):
         log.info(
-            "latency %.0f ms and the time of computing%s; Ctrl-C ends it",
+            "latency %.0f ms plus computing time%s; Ctrl-C ends it",
             1000 * session.latency_seconds,
             "; p pauses, m mutes, q ends" if keys.is_active else "",
         )
@@ -87,7 +87,7 @@ def run_session(session: Session) -> None:
 
 @contextlib.contextmanager
 def interruptions() -> Iterator[Callable[[], bool]]:
-    """Catch Ctrl-C and SIGTERM, so that a session can close its files; the third ends it at once.
+    """Catch Ctrl-C and SIGTERM, so that a session can close its files; a third one ends it at once.
 
     Yields:
         A function that returns whether one of them arrived.
@@ -137,7 +137,7 @@ def device_of(cfg: DictConfig, kind: devices.Kind) -> tuple[int, int] | None:
         kind: The direction.
 
     Returns:
-        Its number and sample rate in Hz; None where a file or nothing takes its place.
+        Number and sample rate in Hz of the device; None if no device is needed.
 
     Raises:
         InputError: The device cannot be found or does not support the rate.
@@ -154,7 +154,7 @@ def source_of(cfg: DictConfig, device: tuple[int, int] | None) -> Source:
 
     Args:
         cfg: The configuration `conf/live.yaml`.
-        device: Number and sample rate of the microphone; None for the file.
+        device: Result of `device_of` for the input.
     """
     if device is not None:
         return devices.Microphone(*device, cfg.device_latency)
@@ -167,7 +167,7 @@ def sink_of(cfg: DictConfig, device: tuple[int, int] | None, rate: int) -> Sink:
 
     Args:
         cfg: The configuration `conf/live.yaml`.
-        device: Number and sample rate of the device; None for no sound.
+        device: Result of `device_of` for the output.
         rate: Sample rate in Hz of a sink without sound.
     """
     lengths = (cfg.cushion_seconds, cfg.max_buffered_seconds)

@@ -1,4 +1,4 @@
-"""Streams of live.py, with the voices and lengths of its configuration."""
+"""Live streams with the voices and lengths of the configuration."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ NO_VOICE = "there is no target voice: give target=FILE, or the name of a learned
 
 
 class Streams:
-    """Load the converter and the voices of a configuration, and open streams with them.
+    """Opens streams with the converter and the voices of a configuration.
 
     Args:
         cfg: The configuration `conf/live.yaml`.
@@ -30,7 +30,7 @@ class Streams:
     """
 
     def __init__(self, cfg: DictConfig):
-        torch.set_num_threads(1)  # small tensors are slower on two, and every stream has a thread
+        torch.set_num_threads(1)  # faster for small tensors; every stream has its own thread
         self._cfg = cfg
         self._folder = paths.single_path(cfg.voices.dir, "voices.dir")
         self.converter = builders.build_converter(cfg)

@@ -1,4 +1,4 @@
-"""Lightning's loggers: built from the group `logger`, their errors as one sentence."""
+"""Build Lightning's loggers from the group `logger`; turn their errors into one sentence."""
 
 import sys
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ def build_logger(cfg: DictConfig) -> Logger | bool:
     """Build the logger of the group `logger`.
 
     Args:
-        cfg: Its configuration.
+        cfg: The configuration of the group.
 
     Returns:
         The logger, or False for none.
 
     Raises:
-        InputError: Its package is missing, or refuses.
+        InputError: The logger's package is missing, or raises an error of its own.
     """
     name = cfg["_target_"].rpartition(".")[2]
     try:
@@ -33,7 +33,8 @@ def build_logger(cfg: DictConfig) -> Logger | bool:
         extra = EXTRAS.get(name)
         if extra and isinstance(error.__cause__, ModuleNotFoundError):
             raise InputError(
-                f"logger={extra}: needs a package; pip install 'vc-lightning[{extra}]'"
+                f"logger={extra}: {error.__cause__.name} is missing; "
+                f"pip install 'vc-lightning[{extra}]'"
             ) from error
         if isinstance(error.__cause__, _package_errors()):
             raise InputError(f"logger={extra}: {error.__cause__}") from error
@@ -41,7 +42,7 @@ def build_logger(cfg: DictConfig) -> Logger | bool:
 
 
 def log_config(logger: Logger, config: dict) -> None:
-    """Write the configuration, which also opens the logger's run.
+    """Log the configuration, which also opens the logger's run.
 
     Args:
         logger: The logger.
@@ -56,15 +57,15 @@ def log_config(logger: Logger, config: dict) -> None:
         logger.log_hyperparams(config)
     except _package_errors() as error:
         raise InputError(f"logger={EXTRAS.get(name, name)}: {error}") from error
-    except ValueError as error:  # which Lightning makes of any error
+    except ValueError as error:  # Lightning turns all errors into ValueErrors
         raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
 
 
 def finish(loggers: Sequence[Logger]) -> None:
-    """End the runs of W&B, which would else go on in the next job of a sweep.
+    """End the runs of W&B, which would otherwise continue in the next job of a sweep.
 
     Args:
-        loggers: Those of a training that has ended.
+        loggers: The loggers of a training that has ended.
     """
     if any(type(logger).__name__ == "WandbLogger" for logger in loggers):
         sys.modules["wandb"].finish()

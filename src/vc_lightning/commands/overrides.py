@@ -16,29 +16,16 @@ from vc_lightning.common.renamed_keys import current_key
 
 FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
     [
-        *("source", "target", "output", "also", "ckpt", "speaker_encoder", "vocoder.path"),
-        *("data.dir", "data.manifest", "data.cache_dir", "init_from", "ckpt_path", "run_dir"),
-        *("checkpoint.dir", "checkpoint.name", "hydra.run.dir", "trained_on", "licence"),
-        *("data.write_shards", "vocoder.magnitude", "vocoder.fallback.magnitude"),
+        *("source", "target", "output", "also", "pairs", "inspect", "ckpt", "checkpoints"),
+        *("speaker_encoder", "vocoder.path", "vocoder.magnitude", "vocoder.fallback.magnitude"),
+        *("data.dir", "data.manifest", "data.pairs", "data.cache_dir", "data.write_shards"),
+        *("data.mels_from", "teacher.model", "init_from", "ckpt_path", "run_dir", "hydra.run.dir"),
+        *("checkpoint.dir", "checkpoint.name", "trained_on", "licence", "cluster.folder"),
         *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
-        *(
-            "checkpoints",
-            "cluster.folder",
-            "data.pairs",
-            "recogniser",
-            "scorers",
-            "pairs",
-            "inspect",
-            "voices.dir",
-            *("voices.learn", "voices.export", "voices.import", "voices.name"),
-            *("voices.consent", "voices.made_by", "voices.licence"),
-            "api_key_file",
-            "speaker",
-            "record",
-            "input_device",
-            "output_device",
-            "serve.token",
-        ),
+        *("recogniser", "scorers", "api_key_file"),
+        *("speaker", "record", "input_device", "output_device", "serve.token"),
+        *("voices.dir", "voices.learn", "voices.export", "voices.import", "voices.name"),
+        *("voices.consent", "voices.made_by", "voices.licence"),
     ]
 )
 
@@ -64,7 +51,7 @@ def quote_free_text(argument: str) -> str:
     if is_special and not (value and os.path.lexists(value)):
         return argument
     if value.startswith("~") and not os.path.lexists(value):
-        value = str(expand_user(value))  # shells do so only at the beginning of a word
+        value = str(expand_user(value))  # shells expand it only at the beginning of a word
     # OmegaConf reads backslashes before `${` in pairs, and an odd one as its escape.
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
@@ -98,7 +85,7 @@ def require_current_key(argument: str) -> None:
         argument: One argument of the command line.
 
     Raises:
-        InputError: The key has a new name, which the message gives.
+        InputError: The key was renamed; the message gives the new name.
     """
     key = argument.partition("=")[0].lstrip("+~")
     if (new := current_key(key)) is not None:

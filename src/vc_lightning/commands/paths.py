@@ -10,13 +10,16 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user, require_writable
 
 
-def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str]) -> list[Path]:
+def existing_paths(
+    value: str | Sequence[str], key: str, suffixes: frozenset[str], kind: str = "audio"
+) -> list[Path]:
     """Find the files that a key names.
 
     Args:
         value: A file, a list of files, a folder or a glob pattern.
         key: Name of the key, for error messages.
-        suffixes: Lower-case suffixes of the files that count in a folder.
+        suffixes: Lower-case suffixes of the files to find in a folder.
+        kind: Name of such files, for error messages.
 
     Returns:
         The paths. A single file that does not exist is returned and refused by its reader.
@@ -25,7 +28,7 @@ def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str
         InputError: A folder or pattern matches no file, or a folder cannot be read.
     """
     if not isinstance(value, str):
-        return [path for item in value for path in existing_paths(str(item), key, suffixes)]
+        return [path for item in value for path in existing_paths(str(item), key, suffixes, kind)]
     path = expand_user(value)
     try:
         is_folder, exists = path.is_dir(), path.exists()
@@ -36,10 +39,10 @@ def existing_paths(value: str | Sequence[str], key: str, suffixes: frozenset[str
             raise InputError(f"{key}={value}: the folder may not be read; change its permissions")
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
         if not found:
-            raise InputError(f"{key}={value}: the folder holds no audio")
+            raise InputError(f"{key}={value}: the folder holds no {kind}; name another folder")
         return found
     if exists or split_address(path)[1] is not None or not re.search(r"[*?\[]", value):
-        return [path]  # a missing file is reported by who reads it
+        return [path]  # the reader reports a missing file
     anchor = Path(path.anchor) if path.anchor else Path()
     found = sorted(p for p in anchor.glob(str(path.relative_to(path.anchor))) if p.is_file())
     if not found:
@@ -66,9 +69,9 @@ def split_choices(value: str, key: str, allowed: Sequence[str]) -> list[str]:
     """Split a comma-separated value into words.
 
     Args:
-        value: The words; spaces around them do not count.
+        value: The words; spaces around them are ignored.
         key: Name of the key, for error messages.
-        allowed: The words that are allowed.
+        allowed: The allowed words.
 
     Raises:
         InputError: A word is not allowed.
@@ -92,22 +95,22 @@ def writable_folder(value: object, key: str) -> Path:
     """
     folder = expand_user(str(value))
     if folder.suffix.lower() in AUDIO_SUFFIXES and not folder.is_dir():
-        raise InputError(f"{key}={value}: several conversions are written into a folder; name one")
+        raise InputError(f"{key}={value}: several conversions need a folder; name one")
     return require_writable(folder, key, value)
 
 
 def names_a_file(value: str) -> bool:
-    """Return whether an output looks like a file's name and not like a folder's.
+    """Return whether an output is the name of a file, not of a folder.
 
     Args:
-        value: The value of a key. `talks.2024`, `a/` and folders that exist are folders.
+        value: The value of a key. `talks.2024`, `a/` and existing folders are folders.
     """
     has_suffix = re.fullmatch(r"\.[A-Za-z]\w{1,4}", Path(value).suffix) is not None
     return has_suffix and not value.endswith(("/", os.sep)) and not _is_folder(value)
 
 
 def _is_folder(value: str) -> bool:
-    """Return whether a path names a folder, and no audio file's name was meant."""
+    """Return whether a path is an existing folder whose name has no suffix of audio files."""
     path = expand_user(value)
     return path.is_dir() and path.suffix.lower() not in AUDIO_SUFFIXES
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("serve")
 
-KEY_VARIABLE = "VC_API_KEY"  # not an argument: every user of a computer can read those
+KEY_VARIABLE = "VC_API_KEY"  # no argument: all users of a computer can read arguments
 LIMITS = (
     *("max_seconds", "max_megabytes", "max_targets", "max_requests", "batch_size"),
     *("batch_seconds", "transfer_seconds", "wait_seconds"),
@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> None:
         raise InputError(
             f"the service needs {error.name}: pip install 'vc-lightning[serve]'"
         ) from error
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it over
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it itself
     with (
         tempfile.TemporaryDirectory(prefix="vc_lightning_service_") as folder,
         server.bind(cfg.host, cfg.port) as listener,
@@ -95,7 +95,7 @@ def api_keys(cfg: DictConfig) -> list[str]:
         cfg: A configuration with `api_key_file`.
 
     Raises:
-        InputError: The file cannot be read or is empty.
+        InputError: The file cannot be read, is empty or is not ASCII.
     """
     keys = [os.environ[KEY_VARIABLE].strip()] if os.environ.get(KEY_VARIABLE) else []
     if cfg.api_key_file is not None:
@@ -103,9 +103,11 @@ def api_keys(cfg: DictConfig) -> list[str]:
         try:
             lines = path.read_text(encoding="ascii").split()
         except ValueError:
-            raise InputError(f"api_key_file={path}: is not text; give a key a line") from None
+            raise InputError(
+                f"api_key_file={path}: is not ASCII text; give one key per line"
+            ) from None
         if not lines:
-            raise InputError(f"api_key_file={path}: is empty; give a key a line")
+            raise InputError(f"api_key_file={path}: is empty; give one key per line")
         keys += lines
     return keys
 

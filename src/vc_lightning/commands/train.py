@@ -1,4 +1,4 @@
-"""Trains AutoVC, or a vocoder, on a folder of recordings: python train.py data.dir=FOLDER"""
+"""Train AutoVC, or a vocoder, on a folder of recordings: python train.py data.dir=FOLDER"""
 
 import logging
 from pathlib import Path
@@ -58,7 +58,7 @@ TRAINER_MINIMA = {
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="train")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Prepare the features, train, and say which commands use the result."""
+    """Prepare the features, train, and log the commands that use the result."""
     has_choice = cfg.trainer.precision == "auto"
     prepare(cfg)
     mel, network = instantiate(cfg.mel), instantiate(cfg.model)
@@ -82,7 +82,7 @@ def main(cfg: DictConfig) -> None:
     fit(trainer, model, data, cfg.ckpt_path)
     loggers.finish(trainer.loggers)
     if trainer.is_global_zero:  # the other processes may get here before last.ckpt is complete
-        say_what_to_do_next(trainer, model, files, cfg.run_dir)
+        log_next_commands(trainer, model, files, cfg.run_dir)
 
 
 # The configuration --------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def prepare(cfg: DictConfig) -> None:
 
 
 def resolve_auto(cfg: DictConfig) -> None:
-    """Replace every "auto" by what suits this machine."""
+    """Replace every "auto" by the best value for this machine."""
     trainer = cfg.trainer
     if trainer.precision == "auto":
         trainer.precision = best_precision(trainer.accelerator)
@@ -110,7 +110,7 @@ def resolve_auto(cfg: DictConfig) -> None:
 
 
 def require_valid(cfg: DictConfig) -> None:
-    """Raise InputError for values that Lightning would refuse late or in many lines."""
+    """Raise InputError for values that Lightning would refuse late or with a traceback."""
     require_seed("seed", cfg.seed)
     require_flag("compile", cfg.compile)
     if cfg.part is not None:
@@ -135,7 +135,7 @@ def build_data(cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork) -> Tra
     n_embedding, dim_emb = encoder.linear.out_features, network.arguments.get("dim_emb")
     if dim_emb not in (None, n_embedding):
         raise InputError(
-            f"model.dim_emb={dim_emb}: the speaker encoder gives {n_embedding} numbers"
+            f"model.dim_emb={dim_emb}: give {n_embedding}, the size of a speaker embedding"
         )
     makers = {"mel": mel, "speaker_encoder": encoder, "encoder_identity": card.speaker_encoder}
     for_converter = isinstance(network, AutoVC)
@@ -160,7 +160,7 @@ def build_trainer(cfg: DictConfig, files: WeightFiles) -> Trainer:
 
 
 def build_callbacks(cfg: DictConfig) -> list[Callback]:
-    """Build the callbacks; InputError for a value that is none."""
+    """Build the callbacks; raise InputError for a value that is not a callback."""
     made = {str(name): instantiate(callback) for name, callback in cfg.items()}
     for name, callback in made.items():
         if not isinstance(callback, Callback):
@@ -195,7 +195,7 @@ def build_task(
 
 
 def set_up_data(cfg: DictConfig, data: TrainingDataModule, trainer: Trainer) -> None:
-    """Compute missing features, and report what the recordings are like."""
+    """Compute missing features, and log the audit of the recordings."""
     if (folder := cfg.data.get("write_shards")) is not None:
         shard_writer.require_empty_folder(folder)  # before the features, which may take hours
     data.setup("fit")
@@ -207,8 +207,8 @@ def prepare_part(cfg: DictConfig, data: TrainingDataModule) -> None:
     """Compute the features of one part of the recordings, or of all parts with `cluster=`."""
     if not isinstance(data, RecordingsDataModule) or cfg.data.get("write_shards"):
         raise InputError(
-            "part, cluster: split the computation of features; leave them out to write shards "
-            "or to train on them"
+            "part, cluster: only the computation of features can be split; leave them out to write "
+            "shards or to train on shards"
         )
     if cfg.get("cluster"):
         if cluster.run_parts(cfg, "train"):
@@ -219,7 +219,7 @@ def prepare_part(cfg: DictConfig, data: TrainingDataModule) -> None:
 
 
 def report_audit(data: RecordingsDataModule, trainer: Trainer, run_dir: str) -> None:
-    """Log the audit of the recordings: a summary, or with data.check=true all of it."""
+    """Log the audit of the recordings: a summary, or with data.check=true the whole table."""
     report = audit.audit(data.train, data.val, data.unusable, data.features)
     log.info("%s", audit.table(report) if data.check else "\n".join(audit.summary(report)))
     if data.check and (writer := tensorboard_writer(trainer)):
@@ -228,7 +228,7 @@ def report_audit(data: RecordingsDataModule, trainer: Trainer, run_dir: str) -> 
 
 
 def runs_other_job(cfg: DictConfig, data: TrainingDataModule) -> bool:
-    """Do what takes the place of training: nothing after data.check, or write shards."""
+    """Return whether there is no training: after data.check, or with shards, which it writes."""
     if cfg.data.get("check"):
         return True
     if isinstance(data, VoiceDataModule) and data.write_shards is not None:
@@ -275,7 +275,7 @@ def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
 def fit(
     trainer: Trainer, model: BaseModule, data: TrainingDataModule, ckpt_path: str | None
 ) -> None:
-    """Train, with one sentence for a process that died and for an unknown monitored value."""
+    """Train; a dead process and an unknown `monitor` give one sentence, not a traceback."""
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except RuntimeError as error:
@@ -295,7 +295,7 @@ def fit(
         ) from error
 
 
-def say_what_to_do_next(
+def log_next_commands(
     trainer: Trainer, model: BaseModule, files: WeightFiles, run_dir: str
 ) -> None:
     """Log the files of the training and the commands that use them."""

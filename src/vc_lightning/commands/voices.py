@@ -24,17 +24,17 @@ NOTES = ("consent", "made_by", "licence")
 
 
 def wanted(cfg: DictConfig) -> str:
-    """Return what shall be done with voices: one of `VERBS`, or "" for a conversion.
+    """Return the action of the keys `voices.*`: one of `VERBS`, or "" for a conversion.
 
     Args:
         cfg: The configuration of convert.py.
 
     Raises:
-        InputError: Several things are wanted at once, or a key belongs to none of them.
+        InputError: There are several actions, or a key that belongs to another action.
     """
     verbs = [verb for verb in VERBS if cfg.voices[verb]]
     if len(verbs) > 1:
-        raise InputError(f"voices.{verbs[0]} and voices.{verbs[1]}: name one of them at a time")
+        raise InputError(f"voices.{verbs[0]} and voices.{verbs[1]}: give only one of them")
     verb = verbs[0] if verbs else ""
     for key in NOTES:
         if cfg.voices[key] is not None and verb not in ("learn", "export"):
@@ -51,14 +51,14 @@ def run(
     make_batch: Callable[[], BatchConverter],
     find_target: Callable[[str | Sequence[str] | None, Path], Target],
 ) -> None:
-    """Do what `wanted` returns.
+    """Run the action that `wanted` returns.
 
     Args:
         verb: One of `VERBS`.
         cfg: The configuration of convert.py.
         folder: The folder of the learned voices.
-        make_batch: Builds what analyzes recordings.
-        find_target: Finds what `target=` names, given its value and `folder`.
+        make_batch: Builds the batch converter, which analyzes recordings.
+        find_target: Finds the target that `target=` names, given its value and `folder`.
     """
     if verb == "list":
         list_voices(folder)
@@ -78,7 +78,7 @@ def learn_voice(
 ) -> None:
     """Keep the voice of `target=` under a name."""
     name = str(cfg.voices.learn)
-    voice_library.path_of(folder, name)  # a bad name is found before the work, as is a bad consent
+    voice_library.path_of(folder, name)  # refuses a bad name before the work
     statement, made_by, licence = _statement(cfg), _note(cfg, "made_by"), _note(cfg, "licence")
     target = find_target(cfg.target, folder)
     if isinstance(target, str):
@@ -103,11 +103,11 @@ def learn_voice(
     log.info("%s: learned from %d recordings, %.0f s: %s", name, len(analyzed), seconds, path)
     if statement is None:
         log.info("no consent is stored with it; voices.consent=… adds the speaker's own words")
-    log.info("use it: python convert.py source=a.wav target=%s", quote(name))
+    log.info("use it: %s source=a.wav target=%s", resources.command("convert"), quote(name))
 
 
 def list_voices(folder: Path) -> None:
-    """Show the learned voices, with what their speakers agreed to."""
+    """Log the learned voices, with the consent of their speakers."""
     names = voice_library.names(folder)
     if not names:
         log.info("no voices in %s; learn one by voices.learn=NAME target=FOLDER", folder)
@@ -151,7 +151,7 @@ def export_voice(cfg: DictConfig, folder: Path) -> None:
     )
     path = voice_files.export(learned, statement, output)
     log.info("%s: %d bytes in %s", name, path.stat().st_size, path)
-    log.info("others use it: python convert.py voices.import=%s", quote(path.name))
+    log.info("others use it: %s voices.import=%s", resources.command("convert"), quote(path.name))
 
 
 def import_voice(cfg: DictConfig, folder: Path) -> None:
@@ -163,19 +163,19 @@ def import_voice(cfg: DictConfig, folder: Path) -> None:
     identity = checkpoints.read_speaker_encoder(encoder)[1].speaker_encoder
     name = None if cfg.voices.name is None else str(cfg.voices.name)
     learned = voice_files.add(folder, path, name, identity)
-    log.info("%s: a voice made by %s", learned.name, learned.made_by or "nobody named")
+    log.info("%s: a voice made by %s", learned.name, learned.made_by or "an unknown person")
     log.info("consent: %s", learned.consent or "none stored")
     log.info("licence: %s", learned.licence or "none stated")
-    log.info("use it: python convert.py source=a.wav target=%s", quote(learned.name))
+    log.info("use it: %s source=a.wav target=%s", resources.command("convert"), quote(learned.name))
 
 
 def _statement(cfg: DictConfig) -> Statement | None:
-    """Return the consent that the command line gives, if it does."""
+    """Return the consent on the command line, if there is one."""
     value = cfg.voices.consent
     return None if value is None else consent.read_statement(str(value))
 
 
 def _note(cfg: DictConfig, key: str) -> str | None:
-    """Return what the command line says under voices.`key`, such as who made a voice."""
+    """Return the text of voices.`key`, such as the maker of a voice; None if it is not given."""
     value = cfg.voices[key]
     return None if value is None else consent.require_words(str(value), f"voices.{key}")

@@ -70,7 +70,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def require_writable(folder: Path, key: str, value: object = None) -> Path:
-    """Create a folder and write to it once, so that a wrong one fails before the work.
+    """Create a folder and write to it once, so that an unusable one fails before the work.
 
     Args:
         folder: The folder to write to.

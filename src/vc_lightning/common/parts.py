@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from vc_lightning.common.errors import InputError
 
-MERGE = "merge"  # in place of a part: only put the results of the parts together
-FOLDER = "parts"  # beside the merged results: what each part has written
+MERGE = "merge"  # in place of a part: only merge the results of the parts
+FOLDER = "parts"  # subfolder of the output, for the results of each part
 
 Item = TypeVar("Item")
 

@@ -83,10 +83,10 @@ def histogram(
     Args:
         title: First line above the bars.
         unit: Unit of the values.
-        what: What has the values, in the plural.
+        what: Name of the things that have the values, in the plural.
         values: (n,).
         edges: Rising limits of the bars.
-        is_bad: Which values are drawn in another colour, as the lower part of their bar.
+        is_bad: Function that marks values; their share of a bar is drawn in another colour, below.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -2,7 +2,7 @@
 
 import torch
 
-# Whether oneDNN has an LSTM in bfloat16 for this CPU. It needs less than fast products do.
+# Whether oneDNN has a bfloat16 LSTM for this CPU: AVX-512 is enough, unlike for fast products.
 HAS_BFLOAT16_LSTM = torch.cpu.get_capabilities().get("avx512_bw", False)
 
 

@@ -132,9 +132,5 @@ def _hints(function: Callable) -> dict[str, object]:
     """Read the type hints of a function's or class's parameters; none where they are unknown."""
     try:
         return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except (
-        NameError,
-        TypeError,
-        AttributeError,
-    ):  # a built-in, or unknown names
+    except (NameError, TypeError, AttributeError):  # a built-in, or unknown names
         return {}

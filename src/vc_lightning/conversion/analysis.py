@@ -29,7 +29,7 @@ class RecordingAnalyzer:
     Args:
         mel: Mel-spectrogram of the conversion network.
         speaker_encoder: Speaker encoder.
-        freq: Frames a code of the network stands for; chunks begin at whole codes.
+        freq: Frames per code of the network; chunks begin at whole codes.
         with_f0: Whether the network has F0 inputs; then the pitch is tracked and checked.
     """
 
@@ -74,11 +74,19 @@ class RecordingAnalyzer:
             )
 
     def gain_db(self, recording: Recording, wav: np.ndarray) -> float:
-        """Compute the gain that brings wav (n,) to the level of the mels; `recording` names it."""
+        """Compute the gain in dB that brings wav (n,) to the level of the mels.
+
+        Args:
+            recording: The recording of wav, which errors name.
+            wav: float32 (n,) at the sample rate of the mels.
+
+        Raises:
+            InputError: The recording is too short or holds no speech.
+        """
         return self._level(recording, wav).gain_db
 
     def _level(self, recording: Recording, wav: np.ndarray) -> voice_activity.Level:
-        """Detect the speech of wav (n,) and measure its level; `recording` names it in errors."""
+        """Detect the speech of wav (n,) and measure its level; errors name `recording`."""
         with prefix_errors(recording):
             return voice_activity.measure_level(wav, self.mel.sample_rate, self.mel.level_dbfs)
 
@@ -116,7 +124,7 @@ class RecordingAnalyzer:
         return mel[..., : chunk.last - chunk.first]
 
     def mel_of(self, recording: Recording, wav: np.ndarray) -> Tensor:
-        """Compute the mel (n_mels, T) of wav (n,); `recording` names it in errors."""
+        """Compute the mel (n_mels, T) of wav (n,); errors name `recording`."""
         gain_db = self.gain_db(recording, wav)
         parts = ((chunk, self.chunk_mel(wav, gain_db, chunk)[0]) for chunk in self.chunks(wav))
         return torch.cat(list(self.joined(parts)), dim=-1)
@@ -147,6 +155,6 @@ class RecordingAnalyzer:
         return len(wav) // self.mel.hop_length + 1
 
     def frames(self, seconds: float) -> int:
-        """Round a duration up to whole codes and return it in frames."""
+        """Convert seconds to frames, rounded up to whole codes."""
         codes = seconds * self.mel.sample_rate / self.mel.hop_length / self.freq
         return self.freq * math.ceil(codes)

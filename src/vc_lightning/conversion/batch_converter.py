@@ -29,12 +29,12 @@ Filter = Callable[[np.ndarray, int], np.ndarray]  # of wav (n,) and its sample r
 
 @dataclass(frozen=True)
 class PreparedTarget:
-    """A target voice and what the similarity to it is measured against.
+    """A target voice and the embedding for measuring the similarity to it.
 
     Attributes:
         voice: The voice.
         reference: Embedding (dim_emb,) that conversions are compared with.
-        left_out: The recording of `reference`, where it is not one of the voice's.
+        left_out: The recording of `reference` if it was left out of the voice, else None.
     """
 
     voice: Voice
@@ -43,13 +43,13 @@ class PreparedTarget:
 
 
 def within(progress: Progress, index: int, n_jobs: int, share: float) -> Progress:
-    """Report the progress of one of several jobs, which together are a share of the work.
+    """Make a progress callback for one of several equal jobs.
 
     Args:
-        progress: Called with the share of all the work.
-        index: Which of the jobs.
+        progress: Called with the share of the whole work that is done.
+        index: Index of the job.
         n_jobs: Number of jobs.
-        share: Their share of all the work.
+        share: Share of the whole work that all jobs make up together.
     """
     return lambda part: progress(share * (index + part) / n_jobs)
 
@@ -61,8 +61,8 @@ class BatchConverter:
         converter: Makes the conversions.
         folder: Folder of the learned voices.
         seed: Seed of the vocoder.
-        before: Filter of every recording that is read.
-        after: Filter of every conversion that is written.
+        before: Filter for every recording after reading.
+        after: Filter for every conversion before writing.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class BatchConverter:
         return [rows[job] for job in jobs]
 
     def target(self, target: Target) -> PreparedTarget:
-        """Return the voice that a job asks for, analyzed once.
+        """Return the voice of a target, which is analyzed only once.
 
         Args:
             target: Recordings of one speaker, or the name of a learned voice.
@@ -149,7 +149,7 @@ class BatchConverter:
         return PreparedTarget(voice, voice.embedding)
 
     def _of_recordings(self, paths: Sequence[Path]) -> PreparedTarget:
-        """Prepare the voice of recordings; the last of several is kept for the measurement."""
+        """Prepare the voice of recordings; the last of several serves as the reference."""
         usable = self.analyze_voice(paths)
         left_out = usable.pop() if len(usable) > 1 else None
         voice = self.converter.voice_from([analyzed for _, analyzed in usable])
@@ -162,6 +162,9 @@ class BatchConverter:
 
         Args:
             paths: The recordings. Unusable ones are logged and left out.
+
+        Returns:
+            The usable recordings, each with its analysis (`wav` is empty).
 
         Raises:
             InputError: None of them is usable.

@@ -20,13 +20,13 @@ MAX_LETTERS = 1000
 
 @dataclass(frozen=True)
 class Consent:
-    """What a person agreed to.
+    """The stored consent of a speaker.
 
     Attributes:
         text: The written sentence; "" if the consent is spoken.
         given: Date on which it was stored.
         seconds: Length of the recording; 0 if the consent is written.
-        sha256: Of the recording's file; "" if the consent is written.
+        sha256: Hash of the recording's file; "" if the consent is written.
         recording: The recording's file; None if the consent is written.
     """
 
@@ -37,7 +37,7 @@ class Consent:
     recording: Path | None = None
 
     def __str__(self) -> str:
-        """Describe it in a few words, for lists."""
+        """Describe the consent in a few words, for lists."""
         if self.text:
             return f'"{self.text}" ({self.given})'
         missing = "" if self.recording and self.recording.is_file() else ", which is missing"
@@ -49,8 +49,8 @@ class Statement:
     """Consent before it is stored with a voice.
 
     Attributes:
-        text: The written sentence; "" if it is spoken.
-        wav: The spoken sentence, float32 (n,) at `SAMPLE_RATE`; None if it is written.
+        text: The written sentence; "" if the consent is spoken.
+        wav: The spoken sentence, float32 (n,) at `SAMPLE_RATE`; None if the consent is written.
         given: Date of the consent.
     """
 
@@ -65,7 +65,7 @@ def today() -> str:
 
 
 def read_statement(value: str) -> Statement:
-    """Read what a person gives as consent.
+    """Read a speaker's consent.
 
     Args:
         value: The path of a recording, or the sentence itself.
@@ -94,7 +94,7 @@ def require_words(text: str, key: str) -> str:
 
     Args:
         text: The text.
-        key: What the text is, for error messages.
+        key: Name of the text in error messages.
 
     Raises:
         InputError: It is empty, longer than `MAX_LETTERS`, or holds control characters.

@@ -29,7 +29,7 @@ NETWORK_SHARE = 0.45  # of the rest: AutoVC; the vocoder takes what is left
 
 
 class VoiceConverter(nn.Module):
-    """Converter of recordings to other voices, also to ones that it was not trained on.
+    """Converter of recordings to other voices, also to voices outside its training data.
 
     Args:
         autovc: The conversion network.
@@ -38,7 +38,7 @@ class VoiceConverter(nn.Module):
         encoder_identity: Identity of the speaker encoder's weights, see `checkpoints.identity`.
         mel: Mel-spectrogram with the settings of the network.
         vocoder: Vocoder for such mels.
-        guidance: How far to extrapolate away from the source's voice, see
+        guidance: Strength of the extrapolation away from the source's voice, see
             `guidance.convert_mel`; 0 keeps the network's mel.
         checkpoint: Name of the weights in the provenance of conversions, see `fingerprint`.
 
@@ -65,7 +65,8 @@ class VoiceConverter(nn.Module):
         if autovc.arguments["dim_emb"] != speaker_encoder.linear.out_features:
             raise InputError(
                 f"the checkpoint takes embeddings of {autovc.arguments['dim_emb']} numbers, the "
-                f"speaker encoder gives {speaker_encoder.linear.out_features}"
+                f"speaker encoder gives {speaker_encoder.linear.out_features}; give its own one by "
+                "speaker_encoder="
             )
         self.autovc = autovc
         self.card = card
@@ -110,7 +111,7 @@ class VoiceConverter(nn.Module):
         Args:
             path: A file, or an address on a hub (`hf://OWNER/REPO[/FILE][@REVISION]`).
             vocoder: Function that makes a vocoder for a mel-spectrogram; None for `vocoder=auto`.
-            speaker_encoder: Weight file of the encoder that the network was trained with.
+            speaker_encoder: Weight file of the speaker encoder that the network was trained with.
             freq: Frames per code, for public files, which do not store it.
             guidance: See the class; None for the value in conf/converter.yaml.
 
@@ -167,11 +168,11 @@ class VoiceConverter(nn.Module):
     def convert_to(
         self, source: Recording, target: Voice, seed: int = 0, progress: Progress = no_progress
     ) -> np.ndarray:
-        """Convert a recording to a voice that `voice` made; see `convert`.
+        """Convert a recording to a voice; see `convert`.
 
         Args:
             source: See `convert`.
-            target: The target voice.
+            target: The target voice, a result of `voice`.
             seed: Seed of the vocoder.
             progress: Called with the share of the work that is done, up to 1.
         """
@@ -237,25 +238,28 @@ class VoiceConverter(nn.Module):
             voice: The target voice.
             block_seconds: Length of a step; None for the value in conf/live.yaml.
             sample_rate: Rate in Hz of what is pushed and returned; None for `sample_rate`.
-            lookahead_seconds: Sound after a step that the network sees; None for the value in
+            lookahead_seconds: Sound after a step that the network also gets; None for the value in
                 conf/live.yaml.
-            source: Voice of the speaker, if it is known.
+            source: Voice of the speaker; None: the stream estimates it.
             seed: Seed of the vocoder.
 
         Returns:
             An object with `push(samples)` and `flush()`.
         """
         settings = resources.settings("", "live")
-        given = {"block_seconds": block_seconds, "lookahead_seconds": lookahead_seconds}
-        lengths = {key: settings[key] if value is None else value for key, value in given.items()}
+        if block_seconds is None:
+            block_seconds = settings["block_seconds"]
+        if lookahead_seconds is None:
+            lookahead_seconds = settings["lookahead_seconds"]
         return VoiceStream(
             self,
             voice,
             sample_rate=sample_rate,
+            block_seconds=block_seconds,
+            lookahead_seconds=lookahead_seconds,
             context_seconds=settings["context_seconds"],
             source=source,
             seed=seed,
-            **lengths,
         )
 
     @torch.inference_mode()
@@ -291,7 +295,7 @@ class VoiceConverter(nn.Module):
         if isinstance(recordings, Path | str | np.ndarray):
             recordings = [recordings]
         if not recordings:
-            raise InputError("no target recording was given")
+            raise InputError("there is no target recording; give at least one")
         return self.voice_from(self.analyze(recording, with_pitch=True) for recording in recordings)
 
     def voice_from(self, analyzed: Iterable[AnalyzedRecording]) -> Voice:

@@ -1,4 +1,4 @@
-"""The network's mel in the target's voice, with guidance away from the source's voice."""
+"""Convert mels to the target's voice, with guidance away from the source's voice."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def convert_chunks(
 
     Args:
         autovc: The network.
-        analyzer: Analyzed the recording.
+        analyzer: Computes the mels of the chunks.
         source: The recording.
         target: The target voice.
         guidance: See `convert_mel`.
@@ -60,8 +60,9 @@ def convert_mel(
 ) -> Tensor:
     """Convert a mel, extrapolating beyond the target's mel and away from the source's.
 
-    converted + guidance · (converted − unconverted), where `unconverted` is the same codes in the
-    source's voice (after classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598).
+    The result is converted + guidance · (converted − unconverted), where `unconverted` decodes the
+    same codes in the source's voice (after classifier-free guidance, Ho & Salimans 2022, arXiv
+    2207.12598).
 
     Args:
         autovc: The network.
@@ -70,7 +71,7 @@ def convert_mel(
         target_embedding: (1, dim_emb) of the target's speaker.
         harmonics: (1, n_mels + 2, T) of the converted pitch, see `MelSpectrogram.harmonics`; None
             where the network has no F0 conditioning.
-        guidance: 0 gives the network's own mel.
+        guidance: Factor of the extrapolation; 0 gives the network's own mel.
 
     Returns:
         The converted mel (1, n_mels, T).

@@ -1,4 +1,4 @@
-"""List the conversions that a command line asks for, and write the table of their results."""
+"""List the conversions of a command line, and write the table of their results."""
 
 import csv
 import itertools
@@ -25,7 +25,7 @@ class Job:
     Attributes:
         source: The recording to convert.
         target: Recordings of the target speaker, or the name of a learned voice.
-        output: The wav file to write.
+        output: The file to write, in the format of its suffix.
     """
 
     source: Path
@@ -38,7 +38,7 @@ class Row:
     """The result of a job, a row of conversions.csv.
 
     Attributes:
-        output: The wav file.
+        output: The file of the conversion.
         source: The source recording.
         target: The target recordings, separated by `|`, or the name of a learned voice.
         seconds: Duration of the conversion.
@@ -70,30 +70,30 @@ def matched(
         targets: The target recordings.
         match: "one", all targets together are one voice; "all", every source to every target;
             "aligned", the first source to the first target, the second to the second, ….
-        bidirectional: Whether every target is converted to its sources as well.
+        bidirectional: Whether every target is also converted to its sources.
 
     Returns:
-        Each source with its target, without those of a recording with itself.
+        Pairs of a source and its target; no recording is paired with itself.
 
     Raises:
         InputError: The lists to align have different lengths, or no pair is left.
     """
     if match == "one":
         if bidirectional:
-            raise InputError("bidirectional=true: say who is whose by match=all or match=aligned")
+            raise InputError("bidirectional=true: give match=all or match=aligned with it")
         return [(source, tuple(targets)) for source in sources]
     if match == "aligned":
         if len(sources) != len(targets):
             raise InputError(
                 f"match=aligned: source names {len(sources)} recordings and target "
-                f"{len(targets)}; name as many"
+                f"{len(targets)}; name as many of both"
             )
-        couples = list(zip(sources, targets, strict=True))
+        pairs = list(zip(sources, targets, strict=True))
     else:
-        couples = list(itertools.product(sources, targets))
+        pairs = list(itertools.product(sources, targets))
     if bidirectional:
-        couples += [(target, source) for source, target in couples]
-    unique = dict.fromkeys(couple for couple in couples if couple[0] != couple[1])
+        pairs += [(target, source) for source, target in pairs]
+    unique = dict.fromkeys(pair for pair in pairs if pair[0] != pair[1])
     if not unique:
         raise InputError(f"match={match}: source and target are the same recording")
     return [(source, (target,)) for source, target in unique]
@@ -106,37 +106,40 @@ def from_table(path: Path) -> list[tuple[Path, tuple[Path, ...]]]:
         path: The table. Its paths are relative to its folder, and `target` may name several
             recordings, separated by `|`.
 
+    Returns:
+        Pairs of a source and the recordings of its target.
+
     Raises:
         InputError: The table cannot be read, or a row names no source or no target.
     """
-    couples = []
+    pairs = []
     for number, row in enumerate(table_rows(path, "pairs", {"source", "target"}), start=2):
         names = [name.strip() for name in row["target"].split(SEPARATOR) if name.strip()]
         if not row["source"].strip() or not names:
             raise InputError(f"pairs={path}: line {number} names no source or no target")
         source = path.parent / row["source"].strip()
-        couples.append((source, tuple(path.parent / name for name in names)))
-    return couples
+        pairs.append((source, tuple(path.parent / name for name in names)))
+    return pairs
 
 
-def named(couples: Sequence[tuple[Path, Target]], folder: Path, suffix: str = ".wav") -> list[Job]:
+def named(pairs: Sequence[tuple[Path, Target]], folder: Path, suffix: str = ".wav") -> list[Job]:
     """Make jobs that write folder/<source>_to_<target> with a suffix.
 
-    Files of one name in several folders get their folders' names as well.
+    If files in several folders have the same name, the names of their folders are added.
 
     Args:
-        couples: Each source with its target.
+        pairs: Each source with its target.
         folder: The output folder.
-        suffix: Of the files, which chooses their format.
+        suffix: Suffix of the files, which selects their format.
 
     Raises:
         InputError: Two conversions would have the same name.
     """
-    sources = _short_names(source for source, _ in couples)
-    recordings = [target for _, target in couples if not isinstance(target, str)]
+    sources = _short_names(source for source, _ in pairs)
+    recordings = [target for _, target in pairs if not isinstance(target, str)]
     targets = _short_names(_of_voice(target) for target in recordings)
     jobs = []
-    for source, target in couples:
+    for source, target in pairs:
         voice = target if isinstance(target, str) else targets[_of_voice(target)]
         jobs.append(Job(source, target, folder / f"{sources[source]}_to_{voice}{suffix}"))
     twice = [name for name, n in Counter(job.output for job in jobs).items() if n > 1]
@@ -153,10 +156,10 @@ def _of_voice(target: tuple[Path, ...]) -> Path:
 def _short_names(paths: Iterable[Path]) -> dict[Path, str]:
     """Name every path by as few of its last parts as make the names distinct."""
     paths = dict.fromkeys(paths)
-    parts = {path: (*path.absolute().parent.parts[1:], path.stem) for path in paths}
+    words = {path: (*path.absolute().parent.parts[1:], path.stem) for path in paths}
     found: dict[Path, str] = {}
-    for depth in range(1, 1 + max((len(names) for names in parts.values()), default=0)):
-        names = {path: "_".join(parts[path][-depth:]) for path in paths if path not in found}
+    for depth in range(1, 1 + max(map(len, words.values()), default=0)):
+        names = {path: "_".join(words[path][-depth:]) for path in paths if path not in found}
         counts = Counter([*names.values(), *found.values()])
         found |= {path: name for path, name in names.items() if counts[name] == 1}
     rest = {
@@ -209,7 +212,7 @@ def write_table(folder: Path, rows: Iterable[Row], part: Part | None = None) -> 
     Args:
         folder: The output folder.
         rows: The rows.
-        part: The part that has converted them; each part has a table of its own.
+        part: The part of the rows, which has a table of its own; None for the whole job.
 
     Returns:
         Path of the table.

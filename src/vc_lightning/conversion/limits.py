@@ -14,21 +14,21 @@ from vc_lightning.common.files import require_file
 
 @dataclass(frozen=True)
 class RecordingLimits:
-    """How large and long one recording may be.
+    """Largest size and duration of one recording.
 
     Attributes:
         max_seconds: Duration in seconds.
         max_megabytes: Size of the file in MB (10^6 bytes).
 
     Raises:
-        InputError: A limit is not a sensible number.
+        InputError: A limit is out of range.
     """
 
     max_seconds: float
     max_megabytes: float
 
     def __post_init__(self) -> None:
-        """Check the limits themselves."""
+        """Check that the limits are in range."""
         require_within(voice_activity.MIN_SECONDS, 1e6, "", max_seconds=self.max_seconds)
         require_within(0.01, 1e6, "", max_megabytes=self.max_megabytes)
 

@@ -62,13 +62,13 @@ def convert_and_measure(
     The time of a batch is shared among its conversions in proportion to their length.
 
     Args:
-        converter: Makes the conversions and embeds them.
-        requests: What to convert; at least one.
+        converter: Makes the conversions and their embeddings.
+        requests: The conversions to make; at least one.
         seed: Seed of the vocoder.
         progress: Called with the share of the conversion that is done, 0 to 1.
 
     Returns:
-        One result a request, in the same order.
+        One result per request, in the same order.
     """
     started = time.perf_counter()
     wavs = converter.convert_analyzed(

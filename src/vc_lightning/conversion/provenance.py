@@ -1,4 +1,4 @@
-"""The note in a conversion's file: that it is synthetic, made when, and with which weights."""
+"""The note in a conversion's file: it is synthetic, when it was made, and with which weights."""
 
 import hashlib
 import json
@@ -82,7 +82,7 @@ def strings(note: Provenance) -> dict[str, str]:
 
 
 def read(path: Path | str) -> Provenance | None:
-    """Return the note that a file of any format carries, or None if there is none of ours.
+    """Return the note in a file of any format, or None if the file has no note of this software.
 
     Args:
         path: The file.
@@ -98,7 +98,7 @@ def read(path: Path | str) -> Provenance | None:
 
 
 def describe(path: Path | str) -> list[str]:
-    """Return what a file says of its origin, as lines for a person.
+    """Describe a file's origin, as far as its tags state it, in lines for a person.
 
     Args:
         path: The file.
@@ -130,7 +130,7 @@ def _software() -> str:
 
 
 def _checked(note: Provenance) -> Provenance:
-    """Return a note if it is ours; anybody may have written it, and a terminal shows it.
+    """Check a note, because anybody may have written it and a terminal shows it.
 
     Raises:
         ValueError: A text is not printable, or the note is another program's.

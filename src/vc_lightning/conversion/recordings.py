@@ -1,4 +1,4 @@
-"""What a conversion knows of recordings: samples with their analysis, and voices."""
+"""Inputs of a conversion: analyzed recordings and voices."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ Recording = Path | str | np.ndarray
 
 @dataclass(frozen=True)
 class AnalyzedRecording:
-    """What the converter needs to know of a source.
+    """A recording with its level, speaker embedding and pitch.
 
     Attributes:
         wav: float32 (n,) at the converter's rate.
-        gain_db: brings `wav` to the level of the mels.
+        gain_db: Gain in dB that brings `wav` to the level of the mels.
         embedding: float32 (dim_emb,), of the speaker.
-        f0: (T,) in Hz, see `pitch.track`; None where the network has no F0 conditioning.
+        f0: float32 (T,) in Hz, see `pitch.track`; None if it was not tracked.
     """
 
     wav: np.ndarray
@@ -32,11 +32,11 @@ class AnalyzedRecording:
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker's voice, as a conversion uses it.
+    """A speaker's voice.
 
     Attributes:
         embedding: float32 (dim_emb,), the mean of the recordings' embeddings.
-        pitch: the range of the voice; None if it is not known.
+        pitch: Pitch range of the voice; None if it is unknown.
     """
 
     embedding: np.ndarray
@@ -51,7 +51,9 @@ def require_embedding(embedding: np.ndarray, dim_emb: int) -> np.ndarray:
     """
     embedding = np.asarray(embedding, dtype=np.float32)
     if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
-        raise InputError(f"a voice's embedding must be {dim_emb} finite numbers")
+        raise InputError(
+            f"a voice's embedding has shape {embedding.shape}; give {dim_emb} finite numbers"
+        )
     return embedding
 
 

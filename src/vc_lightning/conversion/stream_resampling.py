@@ -1,4 +1,4 @@
-"""Resampler for live sound: little delay; blocks of any size give the same samples."""
+"""Resampler for live sound with little delay; the result does not depend on the block sizes."""
 
 import math
 
@@ -8,16 +8,16 @@ ZERO_CROSSINGS = 16  # of the sinc on each side, counted at the lower of the two
 KAISER_BETA = 8.0  # stop band below -80 dB
 ROLLOFF = 0.93  # the pass band's edge, as a share of half the lower rate
 OUTPUTS_AT_ONCE = 4096  # so that a large block needs little memory
-MAX_STEP_DENOMINATOR = 1000  # unusual rates are met within 0.02 % of a sample's time
+MAX_PHASES = 1000  # filters; for unusual rates, times are rounded to a thousandth of a sample
 
 
 class StreamResampler:
-    """Interpolate by a windowed sinc that needs about a millisecond of the future.
+    """Interpolate by a windowed sinc that needs about a millisecond of later input.
 
-    `soxr.ResampleStream` is steeper, but it returns its samples up to 37 ms late (48 to 16 kHz,
-    quality HQ, measured) and speech that is heard live passes through two resamplers.
+    `soxr.ResampleStream` is steeper, but returns its samples up to 37 ms late (48 to 16 kHz,
+    quality HQ, measured), and live speech passes through two resamplers.
 
-    Sample m of the output is the input at the time m / to_rate, so nothing is shifted.
+    Sample m of the output is the input at the time m / to_rate, so nothing is shifted in time.
 
     Args:
         from_rate: Rate of the input in Hz.
@@ -32,7 +32,7 @@ class StreamResampler:
         self._buffer = np.zeros(self.reach, np.float32)  # silence before the first sample
         self._first = -self.reach  # input index of the buffer's first sample
         self._next = 0  # index of the next output sample
-        phases = min(self.up, MAX_STEP_DENOMINATOR)
+        phases = min(self.up, MAX_PHASES)
         self._phases = phases
         offsets = np.arange(1 - self.reach, self.reach + 1)
         times = offsets - np.arange(phases + 1)[:, None] / phases  # (phases + 1, 2 * reach)
@@ -49,7 +49,7 @@ class StreamResampler:
 
     @property
     def delay(self) -> int:
-        """Number of input samples after its own time that an output sample needs."""
+        """Number of later input samples that an output sample needs."""
         return self.reach
 
     def push(self, samples: np.ndarray) -> np.ndarray:

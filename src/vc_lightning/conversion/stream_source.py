@@ -10,21 +10,21 @@ from vc_lightning.audio.pitch import IQR_OF_NORMAL, PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 
-EXPECTED_DBFS = -26.0  # level of speech before any was heard
-EXPECTED_WINDOWS = 3  # how many windows of 30 ms that guess weighs as much as
-MEMORY_WINDOWS = 667  # 20 s of speech, after which the level is half forgotten
+EXPECTED_DBFS = -26.0  # level of speech before any speech was detected
+EXPECTED_WINDOWS = 3  # weight of that guess, in windows of 30 ms
+MEMORY_WINDOWS = 667  # half-life of a window's weight: 20 s of speech
 QUIETEST_DBFS = -65.0  # below this no window counts as speech
-LOUDNESS_WINDOWS = 100  # 3 s, whose loud ones show how loud a quiet microphone's speech may be
+LOUDNESS_WINDOWS = 100  # 3 s, whose loud windows bound the level of speech
 LOUD_PERCENTILE, SOFT_PERCENTILE = 95, 10
-MIN_SPREAD_DB = 12.0  # between loud and soft windows, where they can be speech and pauses
+MIN_SPREAD_DB = 12.0  # from soft to loud windows, if these are pauses and speech
 SILENT_POWER = 1e-12  # -120 dBFS
-MAX_DB_PER_SECOND = 40.0  # by which the gain may change
-FIRST_SPEECH_SECONDS = 0.8  # heard before the first embedding
-SPEECH_HOP_SECONDS = 0.8  # of speech from one embedding to the next
-SPEECH_SECONDS = 1.7  # that one embedding hears
-MAX_EMBEDDINGS = 24  # of the last 20 s of speech, averaged
-PITCH_FRAMES = 2048  # voiced frames that the pitch range is made of: 33 s at 16 ms
-PRIOR_FRAMES = 60  # how many of them the expected spread weighs as much as
+MAX_DB_PER_SECOND = 40.0  # fastest change of the gain
+FIRST_SPEECH_SECONDS = 0.8  # speech before the first embedding
+SPEECH_HOP_SECONDS = 0.8  # speech from one embedding to the next
+SPEECH_SECONDS = 1.7  # speech in one embedding
+MAX_EMBEDDINGS = 24  # averaged: those of the last 20 s of speech
+PITCH_FRAMES = 2048  # voiced frames in the estimate of the pitch range: 33 s at 16 ms
+PRIOR_FRAMES = 60  # weight of the expected spread, in voiced frames
 EXPECTED_SPREAD = 0.25  # octaves
 
 
@@ -34,8 +34,8 @@ class RunningSource:
     Args:
         encoder: Makes the embeddings.
         level_dbfs: Level of speech that the mels expect.
-        embedding: (dim_emb,), used until the speaker was heard, or always if `is_known`.
-        is_known: Whether that is the speaker's own embedding.
+        embedding: Embedding (dim_emb,) until there is an estimate, or always if `is_known`.
+        is_known: Whether `embedding` is the speaker's own.
     """
 
     def __init__(
@@ -46,19 +46,21 @@ class RunningSource:
         self.embedding = embedding
         self.is_known = is_known
         self.gain_db = level_dbfs - EXPECTED_DBFS
-        self._energy = self._weight = 0.0  # of the windows with speech, and how many they are
+        self._energy = self._weight = (
+            0.0  # of the windows with speech, and their number; old ones count less
+        )
         self._vad = webrtcvad.Vad(voice_activity.VAD_MODE)
         self._loudness: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)
         self._rest = np.zeros(0, np.float32)
         self._speech = np.zeros(0, np.float32)
-        self._unheard = 0  # samples of speech since the last embedding
+        self._n_new = 0  # samples of speech since the last embedding
         self._embeddings: deque[np.ndarray] = deque(maxlen=MAX_EMBEDDINGS)
 
     @property
     def speech_dbfs(self) -> float:
-        """Estimated level of the speech, close to the expected one while little was heard."""
-        heard = 10 * np.log10(self._energy / self._weight) if self._weight else EXPECTED_DBFS
-        total = self._weight * heard + EXPECTED_WINDOWS * EXPECTED_DBFS
+        """Estimated level of the speech in dBFS, at first close to `EXPECTED_DBFS`."""
+        measured = 10 * np.log10(self._energy / self._weight) if self._weight else EXPECTED_DBFS
+        total = self._weight * measured + EXPECTED_WINDOWS * EXPECTED_DBFS
         return float(total / (self._weight + EXPECTED_WINDOWS))
 
     def push(self, wav: np.ndarray) -> None:
@@ -78,12 +80,12 @@ class RunningSource:
             self._embed(np.concatenate(speech))
 
     def _is_speech(self, window: np.ndarray) -> bool:
-        """Tell whether a window holds speech; update the level where it does."""
+        """Return whether a window holds speech; if it does, update the level."""
         power = float(np.square(window, dtype=np.float64).mean())
         self._loudness.append(10 * np.log10(max(power, SILENT_POWER)))
-        heard = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self._possible_dbfs)
+        scaled = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self._possible_dbfs)
         loudest = voice_activity.INT16_MAX
-        pcm = np.clip(np.round(heard * loudest), -loudest, loudest)
+        pcm = np.clip(np.round(scaled * loudest), -loudest, loudest)
         is_speech = self._vad.is_speech(pcm.astype("<i2").tobytes(), voice_activity.VAD_SAMPLE_RATE)
         if not is_speech or power < 10 ** (QUIETEST_DBFS / 10):
             return False
@@ -94,10 +96,10 @@ class RunningSource:
 
     @property
     def _possible_dbfs(self) -> float:
-        """Level at which windows are checked for speech.
+        """Level in dBFS that speech in the next window may have.
 
-        It is the estimated level, or that of the last loud windows where these are so much softer
-        that their speech would never be found.
+        It is the estimated level, or that of the last loud windows if they are so much softer
+        that their speech would never be detected.
         """
         soft, loud = np.percentile(self._loudness, [SOFT_PERCENTILE, LOUD_PERCENTILE])
         may_be_speech = loud - soft >= MIN_SPREAD_DB and loud < self.speech_dbfs - MIN_SPREAD_DB
@@ -106,15 +108,15 @@ class RunningSource:
     def _embed(self, speech: np.ndarray) -> None:
         rate = voice_activity.VAD_SAMPLE_RATE
         self._speech = np.concatenate([self._speech, speech])[-int(SPEECH_SECONDS * rate) :]
-        self._unheard += len(speech)
+        self._n_new += len(speech)
         wanted = SPEECH_HOP_SECONDS if self._embeddings else FIRST_SPEECH_SECONDS
-        if self._unheard < wanted * rate:
+        if self._n_new < wanted * rate:
             return
-        self._unheard = 0
+        self._n_new = 0
         leveled = voice_activity.amplify(self._speech, self.level_dbfs - self.speech_dbfs)
         try:
             self._embeddings.append(self.encoder.embed_utterance(leveled))
-        except InputError:  # hardly any speech was in it after all
+        except InputError:  # the encoder's own detector found hardly any speech
             return
         self.embedding = self.encoder.average(list(self._embeddings))
 
@@ -123,7 +125,7 @@ class RunningPitch:
     """Estimate the pitch range of recent speech.
 
     Args:
-        known: The speaker's range, which is then kept; None: it is estimated.
+        known: The speaker's range, which is kept; None to estimate it.
     """
 
     def __init__(self, known: PitchRange | None):
@@ -131,13 +133,13 @@ class RunningPitch:
         self._octaves: deque[float] = deque(maxlen=PITCH_FRAMES)
 
     def push(self, f0: np.ndarray) -> None:
-        """Update the range by the next frames (n,) in Hz, 0 where unvoiced."""
+        """Update the range by the F0 of the next frames (n,) in Hz, 0 where unvoiced."""
         if self.known is None:
             self._octaves.extend(np.log2(f0[f0 > 0]).tolist())
 
     @property
     def range(self) -> PitchRange | None:
-        """Pitch range; its spread is close to the expected one while little was heard."""
+        """Pitch range; None before the first voiced frame. Few frames keep the expected spread."""
         if self.known is not None or not self._octaves:
             return self.known
         low, centre, high = np.percentile(np.fromiter(self._octaves, float), [25, 50, 75])

@@ -9,10 +9,10 @@ from vc_lightning.models.vocoders.source_filter import SourceFilter
 
 
 class SourceFilterStream:
-    """Continue pulses, noise and filters from step to step, so that steps meet without a seam.
+    """Continue pulses, noise and filters from step to step, so that steps join without a seam.
 
-    The network sees as many past frames as it needs and the frames ahead that it is given; beyond
-    those it sees silence, as at the end of a recording.
+    The network gets as many past frames as it needs and the look-ahead of the step; after that,
+    zeros, as at the end of a recording.
 
     A sample needs the sources one frame further than the filters, so the pitch of a frame is fixed
     one frame before its filter.

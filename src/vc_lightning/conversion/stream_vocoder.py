@@ -1,11 +1,11 @@
 """Streaming forms of the vocoders, which continue where they stopped."""
 
 import math
-from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vc_lightning.audio.mel import AMPLITUDE_FLOOR
 from vc_lightning.conversion.stream_source_filter import SourceFilterStream
@@ -17,7 +17,7 @@ from vc_lightning.models.vocoders.source_filter import SourceFilter
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 PAST_FRAMES = 8  # mel frames before the new ones that a vocoder also gets
-SEARCH_HOPS = 0.5  # how far the overlap of two pieces may be shifted so that their phases agree
+SEARCH_HOPS = 0.5  # largest shift that aligns the overlap of two pieces
 
 
 class StreamVocoder(Protocol):
@@ -39,10 +39,10 @@ class StreamVocoder(Protocol):
 
 
 class GriffinLimStream:
-    """Run Griffin-Lim without changing a frame once its sound was heard.
+    """Run Griffin-Lim step by step; committed frames are not changed again.
 
     Real-time iterative spectrogram inversion with look-ahead (RTISI-LA, Zhu, Beauregard & Wyse
-    2007). The sound is one inverse STFT of the committed frames, so steps meet without a seam.
+    2007). The sound is one inverse STFT of the committed frames, so steps join without a seam.
 
     Args:
         vocoder: Gives the magnitudes, the number of iterations and the momentum.
@@ -63,7 +63,7 @@ class GriffinLimStream:
         """Continue by some hops; see `StreamVocoder.step`."""
         vocoder, kept = self.vocoder, self.n_kept
         magnitude = vocoder.sharpened(vocoder.magnitude(mel))
-        # One frame of the past gives the phases something to go on from.
+        # The phases continue from the last past frame.
         first = max(0, n_past - 1)
         angles = vocoder.initial_phases(magnitude[..., first:], self.phase)[..., n_past - first :]
         magnitude = magnitude[..., n_past:]
@@ -89,7 +89,7 @@ class GriffinLimStream:
 class OverlapStream:
     """Run any other vocoder in overlapping pieces, aligned by correlation and cross-faded.
 
-    Every step makes the sound of the past and the look-ahead again.
+    Every step generates the sound of the past frames and of the look-ahead again.
 
     Args:
         vocoder: The vocoder.
@@ -102,18 +102,18 @@ class OverlapStream:
         self.vocoder = vocoder
         self.hop = hop_length
         self.reach = reach
-        self._seeds = self._counted(seed)
-        self._tail: Tensor | None = None  # what the last step would have said next
+        self._seed = seed
+        self._tail: Tensor | None = None  # continuation of the last step's sound
 
     def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
         """Continue by some hops; see `StreamVocoder.step`."""
-        wav = self.vocoder.generate(mel, next(self._seeds))[0].float()
-        begin = (n_past + n_new - self.reach - n_hops) * self.hop
-        begin = max(0, begin)
+        wav = self.vocoder.generate(mel, self._seed)[0].float()
+        self._seed = (self._seed + 1) % 2**32
+        begin = max(0, (n_past + n_new - self.reach - n_hops) * self.hop)
         n_samples = n_hops * self.hop
         begin += self._shift(wav, begin, n_samples)
         piece = wav[begin : begin + n_samples + self.hop]
-        piece = torch.nn.functional.pad(piece, (0, n_samples + self.hop - len(piece)))
+        piece = F.pad(piece, (0, n_samples + self.hop - len(piece)))
         if self._tail is not None:
             weight = torch.linspace(0, 1, self.hop, device=piece.device)
             fading = torch.lerp(self._tail, piece[: self.hop], weight)
@@ -122,7 +122,7 @@ class OverlapStream:
         return piece[:n_samples]
 
     def _shift(self, wav: Tensor, begin: int, n_samples: int) -> int:
-        """Find the shift in samples by which the new piece fits the end of the last one best."""
+        """Find the shift in samples with which the new piece correlates best with the last one."""
         if self._tail is None:
             return 0
         reach = int(SEARCH_HOPS * self.hop)
@@ -134,12 +134,6 @@ class OverlapStream:
         candidates = stretch.unfold(0, self.hop, 1)
         norms = candidates.norm(dim=1).clamp(min=AMPLITUDE_FLOOR)
         return low + int((candidates @ self._tail / norms).argmax())
-
-    @staticmethod
-    def _counted(seed: int) -> Iterator[int]:
-        while True:
-            yield seed
-            seed = (seed + 1) % 2**32
 
 
 def continued(vocoder: Vocoder, hop_length: int, reach: int, seed: int) -> StreamVocoder:

@@ -11,11 +11,11 @@ from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 
 class WaveRNNStream:
-    """WaveRNN whose state continues from step to step, so that steps meet without a seam.
+    """WaveRNN whose state continues from step to step, so that steps join without a seam.
 
     The network runs `n_ahead` hops ahead of the returned sound, because the filterbank of a
-    multi-band network completes a sample only then. It needs n_ahead + pad − reach frames ahead; if
-    it gets fewer, the missing ones are silence, as at the end of a recording.
+    multi-band network completes a sample only then. It needs a look-ahead of n_ahead + pad − reach
+    frames; missing ones are zeros, as at the end of a recording.
 
     Args:
         vocoder: The network.

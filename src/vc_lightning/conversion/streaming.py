@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from vc_lightning.conversion.converter import VoiceConverter
     from vc_lightning.conversion.recordings import Voice
 
-FADE_FRAMES = 4  # from the mel that the step before foresaw to that of this step
-PITCH_PAST_FRAMES = 11  # that SwiftF0 hears before a frame
-PITCH_AHEAD_FRAMES = 10  # and after it, for its final word
-MAX_AMPLITUDE = 8.0  # 18 dB above full scale; what is beyond is no sound
+FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
+PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
+PITCH_AHEAD_FRAMES = 10  # and after it
+MAX_AMPLITUDE = 8.0  # 18 dB above full scale; larger samples are no sound
 SAMPLES_AT_ONCE = 2**16  # of one push
 
 
@@ -33,11 +34,11 @@ class VoiceStream:
     """Convert sound while it is being recorded, in steps of equal length.
 
     Every step runs the network over the last `context_seconds` of mel frames and keeps the new
-    ones. The network would like to look ahead 16 frames with the convolutions of its decoder and
-    postnet, 6 more with those of its encoder, and to the end of the recording with the backward
-    half of its LSTM; it gets `lookahead_seconds`, beyond which it sees the zeros that its
-    convolutions are padded with, as at the end of a recording. The windows end at the newest
-    frame, so that the last code is always complete.
+    ones. On whole recordings the network looks ahead 16 frames with the convolutions of its decoder
+    and postnet, 6 more with those of its encoder, and to the end with the backward half of its
+    LSTM. Here it gets `lookahead_seconds`; after that come the zeros that its convolutions are
+    padded with, as at the end of a recording. Its input ends at the newest frame and is a whole
+    number of codes long.
 
     Sample n of the output is the conversion of sample n of the input: in total as many samples
     come out as went in. The result does not depend on the sizes of the blocks.
@@ -47,9 +48,9 @@ class VoiceStream:
         voice: The target's voice.
         sample_rate: Rate of the input and the output in Hz; None: the converter's.
         block_seconds: Length of a step, rounded to whole mel frames.
-        lookahead_seconds: Length of the mel that the network sees after the frames that are kept.
-        context_seconds: Length of the mel that it sees before them.
-        source: The speaker's voice; None: the stream learns it.
+        lookahead_seconds: Length of the mel after the kept frames that the network also gets.
+        context_seconds: Length of the mel before them that it gets.
+        source: The speaker's voice; None: the stream estimates it.
         seed: Seed of the vocoder.
 
     Raises:
@@ -111,7 +112,7 @@ class VoiceStream:
         self._f0 = np.zeros(n_before, np.float32)
         self._wav = np.zeros((n_before + self._reach) * self._hop, np.float32)
         self._wav_first = -n_before - self._reach  # in frames
-        self._foreseen = self._mel[..., :0]  # mel of the frames that are next
+        self._lookahead = self._mel[..., :0]  # the last step's mel of the next frames
         self._n_hops = 0  # that were returned
         self._n_final = 0  # frames that are final for the vocoder
         self._n_pitch_learned = 0
@@ -131,10 +132,10 @@ class VoiceStream:
 
     @property
     def latency_seconds(self) -> float:
-        """Longest time from a sample to its conversion, without computing (algorithmic latency).
+        """Longest time from a sample to its conversion without computing (algorithmic latency).
 
-        It holds where samples arrive in pieces that are much shorter than a step. With longer
-        pieces it is up to one piece more, unless `lookahead_latency_seconds` is a multiple of them.
+        It assumes that samples arrive in pieces much shorter than a step. With longer pieces it
+        grows by up to one piece, unless `lookahead_latency_seconds` is a multiple of them.
         """
         return self.block_seconds + self.lookahead_latency_seconds
 
@@ -224,26 +225,28 @@ class VoiceStream:
 
     def _step(self, unit: np.ndarray) -> np.ndarray:
         """Convert one step: take the next samples, return `_n_step` hops."""
-        self._hear(unit)
+        self._analyze(unit)
         mel = self._converted()
         n_new = self._n_hops + self._n_step + self._reach - self._n_final
         begin = self._n_final - self._first  # of the new frames
-        n_known = min(FADE_FRAMES, self._foreseen.shape[-1])
+        n_known = min(FADE_FRAMES, self._lookahead.shape[-1])
         if n_known:
             weight = torch.arange(1, n_known + 1, device=mel.device) / (n_known + 1)
             mel[..., begin : begin + n_known].copy_(
-                torch.lerp(self._foreseen[..., :n_known], mel[..., begin : begin + n_known], weight)
+                torch.lerp(
+                    self._lookahead[..., :n_known], mel[..., begin : begin + n_known], weight
+                )
             )
-        self._foreseen = mel[..., begin + n_new :].clone()
+        self._lookahead = mel[..., begin + n_new :].clone()
         n_past = min(PAST_FRAMES, begin)
         wav = self._vocoder.step(mel[..., begin - n_past :], n_past, n_new, self._n_step)
         self._n_hops += self._n_step
         self._n_final += n_new
-        self._forget()
+        self._drop_old()
         return wav.float().cpu().numpy()
 
-    def _hear(self, unit: np.ndarray) -> None:
-        """Level and filter samples (n,); compute the mel and the pitch of the new frames."""
+    def _analyze(self, unit: np.ndarray) -> None:
+        """Scale and filter samples (n,); compute the mel and the pitch of the new frames."""
         mel, reach, hop = self.converter.mel, self._reach, self._hop
         gain_db = self._source.gain_db
         self._source.push(self._analysis.push(unit))
@@ -254,7 +257,7 @@ class VoiceStream:
         self._wav = np.concatenate([self._wav, unit.astype(np.float32)])
         n_frames = self._n_hops + self._n_step + self._reach + self._n_ahead  # of the stream
         n_known = self._first + self._mel.shape[-1]
-        # The frames at the edges of a stretch see its reflection and are left out.
+        # Frames near the edges contain reflected samples and are left out.
         start = (n_known - reach - self._wav_first) * hop
         new = mel(self._tensor(self._wav[start:]))[..., reach : reach + n_frames - n_known]
         self._mel = torch.cat([self._mel, new], dim=-1)
@@ -291,12 +294,10 @@ class VoiceStream:
             harmonics,
             self.converter.guidance,
         )
-        return torch.nn.functional.pad(
-            made.clamp(0, 1), (self._mel.shape[-1] - n_frames, 0), mode="replicate"
-        )
+        return F.pad(made.clamp(0, 1), (self._mel.shape[-1] - n_frames, 0), mode="replicate")
 
-    def _forget(self) -> None:
-        """Drop what no later step needs."""
+    def _drop_old(self) -> None:
+        """Drop the frames and samples that no later step needs."""
         first = self._n_final - self._n_context
         if first > self._first:
             n = first - self._first

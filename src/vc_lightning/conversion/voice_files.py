@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vc_lightning.audio.pitch import FMAX_HZ, FMIN_HZ, PitchRange
+from vc_lightning.audio.voice_activity import INT16_MAX
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.conversion import consent as consents
@@ -28,8 +29,7 @@ KEY = "vc_lightning_voice"
 MAX_BYTES = 4_000_000  # a minute of consent takes 1.9 MB
 MAX_HEADER_BYTES = 50_000
 MAX_DIM = 4096
-UNIT_LENGTH = 1e-3  # by which the length of an embedding of unit length may be off
-INT16_MAX = 2**15 - 1
+LENGTH_TOLERANCE = 1e-3  # of an embedding of unit length
 TEXTS = ("name", "speaker_encoder", "learned", "made_by", "licence")
 OPTIONAL_TEXTS = ("made_by", "licence")
 
@@ -41,6 +41,9 @@ def export(learned: Learned, statement: Statement | None, path: Path) -> Path:
         learned: The voice.
         statement: Consent of the speaker.
         path: The file.
+
+    Returns:
+        path.
 
     Raises:
         InputError: There is no consent, or the file exists.
@@ -109,7 +112,7 @@ def add(folder: Path, path: Path, name: str | None, speaker_encoder: str) -> Lea
 
 
 def read(path: Path) -> tuple[Voice, dict, Statement | None]:
-    """Read a voice's file.
+    """Read the file of a shared voice.
 
     Args:
         path: The file.
@@ -167,7 +170,7 @@ def _embedding(embedding: np.ndarray, speaker_encoder: str) -> np.ndarray:
     length = float(np.linalg.norm(embedding.astype(np.float64)))
     if not math.isfinite(length):
         raise ValueError("its embedding is not finite")
-    is_unit = abs(length - 1) < UNIT_LENGTH
+    is_unit = abs(length - 1) < LENGTH_TOLERANCE
     if not (is_unit or (speaker_encoder.startswith("d_vector") and 0 < length <= 1)):
         raise ValueError(f"its embedding has the length {length:.3g}, not 1")
     return embedding

@@ -53,7 +53,7 @@ def path_of(folder: Path, name: str) -> Path:
         name: The voice's name.
 
     Raises:
-        InputError: The name is not made of plain words.
+        InputError: The name has characters that a file's name may not have, or too many.
     """
     if not re.fullmatch(r"\w[\w .-]{0,63}", name):
         raise InputError(
@@ -110,7 +110,7 @@ def save(
     }
     write_json(path, content)
     if stored is None or stored.recording is None:
-        recording.unlink(missing_ok=True)  # of a voice that this one replaces
+        recording.unlink(missing_ok=True)  # the consent of a replaced voice
     return path
 
 
@@ -167,7 +167,7 @@ def for_encoder(learned: Learned, speaker_encoder: str) -> Voice:
 
 
 def _recording(folder: Path, name: str) -> Path:
-    """Return the file of a spoken consent."""
+    """Return the path of a spoken consent."""
     return folder / f"{name}{consents.RECORDING_SUFFIX}"
 
 

@@ -31,13 +31,13 @@ class EventOptions(TypedDict):
     api_visibility: Literal["public", "private", "undocumented"]
 
 
-# For events that need no conversion.
+# Options of events without a conversion.
 QUICK = EventOptions(queue=False, show_progress="hidden", api_visibility="private")
 
 
 @dataclass(frozen=True)
 class Desk:
-    """The parts of the program that the page's events call.
+    """The objects that the page's events use.
 
     Attributes:
         service: Makes the conversions.
@@ -56,7 +56,7 @@ class VoiceCard:
         learned: Name of a learned voice.
         target: One recording.
         more: More recordings.
-        below: Place for a refusal or the mel-spectrogram of the recording.
+        below: Place for an error sentence or the mel-spectrogram of the recording.
     """
 
     learned: gr.Dropdown
@@ -89,12 +89,12 @@ def recording(label: str, name: str) -> gr.Audio:
 
 
 def check_at_once(desk: Desk, component: gr.Audio, below: gr.HTML) -> None:
-    """Check a recording as soon as it is uploaded or recorded; remove an unusable one.
+    """Check a recording when it is uploaded or recorded; remove an unusable one.
 
     Args:
         desk: The page's service and uploads.
         component: Component of the recording.
-        below: Place for the refusal.
+        below: Place for the error sentence.
     """
 
     def check(path: str | None, request: gr.Request) -> tuple[object, str]:
@@ -178,7 +178,7 @@ def settings(service: ConversionService) -> list[Component]:
     """Build the components of the settings, in the order of `Settings`.
 
     Args:
-        service: Service whose checkpoints and vocoders can be chosen.
+        service: Service with the checkpoints and vocoders to offer.
     """
     checkpoint, vocoder = next(iter(service.checkpoints)), service.vocoders[0]
     vocoders = [(VOCODERS.get(name, name), name) for name in service.vocoders]

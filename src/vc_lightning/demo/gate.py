@@ -1,4 +1,4 @@
-"""Middleware that lets through only the requests that the page and `gradio_client` need."""
+"""Middleware that passes only the requests that the page and `gradio_client` need."""
 
 import json
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ ROUTES = (  # requested by the page and gradio_client; Gradio has many more
     *("/gradio_api/info", "/gradio_api/reset", "/live/"),
 )
 UPLOAD = "/gradio_api/upload"
-MAX_BODY_BYTES = 2**18  # of a request that is no upload: it names files and contains none
+MAX_BODY_BYTES = 2**18  # of requests that are not uploads, because these only name files
 
 
 class Gate:
     """Refuse other routes, foreign origins and files that were not uploaded here.
 
-    Gradio downloads any address that a request names as a file. The gate therefore reads every
-    request but uploads first, and refuses it if it names a file that is not an upload or a result.
+    If a request names a URL as a file, Gradio downloads it. The gate therefore reads every request
+    but uploads first, and refuses it if it names a file that is not an upload or a result.
 
     Args:
         app: The application behind the gate.
@@ -65,7 +65,7 @@ class Gate:
     def _refusal(self, body: bytes) -> tuple[str, int] | None:
         """Check the files that a request names; return sentence and status of a refusal."""
         if len(body) > MAX_BODY_BYTES:
-            return f"a request has at most {MAX_BODY_BYTES} bytes; upload recordings", 413
+            return f"the request has more than {MAX_BODY_BYTES} bytes; upload recordings first", 413
         try:
             for path in _named_files(json.loads(body or b"null")):
                 self.uploads.require(path)
@@ -100,7 +100,7 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Make a `receive` that gives a body that was read already, then the later messages."""
+    """Make a `receive` that first gives a body that was already read, then the later messages."""
     is_given = False
 
     async def replay() -> Message:
@@ -114,7 +114,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _is_foreign(scope: Scope) -> bool:
-    """Return whether another site's page opened a connection, which browsers allow."""
+    """Return whether a page of another site opened the connection, which browsers allow."""
     headers = Headers(scope=scope)
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host")

@@ -30,15 +30,15 @@ def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def heading(number: int, title: str, what: str) -> str:
+def heading(number: int, title: str, text: str) -> str:
     """Make the heading of a column.
 
     Args:
         number: Number of the column.
         title: One word.
-        what: One sentence on what to do here.
+        text: One sentence of instruction.
     """
-    return f'<div class="step"><b>{number}</b><h2>{title}</h2><p>{what}</p></div>'
+    return f'<div class="step"><b>{number}</b><h2>{title}</h2><p>{text}</p></div>'
 
 
 def sentence(error: InputError) -> str:
@@ -84,7 +84,7 @@ def credits_of(voice: Learned) -> str:
 
 
 def made(result: ConversionResult) -> str:
-    """Describe how long a result is and how long it took.
+    """Describe the duration and the computing time of a result.
 
     Args:
         result: The conversion.

@@ -3,8 +3,8 @@
 The page sends `{"ticket": …, "sample_rate": …}` first, then the sound of its microphone as 32-bit
 floats in pieces of some milliseconds, and `{"what": "stop"}` at the end. The server answers with
 sound of the same kind and with news: `{"what": "wait" | "open" | "over", "text": …}` with a
-sentence for the reader, or `{"skipped": samples}`. Sample n of the answer says what sample n of the
-microphone said.
+sentence for the reader, or `{"skipped": samples}`. Sample n of the answer is the conversion of
+sample n of the microphone.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 from vc_lightning.demo.html import capitalized
 from vc_lightning.demo.service import ConversionService, VoiceRequest
 
-MAX_TICKETS = 100  # that are not used yet
-TICKET_SECONDS = 120  # within which one is used
-ANSWER_SECONDS = 10  # for a page to say or to read something
-LOOK_SECONDS = 0.1  # between looks for a free converter
-NEWS_SECONDS = 1  # between news for those who wait
-MAX_BEHIND_SECONDS = 1.0  # of sound that waits for its conversion; if more waits, most is skipped
-KEPT_BEHIND_SECONDS = 0.1  # of it that is not skipped then: one long gap, not many short ones
+MAX_TICKETS = 100  # unused ones; older ones are dropped
+TICKET_SECONDS = 120  # validity of a ticket
+ANSWER_SECONDS = 10  # time limit for a page to send its first message or to read one
+LOOK_SECONDS = 0.1  # between checks for a free converter
+NEWS_SECONDS = 1  # between messages to people who wait
+MAX_BEHIND_SECONDS = 1.0  # most sound that waits for its conversion; if more waits, most is skipped
+KEPT_BEHIND_SECONDS = 0.1  # sound that is kept then: one long gap loses fewer words than many short
 BYTES_PER_SAMPLE = 4
-HEARD_AMPLITUDE = 0.01  # -40 dBFS: softer sound does not keep a session alive
+HEARD_AMPLITUDE = 0.01  # -40 dBFS: softer sound counts as silence
 
 Result = TypeVar("Result")
 
@@ -62,7 +62,7 @@ class LiveLimits:
 
 
 class LiveDesk:
-    """Issue tickets, let one person speak at a time, and let the others wait.
+    """Issues tickets, serves one person at a time, and lets the others wait.
 
     Args:
         service: Opens the streams.
@@ -73,11 +73,11 @@ class LiveDesk:
         self.service = service
         self.limits = limits
         self._tickets: OrderedDict[str, tuple[float, VoiceRequest]] = OrderedDict()
-        self._line: list[WebSocket] = []  # who speaks, then who waits
+        self._line: list[WebSocket] = []  # the speaking person, then the waiting ones
         self._thread = single_threaded()
 
     def ticket(self, request: VoiceRequest) -> str:
-        """Issue a ticket that lets its owner speak once, within `TICKET_SECONDS`.
+        """Issue a ticket for one session, valid for `TICKET_SECONDS`.
 
         Args:
             request: The voice.
@@ -112,13 +112,13 @@ class LiveDesk:
                 await socket.close()
 
     async def _served(self, socket: WebSocket) -> str:
-        """Wait for the turn and convert; return the sentence with which the session ends."""
+        """Wait for the person's turn and convert; return the sentence that ends the session."""
         try:
             request, sample_rate = await self._greeting(socket)
         except InputError as error:
             return capitalized(error)
         if len(self._line) > self.limits.max_waiting:
-            return f"{len(self._line)} people speak or wait already; come again in some minutes."
+            return f"{len(self._line)} people are speaking or waiting; try again in a few minutes."
         self._line.append(socket)
         microphone = Microphone(socket, sample_rate)
         listening = asyncio.create_task(microphone.listen())
@@ -151,7 +151,7 @@ class LiveDesk:
         return request, sample_rate
 
     async def _turn(self, socket: WebSocket, microphone: "Microphone") -> bool:
-        """Wait until nobody else computes; return False if the person leaves before that."""
+        """Wait until nothing else is converted; return False if the person leaves before."""
         told = -1.0
         while not microphone.is_over:
             ahead = self._line.index(socket)
@@ -166,7 +166,7 @@ class LiveDesk:
     async def _session(
         self, socket: WebSocket, microphone: "Microphone", request: VoiceRequest, sample_rate: int
     ) -> str:
-        """Convert one person's sound; return the sentence with which the session ends."""
+        """Convert one person's sound; return the sentence that ends the session."""
         await _send_news(socket, "wait", "Preparing the voice.")
         try:
             stream = await self._computed(self.service.open_stream, request, sample_rate)
@@ -200,30 +200,30 @@ class LiveDesk:
         return microphone.error or text
 
     async def _computed(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call a function in the thread for live speech, while the server goes on."""
+        """Call a function in the thread for live speech, without blocking the server."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
 def single_threaded() -> ThreadPoolExecutor:
     """Make a thread in which torch computes alone.
 
-    A step has hundreds of small operations. Where they are shared out to several threads and
-    another program is busy, each of them waits until that program lets the last thread run.
+    A step has hundreds of small operations. If they were divided among several threads beside a
+    busy program, each operation would wait for its slowest thread.
     """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
     n_threads = torch.get_num_threads()
     thread.submit(_use_one_thread).result()
-    torch.set_num_threads(n_threads)  # here and in new threads, where it was changed, too
+    torch.set_num_threads(n_threads)  # the call above also changed it here and for new threads
     return thread
 
 
 def _use_one_thread() -> None:
     torch.set_num_threads(1)
-    torch.get_num_threads()  # a thread takes the number over when it first asks for it
+    torch.get_num_threads()  # the first call in a thread applies the number there
 
 
 class Microphone:
-    """Hold the sound of one page until it is converted.
+    """Holds the sound of one page until it is converted.
 
     Args:
         socket: The connection to the page.
@@ -248,7 +248,7 @@ class Microphone:
         self._has_news = asyncio.Event()
 
     def open(self) -> None:
-        """Hold sound from now on; earlier sound is not converted."""
+        """Start to hold sound; earlier sound is dropped."""
         self._is_open = True
 
     async def listen(self) -> None:
@@ -291,7 +291,7 @@ class Microphone:
         return np.concatenate([np.zeros(0, np.float32), *pieces]), n_skipped
 
     def _forget_oldest(self) -> None:
-        """Skip sound where too much waits, so that the delay stays small."""
+        """Skip the oldest sound if too much waits, so that the delay stays small."""
         waiting = sum(map(len, self._pieces))
         if waiting <= self._max_samples:
             return
@@ -313,7 +313,7 @@ async def _send_news(socket: WebSocket, what: str, text: str) -> None:
 
 
 def _ahead(n_people: int) -> str:
-    """Say what a waiting person waits for."""
+    """Describe the reason for waiting, with n_people before this one."""
     if n_people == 0:
         return "a conversion is being finished"
     return f"{n_people} {'person is' if n_people == 1 else 'people are'} before you"

@@ -11,7 +11,7 @@ from vc_lightning.demo.components import QUICK, Desk, voice_card, voice_request
 from vc_lightning.demo.live import LiveDesk
 from vc_lightning.demo.service import Settings
 
-# What live.js does; its functions run in the click, before the server is asked and after it.
+# Functions of live.js: the first runs in the click, the second when the server has answered.
 WAKE = "(...values) => { vcLive.wake(); return values; }"
 START = "(ticket, hasLoudspeakers) => { vcLive.start(ticket, hasLoudspeakers); }"
 STOP = "() => { vcLive.stop(); }"
@@ -23,11 +23,11 @@ def build(desk: Desk, live: LiveDesk, settings: list[Component]) -> None:
     Args:
         desk: The page's service and uploads.
         live: Issues the tickets.
-        settings: Components of the settings, which are placed elsewhere.
+        settings: Components of the settings, which another part of the page shows.
     """
     with gr.Row(elem_classes="desk"):
         with gr.Column(elem_classes="card", min_width=300):
-            gr.HTML(fragments.heading(1, "Voice", "Ten seconds of clear speech will do."))
+            gr.HTML(fragments.heading(1, "Voice", "Ten seconds of speech are enough."))
             voice = voice_card(desk, "live_target", prefix="live_")
         with gr.Column(elem_classes="card", min_width=300):
             gr.HTML(fragments.heading(2, "Speak", "You hear the voice half a second later."))

@@ -18,7 +18,7 @@ def build(desk: Desk, live: LiveDesk, examples: Sequence[str], keep_minutes: flo
 
     Args:
         desk: The page's service and uploads.
-        live: Grants live sessions.
+        live: Issues the tickets of live sessions.
         examples: Two recordings, or none.
         keep_minutes: How long files are kept on a page that stays open.
     """

@@ -32,7 +32,7 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
 
     Args:
         desk: The page's service and uploads.
-        settings: Components of the settings, which are placed elsewhere.
+        settings: Components of the settings, which another part of the page shows.
         examples: Two recordings, or none.
     """
     with gr.Row(elem_id="examples", visible=bool(examples)):
@@ -40,12 +40,12 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
         buttons = [gr.Button(pair, size="sm", min_width=0, scale=0) for pair in PAIRS]
     with gr.Row(elem_classes="desk"):
         with gr.Column(elem_classes="card", min_width=300):
-            gr.HTML(fragments.heading(1, "Words", "What is to be said."))
+            gr.HTML(fragments.heading(1, "Words", "The recording to convert."))
             source = recording("Recording of the words", "source")
             source_mel = gr.HTML(elem_classes="mel")
             check_at_once(desk, source, source_mel)
         with gr.Column(elem_classes="card", min_width=300):
-            gr.HTML(fragments.heading(2, "Voice", "Ten seconds of clear speech will do."))
+            gr.HTML(fragments.heading(2, "Voice", "Ten seconds of speech are enough."))
             voice = voice_card(desk, "target")
         with gr.Column(elem_classes="card", min_width=300):
             gr.HTML(fragments.heading(3, "Result", "The words in the voice."))

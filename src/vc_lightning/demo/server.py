@@ -21,9 +21,9 @@ from vc_lightning.demo.live import LiveDesk, LiveLimits
 from vc_lightning.demo.service import ConversionService
 from vc_lightning.demo.uploads import Uploads
 
-FONT = ("system-ui", "sans-serif")  # of the reader's computer: nothing is downloaded
+FONT = ("system-ui", "sans-serif")  # installed on every computer: nothing is downloaded
 HEAD = '<script src="live/live.js"></script>'
-WORDS = {  # Gradio's own, in plain words
+WORDS = {  # texts that replace Gradio's
     "upload_text.drop_audio": "Drop a recording here",
     "upload_text.drop_file": "Drop recordings here",
     "upload_text.click_to_upload": "choose a file",

@@ -1,4 +1,4 @@
-"""The page's conversions: measured ones, one at a time, and live streams."""
+"""The page's conversions: recordings with measurements, one at a time, and live streams."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ class Settings:
     Attributes:
         checkpoint: Name of an offered checkpoint.
         vocoder: Name of an offered vocoder.
-        guidance: How far to extrapolate away from the source's voice.
+        guidance: Strength of the extrapolation away from the source's voice.
         seed: Seed of the vocoder.
     """
 
@@ -91,8 +91,8 @@ class ConversionResult:
 class ConversionService:
     """Converts recordings and live sound with several converters, which are loaded once and kept.
 
-    Only one conversion or live stream computes at a time. Conversions wait for a live stream,
-    because live sound cannot wait.
+    Only one conversion or live stream computes at a time. Conversions wait while a live stream
+    runs, because live sound cannot wait.
 
     Args:
         checkpoints: Files by the names that are offered; the first one is the default.
@@ -165,7 +165,7 @@ class ConversionService:
         """
         settings = request.settings
         if not request.targets and not request.learned:
-            raise InputError("there is no voice yet; record or upload a recording of it")
+            raise InputError("there is no voice yet; record or upload a recording of one")
         require_one_of(list(self.checkpoints), "page", checkpoint=settings.checkpoint)
         require_one_of(self.vocoders, "page", vocoder=settings.vocoder)
         require_within(0, 10, "", guidance=settings.guidance)
@@ -192,7 +192,7 @@ class ConversionService:
                 named without their folders.
         """
         if source is None:
-            raise InputError("there are no words yet; record or upload a recording of them")
+            raise InputError("there is no recording of the words yet; record or upload one")
         self.check(source)
         self.check_voice(request)
         settings, learned = request.settings, request.learned
@@ -225,8 +225,7 @@ class ConversionService:
         New conversions wait until `end_live`.
 
         Returns:
-            Whether the stream may begin. While a conversion is still running, this is False; try
-                again later.
+            Whether the stream may begin; False while a conversion is still running.
         """
         self._is_quiet.clear()
         return self._lock.acquire(blocking=False)
@@ -260,7 +259,7 @@ class ConversionService:
             return converter.stream(voice, sample_rate=sample_rate, seed=seed)
 
     def _prepared(self, settings: Settings) -> VoiceConverter:
-        """Return the converter for some settings."""
+        """Return the converter of some settings, with their guidance."""
         converter = self.converter(settings.checkpoint, settings.vocoder)
         converter.guidance = settings.guidance
         return converter
@@ -292,7 +291,7 @@ def page_result(
         analysis_seconds: Computing time of the analysis of all recordings.
     """
     wav = result.wav
-    prepared = torch.from_numpy(converter.mel.filtered(wav))  # without a change of its level
+    prepared = torch.from_numpy(converter.mel.filtered(wav))  # at its own level
     mels = [converter.mel.extract(one.wav, converter.sample_rate) for one in recordings[:2]]
     return ConversionResult(
         converter.note(),

@@ -1,5 +1,6 @@
 """The files of every session, which are deleted when the session ends."""
 
+import contextlib
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from vc_lightning.common.errors import InputError
 
 
 class Uploads:
-    """Record of which sessions use which files of a folder.
+    """Records which session uses which files of a folder.
 
     Two sessions that upload the same content share a file; it is deleted with the last of them.
 
@@ -43,7 +44,7 @@ class Uploads:
             is_ours = resolved.is_relative_to(self.folder) or resolved in self._shared
             if is_ours and resolved.is_file():
                 return Path(path)
-        raise InputError("only recordings that were uploaded here can be used; upload it")
+        raise InputError("only recordings that were uploaded here can be used; upload this one")
 
     def claim(self, session: str | None, paths: Iterable[Path]) -> None:
         """Keep files for as long as a session lasts.
@@ -66,5 +67,6 @@ class Uploads:
             kept = set().union(*(v for name, v in self._files.items() if name != session))
             for path in self._files.pop(session, set()) - kept:
                 path.unlink(missing_ok=True)
-                if path.parent != self.folder and not any(path.parent.iterdir()):
-                    path.parent.rmdir()
+                if path.parent != self.folder:
+                    with contextlib.suppress(OSError):  # it holds other files, or is gone
+                        path.parent.rmdir()

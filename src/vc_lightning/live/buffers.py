@@ -7,18 +7,20 @@ import numpy as np
 
 
 class CaptureBuffer:
-    """Hold samples of a microphone until they are read; drop the oldest when full.
+    """Holds samples of a microphone until they are read; drops the oldest when full.
 
     Args:
         max_samples: Maximum number of samples that are held.
 
     Attributes:
         n_dropped: Samples that were dropped.
+        n_gaps: Number of reads before which samples were dropped.
     """
 
     def __init__(self, max_samples: int):
         self.max_samples = max_samples
-        self.n_dropped = 0
+        self.n_dropped = self.n_gaps = 0
+        self._n_dropped_before = 0  # the last read
         self._pieces: deque[np.ndarray] = deque()
         self._n_held = 0
         self._changed = threading.Condition()
@@ -39,27 +41,29 @@ class CaptureBuffer:
             self._changed.notify()
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take all samples; wait where there are none.
+        """Take all samples; wait if there are none.
 
         Args:
             timeout_seconds: Longest wait.
 
         Returns:
-            float32 (n,); n = 0 where nothing came in that time.
+            float32 (n,); n = 0 if nothing came in that time.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._pieces, timeout_seconds)
             pieces = [np.zeros(0, np.float32), *self._pieces]
             self._pieces.clear()
             self._n_held = 0
+            self.n_gaps += self.n_dropped > self._n_dropped_before
+            self._n_dropped_before = self.n_dropped
         return np.concatenate(pieces)
 
 
 class PlaybackBuffer:
-    """Hold samples until they are played; play silence where they run out, and count that.
+    """Holds samples until they are played; plays silence if they run out, and counts under-runs.
 
-    Playing starts, and goes on after an under-run, with a cushion of silence, so that a step of
-    the conversion may take a little longer than the one before.
+    Playback starts with a cushion of silence, also after an under-run, so that a step of the
+    conversion may take a little longer than the one before.
 
     Args:
         cushion_samples: Length of the cushion in samples.
@@ -106,7 +110,7 @@ class PlaybackBuffer:
             n_samples: Number of samples.
 
         Returns:
-            float32 (n_samples,), silence where there were not enough.
+            float32 (n_samples,), zeros after the last sample that is held.
         """
         with self._lock:
             taken, self._samples = np.split(self._samples, [n_samples])
@@ -122,6 +126,6 @@ class PlaybackBuffer:
             self.n_underruns += self._is_playing
 
     def end(self) -> None:
-        """Note that no more sound will come, so that running out is no under-run."""
+        """Note that no more sound will come; running out is no under-run then."""
         with self._lock:
             self._is_ended = True

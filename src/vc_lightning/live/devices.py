@@ -14,10 +14,10 @@ log = logging.getLogger("live")
 
 Kind = Literal["input", "output"]
 NONE = "none"  # in place of a device
-PIECE_SECONDS = 0.016  # in which a microphone gives its sound
-MAX_CAPTURED_SECONDS = 1.0  # that wait for the conversion; more is dropped
-LOST_SECONDS = 3.0  # without a sign of life, after which a device counts as gone
-COMMON_RATES = (16_000, 22_050, 32_000, 44_100, 48_000, 96_000)  # in Hz, tried for a message
+PIECE_SECONDS = 0.016  # length of a microphone's pieces of sound
+MAX_CAPTURED_SECONDS = 1.0  # most sound that waits for the conversion; more is dropped
+LOST_SECONDS = 3.0  # without a call from a device, after which it counts as gone
+COMMON_RATES = (16_000, 22_050, 32_000, 44_100, 48_000, 96_000)  # in Hz, tried for error messages
 
 
 def library() -> ModuleType:
@@ -57,23 +57,26 @@ def find(wanted: str | int | None, kind: Kind) -> int:
     """Find a device.
 
     Args:
-        wanted: Its number, its name or a part of it (any case); None for the system's default.
+        wanted: The device's number, name or a part of its name (any case); None for the system's
+            default.
         kind: Direction that it must support.
 
     Returns:
-        Its number.
+        The device's number.
 
     Raises:
-        InputError: There is none, several have this name, or it lacks that direction.
+        InputError: There is no such device, several have this name, or it lacks that direction.
     """
     sounddevice = library()
     devices = list(sounddevice.query_devices())
     able = [n for n, device in enumerate(devices) if device[f"max_{kind}_channels"] > 0]
     key = f"{kind}_device"
-    remedy = "plays a file in place of a microphone" if kind == "input" else "plays nothing"
-    instead = f"{'source=FILE' if kind == 'input' else 'output_device=none'} {remedy}"
     if not able:
-        raise InputError(f"there is no {kind} device; connect one, or {instead}")
+        remedy = {
+            "input": "source=FILE plays a file in place of a microphone",
+            "output": "output_device=none plays nothing",
+        }[kind]
+        raise InputError(f"there is no {kind} device; connect one, or {remedy}")
     if wanted is None:
         default = sounddevice.default.device[kind]
         return default if default in able else able[0]
@@ -92,18 +95,21 @@ def find(wanted: str | int | None, kind: Kind) -> int:
             return default
         raise InputError(
             f"{key}={wanted}: {len(found)} devices are named like that; "
-            f"give a number of {', '.join(map(str, found))}"
+            f"give one of the numbers {', '.join(map(str, found))}"
         )
     return found[0]
 
 
 def rate_of(device: int, kind: Kind, wanted: int | None) -> int:
-    """Check a rate, or choose the device's own.
+    """Check a sample rate, or choose the device's own.
 
     Args:
-        device: Its number.
+        device: The device's number.
         kind: The direction.
         wanted: In Hz; None for the device's usual rate.
+
+    Returns:
+        The rate in Hz.
 
     Raises:
         InputError: The device refuses the rate; the message names rates that it takes.
@@ -125,12 +131,12 @@ class Microphone:
     Args:
         device: Number of the device.
         rate: In Hz.
-        latency: Of the device: low, high, or seconds.
+        latency: Latency of the device: low, high, or seconds.
 
     Attributes:
         rate: In Hz.
-        is_finished: False, since a microphone never is.
-        latency_seconds: Of the device, as PortAudio states it.
+        is_finished: Always False.
+        latency_seconds: Latency of the device as PortAudio states it.
     """
 
     is_finished = False
@@ -157,7 +163,7 @@ class Microphone:
     @property
     def n_gaps(self) -> int:
         """Number of times that sound was lost before its conversion."""
-        return self._n_overflows + bool(self._buffer.n_dropped)
+        return self._n_overflows + self._buffer.n_gaps
 
     def read(self, timeout_seconds: float) -> np.ndarray:
         """Take the sound that was recorded since the last call.
@@ -194,14 +200,14 @@ class Speaker:
     Args:
         device: Number of the device.
         rate: In Hz.
-        latency: Of the device: low, high, or seconds.
+        latency: Latency of the device: low, high, or seconds.
         cushion_seconds: See `PlaybackBuffer`.
         max_seconds: Longest sound that waits to be played.
 
     Attributes:
         rate: In Hz.
-        buffer: What waits to be played.
-        latency_seconds: Of the device, as PortAudio states it.
+        buffer: Samples that wait to be played.
+        latency_seconds: Latency of the device as PortAudio states it.
     """
 
     def __init__(
@@ -222,7 +228,9 @@ class Speaker:
             self._name,
             device=device,
             samplerate=rate,
-            channels=min(2, settings["max_output_channels"]),  # mono would be heard on the left
+            channels=min(
+                2, settings["max_output_channels"]
+            ),  # a mono stream might play on the left only
             dtype="float32",
             latency=latency,
             callback=self._give,

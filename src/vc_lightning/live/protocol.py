@@ -16,11 +16,11 @@ POLICY, UNSUPPORTED, INVALID, BUSY = 1008, 1003, 1007, 1013  # close codes of RF
 
 
 class ProtocolError(Exception):
-    """Refuse a message by one sentence and a close code.
+    """Refuses a message with one sentence and a close code.
 
     Args:
         code: The close code.
-        sentence: What is wrong, and what to send instead.
+        sentence: The problem, and what to send instead.
     """
 
     def __init__(self, code: int, sentence: str):
@@ -34,12 +34,12 @@ class Hello:
     """First message of a client.
 
     Attributes:
-        rate: Of the samples in both directions, in Hz.
+        rate: Sample rate in both directions, in Hz.
         format: A key of `FORMATS`.
         voice: Name of a learned voice; None for the server's target.
-        speaker: Name of the speaker's learned voice; None: the stream learns it.
+        speaker: Name of the speaker's learned voice; None: the stream estimates it.
         block: Length of a step in seconds; None for the server's.
-        token: Token, which a server that listens beyond this computer requires.
+        token: Token that the server requires if other computers reach it.
     """
 
     rate: int
@@ -57,7 +57,7 @@ def read_hello(message: str | bytes) -> Hello:
         message: Text: a JSON object with the keys of `Hello`.
 
     Raises:
-        ProtocolError: It is something else.
+        ProtocolError: The message is something else.
     """
     values = _json_object(message)
     wanted = '{"rate": 48000, "format": "float32"}'
@@ -88,7 +88,7 @@ def is_end(message: str) -> bool:
         message: Text after the first message; only `{"end": true}` is valid.
 
     Raises:
-        ProtocolError: It says something else.
+        ProtocolError: The message is something else.
     """
     if _json_object(message) == {"end": True}:
         return True
@@ -100,13 +100,13 @@ def decode(message: bytes, name: str) -> np.ndarray:
 
     Args:
         message: Raw PCM.
-        name: Its format.
+        name: Its format, a key of `FORMATS`.
 
     Returns:
         float32 (n,).
 
     Raises:
-        ProtocolError: It is not made of whole samples.
+        ProtocolError: The message is not made of whole samples.
     """
     dtype = np.dtype(FORMATS[name])
     if len(message) % dtype.itemsize:
@@ -123,7 +123,7 @@ def encode(samples: np.ndarray, name: str) -> bytes:
 
     Args:
         samples: float32 (n,).
-        name: The format.
+        name: The format, a key of `FORMATS`.
     """
     if name == "int16":
         samples = np.clip(np.rint(samples * INT16_SCALE), -INT16_SCALE, INT16_SCALE - 1)
@@ -151,7 +151,7 @@ def _json_object(message: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise ProtocolError(POLICY, f"{_shown(message)} is no JSON object")
+        raise ProtocolError(POLICY, f"{_shown(message)} is no JSON object; send one as text")
     return values
 
 

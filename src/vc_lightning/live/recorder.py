@@ -21,7 +21,7 @@ class Recorder:
     """Write the input to the left channel and the conversion to the right one, as 16-bit PCM.
 
     Sample n of both channels belongs to the same moment of speech: the latency is not in the file.
-    Samples above full scale are clipped. Leaving `recording` closes it.
+    Samples above full scale are clipped. The context manager `recording` opens and closes the file.
 
     Args:
         file: An open stereo file.
@@ -42,7 +42,7 @@ class Recorder:
         self._write(1, samples)
 
     def finish(self) -> None:
-        """Write the rest of the longer channel, beside silence."""
+        """Pad the shorter channel with silence and write the rest."""
         longest = max(map(len, self._sides))
         for side in (0, 1):
             self._write(side, np.zeros(longest - len(self._sides[side]), np.float32))
@@ -80,12 +80,12 @@ def recording(path: Path, rate: int, strings: Mapping[str, str]) -> Iterator[Rec
         atomic_path(path) as temporary,
         soundfile.SoundFile(temporary, "w", rate, CHANNELS, "PCM_16", format="WAV") as file,
     ):
-        for name, text in strings.items():  # libsndfile wants them before the samples
+        for name, text in strings.items():  # libsndfile takes them only before the samples
             setattr(file, name, text)
         recorder = Recorder(file)
         try:
             yield recorder
-        except BaseException as error:  # raised again when the file is whole
+        except BaseException as error:  # raised again when the file is complete
             interruption = error
         recorder.finish()
     if interruption is not None:

@@ -1,4 +1,4 @@
-"""WebSocket server that converts the sound of other programs while it arrives."""
+"""WebSocket server that converts live sound of other programs."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,11 @@ from vc_lightning.live.protocol import Hello, ProtocolError
 log = logging.getLogger("live")
 
 MIN_TOKEN_LETTERS = 16
-HELLO_SECONDS = 10.0  # in which a client must say who it is
-CLOSE_SECONDS = 2.0  # that a client gets to agree to the end of a connection
-KEEPALIVE_SECONDS = 15  # of silence on the wire, after which the system asks whether it is cut
-KEEPALIVE_PROBES = 3
-SEND_BUFFER_BYTES = 2**16  # that the system keeps for a slow reader
+HELLO_SECONDS = 10.0  # time limit for a client's first message
+CLOSE_SECONDS = 2.0  # time limit for a client's answer to the end of a connection
+KEEPALIVE_SECONDS = 15  # without traffic, after which the system probes a connection
+KEEPALIVE_PROBES = 3  # unanswered ones, after which a connection counts as cut
+SEND_BUFFER_BYTES = 2**16  # of the operating system, per client
 MAX_QUEUE = 4  # messages of a client that wait
 
 Result = TypeVar("Result")
@@ -55,12 +55,12 @@ class Limits:
 
 
 class LiveServer:
-    """Answer clients, each with a stream of its own.
+    """Serves clients, each with a stream of its own.
 
     Args:
-        open_stream: Opens the stream that a client asks for; raises `InputError`.
+        open_stream: Opens the stream for a client's first message; may raise `InputError`.
         limits: Limits of a client.
-        token: Token that clients must send; None: none.
+        token: Token that clients must send; None: no token is needed.
 
     Raises:
         InputError: A limit is out of range or the token is too short.
@@ -86,12 +86,12 @@ class LiveServer:
         self._pool = ThreadPoolExecutor(limits.max_clients, "live client")
 
     async def run(self, host: str, port: int, started: Callable[[int], asyncio.Event]) -> None:
-        """Listen until it is stopped.
+        """Serve until the event of `started` is set.
 
         Args:
             host: Name or address to listen on.
             port: 0 for a free one.
-            started: Called with the port once it listens; returns what stops it.
+            started: Called with the port once the server listens; returns the event that stops it.
         """
         async with serve(
             self._handle,
@@ -102,7 +102,7 @@ class LiveServer:
             max_size=1024 * self.limits.max_message_kib,
             max_queue=MAX_QUEUE,
             write_limit=SEND_BUFFER_BYTES,
-            # A pong waits behind the sound that a fast sender has sent; the system asks instead.
+            # A client's pong would wait behind its unread sound; TCP keep-alive probes instead.
             ping_interval=None,
             close_timeout=CLOSE_SECONDS,
         ) as server:
@@ -187,12 +187,12 @@ class LiveServer:
             await self._send(client, protocol.encode(samples, hello.format))
 
     async def _send(self, client: ServerConnection, message: str | bytes) -> None:
-        """Send a message; cut off a client that does not read."""
+        """Send a message; close the connection of a client that does not read."""
         try:
             async with asyncio.timeout(self.limits.max_unread_seconds):
                 await client.send(message)
         except TimeoutError:
-            client.transport.abort()  # a closing message would wait behind what is unread
+            client.transport.abort()  # a closing message would wait behind the unread ones
             raise ProtocolError(
                 protocol.POLICY,
                 f"nothing was read for {self.limits.max_unread_seconds:g} s",
@@ -212,7 +212,7 @@ def serving(server: LiveServer, host: str, port: int) -> Iterator[str]:
         The address for clients.
 
     Raises:
-        InputError: The address cannot be listened on.
+        InputError: The address is not usable or the port is taken.
     """
     started: Future[tuple[int, Callable[[], object]]] = Future()
 
@@ -253,7 +253,7 @@ def require_token_beyond_loopback(host: str, token: str | None) -> None:
         token: None for none.
 
     Raises:
-        InputError: The host is unknown, or other computers reach it and there is no token.
+        InputError: The host is unknown, or other computers can reach it and there is no token.
     """
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, 0)} if host else set()
@@ -268,7 +268,7 @@ def require_token_beyond_loopback(host: str, token: str | None) -> None:
 
 
 def _watch(client: ServerConnection) -> None:
-    """Let the system notice a cut connection, and buffer little for a slow reader."""
+    """Let the system detect a cut connection, and buffer little for a slow client."""
     sock: socket.socket = client.transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

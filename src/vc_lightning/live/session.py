@@ -12,17 +12,17 @@ from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.live.buffers import PlaybackBuffer
 from vc_lightning.live.recorder import Recorder
 
-POLL_SECONDS = 0.1  # how long the thread waits for sound before it looks whether it shall stop
-JOIN_SECONDS = 30.0  # for the last step of a busy computer
+POLL_SECONDS = 0.1  # longest wait for sound between two checks for a stop
+JOIN_SECONDS = 30.0  # longest wait for the thread's last step
 SILENCE_DBFS = -100.0  # shown for digital silence
 
 
 class Source(Protocol):
-    """Interface of what gives the speaker's sound.
+    """Interface of a source of the speaker's sound.
 
     Attributes:
         rate: In Hz.
-        latency_seconds: Of the device.
+        latency_seconds: Latency of the device.
     """
 
     rate: int
@@ -34,22 +34,22 @@ class Source(Protocol):
 
     @property
     def n_gaps(self) -> int:
-        """How often sound was lost before its conversion."""
+        """Number of times that sound was lost before its conversion."""
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take float32 samples (n,); wait at most `timeout_seconds` for the first of them."""
+        """Take float32 samples (n,); wait at most `timeout_seconds` for the first one."""
 
     def close(self) -> None:
         """Release the device."""
 
 
 class Sink(Protocol):
-    """Interface of what plays the other voice.
+    """Interface of an output of the conversion.
 
     Attributes:
         rate: In Hz.
-        buffer: What waits to be played.
-        latency_seconds: Of the device.
+        buffer: Samples that wait to be played.
+        latency_seconds: Latency of the device.
     """
 
     rate: int
@@ -67,17 +67,17 @@ class Sink(Protocol):
 
 
 class FileSource:
-    """Give a recording in real time, as if it were being spoken.
+    """Plays a recording in real time in place of a microphone.
 
     Args:
         wav: float32 (n,).
         rate: In Hz.
-        piece_seconds: Length of the pieces in which it arrives.
+        piece_seconds: Length of a piece.
 
     Attributes:
         rate: In Hz.
         latency_seconds: 0, since there is no device.
-        n_gaps: 0, since nothing of a file is lost.
+        n_gaps: 0, since no sound of a file is lost.
     """
 
     latency_seconds = 0.0
@@ -96,7 +96,7 @@ class FileSource:
         return self._position >= len(self._wav)
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take the next piece when its last sample would have been spoken; see `Source.read`."""
+        """Take the next piece once its last sample is due; see `Source.read`."""
         self._start = time.monotonic() if self._start is None else self._start
         stop = min(self._position + self._n_piece, len(self._wav))
         wait = self._start + stop / self.rate - time.monotonic()
@@ -112,7 +112,7 @@ class FileSource:
 
 
 class SilentSink:
-    """Take sound in real time without a device, so that under-runs are counted.
+    """Takes sound in real time without a device, and counts under-runs.
 
     Args:
         rate: In Hz.
@@ -121,7 +121,7 @@ class SilentSink:
 
     Attributes:
         rate: In Hz.
-        buffer: What waits to be taken.
+        buffer: Samples that wait to be taken.
         latency_seconds: 0, since there is no device.
     """
 
@@ -140,7 +140,7 @@ class SilentSink:
         self.buffer.write(samples)
 
     def drain(self) -> None:
-        """Return at once: there is nobody to play to."""
+        """Return at once: nothing is played."""
         self.buffer.end()
 
     def close(self) -> None:
@@ -154,8 +154,8 @@ class Status:
     Attributes:
         input_dbfs: RMS level of the last samples that came in.
         output_dbfs: RMS level of the last samples that were played.
-        n_underruns: How often the output ran out of sound.
-        n_gaps: How often sound of the input was lost.
+        n_underruns: Number of times that the output ran out of sound.
+        n_gaps: Number of times that sound of the input was lost.
         seconds: Length of the sound that came in.
         load: Computing time as a share of `seconds`.
     """
@@ -169,18 +169,18 @@ class Status:
 
 
 class Session:
-    """Convert the sound of a source and play it, until it is stopped or the source ends.
+    """Converts the sound of a source and plays it, until it is stopped or the source ends.
 
     Args:
         stream: The conversion, at the source's rate.
         source: The speaker's sound; closed at the end.
-        sink: Plays the other voice; closed at the end.
-        recorder: Records both; None: nothing is recorded. The caller closes it.
-        is_muted: Whether silence is played at first.
+        sink: Plays the conversion; closed at the end.
+        recorder: Records both, and is closed by the caller; None: nothing is recorded.
+        is_muted: Initial value of the attribute.
 
     Attributes:
-        is_muted: Whether silence is played; the conversion and the recording go on.
-        is_paused: Whether silence replaces the source.
+        is_muted: Whether silence is played; the conversion and the recording continue.
+        is_paused: Whether silence is converted in place of the source.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class Session:
 
     @property
     def latency_seconds(self) -> float:
-        """Latency from a word to its conversion, without computing time."""
+        """Time from a word to its conversion, without computing."""
         rate = self.sink.rate
         devices = self.source.latency_seconds + self.sink.latency_seconds
         return self.stream.latency_seconds + devices + self.sink.buffer.cushion_samples / rate
@@ -238,7 +238,7 @@ class Session:
         """End the conversion; the last words are still recorded.
 
         Raises:
-            InputError: The session was stopped by this error.
+            InputError: A device or file failed during the session.
         """
         self._stopping.set()
         if self._thread.ident is not None:

@@ -27,8 +27,8 @@ def line(status: Status, is_muted: bool, is_paused: bool) -> str:
 
     Args:
         status: State of the session.
-        is_muted: Whether nothing is played.
-        is_paused: Whether the input is ignored.
+        is_muted: Whether silence is played.
+        is_paused: Whether silence is converted.
     """
     words = [word for word, holds in (("PAUSED", is_paused), ("MUTED", is_muted)) if holds]
     minutes, seconds = divmod(int(status.seconds), 60)
@@ -46,7 +46,7 @@ def line(status: Status, is_muted: bool, is_paused: bool) -> str:
 
 
 class Meter:
-    """Show a session in one line of a terminal; show nothing where there is no terminal.
+    """Shows a session in one line of a terminal; shows nothing if `file` is no terminal.
 
     Args:
         file: The terminal.
@@ -71,7 +71,7 @@ class Meter:
 
 
 class Keys:
-    """Read single keys from a terminal, without Enter; none where stdin is no terminal.
+    """Reads single keys from a terminal, without Enter; none if `file` is no terminal.
 
     Args:
         file: The terminal.
@@ -116,5 +116,5 @@ class Keys:
         if not select.select([self._terminal], [], [], 0)[0]:
             return ""
         key = os.read(self._terminal.fileno(), 1)
-        self.is_active = bool(key)  # nothing to read: the terminal is gone
+        self.is_active = bool(key)  # end of file: the terminal was closed
         return key.decode(errors="replace").lower()

@@ -22,7 +22,7 @@ class AutoVC(nn.Module):
         dim_neck: LSTM cells in each direction of the bottleneck; codes have twice as many channels.
         dim_emb: Size of a speaker embedding.
         dim_pre: Width of the decoder before its last LSTM.
-        freq: Frames that one code stands for.
+        freq: Frames per code.
         n_mels: Mel bands.
         dim_encoder: Width of the encoder's convolutions.
         dim_decoder: Width of the decoder's last LSTM.
@@ -35,7 +35,7 @@ class AutoVC(nn.Module):
             paper the embedding is an input of the decoder only.
 
     Raises:
-        InputError: A size is below 1.
+        InputError: A size is below 1, or a switch is not true or false.
     """
 
     kind = "autovc"
@@ -134,12 +134,12 @@ class AutoVC(nn.Module):
         Raises:
             ValueError: The network has F0 inputs, and `harmonics` is None.
         """
-        known = with_speaker(self.repeat_codes(codes, n_frames), embedding)
+        inputs = with_speaker(self.repeat_codes(codes, n_frames), embedding)
         if self.f0:
             if harmonics is None:
                 raise ValueError("the network has F0 inputs: give harmonics")
-            known = torch.cat([known, harmonics], dim=1)
-        decoder_mel = self.decoder(known, embedding)
+            inputs = torch.cat([inputs, harmonics], dim=1)
+        decoder_mel = self.decoder(inputs, embedding)
         return decoder_mel, decoder_mel + self.postnet(decoder_mel, embedding)
 
     def repeat_codes(self, codes: Tensor, n_frames: int) -> Tensor:
@@ -167,7 +167,7 @@ class ContentEncoder(nn.Module):
         dim_in: Channels of the input: mel bands and embedding.
         dim: Width of the convolutions.
         dim_neck: LSTM cells in each direction.
-        freq: Frames that one code stands for.
+        freq: Frames per code.
     """
 
     def __init__(self, dim_in: int, dim: int, dim_neck: int, freq: int):
@@ -185,7 +185,7 @@ class ContentEncoder(nn.Module):
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
         x = run_lstm(self.lstm, x.transpose(1, 2))  # (B, T, 2*dim_neck)
-        # Each direction is read at the frame where it has seen the code's whole block of frames.
+        # Each direction is read at the frame where it has processed the code's whole block.
         forward = x[:, self.freq - 1 :: self.freq, : self.dim_neck]
         backward = x[:, :: self.freq, self.dim_neck :]
         return torch.cat([forward, backward], dim=-1).transpose(1, 2)

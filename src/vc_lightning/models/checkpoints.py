@@ -36,7 +36,7 @@ from vc_lightning.models.vocoders.source_filter import SourceFilter
 from vc_lightning.models.vocoders.wavernn import WaveRNN
 
 METADATA_KEY = "vc_lightning"
-SIZES_OF_MELS = {  # sizes of vocoders that the mel settings give as well
+SIZES_OF_MELS = {  # arguments of vocoders that are mel settings, too
     WaveRNN.kind: (),
     MultiBandWaveRNN.kind: ("hop_length",),
     SourceFilter.kind: ("n_mels", "hop_length", "sample_rate"),
@@ -64,7 +64,15 @@ VocoderNetwork = TypeVar("VocoderNetwork", bound=WaveRNN | MultiBandWaveRNN | So
 
 
 def load_autovc(path: Path | str, freq: int = 32) -> AutoVC:
-    """Load AutoVC in eval mode; `freq` is used for public files only, which do not hold it."""
+    """Load AutoVC in eval mode.
+
+    Args:
+        path: See `read`.
+        freq: Frames per code, for public files, which do not store it.
+
+    Raises:
+        InputError: The file cannot be used, see `read`.
+    """
     return read_autovc(path, freq)[0]
 
 
@@ -92,10 +100,10 @@ def load_magnitude(path: Path | str = resources.GRIFFIN_LIM) -> MagnitudeNet:
     """Load Griffin-Lim's network in eval mode, with the `mel_settings` of its training."""
     state, card = read(path, "magnitude")
     network = _network(MagnitudeNet, card, state, path)
-    even_n_fft = 2 * network.arguments["n_bins"] - 2
-    same_bins = card.mel.get("n_fft") in (even_n_fft, even_n_fft + 1)
-    if card.mel.get("n_mels") != network.arguments["n_mels"] or not same_bins:
-        raise InputError(f"{path}: its header gives the network and the mels other sizes")
+    _require_size_of_mels(path, card, "n_mels")
+    n_bins, n_fft = network.arguments["n_bins"], card.mel.get("n_fft")
+    if n_fft not in (2 * n_bins - 2, 2 * n_bins - 1):
+        raise InputError(f"{path}: its header says n_bins {n_bins}, but n_fft {n_fft} for the mels")
     network.mel_settings = card.mel
     return network
 
@@ -105,8 +113,7 @@ def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
     state, card = read(path, "autovc")
     if "freq" not in card.network:
         card = replace(card, network=card.network | {"freq": freq})
-    if card.mel.get("n_mels") != card.network.get("n_mels"):
-        raise InputError(f"{path}: its header gives the network and the mels other n_mels")
+    _require_size_of_mels(path, card, "n_mels")
     return _network(AutoVC, card, state, path), card
 
 
@@ -121,7 +128,7 @@ def read_source_filter(path: Path | str) -> tuple[SourceFilter, Card]:
 
 
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
-    """Load a speaker encoder and the file's card, which gets the identity of the weights."""
+    """Load a speaker encoder and the file's card, with `speaker_encoder` set to its `identity`."""
     state, card = read(path, "ge2e", "d_vector")
     encoder = (
         ge2e() if card.kind == "ge2e" else d_vector(MelSpectrogram(**settings("mel", "autovc")))
@@ -134,8 +141,8 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
     """Read weights and card of a file of any known layout.
 
     Args:
-        path: A file, or an address on a hub (hf://OWNER/REPO); of a Lightning
-            checkpoint the averaged weights are read.
+        path: A file, or an address on a hub (hf://OWNER/REPO). Of a Lightning checkpoint the
+            averaged weights are read.
         kinds: Kinds of network that are accepted, see `Card`.
 
     Returns:
@@ -209,19 +216,29 @@ def _require_undamaged(path: Path) -> None:
     except UNREADABLE as error:
         damaged = type(error).__name__
     if damaged:
-        raise InputError(f"{path}: is damaged ({damaged}); use a copy of it, or start again")
+        raise InputError(
+            f"{path}: is damaged ({damaged}); use a copy of it, or train from the start"
+        )
 
 
 def _read_vocoder(path: Path | str, *networks: type[VocoderNetwork]) -> tuple[VocoderNetwork, Card]:
-    """Load a vocoder of one of several classes, whose sizes are those of its mels."""
+    """Load a vocoder of one of several classes; check that its sizes are those of its mels."""
     state, card = read(path, *(network.kind for network in networks))
     for name in SIZES_OF_MELS[card.kind]:
-        if card.network.get(name) != card.mel.get(name):
-            raise InputError(f"{path}: its header gives the network and the mels other {name}s")
+        _require_size_of_mels(path, card, name)
     network = next(network for network in networks if network.kind == card.kind)
     built = _network(network, card, state, path)
     built.mel_settings = card.mel
     return built, card
+
+
+def _require_size_of_mels(path: Path | str, card: Card, name: str) -> None:
+    """Raise InputError unless a card's network and mels have the same size."""
+    of_network, of_mels = card.network.get(name), card.mel.get(name)
+    if of_network != of_mels:
+        raise InputError(
+            f"{path}: its header says {name} {of_network} for the network, {of_mels} for the mels"
+        )
 
 
 def _network(network: type[Network], card: Card, state: State, path: Path | str) -> Network:
@@ -309,5 +326,5 @@ def require_same_encoder(wanted: str, given: str, name: str) -> None:
     if wanted != given and not (same_kind and "-" not in wanted):
         raise InputError(
             f"{name} was made with embeddings of {wanted}, the speaker encoder is {given}; "
-            "name the one it was made with by speaker_encoder="
+            f"give the file of {wanted} by speaker_encoder="
         )

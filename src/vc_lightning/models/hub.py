@@ -171,7 +171,8 @@ def _sentences(address: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise InputError(
-            f"{address}: its owner asks for consent; agree on its page, then `hf auth login`"
+            f"{address}: its owner grants access on request; accept the terms on its page, then "
+            "`hf auth login`"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(

@@ -52,14 +52,14 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
         InputError: The weights cannot be used, or the package onnx is missing.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise InputError("the export needs the package onnx (extra onnx): pip install onnx")
+        raise InputError("the export needs onnx: pip install 'vc-lightning[onnx]'")
     import onnx
 
     autovc, card = read_autovc(path, freq)
     examples, axes = example_inputs(autovc)
     with atomic_path(output) as temporary:
         with warnings.catch_warnings():
-            # Warnings that the trace may fix sizes (tests show that it does not), and that this
+            # They say that the trace may fix sizes (tests show that it does not), and that this
             # exporter is deprecated.
             warnings.simplefilter("ignore")
             # The new exporter (dynamo=True) fails at LSTMs over a variable number of frames.

@@ -10,7 +10,10 @@ import yaml
 from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.formats import Card
 
-KINDS = ("autovc", "wavernn", "multiband_wavernn", "magnitude", "ge2e", "d_vector")
+KINDS = (
+    *("autovc", "wavernn", "multiband_wavernn", "source_filter"),
+    *("magnitude", "ge2e", "d_vector"),
+)
 LICENCES = {  # patterns in file headers and the hub's names, the most specific first
     r"CC[ -]BY-SA[ -]4": "cc-by-sa-4.0",
     r"CC[ -]BY-NC[ -]4": "cc-by-nc-4.0",
@@ -25,12 +28,18 @@ USES = {  # example for the model card, by kind of file
         'converter = VoiceConverter.from_pretrained("{repo}")\n'
         'wav = converter.convert("source.wav", "target.wav")'
     ),
-    "wavernn": (
-        "python convert.py source=source.wav target=target.wav vocoder=wavernn "
-        "vocoder.path=hf://{repo}"
-    ),
+    **{
+        kind: (
+            f"python convert.py source=source.wav target=target.wav vocoder={vocoder} "
+            "vocoder.path=hf://{repo}"
+        )
+        for kind, vocoder in {
+            "wavernn": "wavernn",
+            "multiband_wavernn": "wavernn",
+            "source_filter": "source_filter",
+        }.items()
+    },
 }
-USES["multiband_wavernn"] = USES["wavernn"]
 
 
 def push_to_hub(path: Path | str, repo: str, *, private: bool = False, freq: int = 32) -> str:

@@ -88,7 +88,7 @@ class SpeakerEncoder(nn.Module):
     def embed_batch(
         self, speeches: Sequence[np.ndarray], factors: Sequence[float] = (1.0,), bf16: bool = False
     ) -> np.ndarray:
-        """Embed recordings; their partials are computed in common batches.
+        """Embed recordings; partials of all of them share batches.
 
         Args:
             speeches: Recordings prepared by `mel.prepare`.
@@ -136,7 +136,7 @@ class SpeakerEncoder(nn.Module):
             wav: float32 (n,).
             sample_rate: Rate of wav in Hz.
             level_dbfs: Level of the speech, in dB relative to full scale.
-            gain_db: Result of `voice_activity.level_gain` for these, if it is known already.
+            gain_db: Gain in dB for that level; None: measured by `voice_activity.level_gain`.
 
         Returns:
             float32 (embedding_size,).
@@ -159,13 +159,22 @@ class SpeakerEncoder(nn.Module):
         return self.average(embeddings) if len(embeddings) > 1 else embeddings[0]
 
     def prepare_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
-        """Prepare a recording (n,) of any rate and level for `embed_speech`."""
+        """Prepare a recording (n,) of any rate and level for `embed_speech`.
+
+        Args:
+            wav: float32 (n,).
+            sample_rate: Rate of wav in Hz.
+            level_dbfs: Level of the speech, in dB relative to full scale.
+
+        Raises:
+            InputError: The recording holds too little speech.
+        """
         wav = io.resample(wav, sample_rate, self.sample_rate)
         wav = voice_activity.level(wav, self.sample_rate, level_dbfs)
         return self.mel.prepare(wav, self.sample_rate)
 
     def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
-        """Embed several recordings of one speaker, at 16 kHz -> (embedding_size,)."""
+        """Embed a speaker: average over recordings (n,) at 16 kHz -> (embedding_size,)."""
         return self.average([self.embed_utterance(wav) for wav in wavs])
 
     def average(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:

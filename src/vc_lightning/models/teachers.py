@@ -1,4 +1,4 @@
-"""Teachers of the content encoder: frozen networks whose features say what is spoken.
+"""Teachers of the content encoder: frozen networks whose features describe what is spoken.
 
 A teacher is any object with the attributes of `Teacher`; `conf/teacher/` lists those that come
 with the project. `docs/teachers.md` shows how to use another one, such as WavLM or HuBERT.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from faster_whisper import WhisperModel
 
 MAX_STRETCH_SECONDS = 29
-INSTALL = 'pip install -e ".[teach]"'
+INSTALL = "pip install 'vc-lightning[teach]'"
 
 
 class Teacher(Protocol):
@@ -104,7 +104,7 @@ def features_at_frames(
 ) -> np.ndarray:
     """Interpolate a teacher's features at the frames of a mel and subtract their mean.
 
-    The mean over a recording depends on speaker and microphone more than on the words.
+    The mean is subtracted because it depends on speaker and microphone more than on the words.
 
     Args:
         teacher: The teacher.

@@ -1,4 +1,4 @@
-"""Access control: requests with a key, or only those of this computer."""
+"""Access control: by keys, or for requests of this computer only."""
 
 import hmac
 import ipaddress
@@ -25,7 +25,8 @@ class Access:
         keys: The valid keys; with none, only this computer may send requests.
 
     Raises:
-        InputError: Other computers reach the host but there is no key, or a key is too short.
+        InputError: Other computers can reach the host but there is no key, or a key is not
+            printable ASCII of at least 16 characters.
     """
 
     def __init__(self, host: str, keys: Sequence[str]):
@@ -37,8 +38,8 @@ class Access:
         for key in keys:
             if len(key) < MIN_KEY_LETTERS or not key.isascii() or not key.isprintable():
                 raise InputError(
-                    f"a key of the service has {len(key)} characters; give at least "
-                    f"{MIN_KEY_LETTERS} printable ASCII ones, such as `openssl rand -hex 32` gives"
+                    f"VC_API_KEY, api_key_file: a key has {len(key)} characters; give at least "
+                    f"{MIN_KEY_LETTERS} printable ASCII ones, such as `openssl rand -hex 32` prints"
                 )
         self._keys = [key.encode() for key in keys]
 
@@ -83,7 +84,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _require_local_page(request: Request) -> None:
-    """Refuse requests of other sites' pages that are open in a browser on this computer."""
+    """Refuse requests of pages of other sites that a browser on this computer shows."""
     addresses = {"Host": f"//{request.headers.get('host', '')}"}
     if "origin" in request.headers:
         addresses["Origin"] = request.headers["origin"]

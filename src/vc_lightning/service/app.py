@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = """Convert a recording to the voice of another.
 
-Convert only voices whose owners agreed. The metadata of every result say that it is synthetic."""
+Convert only voices whose owners agreed. The metadata of every result mark it as synthetic."""
 SOUND = {"schema": {"type": "string", "format": "binary"}}
 ERROR = {
     "content": {
@@ -48,11 +48,13 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     },
     400: {"description": "The form or a recording cannot be used.", **ERROR},
     401: {"description": "The key is missing or unknown.", **ERROR},
-    406: {"description": "None of our formats is accepted.", **ERROR},
+    403: {"description": "The request is of another site's page, and there is no key.", **ERROR},
+    406: {"description": "The service has none of the accepted formats.", **ERROR},
     408: {"description": "The upload was too slow.", **ERROR},
     413: {"description": "The request is too large.", **ERROR},
     415: {"description": "The request is no form.", **ERROR},
-    429: {"description": "The queue is full; Retry-After says when to try again.", **ERROR},
+    429: {"description": "The queue is full; Retry-After gives the time to wait.", **ERROR},
+    500: {"description": "The conversion failed; the server's log has the reason.", **ERROR},
     503: {"description": "The service is stopping, or the conversion took too long.", **ERROR},
 }
 
@@ -72,7 +74,7 @@ class ServiceLimits:
         wait_seconds: Longest time in the queue, including the conversion.
 
     Raises:
-        InputError: A limit is not a sensible number.
+        InputError: A limit is out of range.
     """
 
     max_seconds: float
@@ -85,8 +87,8 @@ class ServiceLimits:
     wait_seconds: float
 
     def __post_init__(self) -> None:
-        """Check the limits themselves."""
-        _ = self.recordings
+        """Check that the limits are in range."""
+        _ = self.recordings  # checks its own
         counts = ("max_targets", "max_requests", "batch_size")
         require_at_least(1, "", **{name: getattr(self, name) for name in counts})
         times = ("batch_seconds", "transfer_seconds", "wait_seconds")
@@ -149,7 +151,7 @@ class ConversionApi:
         limits: Limits of requests.
         voices: Folder of the learned voices.
         folder: Folder for recordings and results while a request runs.
-        about: Facts that /health shows beside the state.
+        about: Further entries of the answer of /health.
 
     Attributes:
         app: The ASGI application.
@@ -178,7 +180,7 @@ class ConversionApi:
         self._voices = voices
         self._folder = folder
         self._about = about
-        self._checks = ThreadPoolExecutor(1, "check")  # one: a check needs the recording's memory
+        self._checks = ThreadPoolExecutor(1, "check")  # one at a time, to bound the memory
         self.app = self._make_app(access)
 
     def _make_app(self, access: Access) -> FastAPI:
@@ -234,7 +236,7 @@ class ConversionApi:
         return {"voices": await asyncio.to_thread(voice_library.names, self._voices)}
 
     async def health(self) -> JSONResponse:
-        """Show whether the service takes requests, and how many it is serving."""
+        """Show whether the service accepts requests, and how many it is serving."""
         state = "stopping" if self.queue.is_stopping else "ready"
         facts = {"state": state, "requests": self.queue.n_requests} | self._about
         return JSONResponse(facts, 503 if self.queue.is_stopping else 200)
@@ -244,7 +246,7 @@ class ConversionApi:
         return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     def _check(self, form: ConversionForm) -> float:
-        """Check recordings and voice before they wait for a conversion.
+        """Check recordings and voice before they enter the queue.
 
         Returns:
             Duration of the source in seconds.

@@ -16,7 +16,7 @@ from vc_lightning.service.refusal import RefusedError
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25  # between two checks whether a client is still connected
+LOOK_SECONDS = 0.25  # between two checks of a client's connection
 MAX_RETRY_SECONDS = 60
 STOPPING = "the service is stopping; try again later"
 
@@ -43,7 +43,7 @@ class Waiting:
 
 
 class ConversionQueue:
-    """Queue whose conversions run in one thread, as batches of those that wait.
+    """Queue whose conversions run in batches, in one thread.
 
     All methods must be called in the thread of the event loop.
 
@@ -151,7 +151,7 @@ class ConversionQueue:
         self.is_stopping = True
 
     def abandon(self) -> None:
-        """Refuse the requests that wait or are converted, too; the running batch ends early."""
+        """Also refuse requests that wait or are being converted; the running batch ends early."""
         for waiting in [*self._batch, *self._waiting]:
             if not waiting.row.done():
                 waiting.row.set_exception(RefusedError(503, STOPPING, self._retry_seconds()))
@@ -170,7 +170,7 @@ class ConversionQueue:
             self._count(batch, loop.time() - started)
 
     def _next_batch(self) -> list[Waiting]:
-        """Take the first conversion and those behind it that fit into its batch."""
+        """Take the first conversion and the following ones that fit into its batch."""
         batch: list[Waiting] = []
         while self._waiting and len(batch) < self._batch_size:
             waiting = self._waiting[0]
@@ -184,13 +184,13 @@ class ConversionQueue:
 
     @staticmethod
     def _progress(batch: Sequence[Waiting]) -> Progress:
-        """Make a progress function that ends the batch once nobody waits for it."""
+        """Make a progress function that ends the batch once no client waits for it."""
 
-        def look(_: float) -> None:
+        def check(_: float) -> None:
             if all(waiting.row.done() for waiting in batch):
                 raise AbandonedError
 
-        return look
+        return check
 
     @staticmethod
     def _answer(batch: Sequence[Waiting], made: asyncio.Future[Sequence[Row]]) -> None:

@@ -1,4 +1,4 @@
-"""Reading the form of POST /convert to disk, within limits of size and time."""
+"""Read the form of POST /convert and write its files to disk, within limits of size and time."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from vc_lightning.conversion.jobs import Target
 from vc_lightning.service.refusal import RefusedError
 
 FIELDS = ("source", "target", "voice", "format")
-FRAME_BYTES = 100_000  # largest size of a form without its files
+FRAME_BYTES = 100_000  # largest size of a form's parts other than files
 MAX_TEXT_BYTES = 4_096  # of a text field
 SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
 FORMATS = {"wav": "audio/wav", "flac": "audio/flac"}
@@ -124,22 +124,10 @@ async def read_form(
         raise RefusedError(400, f"the form cannot be read ({error.detail})") from None
     except (ValueError, LookupError, AssertionError) as error:  # raised by the parser
         raise RefusedError(400, f"the form cannot be read ({type(error).__name__})") from None
-    async with _closing(form):
+    try:
         return await asyncio.to_thread(_saved, form, request.headers.get("accept", ""), folder)
-
-
-class _closing:  # noqa: N801  like contextlib's
-    """Context that closes a form's files at the end of the block."""
-
-    def __init__(self, form: FormData):
-        self.form = form
-
-    async def __aenter__(self) -> None:
-        """Do nothing."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close the files."""
-        await self.form.close()
+    finally:
+        await form.close()
 
 
 def _saved(form: FormData, accept: str, folder: Path) -> ConversionForm:
@@ -163,7 +151,7 @@ def _saved(form: FormData, accept: str, folder: Path) -> ConversionForm:
         raise RefusedError(400, f"source: {len(sources)} recordings were sent; send one")
     if bool(targets) == bool(voices) or len(voices) > 1 or len(formats) > 1:
         raise RefusedError(
-            400, "give either target, recordings of a voice, or voice, one learned name"
+            400, "give either target (recordings of a voice) or voice (one learned name)"
         )
     format = formats[0].lower() if formats else preferred(accept)
     if format not in FORMATS:
@@ -204,5 +192,5 @@ def preferred(accept: str) -> str:
         if kind in ACCEPTED and weight > best_weight:
             best, best_weight = ACCEPTED[kind], weight
     if best is None:
-        raise RefusedError(406, f"accept: give {' or '.join(FORMATS.values())}")
+        raise RefusedError(406, f"the header Accept: give {' or '.join(FORMATS.values())}")
     return best

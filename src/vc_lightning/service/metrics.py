@@ -23,7 +23,7 @@ class Metrics:
     Attributes:
         answers: Answers by endpoint and status.
         request_seconds: Time from a request's headers to the end of its answer, by endpoint.
-        requests: Requests that upload, wait or are converted now.
+        requests: Requests that are being uploaded, waiting or converted.
         batch_sizes: Conversions in a batch.
         conversion_seconds: Computing time of a batch.
         sound_seconds: Total duration of the conversions.

@@ -68,7 +68,7 @@ def as_json(status: int, sentence: str, headers: dict[str, str]) -> JSONResponse
 
     Args:
         status: HTTP status code.
-        sentence: The value of `error`; unprintable characters become spaces.
+        sentence: Value of the key `error`; unprintable characters become spaces.
         headers: Further headers.
     """
     printable = "".join(letter if letter.isprintable() else " " for letter in sentence)

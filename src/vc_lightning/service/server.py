@@ -22,7 +22,7 @@ class Server(uvicorn.Server):
     Args:
         config: Configuration of uvicorn.
         queue: The queue to finish.
-        stop_seconds: Longest time for finishing it; after that, the remaining requests are refused.
+        stop_seconds: Time limit for that; then the remaining requests are refused.
     """
 
     def __init__(self, config: uvicorn.Config, queue: ConversionQueue, stop_seconds: float):
@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
         self._queue.stop()
 
     async def on_tick(self, counter: int) -> bool:
-        """Tell uvicorn, ten times a second, whether to end.
+        """Return whether to end; uvicorn calls this ten times a second.
 
         Args:
             counter: Number of the tick.
@@ -73,6 +73,9 @@ def bind(host: str, port: int) -> socket.socket:
         host: Name or address of this computer.
         port: TCP port; 0 takes any free one.
 
+    Returns:
+        The bound socket.
+
     Raises:
         InputError: The port is taken, or the host is not an address of this computer.
     """
@@ -80,8 +83,12 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except OSError:
+            listener.close()
+            raise
     except (OSError, UnicodeError):
         raise InputError(
             f"port={port}: is taken, or {host} is no address of this computer; give another"
@@ -103,7 +110,7 @@ def make(api: ConversionApi, stop_seconds: float) -> Server:
         stop_seconds: Longest time for finishing running requests.
 
     Raises:
-        InputError: stop_seconds is not a sensible number.
+        InputError: stop_seconds is out of range.
     """
     require_within(0, 1e6, "", stop_seconds=stop_seconds)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

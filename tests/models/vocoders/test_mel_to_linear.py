@@ -79,7 +79,7 @@ def test_refuses_mismatched_files(tmp_path):
     path = tmp_path / "a.safetensors"
     for mel in ({"n_mels": 40}, {"n_fft": 2048}, {"n_fft": "1024"}):
         checkpoints.save(path, state, replace(card, mel=card.mel | mel))
-        with pytest.raises(InputError, match="gives the network and the mels other sizes"):
+        with pytest.raises(InputError, match=r"its header says n_(mels|bins) .* for the mels"):
             checkpoints.load_magnitude(path)
     checkpoints.save(path, state, replace(card, network=card.network | {"dim": 10**9}))
     with pytest.raises(InputError, match="its header says dim 1000000000, its weights say 256"):

@@ -156,9 +156,9 @@ def test_public_sizes():
 
 
 def test_refuses_impossible_settings():
-    with pytest.raises(InputError, match=r"wavernn.mode is raw"):
+    with pytest.raises(InputError, match=r"model.mode=raw: is none of RAW, MOL"):
         tiny_wavernn("raw")
-    with pytest.raises(InputError, match=r"wavernn.rnn_dims=0"):
+    with pytest.raises(InputError, match=r"model.rnn_dims=0"):
         tiny_wavernn(rnn_dims=0)
-    with pytest.raises(InputError, match=r"wavernn.pad=1: upsampling by \[2, 3\] reads 2 frames"):
+    with pytest.raises(InputError, match=r"model.pad=1: upsampling by \[2, 3\] reads 2 frames"):
         tiny_wavernn(pad=1)

@@ -3,10 +3,10 @@
 
 window.vcLive = (() => {
   const FOLDER = new URL("live/", document.baseURI);
-  const MAX_UNSENT_SECONDS = 1; // of sound; a connection that is slower than that is given up
+  const MAX_UNSENT_SECONDS = 1; // of sound; if more waits to be sent, the connection is closed
   const BYTES_PER_SAMPLE = 4;
   let context = null;
-  let session = null; // { socket, node, microphone, delays } of the person who speaks
+  let session = null; // { socket, node, microphone } of the running session
 
   const show = (id, text) => (document.getElementById(id).textContent = text);
   const say = (text) => show("live_status", text);
@@ -80,7 +80,7 @@ window.vcLive = (() => {
     show("live_gaps", data.gaps);
   }
 
-  // The server has sent everything; what is in the queue is still heard.
+  // The server has sent everything; the queue is still played.
   function end(mine, text) {
     mine.isOver = true;
     say(text);
@@ -88,7 +88,7 @@ window.vcLive = (() => {
     mine.node.port.postMessage({ what: "over" });
   }
 
-  // The person has said everything; the server sends the rest.
+  // The microphone stops; the server sends the rest.
   function stop() {
     if (!session?.socket) return close();
     session.node.port.postMessage({ what: "close" });

@@ -1,11 +1,11 @@
-// Runs on the browser's audio thread: sends what the microphone hears, plays what the server sends.
-// Sample n of the answer says what sample n of the microphone said, so that the delay is the
+// Runs on the browser's audio thread: sends the microphone's sound, plays the server's.
+// Sample n of the answer is the conversion of sample n of the microphone, so the delay is the
 // difference of the two counts.
 
 const SEND_SECONDS = 0.02; // length of a message to the server
-const FIRST_CUSHION_SECONDS = 0.08; // for which sound is held back, so that a late message leaves no gap
+const FIRST_CUSHION_SECONDS = 0.08; // delay of the playback, so that a late message leaves no gap
 const MAX_CUSHION_SECONDS = 0.4;
-const EXCESS_SECONDS = 0.06; // more than the cushion, which silence may be dropped for
+const EXCESS_SECONDS = 0.06; // beyond the cushion: if the queue is longer, silence is dropped
 const WATCH_SECONDS = 2; // in which the fullness of the queue is observed
 const REPORT_SECONDS = 0.25;
 const FADE_SECONDS = 0.005; // after a gap
@@ -116,7 +116,7 @@ class LiveVoice extends AudioWorkletProcessor {
     this.cushion = Math.min(MAX_CUSHION_SECONDS * sampleRate, this.cushion * 1.5);
   }
 
-  // After a late message the queue stays longer than it need be: drop as much silence.
+  // After a late message the queue stays too long: drop as much silence.
   dropSilence(length) {
     this.lowest = Math.min(this.lowest, this.queued);
     this.watched += length;

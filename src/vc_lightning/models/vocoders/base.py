@@ -48,7 +48,7 @@ def vocode(
         vocoder: The vocoder.
         mels: One mel (n_mels, T) per recording.
         lengths: Samples of each result; the vocoder's output is cut to them.
-        longest: Most frames of a mel that counts as short.
+        longest: Largest number of frames of a short mel.
         seed: Seed of the vocoder.
         progress: Called with the share of the work that is done, up to 1.
 

@@ -1,8 +1,8 @@
 """Batched generation: cut a long mel into overlapping folds, run them as one batch, join them.
 
 An autoregressive vocoder is slow on one long mel and fast on a batch of short ones. Every fold
-starts from silence and generates the end of the fold before it again, to warm up. There it is
-aligned by cross-correlation (as in WSOLA), by at most MAX_LAG, and cross-faded.
+starts from silence and first generates the end of the previous fold again, as a warm-up. In this
+overlap the two are aligned by cross-correlation (as in WSOLA), by at most MAX_LAG, and cross-faded.
 """
 
 from collections.abc import Iterable, Iterator
@@ -90,7 +90,7 @@ def run_batches(
 ) -> Iterator[Tensor]:
     """Generate the folds that cover mels, in batches of folds of equal length.
 
-    A fold has OVERLAP frames more than it adds; the last one leaves room for the alignment.
+    A fold has OVERLAP frames more than it adds; the last one has one frame for the alignment.
 
     Args:
         vocoder: The vocoder.

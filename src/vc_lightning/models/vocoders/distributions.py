@@ -12,7 +12,7 @@ NUM_LEVELS = 65_536  # 16-bit audio
 LEVEL_WIDTH = 2 / (NUM_LEVELS - 1)
 MIN_LOG_SCALE_OF_DENSITY = -7.0  # bounds the density where the samples are constant
 UNIFORM_MARGIN = 1e-5
-STEPS_DRAWN = 256  # random numbers are drawn for so many steps at once
+STEPS_DRAWN = 256  # steps whose random numbers are drawn at once
 
 
 def split_mixture(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,11 +1,11 @@
-"""The source of a voice: pulses at a pitch."""
+"""The voiced source of a source-filter vocoder: pulses at a pitch."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-DEFAULT_HZ = 150.0  # of pulses where nothing is voiced, which the filter silences
-NEAR_ZERO = 1e-4  # of a sine, below which a quotient is replaced by its limit
+DEFAULT_HZ = 150.0  # where nothing is voiced; there the filter silences the pulses
+NEAR_ZERO = 1e-4  # sines below it: their quotient is replaced by its limit
 
 
 def without_gaps(f0: Tensor) -> Tensor:
@@ -15,8 +15,8 @@ def without_gaps(f0: Tensor) -> Tensor:
         f0: (B, T) in Hz, 0 where unvoiced.
 
     Returns:
-        (B, T): every unvoiced frame has the pitch of the last voiced one, those at the beginning
-        have that of the first.
+        (B, T): an unvoiced frame has the pitch of the last voiced frame before it, at the beginning
+        that of the first voiced frame.
     """
     positions = torch.arange(f0.shape[1], device=f0.device)
     first = (f0 > 0).int().argmax(dim=1, keepdim=True)

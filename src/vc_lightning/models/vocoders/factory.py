@@ -25,8 +25,8 @@ def griffin_lim(
 
     Args:
         mel: Mel-spectrogram to invert.
-        magnitude: File of a `MagnitudeNet` for these mels; "shipped" for the shipped one where it
-            is for these mels; None for no network.
+        magnitude: File of a `MagnitudeNet` for these mels; "shipped" for the shipped one, which is
+            used only if it is for these mels; None for no network.
         sharpness: See `GriffinLim`.
         n_iter: See `GriffinLim`.
         momentum: See `GriffinLim`.
@@ -39,7 +39,7 @@ def griffin_lim(
         path = resources.GRIFFIN_LIM if magnitude == "shipped" else magnitude
         network = checkpoints.load_magnitude(path)
         try:
-            require_same_settings(network.mel_settings, mel.settings, str(path), "the model")
+            require_same_settings(network.mel_settings, mel.settings, str(path), "the converter")
         except InputError as error:
             if magnitude != "shipped":
                 raise
@@ -68,7 +68,8 @@ def wavernn(
         require_within(0, 2, "vocoder", temperature=temperature)
         if not hasattr(network, "temperature"):
             raise InputError(
-                f"vocoder.temperature={temperature}: {path} is not a multi-band WaveRNN"
+                f"vocoder.temperature={temperature}: {path} is not a multi-band WaveRNN; "
+                "leave it out"
             )
         network.temperature = temperature
     return network
@@ -93,7 +94,7 @@ def source_filter(mel: MelSpectrogram, path: Path | str | None) -> Vocoder:
 def auto_vocoder(
     mel: MelSpectrogram, path: Path | str | None, fallback: Callable[[MelSpectrogram], Vocoder]
 ) -> Vocoder:
-    """Build `vocoder=auto`: a network if it is for these mels, else the fallback.
+    """Build `vocoder=auto`: the network in a file if it is for these mels, else the fallback.
 
     Args:
         mel: Mel-spectrogram to invert.
@@ -109,7 +110,9 @@ def auto_vocoder(
     path = resources.SOURCE_FILTER if path == "shipped" else path
     network = checkpoints.load_vocoder(path)
     try:
-        require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the model")
+        require_same_settings(
+            network.mel_settings, mel.settings, f"vocoder {path}", "the converter"
+        )
     except InputError as error:
         log.info("vocoder: Griffin-Lim (%s)", error)
         return fallback(mel)

@@ -13,7 +13,6 @@ from vc_lightning.models.vocoders.phase_gradient import propagated
 
 LOUDEST = 3.0  # in the scale of the mel: 200 dB above its upper limit
 MAX_ITER = 10_000  # a few hundred are enough
-
 CHUNK_FRAMES = 1280  # 20 s; arrays of a minute exceed the cache and take 1.5 times as long
 REACH_WINDOWS = 4  # context before and after a chunk, in multiples of n_fft
 
@@ -115,8 +114,8 @@ class GriffinLim(nn.Module):
             spectrum = self.network(mel, spectrum)
             if not (spectrum < LOUDEST).all():  # also true for NaN
                 raise InputError(
-                    "vocoder.magnitude: its network gives spectra louder than any sound; its "
-                    "weights are damaged, or its training diverged"
+                    "vocoder.magnitude: the network's spectra are louder than any sound or not "
+                    "finite; its file is damaged, or its training diverged"
                 )
         return self.mel.amplitude(spectrum)
 
@@ -126,7 +125,7 @@ class GriffinLim(nn.Module):
         return sharp * (magnitude.norm(dim=1, keepdim=True) / sharp.norm(dim=1, keepdim=True))
 
     def initial_phases(self, magnitude: Tensor, start: Tensor) -> Tensor:
-        """Estimate the phases (B, n_bins, T) that the iterations start from, see `propagated`."""
+        """Estimate phases (B, n_bins, T) for the first iteration, see `propagated`."""
         mel = self.mel
         return propagated(magnitude, mel.n_fft, mel.hop_length, mel.win_length, start)
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 KERNEL_SIZE = 3
-AUDIBLE_DB = 60  # below the loudest bin
+AUDIBLE_DB = 60  # range below the loudest bin in which spectra are compared
 
 
 class MagnitudeNet(nn.Module):

@@ -19,16 +19,16 @@ from vc_lightning.models.vocoders.distributions import (
 from vc_lightning.models.vocoders.pqmf import PQMF
 
 LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB
-LIMIT = 12.0  # of samples in units of their envelope; 1 in 10 000 of speech is above 10
+LIMIT = 12.0  # of samples divided by their envelope; in speech 1 of 10 000 is above 10
 FOLD_FRAMES = (24, 192)  # a step generates several samples: long folds are fast enough
 FIT_STEPS, FIT_RATE = 300, 0.3
 
 
 class MultiBandWaveRNN(nn.Module):
-    """A GRU over the samples of a few bands, divided by envelopes that are computed from the mel.
+    """A GRU over the samples of a few bands, each divided by its envelope.
 
-    The mel also determines the features and the coefficients of a linear predictor. The GRU
-    predicts the residual: a mixture of logistics around the linear prediction.
+    The mel determines the envelopes, the features and the coefficients of a linear predictor. The
+    GRU predicts the residual: a mixture of logistics around the linear prediction.
 
     Args:
         n_mels: Mel bands.
@@ -102,7 +102,7 @@ class MultiBandWaveRNN(nn.Module):
         self.n_mixtures = n_mixtures
         self.temperature = temperature
         self.filterbank = PQMF(bands)
-        # log of the share of a mel band's power in each band of sound
+        # Log of the share of a mel band's power that lies in each band of sound.
         self.envelope = nn.Parameter(torch.full((bands, n_mels), -23.0))
         self.frames = FrameNetwork(n_mels, pad, frame_dims, frame_blocks)
         self.predictor = nn.Linear(frame_dims, bands * bands * prediction_order)
@@ -125,7 +125,7 @@ class MultiBandWaveRNN(nn.Module):
         bands = self.filterbank.analyse(wav)[:, margin:-margin]
         log_scale = self.log_scale(mel)
         samples = bands * torch.exp(-log_scale)
-        past = F.pad(samples[:, :-1], (0, 0, 1, 0))  # a crop begins with silence, as folds do
+        past = F.pad(samples[:, :-1], (0, 0, 1, 0))  # crops start from silence, as folds do
         mixture = self(past, mel)
         return mixture_log_density(mixture, samples) - log_scale + math.log(LEVEL_WIDTH)
 
@@ -176,7 +176,7 @@ class MultiBandWaveRNN(nn.Module):
         return batched_generation.generate(self, mel, seed, fold_frames)
 
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Yield such samples in pieces (B, n), the first one early, with bounded memory."""
+        """Yield samples in pieces (B, n), the first one early, with bounded memory."""
         return batched_generation.stream(self, mel, seed, FOLD_FRAMES)
 
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
@@ -193,7 +193,7 @@ class MultiBandWaveRNN(nn.Module):
 
     @torch.enable_grad()
     def initialize_output(self, wav: Tensor, mel: Tensor) -> float:
-        """Fit the envelopes to recordings; all other parts are trained in units of them.
+        """Fit the envelopes to recordings, before the other parts are trained.
 
         Args:
             wav: See `log_prob`.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 HANN_GAMMA = 0.25645  # width of the Gaussian that approximates a Hann window of length 1
-FLOOR = 1e-5  # smaller magnitudes are raised to it before the logarithm
+FLOOR = 1e-5  # lowest magnitude in the logarithm
 
 
 def propagated(

@@ -1,8 +1,8 @@
-"""A source-filter vocoder: pulses and noise, filtered as a network predicts from the mel.
+"""A source-filter vocoder: pulses and noise through filters that a network predicts from the mel.
 
 Backbone and inverse STFT are those of Vocos (Siuzdak 2023, arXiv 2306.00814). Vocos must predict
 the phases of all bins; here they come from pulses at the pitch, as in DDSP (Engel et al. 2020,
-arXiv 2001.04643), which saves most of the training.
+arXiv 2001.04643), so that training takes much less time.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from vc_lightning.models.vocoders.convnext import ConvNeXt
 from vc_lightning.models.vocoders.excitation import pulse_train, without_gaps
 from vc_lightning.models.vocoders.mel_to_pitch import PitchNet
 
-LOUDEST = 8.0  # log-amplitude of a filter: e⁸ at a source of variance 1 exceeds any sound
+LOUDEST = 8.0  # limit of a filter's log-amplitude: a source of variance 1, times e⁸, is no sound
 RIDGE = 1e-3  # of the least-squares initialisation, relative to the variance of the mel
 CHUNK_FRAMES = 1280
 
@@ -126,12 +126,10 @@ class SourceFilter(nn.Module):
             Log frequency responses (B, n_fft/2 + 1, T · steps): complex for the pulses, real for
             the noise, whose phase is random anyway.
         """
-        both = self.envelope(mel)  # (B, steps · n_bins, T)
+        common = self.envelope(mel).float()  # (B, steps · n_bins, T)
         own = self.head(self.backbone(mel)).transpose(1, 2).float()  # (B, 3 · steps · n_bins, T)
         pulses, noise, phase = own.chunk(3, dim=1)
-        pulses, noise = (
-            self._in_steps(both.float() + x).clamp(max=LOUDEST) for x in (pulses, noise)
-        )
+        pulses, noise = (self._in_steps(common + x).clamp(max=LOUDEST) for x in (pulses, noise))
         return torch.complex(pulses, self._in_steps(phase)), noise
 
     def _in_steps(self, frames: Tensor) -> Tensor:
@@ -176,7 +174,7 @@ class SourceFilter(nn.Module):
         )
 
     def generate(self, mel: Tensor, seed: int = 0) -> Tensor:
-        """Synthesize a mel at the pitch that it shows.
+        """Synthesize a mel at the pitch that `self.pitch` predicts from it.
 
         Args:
             mel: Mel (B, n_mels, T).
@@ -239,14 +237,15 @@ class SourceFilter(nn.Module):
         """
         spectrum = self.stft(wav)[..., : mel.shape[-1] * self.steps].abs()
         noise = self.stft(torch.randn_like(wav))[..., : mel.shape[-1] * self.steps].abs()
-        wanted = spectrum.clamp(min=1e-4).log() - noise.square().mean().sqrt().log()
-        wanted = wanted.unflatten(-1, (-1, self.steps)).permute(0, 2, 3, 1).flatten(2).flatten(0, 1)
-        given = mel.transpose(1, 2).flatten(0, 1)  # (frames, n_mels)
-        mean, target = given.mean(dim=0), wanted.mean(dim=0)
-        given = given - mean
-        gram = given.T @ given
+        targets = spectrum.clamp(min=1e-4).log() - noise.square().mean().sqrt().log()
+        targets = targets.unflatten(-1, (-1, self.steps)).permute(0, 2, 3, 1).flatten(2)
+        targets = targets.flatten(0, 1)  # (frames, steps · n_bins)
+        inputs = mel.transpose(1, 2).flatten(0, 1)  # (frames, n_mels)
+        input_mean, target_mean = inputs.mean(dim=0), targets.mean(dim=0)
+        inputs = inputs - input_mean
+        gram = inputs.T @ inputs
         gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram))
-        weight = torch.linalg.solve(gram, given.T @ (wanted - target))  # (n_mels, steps · n_bins)
+        weight = torch.linalg.solve(gram, inputs.T @ (targets - target_mean))
         self.envelope.load_state_dict(
-            {"weight": weight.T[..., None], "bias": target - mean @ weight}
+            {"weight": weight.T[..., None], "bias": target_mean - input_mean @ weight}
         )

@@ -1,4 +1,4 @@
-"""WaveRNN, which generates one sample at a time (fatchord's model, after arXiv 1802.08435)."""
+"""WaveRNN, which generates sample by sample (fatchord's model, after arXiv 1802.08435)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
+from vc_lightning.common.errors import (
+    InputError,
+    require_at_least,
+    require_layers,
+    require_one_of,
+    require_within,
+)
 from vc_lightning.models.vocoders import batched_generation
 from vc_lightning.models.vocoders.distributions import (
     mixture_log_prob,
@@ -59,11 +65,13 @@ class WaveRNN(nn.Module):
         res_blocks: int = 10,
     ):
         super().__init__()
+        if isinstance(upsample_factors, int):
+            upsample_factors = three_factors(upsample_factors)
         self.arguments = {
             "mode": mode,
             "bits": bits,
             "n_mels": n_mels,
-            "upsample_factors": upsample_factors,
+            "upsample_factors": list(upsample_factors),
             "pad": pad,
             "rnn_dims": rnn_dims,
             "fc_dims": fc_dims,
@@ -71,19 +79,15 @@ class WaveRNN(nn.Module):
             "res_out_dims": res_out_dims,
             "res_blocks": res_blocks,
         }
-        if isinstance(upsample_factors, int):
-            upsample_factors = three_factors(upsample_factors)
         for factor in upsample_factors:
-            require_at_least(1, "wavernn", upsample_factors=factor)
-        self.arguments["upsample_factors"] = list(upsample_factors)
-        if mode not in ("RAW", "MOL"):
-            raise InputError(f"wavernn.mode is {mode}: it must be RAW or MOL")
+            require_at_least(1, "model", upsample_factors=factor)
+        require_one_of(("RAW", "MOL"), "model", mode=mode)
         self.mel_settings: dict = {}  # of the mels it was trained on; set when weights are loaded
-        require_at_least(1, "wavernn", bits=bits, n_mels=n_mels, rnn_dims=rnn_dims, fc_dims=fc_dims)
-        require_layers("wavernn", res_blocks=res_blocks)
-        require_at_least(1, "wavernn", compute_dims=compute_dims, res_out_dims=res_out_dims)
+        require_at_least(1, "model", bits=bits, n_mels=n_mels, rnn_dims=rnn_dims, fc_dims=fc_dims)
+        require_layers("model", res_blocks=res_blocks)
+        require_at_least(1, "model", compute_dims=compute_dims, res_out_dims=res_out_dims)
         if res_out_dims % 4:
-            raise InputError(f"wavernn.res_out_dims={res_out_dims}: give a multiple of 4")
+            raise InputError(f"model.res_out_dims={res_out_dims}: give a multiple of 4")
         self.mode = mode
         self.pad = pad
         self.hop_length = math.prod(upsample_factors)
@@ -94,7 +98,7 @@ class WaveRNN(nn.Module):
         )
         if self.upsample.reach > pad:
             raise InputError(
-                f"wavernn.pad={pad}: upsampling by {self.upsample.factors} reads "
+                f"model.pad={pad}: upsampling by {self.upsample.factors} reads "
                 f"{self.upsample.reach} frames to each side; give at least as many"
             )
         self.input = nn.Linear(1 + n_mels + dim_aux, rnn_dims)
@@ -181,7 +185,7 @@ class WaveRNN(nn.Module):
         return batched_generation.generate(self, mel, seed, fold_frames)
 
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Yield such samples in pieces (B, n), the first one early, with bounded memory."""
+        """Yield samples in pieces (B, n), the first one early, with bounded memory."""
         return batched_generation.stream(self, mel, seed)
 
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
@@ -248,7 +252,7 @@ def three_factors(hop_length: int) -> tuple[int, int, int]:
 
 
 class Upsample(nn.Module):
-    """Upsampling to the sample rate: smoothed mel frames, and features repeated for a frame."""
+    """Upsampling to the sample rate: smoothed mel, and features that are constant in a frame."""
 
     def __init__(
         self,
@@ -263,7 +267,7 @@ class Upsample(nn.Module):
         self.factors = list(factors)
         self.pad = pad
         self.hop_length = math.prod(factors)
-        # Each smoothing reads `factor` of its samples on each side: frames that all of them reach.
+        # A smoothing reads `factor` samples of its own rate on each side; here all are summed.
         n_samples = sum(math.prod(factors[index:]) for index in range(len(factors)))
         self.reach = math.ceil(n_samples / self.hop_length)
         self.resnet = MelResNet(n_mels, dim, n_blocks, dim_out, pad)
@@ -276,7 +280,7 @@ class Upsample(nn.Module):
         self.smoothing = nn.ModuleList(smoothing)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Upsample mel (B, n_mels, N + 2·pad).
+        """Smooth a mel and compute its features, both at the sample rate.
 
         Args:
             mel: Mel (B, n_mels, N + 2·pad).

@@ -1,9 +1,9 @@
 """WaveRNN's recurrence for many sequences at once, optimised for PyTorch on a CPU.
 
-Everything that does not depend on the sample before is computed ahead, a few steps at a time. All
-layers up to the first ReLU are linear in their inputs, so mel and features enter the gates
-directly, through matrices that are multiplied once. A step then consists of four products of
-weights and columns, one column per sequence, and the gates between them.
+Everything that does not depend on the previous sample is computed ahead, for a few steps at a time.
+All layers up to the first ReLU are linear in their inputs, so their matrices are multiplied once,
+and mel and features enter the gates directly. A step then consists of four products of weights and
+columns, one column per sequence, and the gates between them.
 """
 
 from collections.abc import Callable, Iterator
