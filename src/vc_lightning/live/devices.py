@@ -228,9 +228,8 @@ class Speaker:
             self._name,
             device=device,
             samplerate=rate,
-            channels=min(
-                2, settings["max_output_channels"]
-            ),  # a mono stream might play on the left only
+            # A mono stream might play on the left only.
+            channels=min(2, settings["max_output_channels"]),
             dtype="float32",
             latency=latency,
             callback=self._give,
