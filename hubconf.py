@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 dependencies = [
-    *("torch", "numpy", "scipy", "librosa", "soundfile", "soxr", "webrtcvad"),
+    *("torch", "numpy", "scipy", "soundfile", "soxr", "webrtcvad", "swift_f0", "onnxruntime"),
     *("safetensors", "yaml"),
 ]
 

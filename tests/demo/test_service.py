@@ -5,8 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from helpers import SOURCE, TARGET, write_wav
+from helpers import SOURCE, TARGET, composed, write_wav
 from page_helpers import SETTINGS, broken, eventually, voice_request
+from vc_lightning.commands import app
 from vc_lightning.common.errors import InputError
 from vc_lightning.demo.service import ConversionService, Settings
 
@@ -123,3 +124,16 @@ def test_refuses_bad_limits(tmp_path):
         limits = {"max_seconds": 9, "max_megabytes": 9} | limits
         with pytest.raises(InputError, match="give a number"):
             ConversionService({"a": tmp_path}, ["v"], lambda *_: None, tmp_path, **limits)
+
+
+def test_checkpoints_of_one_name_are_reported(tmp_path, caplog):
+    for name in ("a/net.ckpt", "b/net.ckpt", "b/other.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    service = app.build_service(
+        composed("app", f"checkpoints={tmp_path}", f"voices.dir={tmp_path}")
+    )
+    assert list(service.checkpoints) == ["shipped", "net", "other"]
+    assert caplog.messages == [
+        f"checkpoints: {tmp_path}/b/net.ckpt is left out: another one has this name"
+    ]

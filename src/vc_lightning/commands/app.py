@@ -67,7 +67,8 @@ def build_service(cfg: DictConfig) -> ConversionService:
     if cfg.checkpoints:
         suffixes = frozenset([".safetensors", ".ckpt"])
         for path in paths.existing_paths(cfg.checkpoints, "checkpoints", suffixes, "weight files"):
-            checkpoints.setdefault(path.stem, path)
+            if checkpoints.setdefault(path.stem, path) != path:
+                log.warning("checkpoints: %s is left out: another one has this name", path)
 
     def load(path: Path, vocoder: str) -> VoiceConverter:
         with open_dict(cfg):
