@@ -41,7 +41,7 @@ def greet(socket, ticket, sample_rate=RATE):
     socket.send_json({"ticket": ticket, "sample_rate": sample_rate})
 
 
-def until(socket, what):
+def until(socket, kind):
     """The text of the next news of a kind; the sound and the news before it."""
     sound, news = [np.zeros(0, np.float32)], []
     while True:
@@ -51,7 +51,7 @@ def until(socket, what):
             continue
         assert message.get("text") is not None, message
         content = testclient.json.loads(message["text"])
-        if content.get("what") == what:
+        if content.get("type") == kind:
             return content["text"], np.concatenate(sound), news
         news.append(content)
 
@@ -75,7 +75,7 @@ def test_what_comes_out_is_the_streams(open_desk, service, speech):
         text, _, _ = until(socket, "open")
         assert text == "Speak now, for at most 60 s."
         say(socket, wav)
-        socket.send_json({"what": "stop"})
+        socket.send_json({"type": "stop"})
         text, sound, news = until(socket, "over")
     assert text == "The end."
     assert news == []  # nothing was skipped
@@ -95,7 +95,7 @@ def test_one_speaks_one_waits_and_the_next_is_sent_away(open_desk):
         assert until(ben, "wait")[0] == "Waiting: 1 person is before you."
         greet(carl, desk.ticket(request()))
         assert until(carl, "over")[0].startswith("2 people are speaking or waiting; try again")
-        anna.send_json({"what": "stop"})
+        anna.send_json({"type": "stop"})
         assert until(anna, "over")[0] == "The end."
         until(ben, "open")
 
@@ -152,7 +152,7 @@ def test_a_late_server_skips_sound_and_says_how_much(open_desk, monkeypatch, spe
         greet(socket, desk.ticket(request()))
         until(socket, "open")
         say(socket, wav)
-        socket.send_json({"what": "stop"})
+        socket.send_json({"type": "stop"})
         _, sound, news = until(socket, "over")
     skipped = [content["skipped"] for content in news]
     assert sum(skipped) > 16_000

@@ -1,4 +1,4 @@
-"""Read and write what libsndfile cannot, through FFmpeg's libraries (PyAV).
+"""Read and write formats that libsndfile cannot, through FFmpeg's libraries (PyAV).
 
 PyAV is imported when the first such file is opened: importing it takes 0.1 s.
 """
@@ -216,7 +216,7 @@ def _decoded(container: "InputContainer", stream: "AudioStream") -> Iterator["Au
         except av.error.FFmpegError:
             if not n_frames:
                 raise
-            log.warning("%s: is damaged; what lies before the damage is used", container.name)
+            log.warning("%s: is damaged; only the sound before the damage is used", container.name)
             return
         if packet is None:
             break

@@ -33,8 +33,8 @@ __all__ = [
     "written_suffixes",
 ]
 
-CANCELLED = 1e-3  # of the loudest channel's power: what is left where channels cancel each other
-SILENCE_PEAK = 1e-4  # −80 dBFS: below this a recording holds nothing but its own noise floor
+CANCELLED = 1e-3  # of the loudest channel's power: if the mean has less, channels cancel each other
+SILENCE_PEAK = 1e-4  # −80 dBFS: a recording below this has only noise
 
 
 def load(path: Path | str) -> tuple[np.ndarray, int]:

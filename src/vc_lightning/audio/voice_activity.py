@@ -1,4 +1,4 @@
-"""Voice activity detection, and what depends on it: level, trimming, and cuts at pauses."""
+"""Voice activity detection, and its uses: level, trimming, and cuts at pauses."""
 
 import itertools
 from dataclasses import dataclass

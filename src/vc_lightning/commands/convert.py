@@ -27,7 +27,7 @@ log = logging.getLogger("convert")
 
 EXIT_SOME_FAILED = 1
 FORMATS = tuple(suffix[1:] for suffix in io.OUTPUT_SUFFIXES)
-NOTHING_SAID = "say which recordings: source=FILE target=FILE; --help has more"
+NO_RECORDINGS = "give recordings: source=FILE target=FILE; --help has more"
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remaining} left]"
 
 
@@ -68,7 +68,7 @@ def is_single(cfg: DictConfig) -> bool:
     if cfg.pairs or cfg.match != "one" or cfg.bidirectional or not isinstance(cfg.source, str):
         return False
     if not cfg.source:
-        raise InputError(NOTHING_SAID)
+        raise InputError(NO_RECORDINGS)
     found = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     is_file = found == [paths.single_path(cfg.source, "source")]
     return is_file and (cfg.output is None or paths.names_a_file(str(cfg.output)))
@@ -260,7 +260,7 @@ def pairs_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Ta
         pairs = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
         return [(source, as_voice(target, known)) for source, target in pairs]
     if not cfg.source:
-        raise InputError(NOTHING_SAID)
+        raise InputError(NO_RECORDINGS)
     sources = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     sources = [path for path in sources if output.resolve() not in path.resolve().parents]
     if not sources:
@@ -284,7 +284,7 @@ def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
 def target_of(value: str | Sequence[str] | None, folder: Path) -> Target:
     """Find the recordings, or the learned voice, that `target=` names."""
     if not value:
-        raise InputError(NOTHING_SAID)
+        raise InputError(NO_RECORDINGS)
     if isinstance(value, str) and not Path(value).exists() and value in voice_library.names(folder):
         return value
     found = paths.existing_paths(value, "target", io.AUDIO_SUFFIXES)

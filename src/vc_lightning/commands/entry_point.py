@@ -88,7 +88,7 @@ def reports_input_errors(main: Callable) -> Callable:
             OSError,
             SoundFileError,
         ) as error:
-            log.debug("what happened", exc_info=True)  # hydra.verbose=true shows it
+            log.debug("traceback of the error", exc_info=True)  # hydra.verbose=true shows it
             fail(explain(error))
 
     return reporting

@@ -168,7 +168,7 @@ def chosen_pairs(cfg: DictConfig) -> tuple[list[pairs.Pair], str]:
         return domains.together(listed), "; ".join(map(": ".join, zip(names, places, strict=True)))
     if root:
         return pairs.from_folder(root, cfg.n_pairs, cfg.n_targets), str(root)
-    raise InputError("say which recordings: data.manifest=FILE, data.dir=FOLDER or data.pairs=FILE")
+    raise InputError("give recordings: data.manifest=FILE, data.dir=FOLDER or data.pairs=FILE")
 
 
 def paths_of(value: object, key: str) -> list[Path]:

@@ -47,7 +47,7 @@ class Streams:
         """Open a stream.
 
         Args:
-            rate: Sample rate in Hz of what is pushed and returned; None for that of the converter.
+            rate: Sample rate in Hz of input and output; None for that of the converter.
             block_seconds: Length of a step; None for that of the configuration.
             voice: The target voice; None for that of the configuration.
             speaker: Voice of the person who speaks; None for that of the configuration.

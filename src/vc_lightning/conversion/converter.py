@@ -25,7 +25,7 @@ from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vo
 from vc_lightning.models.vocoders.factory import default_vocoder
 
 ANALYSIS_SHARE = 0.5  # of the computing time: embedding and pitch
-NETWORK_SHARE = 0.45  # of the rest: AutoVC; the vocoder takes what is left
+NETWORK_SHARE = 0.45  # of the remaining time: AutoVC; the vocoder takes the rest
 
 
 class VoiceConverter(nn.Module):
@@ -237,7 +237,7 @@ class VoiceConverter(nn.Module):
         Args:
             voice: The target voice.
             block_seconds: Length of a step; None for the value in conf/live.yaml.
-            sample_rate: Rate in Hz of what is pushed and returned; None for `sample_rate`.
+            sample_rate: Rate in Hz of input and output; None for `sample_rate`.
             lookahead_seconds: Sound after a step that the network also gets; None for the value in
                 conf/live.yaml.
             source: Voice of the speaker; None: the stream estimates it.

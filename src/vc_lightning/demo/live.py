@@ -1,8 +1,8 @@
 """Live conversion for the page: one speaker at a time, over a WebSocket.
 
 The page sends `{"ticket": …, "sample_rate": …}` first, then the sound of its microphone as 32-bit
-floats in pieces of some milliseconds, and `{"what": "stop"}` at the end. The server answers with
-sound of the same kind and with news: `{"what": "wait" | "open" | "over", "text": …}` with a
+floats in pieces of some milliseconds, and `{"type": "stop"}` at the end. The server answers with
+sound of the same kind and with messages: `{"type": "wait" | "open" | "over", "text": …}` with a
 sentence for the reader, or `{"skipped": samples}`. Sample n of the answer is the conversion of
 sample n of the microphone.
 """
@@ -31,7 +31,7 @@ MAX_TICKETS = 100  # unused ones; older ones are dropped
 TICKET_SECONDS = 120  # validity of a ticket
 ANSWER_SECONDS = 10  # time limit for a page to send its first message or to read one
 LOOK_SECONDS = 0.1  # between checks for a free converter
-NEWS_SECONDS = 1  # between messages to people who wait
+STATUS_SECONDS = 1  # between messages to people who wait
 MAX_BEHIND_SECONDS = 1.0  # most sound that waits for its conversion; if more waits, most is skipped
 KEPT_BEHIND_SECONDS = 0.1  # sound that is kept then: one long gap loses fewer words than many short
 BYTES_PER_SAMPLE = 4
@@ -105,7 +105,7 @@ class LiveDesk:
         try:
             text = await self._served(socket)
             async with asyncio.timeout(ANSWER_SECONDS):
-                await socket.send_json({"what": "over", "text": text})
+                await socket.send_json({"type": "over", "text": text})
                 await socket.close()
         except (WebSocketDisconnect, TimeoutError):
             with contextlib.suppress(RuntimeError):  # it is closed already
@@ -157,9 +157,9 @@ class LiveDesk:
             ahead = self._line.index(socket)
             if ahead == 0 and self.service.begin_live():
                 return True
-            if time.monotonic() - told >= NEWS_SECONDS:
+            if time.monotonic() - told >= STATUS_SECONDS:
                 told = time.monotonic()
-                await _send_news(socket, "wait", f"Waiting: {_ahead(ahead)}.")
+                await _send_text(socket, "wait", f"Waiting: {_ahead(ahead)}.")
             await asyncio.sleep(LOOK_SECONDS)
         return False
 
@@ -167,13 +167,13 @@ class LiveDesk:
         self, socket: WebSocket, microphone: "Microphone", request: VoiceRequest, sample_rate: int
     ) -> str:
         """Convert one person's sound; return the sentence that ends the session."""
-        await _send_news(socket, "wait", "Preparing the voice.")
+        await _send_text(socket, "wait", "Preparing the voice.")
         try:
             stream = await self._computed(self.service.open_stream, request, sample_rate)
         except InputError as error:
             return capitalized(error)
         limit = self.limits.max_seconds
-        await _send_news(socket, "open", f"Speak now, for at most {limit:g} s.")
+        await _send_text(socket, "open", f"Speak now, for at most {limit:g} s.")
         microphone.open()
         started = heard = time.monotonic()
         text = "The end."
@@ -245,7 +245,7 @@ class Microphone:
         self._kept_samples = int(KEPT_BEHIND_SECONDS * sample_rate)
         self._pieces: list[np.ndarray] = []
         self._n_skipped = 0
-        self._has_news = asyncio.Event()
+        self._has_changed = asyncio.Event()
 
     def open(self) -> None:
         """Start to hold sound; earlier sound is dropped."""
@@ -256,10 +256,10 @@ class Microphone:
         try:
             while not self.is_over:
                 self._take(await self._socket.receive())
-                self._has_news.set()
+                self._has_changed.set()
         finally:
             self.is_over = True
-            self._has_news.set()
+            self._has_changed.set()
 
     def _take(self, message: Message) -> None:
         """Take one message."""
@@ -283,9 +283,9 @@ class Microphone:
         """
         if not self.is_over:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(NEWS_SECONDS):
-                    await self._has_news.wait()
-        self._has_news.clear()
+                async with asyncio.timeout(STATUS_SECONDS):
+                    await self._has_changed.wait()
+        self._has_changed.clear()
         pieces, self._pieces = self._pieces, []
         n_skipped, self._n_skipped = self._n_skipped, 0
         return np.concatenate([np.zeros(0, np.float32), *pieces]), n_skipped
@@ -307,9 +307,9 @@ async def _send_sound(socket: WebSocket, samples: np.ndarray) -> None:
             await socket.send_bytes(samples.astype("<f4").tobytes())
 
 
-async def _send_news(socket: WebSocket, what: str, text: str) -> None:
+async def _send_text(socket: WebSocket, kind: str, text: str) -> None:
     async with asyncio.timeout(ANSWER_SECONDS):
-        await socket.send_json({"what": what, "text": text})
+        await socket.send_json({"type": kind, "text": text})
 
 
 def _ahead(n_people: int) -> str:

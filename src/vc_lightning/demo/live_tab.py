@@ -1,4 +1,4 @@
-"""The tab "Live": speak, and hear another voice a moment later."""
+"""The tab "Live": convert live speech."""
 
 from pathlib import Path
 

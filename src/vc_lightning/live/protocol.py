@@ -119,7 +119,7 @@ def decode(message: bytes, name: str) -> np.ndarray:
 
 
 def encode(samples: np.ndarray, name: str) -> bytes:
-    """Encode samples as a binary message; int16 clips what is above full scale.
+    """Encode samples as a binary message; int16 clips samples above full scale.
 
     Args:
         samples: float32 (n,).

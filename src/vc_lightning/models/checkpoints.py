@@ -41,7 +41,7 @@ SIZES_OF_MELS = {  # arguments of vocoders that are mel settings, too
     MultiBandWaveRNN.kind: ("hop_length",),
     SourceFilter.kind: ("n_mels", "hop_length", "sample_rate"),
 }
-UNREADABLE = (  # what torch.load and safe_open raise for damaged and hostile files
+UNREADABLE = (  # exceptions of torch.load and safe_open for damaged and hostile files
     pickle.UnpicklingError,
     SafetensorError,
     struct.error,
@@ -272,8 +272,8 @@ def _fill(network: Network, state: State, path: Path | str) -> Network:
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         first = (missing or unexpected)[0]
-        what = "lacks" if missing else "has an unknown"
-        raise InputError(f"{path}: {what} weight {first}; it belongs to another network")
+        fault = "lacks" if missing else "has an unknown"
+        raise InputError(f"{path}: {fault} weight {first}; it belongs to another network")
     if not all(value.isfinite().all() for value in network.state_dict().values()):
         raise InputError(f"{path}: has weights that are NaN or infinite; its training diverged")
     return network.eval()

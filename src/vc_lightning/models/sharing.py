@@ -102,9 +102,9 @@ def model_card(card: Card, repo: str) -> str:
         parts += ["## Use", f"```\n{USES[card.kind].format(repo=repo)}\n```"]
     parts += [
         "## Training data",
-        card.trained_on or "The file's header does not say.",
+        card.trained_on or "Not stated in the file's header.",
         "## Licence",
-        card.licence or "The file's header does not say.",
+        card.licence or "Not stated in the file's header.",
         "## Ethics",
         "Convert only voices whose owners agreed, and label every conversion as synthetic.",
         "## Settings",

@@ -54,11 +54,11 @@ window.vcLive = (() => {
       const samples = new Float32Array(data);
       return mine.node.port.postMessage({ samples }, [samples.buffer]);
     }
-    const news = JSON.parse(data);
-    if (news.what === "open") mine.node.port.postMessage({ what: "open" });
-    if (news.skipped) return mine.node.port.postMessage({ skipped: news.skipped });
-    if (news.what === "over") return end(mine, news.text);
-    say(news.text);
+    const message = JSON.parse(data);
+    if (message.type === "open") mine.node.port.postMessage({ type: "open" });
+    if (message.skipped) return mine.node.port.postMessage({ skipped: message.skipped });
+    if (message.type === "over") return end(mine, message.text);
+    say(message.text);
   }
 
   function observe(mine, data) {
@@ -85,16 +85,16 @@ window.vcLive = (() => {
     mine.isOver = true;
     say(text);
     stopMicrophone(mine);
-    mine.node.port.postMessage({ what: "over" });
+    mine.node.port.postMessage({ type: "over" });
   }
 
   // The microphone stops; the server sends the rest.
   function stop() {
     if (!session?.socket) return close();
-    session.node.port.postMessage({ what: "close" });
+    session.node.port.postMessage({ type: "close" });
     stopMicrophone(session);
     if (session.socket.readyState === WebSocket.OPEN) {
-      session.socket.send(JSON.stringify({ what: "stop" }));
+      session.socket.send(JSON.stringify({ type: "stop" }));
     } else {
       close();
     }

@@ -40,11 +40,11 @@ class LiveVoice extends AudioWorkletProcessor {
       this.queued += data.samples.length;
     } else if (data.skipped) {
       this.played += data.skipped; // the server could not convert these in time
-    } else if (data.what === "open") {
+    } else if (data.type === "open") {
       this.isOpen = true;
-    } else if (data.what === "close") {
+    } else if (data.type === "close") {
       this.isOpen = false;
-    } else if (data.what === "over") {
+    } else if (data.type === "over") {
       this.isOpen = false;
       this.isOver = true;
     }

@@ -56,7 +56,7 @@ def fuse_weights(network: "WaveRNN", dtype: torch.dtype) -> Weights:
     into2, aux2 = w_in2.split([hidden, dim_aux], dim=1)
     into3, aux3 = network.fc1.weight.split([hidden, dim_aux], dim=1)
     into4, aux4 = network.fc2.weight.split([fc_dims, dim_aux], dim=1)
-    from_x = torch.cat([w_in1, into2, into3])  # of what `input` gives
+    from_x = torch.cat([w_in1, into2, into3])  # of the output of `input`
     features = torch.block_diag(aux2, aux3, aux4)
     features = torch.cat([features.new_zeros(3 * hidden, 3 * dim_aux), features])
     of_aux1 = torch.cat([from_x @ i_aux, i_aux.new_zeros(fc_dims, dim_aux)])
