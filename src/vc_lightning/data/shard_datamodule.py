@@ -45,7 +45,7 @@ class ShardsDataModule(TrainingDataModule):
 
     Args:
         mel: Mel-spectrogram that made the features.
-        speaker_encoder: Speaker encoder that made the embeddings.
+        speaker_encoder: Not used, because the shards hold embeddings; all data modules take it.
         encoder_identity: Name of the speaker encoder's weights.
         with_f0: Whether the shards must hold the pitch.
         teacher: Speech recogniser whose features the shards must hold, or None.
