@@ -8,7 +8,7 @@ from vc_lightning.data.augmentations import Equalize, Gain, Mask
 
 @pytest.fixture
 def mel():
-    """Middling everywhere but for digital silence in the last ten frames."""
+    """A constant mel, except for digital silence in the last ten frames."""
     mel = torch.full((80, 100), 0.5)
     mel[:, 90:] = 0
     return mel
@@ -47,7 +47,7 @@ def test_mask(mel):
         sizes.add((frames, bands))
     assert max(size[0] for size in sizes) == 10
     assert max(size[1] for size in sizes) == 8
-    assert whole.min() == 0.5  # the argument stays
+    assert whole.min() == 0.5  # the argument is not changed
 
 
 def test_mask_longer_than_crop():

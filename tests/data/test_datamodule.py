@@ -26,7 +26,7 @@ from vc_lightning.data.manifest import (
 
 
 class Ramp:
-    """A teacher whose two features count its frames, up and down."""
+    """A teacher whose two features are the frame number and its negative."""
 
     sample_rate = 8_000
     frame_rate = 50.0
@@ -60,7 +60,7 @@ def prepared(data):
 
 
 def utterances(*counts):
-    """Speaker 0 with counts[0] utterances, and so on."""
+    """List counts[i] recordings of each speaker s<i>."""
     return [
         AudioFile(Path(f"{speaker}/{index}.wav"), f"s{speaker}")
         for speaker, count in enumerate(counts)
@@ -117,9 +117,10 @@ def test_reads_manifests_of_other_programs(tmp_path):
     table.write_text("path\tspeaker\tsplit\na.wav\tx\tvalid\n")
     with pytest.raises(InputError, match="split valid"):
         read_manifest(table, None)
-    table.write_text("path\tspeaker\tsplit\na.wav\tx\ttest\n")
-    with pytest.raises(InputError, match="all of its rows"):
-        read_manifest(table, None)
+    for row in ("a.wav\tx\ttest", "a.wav\t\ttrain"):
+        table.write_text(f"path\tspeaker\tsplit\n{row}\n")
+        with pytest.raises(InputError, match="none of its 1 rows has a path, a speaker"):
+            read_manifest(table, None)
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.3, 0.9, 0.99])
@@ -274,12 +275,12 @@ def test_vtlp_targets(module, corpus):
     f0 = files.read_f0(utterance.segment, 0, utterance.n_frames)
     seen = Counter()
     for position in range(60):
-        mel, embedding, input_mel, input_embedding, pitch_of_it, _ = crops[0, position, 0]
+        mel, embedding, input_mel, input_embedding, target_f0, _ = crops[0, position, 0]
         target_copy = [torch.equal(mel, other) for other in mels].index(True)
         input_copy = [torch.equal(input_mel, other) for other in mels].index(True)
         assert torch.equal(embedding, embeddings[target_copy])
         assert torch.equal(input_embedding, embeddings[input_copy])
-        assert torch.equal(pitch_of_it, f0 * (1.25 if target_copy else 1))
+        assert torch.equal(target_f0, f0 * (1.25 if target_copy else 1))
         seen[target_copy, input_copy] += 1
     assert set(seen) == {(0, 1), (0, 2), (2, 0), (2, 1)}  # never the same voice twice
     assert 18 < seen[2, 0] + seen[2, 1] < 42
@@ -321,7 +322,7 @@ def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
     assert batch.teacher.shape == (2, batch.target_mel.shape[-1], 2)
     torch.testing.assert_close(data.teacher_std, features.std(dim=0), rtol=0.02, atol=0)
     other = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp("ramp-2")))
-    assert other.files.teachings != data.files.teachings
+    assert other.files.teacher_features != data.files.teacher_features
     without = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
     assert next(iter(without.train_dataloader())).teacher.shape[-1] == 0
     assert len(without.teacher_std) == 0
@@ -330,7 +331,7 @@ def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
 def test_excludes_files(module, corpus):
     data = prepared(module(dir=str(corpus), exclude=["0.wav", "2.*"]))
     assert {u.path.name for u in data.train} == {"1.wav"}
-    with pytest.raises(InputError, match="leaves none of 6 files"):
+    with pytest.raises(InputError, match="leaves out all 6 files"):
         prepared(module(dir=str(corpus), exclude=["*"]))
 
 
@@ -340,7 +341,7 @@ def test_names_speakers_without_usable_files(module, tmp_path, speech, caplog):
         write_wav(tmp_path / name / "a.wav", wav)
     data = prepared(module(dir=str(tmp_path)))
     assert {u.speaker for u in data.train} == {"anna"}
-    assert "speakers without a usable file: ben" in caplog.text
+    assert "1 speakers without a usable file: ben" in caplog.text
 
 
 def test_short_files_and_whole_utterances(module, corpus):

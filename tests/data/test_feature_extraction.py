@@ -20,7 +20,7 @@ from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
 
 @pytest.fixture
 def make_cache(tmp_path, mel_settings, encoder):
-    """Make caches in one folder that differ in what is given."""
+    """Make caches with other settings, by default in the same folder."""
 
     def make(settings=mel_settings, identity="ge2e-1", root=tmp_path / "cache", **changes):
         return FeatureCache(root, MelSpectrogram(**settings), encoder, identity, **changes)
@@ -39,14 +39,14 @@ def recording(tmp_path, speech):
 
 
 def prepared(cache, path):
-    """The segments of one recording."""
+    """Prepare one recording, and return its segments."""
     segments, unusable = cache.prepare([path], num_workers=0)
     assert unusable == {}
     return segments[path]
 
 
 def written(cache, kind):
-    """Time of writing of every file of mels, voices, paths or sounds."""
+    """Return the modification times of all files in the cache's folders <kind>…."""
     files = (p for d in cache.root.glob(f"{kind}*") for p in d.rglob("*") if p.is_file())
     return {path: path.stat().st_mtime_ns for path in files}
 
@@ -186,7 +186,7 @@ def test_remembers_recordings_without_speech(cache, tmp_path, monkeypatch):
 
 
 def test_reuses_quality_with_other_settings(make_cache, tmp_path, monkeypatch):
-    """Its quality is not measured again, and why it is unusable with the old ones not forgotten."""
+    """The quality is not measured again, and the reason stored for the old settings is kept."""
     rng = np.random.default_rng(0)
     noise = write_wav(tmp_path / "noise.wav", 0.001 * rng.standard_normal(32_000))
     one, other = make_cache(), make_cache(identity="ge2e-2")
@@ -238,7 +238,7 @@ def test_parallel_and_serial_features_are_equal(cache, make_cache, recording, tm
 
 
 def prepare_and_count(cache, paths, counts, barrier):
-    """Prepare all paths and report how many recordings were loaded for it."""
+    """Prepare all paths, and report how many recordings were loaded and how many have segments."""
     loads = []
     load = cache._load
     cache._load = lambda path: loads.append(path) or load(path)
@@ -249,7 +249,7 @@ def prepare_and_count(cache, paths, counts, barrier):
 
 
 def copies(folder: Path, speech: np.ndarray, number: int) -> list[Path]:
-    """Recordings of different content."""
+    """Write recordings of different content."""
     return [
         write_wav(folder / f"{i}.wav", speech[i * 100 : i * 100 + 16_000]) for i in range(number)
     ]
@@ -271,7 +271,7 @@ def test_two_processes_share_work(cache, tmp_path, speech):
     assert [n_segments for _, n_segments in results] == [24, 24]
     loaded = [n_loaded for n_loaded, _ in results]
     assert min(loaded) > 0
-    assert sum(loaded) <= 24 + 2 * RECORDINGS_AT_ONCE  # what both had in hand at once
+    assert sum(loaded) <= 24 + 2 * RECORDINGS_AT_ONCE  # batches computed by both
 
 
 def test_continues_after_kill(cache, tmp_path, speech):
@@ -330,7 +330,7 @@ def test_refuses_unwritable_cache(tmp_path, make_cache, recording):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_full_disk(cache, recording, num_workers):
-    """The limit on the size of files stands for the disk."""
+    """A limit on the size of files simulates a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:

@@ -34,7 +34,7 @@ def test_without_shuffling_every_epoch_is_the_same():
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 @pytest.mark.parametrize("size", [3, 4, 7, 12, 13, 31])
 def test_processes_split_every_epoch_exactly(size, batch_size, world_size):
-    """And together get the batches of one process with so many times the batch size."""
+    """Joined, their batches are those of one process with world_size times the batch size."""
     parts = [
         list(EpochBatches(size, batch_size, True, 1, None, rank, world_size))
         for rank in range(world_size)

@@ -1,4 +1,4 @@
-"""Shards: what is written, what is read from them, by how many, and what is refused."""
+"""Shards: writing, streaming by several readers, resuming, and errors."""
 
 import itertools
 import json
@@ -49,7 +49,7 @@ def identity(encoder):
 
 @pytest.fixture(scope="module")
 def preparation(corpus, cache_dir):
-    """The command line, less train.py, that prepares the corpus: four to train on, two to check."""
+    """Arguments of train.py for the corpus: four utterances to train on, two to validate."""
     return [
         *(f"data.dir={corpus}", f"data.cache_dir={cache_dir}", "data.num_workers=0"),
         *(f"data.vtlp_factors={FACTORS}", "data.val_fraction=0.34"),
@@ -58,7 +58,7 @@ def preparation(corpus, cache_dir):
 
 @pytest.fixture(scope="module")
 def folder(preparation, tmp_path_factory):
-    """Shards that train.py has written."""
+    """Folder of shards that train.py has written."""
     folder = tmp_path_factory.mktemp("shards") / "features"
     run_dir = tmp_path_factory.mktemp("run")
     train.main(composed("train", *preparation, f"data.write_shards={folder}", f"run_dir={run_dir}"))
@@ -68,7 +68,7 @@ def folder(preparation, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(preparation, mel_settings, encoder, identity):
-    """The same features as they lie in the cache."""
+    """Data module whose cached features are those of `folder`."""
     config = composed("train", *preparation).data
     mel = MelSpectrogram(**mel_settings)
     data = instantiate(
@@ -92,7 +92,7 @@ def many(data, tmp_path_factory):
 
 @pytest.fixture
 def module(folder, mel_settings, encoder, identity):
-    """Make data modules of the shards with DEFAULTS and changes, as one of some processes."""
+    """Make data modules of the shards with DEFAULTS and changes, for one of several processes."""
 
     def make(rank=0, world_size=1, mel=None, encoder_identity=identity, **changes):
         settings = {"dir": str(folder)} | DEFAULTS | changes
@@ -150,7 +150,7 @@ def test_input_and_target_frames_match(module, folder):
     data = module(augmentations=[Gain(6)], vtlp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, heard, input_embedding, f0, _ = stream.crop(3, sample)
+        mel, embedding, input_mel, input_embedding, f0, _ = stream.crop(3, sample)
         assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
         assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
@@ -160,9 +160,9 @@ def test_input_and_target_frames_match(module, folder):
         starts = range(whole.shape[1] - 31)
         start = [torch.equal(whole[0, s : s + 32].T, mel) for s in starts].index(True)
         assert np.array_equal(f0.numpy(), sample.f0[start : start + 32])
-        difference = heard - whole[copy, start : start + 32].T
-        inside = (heard > 0) & (heard < 1)
-        assert difference[inside].std() < 1e-4 < difference[inside].abs().max()  # only louder
+        difference = input_mel - whole[copy, start : start + 32].T
+        inside = (input_mel > 0) & (input_mel < 1)
+        assert difference[inside].std() < 1e-4 < difference[inside].abs().max()  # one gain
 
 
 def test_vtlp_targets(module, folder):
@@ -188,7 +188,7 @@ def test_chosen_vtlp_copies(module):
 
 
 class Keys(CropStream):
-    """Tells which utterances a stream reads."""
+    """Yields the keys of utterances in place of crops."""
 
     def crop(self, epoch, sample):
         return sample.key
@@ -252,7 +252,7 @@ def test_without_shuffling_every_epoch_is_the_same(module):
 
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_resumed_stream_skips_read_shards(many, n_workers):
-    """At most one shard of each reader is read again, and its buffer is left out of this epoch."""
+    """Each reader repeats at most one shard, and skips at most the crops in its buffer."""
 
     def taken(n, **position):
         loader = DataLoader(stream_of(many, 2, **position), batch_size=2, num_workers=n_workers)
@@ -263,7 +263,7 @@ def test_resumed_stream_skips_read_shards(many, n_workers):
     assert len(set(before) & set(after[:16])) <= n_readers * (3 + 4)  # a shard and the buffer
     assert len(set(range(37)) - {*before, *after}) <= n_readers * 4
     assert after == taken(11, runs=(8,))
-    # A run that ends at once changes nothing; one that ends later begins later.
+    # A run without batches does not move the position; one with batches does.
     assert taken(11, runs=(8, 0)) == after
     assert taken(11, runs=(8, 8)) != after
 
@@ -284,7 +284,7 @@ def test_checkpoint_has_position(module, caplog):
     resumed.load_state_dict(data.state_dict())
     caplog.set_level("INFO")
     (batch,) = first(resumed.train_dataloader(), 1)  # four shards of one utterance each
-    assert "shards are read on where the checkpoint was saved" in caplog.text
+    assert "reading shards from where the checkpoint was saved" in caplog.text
     resumed.trainer.global_step = 5 + 4
     assert resumed.state_dict()["runs"] == [5, 4]
     skipped = module()
@@ -308,7 +308,7 @@ def test_changed_number_of_readers_starts_next_epoch(module, caplog, change):
     resumed.load_state_dict(data.state_dict())
     caplog.set_level("INFO")
     resumed.train_dataloader()
-    assert "shards are read on from epoch 2" in caplog.text
+    assert "reading shards from epoch 2" in caplog.text
     assert resumed.begun_at == Position(2)
 
 
@@ -378,7 +378,7 @@ def test_trains_on_shards_and_resumes(run, folder, caplog):
     last = first_run / "checkpoints/last.ckpt"
     with caplog.at_level("INFO"):
         second = run(f"ckpt_path={last}", "trainer.max_steps=6", name="second")
-    assert "shards are read on where the checkpoint was saved" in caplog.text
+    assert "reading shards from where the checkpoint was saved" in caplog.text
     assert checkpoints.read(second / "checkpoints/last.ckpt", "autovc")[1].step == 6
 
 
@@ -396,7 +396,7 @@ def test_trains_with_other_settings(run, overrides, steps):
 
 
 def damaged(folder, tmp_path, damage):
-    """A copy of the shards, one of whose files went through a function of its bytes."""
+    """Copy the shards, and replace the bytes of one by `damage` of them."""
     copy = shutil.copytree(folder, tmp_path / "copy")
     path = copy / "train-000001.tar"
     path.write_bytes(damage(path.read_bytes()))
@@ -431,7 +431,7 @@ def test_damage_found_by_worker(run, folder, tmp_path, capsys):
 
 
 def test_repeats_broken_transfers(many, tmp_path, monkeypatch):
-    """A command that delivers only the first half of each shard when it is called at first."""
+    """The command delivers only the first half of a shard when it is called first."""
     monkeypatch.setattr(shards, "RETRY_SECONDS", 0)
     command = f"if mkdir {tmp_path}/{{}} 2>&-; then head -c 100000; else cat; fi"
     far = Shards(f"pipe:({command}) < {many.place}/{{}}", "train", many.counts[:3], many.n_copies)
@@ -453,10 +453,10 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
     index = shards.read_index(str(folder))
     monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker=None))
     module(with_f0=False)
-    with pytest.raises(InputError, match="the shards hold no pitch, this training needs that of"):
+    with pytest.raises(InputError, match="the shards hold no pitch, this training needs pitch of"):
         module(with_f0=True)
     monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker="pyin"))
-    with pytest.raises(InputError, match=r"hold pitch of pyin, .* that of swift-f0 \d.*; write"):
+    with pytest.raises(InputError, match=r"hold pitch of pyin, .* pitch of swift-f0 \d.*; write"):
         module(with_f0=True)
     teacher = SimpleNamespace(identity="whisper-12345678")
     with pytest.raises(InputError, match=r"hold no teacher features, .* those of whisper-12345678"):

@@ -21,7 +21,7 @@ CONTEXT, LENGTH = 3, 10
 
 @pytest.fixture
 def module(mel_settings, encoder, cache_dir, corpus):
-    """Make vocoder data modules, set up."""
+    """Make vocoder data modules with changed settings, and set them up."""
 
     def make(**changes):
         settings = VOCODER_DATA_DEFAULTS | {"cache_dir": str(cache_dir), "dir": str(corpus)}
@@ -134,15 +134,15 @@ def test_mels_reconstructed_by_autovc(module, tiny_autovc, tiny_checkpoint):
     utterance = data.train[0]
     segment = utterance.segment
     voice = data.files.read_embedding(segment)[None]
-    heard = plain.files.read_mel(segment, 0, segment.n_frames)
+    recorded = plain.files.read_mel(segment, 0, segment.n_frames)
     with torch.no_grad():
-        expected = tiny_autovc(heard[None], voice, voice)[1][0].clamp(0, 1)
-    given = data.files.read_mel(segment, 0, segment.n_frames)
-    torch.testing.assert_close(given, expected, atol=1e-3, rtol=0)
-    assert not torch.allclose(given, heard, atol=0.05)
+        expected = tiny_autovc(recorded[None], voice, voice)[1][0].clamp(0, 1)
+    reconstructed = data.files.read_mel(segment, 0, segment.n_frames)
+    torch.testing.assert_close(reconstructed, expected, atol=1e-3, rtol=0)
+    assert not torch.allclose(reconstructed, recorded, atol=0.05)
     batch = next(iter(data.train_dataloader()))
     assert torch.equal(batch.wav, next(iter(plain.train_dataloader())).wav)
-    # other weights have files of their own
+    # Reconstructions of other weights are in another folder.
     path = Path(tiny_checkpoint)
     state = {key: value + 0.01 for key, value in tiny_autovc.state_dict().items()}
     card = Card("autovc", tiny_autovc.arguments, data.mel.settings)

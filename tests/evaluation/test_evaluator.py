@@ -1,4 +1,4 @@
-"""evaluate.py as a user runs it, and converters whose figures are known."""
+"""evaluate.py as a user runs it, and converters whose scores are known."""
 
 import json
 import os
@@ -75,9 +75,9 @@ def test_evaluates_folder_of_speakers(run, corpus):
     speeds = {key.split("/")[1]: found[key]["mean"] for key in found if key.startswith("speed/")}
     assert speeds.keys() == {"speaker_encoder", "mel", "autovc", "vocoder", "conversion"}
     assert 0 < speeds["autovc"] < speeds["conversion"]
-    ruler = report["real_pairs"]
-    assert ruler["different_speakers"]["mean"] < ruler["threshold"] < ruler["same_speaker"]["mean"]
-    assert ruler["error_rate"] == 0
+    real = report["real_pairs"]
+    assert real["different_speakers"]["mean"] < real["threshold"] < real["same_speaker"]["mean"]
+    assert real["error_rate"] == 0
     assert (report["codes"]["n_speakers"], report["codes"]["chance"]) == (2, 0.5)
     assert len(list((out / "wavs").glob("*_man_to_woman_conversion.wav"))) == 1
     assert len(list((out / "wavs").iterdir())) == 4
@@ -96,7 +96,7 @@ def test_evaluates_folder_of_speakers(run, corpus):
 
 
 def test_identity_converter(converter, listed, monkeypatch):
-    """A recording against itself: no word is lost, the pitch is the same, the voice stays."""
+    """Returns the source: no word errors, the same pitch and the source's voice."""
     monkeypatch.setattr(
         converter, "convert_analyzed", lambda sources, *_: [source.wav for source in sources]
     )
@@ -108,7 +108,7 @@ def test_identity_converter(converter, listed, monkeypatch):
         assert transcripts.conversion == transcripts.source != ""
     assert (found["words/word_errors"], found["words/character_errors"]) == (0, 0)
     assert found["pocketsphinx/source"] == found["pocketsphinx/conversion"] < 1
-    assert found["words/vocoder_character_errors"] > 0  # one round of Griffin-Lim
+    assert found["words/vocoder_character_errors"] > 0  # of one iteration of Griffin-Lim
     assert found["prosody/correlation"] == pytest.approx(1)
     assert found["prosody/voiced_agreement"] == 1
     assert found["prosody/distance"] == found["prosody/distance_before"]
@@ -119,7 +119,7 @@ def test_identity_converter(converter, listed, monkeypatch):
 
 
 def test_perfect_converter(converter, listed, monkeypatch):
-    """Its voice, its pitch, and, where it says the same, no distortion."""
+    """Returns the target's recording: its voice, its pitch, and no distortion to it."""
     wavs = iter([converter.load(pair.target_reference) for pair in (listed[0], *listed)])
     monkeypatch.setattr(converter, "convert_analyzed", lambda *_: [next(wavs)])
     parallel = [
@@ -138,7 +138,7 @@ def test_perfect_converter(converter, listed, monkeypatch):
 
 
 def test_silent_converter(converter, listed, monkeypatch):
-    """Silence is like nobody, has no words and no pitch, and ends no evaluation."""
+    """Silence has no voice, words or pitch, and must not stop the evaluation."""
     silence = np.zeros(32_000, dtype=np.float32)
     monkeypatch.setattr(converter, "convert_analyzed", lambda *_: [silence])
     _, found = scored(converter, listed, "words", "prosody")
@@ -149,14 +149,16 @@ def test_silent_converter(converter, listed, monkeypatch):
     assert set(found) < set(map(report_key, SCORES))
 
 
-def test_missing_scorers_are_named_and_skipped(run, monkeypatch):
+@pytest.mark.parametrize("robustness", ["false", "true"])
+def test_missing_scorers_are_named_and_skipped(run, monkeypatch, robustness):
     def require_packages(scorer, *modules):
         raise MissingScorerError(f'{scorer}: {modules[0]} not installed; pip install -e ".[eval]"')
 
     for module in ("scorers", "pocket_sphinx"):
         name = f"vc_lightning.evaluation.{module}.require_packages"
         monkeypatch.setattr(name, require_packages)
-    out = run(scorers="'words, pocketsphinx, naturalness'")
+    scorers = "'words, pocketsphinx, naturalness'"
+    out = run(scorers=scorers, robustness=robustness, n_robustness=1)
     report = json.loads((out / "report.json").read_text())
     assert report["left_out"] == [
         'words: faster_whisper not installed; pip install -e ".[eval]"',
@@ -192,23 +194,23 @@ def test_table_of_pairs_and_reused_folder(run, corpus, tmp_path, capsys):
 
 
 def table(folder, *rows):
-    """A table of pairs in a folder of its own."""
+    """Write a table of pairs to a new folder."""
     folder.mkdir()
     path = folder / "PAIRS.tsv"
     path.write_text("\n".join(["source\ttarget", *rows]) + "\n")
     return path
 
 
-class Ear:
-    """In place of DNSMOS, which takes seconds: the rougher, the less natural."""
+class RoughnessListener:
+    """Replaces the slow DNSMOS: the more high frequencies, the less natural."""
 
     def naturalness(self, wav, sample_rate):
         return 5 - 2 * float(np.abs(np.diff(wav)).mean() / np.abs(wav).mean())
 
 
 def test_domains_and_worst_conversions(run, corpus, tmp_path, speech, caplog, monkeypatch):
-    """A manifest beside a table whose paths are relative to its own folder; under hum and all."""
-    monkeypatch.setattr("vc_lightning.evaluation.scorers.Listener", Ear)
+    """A manifest, and a table with paths relative to its folder; also under worse conditions."""
+    monkeypatch.setattr("vc_lightning.evaluation.scorers.Listener", RoughnessListener)
     caplog.set_level("INFO")
     rows = [
         f"{corpus}/{name}/{i}.wav\t{name}\ttest\ten" for name in ("man", "woman") for i in (0, 1, 2)
@@ -272,7 +274,7 @@ def test_domains_and_worst_conversions(run, corpus, tmp_path, speech, caplog, mo
 
 
 def test_verification_within_domains(converter, corpus):
-    """Speakers of two domains are told apart by their microphones, which would flatter."""
+    """Across domains, microphones distinguish speakers too, which would lower the error rate."""
     listed = pairs.from_folder(corpus, 12, 1)
     both = domains.together([("a", listed[:1]), ("b", listed[1:])])
     embeddings = {path: converter.embed(path) for path in corpus.rglob("*.wav")}

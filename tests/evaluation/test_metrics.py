@@ -1,4 +1,4 @@
-"""Figures with known answers."""
+"""Metrics with known values."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_distortion_ignores_level_and_tempo(mel_settings, speech):
 
 @pytest.mark.parametrize(("quefrency", "factor"), [(1, 1), (24, 1), (25, 0)])
 def test_distortion_of_known_ripple(quefrency, factor):
-    """10/ln 10 · √(2 · 0.5²) dB of c_m = 0.5; the mel holds 20/ln 10 dB for each unit of ln."""
+    """c_m = 0.5 is a distortion of 10/ln 10 · √(2 · 0.5²) dB; 1 of ln|H| is 20/ln 10 dB of mel."""
     bands = (np.arange(80) + 0.5) / 80
     ripple = 0.5 * np.cos(np.pi * quefrency * bands) * 20 / np.log(10) / 100
     mel = np.full((80, 12), 0.5)
@@ -101,7 +101,7 @@ def test_distortion_of_known_ripple(quefrency, factor):
 
 
 def codes(means, n_each, seed=0):
-    """Codes (8, 6) of speakers with given means, and their names."""
+    """Make codes (8, 6) around the mean of each speaker, and list their speakers."""
     rng = np.random.default_rng(seed)
     names = [f"s{index}" for index in range(len(means)) for _ in range(n_each)]
     means = np.repeat(means, n_each)
@@ -120,7 +120,7 @@ def test_probe_is_at_chance_on_noise():
 
 
 def test_probe_ignores_utterance_offsets():
-    """Codes that tell every utterance, but no speaker, must not look like leaking speakers."""
+    """Codes that identify utterances, but not speakers, must not count as leakage."""
     rng = np.random.default_rng(0)
     utterances = [
         10 * rng.standard_normal((8, 1)) + rng.standard_normal((8, 20)) for _ in range(40)

@@ -1,4 +1,4 @@
-"""Which conversions an evaluation makes."""
+"""Choice of the pairs of an evaluation."""
 
 import csv
 
@@ -11,7 +11,7 @@ COLUMNS = ("path", "speaker", "split", "seconds", "lang", "sex", "person", "text
 
 
 def manifest(folder, speakers, texts=False):
-    """A table of speakers (name, split, n, lang, sex); their files do not exist."""
+    """Write a manifest of speakers (name, split, n, lang, sex), whose files do not exist."""
     path = folder / "MANIFEST.tsv"
     with path.open("w", newline="") as file:
         table = csv.writer(file, delimiter="\t")
@@ -61,7 +61,7 @@ def test_recordings_have_one_role(tmp_path):
 
 
 def test_roles_of_a_speakers_recordings(tmp_path):
-    """Three take turns as sources, the next five make the voice, the last one judges."""
+    """Three recordings take turns as source, five are the voice, the last one is the reference."""
     found = pairs.from_manifest(manifest(tmp_path, SPEAKERS), None, "test", 6, 5)
     first = [pair for pair in found if pair.source_speaker == "t0"]
     assert [pair.source.stem for pair in first[:4]] == ["0", "1", "2", "0"]
@@ -83,6 +83,12 @@ def test_excludes_short_recordings_and_same_person(tmp_path):
         (p.source_speaker, p.target_speaker) for p in pairs.from_manifest(path, None, "test", 9, 5)
     }
     assert couples == {("t1", "t2"), ("t2", "t1")} | {("t0", "t2"), ("t2", "t0")}
+
+
+def test_ignores_recordings_without_speaker(tmp_path):
+    path = manifest(tmp_path, [*SPEAKERS[:3], ("", "test", 10, "en", "F")])
+    for pair in pairs.from_manifest(path, None, "test", 99, 5):
+        assert "" not in (pair.source_speaker, pair.target_speaker)
 
 
 def test_finds_parallel_recordings(tmp_path):

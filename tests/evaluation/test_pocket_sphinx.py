@@ -1,4 +1,4 @@
-"""The second scorer of words."""
+"""PocketSphinx, the second recogniser."""
 
 import importlib.util
 from pathlib import Path
@@ -20,19 +20,19 @@ def recogniser():
 
 def test_agrees_with_whisper(recogniser, speech):
     reference = scorers.Recogniser().transcript(speech, 16_000)
-    heard = recogniser.transcript(speech, 16_000)
-    n_errors, length = scorers.character_errors(reference, heard)
+    transcript = recogniser.transcript(speech, 16_000)
+    n_errors, length = scorers.character_errors(reference, transcript)
     assert n_errors / length < 0.4
-    assert heard == heard.lower().strip()
-    assert recogniser.transcript(speech, 16_000) == heard
+    assert transcript == transcript.lower().strip()
+    assert recogniser.transcript(speech, 16_000) == transcript
 
 
 def test_any_level_and_rate(recogniser, speech):
     wav = speech[:48_000]
-    heard = recogniser.transcript(wav, 16_000)
-    assert len(heard.split()) > 3
-    assert recogniser.transcript(8 * wav, 16_000) == heard
-    assert recogniser.transcript(0.001 * wav, 16_000) == heard
+    transcript = recogniser.transcript(wav, 16_000)
+    assert len(transcript.split()) > 3
+    assert recogniser.transcript(8 * wav, 16_000) == transcript
+    assert recogniser.transcript(0.001 * wav, 16_000) == transcript
     assert len(recogniser.transcript(wav.repeat(2), 32_000).split()) > 3
 
 
@@ -59,17 +59,14 @@ def test_missing_package_is_named(monkeypatch, package):
         PocketSphinx()
 
 
-class Hearing(PocketSphinx):
-    """Understands as many letters of "abcdefgh" as a recording has samples."""
+class LengthRecogniser(PocketSphinx):
+    """Transcribes n samples to the first n letters of "abcdefgh"."""
 
     def __init__(self):
-        self.asked = []
-
-    def plain(self, text):
-        return text.lower()
+        self.lengths = []
 
     def transcript(self, wav, sample_rate, language="en"):
-        self.asked.append(len(wav))
+        self.lengths.append(len(wav))
         return "abcdefgh"[: len(wav)]
 
 
@@ -82,7 +79,7 @@ def conversion(source, n_source, n_after, text="", language="en", whisper=None, 
 
 
 def test_reports_errors_of_source_and_conversion():
-    recogniser = Hearing()
+    recogniser = LengthRecogniser()
     conversions = [
         conversion("a.wav", 8, 4, text="ABCDEFGH", whisper="wrong"),
         conversion("a.wav", 8, 2, text="ABCDEFGH"),
@@ -100,7 +97,7 @@ def test_reports_errors_of_source_and_conversion():
     assert conversions[2].scores.pocketsphinx_conversion == Rate(5, 8)
     assert conversions[2].transcripts.pocketsphinx_conversion == "abc"
     assert conversions[2].transcripts.source == "abcdefgh"
-    assert recogniser.asked == [8, 4, 2, 6, 3, 8]  # each source once; no speech, no words
+    assert recogniser.lengths == [8, 4, 2, 6, 3, 8]  # each source once, no silent conversion
     assert left_out == {
         "pocketsphinx: understands English only": 1,
         "pocketsphinx: there is no text; add words to scorers=, or a column text": 1,

@@ -1,4 +1,4 @@
-"""Worse recording conditions, and scores under them."""
+"""Conversions and scores under worse recording conditions."""
 
 import numpy as np
 import pytest
@@ -44,23 +44,23 @@ def test_offset_and_hum(speech):
 def test_reverberation_time():
     click = np.zeros(16_000, dtype=np.float32)
     click[0] = 1
-    heard = robustness.reverberant(click, 16_000)
-    assert heard[0] == pytest.approx(1, abs=1e-5)
-    assert np.abs(heard[1:80]).max() < 1e-5  # 5 ms before the first echo
-    assert np.square(heard[1:]).sum() == pytest.approx(1, abs=1e-3)  # as strong as the click
+    wav = robustness.reverberant(click, 16_000)
+    assert wav[0] == pytest.approx(1, abs=1e-5)
+    assert np.abs(wav[1:80]).max() < 1e-5  # 5 ms before the first echo
+    assert np.square(wav[1:]).sum() == pytest.approx(1, abs=1e-3)  # as strong as the click
     early, late = (
-        voice_activity.rms_dbfs(heard[at : at + 1_600]) for at in (800, 5_600)
+        voice_activity.rms_dbfs(wav[at : at + 1_600]) for at in (800, 5_600)
     )  # 0.3 s apart
     assert early - late == pytest.approx(36, abs=1)
-    assert np.abs(heard[8_000:]).max() < 1e-5
+    assert np.abs(wav[8_000:]).max() < 1e-5
 
 
 def test_telephone_is_band_limited():
     noise = np.random.default_rng(0).standard_normal(32_001).astype(np.float32)
-    heard = robustness.telephone(noise, 16_000)
-    spectrum = np.abs(np.fft.rfft(heard)) ** 2
-    frequencies = np.fft.rfftfreq(len(heard), 1 / 16_000)
-    assert len(heard) == len(noise)
+    wav = robustness.telephone(noise, 16_000)
+    spectrum = np.abs(np.fft.rfft(wav)) ** 2
+    frequencies = np.fft.rfftfreq(len(wav), 1 / 16_000)
+    assert len(wav) == len(noise)
     assert spectrum[frequencies > 4_100].sum() < 1e-4 * spectrum[frequencies < 3_500].sum()
 
 
@@ -72,9 +72,9 @@ def test_mp3_bit_rate(speech, sample_rate):
 
 
 def test_mp3_resembles_source(speech):
-    heard = robustness.mp3(speech, 16_000)
-    assert heard.shape == speech.shape
-    assert 0.95 < np.corrcoef(heard, speech)[0, 1] < 0.999999
+    decoded = robustness.mp3(speech, 16_000)
+    assert decoded.shape == speech.shape
+    assert 0.95 < np.corrcoef(decoded, speech)[0, 1] < 0.999999
 
 
 def conversion(tmp_path, name="man", domain=None):
@@ -94,8 +94,8 @@ def test_sources_spread_over_domains(tmp_path):
 VOICE = np.eye(4, dtype=np.float32)[0]
 
 
-class Echo:
-    """Converts into the source itself, but refuses what is quiet."""
+class IdentityConverter:
+    """Returns the source, and refuses quiet sources."""
 
     sample_rate = 16_000
 
@@ -118,7 +118,7 @@ def request(pair, source):
 
 def test_counts_refused_sources(tmp_path):
     clean = {1: conversion(tmp_path, "boy")}
-    conditions = robustness.convert(Echo(), clean, request, 7)
+    conditions = robustness.convert(IdentityConverter(), clean, request, 7)
     assert [results.condition for results in conditions] == [CLEAN, *CONDITIONS]
     assert conditions[0].conversions == clean
     by_name = {results.condition: results for results in conditions}
@@ -135,15 +135,15 @@ def test_counts_refused_sources(tmp_path):
 
 def test_missing_mp3_encoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("soundfile.available_formats", lambda: {"WAV": ""})
-    conditions = robustness.convert(Echo(), {0: conversion(tmp_path)}, request, 7)
+    conditions = robustness.convert(IdentityConverter(), {0: conversion(tmp_path)}, request, 7)
     assert robustness.unavailable() == [
         "robustness, mp3 at 64 kbit/s: this libsndfile writes no MP3"
     ]
     assert "mp3 at 64 kbit/s" not in {results.condition for results in conditions}
 
 
-class Parrot:
-    """Understands "abcd" in everything, and scores the peak as naturalness."""
+class ConstantScorer:
+    """Transcribes everything as "abcd"; the peak is the naturalness."""
 
     def transcript(self, wav, sample_rate, language):
         return "abcd"
@@ -156,12 +156,12 @@ def test_word_errors_against_clean_source(tmp_path):
     clean = conversion(tmp_path)
     clean.scores.words_character_errors = Rate(1, 4)
     clean.transcripts = Transcripts(source="abxy", conversion="abx")
-    conditions = robustness.convert(Echo(), {0: clean}, request, 7)
+    conditions = robustness.convert(IdentityConverter(), {0: clean}, request, 7)
     for results in conditions[1:]:
         for found in results.conversions.values():
             found.scores.similarity_speech = float("mp3" not in results.condition)
-    robustness.score_words(Parrot(), conditions, 16_000)
-    robustness.score_naturalness(Parrot(), conditions, 16_000)
+    robustness.score_words(ConstantScorer(), conditions, 16_000)
+    robustness.score_naturalness(ConstantScorer(), conditions, 16_000)
     means = {t["condition"]: t["figures"] for t in robustness.to_json(conditions)}
     assert means[CLEAN]["words/character_errors"]["mean"] == 0.25
     assert "naturalness/conversion" not in means[CLEAN]
@@ -172,7 +172,7 @@ def test_word_errors_against_clean_source(tmp_path):
 
 
 def test_no_error_rate_without_words(tmp_path):
-    conditions = robustness.convert(Echo(), {0: conversion(tmp_path)}, request, 7)
-    robustness.score_words(Parrot(), conditions, 16_000)
+    conditions = robustness.convert(IdentityConverter(), {0: conversion(tmp_path)}, request, 7)
+    robustness.score_words(ConstantScorer(), conditions, 16_000)
     for results in robustness.to_json(conditions):
         assert "words/character_errors" not in results["figures"]

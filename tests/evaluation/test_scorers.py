@@ -1,4 +1,4 @@
-"""External scorers, whose models come inside wheels (extra `eval`, which `test` has too)."""
+"""External scorers, whose models are in wheels (extra `eval`, part of `test`)."""
 
 import importlib.util
 
@@ -21,7 +21,7 @@ def listener():
 
 
 @pytest.mark.parametrize(
-    ("reference", "heard", "words", "characters"),
+    ("reference", "transcript", "words", "characters"),
     [
         ("the cat sat", "the cat sat", (0, 3), (0, 11)),
         ("the cat sat", "the bat sat down", (2, 3), (6, 11)),
@@ -29,9 +29,9 @@ def listener():
         ("a", "b c d", (3, 1), (5, 1)),  # more errors than words
     ],
 )
-def test_word_and_character_errors(reference, heard, words, characters):
-    assert scorers.word_errors(reference, heard) == words
-    assert scorers.character_errors(reference, heard) == characters
+def test_word_and_character_errors(reference, transcript, words, characters):
+    assert scorers.word_errors(reference, transcript) == words
+    assert scorers.character_errors(reference, transcript) == characters
 
 
 def test_recogniser_transcribes(recogniser, speech):
@@ -42,7 +42,7 @@ def test_recogniser_transcribes(recogniser, speech):
     assert recogniser.transcript(speech, 16_000) == text
 
 
-def test_recogniser_knows_english_only(recogniser):
+def test_recogniser_supports_english_only(recogniser):
     answers = [recogniser.understands(language) for language in ("en", "", "de")]
     assert answers == [True, True, False]
 

@@ -1,4 +1,4 @@
-"""Which conversions a report shows first."""
+"""Ranking of the worst conversions."""
 
 from pathlib import Path
 
@@ -41,8 +41,8 @@ def test_badness_is_that_of_worst_score():
     conversions = [
         voice(0.8, **fine),  # badness 0.1
         voice(0.8, character_errors=0.9, naturalness_conversion=3.1),  # 0.9
-        voice(0.5, character_errors=0.5, naturalness_conversion=2.0),  # 0.5, all of them
-        conversion(similarity_speech=0.0, **fine),  # 1: there is nothing in it
+        voice(0.5, character_errors=0.5, naturalness_conversion=2.0),  # 0.5 by all scores
+        conversion(similarity_speech=0.0, **fine),  # 1: no speech
         voice(0.8, character_errors=2.0, naturalness_conversion=1.0),  # 1 twice
     ]
     assert [index for index, _ in worst.ranked(conversions, 5)] == [4, 3, 1, 2, 0]

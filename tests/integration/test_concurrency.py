@@ -1,4 +1,4 @@
-"""Two conversions and a training at once on one cache, as real processes, change nothing."""
+"""Two conversions and a training at once, as processes with one cache, work as each alone."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import torch
 
 from helpers import ROOT, composed, weights
 from vc_lightning.commands import convert
-from vc_lightning.data import feature_store as feature_files
+from vc_lightning.data import feature_store
 
 
 def start(command: str, *arguments: str, cache) -> subprocess.Popen:
@@ -39,10 +39,10 @@ def test_concurrent_commands_do_not_interfere(run, arguments, corpus, tmp_path, 
     run(*training, name="alone")
 
     root = tmp_path / "cache"
-    its_cache = f"data.cache_dir={root / 'vc_lightning'}"
+    cache = f"data.cache_dir={root / 'vc_lightning'}"
     processes = [
         *(start("convert", *conversion(*pair, "together"), cache=root) for pair in pairs),
-        start("train", *arguments(*training, its_cache, name="together"), cache=root),
+        start("train", *arguments(*training, cache, name="together"), cache=root),
     ]
     for process in processes:
         _, errors = process.communicate(timeout=300)
@@ -59,5 +59,5 @@ def test_concurrent_commands_do_not_interfere(run, arguments, corpus, tmp_path, 
     assert all(torch.equal(alone[key], together[key]) for key in alone)
     features = list(root.rglob("*.safetensors"))
     assert features
-    assert all(feature_files.is_whole(path) for path in features)
+    assert all(feature_store.is_whole(path) for path in features)
     assert [path for path in tmp_path.rglob(".*") if path.is_file()] == []

@@ -1,4 +1,4 @@
-"""Several processes train what one would."""
+"""Trainings of several processes equal those of one."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ KEPT = []  # DDP modules, which must not be destroyed before the process ends
 
 
 class Loss(torch.nn.Module):
-    """What DDP calls: the loss of a batch."""
+    """Computes the loss of a batch in `forward`, as DDP needs it."""
 
     def __init__(self, model):
         super().__init__()
@@ -30,7 +30,7 @@ class Loss(torch.nn.Module):
 
 
 def gradients(batch, rank=0, world_size=1, port=0):
-    """Gradients of the loss in one of world_size processes, BatchNorm in eval mode."""
+    """Compute gradients of the loss in one of world_size processes, BatchNorm in eval mode."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = AutoVC(**TINY).eval()
@@ -52,11 +52,11 @@ def report(results, *arguments):
     results.put({name: gradient.numpy() for name, gradient in gradients(*arguments).items()})
     results.close()
     results.join_thread()
-    os._exit(0)  # gloo's destructor may wait for ever
+    os._exit(0)  # gloo's destructor may block forever
 
 
 def share(batch, rows):
-    """Some utterances of a batch."""
+    """Select utterances of a batch."""
     return CropBatch(**{name: tensor[rows] for name, tensor in vars(batch).items()})
 
 
@@ -70,7 +70,7 @@ def free_port():
 
 
 def test_gradients_equal_single_process(free_port):
-    """However unequal the shares are: one utterance of 9 frames here, three of up to 64 there."""
+    """Even with unequal parts: one utterance of 9 frames, and three of up to 64."""
     torch.manual_seed(1)
     lengths = torch.tensor([9, 64, 40, 24])
     mels = torch.rand(2, 4, 80, 64) * (torch.arange(64) < lengths[:, None, None])
@@ -98,7 +98,7 @@ def test_gradients_equal_single_process(free_port):
 
 
 def test_two_processes_write_one_set_of_files(arguments, tmp_path):
-    """And the data that they draw together are those of one process."""
+    """Together they draw the batches of one process."""
     process = command(
         *arguments(
             *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv"),
@@ -120,7 +120,7 @@ def test_two_processes_write_one_set_of_files(arguments, tmp_path):
 
 @pytest.fixture
 def two_nodes(arguments, free_port, monkeypatch, tmp_path):
-    """Start a training as two machines would, each with the variables that torchrun sets."""
+    """Start a training on two nodes, two processes with the variables that torchrun sets."""
     processes = []
 
     def start(*more, name):

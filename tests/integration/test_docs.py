@@ -1,4 +1,4 @@
-"""What the documentation promises: its settings, its examples and its notebook."""
+"""The documentation: its settings, examples, notebook and links."""
 
 import re
 import runpy
@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 
 
 def python_block(page, name):
-    """The first block of Python in a page that holds a name."""
+    """Find the first block of Python in a page that contains a name."""
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
     return next(block for block in blocks if name in block)
 
@@ -86,7 +86,7 @@ def test_site_links():
 
 
 def test_links_between_pages():
-    made = ("api/",)  # pages that scripts/docs/hooks.py adds
+    generated = ("api/",)  # pages that scripts/docs/hooks.py adds
     for page in DOCS.glob("*.md"):
         for link in re.findall(r"\]\(([^)#:\s]+)[)#]", page.read_text("utf-8")):
-            assert link.startswith(made) or (DOCS / link).exists(), f"{page.name}: {link}"
+            assert link.startswith(generated) or (DOCS / link).exists(), f"{page.name}: {link}"

@@ -47,7 +47,7 @@ def test_trained_file_works_in_griffin_lim(run, tmp_path, tiny_checkpoint, mel_s
     state, card = checkpoints.read(path, "magnitude")
     assert (card.step, card.mel) == (30, mel_settings)
     assert checkpoints.load_magnitude(path).arguments["dim"] == 8
-    assert state["output.weight"].abs().max() > 0  # it begins with 0
+    assert state["output.weight"].abs().max() > 0  # initially 0
     settings = [f"ckpt={tiny_checkpoint}", f"output={tmp_path / 'a.wav'}"]
     settings += [f"vocoder.magnitude={path}", "vocoder.n_iter=1", "vocoder=griffin_lim"]
     convert.main(composed("convert", f"source={SOURCE}", f"target={TARGET}", *settings))

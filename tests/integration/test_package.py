@@ -1,4 +1,4 @@
-"""The package as others use it: imported alone, as a wheel, through torch.hub."""
+"""The package as its users get it: imported, as a wheel, and through torch.hub."""
 
 import os
 import runpy
@@ -27,7 +27,7 @@ COMMANDS = ("app", "train", "convert", "evaluate", "export", "live")
 
 
 def python(code, *arguments, **environment):
-    """What code prints in a process that starts anew."""
+    """Run code in a new process, and return its output."""
     result = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
@@ -70,7 +70,7 @@ save(sys.argv[3], converter.convert(sys.argv[1], sys.argv[2]), converter.sample_
 
 
 def test_settings_equal_hydras():
-    """PyYAML takes 1e-3 for a word, OmegaConf for a number."""
+    """PyYAML reads 1e-3 as text, OmegaConf as a number."""
     paths = sorted(resources.CONF.rglob("*.yaml"))
     assert len(paths) > 30
     for path in paths:
@@ -82,7 +82,7 @@ def test_settings_equal_hydras():
 def sources(tmp_path_factory):
     """The unpacked source distribution."""
     folder = tmp_path_factory.mktemp("dist")
-    with pytest.MonkeyPatch.context() as patch:  # a build looks at the current folder
+    with pytest.MonkeyPatch.context() as patch:  # a build reads the current folder
         patch.chdir(ROOT)
         archive = folder / build.build_sdist(str(folder))
     with tarfile.open(archive) as file:

@@ -1,4 +1,4 @@
-"""What holds for the project as a whole: its wings, its README, its files."""
+"""The project as a whole: imports between its wings, configuration, README, scripts, files."""
 
 import os
 import re
@@ -16,7 +16,7 @@ SCRIPTS = ("benchmarks", "scripts/figures", "scripts/measure", "scripts/weights"
 
 
 def test_import_contracts():
-    """In a process of its own, because import-linter switches loggers off."""
+    """Run in a new process, because import-linter disables loggers."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -68,7 +68,7 @@ def test_version_is_in_changelog():
 
 @pytest.mark.parametrize("folder", SCRIPTS)
 def test_imports_of_scripts_exist(folder, monkeypatch):
-    """What no other test runs; the scripts themselves take minutes."""
+    """No other test runs these scripts, which take minutes."""
     monkeypatch.syspath_prepend(ROOT / folder)  # as `python SCRIPT` does
     paths = sorted((ROOT / folder).glob("*.py"))
     scripts = [path for path in paths if not path.name.startswith("test_")]

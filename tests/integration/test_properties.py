@@ -1,4 +1,4 @@
-"""What holds for any input: hypothesis looks for one for which it does not."""
+"""Properties that must hold for any input; hypothesis searches for counterexamples."""
 
 import contextlib
 
@@ -30,7 +30,7 @@ from vc_lightning.training.schedulers import noam_factor
 settings.register_profile(
     "here",
     deadline=None,
-    derandomize=True,  # the same examples everywhere, so that a failure is one for everybody
+    derandomize=True,  # the same examples everywhere, so that failures are reproducible
     database=None,
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

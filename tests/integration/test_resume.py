@@ -1,4 +1,4 @@
-"""Trainings that are interrupted, killed and resumed end like one that never stopped."""
+"""Interrupted, killed and resumed trainings give the result of an uninterrupted one."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ from vc_lightning.training.resume import changed_keys, newest
 
 
 def logged(folder):
-    """Every value logged at every step, but for those that are of the clock."""
+    """Read all logged values by step and name, except speeds."""
     with (folder / "csv/metrics.csv").open() as file:
         return {
             (int(row["step"]), name): value
@@ -87,7 +87,7 @@ def test_restores_signal_handlers(run):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_and_stop(arguments, tmp_path, number):
-    """Terminals and clusters signal every process, those that load data too."""
+    """Terminals and clusters send signals to every process, DataLoader workers included."""
     process = command(
         *arguments("trainer.max_steps=100000", "checkpoint.every_n_steps=5", "data.num_workers=2"),
         wait=False,
@@ -108,7 +108,7 @@ def test_signals_save_and_stop(arguments, tmp_path, number):
 
 
 def test_full_disk_skips_checkpoint(run, monkeypatch, caplog, tmp_path):
-    """The limit on the size of files stands for the disk; SIGXFSZ is ignored by Python."""
+    """A limit on the size of files simulates a full disk; Python ignores SIGXFSZ."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     save, steps = WeightFiles.save, []
 

@@ -59,7 +59,7 @@ def test_trained_file_converts(run, tmp_path, tiny_checkpoint, mel_settings):
     path = run() / "source_filter_step6_average.safetensors"
     network, card = checkpoints.read_source_filter(path)
     assert (card.step, card.mel) == (6, mel_settings)
-    assert network.head.weight.abs().max() > 0  # it begins with 0
+    assert network.head.weight.abs().max() > 0  # initially 0
     settings = [f"ckpt={tiny_checkpoint}", f"output={tmp_path / 'a.wav'}"]
     settings += ["vocoder=source_filter", f"vocoder.path={path}"]
     convert.main(composed("convert", f"source={SOURCE}", f"target={TARGET}", *settings))
@@ -87,9 +87,9 @@ def test_spectral_loss_equals_formula():
 
 def test_adversarial_losses_equal_formulas():
     recorded = [[torch.full((1, 2), 2.0), torch.tensor([2.0, 0.5])]]
-    made = [[torch.full((1, 2), 1.0), torch.tensor([-2.0, 0.0])]]
-    assert discriminator_loss(recorded, made).item() == pytest.approx(0.25 + 0.5)
-    score, features = generator_losses(recorded, made)
+    generated = [[torch.full((1, 2), 1.0), torch.tensor([-2.0, 0.0])]]
+    assert discriminator_loss(recorded, generated).item() == pytest.approx(0.25 + 0.5)
+    score, features = generator_losses(recorded, generated)
     assert (score.item(), features.item()) == pytest.approx((1.0, 0.5))
 
 
@@ -116,4 +116,4 @@ def test_adversarial_gradients_are_separate(mel_settings):
     without, with_score = gradients(adversarial_weight=0), gradients(adversarial_weight=1)
     assert without[0].abs().max() == 0
     assert with_score[0].abs().max() > 0
-    torch.testing.assert_close(without[1], with_score[1])  # the score does not train its judge
+    torch.testing.assert_close(without[1], with_score[1])  # not trained by the score

@@ -1,4 +1,4 @@
-"""AutoVCModule and the callbacks, through real trainings of a tiny network by train.py."""
+"""AutoVCModule and the callbacks, in trainings of a tiny network by train.py."""
 
 import csv
 import shutil
@@ -35,13 +35,13 @@ def test_saves_current_and_average_weights(run, mel_settings, encoder):
     assert card.mel == mel_settings
     assert card.speaker_encoder == checkpoints.identity("ge2e", encoder.state_dict())
     assert card.network == network.arguments
-    # last.ckpt serves as a weight file too
+    # last.ckpt can be read as a weight file.
     last = checkpoints.load_autovc(folder / "checkpoints/last.ckpt").state_dict()
     assert all(torch.equal(value, last[key]) for key, value in network.state_dict().items())
 
 
 def test_average_equals_hand_computed_ema(run):
-    """Of the weights after every step, kept one by one."""
+    """Computed from the weights of every step."""
     folder = run("checkpoint.every_n_steps=1", "trainer.max_steps=5")
     originals = [weights(folder, step, "original")[0].state_dict() for step in range(1, 6)]
     key = "encoder.convolutions.0.conv.weight"
@@ -90,8 +90,10 @@ def test_training_lowers_losses(run):
     assert max(rates) == rates[19] == pytest.approx(3e-3)
 
 
-def test_tensorboard_content(run):
-    folder = run("callbacks.samples.every_n_steps=2") / "tensorboard"
+@pytest.mark.parametrize("accumulated", [1, 2])  # batches per optimizer step
+def test_tensorboard_content(run, accumulated):
+    batches = f"trainer.accumulate_grad_batches={accumulated}"
+    folder = run("callbacks.samples.every_n_steps=2", batches) / "tensorboard"
     events = EventAccumulator(str(folder), size_guidance={"images": 0, "audio": 0}).Reload()
     scalars = set(events.Tags()["scalars"])
     for split in ("train", "val", "val_original"):
@@ -255,8 +257,9 @@ def test_loss_is_weighted_sum(module, tiny_autovc):
     torch.manual_seed(2)
     mels, voices = torch.rand(2, 2, 80, 20), torch.rand(2, 2, 256)
     mels[:, 1, :, 12:] = 0
-    lengths, nothing = torch.tensor([20, 12]), torch.zeros(2, 20, 0)
-    batch = CropBatch(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(2, 20), nothing)
+    lengths, no_teacher = torch.tensor([20, 12]), torch.zeros(2, 20, 0)
+    f0 = torch.zeros(2, 20)
+    batch = CropBatch(mels[0], lengths, voices[0], mels[1], voices[1], f0, no_teacher)
     losses = module.losses(tiny_autovc, batch)
     decoder_mel, postnet_mel, codes = tiny_autovc(mels[1], voices[1], voices[0])
     again = tiny_autovc.encode(postnet_mel, batch.target_embedding)
@@ -330,9 +333,9 @@ def test_head_gets_position_within_code():
     torch.manual_seed(0)
     head = TeacherHead(8, 4, torch.ones(3))
     codes = torch.ones(1, 8, 24)
-    told = head(codes)[..., 4:-4]  # away from the padding
-    torch.testing.assert_close(told[..., :4], told[..., 4:8])  # the same in every block
-    assert not torch.allclose(told[..., :1], told[..., 1:2])
+    features = head(codes)[..., 4:-4]  # away from the padding
+    torch.testing.assert_close(features[..., :4], features[..., 4:8])  # the same for every code
+    assert not torch.allclose(features[..., :1], features[..., 1:2])
 
 
 def test_resumes_exactly_with_teacher(run):
@@ -394,7 +397,7 @@ def test_frozen_modules_are_neither_averaged_nor_saved(run):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_refuses_missing_features(run, tmp_path, capsys, monkeypatch, num_workers):
-    """Also where a worker of the DataLoader finds out."""
+    """Also if a worker of the DataLoader reads them."""
     cache = tmp_path / "vanishing"
     run(f"data.cache_dir={cache}", "trainer.max_steps=1")
     fit = VoiceDataModule.train_dataloader
@@ -416,7 +419,7 @@ def test_refuses_missing_features(run, tmp_path, capsys, monkeypatch, num_worker
 def test_finetuning_sizes_and_early_stopping(
     tiny_checkpoint, tiny_autovc, arguments, tmp_path, monkeypatch
 ):
-    """Whatever its sizes; here the learning rate is such that nothing improves."""
+    """Sizes are those of `init_from`; the learning rate is too small to improve anything."""
     more = ("experiment=finetune", f"init_from={tiny_checkpoint}", "optimizer.lr=1e-12")
     more += ("trainer.max_steps=500", "data.vtlp_factors=[]", "logger=csv")
     line = [a for a in arguments(*more) if not a.startswith("model.")]
@@ -431,7 +434,7 @@ def test_finetuning_sizes_and_early_stopping(
 
 
 def test_best_average_has_lowest_value(run, monkeypatch):
-    """Values are made up: the lowest comes in the middle."""
+    """The values are given; the lowest is that of the middle step."""
     made_up = {2: 3.0, 4: 1.0, 6: 2.0}
     metrics = property(lambda trainer: {"val/loss": torch.tensor(made_up[trainer.global_step])})
     monkeypatch.setattr(Trainer, "callback_metrics", metrics)
@@ -443,18 +446,18 @@ def test_best_average_has_lowest_value(run, monkeypatch):
 
 
 def test_added_f0_inputs_keep_output(tiny_autovc):
-    listening = add_f0_conditioning(tiny_autovc).eval()
-    assert listening.arguments == tiny_autovc.arguments | {"f0": True}
+    conditioned = add_f0_conditioning(tiny_autovc).eval()
+    assert conditioned.arguments == tiny_autovc.arguments | {"f0": True}
     mel, voices, harmonics = torch.rand(1, 80, 20), torch.rand(2, 1, 256), torch.rand(1, 82, 20)
     expected = tiny_autovc(mel, *voices)
-    torch.testing.assert_close(listening(mel, *voices, harmonics), expected)
+    torch.testing.assert_close(conditioned(mel, *voices, harmonics), expected)
 
 
 def test_f0_inputs_cannot_be_removed(run, tmp_path, tiny_checkpoint, capsys):
     run(f"init_from={tiny_checkpoint}", "trainer.max_steps=2")
     network, _ = weights(tmp_path / "run", 2, "original")
     assert network.f0
-    assert network.decoder.lstm1.weight_ih_l0[:, -82:].abs().max() > 0  # it has begun to listen
+    assert network.decoder.lstm1.weight_ih_l0[:, -82:].abs().max() > 0  # trained
     path = tmp_path / "run/checkpoints/autovc_step2_average.safetensors"
     with pytest.raises(SystemExit):
         run(f"init_from={path}", "model.f0=false", f"run_dir={tmp_path / 'other'}")
@@ -464,8 +467,8 @@ def test_f0_inputs_cannot_be_removed(run, tmp_path, tiny_checkpoint, capsys):
 def test_l1_distance(module, tiny_autovc):
     torch.manual_seed(3)
     mel, voice = torch.rand(2, 80, 16), torch.rand(2, 256)
-    lengths, nothing = torch.tensor([16, 16]), torch.zeros(2, 16, 0)
-    batch = CropBatch(mel, lengths, voice, mel, voice, torch.zeros(2, 16), nothing)
+    lengths, no_teacher = torch.tensor([16, 16]), torch.zeros(2, 16, 0)
+    batch = CropBatch(mel, lengths, voice, mel, voice, torch.zeros(2, 16), no_teacher)
     module.distance = "l1"
     losses = module.losses(tiny_autovc, batch)
     decoder_mel = tiny_autovc(mel, voice, voice)[0]

@@ -99,7 +99,7 @@ def test_resumes_exactly(run, model):
 
 
 def test_resumes_checkpoint_of_version_0_1(run, caplog):
-    """In it VoiceDataModule is the vocoder's data module as well."""
+    """In version 0.1 the data module of vocoders was VoiceDataModule."""
     last = run("logger=none", "trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     content["VoiceDataModule"] = content.pop("VocoderDataModule")
@@ -194,7 +194,7 @@ def test_initialized_output_raises_log_prob(mode):
     after = network.log_prob(wav, mel).mean()
     assert after > before + 0.3
     if mode == "RAW":
-        assert after.item() == pytest.approx(-math.log(24), abs=0.2)  # 24 classes, as likely
+        assert after.item() == pytest.approx(-math.log(24), abs=0.2)  # 24 equally likely classes
 
 
 def test_loss_is_in_bits_per_sample():

@@ -1,4 +1,4 @@
-"""Warnings of the conversion monitor, for known numbers and in a real training."""
+"""The conversion monitor: warnings for given numbers, and measurements in a tiny training."""
 
 import csv
 import logging
@@ -66,13 +66,15 @@ def test_refuses_impossible_settings():
         ConversionMonitor(**DEFAULTS | {"patience": 0})
 
 
-def test_logs_similarities(run, caplog):
+@pytest.mark.parametrize("accumulated", [1, 2])  # batches per optimizer step
+def test_logs_similarities(run, caplog, accumulated):
     caplog.set_level(logging.WARNING)
     folder = run(
         "callbacks.conversion_monitor.every_n_steps=2",
         "callbacks.conversion_monitor.leak_after_steps=0",
         "callbacks.conversion_monitor.min_codes_std=0.99",
         "callbacks.conversion_monitor.vocoder.n_iter=1",
+        f"trainer.accumulate_grad_batches={accumulated}",
         "logger=csv",
     )
     with (folder / "csv/metrics.csv").open() as file:
@@ -86,14 +88,14 @@ def test_logs_similarities(run, caplog):
 
 def test_shown_conversions_have_target_pitch(mel_settings):
     mel = MelSpectrogram(**mel_settings)
-    heard = []
+    received = []
 
-    class Told(AutoVC):
+    class Recorder(AutoVC):
         def forward(self, mel, source_embedding, target_embedding, harmonics=None):
-            heard.append(harmonics)
+            received.append(harmonics)
             return mel, mel, mel
 
-    network = Told(dim_neck=2, dim_emb=4, dim_pre=4, freq=8, dim_encoder=4, f0=True)
+    network = Recorder(dim_neck=2, dim_emb=4, dim_pre=4, freq=8, dim_encoder=4, f0=True)
     low, high = (
         Example(name, torch.rand(80, 30), torch.rand(4), torch.full((30,), hz))
         for name, hz in (("low", 100.0), ("high", 200.0))
@@ -101,4 +103,4 @@ def test_shown_conversions_have_target_pitch(mel_settings):
     shown = convert(network, mel, low, high, max_frames=20)
     assert shown.shape == (1, 80, 20)
     expected = mel.harmonics(torch.full((1, 20), 200.0))
-    torch.testing.assert_close(heard[0], expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(received[0], expected, rtol=1e-3, atol=1e-3)

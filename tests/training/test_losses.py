@@ -13,7 +13,7 @@ def random_terms(batch=2, n_frames=128, freq=32):
 
 
 def whole(n_frames):
-    """Two utterances without padding."""
+    """Mask two utterances without padding."""
     return valid_elements(torch.tensor([n_frames, n_frames]), n_frames, 32)
 
 

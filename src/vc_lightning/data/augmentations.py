@@ -17,7 +17,7 @@ class Gain:
     """Changes the level of a crop.
 
     Args:
-        decibels: Largest change up or down.
+        decibels: Largest change, up or down.
     """
 
     def __init__(self, decibels: float):
@@ -30,7 +30,7 @@ class Gain:
 
 
 class Equalize:
-    """Filters by a smooth random frequency response, like another microphone or room.
+    """Filters a crop by a smooth random frequency response, like another microphone or room.
 
     Args:
         decibels: Largest gain of the response, up or down.
@@ -51,11 +51,11 @@ class Equalize:
 
 
 class Mask:
-    """Masks a random span of time and one of frequency (SpecAugment, arXiv 1904.08779).
+    """Sets a random span of frames and one of mel bands to 0 (SpecAugment, arXiv 1904.08779).
 
     Args:
-        max_frames: Longest span of time.
-        max_bands: Widest span of frequency.
+        max_frames: Largest number of frames.
+        max_bands: Largest number of mel bands.
     """
 
     def __init__(self, max_frames: int, max_bands: int):
@@ -76,5 +76,5 @@ class Mask:
 
 
 def _shifted(mel: Tensor, shift: Tensor) -> Tensor:
-    """Add to the log-mel, except in digital silence, which has no level to change."""
+    """Add to the log-mel, but keep digital silence (0), which has no level to change."""
     return torch.where(mel > 0, mel + shift.to(mel.dtype), mel).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Recordings as a LightningDataModule: which ones, their split, their order, and resuming."""
+"""Recordings as a LightningDataModule: their choice, split and order, and resuming."""
 
 import functools
 import hashlib
@@ -34,16 +34,16 @@ from vc_lightning.data.vocoder_crops import VocoderBatch, VocoderCrops
 log = logging.getLogger(__name__)
 
 FEATURE_PRECISIONS = ("auto", "bf16", "32")
-MEAN_MEL_UTTERANCES = 500  # enough that the mean mel no longer changes
+N_STATISTICS_UTTERANCES = 500  # that means are estimated from; more hardly change the mean mel
 
 
 def is_first_process() -> bool:
-    """Return whether this process is the one that reports, of those that train together."""
+    """Return whether this is the process of rank 0, the one that reports."""
     return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
 
 
 class TrainingDataModule(LightningDataModule):
-    """What a training needs of its data, be they recordings or shards.
+    """The interface of training data that modules and callbacks use, for recordings and shards.
 
     Attributes:
         mel: The mel-spectrogram of the features.
@@ -54,7 +54,7 @@ class TrainingDataModule(LightningDataModule):
     encoder_identity: str
 
     def mean_mel(self) -> Tensor:
-        """Average the training mels: (n_mels,), the trivial answer a network must beat."""
+        """Average the training mels: (n_mels,), the constant output that a network must beat."""
         raise NotImplementedError
 
     @property
@@ -63,11 +63,11 @@ class TrainingDataModule(LightningDataModule):
         raise NotImplementedError
 
     def examples(self, n_speakers: int) -> list[Example]:
-        """Read one utterance each of up to `n_speakers` speakers, held out if any are."""
+        """Read an utterance each of up to `n_speakers` speakers, held-out ones if there are any."""
         raise NotImplementedError
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
-        """Read embeddings (N, E) of up to `limit` utterances, and their speakers."""
+        """Read embeddings (N, E) and speakers of up to `limit` utterances."""
         raise NotImplementedError
 
     @property
@@ -90,12 +90,12 @@ class TrainingDataModule(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: CropBatch | VocoderBatch, device: torch.device, dataloader_idx: int
     ) -> CropBatch | VocoderBatch:
-        """Copy a batch to a GPU while it computes; Lightning does so for plain tensors only."""
+        """Copy a batch to a GPU asynchronously, which Lightning does for plain tensors only."""
         return batch.to(device, non_blocking=device.type == "cuda")
 
 
 class RecordingsDataModule(TrainingDataModule):
-    """Recordings of a folder or a manifest; subclasses say what is cropped out of them.
+    """Recordings of a folder or a manifest; subclasses define the crops.
 
     The order of the batches is a pure function of seed, epoch and position, so that a training
     resumes exactly, in the middle of an epoch as well.
@@ -108,12 +108,13 @@ class RecordingsDataModule(TrainingDataModule):
         minutes_per_speaker: Minutes used of each speaker; None uses all.
         val_fraction: Share of the utterances held out where no manifest names a validation set.
         val_speakers: Speakers held out whole: their names, or how many.
-        sampling: What is drawn with equal probability, see `sampling.shares`.
+        sampling: Unit drawn with equal probability: "utterance", "duration" or "speaker", see
+            `sampling.shares`.
         batch_size: Size of the training batches of one process.
         shuffle: Whether each epoch has a random order of its own.
-        num_workers: Number of processes that load data.
+        num_workers: Number of processes that load data and compute features.
         pin_memory: Whether batches are copied to page-locked memory on a machine with a GPU.
-        check: Whether train.py prints an audit of the recordings in place of training.
+        check: Whether train.py prints an audit of the recordings instead of training.
         seed: Seed of split, order and crops.
     """
 
@@ -172,10 +173,14 @@ class RecordingsDataModule(TrainingDataModule):
         self.unusable: dict[Path, str] = {}
         self.resumed: dict | None = None
 
-    # Which recordings ---------------------------------------------------------------------------
+    # Recordings ---------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
-        """List the recordings, compute the features that are missing, split the utterances."""
+        """List the recordings, compute missing features, and split the utterances.
+
+        Raises:
+            InputError: There are no usable recordings, or none is left for training.
+        """
         if self.train:
             return  # the Trainer calls this again
         listed = self._list()
@@ -188,12 +193,17 @@ class RecordingsDataModule(TrainingDataModule):
         self._warn_of_unusable(listed, {u.speaker for u in usable})
         place = self.manifest or self.dir
         if not usable:
-            raise InputError(f"{place}: none of {len(listed)} files is usable")
+            raise InputError(
+                f"{place}: none of {len(listed)} files is usable; the warnings above say why"
+            )
         self.train, self.val = split_utterances(
             usable, self.val_fraction, self.val_speakers, self.seed
         )
         if not self.train:
-            raise InputError(f"{place}: no utterance is left for training")
+            raise InputError(
+                f"{place}: no utterance is left for training; hold out fewer (data.val_speakers, "
+                "data.val_fraction, or the split val of the manifest)"
+            )
         if not self.val:
             log.warning(
                 "no validation: data.val_fraction=%s holds out none of %d utterances; "
@@ -203,7 +213,7 @@ class RecordingsDataModule(TrainingDataModule):
             )
 
     def prepare_part(self, part: Part) -> tuple[int, int]:
-        """Compute the missing features of one part of the recordings, and do nothing else.
+        """Compute the missing features of one part of the recordings.
 
         Args:
             part: The part; the recordings are dealt to the parts in turn.
@@ -233,12 +243,13 @@ class RecordingsDataModule(TrainingDataModule):
             log.warning("%d of %d files were skipped", len(self.unusable), len(listed))
         lost = {recording.speaker for recording in listed} - usable_speakers
         if lost and usable_speakers:
-            log.warning("speakers without a usable file: %s", ", ".join(sorted(lost)[:10]))
+            names = ", ".join(sorted(lost)[:10]) + ", …" * (len(lost) > 10)
+            log.warning("%d speakers without a usable file: %s", len(lost), names)
 
-    # What they are like -------------------------------------------------------------------------
+    # Statistics and examples --------------------------------------------------------------------
 
     def mean_mel(self) -> Tensor:
-        """Average the training mels: (n_mels,), the trivial answer a network must beat."""
+        """Average the training mels: (n_mels,), the constant output that a network must beat."""
         utterances = self._sampled()
         total = torch.zeros(self.mel.n_mels)
         for u in utterances:
@@ -251,16 +262,16 @@ class RecordingsDataModule(TrainingDataModule):
         squares = [
             self.files.read_teacher(u.segment, 0, u.n_frames).square() for u in self._sampled()
         ]
-        return torch.cat(squares).mean(dim=0).sqrt()  # every recording has mean 0
+        return torch.cat(squares).mean(dim=0).sqrt()  # the features of a recording have mean 0
 
     def _sampled(self) -> list[Utterance]:
-        """Choose random training utterances, enough to estimate means over all of them."""
+        """Choose random training utterances to estimate means from."""
         rng = np.random.default_rng(self.seed)
-        chosen = rng.permutation(len(self.train))[:MEAN_MEL_UTTERANCES]
+        chosen = rng.permutation(len(self.train))[:N_STATISTICS_UTTERANCES]
         return [self.train[index] for index in chosen]
 
     def examples(self, n_speakers: int) -> list[Example]:
-        """Read one utterance of each of the first speakers, from the validation set if any."""
+        """Read an utterance each of up to `n_speakers` speakers, held-out ones if there are any."""
         by_speaker = {u.speaker: u for u in reversed(self.val or self.train)}
         chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
         return [
@@ -274,7 +285,7 @@ class RecordingsDataModule(TrainingDataModule):
         ]
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
-        """Read embeddings (N, E) of up to `limit` utterances, and their speakers."""
+        """Read embeddings (N, E) and speakers of up to `limit` utterances."""
         shown = (self.val + self.train)[:limit]
         embeddings = [self.files.read_embedding(u.segment) for u in shown]
         return torch.stack(embeddings), [u.speaker for u in shown]
@@ -282,16 +293,16 @@ class RecordingsDataModule(TrainingDataModule):
     # Batches ------------------------------------------------------------------------------------
 
     def make_crops(self, utterances: list[Utterance], training: bool) -> Crops | VocoderCrops:
-        """Make the data set of random crops; validation gets plain ones."""
+        """Make the data set of random crops; those for validation are not augmented."""
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader:
-        """Load training batches without end, from the first one not trained on yet."""
+        """Load training batches without end, after those that a resumed training has used."""
         batches = EndlessBatches(self.train_batches(), self._first_batch())
         return self._loader(self.make_crops(self.train, training=True), batches)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Load the validation set once, in order."""
+        """Load the validation set in order; [] where it is smaller than the number of processes."""
         if len(self.val) < self.process[1]:
             return []
         batches = EpochBatches(
@@ -300,7 +311,7 @@ class RecordingsDataModule(TrainingDataModule):
         return self._loader(self.make_crops(self.val, training=False), batches)
 
     def train_batches(self) -> EpochBatches:
-        """List the batches of an epoch that this process trains on."""
+        """Return the batches of an epoch that this process trains on."""
         probabilities = shares(self.train, self.sampling)
         return EpochBatches(
             len(self.train), self.batch_size, self.shuffle, self.seed, probabilities, *self.process
@@ -326,7 +337,7 @@ class RecordingsDataModule(TrainingDataModule):
 
     # Resuming -----------------------------------------------------------------------------------
 
-    @functools.cached_property  # needed for every checkpoint
+    @functools.cached_property  # every checkpoint uses it
     def fingerprint(self) -> str:
         """Hash of the training utterances and of all that decides their order."""
         order = (self.seed, self.shuffle, self.sampling, self.batch_size, self.process[1])
@@ -337,7 +348,7 @@ class RecordingsDataModule(TrainingDataModule):
         return digest.hexdigest()[:16]
 
     def state_dict(self) -> dict:
-        """Describe how far the training is, for `last.ckpt`."""
+        """Return the position in the data, for `last.ckpt`."""
         return {
             "batches": self.batches_done,
             "epoch_batches": len(self.train_batches()),
@@ -345,11 +356,11 @@ class RecordingsDataModule(TrainingDataModule):
         }
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue where a checkpoint ended."""
+        """Keep the position of a checkpoint, where `train_dataloader` then starts."""
         self.resumed = state_dict
 
     def _first_batch(self) -> int:
-        """Count the batches trained on before; 0 unless a checkpoint was restored."""
+        """Return the number of batches to skip; 0 unless a checkpoint was restored."""
         if self.resumed is None:
             return 0
         if self.resumed["of"] == self.fingerprint:

@@ -1,4 +1,4 @@
-"""Random crops of streamed shards: their order, and where a resumed training goes on."""
+"""Random crops of streamed shards: their order, and where a resumed training continues."""
 
 import itertools
 import random
@@ -17,11 +17,11 @@ from vc_lightning.data.shards import Sample, Shards
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training stands, from which every reader of shards finds its own place.
+    """How far a training has read its shards; every reader computes its own place from this.
 
     Attributes:
-        epoch: The epoch that the first run began with.
-        runs: Batches that each run since then took from every process, the last run included.
+        epoch: First epoch of the first run.
+        runs: Number of batches per process of each run since then.
         batch_size: Size of these batches.
     """
 
@@ -36,8 +36,8 @@ START = Position()
 class CropStream(IterableDataset):
     """Random crops of streamed mels; a crop is a pure function of (seed, epoch, key).
 
-    Every process and worker reads shards of its own. In an epoch all of them together read every
-    shard once; each epoch distributes and orders the shards anew.
+    Each worker of each process is a reader. In an epoch every shard is read once, by one reader;
+    every epoch distributes the shards over the readers in a new random order.
 
     Args:
         source: The shards.
@@ -47,10 +47,10 @@ class CropStream(IterableDataset):
         copies: VTLP copies allowed as input and as target.
         factors: VTLP factors of all copies, 1 first.
         augmentations: Further changes to the encoder's input.
-        shuffle_buffer: Crops of which each worker draws the next one; 0 keeps the order.
+        shuffle_buffer: Number of crops from which a reader draws the next one; 0 keeps the order.
         rank: Number of this process.
         world_size: Number of processes.
-        position: Where to begin.
+        position: How far the training has read before.
     """
 
     def __init__(
@@ -86,17 +86,15 @@ class CropStream(IterableDataset):
             yield from self.of_epoch(epoch, n_done if epoch == first else 0)
 
     def place(self) -> tuple[int, int]:
-        """Find where this process and worker goes on.
-
-        A shard that was begun is read again from its beginning.
+        """Find where this reader continues; a shard read in part is read again.
 
         Returns:
-            The epoch, and how many of its shards for this reader are done.
+            The epoch, and how many of its shards this reader has finished.
         """
         worker_id, n_workers = _worker()
         epoch, n_done = self.position.epoch, 0
         for n_batches in self.position.runs:
-            own = n_batches // n_workers + (worker_id < n_batches % n_workers)  # batches take turns
+            own = n_batches // n_workers + (worker_id < n_batches % n_workers)  # workers take turns
             left = own * self.position.batch_size
             while True:
                 counts = [self.source.counts[shard] for shard in self._order(epoch)[n_done:]]
@@ -109,16 +107,11 @@ class CropStream(IterableDataset):
         return epoch, n_done
 
     def of_epoch(self, epoch: int, n_done: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Read this process's and worker's part of an epoch.
-
-        Args:
-            epoch: The epoch.
-            n_done: Number of its shards to skip.
-        """
+        """Read this reader's crops of an epoch, without its first `n_done` shards."""
         epoch = epoch if self.shuffle_buffer else 0
         order = self._order(epoch)[n_done:]
         samples = itertools.chain.from_iterable(map(self.source.read, order))
-        # Cropped before they are shuffled: whole utterances would need a buffer ten times as large.
+        # Crop before shuffling: whole utterances would fill ten times the memory.
         crops = (self.crop(epoch, sample) for sample in samples)
         if self.shuffle_buffer:
             rng = random.Random(f"{self.seed} {epoch} {self._reader()[0]}")
@@ -127,7 +120,7 @@ class CropStream(IterableDataset):
         return crops
 
     def _order(self, epoch: int) -> np.ndarray:
-        """List the shards that this reader reads in an epoch."""
+        """List the numbers of the shards that this reader reads in an epoch."""
         order = np.arange(len(self.source))
         if self.shuffle_buffer:
             order = np.random.default_rng((self.seed, epoch)).permutation(order)
@@ -135,7 +128,7 @@ class CropStream(IterableDataset):
         return order[reader::n_readers]
 
     def _reader(self) -> tuple[int, int]:
-        """Return the number of this process's worker among all, and how many there are."""
+        """Return the number of this reader, and the number of readers."""
         worker_id, n_workers = _worker()
         return self.rank * n_workers + worker_id, self.world_size * n_workers
 
@@ -163,11 +156,11 @@ class CropStream(IterableDataset):
 
 
 def frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
-    """Copy frames of a copy's mel, float32 (n_mels, stop − start); keeps no other memory alive."""
+    """Copy frames of a VTLP copy's mel to float32 (n_mels, stop − start), to free the utterance."""
     return torch.from_numpy(sample.mels[copy, start:stop]).float().T
 
 
 def _worker() -> tuple[int, int]:
-    """Return the number of this worker in its process, and how many there are."""
+    """Return the number of this worker in its process, and the number of its workers."""
     worker = get_worker_info()
     return (worker.id, worker.num_workers) if worker else (0, 1)

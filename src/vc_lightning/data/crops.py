@@ -1,4 +1,4 @@
-"""Random crops of cached mels with their speaker embeddings, one by one and as batches."""
+"""Random crops of cached mels with their speaker embeddings, and batches of crops."""
 
 import signal
 from collections import defaultdict
@@ -86,10 +86,10 @@ class VtlpCopies:
     like another speaker.
 
     Attributes:
-        input: Copies that the encoder may get.
-        input_probability: Share of the crops in which it gets one of them.
-        target: Copies that may be the target, as if they were recordings of further speakers.
-        target_probability: Share of the crops in which one of them is.
+        input: Numbers of the copies that may be the encoder's input.
+        input_probability: Share of the crops whose input is one of them.
+        target: Numbers of the copies that may be the target, as if recorded by further speakers.
+        target_probability: Share of the crops whose target is one of them.
     """
 
     input: Sequence[int] = ()
@@ -115,7 +115,7 @@ def choose_copies(
         probability: Share of the crops whose input is a copy.
         target_factors: VTLP factors of the copies allowed as target, a subset of `factors`.
         target_probability: Share of the crops whose target is a copy.
-        available: VTLP factors of all copies 1, 2, … that there are.
+        available: VTLP factors of all copies 1, 2, … in the cache or the shards.
 
     Returns:
         The numbers of the copies.
@@ -142,7 +142,7 @@ def choose_copies(
 
 @dataclass(frozen=True)
 class CropChoice:
-    """A random crop: frames start…stop, and the copies that are input and target."""
+    """A random crop: frames start…stop, and the numbers of its input and target copies."""
 
     start: int
     stop: int
@@ -158,23 +158,23 @@ def choose_crop(
     Args:
         rng: Source of all randomness.
         n_frames: Length of the utterance.
-        crop_frames: Length of the crop; None, and a shorter utterance, give all of it.
+        crop_frames: Length of the crop; None, or more than `n_frames`, gives the whole utterance.
         copies: Copies to choose from.
 
     Returns:
-        The crop; its input and its target are the same copy only where both are the recording.
+        The crop; input and target are the same copy only if both are copy 0, the recording.
     """
     length = min(crop_frames or n_frames, n_frames)
     start = int(rng.integers(n_frames - length + 1))
     input_copy = _choose_copy(rng, copies.input, copies.input_probability)
     target_copy = _choose_copy(rng, copies.target, copies.target_probability)
     if input_copy == target_copy:
-        input_copy = 0  # the recording: another voice than a copy that is the target
+        input_copy = 0  # the recording, so that the input's voice differs from the target's
     return CropChoice(start, start + length, input_copy, target_copy)
 
 
 def _choose_copy(rng: np.random.Generator, copies: Sequence[int], probability: float) -> int:
-    """Choose a copy, or with 1 − probability copy 0; draws no number where there are none."""
+    """Choose one of the copies with the given probability, else copy 0."""
     if not copies or rng.random() >= probability:
         return 0
     return copies[int(rng.integers(len(copies)))]
@@ -184,7 +184,7 @@ class Crops(Dataset):
     """Random crops of cached mels; an item is a pure function of (seed, epoch, position).
 
     Args:
-        utterances: What to crop.
+        utterances: The utterances to crop.
         files: Reads the cached features.
         crop_frames: Length of the crops; None gives whole utterances.
         seed: Seed of all crops.
@@ -235,7 +235,7 @@ class Crops(Dataset):
             input_mel = self.files.read_mel(utterance.segment, *span, crop.input_copy)
         for augment in self.augmentations:
             input_mel = augment(input_mel, rng)
-        # A copy's pitch is stretched like all its frequencies.
+        # VTLP stretches all frequencies, the pitch among them.
         f0 = self.files.read_f0(utterance.segment, *span) * self.files.factors[crop.target_copy]
         teacher = self.files.read_teacher(utterance.segment, *span)
         return (
@@ -287,7 +287,7 @@ def speaker_embeddings(
     Args:
         utterances: Utterances whose features are cached.
         files: Reads the cached features.
-        average: Makes one embedding of several, as the speaker encoder does.
+        average: Averages embeddings as the speaker encoder does.
 
     Returns:
         Mean embeddings (n_copies, E) by speaker.
@@ -309,7 +309,7 @@ def speaker_embeddings(
 def ignore_signals(_worker: int) -> None:
     """Let a DataLoader worker ignore Ctrl-C and SIGTERM, which reach all processes of a run.
 
-    The training needs its workers for the step after which it saves, and then ends them itself.
+    The main process needs its workers for one more step, saves, and then ends them itself.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -23,7 +23,7 @@ SPEAKER_EMBEDDINGS = ("utterance", "speaker")
 class VoiceDataModule(RecordingsDataModule):
     """Crops of mels with embeddings, VTLP copies, pitch and a teacher's features.
 
-    The class name is a key of `last.ckpt` files, so it stays.
+    The class name is a key in `last.ckpt` files: do not rename it.
 
     The arguments that are not listed here are those of `RecordingsDataModule`.
 
@@ -32,22 +32,22 @@ class VoiceDataModule(RecordingsDataModule):
         speaker_encoder: Makes the embeddings.
         encoder_identity: Name of the speaker encoder's weights.
         with_f0: Whether the pitch is needed, for a network with F0 inputs.
-        teacher: Recogniser whose features the codes are taught, or None.
+        teacher: Speech recogniser whose features the codes learn to predict, or None.
         cache_dir: Folder of the feature cache, shared by all data sets and runs.
         max_seconds: Longer recordings are cut into segments at pauses.
-        feature_precision: Of the speaker embeddings: "32", "bf16" (cosine above 0.999 to them),
-            or "auto", which is bf16 where the processor has it.
+        feature_precision: Precision of the speaker embeddings: "32"; "bf16", whose embeddings have
+            a cosine above 0.999 to those of "32"; or "auto", bf16 where the CPU supports it.
         crop_frames: Length of random crops in mel frames; None gives whole utterances.
         speaker_embedding: "utterance", each utterance's own, or "speaker", the speaker's mean.
-        vtlp_factors: Factors by which VTLP copies stretch the frequency axis. The encoder gets a
-            copy in place of the recording, so that codes that carry the voice are of no use.
-        vtlp_probability: Share of the crops in which it does.
-        vtlp_target_factors: Those of the factors whose copies may be the target as well, as if
-            they were recordings of further speakers.
+        vtlp_factors: Factors by which VTLP copies stretch the frequency axis. A copy as the
+            encoder's input has another voice than the target, so codes must not carry the voice.
+        vtlp_probability: Share of the crops whose input is a copy.
+        vtlp_target_factors: The `vtlp_factors` whose copies may also be the target, as if recorded
+            by further speakers.
         vtlp_target_probability: Share of the crops in which the target is a copy.
         augmentations: Further changes to the encoder's input, see `augmentations`.
-        write_shards: Folder for the features as shards, written by train.py in place of training.
-        shard_megabytes: Largest size of a shard.
+        write_shards: Folder to which train.py writes the features as shards instead of training.
+        shard_megabytes: Largest size of a shard in megabytes.
         shard_utterances: Largest number of utterances in a shard.
     """
 

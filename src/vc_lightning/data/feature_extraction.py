@@ -1,4 +1,4 @@
-"""The feature cache: mels, speaker embeddings and more of every recording, computed once."""
+"""The feature cache: mels, speaker embeddings, pitch and more, computed once per recording."""
 
 import hashlib
 import json
@@ -30,17 +30,17 @@ from vc_lightning.models.teachers import Teacher, features_at_frames
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2  # part of every key: counted up when the contents of files change
-SECONDS_AT_ONCE = 120  # fewer recordings where they are long, to bound memory
+FORMAT_VERSION = 2  # part of every key; raise it when the same settings give other features
+SECONDS_AT_ONCE = 120  # of recordings held before their features are written, to bound memory
 
 
 class FeatureCache:
     """Computes the features that `files` reads, once for all data sets and runs.
 
-    The cache knows a recording by its path, size and modification time. It hashes the content only
-    when one of them is new, and computes features only when the content is new. `paths/` holds the
-    hashes of known paths, `sounds/` the quality of known contents. Every file is written whole, so
-    any number of processes may prepare the same recordings at once; they share the work.
+    A recording is hashed only when its path, size or modification time is new, and its features
+    are computed only when the hash is new. `paths/` holds the hash of each path; `sounds/` holds,
+    for each hash, the sound quality and why the recording is unusable. Every file is written whole,
+    so any number of processes may prepare the same recordings at once; they share the work.
 
     Args:
         root: Folder of the cache.
@@ -52,7 +52,7 @@ class FeatureCache:
         bf16: Whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
         keep_wavs: Whether waveforms are kept as well, as a vocoder needs them.
         with_f0: Whether the pitch is computed as well.
-        teacher: Recogniser whose features are computed as well, or None.
+        teacher: Speech recogniser whose features are computed as well, or None.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class FeatureCache:
     def prepare(
         self, paths: Sequence[Path], num_workers: int, show_progress: bool = True
     ) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
-        """Compute what is missing, in parallel processes, with a progress bar.
+        """Compute the missing features in parallel processes, with a progress bar.
 
         Args:
             paths: The recordings.
@@ -103,7 +103,7 @@ class FeatureCache:
             show_progress: Whether to show the progress bar.
 
         Returns:
-            The segments of the usable recordings, and the reasons why the others are unusable.
+            The usable recordings with their segments, and the others with the reason why not.
 
         Raises:
             InputError: The cache cannot be written, or a process died.
@@ -120,7 +120,11 @@ class FeatureCache:
         return segments, {path: str(found[path]) for path in found.keys() - segments.keys()}
 
     def lookup(self, path: Path) -> list[Segment] | str | None:
-        """Look a recording up: its segments, why it is unusable, or None for an unknown one."""
+        """Look up a recording without reading it.
+
+        Returns:
+            Its segments, or the reason why it is unusable; None if its features are missing.
+        """
         try:
             content = self._known_content(path)
         except OSError as error:
@@ -141,6 +145,9 @@ class FeatureCache:
 
         Returns:
             Why each recording is unusable; "" for a usable one.
+
+        Raises:
+            InputError: The cache cannot be written.
         """
         reasons = dict.fromkeys(paths, "")
         waiting = []
@@ -163,7 +170,7 @@ class FeatureCache:
         """Read a recording and bring its segments to one level, for `_write_features`.
 
         Raises:
-            InputError: The recording is unusable, which the cache then remembers.
+            InputError: The recording is unusable; the reason is stored in the cache.
         """
         wav, sample_rate = self._load(path)
         wavs, speeches = [], []
@@ -178,7 +185,7 @@ class FeatureCache:
                 reason = reason or str(error)
             wavs.append(prepared)
             speeches.append(speech)
-        sound = self._sound(content)  # known where only other settings are new
+        sound = self._sound(content)  # not empty if only the settings are new
         if "quality" not in sound:
             sound["quality"] = asdict(measure(wav, sample_rate))
         unusable = all(wav is None for wav in wavs)
@@ -191,7 +198,7 @@ class FeatureCache:
 
     @torch.inference_mode()
     def _write_features(self, recordings: "Sequence[_Recording]") -> None:
-        """Write the files that are missing."""
+        """Write the feature files that are missing."""
         try:
             for recording in recordings:
                 self._write_mels(recording)
@@ -228,9 +235,9 @@ class FeatureCache:
         if not copies:
             return
         filters = torch.stack([self.mel.vtlp_filters(self.files.factors[copy]) for copy in copies])
-        nothing = torch.zeros(len(copies), self.mel.n_mels, 0)
+        empty = torch.zeros(len(copies), self.mel.n_mels, 0)
         mels = [
-            nothing if wav is None else self.mel(torch.from_numpy(wav), filters)
+            empty if wav is None else self.mel(torch.from_numpy(wav), filters)
             for wav in recording.wavs
         ]
         stops = np.cumsum([mel.shape[-1] for mel in mels])
@@ -282,10 +289,14 @@ class FeatureCache:
             raise InputError("it changed while it was read; start again when it is complete")
         return wav, sample_rate
 
-    # Known paths and contents
+    # Hashes and qualities
 
     def remember(self, path: Path) -> str:
-        """Hash a recording's bytes, and remember the hash with its size and modification time."""
+        """Return the hash of a recording, read from `paths/` or computed and stored there.
+
+        Raises:
+            InputError: There is no such file.
+        """
         known = self._known_content(path)
         if known is not None:
             return known
@@ -324,7 +335,7 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class _Recording:
-    """A recording on its way into the cache; segments without speech are None."""
+    """A recording to compute features of; its segments without speech are None."""
 
     content: str
     seconds: float
@@ -333,6 +344,6 @@ class _Recording:
 
 
 def _key(*made_by: object) -> str:
-    """Name a folder after the settings that made its files."""
+    """Hash settings to a name for the files that they make."""
     text = json.dumps([FORMAT_VERSION, *made_by], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Files of the feature cache: their names, and how they are read and written."""
+"""Files of the feature cache: names, reading and writing."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -35,29 +35,31 @@ class Segment:
 
 
 class FeatureFiles:
-    """Reads features; small, so that it can be sent to the workers of a DataLoader.
+    """Names and reads the files of cached features.
 
-    One file per recording and copy, in a folder named by the settings that made it:
+    It holds paths only, so that it is cheap to send to the workers of a DataLoader. There is one
+    file per recording and copy, in a folder whose name contains a hash (key) of the settings:
 
     - `mels-<key>/<xx>/<content>_<factor>.safetensors`: `mel` (frames, n_mels), float16 (rounding
-      costs at most 0.025 dB), and `spans` (n_segments, 2), first and last frame of each segment.
+      costs at most 0.025 dB), and `spans` (n_segments, 2), start and stop of each segment.
     - `voices-<key>/…`: `embeddings` (n_segments, E).
-    - `wavs-<key>/…`: `wav`, int16, hop_length samples a frame of the mel file.
-    - `pitches-<key>/…`: `f0`, float32, Hz, one value a frame.
+    - `wavs-<key>/…`: `wav`, int16, hop_length samples per frame of the mel file.
+    - `pitches-<key>/…`: `f0` (frames,), float32, in Hz.
     - `teacher-<key>/…`: `features` (frames, D), float16.
 
-    Each key covers only the settings of its own feature, so that a change of one leaves the
-    others. Copy 0 is the recording; copy i is stretched by the i-th VTLP factor.
+    A key covers only the settings of its own feature: changing them leaves the other features
+    valid. Copy 0 is the recording; copy i is stretched by the i-th VTLP factor. Waveforms, pitch
+    and teacher features are kept for copy 0 only.
 
     Args:
         root: Folder of the cache.
         mel_key: Key of the mels and waveforms.
         voice_key: Key of the embeddings.
         vtlp_factors: VTLP factors of copies 1, 2, …
-        hop_length: Samples of a waveform a frame.
+        hop_length: Samples per frame.
         with_wavs: Whether waveforms are needed, as by a vocoder.
-        pitch_key: Key of the pitch where it is needed; else None.
-        teacher_key: Key of the teacher's features where they are needed; else None.
+        pitch_key: Key of the pitch; None where it is not needed.
+        teacher_key: Key of the teacher's features; None where they are not needed.
     """
 
     def __init__(
@@ -75,8 +77,8 @@ class FeatureFiles:
         self.voices = root / f"voices-{voice_key}"
         self.wavs = root / f"wavs-{mel_key}"
         self.pitches = root / f"pitches-{pitch_key}"
-        self.teachings = root / f"teacher-{teacher_key}"
-        self.factors = [1.0, *vtlp_factors]  # of copy 0, 1, …
+        self.teacher_features = root / f"teacher-{teacher_key}"
+        self.factors = [1.0, *vtlp_factors]  # of copies 0, 1, …
         self.hop_length = hop_length
         self.with_wavs = with_wavs
         self.with_f0 = pitch_key is not None
@@ -100,7 +102,7 @@ class FeatureFiles:
 
     def teacher_file(self, content: str) -> Path:
         """Name the file of the teacher's features of a recording."""
-        return self.teachings / content[:2] / f"{content}.safetensors"
+        return self.teacher_features / content[:2] / f"{content}.safetensors"
 
     def read_mel(self, segment: Segment, start: int, stop: int, copy: int = 0) -> Tensor:
         """Read frames start…stop of a segment's mel: float32 (n_mels, stop − start)."""
@@ -121,7 +123,7 @@ class FeatureFiles:
     def read_f0(self, segment: Segment, start: int, stop: int) -> Tensor:
         """Read the pitch of frames start…stop: float32 (stop − start,) in Hz, 0 where unvoiced.
 
-        All of it is 0 where the pitch is not needed.
+        All values are 0 without a `pitch_key`.
         """
         if not self.with_f0:
             return torch.zeros(stop - start)
@@ -131,7 +133,7 @@ class FeatureFiles:
     def read_teacher(self, segment: Segment, start: int, stop: int) -> Tensor:
         """Read the teacher's features of frames start…stop: float32 (stop − start, D).
 
-        D is 0 where they are not needed.
+        D is 0 without a `teacher_key`.
         """
         if not self.with_teacher:
             return torch.zeros(stop - start, 0)
@@ -190,12 +192,12 @@ def _opened(path: Path) -> Iterator[safe_open]:
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"{path}: this file of the feature cache is missing or damaged ({error}); "
-            "start again, which rebuilds it"
+            "start again to rebuild it"
         ) from error
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a file of features exists and is as long as its header says."""
+    """Return whether a feature file exists and is as long as its header says."""
     try:
         with safe_open(path, "numpy"):
             return True
@@ -204,7 +206,7 @@ def is_whole(path: Path) -> bool:
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a file of features, whole or not at all."""
+    """Write a feature file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)

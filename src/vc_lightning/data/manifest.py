@@ -42,7 +42,7 @@ class Utterance:
         path: The audio file.
         speaker: Name of the speaker.
         split: See `AudioFile`.
-        segment: Where its features are.
+        segment: Its frames in the feature cache.
     """
 
     path: Path
@@ -59,21 +59,23 @@ class Utterance:
 def list_audio_files(
     dir: Path, manifest: Path | None, exclude: Sequence[str], minutes: float | None
 ) -> list[AudioFile]:
-    """List the recordings of a folder or a manifest, usable or not.
+    """List the recordings of a folder or a manifest, without reading them.
 
     Args:
         dir: Folder of audio files; with a manifest, the folder that its paths are relative to.
         manifest: Table with the columns path, speaker and split, or None.
-        exclude: Patterns of file names to leave out.
+        exclude: Patterns of file names to leave out, such as "*_mic2.flac".
         minutes: Minutes used of each speaker; None uses all.
 
     Raises:
-        InputError: There are none, or the manifest is unreadable.
+        InputError: No recording is left, or the manifest is unreadable.
     """
     listed = find_audio_files(dir) if manifest is None else read_manifest(manifest, dir)
     kept = [r for r in listed if not any(fnmatch.fnmatch(r.path.name, p) for p in exclude)]
     if not kept:
-        raise InputError(f"data.exclude={exclude}: leaves none of {len(listed)} files")
+        raise InputError(
+            f"data.exclude={exclude}: leaves out all {len(listed)} files; name fewer patterns"
+        )
     return kept if minutes is None else limit_minutes(kept, minutes)
 
 
@@ -127,12 +129,15 @@ def read_manifest(path: Path, root: Path | None) -> list[AudioFile]:
         log.warning("%d rows of %s lack a path or speaker", len(rows) - len(recordings), path)
     kept = [recording for recording in recordings if recording.split != "test"]
     if not kept:
-        raise InputError(f"data.manifest={path}: all of its rows are of the split test")
+        raise InputError(
+            f"data.manifest={path}: none of its {len(rows)} rows has a path, a speaker and a split "
+            "other than test"
+        )
     return kept
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a path, or `film.mp4?stream=1`, names a file that can be accessed."""
+    """Return whether a path, or the file of an address like `film.mp4?stream=1`, exists."""
     try:
         return split_address(path)[0].is_file()
     except OSError:  # a folder that may not be entered, a name that is too long
@@ -140,7 +145,7 @@ def is_file(path: Path) -> bool:
 
 
 def limit_minutes(recordings: Sequence[AudioFile], minutes: float) -> list[AudioFile]:
-    """Keep the first files of each speaker until they last `minutes`, at least one file."""
+    """Keep each speaker's first files, at least one, until together they last `minutes`."""
     seconds: dict[str, float] = defaultdict(float)
     kept = []
     for recording in recordings:
@@ -162,8 +167,8 @@ def split_utterances(
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Split utterances into training and validation.
 
-    A split `val` in the manifest is the validation set. Otherwise whole speakers are held out,
-    then a share of the other utterances, but never a speaker's last one.
+    The validation set is the manifest's split `val` if there is one. Otherwise whole speakers are
+    held out, then a share of the other utterances; every other speaker keeps at least one.
 
     Args:
         utterances: The utterances.

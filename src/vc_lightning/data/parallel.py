@@ -1,4 +1,4 @@
-"""Features of many recordings at once, computed in parallel processes."""
+"""Compute the features of many recordings in parallel processes."""
 
 import os
 import random
@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from vc_lightning.common.errors import InputError
 
-RECORDINGS_AT_ONCE = 8  # whose speaker embeddings are computed in one batch
+RECORDINGS_AT_ONCE = 8  # in one batch of the speaker encoder
 
 
 class Computes(Protocol):
-    """What is needed of the feature cache."""
+    """The method of `FeatureCache` that `compute_all` uses."""
 
     def compute(self, paths: list[Path]) -> dict[Path, str]:
         """Compute the features of recordings; return why each is unusable, or ""."""
@@ -27,8 +27,8 @@ def compute_all(
     """Compute the features of recordings, with a progress bar.
 
     Args:
-        cache: Computes the features of some recordings.
-        paths: All recordings.
+        cache: Computes the features of a few recordings at a time.
+        paths: The recordings.
         num_workers: Number of processes; 0 computes in this one.
         show_progress: Whether to show the progress bar.
 
@@ -38,8 +38,8 @@ def compute_all(
     Raises:
         InputError: A process died.
     """
-    # A random order, so that processes that prepare the same folder at once rarely compute
-    # the same recording; each skips what another has finished.
+    # In random order, so that programs that prepare the same folder at once rarely compute the
+    # same recording; each skips the recordings that another one has finished.
     paths = random.Random(os.urandom(8)).sample(paths, len(paths))
     size = max(1, min(RECORDINGS_AT_ONCE, len(paths) // (4 * max(1, num_workers))))
     batches = [paths[i : i + size] for i in range(0, len(paths), size)]
@@ -66,14 +66,14 @@ def compute_all(
         if "DataLoader worker" not in str(error):
             raise
         raise InputError(
-            f"a process that computed features died ({error}); it was killed or ran out of "
-            "memory: lower data.num_workers and start again, finished features are kept"
+            f"a process that computed features died ({error}): it was killed or ran out of "
+            "memory; lower data.num_workers and start again, finished features are kept"
         ) from error
     return reasons
 
 
 class _Computation(Dataset):
-    """Lets DataLoader workers compute features: item i holds the reasons of batch i."""
+    """Computes features in DataLoader workers: item i is what `compute` returns for batch i."""
 
     def __init__(self, cache: Computes, batches: list[list[Path]]):
         self.cache = cache

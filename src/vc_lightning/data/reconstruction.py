@@ -23,20 +23,19 @@ def reconstruct(
 ) -> FeatureFiles:
     """Reconstruct the mels of recordings with AutoVC, each in its own voice.
 
-    Missing reconstructions are computed; the cache keeps them under a name that changes with the
-    weights.
+    Reconstructions are cached like mels, in a folder named by the mels' key and the weights.
 
     Args:
         path: AutoVC weight file.
         segments: Segments to reconstruct.
-        files: Reads the cached features.
+        files: Reads the cached features, waveforms included.
         mel: Mel-spectrogram of the features.
 
     Returns:
-        Feature files that read the reconstructions in place of the mels.
+        Feature files whose mels are the reconstructions.
 
     Raises:
-        InputError: The AutoVC needs other mels.
+        InputError: The file is unreadable, or was trained on mels of other settings.
     """
     network, card = read_autovc(path)
     require_same_settings(card.mel, mel.settings, f"data.mels_from={path}", "mel=")

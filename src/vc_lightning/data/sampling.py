@@ -36,11 +36,11 @@ def shares(utterances: Sequence[Utterance], sampling: str) -> np.ndarray | None:
 
 
 class EpochBatches(Sampler[list[Item]]):
-    """The batches of one of `world_size` processes, each item (epoch, position, utterance).
+    """The batches of one of `world_size` processes; items are (epoch, position, utterance).
 
-    An epoch has as many positions as there are utterances. Batch b of all processes together is
-    batch b of one process with world_size times the batch size. Only the last batch of an epoch
-    has another size, and no position is lost or repeated.
+    An epoch has as many positions as there are utterances; none is lost or repeated. Joined over
+    all processes, batch b is the batch b that one process would get with world_size times the
+    batch size. Only the last batch of an epoch has another size.
 
     Args:
         size: Number of utterances.
@@ -73,7 +73,7 @@ class EpochBatches(Sampler[list[Item]]):
         self.joint_size = batch_size * world_size
         self.n_batches = -(-size // self.joint_size)
         if self.n_batches > 1 and 0 < size % self.joint_size < world_size:
-            self.n_batches -= 1  # fewer than processes: they join the batch before
+            self.n_batches -= 1  # a rest smaller than world_size joins the batch before it
 
     def __len__(self) -> int:
         return self.n_batches
@@ -82,7 +82,7 @@ class EpochBatches(Sampler[list[Item]]):
         return self.of_epoch(0)
 
     def of_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[list[Item]]:
-        """List the batches of an epoch from `first_batch` on."""
+        """Yield the batches of an epoch from `first_batch` on."""
         epoch = epoch if self.shuffle else 0
         order = self.order(epoch)
         for batch in range(first_batch, self.n_batches):
@@ -93,7 +93,7 @@ class EpochBatches(Sampler[list[Item]]):
             yield [(epoch, position, int(order[position])) for position in range(start, stop)]
 
     def order(self, epoch: int) -> np.ndarray:
-        """Choose the utterance at every position of an epoch."""
+        """Choose the utterance (size,) at every position of an epoch."""
         rng = np.random.default_rng((self.seed, epoch))
         if not self.shuffle:
             return np.arange(self.size)
@@ -103,14 +103,14 @@ class EpochBatches(Sampler[list[Item]]):
 
 
 class EndlessBatches(Sampler[list[Item]]):
-    """Epoch after epoch without end, from the first batch not trained on yet.
+    """The batches of epoch after epoch, without end.
 
-    To the Trainer the training is one endless epoch, because its own epochs cannot be resumed
+    The Trainer gets all epochs as one endless epoch, because its own epochs cannot be resumed
     exactly: Lightning 2.6 miscounts after a checkpoint of the last batch of an epoch.
 
     Args:
         epochs: Batches of every epoch.
-        first_batch: Number of batches trained on before.
+        first_batch: Number of batches to skip, those trained on before a resume.
     """
 
     def __init__(self, epochs: EpochBatches, first_batch: int = 0):

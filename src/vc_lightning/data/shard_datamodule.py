@@ -1,4 +1,4 @@
-"""Shards as a LightningDataModule: batches as of a folder, in an order of their own."""
+"""Shards as a LightningDataModule: the same batches as of recordings, in another order."""
 
 import itertools
 import logging
@@ -29,13 +29,13 @@ from vc_lightning.models.teachers import Teacher
 
 log = logging.getLogger(__name__)
 
-MAX_EPOCHS = 2**31  # the trainer ends the training
-MAX_SHOWN = 256  # utterances read only to be shown: the shards may be far away
+MAX_EPOCHS = 2**31  # more than any training has: the Trainer ends it
+MAX_SHOWN = 256  # utterances read for examples and embeddings; remote shards are slow to read
 
 
-def _made_by(what: str, maker: str | None) -> str:
-    """Name features and their maker in an error."""
-    return f"no {what}" if maker is None else f"{what} of {maker}"
+def _made_by(features: str, maker: str | None) -> str:
+    """Describe features and the model that made them, for an error."""
+    return f"no {features}" if maker is None else f"{features} of {maker}"
 
 
 class ShardsDataModule(TrainingDataModule):
@@ -45,12 +45,12 @@ class ShardsDataModule(TrainingDataModule):
 
     Args:
         mel: Mel-spectrogram that made the features.
-        speaker_encoder: Speaker encoder that made the embeddings.
-        encoder_identity: Identity of its weights.
+        speaker_encoder: Not used, because the shards hold embeddings; all data modules take it.
+        encoder_identity: Name of the speaker encoder's weights.
         with_f0: Whether the shards must hold the pitch.
-        teacher: Recogniser whose features the shards must hold, or None.
+        teacher: Speech recogniser whose features the shards must hold, or None.
         dir: The folder, its URL, or `pipe:` and a command in which {} stands for a file's name.
-        shuffle_buffer: Crops that each worker keeps to draw the next one from.
+        shuffle_buffer: Number of crops from which each worker draws the next one at random.
         crop_frames: Length of random crops in mel frames; None gives whole utterances.
         vtlp_factors: VTLP copies to use; None for all that the shards hold.
         seed: Seed of order and crops.
@@ -112,7 +112,11 @@ class ShardsDataModule(TrainingDataModule):
         self.begun_at = START
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the index of the shards; InputError when they do not fit this training."""
+        """Read the index of the shards.
+
+        Raises:
+            InputError: The index cannot be read, or the shards do not fit this training.
+        """
         if hasattr(self, "index"):
             return  # the Trainer calls this again
         index = shards.read_index(self.dir)
@@ -122,7 +126,7 @@ class ShardsDataModule(TrainingDataModule):
         if self.with_f0 and index.pitch_tracker != tracker_name():
             raise InputError(
                 f"{name}: the shards hold {_made_by('pitch', index.pitch_tracker)}, this training "
-                f"needs that of {tracker_name()}; write them again, or train with model.f0=false"
+                f"needs pitch of {tracker_name()}; write them again, or train with model.f0=false"
             )
         if self.teacher is not None and index.teacher != self.teacher.identity:
             raise InputError(
@@ -134,8 +138,8 @@ class ShardsDataModule(TrainingDataModule):
         for factor in wanted:
             if factor not in index.vtlp_factors:
                 raise InputError(
-                    f"data.vtlp_factors={factor}: the shards of {self.dir} hold "
-                    f"{index.vtlp_factors}"
+                    f"data.vtlp_factors={factor}: the shards of {self.dir} hold only "
+                    f"{index.vtlp_factors}; name some of these, or write them again"
                 )
         n_processes, n_workers = self.process[1], max(1, self.num_workers)
         if len(index.train.shards) < n_processes * n_workers:
@@ -159,7 +163,7 @@ class ShardsDataModule(TrainingDataModule):
         log.info("%d utterances in %d shards to train on, %d to validate: %s", *sizes)
 
     def mean_mel(self) -> Tensor:
-        """Return the mean training mel (n_mels,), the trivial answer a network must beat."""
+        """Return the mean training mel (n_mels,), the constant output that a network must beat."""
         return torch.tensor(self.index.mean_mel)
 
     @property
@@ -168,7 +172,7 @@ class ShardsDataModule(TrainingDataModule):
         return torch.tensor(self.index.teacher_std)
 
     def examples(self, n_speakers: int) -> list[Example]:
-        """Read one utterance each of some speakers, among the first that the shards hold."""
+        """Read an utterance each of up to `n_speakers` speakers, of the first `MAX_SHOWN`."""
         by_speaker = {s.speaker: s for s in reversed(self._shown())}
         samples = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
         return [
@@ -182,13 +186,13 @@ class ShardsDataModule(TrainingDataModule):
         ]
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
-        """Read embeddings (N, E) of the first utterances, and their speakers."""
+        """Read embeddings (N, E) and speakers of up to `limit` utterances, at most `MAX_SHOWN`."""
         shown = self._shown()[:limit]
         embeddings = torch.stack([torch.from_numpy(s.embeddings[0]) for s in shown])
         return embeddings, [s.speaker for s in shown]
 
     def _shown(self) -> list[Sample]:
-        """Read utterances to show, from the validation set if there is one."""
+        """Read the first utterances, of the validation set if there is one."""
         return list(itertools.islice((self.val or self.train).read_all(), MAX_SHOWN))
 
     @property
@@ -198,8 +202,8 @@ class ShardsDataModule(TrainingDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Load training batches without end."""
-        # Without end, as in `sampling.EndlessBatches`: a process or worker whose part of an
-        # epoch is smaller continues with its next epoch, so that no other waits for it.
+        # Like `sampling.EndlessBatches`. A reader whose part of an epoch is smaller goes on to its
+        # next epoch, so that no reader waits for another.
         self.begun_at = self._position()
         stream = CropStream(
             self.train,
@@ -217,8 +221,8 @@ class ShardsDataModule(TrainingDataModule):
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the validation set once."""
-        # Every process reads all of it: split between them, the numbers of batches would differ,
-        # and a process with more would wait for the others inside the loss.
+        # Every process reads the whole set: with a part each, their numbers of batches would
+        # differ, and a process with more would wait forever for the others.
         if not self.index.val.utterances:
             return []
         stream = CropStream(self.val, 1, self.crop_frames, self.seed)
@@ -236,10 +240,10 @@ class ShardsDataModule(TrainingDataModule):
         )
 
     def state_dict(self) -> dict:
-        """Describe how far the training is, for `last.ckpt`.
+        """Return the position in the shards, for `last.ckpt`.
 
-        `epochs` counts the epochs that were begun. It is where a training goes on whose readers
-        have changed; `epoch` and `runs` are the `Position` of one whose readers are the same.
+        A training with the same readers continues at the `Position` of `epoch` and `runs`; one
+        with other readers continues at the next epoch, `epochs` being the number of epochs begun.
         """
         before = self.resumed or {"epochs": 0, "batches": 0}
         new = self.batches_done - before["batches"]
@@ -252,24 +256,24 @@ class ShardsDataModule(TrainingDataModule):
         }
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue after a checkpoint."""
+        """Keep the position of a checkpoint, where `train_dataloader` then starts."""
         self.resumed = state_dict
 
     def _position(self) -> Position:
-        """Return where the training begins: behind a restored checkpoint if there is one."""
+        """Return how far the training has read, according to a restored checkpoint if any."""
         resumed = self.resumed
         if resumed is None:
             return START
         if resumed.get("readers") == self._readers():
-            log.info("shards are read on where the checkpoint was saved, see docs/cluster.md")
+            log.info("reading shards from where the checkpoint was saved, see docs/cluster.md")
             return Position(resumed["epoch"], tuple(resumed["runs"]), self.batch_size)
         log.info(
-            "processes, workers or batches have changed: shards are read on from epoch %d",
+            "processes, workers or batches have changed: reading shards from epoch %d",
             resumed["epochs"],
         )
         return Position(resumed["epochs"])
 
     def _readers(self) -> list[int]:
-        """Describe all that decides which utterances a reader has used after some batches."""
+        """List all numbers that decide what each reader has read after a number of batches."""
         numbers = self.process[1], max(1, self.num_workers), self.batch_size, self.shuffle_buffer
         return [*numbers, self.seed, *self.index.train.shards]

@@ -1,4 +1,4 @@
-"""Writes the features of a data module as WebDataset shards."""
+"""Write the features of a data module as WebDataset shards."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ from vc_lightning.data.shards import Index, Split
 
 log = logging.getLogger(__name__)
 
-MIN_SHARDS = 16  # of a split, so that as many workers can read in parallel
+MIN_SHARDS = 16  # per split, so that up to 16 workers can read in parallel
 TAR_OVERHEAD = 6144  # bytes of headers and padding for the five files of an utterance
 
 
@@ -32,7 +32,7 @@ def require_empty_folder(folder: str) -> Path:
     """Make an empty folder for shards.
 
     Raises:
-        InputError: It is not empty, cannot be written, or webdataset is not installed.
+        InputError: The folder is not empty or cannot be written, or webdataset is not installed.
     """
     shards.require_webdataset("data.write_shards")
     path = expand_user(folder)
@@ -46,13 +46,16 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
     """Write the features of a data module as shards; `index.json`, written last, completes them.
 
     Args:
-        data: The data module, set up.
+        data: The data module, after `setup`.
         folder: A new or empty folder.
-        max_megabytes: Largest size of a shard.
+        max_megabytes: Largest size of a shard in megabytes.
         max_utterances: Largest number of utterances in a shard.
 
     Returns:
-        The index.
+        The content of `index.json`.
+
+    Raises:
+        InputError: See `require_empty_folder`.
     """
     path = require_empty_folder(folder)
     sizes = {
@@ -89,11 +92,11 @@ def _write_split(
     max_bytes: float,
     max_utterances: int,
 ) -> Split:
-    """Write shards of about equal size, the utterances in random order to mix the speakers."""
+    """Write a split to shards of about equal size, in random order to mix the speakers."""
     files, embeddings = data.features.files, None
     if data.speaker_embedding == "speaker":
         embeddings = speaker_embeddings(utterances, files, data.features.speaker_encoder.average)
-    n_numbers = len(files.factors) * data.mel.n_mels + len(data.teacher_std)  # a frame
+    n_numbers = len(files.factors) * data.mel.n_mels + len(data.teacher_std)  # per frame
     n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
     n_bytes += len(utterances) * TAR_OVERHEAD
     needed = max(n_bytes / max_bytes, len(utterances) / max_utterances, MIN_SHARDS)
@@ -123,7 +126,7 @@ def _files_of(
     mean_embeddings: dict[str, Tensor] | None,
     key: int,
 ) -> dict[str, str | bytes | dict]:
-    """Encode the files of an utterance, with its own embeddings or its speaker's mean ones."""
+    """Encode an utterance as files, with its own embeddings or its speaker's mean embeddings."""
     files, segment = data.features.files, utterance.segment
     copies = range(len(files.factors))
     mels = torch.stack([files.read_mel(segment, 0, segment.n_frames, copy).T for copy in copies])
@@ -143,6 +146,6 @@ def _files_of(
     about = {
         "speaker": utterance.speaker,
         "n_frames": utterance.n_frames,
-        "crc32": shards.checksum(encoded),  # a tar holds no checksum of its contents
+        "crc32": shards.checksum(encoded),  # a tar has none for contents
     }
     return {"__key__": f"{key:08d}", "json": about, **encoded}

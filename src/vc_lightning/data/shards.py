@@ -1,6 +1,6 @@
 """Features as WebDataset shards, to stream a corpus that is too large for the local disk.
 
-A folder of shards holds `train-000000.tar`, `val-000000.tar`, … and an `index.json`, written last.
+A folder of shards holds `train-000000.tar`, `val-000000.tar`, … and, written last, `index.json`.
 An utterance is five files in a tar:
 
 - `<key>.mels.npy` (1 + W, T, n_mels), float16: the recording and its W VTLP copies.
@@ -45,7 +45,7 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, 
 
 @dataclass(frozen=True)
 class Split:
-    """Size of the training or the validation set.
+    """Sizes of the training or the validation set.
 
     Attributes:
         utterances: Number of utterances.
@@ -72,10 +72,10 @@ class Index:
         vtlp_factors: Factors of the VTLP copies 1, 2, …
         pitch_tracker: Name of the pitch tracker; None where there is no pitch.
         teacher: Identity of the teacher; None without one.
-        teacher_std: Standard deviation (D,) of its features.
+        teacher_std: Standard deviation (D,) of the teacher's features.
         mean_mel: Mean training mel (n_mels,).
-        train: Size of the training set.
-        val: Size of the validation set.
+        train: Sizes of the training set.
+        val: Sizes of the validation set.
     """
 
     format: int
@@ -113,7 +113,7 @@ class Sample:
 
 
 def checksum(files: dict[str, bytes]) -> int:
-    """Compute the CRC-32 of the arrays of an utterance, given as bytes by their names."""
+    """Compute the CRC-32 of the arrays of an utterance, given as file names with their bytes."""
     checksum = 0
     for name in ARRAYS:
         checksum = zlib.crc32(files[name], checksum)
@@ -123,24 +123,25 @@ def checksum(files: dict[str, bytes]) -> int:
 def read_array(content: bytes) -> np.ndarray:
     """Read an array from the bytes of a .npy file.
 
-    `numpy.load` parses each header as Python; most headers of a corpus are the same.
+    Faster than `numpy.load`, which parses every header as Python: headers, most of which are the
+    same, are parsed once.
 
     Raises:
-        ValueError: It is no such file, or holds Python objects.
+        ValueError: The bytes are no .npy file of plain numbers.
     """
     dtype, shape, start = _array_header(content[:MAX_HEADER])
     count = math.prod(shape)
     if len(content) != start + count * dtype.itemsize:
-        raise ValueError("an array has another size than its header says")
+        raise ValueError(f"an array has {len(content)} bytes, not the size in its header")
     return np.frombuffer(content, dtype, count, start).reshape(shape).copy()
 
 
 @functools.lru_cache(maxsize=10_000)
 def _array_header(content: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
-    """Read the beginning of a .npy file: type, shape and where the numbers start."""
+    """Parse the header of a .npy file: type, shape, and position of the first number."""
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array is of another version of the format")
+        raise ValueError("an array is not of version 1.0 of the .npy format")
     shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if is_fortran or dtype.hasobject:
         raise ValueError("an array is not of plain numbers in C order")
@@ -153,7 +154,7 @@ def shard_name(split: str, number: int) -> str:
 
 
 class Shards:
-    """The shards of a split, each read from beginning to end.
+    """The shards of a split, each of which is read from beginning to end.
 
     Args:
         place: A folder, a URL, or `pipe:` and a command in which {} stands for a file's name.
@@ -172,7 +173,7 @@ class Shards:
         return len(self.counts)
 
     def read(self, number: int) -> Iterator[Sample]:
-        """Read the utterances of a shard; a broken transfer is repeated.
+        """Read the utterances of a shard; a remote shard is tried `ATTEMPTS` times.
 
         Args:
             number: Number of the shard.
@@ -193,7 +194,7 @@ class Shards:
                     done += 1
                 if done == self.counts[number]:
                     return
-                # A tar cut between two files looks like one that ends there.
+                # A tar that was cut between two files reads without an error.
                 reason = f"holds {done} utterances instead of {self.counts[number]}"
             except DAMAGE as error:
                 reason = f"is missing or damaged ({_reason(error)})"
@@ -215,12 +216,12 @@ class Shards:
 
 
 def is_remote(place: str) -> bool:
-    """Return whether a place is a URL or a command, not a folder."""
+    """Return whether a place is a URL or a `pipe:` command rather than a folder."""
     return re.match(r"pipe:|\w+://", place) is not None
 
 
 def url_of(place: str, name: str) -> str:
-    """Make webdataset's URL of a file in a folder, below a URL or of a `pipe:` command."""
+    """Make webdataset's URL of a file at a place, see `Shards`."""
     if not is_remote(place):
         return str((expand_user(place) / name).absolute())
     return place.replace("{}", name) if "{}" in place else f"{place.rstrip('/')}/{name}"
@@ -230,7 +231,7 @@ def read_index(place: str) -> Index:
     """Read the `index.json` of a folder of shards.
 
     Raises:
-        InputError: It is missing, damaged or of another format.
+        InputError: The file is missing, damaged or of another format.
     """
     try:
         with webdataset.gopen(url_of(place, "index.json")) as file:
@@ -238,7 +239,7 @@ def read_index(place: str) -> Index:
         version = content["format"]
         if version == FORMAT_VERSION:
             splits = {split: Split(**content[split]) for split in ("train", "val")}
-            if "warps" in content:  # its name until version 0.3.0
+            if "warps" in content:  # name of vtlp_factors until version 0.3.0
                 content["vtlp_factors"] = content.pop("warps")
             return Index(**content | splits)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -253,7 +254,7 @@ def read_index(place: str) -> Index:
 
 
 def _reason(error: Exception) -> str:
-    """Shorten an error of webdataset, which adds streams and commands to it."""
+    """Shorten an error of webdataset, which contains streams and commands."""
     text = getattr(error, "strerror", None) or (str(error.args[0]) if error.args else "")
     ended = re.search(r"exit \d+", text)
     return f"its command ended with {ended[0]}" if ended else text.split(" @ ")[0]

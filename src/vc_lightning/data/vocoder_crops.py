@@ -1,4 +1,4 @@
-"""Random crops of recordings as mel and waveform, which a vocoder is trained on."""
+"""Random crops of recordings as mel and waveform, to train a vocoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from vc_lightning.data.sampling import Item
 
 @dataclass(frozen=True)
 class VocoderBatch:
-    """Crops of N frames with the context on both sides that a vocoder needs.
+    """Crops of N frames, with the context frames that a vocoder needs on both sides.
 
     Attributes:
         mel: (B, n_mels, N + 2·context).
         wav: (B, (N + 2·context) · hop_length), the waveform of these frames.
-        n_frames: B · N.
-        f0: (B, N + 2·context) in Hz, 0 where unvoiced; all 0 where the vocoder needs none.
+        n_frames: Number of frames of all crops without context, B · N.
+        f0: (B, N + 2·context) in Hz, 0 where unvoiced; all 0 if the vocoder needs no pitch.
     """
 
     mel: Tensor
@@ -51,13 +51,13 @@ class VocoderBatch:
 class VocoderCrops(Dataset):
     """Random crops of recordings; an item is a pure function of (seed, epoch, position).
 
-    Beyond the ends of a recording there is silence.
+    Frames and samples beyond the ends of an utterance are zeros.
 
     Args:
-        utterances: What to crop.
-        files: Reads mels and waveforms from the feature cache.
-        n_frames: Length N of a crop.
-        context: Number of further frames on each side.
+        utterances: The utterances to crop.
+        files: Reads mels, waveforms and pitch from the feature cache.
+        n_frames: Length N of a crop, without context.
+        context: Number of context frames on each side.
         seed: Seed of all crops.
     """
 
@@ -85,7 +85,7 @@ class VocoderCrops(Dataset):
             item: (epoch, position, index of the utterance).
 
         Returns:
-            Mel (n_mels, T), waveform (T · hop_length,) and pitch (T,), T being N + 2·context.
+            Mel (n_mels, T), waveform (T · hop_length,) and pitch (T,), where T = N + 2·context.
         """
         epoch, position, index = item
         segment = self.utterances[index].segment

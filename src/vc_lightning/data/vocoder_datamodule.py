@@ -13,7 +13,7 @@ from vc_lightning.models.speaker_encoder import SpeakerEncoder
 
 
 class VocoderDataModule(RecordingsDataModule):
-    """Crops of mel and waveform, with context on both sides.
+    """Crops of mels with their waveforms and context frames on both sides.
 
     The arguments that are not listed here are those of `RecordingsDataModule`.
 
@@ -21,14 +21,14 @@ class VocoderDataModule(RecordingsDataModule):
         mel: Makes the mels.
         speaker_encoder: Makes the embeddings, which the audit and `mels_from` need.
         encoder_identity: Name of the speaker encoder's weights.
-        with_f0: Whether the vocoder learns from the pitch as well.
+        with_f0: Whether the vocoder needs the pitch as well.
         cache_dir: Folder of the feature cache, shared by all data sets and runs.
         max_seconds: Longer recordings are cut into segments at pauses.
-        feature_precision: Of the speaker embeddings, see `VoiceDataModule`.
+        feature_precision: Precision of the speaker embeddings, see `VoiceDataModule`.
         crop_frames: Length of the crops in mel frames.
-        context_frames: Number of further frames on each side, as the vocoder needs.
+        context_frames: Number of further frames on each side that the vocoder needs.
         mels_from: AutoVC file whose reconstructions replace the recordings' mels, so that the
-            vocoder learns from mels as blurred as those it will get; None for the mels themselves.
+            vocoder is trained on mels as blurred as those of conversions; None keeps the mels.
     """
 
     def __init__(

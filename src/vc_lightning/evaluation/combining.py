@@ -1,4 +1,4 @@
-"""Make a whole evaluation of results of its parts: what depends on all pairs."""
+"""Combine the results of parts to a whole evaluation, with scores that depend on all pairs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,22 +16,22 @@ from vc_lightning.models.speaker_encoder import similarity
 def combine(
     pairs: Sequence[Pair], parts: Iterable[PartialResults], aspects: Sequence[str]
 ) -> Evaluation:
-    """Make a whole evaluation of the results of its parts.
+    """Combine the results of parts to a whole evaluation.
 
     Args:
         pairs: All pairs.
-        parts: Results; together they hold every pair.
-        aspects: What was scored besides the voice.
+        parts: Results of the parts, together of all pairs.
+        aspects: Some of `evaluator.ASPECTS`, which were scored besides the voice.
     """
     whole = PartialResults.merged(parts)
     conversions = [whole.conversions[index] for index in range(len(pairs))]
     sentences = [f"{reason} (pairs: {n})" if n else reason for reason, n in whole.left_out.items()]
     verification = verify_real_pairs(pairs, whole.embeddings)
     if verification is None:
-        sentences.append("acceptance: there are no real pairs of one speaker and of two")
+        sentences.append("acceptance: real pairs of one speaker and of two speakers are needed")
     else:
-        harder = [c for results in whole.conditions for c in results.conversions.values()]
-        for conversion in [*conversions, *harder]:
+        tested = [c for results in whole.conditions for c in results.conversions.values()]
+        for conversion in [*conversions, *tested]:
             scoring.score_acceptance(conversion.scores, verification.threshold)
     probe = None
     if "codes" in aspects:
@@ -44,16 +44,16 @@ def combine(
 def verify_real_pairs(
     pairs: Sequence[Pair], embeddings: Mapping[Path, np.ndarray]
 ) -> Verification | None:
-    """Compare every recording with every speaker's recording that was left out of the voice.
+    """Find the verification threshold: compare sources and voices with reference recordings.
 
-    Only recordings of one domain are compared: speakers of two domains differ by microphone.
+    Only recordings of one domain are compared: speakers of two domains differ by microphone too.
 
     Args:
         pairs: The pairs.
         embeddings: Embeddings (dim_emb,) of their recordings.
 
     Returns:
-        The scores and their threshold; None where pairs of one or of two speakers are missing.
+        The similarities and their threshold; None without pairs of one and of two speakers.
     """
     compared: dict[Path, tuple] = {}  # recording -> domain, speaker
     references: dict[Path, tuple] = {}
@@ -76,14 +76,14 @@ def verify_real_pairs(
 
 
 def probe_codes(pairs: Sequence[Pair], codes: Mapping[Path, np.ndarray]) -> SpeakerProbe | None:
-    """Measure how well speakers are recognised from codes, see `metrics.speaker_probe`.
+    """Measure how well speakers are recognised from codes with `metrics.speaker_probe`.
 
     Args:
         pairs: The pairs.
         codes: Codes of their recordings.
 
     Returns:
-        The measurement; None with fewer than two speakers with two recordings each.
+        The accuracy; None with fewer than two speakers with two recordings each.
     """
     speakers: dict[Path, str] = {}
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Evaluate several manifests and tables of pairs at once, each as a domain of its own."""
+"""Join several manifests and tables of pairs to one evaluation, each as a domain of its own."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from vc_lightning.common.errors import InputError
 from vc_lightning.evaluation.pairs import Pair
 
-GROUP = "domain"  # the kind of group of a manifest or table
+GROUP = "domain"  # kind of the groups that are manifests and tables
 
 
 def names(paths: Sequence[Path]) -> list[str]:
@@ -42,8 +42,7 @@ def names(paths: Sequence[Path]) -> list[str]:
 def together(listed: Sequence[tuple[str, Sequence[Pair]]]) -> list[Pair]:
     """Join the pairs of several domains, each in the group of its domain.
 
-    Speakers of two domains are different people: a name that occurs in both gets the domain's name
-    in front.
+    Equal names in two domains are different speakers: the domain's name is put in front of them.
 
     Args:
         listed: The name of every domain with its pairs.
@@ -65,8 +64,8 @@ def together(listed: Sequence[tuple[str, Sequence[Pair]]]) -> list[Pair]:
         for pair in pairs:
             if GROUP in pair.groups:
                 raise InputError(
-                    f"data.pairs: {domain}: the column {GROUP} is taken where several tables are "
-                    "given; give it another name"
+                    f"data.pairs: {domain}: with several tables, the column {GROUP} is reserved "
+                    "for their names; give it another name"
                 )
             found.append(
                 replace(

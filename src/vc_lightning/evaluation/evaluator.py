@@ -1,4 +1,4 @@
-"""Convert pairs of speakers and score the conversions by external models."""
+"""Convert the pairs of an evaluation, and score the conversions with external models."""
 
 import contextlib
 import functools
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# What may be scored besides the voice.
-ASPECTS = ("words", pocket_sphinx.PART, "naturalness", "prosody", "codes")
+# Values of scorers=; the voice is always scored.
+ASPECTS = ("words", pocket_sphinx.ASPECT, "naturalness", "prosody", "codes")
 
 
 def evaluate(
@@ -55,13 +55,16 @@ def evaluate(
     Args:
         converter: The converter.
         pairs: The pairs.
-        aspects: What to score besides the voice, of `ASPECTS`.
+        aspects: Some of `ASPECTS`, to score besides the voice.
         recogniser: Whisper model that scores words, see `scorers.Recogniser`.
         seed: Seed of the vocoder.
-        n_robustness: Pairs of each domain that are converted under worse conditions as well.
+        n_robustness: Number of pairs of each domain to convert under worse conditions as well.
+
+    Returns:
+        The results.
 
     Raises:
-        InputError: A recording is unusable; found before anything is converted.
+        InputError: A recording is unusable; all are read before any is converted.
     """
     evaluator = Evaluator(converter, aspects, recogniser, seed)
     numbered = dict(enumerate(pairs))
@@ -71,12 +74,13 @@ def evaluate(
 
 
 class Evaluator:
-    """Converts and scores pairs; keeps embeddings, voices and scorers for further ones.
+    """Converts and scores pairs; keeps embeddings, voices and scorers between calls.
 
     Args:
         converter: The converter.
-        aspects: What to score besides the voice, of `ASPECTS`.
-        recogniser: Whisper model that scores words.
+        aspects: Some of `ASPECTS`, to score besides the voice; those whose packages are not
+            installed are left out.
+        recogniser: Whisper model that scores words, see `scorers.Recogniser`.
         seed: Seed of the vocoder.
 
     Raises:
@@ -92,7 +96,7 @@ class Evaluator:
         self.missing: list[str] = []
         self.aspects = list(aspects)
         self._require("words", lambda: scorers.model_path(recogniser))
-        self._require(pocket_sphinx.PART, pocket_sphinx.require_installed)
+        self._require(pocket_sphinx.ASPECT, pocket_sphinx.require_installed)
         self._require("naturalness", scorers.require_listener)
         self.embeddings: dict[Path, np.ndarray] = {}
         self.voices: dict[tuple[Path, ...], Voice] = {}
@@ -136,18 +140,19 @@ class Evaluator:
         """Convert and score some of the pairs of an evaluation.
 
         Args:
-            pairs: The pairs by their number. `embed_recordings` must know their recordings.
-            robust: Numbers of pairs that are converted under worse conditions as well.
+            pairs: The pairs by their number; `embed_recordings` must have been called with them.
+            robust: Numbers of the pairs to convert under worse conditions as well.
 
         Returns:
-            Their results, without what depends on all pairs of the evaluation.
+            Results of these pairs, without scores that depend on all pairs of the evaluation.
         """
         conversions = self._convert(pairs)
         tested = {i: conversion for i, conversion in conversions.items() if i in robust}
         conditions, left_out = [], Counter(dict.fromkeys(self.missing, 0))
         if tested:
             conditions = robustness.convert(self.converter, tested, self._request, self.seed)
-            left_out |= dict.fromkeys(robustness.unavailable(), 0)
+            # Not |=, with which a Counter drops all reasons counted as 0.
+            left_out.update(dict.fromkeys(robustness.unavailable(), 0))
         self._score_sounds(list(conversions.values()), conditions, left_out)
         paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs.values())))
         return PartialResults(
@@ -168,16 +173,16 @@ class Evaluator:
         scoring.score_distortion(self.converter, conversions)
         if "prosody" in self.aspects:
             scoring.score_prosody(self.converter, conversions)
-        # Last, because the threads of these models slow down everything after them.
+        # Last, because the threads of these models slow down the other work.
         if "naturalness" in self.aspects:
             scoring.score_naturalness(self._listener, conversions, self.converter.mel)
             robustness.score_naturalness(self._listener, conditions, rate)
         if "words" in self.aspects:
             left_out.update(scoring.score_words(self._whisper, conversions, rate))
             robustness.score_words(self._whisper, conditions, rate)
-        if pocket_sphinx.PART in self.aspects:
-            again = show_progress(conversions, "words again")
-            left_out.update(pocket_sphinx.score_words(self._pocket_sphinx, again, rate))
+        if pocket_sphinx.ASPECT in self.aspects:
+            shown = show_progress(conversions, "words again")
+            left_out.update(pocket_sphinx.score_words(self._pocket_sphinx, shown, rate))
 
     def _request(self, pair: Pair, source: AnalyzedRecording) -> ConversionRequest:
         if pair.voice not in self.voices:
@@ -186,7 +191,7 @@ class Evaluator:
         return ConversionRequest(source, self.voices[pair.voice], *references)
 
     def _convert(self, pairs: Mapping[int, Pair]) -> dict[int, ScoredConversion]:
-        """Make and time conversions, and the sources through the vocoder alone."""
+        """Convert pairs, resynthesise their sources with the vocoder alone, and measure times."""
         sources: dict[Path, _Source] = {}
         conversions = {}
         for index, pair in show_progress(pairs.items(), "conversions"):
@@ -194,7 +199,7 @@ class Evaluator:
                 sources[pair.source] = self._analyze(pair.source)
             source = sources[pair.source]
             request = self._request(pair, source.recording)
-            if not self.is_warm:  # the first conversion takes longer
+            if not self.is_warm:  # the first conversion is slower, so it is not timed
                 convert_and_measure(self.converter, [request], self.seed)
                 self.is_warm = True
             with _stopwatch(self.converter.autovc) as network:
@@ -223,7 +228,7 @@ class Evaluator:
     def _score_speed(
         self, scores: Scores, source: "_Source", autovc: float, conversion: float, duration: float
     ) -> None:
-        """Set the computing time of a conversion and of its steps."""
+        """Set the computing times of a conversion and of its steps, in seconds."""
         scores.speed_speaker_encoder = Rate(source.encoder, duration)
         scores.speed_mel = Rate(source.mel, duration)
         scores.speed_vocoder = Rate(source.vocoder_seconds, duration)
@@ -234,7 +239,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def _codes(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
-        """Encode recordings: codes (n_channels, T/freq) of each."""
+        """Compute the codes (n_channels, T/freq) of recordings."""
         converter, found = self.converter, {}
         for path in show_progress(paths, "codes"):
             mel = converter.mel.extract(converter.load(path), converter.sample_rate)
@@ -251,19 +256,19 @@ def recordings(pair: Pair) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Source:
-    """A source recording, its sound through the vocoder alone, and computing times in seconds."""
+    """A source recording, and computing times in seconds."""
 
     recording: AnalyzedRecording
-    vocoder: np.ndarray
+    vocoder: np.ndarray  # the recording resynthesised by the vocoder alone, (n,)
     analysis: float
     encoder: float
     mel: float
     vocoder_seconds: float
-    pitch: float | None
+    pitch: float | None  # None for a network without F0 inputs
 
 
 def _timed(function: Callable[..., T], *arguments: object) -> tuple[T, float]:
-    """Return what a function returns, and its time in seconds."""
+    """Call a function; return its result and its time in seconds."""
     started = time.perf_counter()
     result = function(*arguments)
     return result, time.perf_counter() - started
@@ -271,7 +276,7 @@ def _timed(function: Callable[..., T], *arguments: object) -> tuple[T, float]:
 
 @contextlib.contextmanager
 def _stopwatch(network: nn.Module) -> Iterator[list[float]]:
-    """Measure the time in seconds of each call of a network's parts inside the block."""
+    """Measure the time in seconds of each call of a network's submodules inside the block."""
     started, seconds = [], []
 
     def now() -> float:
@@ -280,7 +285,7 @@ def _stopwatch(network: nn.Module) -> Iterator[list[float]]:
         return time.perf_counter()
 
     hooks = []
-    for part in network.children():  # a conversion calls them one after the other
+    for part in network.children():  # never nested: a conversion calls one after the other
         hooks.append(part.register_forward_pre_hook(lambda *_: started.append(now())))
         hooks.append(part.register_forward_hook(lambda *_: seconds.append(now() - started.pop())))
     try:

@@ -16,23 +16,23 @@ from vc_lightning.audio.pitch import MIN_VOICED_FRAMES
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2_000
-MAX_RESAMPLED = 1_000_000  # numbers held at a time
+MAX_RESAMPLED = 1_000_000  # resampled values in memory at a time
 SEMITONES_OF_AN_OCTAVE = 12
-N_CEPSTRA = 24  # as usual at 16 kHz; the 0th, the level, is left out
+N_CEPSTRA = 24  # as usual at 16 kHz; without the 0th, which is the level
 MEL_RANGE_DB = 100  # of a mel in 0…1
-N_FOLDS = 3
-MAX_ITERATIONS = 1_000
+N_FOLDS = 3  # of the cross-validation
+MAX_ITERATIONS = 1_000  # of the logistic regression
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean with its bootstrap interval.
+    """A mean with its 95 % bootstrap interval.
 
     Attributes:
         mean: The mean.
-        low: Lower end of the interval; None for a single case.
-        high: Upper end of the interval; None for a single case.
-        n: Number of cases.
+        low: Lower end of the interval; None for a single value.
+        high: Upper end of the interval; None for a single value.
+        n: Number of values.
     """
 
     mean: float
@@ -45,11 +45,12 @@ def figure(values: Sequence[float], weights: Sequence[float] | None = None) -> F
     """Compute a weighted mean with its 95 % percentile bootstrap interval (Efron 1979).
 
     Args:
-        values: One value a case.
-        weights: Such as the number of words where the values are error rates; None for equal ones.
+        values: The values.
+        weights: Weight of each value, such as the number of words of an error rate; None for equal
+            weights.
 
     Raises:
-        ValueError: There is nothing to average.
+        ValueError: There are no values, or all weights are 0.
     """
     bases = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
     if not bases.sum() > 0:
@@ -80,13 +81,13 @@ def equal_error(same: Sequence[float], different: Sequence[float]) -> tuple[floa
         different: Scores of pairs of two speakers, at least one.
 
     Returns:
-        The threshold, halfway between two scores, and the mean of the two error rates there.
+        The threshold, halfway between two scores, and the mean of both error rates there.
     """
     labels = np.repeat([1, 0], [len(same), len(different)])
     curve = roc_curve(labels, np.concatenate([same, different]), drop_intermediate=False)
-    accepted, recognised, thresholds = (values[::-1] for values in curve)  # from the lowest score
+    accepted, recognised, thresholds = (values[::-1] for values in curve)  # ascending
     rejected = 1 - recognised
-    differences = np.abs(rejected - accepted)[1:-1]  # without those that accept all and none
+    differences = np.abs(rejected - accepted)[1:-1]  # without thresholds that accept all or none
     best = 1 + int(np.argmin(differences)) if len(differences) else 0  # 0: all scores are equal
     middle = thresholds[max(best - 1, 0) : best + 1].mean()
     return float(middle), float((rejected[best] + accepted[best]) / 2)
@@ -97,7 +98,7 @@ def f0_correlation(f0: np.ndarray, other: np.ndarray) -> float | None:
 
     Args:
         f0: Contour (T,) in Hz, 0 where unvoiced.
-        other: Contour to compare with; it may be a frame longer or shorter.
+        other: Contour to compare with; the longer one is cut.
 
     Returns:
         The correlation; None with fewer than `MIN_VOICED_FRAMES` such frames, or a constant F0.
@@ -113,13 +114,13 @@ def f0_correlation(f0: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def voiced_agreement(f0: np.ndarray, other: np.ndarray) -> float:
-    """Compute the share of the frames of contours (T,) that are voiced in both or in neither."""
+    """Compute the share of frames that are voiced in both F0 contours (T,) or in neither."""
     f0, other = _cut(f0, other)
     return float(np.mean((f0 > 0) == (other > 0)))
 
 
 def f0_range(f0: np.ndarray) -> float | None:
-    """Compute the standard deviation of log-F0 in semitones; None with hardly any voiced frame."""
+    """Compute the standard deviation of log-F0 in semitones; see `f0_distance`."""
     voiced = f0[f0 > 0]
     if len(voiced) < MIN_VOICED_FRAMES:
         return None
@@ -127,7 +128,15 @@ def f0_range(f0: np.ndarray) -> float | None:
 
 
 def f0_distance(f0: np.ndarray, other: np.ndarray) -> float | None:
-    """Compute the distance of two median F0s in semitones; None with hardly any voiced frame."""
+    """Compute the distance between two median F0s in semitones.
+
+    Args:
+        f0: Contour (T,) in Hz, 0 where unvoiced.
+        other: Contour to compare with, of any length.
+
+    Returns:
+        The distance; None if a contour has fewer than `MIN_VOICED_FRAMES` voiced frames.
+    """
     voiced = [contour[contour > 0] for contour in (f0, other)]
     if min(len(contour) for contour in voiced) < MIN_VOICED_FRAMES:
         return None
@@ -136,19 +145,20 @@ def f0_distance(f0: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def _cut(f0: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut two contours to the length of the shorter one: they may differ by a frame."""
+    """Cut two contours, which may differ by a frame, to the length of the shorter one."""
     length = min(len(f0), len(other))
     return f0[:length], other[:length]
 
 
 def mel_cepstral_distortion(mel: np.ndarray, other: np.ndarray) -> float:
-    """Compute the mel-cepstral distortion of two recordings of one text in dB (Kubichek 1993).
+    """Compute the mel-cepstral distortion in dB of two recordings of one text (Kubichek 1993).
 
-    Dynamic time warping pairs their frames; c_1 … c_24 are compared, without the level c_0.
+    Frames are aligned by dynamic time warping. Of the cepstra, c_1 … c_24 are compared, not the
+    level c_0.
 
     Args:
         mel: Mel (n_mels, T) in 0…1 of `MelSpectrogram`.
-        other: The other mel; its T may differ.
+        other: Mel (n_mels, T') to compare with.
     """
     cepstra = [cepstrum(values) for values in (mel, other)]
     _, path = librosa.sequence.dtw(*cepstra, metric="euclidean")
@@ -170,26 +180,27 @@ def cepstrum(mel: np.ndarray) -> np.ndarray:
 def speaker_probe(codes: Sequence[np.ndarray], speakers: Sequence[str]) -> tuple[Figure, float]:
     """Measure how well a linear classifier recognises the speaker from single codes.
 
-    Each utterance is classified by a model that was trained without it (cross-validation).
+    Each utterance is classified by a model that was trained without it (cross-validation). High
+    accuracy means that the codes leak the source voice.
 
     Args:
         codes: Codes (n_channels, T/freq) of each utterance.
         speakers: Speaker of each utterance: at least two, each at least twice.
 
     Returns:
-        Share of the codes of an utterance that are recognised, averaged over the utterances, and
-        the share that always naming the most frequent speaker reaches.
+        Share of an utterance's codes that are classified correctly, averaged over the utterances;
+        and the chance level, the share of the most frequent speaker.
     """
     frames = np.concatenate([np.asarray(code).T for code in codes])  # (all codes, n_channels)
     utterances = np.repeat(np.arange(len(codes)), [code.shape[1] for code in codes])
     labels = np.asarray(speakers)[utterances]
     counts = np.unique(list(speakers), return_counts=True)[1]  # utterances of each speaker
     folds = StratifiedGroupKFold(min(N_FOLDS, int(counts.min())), shuffle=True, random_state=0)
-    right = np.zeros(len(frames), dtype=bool)
+    is_correct = np.zeros(len(frames), dtype=bool)
     for train, test in folds.split(frames, labels, utterances):
         classifier = LogisticRegression(max_iter=MAX_ITERATIONS, class_weight="balanced")
         probe = make_pipeline(StandardScaler(), classifier)
         probe.fit(frames[train], labels[train])
-        right[test] = probe.predict(frames[test]) == labels[test]
-    shares = [right[utterances == index].mean() for index in range(len(codes))]
+        is_correct[test] = probe.predict(frames[test]) == labels[test]
+    shares = [is_correct[utterances == index].mean() for index in range(len(codes))]
     return figure(shares), float(counts.max() / counts.sum())

@@ -1,4 +1,4 @@
-"""List the pairs of an evaluation: which recording is converted to which speaker."""
+"""List the pairs of an evaluation: which recording is converted to which target speaker."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,8 +12,8 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import SEPARATOR, table_rows
 from vc_lightning.data.manifest import find_audio_files, is_file
 
-N_SOURCES = 3  # recordings of a speaker that are converted, in turn
-MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are single words
+N_SOURCES = 3  # recordings per speaker that take turns as source
+MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are often single words
 SEXES = ("F", "M")
 PAIR_COLUMNS = (  # every other column of a table of pairs is a group
     *("source", "target", "source_other", "parallel", "language"),
@@ -30,9 +30,9 @@ class Speaker:
         recordings: The recordings.
         seen: Whether the network was trained on this speaker; None where that is unknown.
         sex: "F", "M" or "".
-        language: Such as "en", or "".
-        person: Name of the person, where one person is several speakers of a corpus.
-        texts: Recordings by what is said in them, where that is known.
+        language: Language code such as "en", or "".
+        person: Name of the person, who may be several speakers of a corpus, or "".
+        texts: Recordings by their texts, where these are known.
     """
 
     name: str
@@ -50,15 +50,17 @@ class Pair:
 
     Attributes:
         source: The recording to convert.
-        voice: Recordings of the target speaker that make the voice.
-        target_reference: Recording of the target speaker, left out of the voice.
-        source_reference: Another recording of the source speaker.
+        voice: Recordings of the target speaker whose mean embedding is the target voice.
+        target_reference: Recording of the target speaker to compare with, not in `voice` where
+            there is another.
+        source_reference: Recording of the source speaker to compare with, another than `source`
+            where there is one.
         source_speaker: Name of the source speaker.
         target_speaker: Name of the target speaker.
-        language: Language of the source, or "" where it is unknown.
+        language: Language code of the source, or "" where it is unknown.
         groups: Groups with means of their own, such as {"gender": "cross gender"}.
-        parallel: Recording of the target speaker saying what the source says, or None.
-        text: What the source says, or "" where it is unknown.
+        parallel: Recording of the target speaker with the text of the source, or None.
+        text: Text of the source, or "" where it is unknown.
     """
 
     source: Path
@@ -76,17 +78,17 @@ class Pair:
 def from_manifest(
     path: Path, root: Path | None, split: str, n_pairs: int, n_targets: int
 ) -> list[Pair]:
-    """Choose pairs of a manifest's speakers, the same ones every time.
+    """Choose pairs of a manifest's speakers; the choice is deterministic.
 
-    The categories are: within the split (unseen → unseen), from it to speakers of the split train,
-    within train (seen → seen), and between languages.
+    The categories are: within the split (unseen → unseen), from the split to the split train
+    (unseen → seen), within train (seen → seen), and between languages.
 
     Args:
         path: The manifest.
         root: Folder that its paths are relative to; None is the manifest's own folder.
         split: Name of the split.
         n_pairs: Largest number of pairs of each category.
-        n_targets: Number of recordings that make a voice.
+        n_targets: Number of recordings per voice.
 
     Raises:
         InputError: Fewer than two speakers of the split have enough recordings.
@@ -97,25 +99,26 @@ def from_manifest(
     if len(able[split]) < 2:
         raise InputError(
             f"data.manifest={path}: {len(able[split])} of {len(speakers[split])} speakers of the "
-            f"split {split} have the {wanted} recordings of {MIN_SECONDS:g} s that n_targets="
-            f"{n_targets} asks for, and two are needed; lower n_targets or name another data.split"
+            f"split {split} have the {wanted} recordings of at least {MIN_SECONDS:g} s that "
+            f"n_targets={n_targets} needs, but two must have them; lower n_targets or name another "
+            "data.split"
         )
     seen = _shuffled(able["train"])
     unseen = able[split] if split != "train" else []
     categories = [(unseen, unseen), (unseen, seen), (seen, seen)]
-    alike = [(pair for pair in _between(*both) if _is_alike(*pair)) for both in categories]
+    alike = [(pair for pair in _between(*both) if _is_one_language(*pair)) for both in categories]
     everyone = unseen + seen
-    foreign = (pair for pair in _between(everyone, everyone) if not _is_alike(*pair))
+    foreign = (pair for pair in _between(everyone, everyone) if not _is_one_language(*pair))
     return _pairs([pair for some in [*alike, foreign] for pair in islice(some, n_pairs)], n_targets)
 
 
 def from_folder(root: Path, n_pairs: int, n_targets: int) -> list[Pair]:
-    """Choose pairs of the speakers of a folder, one subfolder each.
+    """Choose pairs of the speakers of a folder, each with a subfolder.
 
     Args:
         root: The folder.
         n_pairs: Largest number of pairs.
-        n_targets: Number of recordings that make a voice.
+        n_targets: Number of recordings per voice.
 
     Raises:
         InputError: Fewer than two speakers have enough recordings.
@@ -129,7 +132,7 @@ def from_folder(root: Path, n_pairs: int, n_targets: int) -> list[Pair]:
     if len(able) < 2:
         raise InputError(
             f"data.dir={root}: {len(able)} of {len(speakers)} speakers (subfolders) have the "
-            f"{wanted} recordings that n_targets={n_targets} asks for, and two are needed; lower "
+            f"{wanted} recordings that n_targets={n_targets} needs, but two must have them; lower "
             "n_targets or add recordings"
         )
     return _pairs(islice(_between(able, able), n_pairs), n_targets)
@@ -138,11 +141,15 @@ def from_folder(root: Path, n_pairs: int, n_targets: int) -> list[Pair]:
 def from_table(path: Path, root: Path | None) -> list[Pair]:
     """Read pairs from a tab-separated table.
 
-    Columns: `source`; `target`, recordings separated by `|`, of which the last one is left out of
-    the voice to measure the similarity (a single one is used for both, which flatters it); and
-    optionally `source_other` (a second recording of the source speaker, to measure the similarity
-    to; otherwise the source itself), `source_speaker` and `target_speaker` (otherwise the parent
-    folders), `parallel`, `language`, `text` (what the source says). Every other column is a group.
+    Its columns:
+
+    - `source`: the recording to convert.
+    - `target`: recordings separated by `|`. The last one is left out of the voice, as the reference
+      for similarity. A single one is voice and reference, which makes the similarity too high.
+    - Optional: `source_other`, reference for the similarity to the source speaker (default: the
+      source); `source_speaker` and `target_speaker` (default: the parent folders); `parallel`;
+      `language`; `text` of the source.
+    - Every other column is a kind of group.
 
     Args:
         path: The table.
@@ -161,8 +168,8 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
             raise InputError(f"{where}: names no source")
         if not targets:
             raise InputError(
-                f"{where}: names no target; name one recording or more, separated by "
-                f"{SEPARATOR}, whose last one is left out of the voice"
+                f"{where}: names no target; name one or more recordings, separated by {SEPARATOR}, "
+                "the last of which is left out of the voice"
             )
         source = folder / row["source"]
         other, parallel = (
@@ -178,8 +185,8 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
         ]
         if speakers[0] == speakers[1]:
             raise InputError(
-                f"{where}: source and target are of one speaker, {speakers[0]}; if they are not, "
-                "name them in columns source_speaker and target_speaker"
+                f"{where}: source and target are of one speaker, {speakers[0]}; if not, name both "
+                "in columns source_speaker and target_speaker"
             )
         pair = Pair(
             source=source,
@@ -201,7 +208,8 @@ def _speakers(path: Path, root: Path | None, split: str) -> list[Speaker]:
     """List the speakers of a manifest's split, with the recordings that are long enough."""
     rows = defaultdict(list)
     for row in table_rows(path, "data.manifest", {"path", "speaker", "split"}):
-        if row["split"] == split and row["path"] and _seconds(row) >= MIN_SECONDS:
+        is_complete = row["path"] and row["speaker"]
+        if is_complete and row["split"] == split and _seconds(row) >= MIN_SECONDS:
             rows[row["speaker"]].append(row)
     folder = root or path.parent
     speakers = []
@@ -229,14 +237,14 @@ def _seconds(row: dict[str, str]) -> float:
 
 
 def _shuffled(speakers: Sequence[Speaker]) -> list[Speaker]:
-    """Shuffle the same way every time: speakers sorted by name are sorted by corpus."""
+    """Shuffle with a fixed seed; in order of names, all pairs would come from the first corpus."""
     return [speakers[index] for index in np.random.default_rng(0).permutation(len(speakers))]
 
 
 def _between(
     sources: Sequence[Speaker], targets: Sequence[Speaker]
 ) -> Iterator[tuple[Speaker, Speaker]]:
-    """Pair every source with every other person; each source comes once before any repeats."""
+    """Pair sources with targets of other persons; each source comes once before any repeats."""
     for distance in range(len(targets)):
         for index, source in enumerate(sources):
             target = targets[(index + distance) % len(targets)]
@@ -245,7 +253,7 @@ def _between(
                 yield source, target
 
 
-def _is_alike(source: Speaker, target: Speaker) -> bool:
+def _is_one_language(source: Speaker, target: Speaker) -> bool:
     return source.language == target.language
 
 
@@ -260,15 +268,15 @@ def _pairs(couples: Iterable[tuple[Speaker, Speaker]], n_targets: int) -> list[P
 
 
 def _pair(source: Speaker, target: Speaker, turn: int, n_targets: int) -> Pair:
-    """Make a pair: a speaker's first recordings are sources, the last one is the reference."""
+    """Make a pair; `turn` chooses among the source speaker's recordings."""
     sources, _, source_reference = _parts(source, n_targets)
     _, voice, target_reference = _parts(target, n_targets)
     path = sources[turn % len(sources)]
     text = next((text for text, said in source.texts.items() if said == path), "")
     groups = {}
     if source.seen is not None and target.seen is not None:
-        words = {True: "seen", False: "unseen"}
-        groups["speakers"] = f"{words[source.seen]} → {words[target.seen]}"
+        names = {True: "seen", False: "unseen"}
+        groups["speakers"] = f"{names[source.seen]} → {names[target.seen]}"
     if source.sex and target.sex:
         groups["gender"] = "same gender" if source.sex == target.sex else "cross gender"
     if source.language and target.language:
@@ -288,7 +296,7 @@ def _pair(source: Speaker, target: Speaker, turn: int, n_targets: int) -> Pair:
 
 
 def _parts(speaker: Speaker, n_targets: int) -> tuple[tuple[Path, ...], tuple[Path, ...], Path]:
-    """Divide a speaker's recordings into sources, those of the voice, and the reference."""
+    """Divide a speaker's recordings into sources (first), voice (next) and reference (last)."""
     n_sources = min(N_SOURCES, len(speaker.recordings) - n_targets - 1)
     voice = speaker.recordings[n_sources : n_sources + n_targets]
     return speaker.recordings[:n_sources], voice, speaker.recordings[-1]

@@ -1,4 +1,4 @@
-"""Results of some of the pairs of an evaluation, in memory and in the files of its parts."""
+"""Results of some of the pairs of an evaluation, in memory and in files."""
 
 import hashlib
 import zipfile
@@ -30,10 +30,10 @@ class PartialResults:
 
     Attributes:
         conversions: The conversions by the number of their pair.
-        conditions: Conversions under worse conditions, those of the clean sources first.
+        conditions: Results for clean sources, then for each worse condition.
         embeddings: Speaker embeddings (dim_emb,) of their recordings.
-        codes: Codes (n_channels, T/freq) of their recordings, where these are to be probed.
-        left_out: What was not scored, and for how many pairs; 0 where that is no number of pairs.
+        codes: Codes (n_channels, T/freq) of their recordings; empty if codes are not scored.
+        left_out: Reasons why scores were left out, with the number of pairs, or 0 if it has none.
     """
 
     conversions: dict[int, ScoredConversion] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class PartFiles:
     Args:
         folder: Folder of the report.
         pairs: All pairs of the evaluation.
-        settings: All else that decides the results.
+        settings: All other values on which the results depend.
     """
 
     def __init__(self, folder: Path, pairs: Sequence[Pair], settings: object):
@@ -91,7 +91,7 @@ class PartFiles:
         return [index for index in part.block(range(len(self.pairs))) if index not in done]
 
     def load_all(self) -> tuple[list[PartialResults], list[int]]:
-        """Read the results of all parts, and list the pairs that none of them has finished.
+        """Read the results of all parts, and list the numbers of the pairs without results.
 
         Raises:
             InputError: The folder holds results of another evaluation.
@@ -150,7 +150,7 @@ class PartFiles:
         except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
             return None
         raise InputError(
-            f"{path}: is of an evaluation of other pairs or settings; name a new output folder"
+            f"{path}: is from an evaluation of other pairs or settings; name a new output folder"
         )
 
     def _decoded(self, content: dict, arrays: dict[str, np.ndarray]) -> PartialResults:

@@ -26,14 +26,14 @@ from vc_lightning.evaluation.results import (
 )
 from vc_lightning.evaluation.sound_files import CONVERSION, VOCODER, speaker_names, wav_path
 
-MAX_COLUMNS = 3  # of groups in a table
+MAX_COLUMNS = 3  # groups side by side in a table
 HEADINGS = {
     "similarity": "Voice (GE2E cosine on recordings left out of the voice)",
-    "words": "Words kept (recogniser on the conversion against the same one on the source)",
-    "pocketsphinx": "Words kept (a second recogniser; subtract its errors on the sources)",
+    "words": "Words kept (transcript of the conversion against that of the source)",
+    "pocketsphinx": "Words kept (second recogniser; subtract its errors on the sources)",
     "naturalness": "Naturalness (DNSMOS, 1 to 5)",
     "prosody": "Prosody",
-    "distortion": "Distance to the target saying the same",
+    "distortion": "Distance to the target's recording of the same text",
     "speed": "Speed",
 }
 
@@ -53,10 +53,10 @@ def write(
     Args:
         evaluation: The results.
         folder: Folder of the report.
-        about: What was evaluated, in words.
+        about: Names and values that describe the evaluation, such as the weights.
         mel: The mel-spectrogram of the converter.
         load: Reads a recording as float32 (n,) at the rate of `mel`.
-        n_worst: Number of conversions that are shown first.
+        n_worst: Number of worst conversions that are shown first.
     """
     ranked = worst.ranked(evaluation.conversions, n_worst)
     text = markdown(evaluation, about, ranked, folder)
@@ -66,7 +66,7 @@ def write(
     }.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    for earlier in folder.glob("events.out.tfevents.*"):  # of an earlier merge
+    for earlier in folder.glob("events.out.tfevents.*"):  # from an earlier merge of parts
         earlier.unlink(missing_ok=True)
     with SummaryWriter(str(folder)) as writer:
         tensorboard.show(
@@ -79,7 +79,7 @@ def write(
 def to_json(
     evaluation: Evaluation, about: dict[str, str], ranked: Sequence[tuple[int, ScoredConversion]]
 ) -> str:
-    """Return report.json: all means, and the scores of every conversion."""
+    """Return the text of report.json: all means, and the scores of every conversion."""
     groups = {
         kind or "all": {
             name: reported({key: asdict(value) for key, value in figures(group).items()})
@@ -142,11 +142,11 @@ def markdown(
     ranked: Sequence[tuple[int, ScoredConversion]],
     folder: Path,
 ) -> str:
-    """Return report.md: the worst conversions first, the pairs one by one at the end.
+    """Return the text of report.md: the worst conversions first, every pair at the end.
 
     Args:
         evaluation: The results.
-        about: What was evaluated, in words.
+        about: Names and values that describe the evaluation, such as the weights.
         ranked: The worst conversions, see `worst.ranked`.
         folder: Folder of the report, to which links are relative.
     """
@@ -164,7 +164,7 @@ def _lines(
     yield from (
         "",
         "Means [95 % bootstrap interval] (number of pairs); ↑ higher is better, ↓ lower is better. "
-        "Error rates are over all words or characters together. Intervals treat pairs as "
+        "Error rates are over all words or characters together. Intervals assume that pairs are "
         "independent; with few pairs they are too narrow. Seen: speakers of the split train.",
         "",
     )
@@ -190,7 +190,7 @@ def _lines(
 
 
 def _links(index: int, conversion: ScoredConversion, folder: Path) -> str:
-    """Link to a conversion and all that it was made of, in Markdown."""
+    """Link to a conversion and its recordings, in Markdown."""
     pair = conversion.pair
     files = {name: folder / wav_path(index, conversion, name) for name in (CONVERSION, VOCODER)}
     files |= {"source": pair.source}
@@ -204,13 +204,13 @@ def _links(index: int, conversion: ScoredConversion, folder: Path) -> str:
 
 
 def _table(columns: dict[str, dict[str, Figure]], evaluation: Evaluation | None) -> Iterator[str]:
-    """Write the means of groups as columns; for all pairs also real pairs and codes."""
+    """Yield a table of means, one column per group; add real pairs and codes of `evaluation`."""
     yield f"| | {' | '.join(_cell(name) for name in columns)} |"
     yield "|---|" + "---|" * len(columns)
     blank = " |" * len(columns)
     for section, heading in HEADINGS.items():
         if section == "speed" and evaluation is None:
-            continue  # it does not depend on the group
+            continue  # speed does not depend on the group
         keys = [key for key in TITLES if key.startswith(f"{section}_")]
         keys = [key for key in keys if any(key in column for column in columns.values())]
         if not keys:
@@ -245,7 +245,7 @@ def _figure(value: Figure | None) -> str:
 
 
 def _pairs_table(conversions: Sequence[ScoredConversion]) -> Iterator[str]:
-    """Write one line a conversion, with the most telling scores."""
+    """Yield a table with the most important scores of each conversion."""
     columns = {
         "similarity_before": "before",
         "similarity_to_target": "to target",
@@ -273,9 +273,12 @@ def require_folder(value: object, key: str, part: bool = False) -> Path:
     """Create the folder of a report, before any work starts.
 
     Args:
-        value: The value of the key.
-        key: Name of the key, for error messages.
-        part: Whether the folder may hold other parts of the evaluation.
+        value: The value of the config key.
+        key: Name of the config key, for error messages.
+        part: Whether the folder may hold results of other parts of the evaluation.
+
+    Returns:
+        The folder.
 
     Raises:
         InputError: The folder holds other files, or cannot be written.
@@ -287,7 +290,7 @@ def require_folder(value: object, key: str, part: bool = False) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (part and (folder / parts.FOLDER).is_dir()):
             raise InputError(f"{key}={value}: holds files already; name a new folder")
-        if part:  # first, so that parts that start together see it
+        if part:  # created first, so that parts that start at the same time find it
             (folder / parts.FOLDER).mkdir(exist_ok=True)
         (folder / sound_files.FOLDER).mkdir(exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Results of an evaluation: scores of each conversion, and means over groups of them."""
+"""Results of an evaluation: scores of each conversion, and means over groups of conversions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from vc_lightning.evaluation.pairs import Pair
 TITLES = {  # ↑ higher is better, ↓ lower is better
     "similarity_to_target": "similarity to the target ↑",
     "similarity_to_source": "similarity to the source's speaker ↓",
-    "similarity_before": "the source recording's to the target",
+    "similarity_before": "similarity of the source to the target",
     "similarity_nearer": "share nearer to the target than to the source's speaker ↑",
     "similarity_accepted": "share accepted as the target ↑",
     "similarity_speech": "share in which speech is found ↑",
@@ -47,7 +47,7 @@ SCORES = tuple(TITLES)
 
 @dataclass(frozen=True)
 class Rate:
-    """A score that counts by its base when it is averaged.
+    """A score that is weighted by its base when it is averaged.
 
     Attributes:
         amount: Errors, or seconds of computing.
@@ -67,8 +67,8 @@ class Rate:
 class Scores:
     """Scores of one conversion; None where a score was not or could not be measured.
 
-    `TITLES` says what each of them is. The part of a name before the first underscore is its
-    section of the report. In report.json and TensorBoard a slash replaces this underscore.
+    `TITLES` describes each score. The part of a name before the first underscore is the section of
+    the report. In report.json and TensorBoard a slash replaces this underscore.
     """
 
     similarity_to_target: float | None = None
@@ -104,16 +104,16 @@ class Scores:
 
     @property
     def has_speech(self) -> bool:
-        """Whether speech was found in the conversion; True if it was not searched for."""
+        """Whether speech was found in the conversion; True if that was not measured."""
         return self.similarity_speech != 0
 
     def value(self, name: str) -> float | None:
-        """Return the number of a score, also of a rate."""
+        """Return a score as a number, also a rate."""
         score = getattr(self, name)
         return score.value if isinstance(score, Rate) else score
 
     def values(self) -> dict[str, float]:
-        """Return the numbers of all scores that were measured, by their names in the report."""
+        """Return all scores that were measured as numbers, by their names in the report."""
         found = {report_key(name): self.value(name) for name in SCORES}
         return {key: value for key, value in found.items() if value is not None}
 
@@ -125,14 +125,14 @@ def report_key(name: str) -> str:
 
 @dataclass
 class Transcripts:
-    """What recognisers understand, as plain text; None where they did not listen.
+    """Transcripts as plain text; None where the recogniser was not run.
 
     Attributes:
-        source: Whisper on the source.
-        vocoder: Whisper on the source through the vocoder alone.
-        conversion: Whisper on the conversion.
-        pocketsphinx_source: PocketSphinx on the source.
-        pocketsphinx_conversion: PocketSphinx on the conversion.
+        source: Whisper's transcript of the source.
+        vocoder: Whisper's transcript of the source resynthesised by the vocoder alone.
+        conversion: Whisper's transcript of the conversion.
+        pocketsphinx_source: PocketSphinx's transcript of the source.
+        pocketsphinx_conversion: PocketSphinx's transcript of the conversion.
     """
 
     source: str | None = None
@@ -144,11 +144,11 @@ class Transcripts:
 
 @dataclass(frozen=True)
 class Sounds:
-    """The sound of a conversion and of what it was made from, each float32 (n,).
+    """The sound of a conversion and of its source, each float32 (n,).
 
     Attributes:
         source: The source recording.
-        vocoder: The source through the vocoder alone.
+        vocoder: The source resynthesised by the vocoder alone.
         conversion: The conversion.
     """
 
@@ -162,10 +162,10 @@ class ScoredConversion:
     """A conversion and its scores.
 
     Attributes:
-        pair: What was converted.
-        sounds_in_memory: Its sound; None once it is in files only.
-        scores: Its scores.
-        transcripts: What recognisers understand.
+        pair: The pair that was converted.
+        sounds_in_memory: The sound; None where it is in files only.
+        scores: The scores.
+        transcripts: The transcripts.
     """
 
     pair: Pair
@@ -175,10 +175,10 @@ class ScoredConversion:
 
     @property
     def sounds(self) -> Sounds:
-        """The sound of the conversion and of what it was made from.
+        """The sound of the conversion and of its source.
 
         Raises:
-            ValueError: It is in files only.
+            ValueError: The sound is in files only.
         """
         if self.sounds_in_memory is None:
             raise ValueError("the sound of this conversion is in files only")
@@ -190,10 +190,10 @@ class Verification:
     """Similarities of pairs of real recordings, and the threshold that separates them.
 
     Attributes:
-        same: Scores of pairs of one speaker.
-        different: Scores of pairs of two speakers.
-        threshold: Score with equal error rates; a conversion at or above it is accepted.
-        error_rate: Share of the pairs of either kind on the wrong side of the threshold.
+        same: Similarities of pairs of one speaker.
+        different: Similarities of pairs of two speakers.
+        threshold: Similarity with equal error rates; a conversion at or above it is accepted.
+        error_rate: Equal error rate, the share of either kind on the wrong side of the threshold.
     """
 
     same: list[float]
@@ -207,8 +207,8 @@ class SpeakerProbe:
     """How well a linear classifier recognises the speaker from single codes.
 
     Attributes:
-        accuracy: Share of the codes whose speaker is recognised, over the utterances.
-        chance: The share that always naming the most frequent speaker reaches.
+        accuracy: Share of an utterance's codes that are classified correctly, over utterances.
+        chance: Share of the most frequent speaker.
         n_speakers: Number of speakers.
     """
 
@@ -222,9 +222,9 @@ class ConditionResults:
     """Conversions of some sources under one condition, see `robustness`.
 
     Attributes:
-        condition: What was done to the sources.
+        condition: Name of the condition, a key of `robustness.CONDITIONS` or `robustness.CLEAN`.
         conversions: The conversions by the number of their pair.
-        refused: One sentence on each source that could not be converted.
+        refused: One sentence for each source that could not be converted.
     """
 
     condition: str
@@ -238,10 +238,10 @@ class Evaluation:
 
     Attributes:
         conversions: The conversions, one a pair.
-        verification: Similarities of real pairs; None without pairs of both kinds.
-        probe: Speakers left in the codes; None where that was not measured.
-        left_out: Sentences on what was not scored, and why.
-        conditions: Conversions under worse conditions, those of the clean sources first.
+        verification: Similarities of real recordings; None without pairs of both kinds.
+        probe: Speaker information in the codes; None where it was not measured.
+        left_out: Sentences that name scores which were left out, and the reason.
+        conditions: Results for clean sources, then for each worse condition.
     """
 
     conversions: list[ScoredConversion]
@@ -254,8 +254,8 @@ class Evaluation:
         """Group the conversions.
 
         Returns:
-            Conversions by kind of group, such as "gender", and name, such as "same gender". All
-            of them are the group "all pairs" of the kind "".
+            Conversions by kind of group, such as "gender", and by group, such as "same gender". The
+            kind "" has one group, "all pairs".
         """
         groups = {"": {"all pairs": self.conversions}}
         for conversion in self.conversions:

@@ -1,4 +1,4 @@
-"""Convert the same sources under worse recording conditions, and compare the scores."""
+"""Convert sources under worse recording conditions, and compare the scores."""
 
 import io
 from collections import defaultdict
@@ -39,12 +39,13 @@ DC_OFFSET = 0.25  # of the peak
 HUM_HZ = 50
 HUM_AMPLITUDES = (1.0, 0.5, 0.25)  # of 50, 100 and 150 Hz
 HUM_DB = -20.0  # all three together, relative to the recording
-REVERBERATION_SECONDS = 0.5  # until the reverberation is 60 dB quieter
-DIRECT_DB = 0.0  # direct sound relative to all that the room adds
+REVERBERATION_SECONDS = 0.5  # RT60, until the reverberation is 60 dB quieter
+DIRECT_DB = 0.0  # direct sound relative to all reverberation
 FIRST_ECHO_SECONDS = 0.005
 TELEPHONE_HZ = 8_000
 MP3_KBITS = 64
-MP3_RANGES = {32_000: (32, 320), 16_000: (8, 160), 0: (8, 64)}  # kbit/s, from a sample rate on
+# Lowest and highest bit rate of MP3 in kbit/s, by the lowest sample rate in Hz that has them.
+MP3_RANGES = {32_000: (32, 320), 16_000: (8, 160), 0: (8, 64)}
 COLUMNS = {  # scores of the table, with short titles
     "similarity_to_target": "similarity to the target ↑",
     "similarity_to_source": "to the source's speaker ↓",
@@ -60,12 +61,12 @@ def quieter(wav: np.ndarray, _: int) -> np.ndarray:
 
 
 def louder(wav: np.ndarray, _: int) -> np.ndarray:
-    """Raise the level by 12 dB in floating point, which may exceed full scale."""
+    """Raise the level by 12 dB; floating-point samples may exceed full scale."""
     return voice_activity.amplify(wav, GAIN_DB)
 
 
 def clipped(wav: np.ndarray, _: int) -> np.ndarray:
-    """Raise the peak to 12 dB above full scale and clip there: at a quarter of the peak."""
+    """Raise the peak to 12 dB above full scale, and clip at full scale, a quarter of the peak."""
     return voice_activity.amplify(wav / np.abs(wav).max(), GAIN_DB).clip(-1, 1)
 
 
@@ -87,7 +88,7 @@ def humming(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def reverberant(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Add reverberation: noise that decays by 60 dB in 0.5 s, as strong as the direct sound."""
+    """Add reverberation: decaying noise with an RT60 of 0.5 s, as strong as the direct sound."""
     seconds = np.arange(round(REVERBERATION_SECONDS * sample_rate)) / sample_rate
     room = np.random.default_rng(0).standard_normal(len(seconds))
     room *= 10 ** (-3 * seconds / REVERBERATION_SECONDS) * (seconds >= FIRST_ECHO_SECONDS)
@@ -97,13 +98,13 @@ def reverberant(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def telephone(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Resample to 8 kHz and back: nothing above 4 kHz is left."""
+    """Resample to 8 kHz and back, which removes all above 4 kHz."""
     narrow = audio.resample(wav, sample_rate, TELEPHONE_HZ)
     return _of_length(audio.resample(narrow, TELEPHONE_HZ, sample_rate), len(wav))
 
 
 def mp3(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Encode as MP3 (LAME, by libsndfile) at a constant 64 kbit/s, and decode."""
+    """Encode as MP3 (libsndfile's LAME) at a constant bit rate of 64 kbit/s, and decode."""
     file = io.BytesIO(mp3_bytes(wav, sample_rate))
     return _of_length(soundfile.read(file, dtype="float32")[0], len(wav))
 
@@ -112,7 +113,7 @@ def mp3_bytes(wav: np.ndarray, sample_rate: int) -> bytes:
     """Encode wav (n,) as an MP3 file of constant bit rate.
 
     libsndfile's compression level is the position of the bit rate between the highest (0) and the
-    lowest (1) that MP3 has for a sample rate.
+    lowest (1) bit rate of MP3 at a sample rate.
     """
     low, high = next(both for rate, both in MP3_RANGES.items() if sample_rate >= rate)
     file = io.BytesIO()
@@ -149,8 +150,8 @@ def chosen(pairs: Sequence[Pair], n: int, kind: str) -> list[int]:
 
     Args:
         pairs: All pairs.
-        n: Number of pairs of each group.
-        kind: Kind of group.
+        n: Largest number of pairs of each group.
+        kind: Kind of the groups, a key of `Pair.groups`.
 
     Returns:
         Numbers of the pairs.
@@ -166,7 +167,7 @@ def chosen(pairs: Sequence[Pair], n: int, kind: str) -> list[int]:
 
 
 def unavailable() -> list[str]:
-    """List the conditions that this machine cannot make, one sentence each."""
+    """List the conditions that this machine cannot simulate, one sentence each."""
     return [
         f"robustness, {condition}: this libsndfile writes no MP3"
         for condition, change in CONDITIONS.items()
@@ -184,16 +185,16 @@ def convert(
     request: Callable[[Pair, AnalyzedRecording], ConversionRequest],
     seed: int,
 ) -> list[ConditionResults]:
-    """Convert sources under every condition, into the voices of clean recordings.
+    """Convert sources under every condition; the target voices stay clean.
 
     Args:
         converter: The converter.
         clean: Conversions of the sources as recorded, by the number of their pair.
-        request: Makes the request for a pair and a source.
+        request: Makes the request to convert a source to the voice of a pair.
         seed: Seed of the vocoder.
 
     Returns:
-        Results of each condition, the clean sources first.
+        Results for clean sources, then for each condition.
     """
     found = [ConditionResults(CLEAN, dict(clean))]
     for condition, change in CONDITIONS.items():
@@ -219,11 +220,11 @@ def convert(
 def score_naturalness(
     listener: NaturalnessListener, conditions: Sequence[ConditionResults], sample_rate: int
 ) -> None:
-    """Set DNSMOS of the conversions under every condition but the first, which has its own.
+    """Set the DNSMOS of conversions under every condition but the first, which is scored already.
 
     Args:
         listener: Scores naturalness.
-        conditions: The results, those of the clean sources first.
+        conditions: The results, those for clean sources first.
         sample_rate: Sample rate of the sound in Hz.
     """
     for results in conditions[1:]:
@@ -235,11 +236,11 @@ def score_naturalness(
 def score_words(
     recogniser: WordRecogniser, conditions: Sequence[ConditionResults], sample_rate: int
 ) -> None:
-    """Count errors against what the recogniser understands in the clean sources.
+    """Set the character error rates; the references are transcripts of the clean sources.
 
     Args:
-        recogniser: Writes down words.
-        conditions: The results, those of the clean sources first.
+        recogniser: Transcribes recordings.
+        conditions: The results, those for clean sources first.
         sample_rate: Sample rate of the sound in Hz.
     """
     for results in conditions[1:]:
@@ -247,7 +248,7 @@ def score_words(
             reference = conditions[0].conversions[index].transcripts.source
             if not reference:
                 continue
-            after = ""  # where there is no speech, Whisper makes up some
+            after = ""  # without speech, Whisper would make up words
             if conversion.scores.has_speech:
                 language = conversion.pair.language
                 wav = conversion.sounds.conversion
@@ -257,7 +258,7 @@ def score_words(
 
 
 def summary(results: ConditionResults) -> dict[str, Figure]:
-    """Average the scores of the table, by their fields of `Scores`."""
+    """Average the scores of `COLUMNS`."""
     return figures(list(results.conversions.values()), list(COLUMNS))
 
 
@@ -275,13 +276,14 @@ def to_json(conditions: Sequence[ConditionResults]) -> list[dict[str, object]]:
 
 
 def lines(conditions: Sequence[ConditionResults]) -> Iterator[str]:
-    """Write a section of report.md, one line a condition."""
+    """Yield the section of report.md, with one row per condition."""
     summaries = [summary(results) for results in conditions]
     columns = {k: title for k, title in COLUMNS.items() if any(k in found for found in summaries)}
     yield from ("## Robustness", "")
     yield (
-        "The same sources under worse conditions, converted to the same voices; words are compared "
-        "with those of the source as recorded. Means are over what could be converted."
+        "The same sources under worse conditions, converted to the same voices; transcripts are "
+        "compared with those of the sources as recorded. Means are over the sources that could be "
+        "converted."
     )
     yield from ("", f"| source | converted | {' | '.join(columns.values())} |")
     yield "|---|---:|" + "---:|" * len(columns)

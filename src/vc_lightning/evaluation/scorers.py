@@ -1,4 +1,4 @@
-"""External scorers of words and naturalness: Whisper and DNSMOS (extra `eval`)."""
+"""External models that score words and naturalness: Whisper and DNSMOS (extra `eval`)."""
 
 import importlib.util
 import logging
@@ -15,12 +15,12 @@ from vc_lightning.models import whisper
 if TYPE_CHECKING:
     from jiwer import CharacterOutput, WordOutput
 
-SAMPLE_RATE = 16_000  # Hz, of what every scorer gets
+SAMPLE_RATE = 16_000  # Hz, of the input of every scorer
 INSTALL = 'pip install -e ".[eval]"'
 
 
 class MissingScorerError(Exception):
-    """The packages of a scorer are not installed; the message names them."""
+    """Packages of a scorer are not installed; the message names them."""
 
 
 def require_packages(scorer: str, *modules: str) -> None:
@@ -31,7 +31,7 @@ def require_packages(scorer: str, *modules: str) -> None:
         *modules: Names of the modules.
 
     Raises:
-        MissingScorerError: Some are not installed.
+        MissingScorerError: A module is not installed.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
@@ -39,10 +39,10 @@ def require_packages(scorer: str, *modules: str) -> None:
 
 
 class Recogniser:
-    """Transcribes speech by Whisper (Radford et al. 2022), run by faster-whisper.
+    """Transcribes speech with Whisper (Radford et al. 2022), run by faster-whisper.
 
     Args:
-        name: "tiny.en" (inside a wheel), another model of faster-whisper or a folder of one.
+        name: "tiny.en" (from a wheel), another model of faster-whisper, or a folder with one.
 
     Raises:
         MissingScorerError: A package is not installed.
@@ -56,7 +56,7 @@ class Recogniser:
         self.name = name
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it logs every call
         try:
-            # With another number of threads than torch's, all that torch does later is slow.
+            # With another number of threads than torch's, torch is slow from then on.
             self.model = WhisperModel(
                 str(path), device="cpu", compute_type="int8", cpu_threads=torch.get_num_threads()
             )
@@ -64,7 +64,7 @@ class Recogniser:
             raise InputError(f"recogniser={name}: cannot be loaded ({error})") from error
 
     def understands(self, language: str) -> bool:
-        """Return whether the model knows a language, such as "en", or "" where it is unknown."""
+        """Return whether the model supports a language such as "en"; "", unknown, is accepted."""
         if language in ("", "en"):
             return True
         return self.model.model.is_multilingual and language in self.model.supported_languages
@@ -75,7 +75,7 @@ class Recogniser:
         Args:
             wav: The recording (n,).
             sample_rate: Its sample rate in Hz.
-            language: Its language; "" lets the model find out.
+            language: Its language; "" lets the model detect it.
 
         Returns:
             Lower-case text without punctuation.
@@ -88,14 +88,14 @@ class Recogniser:
 
 
 def model_path(name: str) -> Path:
-    """Find the folder of a recogniser's model; models other than "tiny.en" may be downloaded.
+    """Return the folder of a recogniser's model; models other than "tiny.en" may be downloaded.
 
     Args:
         name: See `Recogniser`.
 
     Raises:
         MissingScorerError: A package is not installed.
-        InputError: There is no such model.
+        InputError: The model is unknown or cannot be downloaded.
     """
     require_packages("words", "faster_whisper", "jiwer")
     if name == whisper.SHIPPED:
@@ -115,8 +115,8 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     """Count the words that were substituted, deleted or inserted.
 
     Args:
-        reference: What was said, as plain text.
-        hypothesis: The transcript, as plain text.
+        reference: The spoken text, see `plain_text`.
+        hypothesis: The transcript, see `plain_text`.
 
     Returns:
         Number of errors, and number of words of the reference.
@@ -127,7 +127,7 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
 
 
 def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """Count errors like `word_errors`, but of characters."""
+    """Count errors like `word_errors`, but in characters."""
     import jiwer
 
     return _counted(jiwer.process_characters(reference, hypothesis))
@@ -144,7 +144,7 @@ def require_listener() -> None:
 
 
 class Listener:
-    """Scores naturalness by DNSMOS (Reddy et al. 2022), 1 to 5, run by speechmos.
+    """Scores naturalness with DNSMOS (Reddy et al. 2022), 1 to 5, run by speechmos.
 
     Raises:
         MissingScorerError: A package is not installed.
@@ -168,7 +168,7 @@ class Listener:
         self.dnsmos.onnx_sess, self.dnsmos.p808_onnx_sess = sessions
 
     def naturalness(self, wav: np.ndarray, sample_rate: int) -> float:
-        """Return DNSMOS's overall score of a recording.
+        """Return the overall DNSMOS of a recording, 1 to 5.
 
         Args:
             wav: The recording (n,).

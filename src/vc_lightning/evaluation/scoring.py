@@ -17,35 +17,35 @@ from vc_lightning.evaluation.results import Rate, ScoredConversion, Scores, Tran
 
 
 class WordRecogniser(Protocol):
-    """What writes down the words of a recording."""
+    """Transcribes recordings."""
 
     name: str
 
     def understands(self, language: str) -> bool:
-        """Return whether it knows a language, "" where the language is unknown."""
+        """Return whether the recogniser supports a language; "" where it is unknown."""
 
     def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
-        """Return what is said in a recording (n,), as plain text."""
+        """Transcribe a recording (n,) to plain text, see `scorers.plain_text`."""
 
 
 class NaturalnessListener(Protocol):
-    """What scores the naturalness of a recording."""
+    """Scores the naturalness of recordings."""
 
     def naturalness(self, wav: np.ndarray, sample_rate: int) -> float:
         """Return the score of a recording (n,), 1 to 5."""
 
 
-def show_progress(items: Iterable, what: str) -> Iterable:
-    """Show a progress bar on a terminal."""
-    return tqdm(items, desc=what, disable=None, leave=False)
+def show_progress(items: Iterable, title: str) -> Iterable:
+    """Yield the items, with a progress bar on a terminal."""
+    return tqdm(items, desc=title, disable=None, leave=False)
 
 
 def score_voice(scores: Scores, measured: MeasuredConversion) -> None:
-    """Set the similarities; a conversion without speech is not nearer to the target.
+    """Set the similarities; a conversion without speech counts as not nearer to the target.
 
     Args:
         scores: The scores to set.
-        measured: The conversion, compared with recordings left out of the voices.
+        measured: The conversion, compared with the reference recordings of its pair.
     """
     scores.similarity_before = measured.before
     scores.similarity_to_target = measured.to_target
@@ -61,14 +61,14 @@ def score_acceptance(scores: Scores, threshold: float) -> None:
 
     Args:
         scores: The scores to set.
-        threshold: Similarity from which a recording is accepted.
+        threshold: Smallest similarity at which a recording is accepted.
     """
     to_target = scores.similarity_to_target
     scores.similarity_accepted = float(to_target is not None and to_target >= threshold)
 
 
 def score_distortion(converter: VoiceConverter, conversions: Sequence[ScoredConversion]) -> None:
-    """Set the mel-cepstral distortion where the target says the same as the source.
+    """Set the mel-cepstral distortion of pairs with a parallel recording.
 
     Args:
         converter: Reads recordings and makes mels.
@@ -86,7 +86,7 @@ def score_distortion(converter: VoiceConverter, conversions: Sequence[ScoredConv
 
 
 def score_prosody(converter: VoiceConverter, conversions: Sequence[ScoredConversion]) -> None:
-    """Compare the pitch of conversions with their sources and with the targets' recordings.
+    """Set the scores of F0, compared with the sources and with the targets' recordings.
 
     Args:
         converter: Reads recordings.
@@ -117,9 +117,9 @@ def score_prosody(converter: VoiceConverter, conversions: Sequence[ScoredConvers
 def score_naturalness(
     listener: NaturalnessListener, conversions: Sequence[ScoredConversion], mel: MelSpectrogram
 ) -> None:
-    """Set DNSMOS of the recordings, of the vocoder alone and of the conversions.
+    """Set the DNSMOS of sources, of the vocoder alone and of conversions.
 
-    All are scored at one level, that of the mels, which the latter two have anyway.
+    Sources are brought to the level of the mels, which the others have already.
 
     Args:
         listener: Scores naturalness.
@@ -140,15 +140,15 @@ def score_naturalness(
 def score_words(
     recogniser: WordRecogniser, conversions: Sequence[ScoredConversion], sample_rate: int
 ) -> Counter[str]:
-    """Count errors against what the same recogniser understands in the source.
+    """Set the error rates; the reference is the same recogniser's transcript of the source.
 
     Args:
-        recogniser: Writes down words.
+        recogniser: Transcribes recordings.
         conversions: The conversions.
         sample_rate: Sample rate of their sound in Hz.
 
     Returns:
-        Why pairs were left out, and how many.
+        Reasons why pairs were left out, with the number of pairs.
     """
     known: dict[Path, tuple[str, str]] = {}
     left_out: Counter[str] = Counter()
@@ -163,7 +163,7 @@ def score_words(
                 recogniser.transcript(sounds.vocoder, sample_rate, pair.language),
             )
         reference, vocoder = known[pair.source]
-        after = ""  # where there is no speech, Whisper makes up some
+        after = ""  # without speech, Whisper would make up words
         if scores.has_speech:
             after = recogniser.transcript(sounds.conversion, sample_rate, pair.language)
         conversion.transcripts = Transcripts(reference, vocoder, after)

@@ -1,4 +1,4 @@
-"""Sound files of an evaluation: their names, and how they are written and read."""
+"""Sound files of an evaluation: names, writing and reading."""
 
 import re
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from vc_lightning.evaluation.partial_results import PartialResults
 from vc_lightning.evaluation.results import ScoredConversion, Sounds
 
 FOLDER = "wavs"
-CONVERSION, VOCODER = "conversion", "vocoder"  # ends of the names
+CONVERSION, VOCODER = "conversion", "vocoder"  # last part of the file names
 
 
 def wav_path(index: int, conversion: ScoredConversion, name: str) -> Path:
-    """Return the path of a conversion's sound below the folder of the report.
+    """Return the path of a conversion's sound, relative to the folder of the report.
 
     Args:
         index: Number of its pair.
@@ -34,7 +34,7 @@ def title(index: int, conversion: ScoredConversion) -> str:
 
 
 def speaker_names(pair: Pair) -> list[str]:
-    """Return short names of source and target speaker, which may be folders."""
+    """Return short names of source and target speaker; of a folder, the last part."""
     return [Path(name).name or name for name in (pair.source_speaker, pair.target_speaker)]
 
 
@@ -44,13 +44,13 @@ def plain(text: str) -> str:
 
 
 def write(folder: Path, results: PartialResults, sample_rate: int, note: dict[str, str]) -> None:
-    """Write the sound of conversions, and of their sources through the vocoder alone.
+    """Write the sound of conversions, and of sources resynthesised by the vocoder alone.
 
     Args:
         folder: Folder of the report.
         results: The conversions.
         sample_rate: Sample rate in Hz.
-        note: Provenance that the files of conversions carry, see `provenance.strings`.
+        note: Provenance to write into the files of conversions, see `provenance.strings`.
     """
     for index, conversion in results.conversions.items():
         sounds = conversion.sounds
@@ -66,7 +66,7 @@ def write(folder: Path, results: PartialResults, sample_rate: int, note: dict[st
 def read(
     folder: Path, index: int, conversion: ScoredConversion, load: Callable[[Path], np.ndarray]
 ) -> Sounds:
-    """Read the sound that `write` has written, and the source.
+    """Read the sound of a conversion that `write` has written, and its source.
 
     Args:
         folder: Folder of the report.

@@ -1,4 +1,4 @@
-"""Show an evaluation in TensorBoard: curves, histograms, sound and mels."""
+"""Write an evaluation for TensorBoard: means, histograms, sound and mels."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ from vc_lightning.evaluation.results import (
 )
 from vc_lightning.evaluation.sound_files import plain, title
 
-MAX_SHOWN = 12  # conversions beside the worst ones
+MAX_SHOWN = 12  # conversions in addition to the worst ones
 SIMILARITY_EDGES = np.arange(0.3, 1.01, 0.05).round(2).tolist()
 
 
@@ -37,7 +37,7 @@ def show(
         writer: Writes TensorBoard's files.
         text: Text of report.md.
         mel: The mel-spectrogram of the converter.
-        ranked: The worst conversions, which have tags of their own.
+        ranked: The worst conversions, see `worst.ranked`, which have tags of their own.
         read_sounds: Reads the sound of a conversion, given the number of its pair.
     """
     writer.add_text("report", text)
@@ -82,10 +82,10 @@ def similarity_pictures(evaluation: Evaluation) -> dict[str, np.ndarray]:
     """Draw histograms (height, width, 3) of the similarities of conversions and of real pairs.
 
     Args:
-        evaluation: The results; bars below the threshold of its real pairs are red.
+        evaluation: The results; bars below its verification threshold are red.
 
     Returns:
-        The pictures by name.
+        The histograms by name.
     """
     to_target = [c.scores.similarity_to_target for c in evaluation.conversions]
     scores = {"conversions": [np.nan if score is None else score for score in to_target]}

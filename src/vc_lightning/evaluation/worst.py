@@ -1,4 +1,4 @@
-"""Rank the conversions of an evaluation by how bad they are: a mean hides half of them."""
+"""Rank the conversions of an evaluation by badness; a mean hides the bad ones."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,23 +6,23 @@ from vc_lightning.evaluation.results import SCORES, TITLES, ScoredConversion
 
 MAX_COLUMNS = 5  # conversions side by side
 MARGIN = "similarity to the target less that to the source's speaker"
-# What is as good as can be asked for (0) and what nobody can use (1). Halfway lie a DNSMOS of 2,
-# a voice as near to the source's as to the target's, and half of the characters wrong.
+# Values with badness 0 (good) and 1 (useless). Halfway lie a DNSMOS of 2, a voice as similar to the
+# source as to the target, and half of the characters wrong.
 SCALES = {
     "naturalness_conversion": (3.0, 1.0),
     MARGIN: (0.2, -0.2),
     "words_character_errors": (0.0, 1.0),
 }
 RULE = (
-    "A conversion is as bad as its worst score. Each counts from 0 to 1: DNSMOS from 3 to 1, "
+    "The badness of a conversion is that of its worst score, from 0 to 1: DNSMOS from 3 to 1, "
     "similarity to the target less that to the source's speaker from 0.2 to −0.2 (1 where no "
-    "speech is found), the character error rate from 0 to 1. Among equals the sum decides. What "
-    "was not measured does not count."
+    "speech is found), the character error rate from 0 to 1. Equal ones are ranked by the sum. "
+    "Scores that were not measured do not count."
 )
 
 
 def shortfalls(conversion: ScoredConversion) -> dict[str, float]:
-    """Compute how far a conversion is from good.
+    """Compute the badness of each score of a conversion.
 
     Args:
         conversion: The conversion.
@@ -47,19 +47,19 @@ def _margin(conversion: ScoredConversion) -> float | None:
 
 
 def badness(conversion: ScoredConversion) -> tuple[float, float]:
-    """Return what conversions are ordered by: the largest of the `shortfalls`, then their sum."""
+    """Return the sort key of a conversion: the largest of its `shortfalls`, and their sum."""
     found = shortfalls(conversion).values()
     return max(found, default=0.0), sum(found)
 
 
 def ranked(conversions: Sequence[ScoredConversion], n: int) -> list[tuple[int, ScoredConversion]]:
-    """Return the n worst conversions, the worst first, each with its position in the list."""
+    """Return the n worst conversions, the worst first, each with the number of its pair."""
     order = sorted(enumerate(conversions), key=lambda item: badness(item[1]), reverse=True)
     return order[:n]
 
 
 def reason(conversion: ScoredConversion) -> str:
-    """Return the title and value of the score that makes a conversion as bad as it is."""
+    """Return the title and value of a conversion's worst score."""
     found = shortfalls(conversion)
     if not found:
         return "nothing was measured"
@@ -74,11 +74,11 @@ def reason(conversion: ScoredConversion) -> str:
 def lines(
     ranked: Sequence[tuple[int, ScoredConversion]], cells: Sequence[tuple[str, str]]
 ) -> Iterator[str]:
-    """Write a section of report.md.
+    """Yield the section of report.md.
 
     Args:
-        ranked: See the function of that name.
-        cells: Of each, who is converted to whom, and links to the sound, both in Markdown.
+        ranked: The worst conversions, from the function `ranked`.
+        cells: For each, the names of both speakers and the links to the sound, in Markdown.
     """
     yield from ("## The worst conversions", "", RULE, "")
     yield from ("| | source → target | because of | badness | sound |", "|---:|---|---|---:|---|")

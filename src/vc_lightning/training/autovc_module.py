@@ -1,4 +1,4 @@
-"""Training AutoVC: reconstruction through the bottleneck, and a teacher for the codes."""
+"""Training AutoVC: reconstruction through the bottleneck, and a teacher of the codes."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ from vc_lightning.data.crops import CropBatch
 from vc_lightning.models.autovc import KERNEL_SIZE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, read_autovc
 from vc_lightning.models.formats import Card
-from vc_lightning.training.base_module import BaseModule
+from vc_lightning.training.base_module import MAX_WEIGHT, BaseModule
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
@@ -32,9 +32,8 @@ from vc_lightning.training.losses import (
 
 log = logging.getLogger(__name__)
 
-MIN_CODES_STD = 1e-4  # a hundredth of trained networks'
+MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
 DIM_HEAD = 256
-MAX_WEIGHT = 1e6  # of a term of the loss; above it the others vanish in rounding
 
 
 class AutoVCModule(BaseModule[AutoVC, CropBatch]):
@@ -43,16 +42,16 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     The arguments that are not listed here are those of `BaseModule`.
 
     Args:
-        decoder_weight: μ.
-        content_weight: λ.
-        content_per_std: Whether the content term is divided by the codes' detached std; without
-            this the network can lower the term by merely shrinking its codes.
-        distance: Between mels, "l2" or "l1".
-        teacher_weight: ν, of the error of a teacher's features predicted from the codes; 0 for no
-            teacher.
+        decoder_weight: μ, weight of the decoder's reconstruction.
+        content_weight: λ, weight of the difference between the codes of input and output.
+        content_per_std: Whether the content term is divided by the codes' detached std; otherwise
+            the network can lower the term by merely shrinking its codes.
+        distance: Distance between mels, "l2" or "l1".
+        teacher_weight: ν, weight of the error of the teacher's features predicted from the codes; 0
+            for no teacher.
         reconstruction_reaches_encoder: Whether gradients of the reconstruction reach the encoder.
-            Without them the codes hold only what the teacher's features need, and no voice;
-            without a teacher either, the encoder of `init_from` is frozen.
+            If not, only the teacher trains the encoder, so that codes hold words but no voice;
+            without a teacher, the encoder of `init_from` is frozen.
     """
 
     mean_mel: Tensor
@@ -93,16 +92,20 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
 
     @property
     def encoder_is_frozen(self) -> bool:
-        """Whether nothing trains the encoder."""
+        """Whether no term of the loss trains the encoder."""
         return self.teacher_weight == 0 and not self.reconstruction_reaches_encoder
 
     def on_train_start(self) -> None:
-        """Keep the BatchNorm statistics of a frozen encoder."""
+        """Keep a frozen encoder in eval mode, so that its BatchNorm statistics stay."""
         if self.encoder_is_frozen:
             self.network.encoder.eval()
 
     def setup(self, stage: str) -> None:
-        """Build the head for the data's teacher, before a checkpoint fills it."""
+        """Freeze an untrained encoder, and build the teacher's head before a checkpoint is loaded.
+
+        Raises:
+            InputError: The data have no teacher, but `teacher_weight` needs one.
+        """
         if self.encoder_is_frozen:
             self.network.encoder.requires_grad_(False)
         if self.teacher_weight == 0 or self.head is not None:
@@ -116,15 +119,15 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.head = TeacherHead(2 * self.network.arguments["dim_neck"], self.network.freq, std)
 
     def trained_parameters(self) -> Iterable[nn.Parameter]:
-        """List the parameters of the network, and of the head that only training needs."""
+        """List the parameters of the network and of the teacher's head."""
         return chain(self.network.parameters(), self.head.parameters() if self.head else ())
 
     def read(self, path: Path | str, freq: int) -> tuple[AutoVC, Card]:
-        """Read an AutoVC file."""
+        """Read the network and the card of an AutoVC file."""
         return read_autovc(path, freq)
 
     def copy_weights(self, source: AutoVC, card: Card, name: str) -> None:
-        """Copy the weights of a matching network; warn of parts that start untrained."""
+        """Copy the weights of a matching network, and log the differences that are allowed."""
         if card.speaker_encoder != self.card.speaker_encoder:
             log.warning("%s was trained with embeddings of another speaker encoder", name)
         if source.freq != self.network.freq:
@@ -137,13 +140,13 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         super().copy_weights(source, card, name)
 
     def require_same_network(self, source: AutoVC, name: str) -> None:
-        """Raise InputError like `BaseModule` does; F0 inputs may be added, but not removed."""
+        """Raise InputError like `BaseModule`; F0 inputs may be added, but not removed."""
         super().require_same_network(source, name)
         if source.f0 and not self.network.f0:
             raise InputError(f"{name}: has F0 inputs; set model.f0=true")
 
     def initialize(self, init_from: str | None, freq: int, data: TrainingDataModule) -> str:
-        """Initialise the network like `BaseModule`, and store the data's mean mel."""
+        """Store the data's mean mel, and initialise the network like `BaseModule`."""
         self.mean_mel.copy_(data.mean_mel())
         return super().initialize(init_from, freq, data)
 
@@ -151,7 +154,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         """Initialise the output to the mean mel.
 
         Raises:
-            InputError: Nothing would train the new encoder.
+            InputError: No term of the loss would train the new encoder.
         """
         if self.encoder_is_frozen:
             raise InputError(
@@ -162,7 +165,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.network.initialize_output(self.mean_mel)
 
     def losses(self, network: AutoVC, batch: CropBatch) -> dict[str, Tensor]:
-        """Compute the loss, its terms, each relative to a trivial answer, and the codes' std."""
+        """Compute the loss, its terms, and `normalized_losses`."""
         speaker = batch.target_embedding
         harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
         n_frames = batch.target_mel.shape[-1]
@@ -192,19 +195,31 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         if self.content_weight > 0:
             loss = loss + self.content_weight * terms["content"] / unit
         if self.head is not None:
-            taught = self.head.losses(network.repeat_codes(codes, n_frames), batch.teacher, valid)
-            loss = loss + self.teacher_weight * taught["teacher"]
-            terms |= taught
+            frame_codes = network.repeat_codes(codes, n_frames)
+            teacher_losses = self.head.losses(frame_codes, batch.teacher, valid)
+            loss = loss + self.teacher_weight * teacher_losses["teacher"]
+            terms |= teacher_losses
         return {"loss": loss, **terms, **normalized}
 
     @torch.no_grad()
     def normalized_losses(
         self, batch: CropBatch, codes: Tensor, terms: dict, valid: Valid
     ) -> dict[str, Tensor]:
-        """Divide the terms by those of the mean mel, the content term by that of constant codes."""
+        """Divide each term by that of a constant output, and compute the codes' std.
+
+        Args:
+            batch: The batch.
+            codes: (B, C, ⌈T/freq⌉), codes of the input.
+            terms: See `autovc_losses`.
+            valid: Masks of the elements that count.
+
+        Returns:
+            `postnet_ratio` and `decoder_ratio`, relative to the error of the mean mel;
+            `content_ratio`, relative to that of constant codes; `codes_std`.
+        """
         deviation = DISTANCES[self.distance](batch.target_mel - self.mean_mel[:, None])
         mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
-        # Mean of every channel, over the codes that are not padding.
+        # (1, C, 1), mean of every channel over the codes that are not padding
         centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
         variance = masked_mean((codes - centre).square(), valid.codes, valid.n_codes)
         ratios = {
@@ -224,7 +239,7 @@ class TeacherHead(nn.Module):
 
     Args:
         dim_codes: Channels of the codes.
-        freq: Frames a code stands for; a frame's position among them is an input as well.
+        freq: Frames per code; the position of a frame within its code is an input as well.
         std: Standard deviation (D,) of the features.
     """
 
@@ -238,14 +253,23 @@ class TeacherHead(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Predict features (B, D, T), in units of their std, from codes at frames (B, C, T)."""
+        """Predict features (B, D, T), in units of their std, from codes per frame (B, C, T)."""
         positions = torch.arange(codes.shape[-1], device=codes.device) % self.freq
         positions = F.one_hot(positions, self.freq).T.expand(len(codes), -1, -1)  # (B, freq, T)
         hidden = self.convolution1(torch.cat([codes, positions.to(codes.dtype)], dim=1))
         return self.convolution2(F.relu(hidden))
 
     def losses(self, codes: Tensor, features: Tensor, valid: Valid) -> dict[str, Tensor]:
-        """Compute the squared error to features (B, T, D), and its ratio to that of their mean."""
+        """Compute the squared error of the predicted features.
+
+        Args:
+            codes: (B, C, T), codes repeated to frames.
+            features: (B, T, D), the teacher's features, of mean 0.
+            valid: Masks of the elements that count.
+
+        Returns:
+            `teacher`, the error; `teacher_ratio`, relative to the error of predicting 0.
+        """
         features = features.transpose(1, 2) / self.std[:, None]
         error = (self(codes).float() - features).square()
         teacher = masked_mean(error, valid.frames, valid.n_frames)
@@ -256,8 +280,8 @@ class TeacherHead(nn.Module):
 def average_counts(valid: Valid) -> Valid:
     """Average the counts of valid elements over all processes.
 
-    Each process divides its sums by the averages, and DDP averages the gradients. The result is
-    the gradient of one process on the joint batch, even where the processes' shares are unequal.
+    Each process divides its sums by these averages, and DDP averages the gradients. The result is
+    the gradient of the joint batch, even if the processes' parts have unequal sizes.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return valid
@@ -272,7 +296,7 @@ def add_f0_conditioning(network: AutoVC) -> AutoVC:
     """Add F0 inputs with zero weights, so that the outputs stay the same."""
     conditioned = AutoVC(**network.arguments | {"f0": True})
     weights = network.state_dict()
-    name = "decoder.lstm1.weight_ih_l0"  # (4*dim_pre, codes and embedding, now and harmonics)
+    name = "decoder.lstm1.weight_ih_l0"  # (4*dim_pre, inputs); the harmonics are the last inputs
     n_new = conditioned.state_dict()[name].shape[1] - weights[name].shape[1]
     weights[name] = F.pad(weights[name], (0, n_new))
     conditioned.load_state_dict(weights)
@@ -280,8 +304,16 @@ def add_f0_conditioning(network: AutoVC) -> AutoVC:
 
 
 def network_like(path: str | None, freq: int) -> AutoVC:
-    """Build an AutoVC of the sizes of a weight file; "shipped" is the shipped one."""
+    """Load the AutoVC of a weight file to train it, for `model=pretrained`.
+
+    Args:
+        path: The weight file; "shipped" is the shipped one.
+        freq: `freq` of public AutoVC files, which do not hold it.
+
+    Raises:
+        InputError: No file is named, or it is unreadable.
+    """
     if path is None:
-        raise InputError("model=pretrained: name the weights by init_from=")
+        raise InputError("model=pretrained: name a weight file with init_from=FILE")
     network = load_autovc(resources.AUTOVC if path == "shipped" else path, freq)
     return network.train()

@@ -1,4 +1,4 @@
-"""What all trainings share: optimizer, schedule, logging, and the card of the weights."""
+"""Base of all tasks: first weights, optimizer, schedule, logging, and the weights' card."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
@@ -30,25 +30,30 @@ AnyNetwork = AutoVC | WaveRNN | MultiBandWaveRNN | SourceFilter | MagnitudeNet
 BatchT = TypeVar("BatchT", CropBatch, VocoderBatch)
 NetworkT = TypeVar("NetworkT", bound=AnyNetwork)
 
+MAX_WEIGHT = 1e6  # of a term of the loss; with a larger weight the others vanish in rounding
+
 
 class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     """A network with its optimizer and schedule.
 
-    Subclasses say which network and batches they take, and define the loss (`losses`) and the
-    first weights (`read`, `initialize_from_data`).
+    Subclasses set the class attributes and define the loss (`losses`) and the first weights
+    (`read`, `initialize_from_data`).
 
     Args:
         network: The network to train.
         card: Header of its weight files: mel settings, speaker encoder, training data.
-        optimizer: Makes an optimizer of parameters.
-        scheduler: Makes a schedule of an optimizer; it steps after every optimizer step.
-        config: The configuration of the run, kept in `last.ckpt` and compared on resuming.
+        optimizer: Makes an optimizer from parameters.
+        scheduler: Makes a schedule from an optimizer; it steps after every optimizer step.
+        config: The configuration of the run, stored in `last.ckpt` and compared on resuming.
+
+    Raises:
+        InputError: This class does not train the network, or its mels differ from the card's.
     """
 
-    trains: tuple[type[nn.Module], ...]  # kinds of network
+    trains: tuple[type[nn.Module], ...]  # classes of network
     shipped: Path  # the weights that come with the project
-    free_arguments: tuple[str, ...]  # of the network; other weights may have other values
-    convert_with: str  # arguments of convert.py that precede the name of a weight file
+    free_arguments: tuple[str, ...]  # of the network; may differ in the weights of `init_from`
+    convert_with: str  # arguments of convert.py, to be followed by the path of a weight file
 
     def __init__(
         self,
@@ -70,7 +75,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
             if size != card.mel[name]:
                 raise InputError(
                     f"model: the network is for mels of {name} {size}, these have "
-                    f"{card.mel[name]}; leave it to mel.{name}"
+                    f"{card.mel[name]}; set mel.{name}, and leave the network's to it"
                 )
         self.network = network
         self.card = card
@@ -88,16 +93,24 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
             batch: The batch.
 
         Returns:
-            `loss`, and further scalars to log.
+            `loss`, which is minimised, and further scalars to log.
         """
         raise NotImplementedError
 
     def read(self, path: Path | str, freq: int) -> tuple[NetworkT, Card]:
-        """Read the network in a weight file, and its card."""
+        """Read the network and the card of a weight file.
+
+        Args:
+            path: The weight file.
+            freq: `freq` of public AutoVC files, which do not hold it.
+
+        Raises:
+            InputError: The file is unreadable or holds another kind of network.
+        """
         raise NotImplementedError
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
-        """Initialise the network's output to what is most common in the data."""
+        """Initialise the network's output to the average of the data."""
         raise NotImplementedError
 
     # The first weights ---------------------------------------------------------------------------
@@ -106,10 +119,10 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         """Initialise the network.
 
         Args:
-            init_from: A weight file, which must fit; "shipped", used only where it fits; or None
+            init_from: A weight file, which must fit; "shipped", which is used if it fits; or None
                 for random weights.
             freq: `freq` of public AutoVC files, which do not hold it.
-            data: The training data, set up.
+            data: The training data, after `setup`.
 
         Returns:
             A sentence for the log that says which weights were taken.
@@ -135,11 +148,11 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         return f"weights: from {path}, step {source_card.step}"
 
     def copy_weights(self, source: NetworkT, card: Card, name: str) -> None:
-        """Copy the weights of a network that fits."""
+        """Copy the weights of a network that has passed `require_same_network`."""
         self.network.load_state_dict(source.state_dict())
 
     def require_same_network(self, source: NetworkT, name: str) -> None:
-        """Raise InputError naming the arguments in which a network differs from this one."""
+        """Raise InputError if a network differs from this one; the message names the arguments."""
         if type(source) is not type(self.network):
             raise InputError(
                 f"{name}: is a {source.kind}, this training needs a {self.network.kind}"
@@ -165,7 +178,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         return losses["loss"]
 
     def validation_step(self, batch: BatchT, batch_idx: int) -> None:
-        """Log the losses of a validation batch; the EMA callback logs those of the average."""
+        """Log the losses of a validation batch; `EMA` logs those of the averaged network."""
         self.log_losses("val_original", self.losses(self.network, batch), batch)
 
     def log_losses(self, split: str, losses: dict[str, Tensor], batch: BatchT) -> None:
@@ -183,14 +196,18 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the gradient norm that is logged; Lightning's own refuses Adam's fused form."""
+        """Clip gradients by their norm, and log it; Lightning's clipping refuses fused Adam."""
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), limit)
         self.log("train/grad_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Make optimizer and schedule."""
+        """Make the optimizer and its schedule.
+
+        Raises:
+            InputError: One of them refuses its arguments.
+        """
         try:
             optimizer = self.make_optimizer(self.trained_parameters())
             scheduler = self.make_scheduler(optimizer)
@@ -208,12 +225,12 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         return replace(self.card, step=self.global_step, weights=weights)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Add card and configuration, so that `last.ckpt` is a weight file as well."""
+        """Add card and configuration, so that `last.ckpt` can be read as a weight file."""
         checkpoint["card"] = asdict(self.current_card("average"))
         checkpoint["config"] = self.config
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Find the data module's state under the name it had when vocoders shared it."""
+        """Read old checkpoints of vocoders, whose data module was a `VoiceDataModule` too."""
         if "VoiceDataModule" in checkpoint:
             name = type(datamodule_of(self.trainer)).__qualname__
             checkpoint.setdefault(name, checkpoint["VoiceDataModule"])

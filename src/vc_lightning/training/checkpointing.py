@@ -22,7 +22,7 @@ EXIT_SIGNALLED = 128  # plus the signal's number, as shells expect
 
 
 class Interrupted(SystemExit):
-    """The training was asked to stop, has saved, and ends."""
+    """Ends the program after Ctrl-C or SIGTERM, when the training is saved."""
 
 
 class WeightFiles(Callback):
@@ -30,16 +30,16 @@ class WeightFiles(Callback):
 
     `<name>_step<n>_original.safetensors` holds the network at that step,
     `<name>_step<n>_average.safetensors` its moving average; `last.ckpt` resumes the training.
-    Ctrl-C and SIGTERM let the current step finish, save and end the program; a second Ctrl-C ends
-    it at once. The class name is a key of `last.ckpt` files, so it stays.
+    After Ctrl-C or SIGTERM the current step is finished and saved, and the program ends; a second
+    Ctrl-C ends it at once. The class name is a key in `last.ckpt` files: do not rename it.
 
     Args:
         dir: Folder of the files.
         name: Prefix of their names.
         every_n_steps: Optimizer steps between weight files.
         resume_every_n_steps: Optimizer steps between updates of `last.ckpt`.
-        best: A logged value such as "val/loss"; whenever it reaches a new minimum, the average is
-            kept as `<name>_best_average.safetensors`. None for no such file.
+        best: Name of a logged value such as "val/loss"; at each new minimum the average is written
+            to `<name>_best_average.safetensors`. None for no such file.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class WeightFiles(Callback):
         self.best = best
         self.best_value = float("inf")
         self.saved_step = 0  # of last.ckpt
-        self.weights_step = 0  # of the newest weights
-        self.signal = 0
+        self.weights_step = 0  # of the newest weight files
+        self.signal = 0  # number of the signal that was received
 
     @property
     def last(self) -> Path:
@@ -67,12 +67,16 @@ class WeightFiles(Callback):
         return self.dir / "last.ckpt"
 
     def path(self, step: int | None, weights: str) -> Path:
-        """Name the file of the "average" or "original" weights of a step; None is the best."""
+        """Name the file of the "average" or "original" weights of a step; None is the best step."""
         moment = "best" if step is None else f"step{step}"
         return self.dir / f"{self.name}_{moment}_{weights}.safetensors"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fail now, not after hours, when the folder cannot be written."""
+        """Check that files can be written, before hours of training.
+
+        Raises:
+            InputError: They cannot.
+        """
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
             with atomic_path(self.path(0, f"rank{trainer.global_rank}")) as temporary:
@@ -81,17 +85,18 @@ class WeightFiles(Callback):
         except OSError as error:
             raise InputError(
                 f"checkpoint.dir={self.dir}, checkpoint.name={self.name}: cannot be written "
-                f"({error.strerror}); name another"
+                f"({error.strerror}); name another folder or name"
             ) from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.saved_step = self.weights_step = trainer.global_step  # of what is resumed, or 0
-        # Lightning's own handlers, set before, would end the training without saving. At its end,
-        # by an error, too, Lightning restores the handlers that it found.
+        """Handle Ctrl-C and SIGTERM."""
+        self.saved_step = self.weights_step = trainer.global_step  # 0 unless resumed
+        # Lightning's handlers would end the training without saving. When the training ends, even
+        # by an error, Lightning restores the handlers from before its own.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+            signal.signal(number, self._on_signal)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -103,9 +108,9 @@ class WeightFiles(Callback):
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
+        """Save regularly, and after a signal; then end the program."""
         step = trainer.global_step
-        asked_to_stop = trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False)
-        if asked_to_stop:
+        if trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False):
             self.save(trainer)
             log.warning("interrupted; resume with ckpt_path=%s", quote(str(self.last)))
             raise Interrupted(EXIT_SIGNALLED + (self.signal or signal.SIGTERM))
@@ -117,6 +122,11 @@ class WeightFiles(Callback):
             self._try_to_save(trainer, weights=False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the averaged weights if `best` has a new minimum.
+
+        Raises:
+            InputError: `best` is not logged.
+        """
         if trainer.sanity_checking or self.best is None:
             return
         if self.best not in trainer.callback_metrics:
@@ -130,15 +140,16 @@ class WeightFiles(Callback):
             self._save_weights(trainer, None, "average", averaged_network(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last step."""
         self.save(trainer)
 
     def _try_to_save(self, trainer: Trainer, weights: bool) -> None:
-        """Try to save; after a failure, such as a full disk, the training continues."""
+        """Save, or log an error and continue the training, for example on a full disk."""
         try:
             self.save(trainer, weights)
         except (OSError, RuntimeError, SafetensorError) as error:
             if trainer.world_size > 1:
-                raise  # the other processes wait for this one
+                raise  # the other processes would wait for this one
             log.error(
                 "step %d could not be saved (%s); the training continues",
                 trainer.global_step,
@@ -146,7 +157,7 @@ class WeightFiles(Callback):
             )
 
     def save(self, trainer: Trainer, weights: bool = True) -> None:
-        """Write `last.ckpt` and, if asked, both weight files; each replaces a complete file."""
+        """Write `last.ckpt` and, with `weights`, both weight files; each is replaced atomically."""
         step = trainer.global_step
         if weights and step != self.weights_step and trainer.is_global_zero:
             network = require_instance(trainer.lightning_module, BaseModule).network
@@ -155,11 +166,11 @@ class WeightFiles(Callback):
             self.weights_step = step
         if step == self.saved_step:
             return
-        unfinished = self.dir / ".last.ckpt"  # save_checkpoint runs on every rank
+        unfinished = self.dir / ".last.ckpt"
         try:
-            trainer.save_checkpoint(unfinished, weights_only=False)
+            trainer.save_checkpoint(unfinished, weights_only=False)  # must run on every rank
         except BaseException:
-            unfinished.unlink(missing_ok=True)  # Lightning may have copied half of it here
+            unfinished.unlink(missing_ok=True)  # Lightning may have written half of it
             raise
         if trainer.is_global_zero:
             unfinished.replace(self.last)
@@ -172,7 +183,9 @@ class WeightFiles(Callback):
         checkpoints.save(self.path(step, weights), network.state_dict(), card)
 
     def state_dict(self) -> dict:
+        """Return the minimum of `best`, for `last.ckpt`."""
         return {"best_value": self.best_value}
 
     def load_state_dict(self, state_dict: dict) -> None:
+        """Restore the minimum of `best`."""
         self.best_value = state_dict["best_value"]

@@ -1,4 +1,4 @@
-"""Warnings of what goes wrong while AutoVC trains, with the setting to change."""
+"""Monitors AutoVC's conversions during training; warnings name the setting to change."""
 
 import logging
 from collections.abc import Callable
@@ -24,22 +24,22 @@ log = logging.getLogger(__name__)
 
 
 class ConversionMonitor(Callback):
-    """Converts held-out recordings and measures whose voice the results have.
+    """Converts held-out recordings, and compares the voices with targets and sources.
 
     Logs `val/similarity_to_target` and `val/similarity_to_source`, cosines between the speaker
-    embeddings of the conversions and of their targets and sources. Warns once each of collapsed
-    codes, of a similarity that no longer rises, and of leakage of the source voice.
+    embeddings of the conversions and of their targets and sources. Warns once of each: collapsed
+    codes, a similarity that no longer rises, and leakage of the source voice.
 
     Args:
         every_n_steps: Optimizer steps between two measurements.
         n_speakers: Number of recordings, each converted into the voice of the next one.
-        max_frames: Longer recordings are cut to this length.
-        min_codes_std: Codes with a smaller std count as collapsed.
+        max_frames: Longer recordings are cut to this number of frames.
+        min_codes_std: Codes with a smaller standard deviation count as collapsed.
         leak_after_steps: Step from which the similarity to the source should be below that to the
             target.
-        patience: Measurements without a rise of the similarity by `min_rise` before the warning.
-        min_rise: See `patience`.
-        vocoder: Makes a vocoder for a mel-spectrogram.
+        patience: Number of measurements without a rise, after which it warns.
+        min_rise: Smallest increase of the similarity to the target that counts as a rise.
+        vocoder: Makes a vocoder from a mel-spectrogram.
         speaker_encoder: Weight file of the speaker encoder; None is the shipped one.
     """
 
@@ -71,12 +71,18 @@ class ConversionMonitor(Callback):
         self.make_vocoder = vocoder
         self.encoder_path = speaker_encoder or resources.SPEAKER_ENCODER
         self.best, self.best_step, self.since_best = -1.0, 0, 0
-        self.said: set[str] = set()
+        self.warned: set[str] = set()
+        self.measured_step = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the recordings, make the vocoder, and load the speaker encoder."""
         self.examples = datamodule_of(trainer).examples(self.n_speakers)
         self.vocoder = self.make_vocoder(mel=require_instance(pl_module, AutoVCModule).mel)
         self.encoder = checkpoints.load_speaker_encoder(self.encoder_path)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Treat the step of a resumed checkpoint as measured."""
+        self.measured_step = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -86,11 +92,15 @@ class ConversionMonitor(Callback):
         batch: CropBatch,
         batch_idx: int,
     ) -> None:
-        step = trainer.global_step
-        if step % self.every_n_steps != 0 or not trainer.is_global_zero:
+        """Measure, log and check every `every_n_steps` optimizer steps."""
+        step = trainer.global_step  # the same for several batches if gradients are accumulated
+        if step % self.every_n_steps != 0 or step == self.measured_step:
+            return
+        self.measured_step = step
+        if not trainer.is_global_zero:
             return
         self.check_codes(step, float(trainer.callback_metrics["train/codes_std"]))
-        if len(self.examples) > 1:  # else there is no other voice to convert into
+        if len(self.examples) > 1:  # conversion needs another voice
             measured = self.similarities(trainer, require_instance(pl_module, AutoVCModule))
             names = ("val/similarity_to_target", "val/similarity_to_source")
             for logger in trainer.loggers:
@@ -99,7 +109,7 @@ class ConversionMonitor(Callback):
 
     @torch.no_grad()
     def similarities(self, trainer: Trainer, pl_module: AutoVCModule) -> tuple[float, float]:
-        """Convert with the averaged network: mean similarity to the targets and to the sources."""
+        """Convert with the averaged network; return mean similarities to targets and to sources."""
         network = require_instance(averaged_network(trainer), AutoVC)
         was_training = network.training
         network.eval()
@@ -111,7 +121,7 @@ class ConversionMonitor(Callback):
             level = pl_module.card.mel["level_dbfs"]
             try:
                 voice = self.encoder.embed_recording(wav, pl_module.mel.sample_rate, level)
-            except InputError:  # no speech in it, as from an untrained network
+            except InputError:  # no speech, as from an untrained network
                 voice = np.zeros_like(target.embedding.numpy())
             others = [example.embedding.numpy() for example in (target, source)]
             found.append([similarity(voice, other) if voice.any() else 0 for other in others])
@@ -120,7 +130,7 @@ class ConversionMonitor(Callback):
         return to_target, to_source
 
     def check_codes(self, step: int, std: float) -> None:
-        """Warn when the codes have collapsed."""
+        """Warn if the codes have collapsed."""
         if std < self.min_codes_std:
             self.warn(
                 "collapse",
@@ -130,7 +140,7 @@ class ConversionMonitor(Callback):
             )
 
     def check_similarity(self, step: int, to_target: float, to_source: float) -> None:
-        """Warn when the source voice leaks, and when the similarity to the target stagnates."""
+        """Warn if the source voice leaks, and if the similarity to the target no longer rises."""
         if step >= self.leak_after_steps and to_source > to_target:
             self.warn(
                 "leak",
@@ -151,8 +161,8 @@ class ConversionMonitor(Callback):
                 "data.sampling=speaker; while val/loss falls, words still get clearer",
             )
 
-    def warn(self, what: str, sentence: str) -> None:
-        """Warn, of each thing once."""
-        if what not in self.said:
-            self.said.add(what)
+    def warn(self, problem: str, sentence: str) -> None:
+        """Log a warning, once for each problem."""
+        if problem not in self.warned:
+            self.warned.add(problem)
             log.warning("%s (docs/troubleshooting.md)", sentence)

@@ -1,4 +1,4 @@
-"""Networks that tell recordings from a vocoder's sound."""
+"""Discriminators, which distinguish recordings from a vocoder's sound, and their losses."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,8 @@ class SpectrogramDiscriminators(nn.Module):
     """A network for each of several STFTs, as in EnCodec (Défossez et al. 2022, arXiv 2210.13438).
 
     Args:
-        n_ffts: Lengths of the windows in samples; the hop is a quarter.
-        channels: Of all layers.
+        n_ffts: Window lengths in samples; the hop is a quarter of the window.
+        channels: Number of channels of all layers.
     """
 
     def __init__(self, n_ffts: Sequence[int], channels: int):
@@ -24,12 +24,17 @@ class SpectrogramDiscriminators(nn.Module):
         self.networks = nn.ModuleList(SpectrogramDiscriminator(n, channels) for n in n_ffts)
 
     def forward(self, wav: Tensor) -> list[list[Tensor]]:
-        """Compute every network's layer outputs for wav (B, n); the last layer's is the score."""
+        """Return the layer outputs of every network for wav (B, n); the last one is the score."""
         return [network(wav) for network in self.networks]
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Convolutions over time and frequency of a complex STFT."""
+    """Convolutions over time and frequency of a complex STFT.
+
+    Args:
+        n_fft: Window length in samples; the hop is a quarter of the window.
+        channels: Number of channels of all layers.
+    """
 
     window: Tensor
 
@@ -45,7 +50,7 @@ class SpectrogramDiscriminator(nn.Module):
         self.output = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, wav: Tensor) -> list[Tensor]:
-        """Compute layer outputs (B, channels, T, bins) and score (B, 1, T, bins) of wav (B, n)."""
+        """Return layer outputs (B, channels, T, bins), then the score (B, 1, T, bins)."""
         spectrum = torch.stft(
             wav.float(), self.n_fft, self.n_fft // 4, window=self.window, return_complex=True
         )
@@ -58,23 +63,39 @@ class SpectrogramDiscriminator(nn.Module):
         return [*outputs, self.output(x)]
 
 
-def discriminator_loss(recorded: list[list[Tensor]], made: list[list[Tensor]]) -> Tensor:
-    """Compute the hinge loss (Lim & Ye 2017): recordings score above 1, made sound below −1."""
+def discriminator_loss(recorded: list[list[Tensor]], generated: list[list[Tensor]]) -> Tensor:
+    """Compute the hinge loss (Lim & Ye 2017, arXiv 1705.02894).
+
+    It is 0 when recordings score above 1 and generated sound below −1.
+
+    Args:
+        recorded: Layer outputs of every discriminator for recordings.
+        generated: Layer outputs of every discriminator for generated sound.
+    """
     terms = [
         F.relu(1 - real[-1].float()).mean() + F.relu(1 + fake[-1].float()).mean()
-        for real, fake in zip(recorded, made, strict=True)
+        for real, fake in zip(recorded, generated, strict=True)
     ]
     return torch.stack(terms).mean()
 
 
 def generator_losses(
-    recorded: list[list[Tensor]], made: list[list[Tensor]]
+    recorded: list[list[Tensor]], generated: list[list[Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Score made sound, and compute the distance of the layers' outputs relative to their size."""
-    score = torch.stack([-fake[-1].float().mean() for fake in made]).mean()
+    """Compute the adversarial and the feature-matching loss of the vocoder.
+
+    Args:
+        recorded: Layer outputs of every discriminator for recordings.
+        generated: Layer outputs of every discriminator for generated sound.
+
+    Returns:
+        Minus the mean score of generated sound; mean absolute difference of the layer outputs,
+        relative to their mean absolute value.
+    """
+    score = torch.stack([-fake[-1].float().mean() for fake in generated]).mean()
     distances = [
         (a.float() - b.float()).abs().mean() / a.float().abs().mean()
-        for real, fake in zip(recorded, made, strict=True)
+        for real, fake in zip(recorded, generated, strict=True)
         for a, b in zip(real[:-1], fake[:-1], strict=True)
     ]
     return score, torch.stack(distances).mean()

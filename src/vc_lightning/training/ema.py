@@ -25,11 +25,12 @@ def ema_decay(step: int, limit: float) -> float:
 
 
 class EMA(Callback):
-    """Keeps a second network with the moving average of the weights.
+    """Keeps a second network with the exponential moving average of the weights.
 
-    averaged = decay · averaged + (1 − decay) · current after every optimizer step, BatchNorm
-    statistics included. Validation measures both networks: it logs the average as `val/…`, the
-    trained network as `val_original/…`. The class name is a key of `last.ckpt` files, so it stays.
+    After every optimizer step: averaged = decay · averaged + (1 − decay) · current, BatchNorm
+    statistics included. Validation logs the losses of the averaged network as `val/…`, and
+    `BaseModule` those of the trained network as `val_original/…`. The class name is a key in
+    `last.ckpt` files: do not rename it.
 
     Args:
         decay: Upper limit of the decay, see `ema_decay`.
@@ -43,7 +44,7 @@ class EMA(Callback):
         self.steps = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Copy the network."""
+        """Copy the network to be averaged."""
         if not hasattr(self, "network"):
             network = require_instance(pl_module, BaseModule).network
             self.network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -61,6 +62,7 @@ class EMA(Callback):
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
+        """Update the average after an optimizer step."""
         if trainer.global_step == self.steps:
             return  # gradients are being accumulated: no optimizer step was taken
         weight = 1 - ema_decay(self.steps, self.decay)
@@ -77,6 +79,7 @@ class EMA(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Log the averaged network's losses of a validation batch."""
         module = require_instance(pl_module, BaseModule)
         with trainer.precision_plugin.forward_context():
             module.log_losses("val", module.losses(self.network, batch), batch)
@@ -92,13 +95,13 @@ class EMA(Callback):
 
 
 def _floats(network: nn.Module) -> list[Tensor]:
-    """List the parameters, and the buffers that are not counters."""
+    """List parameters and floating-point buffers; the others are counters."""
     buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     return [*network.parameters(), *buffers]
 
 
 def averaged_network(trainer: Trainer) -> AnyNetwork:
-    """Get the averaged network, or the trained one without an `EMA` callback."""
+    """Return the averaged network, or the trained one if there is no `EMA` callback."""
     for callback in callbacks_of(trainer):
         if isinstance(callback, EMA):
             return callback.network

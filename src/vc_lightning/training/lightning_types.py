@@ -1,6 +1,6 @@
-"""Types that Lightning's own annotations leave open.
+"""Typed access to what Lightning annotates loosely.
 
-Hooks get any LightningModule, and the Trainer does not say which attributes it has.
+Its hooks take any LightningModule, and some attributes of its Trainer are not annotated.
 """
 
 from typing import TypeVar
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 def require_instance(value: object, kind: type[T]) -> T:
-    """Return a value that must be of a type.
+    """Return `value`, which must be an instance of `kind`.
 
     Raises:
-        TypeError: It is of another one.
+        TypeError: It is not.
     """
     if not isinstance(value, kind):
         raise TypeError(f"needs a {kind.__name__}, not a {type(value).__name__}")
@@ -24,7 +24,7 @@ def require_instance(value: object, kind: type[T]) -> T:
 
 
 def datamodule_of(trainer: Trainer) -> TrainingDataModule:
-    """Return the data that a Trainer trains on."""
+    """Return the data module of a Trainer."""
     data = trainer.datamodule  # type: ignore[attr-defined]  # set elsewhere in Lightning
     return require_instance(data, TrainingDataModule)
 
@@ -35,5 +35,5 @@ def callbacks_of(trainer: Trainer) -> list[Callback]:
 
 
 def log_interval(trainer: Trainer) -> int:
-    """Return how many steps lie between two logged ones."""
+    """Return the number of steps between two logged steps."""
     return trainer.log_every_n_steps  # type: ignore[attr-defined]  # set elsewhere in Lightning

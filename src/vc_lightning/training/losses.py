@@ -10,13 +10,13 @@ DISTANCES = {"l1": torch.abs, "l2": torch.square}
 
 @dataclass(frozen=True)
 class Valid:
-    """Masks of the elements of a batch that are not padding.
+    """Masks and numbers of the elements of a batch that are not padding.
 
     Attributes:
         frames: (B, 1, T), 1 for frames and 0 for padding.
-        codes: (B, 1, ⌈T/freq⌉), 1 for codes that cover at least one frame.
-        n_frames: Number of valid frames.
-        n_codes: Number of valid codes.
+        codes: (B, 1, ⌈T/freq⌉), 1 for codes that cover at least one frame, else 0.
+        n_frames: (), number of valid frames; with several processes, the mean over them.
+        n_codes: (), number of valid codes, likewise.
     """
 
     frames: Tensor
@@ -26,7 +26,13 @@ class Valid:
 
 
 def valid_elements(lengths: Tensor, size: int, freq: int) -> Valid:
-    """Mask a batch of `size` frames in which the utterances have lengths (B,)."""
+    """Make the masks of a batch.
+
+    Args:
+        lengths: (B,), number of frames of each utterance.
+        size: Number of frames of the batch, padding included.
+        freq: Frames per code.
+    """
     frames = valid_mask(lengths, size)
     codes = valid_mask(torch.ceil(lengths / freq), -(-size // freq))
     return Valid(frames, codes, frames.sum(), codes.sum())
@@ -39,7 +45,7 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-    """Average values (B, C, T) over the `count` elements per channel that mask (B, 1, T) keeps."""
+    """Average values (B, C, T) where mask (B, 1, T) is 1, which holds `count` ones."""
     return (values * mask).sum() / (count * values.shape[1])
 
 
@@ -52,7 +58,9 @@ def autovc_losses(
     valid: Valid,
     distance: str = "l2",
 ) -> dict[str, Tensor]:
-    """Compute AutoVC's terms (Qian et al. 2019, equations 6 and 7), means over valid elements.
+    """Compute the terms of AutoVC's loss (Qian et al. 2019, equations 6 and 7).
+
+    Each is a mean over valid elements.
 
     Args:
         mel: (B, n_mels, T), the target.
@@ -61,17 +69,18 @@ def autovc_losses(
         codes: (B, C, ⌈T/freq⌉), codes of the input.
         postnet_codes: Codes of `postnet_mel`; None leaves out the content term.
         valid: Masks of the elements that count.
-        distance: Between mels, one of `DISTANCES`.
+        distance: Distance between mels, one of `DISTANCES`.
 
     Returns:
-        `postnet` and `decoder`, mean squared errors (l2, the paper's) or mean absolute ones (l1),
-        and `content`, a mean absolute error.
+        `postnet` and `decoder`, mean squared errors (l2, as in the paper) or mean absolute errors
+        (l1); `content`, a mean absolute error.
 
     Raises:
-        ValueError: Shapes differ; broadcasting would average over the wrong pairs.
+        ValueError: Shapes differ, so that broadcasting would compare the wrong elements.
     """
     if not mel.shape == decoder_mel.shape == postnet_mel.shape:
-        raise ValueError(f"mels: {mel.shape}, {decoder_mel.shape}, {postnet_mel.shape}")
+        shapes = f"{mel.shape}, {decoder_mel.shape}, {postnet_mel.shape}"
+        raise ValueError(f"mels of different shapes: {shapes}")
     if postnet_codes is not None and codes.shape != postnet_codes.shape:
         raise ValueError(f"codes: {codes.shape} != {postnet_codes.shape}")
     error = DISTANCES[distance]

@@ -1,4 +1,4 @@
-"""Training Griffin-Lim's network: spectra out of mels."""
+"""Training Griffin-Lim's network, which predicts magnitude spectra from mels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +24,9 @@ class MelToLinearModule(BaseModule[MagnitudeNet, VocoderBatch]):
     """`MagnitudeNet`, trained on the mean squared error of the log-magnitude spectrum.
 
     Its arguments are those of `BaseModule`.
+
+    Raises:
+        InputError: The network has another number of bins than the spectra.
     """
 
     trains = (MagnitudeNet,)
@@ -49,16 +52,16 @@ class MelToLinearModule(BaseModule[MagnitudeNet, VocoderBatch]):
             )
 
     def read(self, path: Path | str, freq: int) -> tuple[MagnitudeNet, Card]:
-        """Read a file of Griffin-Lim's network."""
+        """Read the network and the card of a file of Griffin-Lim's network."""
         return checkpoints.load_magnitude(path), checkpoints.read(path, MagnitudeNet.kind)[1]
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
-        """Initialise the output bias to the mean error of the rough spectra."""
+        """Initialise the output bias to the mean error of the rough spectra in the first batch."""
         _, rough, target = self.spectra(next(iter(data.train_dataloader())).wav)
         self.network.output.get_parameter("bias").data.copy_((target - rough).mean(dim=(0, 2)))
 
     def losses(self, network: MagnitudeNet, batch: VocoderBatch) -> dict[str, Tensor]:
-        """Compute `loss`, and the log-spectral distance in dB."""
+        """Compute `loss`, and `distance_db`, the log-spectral distance in dB."""
         mel, rough, target = self.spectra(batch.wav)
         spectrum = network(mel, rough).float()
         return {
@@ -67,9 +70,10 @@ class MelToLinearModule(BaseModule[MagnitudeNet, VocoderBatch]):
         }
 
     def spectra(self, wav: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute network input and target.
+        """Compute the network's inputs and its target.
 
-        The mel is computed here, because at the ends of a crop it must be the mel of the crop.
+        The mel is computed from the crop: that of the batch comes from the whole recording, and
+        differs at the ends of the crop.
 
         Args:
             wav: Crops (B, n) at the level of the mels.
@@ -83,6 +87,6 @@ class MelToLinearModule(BaseModule[MagnitudeNet, VocoderBatch]):
 
 
 def mean_distance(spectra: Tensor, targets: Tensor) -> Tensor:
-    """Average the log-spectral distance in dB of crops (B, n_bins, T)."""
+    """Average the log-spectral distance in dB over crops (B, n_bins, T)."""
     pairs = zip(spectra, targets, strict=True)
     return torch.stack([log_spectral_distance(*pair) for pair in pairs]).mean()

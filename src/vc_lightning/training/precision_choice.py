@@ -1,4 +1,4 @@
-"""Choice of the precision of a training on a CPU, where bfloat16 is not always faster."""
+"""Choose the precision of a training on a CPU, where bfloat16 is not always faster."""
 
 import copy
 import logging
@@ -18,8 +18,8 @@ from vc_lightning.training.base_module import BaseModule
 log = logging.getLogger("train")
 
 BFLOAT16, FLOAT32 = PRECISIONS = ("bf16-mixed", "32-true")  # Lightning's names
-SECONDS = 2.0  # of the measurement, or two steps of each precision if those take longer
-MIN_ROUNDS = 2  # the first one also prepares kernels and memory
+SECONDS = 2.0  # of the measurement, at least
+MIN_ROUNDS = 2  # steps of each precision; the first one also prepares kernels and memory
 
 
 def choose_precision(
@@ -27,15 +27,16 @@ def choose_precision(
 ) -> str:
     """Choose the faster precision for a training with `trainer.precision=auto`.
 
-    Steps are measured if there is one process on a CPU with bfloat16 units. A resumed training
-    keeps the choice in its checkpoint, so that it continues exactly. Several processes use
-    bfloat16, so that all of them use the same.
+    Steps are timed if there is one process on a CPU with bfloat16 units. Several processes use
+    bfloat16, so that all of them use the same. A resumed training uses the precision in its
+    checkpoint, so that it continues exactly.
 
     Args:
-        trainer: Made for the precision that `best_precision` names.
+        trainer: The Trainer, made for the precision that `best_precision` returns; its precision
+            is changed to the choice.
         model: The task; the choice is stored in its `config`.
-        data: The training data, set up.
-        ckpt_path: The checkpoint to resume, if any.
+        data: The training data, after `setup`.
+        ckpt_path: The checkpoint to resume, or None.
 
     Returns:
         Lightning's name of the precision.
@@ -61,9 +62,9 @@ def measure_steps(
     batch: CropBatch | VocoderBatch,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Time training steps, forward and backward, in both formats in turns.
+    """Time training steps, forward and backward, alternately in each of `PRECISIONS`.
 
-    The model stays unchanged: a copy is trained, and the random generators are restored.
+    The model stays unchanged: a copy computes, and the random generators are restored.
 
     Args:
         model: The task and its network.
@@ -71,7 +72,7 @@ def measure_steps(
         clock: Function that returns seconds.
 
     Returns:
-        Seconds of the fastest step in each of `PRECISIONS`; other programs only slow steps down.
+        Seconds of the fastest step by precision: other programs can only slow a step down.
     """
     model = copy.deepcopy(model).train()
     taken: dict[str, list[float]] = {name: [] for name in PRECISIONS}

@@ -20,8 +20,8 @@ from vc_lightning.training.lightning_types import (
 class EpochLimit(Callback):
     """Ends the training after a number of epochs.
 
-    To the Trainer all epochs are one endless epoch (see `sampling.EndlessBatches`), so its own
-    `max_epochs` never ends a training.
+    The Trainer gets all epochs as one endless epoch (see `sampling.EndlessBatches`), so its own
+    `max_epochs` has no effect.
 
     Args:
         max_epochs: Number of epochs.
@@ -31,12 +31,12 @@ class EpochLimit(Callback):
         self.max_epochs = max_epochs
 
     def last_step(self, trainer: Trainer) -> int:
-        """Compute the number of optimizer steps in all epochs."""
+        """Return the number of optimizer steps of all epochs."""
         n_batches = self.max_epochs * datamodule_of(trainer).batches_per_epoch
         return -(-n_batches // trainer.accumulate_grad_batches)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End at once what is resumed after its last epoch."""
+        """End a training that was resumed after its last epoch."""
         self._stop_at_end(trainer)
 
     def on_train_batch_end(
@@ -56,7 +56,7 @@ class EpochLimit(Callback):
 
 
 def total_steps(trainer: Trainer) -> int | None:
-    """Count the optimizer steps until the training ends; None where nothing limits them."""
+    """Return the number of optimizer steps of the whole training; None if nothing limits it."""
     limits = [
         callback.last_step(trainer)
         for callback in callbacks_of(trainer)
@@ -68,7 +68,7 @@ def total_steps(trainer: Trainer) -> int | None:
 
 
 def loss_of(outputs: STEP_OUTPUT) -> float:
-    """Return the loss of a training step, given what Lightning hands to callbacks."""
+    """Return the loss of a training step from the `outputs` of a callback."""
     return require_instance(outputs, dict)["loss"].item()
 
 
@@ -76,6 +76,7 @@ class Throughput(Callback):
     """Logs optimizer steps and seconds of speech per second; ends a training that diverged."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start measuring."""
         self._restart(trainer)
 
     def _restart(self, trainer: Trainer) -> None:
@@ -91,6 +92,11 @@ class Throughput(Callback):
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
+        """Log the speed every `log_every_n_steps` steps.
+
+        Raises:
+            InputError: The loss is not finite.
+        """
         self.n_frames += batch.n_frames
         if trainer.global_step - self.first_step < log_interval(trainer):
             return
@@ -110,12 +116,13 @@ class Throughput(Callback):
 
 
 class StepBar(Callback):
-    """A progress bar over the whole training: steps, time left, loss and learning rate."""
+    """A progress bar of the whole training: steps, time left, loss and learning rate."""
 
     def __init__(self) -> None:
         self.bar = tqdm(disable=True)  # until the training starts
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar in the first process."""
         self.bar = tqdm(
             total=total_steps(trainer),
             initial=trainer.global_step,
@@ -133,10 +140,12 @@ class StepBar(Callback):
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
+        """Advance the bar to this step."""
         if trainer.global_step % log_interval(trainer) == 0:
             lr = trainer.optimizers[0].param_groups[0]["lr"]
             self.bar.set_postfix(loss=f"{loss_of(outputs):.4f}", lr=f"{lr:.2e}", refresh=False)
         self.bar.update(trainer.global_step - self.bar.n)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the bar."""
         self.bar.close()

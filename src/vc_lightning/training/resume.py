@@ -1,4 +1,4 @@
-"""Resuming a training: which checkpoint, and whether it is still the same training."""
+"""Resuming a training: find the checkpoint, and compare its settings with the new ones."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from vc_lightning.models.formats import Card
 
 log = logging.getLogger(__name__)
 
-FREE_KEYS = (  # they do not change the result, only where and how long it trains and what it shows
+FREE_KEYS = (  # may differ: they do not change the result of a number of steps
     *("run_dir", "ckpt_path", "init_from", "init_freq", "speaker_encoder", "compile"),
     *("trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
@@ -22,8 +22,8 @@ FREE_KEYS = (  # they do not change the result, only where and how long it train
     *("trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
     *("trainer.log_every_n_steps", "trainer.default_root_dir", "trainer.num_sanity_val_steps"),
 )
-STORED_KEYS = ("optimizer", "scheduler")  # the checkpoint's state would silently win over them
-CARD_KEYS = ("model", "mel")  # compared by the resulting card
+STORED_KEYS = ("optimizer", "scheduler")  # must not differ: the checkpoint's state overrides them
+CARD_KEYS = ("model", "mel")  # compared by the card that they make
 
 
 def newest(runs: Path, checkpoint_dir: Path) -> Path:
@@ -44,13 +44,12 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
     """Compare a checkpoint with the training that resumes it; warn of keys that differ.
 
     Args:
-        path: The checkpoint, also one written under old names of keys and classes.
+        path: The checkpoint; it may have old names of keys and classes.
         card: Card of this training.
         config: Configuration of this training.
 
     Raises:
-        InputError: Network, mels or speaker encoder differ, or settings of the optimizer or the
-            scheduler, whose old state would silently win.
+        InputError: Network, mels, speaker encoder, or settings of optimizer or scheduler differ.
     """
     stored, stored_config = read_training(path)
     for name in ("network", "mel", "speaker_encoder"):
@@ -73,7 +72,7 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
 
 
 def changed_keys(before: dict, now: dict, prefix: str = "") -> Iterator[tuple[str, tuple]]:
-    """List the dotted names, with both values, of relevant settings that differ."""
+    """Yield the dotted names and both values of settings that differ and may change the result."""
     for name in sorted(before.keys() | now.keys()):
         key = f"{prefix}{name}"
         old, new = before.get(name), now.get(name)

@@ -1,4 +1,4 @@
-"""Pictures and sound of a network's output during training, for TensorBoard."""
+"""Mels and sound of a network's output during training, for TensorBoard."""
 
 from collections.abc import Callable
 
@@ -22,16 +22,18 @@ from vc_lightning.training.base_module import AnyBatch, AnyNetwork
 from vc_lightning.training.ema import averaged_network
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
 
-MAX_PROJECTED = 2_000  # embeddings that TensorBoard's projector shows smoothly
+MAX_PROJECTED = 2_000  # embeddings; TensorBoard's projector is slow with more
 
 
 class Samples(Callback):
-    """Shows held-out recordings in TensorBoard; subclasses say what of them.
+    """Writes the averaged network's output for held-out recordings to TensorBoard.
+
+    Subclasses define the output (`show`).
 
     Args:
-        every_n_steps: Optimizer steps between two times.
+        every_n_steps: Optimizer steps between two outputs.
         n_speakers: Number of speakers, one recording each.
-        max_frames: Longer recordings are cut to this length.
+        max_frames: Longer recordings are cut to this number of frames.
     """
 
     def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
@@ -45,10 +47,16 @@ class Samples(Callback):
         self.every_n_steps = every_n_steps
         self.n_speakers = n_speakers
         self.max_frames = max_frames
+        self.written_step = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the recordings."""
         if tensorboard_writer(trainer):
             self.examples = datamodule_of(trainer).examples(self.n_speakers)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Treat the step of a resumed checkpoint as written."""
+        self.written_step = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -58,16 +66,20 @@ class Samples(Callback):
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+        """Write every `every_n_steps` optimizer steps."""
+        step = trainer.global_step  # the same for several batches if gradients are accumulated
+        if step % self.every_n_steps == 0 and step != self.written_step:
             self.write(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step % self.every_n_steps != 0:
+        """Write the last step."""
+        if trainer.global_step != self.written_step:
             self.write(trainer)
 
     @torch.no_grad()
     def write(self, trainer: Trainer) -> None:
-        """Show the averaged network's output."""
+        """Write the averaged network's output, in the first process."""
+        self.written_step = trainer.global_step
         writer = tensorboard_writer(trainer)
         if writer is None:
             return
@@ -80,7 +92,14 @@ class Samples(Callback):
     def show(
         self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
     ) -> None:
-        """Write the pictures and sounds of a step."""
+        """Write the mels and sounds of a step.
+
+        Args:
+            writer: Writes TensorBoard's files.
+            network: The averaged network, in eval mode.
+            step: Number of optimizer steps.
+            mel: The mel-spectrogram of the recordings.
+        """
         raise NotImplementedError
 
 
@@ -90,7 +109,7 @@ class Conversions(Samples):
     The arguments that are not listed here are those of `Samples`.
 
     Args:
-        vocoder: Makes a vocoder for a mel-spectrogram.
+        vocoder: Makes a vocoder from a mel-spectrogram.
     """
 
     def __init__(
@@ -100,6 +119,7 @@ class Conversions(Samples):
         self.make_vocoder = vocoder
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the recordings, make the vocoder, and write speaker embeddings."""
         super().on_fit_start(trainer, pl_module)
         data = datamodule_of(trainer)
         self.vocoder = self.make_vocoder(mel=data.mel)
@@ -110,7 +130,7 @@ class Conversions(Samples):
     def show(
         self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
     ) -> None:
-        """Write the source, its reconstruction and its conversion."""
+        """Write each source, its reconstruction and its conversion."""
         autovc = require_instance(network, AutoVC)
         targets = self.examples[1:] + self.examples[:1]
         for source, target in zip(self.examples, targets, strict=True):
@@ -135,9 +155,9 @@ def convert(
     Args:
         network: AutoVC in eval mode.
         mel: Mel-spectrogram of the examples.
-        source: Utterance to convert, cut to max_frames.
-        target: Utterance of the voice.
-        max_frames: Largest length of the result.
+        source: Utterance to convert.
+        target: Utterance of the target voice.
+        max_frames: Frames of the source that are converted; later ones are cut off.
 
     Returns:
         The converted mel (1, n_mels, T).
@@ -159,7 +179,7 @@ class CopySynthesis(Samples):
     def show(
         self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
     ) -> None:
-        """Write the mel, the mel of the vocoder's output, and the output."""
+        """Write the mels of each recording and of the vocoder's output, and the output."""
         if not isinstance(network, WaveRNN | MultiBandWaveRNN | SourceFilter):
             raise TypeError(f"a {type(network).__name__} is not a vocoder")
         device = next(network.parameters()).device
@@ -173,7 +193,7 @@ class CopySynthesis(Samples):
 
 
 def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
-    """Get the TensorBoard writer of the first process; None without that logger."""
+    """Return the TensorBoard writer; None in other processes or without that logger."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
             return logger.experiment

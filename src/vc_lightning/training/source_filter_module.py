@@ -1,4 +1,4 @@
-"""Training the source-filter vocoder: spectra of several resolutions, and a discriminator."""
+"""Training the source-filter vocoder: multi-resolution STFT, pitch and adversarial losses."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -17,29 +17,29 @@ from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import read_source_filter
 from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.source_filter import SourceFilter
-from vc_lightning.training.base_module import BaseModule
+from vc_lightning.training.base_module import MAX_WEIGHT, BaseModule
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
 
-N_FIRST_BATCHES = 16  # to which the first output is fitted
-FLOOR = 1e-3  # magnitude below which sound is inaudible
+N_FIRST_BATCHES = 16  # that the first output is fitted to
+FLOOR = 1e-3  # magnitude; quieter sound is inaudible
 
 
 class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
     """`SourceFilter` with its discriminators, in one optimizer.
 
-    Each step minimises both losses at once: the vocoder's gradient passes through discriminators
-    with constant weights, the discriminators' ends at the sound.
+    Each step minimises the losses of both at once. The vocoder's adversarial loss does not change
+    the discriminators, and the discriminators' loss does not change the vocoder.
 
     The arguments that are not listed here are those of `BaseModule`.
 
     Args:
-        discriminators: Give the outputs of their layers for a waveform.
-        n_ffts: Lengths of the windows of the spectral loss.
-        spectral_weight: Of the spectral loss.
-        pitch_weight: Of the cross-entropy of the pitch.
-        adversarial_weight: Of the discriminators' score.
-        feature_weight: Of the distance of the discriminators' layers.
-        adversarial_after: Steps without discriminators at the beginning.
+        discriminators: Return the outputs of their layers, see `SpectrogramDiscriminators`.
+        n_ffts: Window lengths of the spectral loss in samples.
+        spectral_weight: Weight of the spectral loss, see `multi_resolution_loss`.
+        pitch_weight: Weight of the cross-entropy of the pitch.
+        adversarial_weight: Weight of the adversarial loss, see `generator_losses`.
+        feature_weight: Weight of the feature-matching loss, see `generator_losses`.
+        adversarial_after: Number of steps without discriminators at the beginning.
     """
 
     trains = (SourceFilter,)
@@ -65,7 +65,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         super().__init__(network, card, optimizer, scheduler, config)
         require_within(
             0,
-            1e6,
+            MAX_WEIGHT,
             "task",
             spectral_weight=spectral_weight,
             pitch_weight=pitch_weight,
@@ -82,11 +82,11 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         self.adversarial_after = adversarial_after
 
     def read(self, path: Path | str, freq: int) -> tuple[SourceFilter, Card]:
-        """Read a file of this vocoder."""
+        """Read the network and the card of a source-filter file."""
         return read_source_filter(path)
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
-        """Fit the filters to the spectra of the first batches."""
+        """Fit the filters to the average spectrum of the first batches."""
         batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
         wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
         self.network.initialize_output(wav, mel)
@@ -102,29 +102,29 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
     def losses_of_sound(
         self, network: SourceFilter, batch: VocoderBatch
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Compute `losses`, with the recorded and the made sound (B, N · hop_length)."""
+        """Compute `losses`, the recorded and the generated sound (B, N · hop_length)."""
         context = (batch.mel.shape[-1] - batch.n_frames // batch.size) // 2
         inner = slice(context * network.hop_length, -context * network.hop_length or None)
-        # The same noise for the same step, so that a training resumes exactly.
+        # Noise depends on the step only, so that a training resumes exactly.
         generator = torch.Generator(batch.mel.device).manual_seed(self.global_step)
-        made = network(batch.mel, batch.f0, generator)
-        recorded = batch.wav[:, : made.shape[1]]
-        made, recorded = made[:, inner], recorded[:, inner]
-        spectral = multi_resolution_loss(made, recorded, self.n_ffts)
+        generated = network(batch.mel, batch.f0, generator)
+        recorded = batch.wav[:, : generated.shape[1]]
+        generated, recorded = generated[:, inner], recorded[:, inner]
+        spectral = multi_resolution_loss(generated, recorded, self.n_ffts)
         pitch = network.pitch.loss(batch.mel, batch.f0)
         loss = self.spectral_weight * spectral + self.pitch_weight * pitch
-        return {"loss": loss, "spectral": spectral, "pitch": pitch}, recorded, made
+        return {"loss": loss, "spectral": spectral, "pitch": pitch}, recorded, generated
 
     def training_step(self, batch: VocoderBatch, batch_idx: int) -> Tensor:
-        """Compute and log the losses of a training batch."""
-        losses, recorded, made = self.losses_of_sound(self.network, batch)
+        """Compute and log the losses of vocoder and discriminators for a training batch."""
+        losses, recorded, generated = self.losses_of_sound(self.network, batch)
         if self.global_step >= self.adversarial_after:
             of_recorded = self.discriminators(recorded)
             fixed = {name: p.detach() for name, p in self.discriminators.named_parameters()}
-            scored = functional_call(self.discriminators, fixed, (made,))
+            of_generated = functional_call(self.discriminators, fixed, (generated,))
             constant = [[x.detach() for x in layers] for layers in of_recorded]
-            score, features = generator_losses(constant, scored)
-            discriminator = discriminator_loss(of_recorded, self.discriminators(made.detach()))
+            score, features = generator_losses(constant, of_generated)
+            discriminator = discriminator_loss(of_recorded, self.discriminators(generated.detach()))
             losses |= {"score": score, "features": features, "discriminator": discriminator}
             losses["loss"] = (
                 losses["loss"]
@@ -136,27 +136,27 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         return losses["loss"]
 
 
-def multi_resolution_loss(made: Tensor, recorded: Tensor, n_ffts: Sequence[int]) -> Tensor:
+def multi_resolution_loss(generated: Tensor, recorded: Tensor, n_ffts: Sequence[int]) -> Tensor:
     """Compute the multi-resolution STFT loss.
 
     See Yamamoto et al. 2020, arXiv 1910.11480, equations 4 to 6.
 
     Args:
-        made: wav (B, n).
-        recorded: wav (B, n).
-        n_ffts: Lengths of the windows in samples; the hop is a quarter.
+        generated: Waveform (B, n) of the vocoder.
+        recorded: Recorded waveform (B, n).
+        n_ffts: Window lengths in samples; the hop is a quarter of the window.
 
     Returns:
         Spectral convergence plus the mean difference of log-magnitudes, averaged over the lengths.
     """
     terms = []
     for n_fft in n_ffts:
-        window = torch.hann_window(n_fft, device=made.device)
+        window = torch.hann_window(n_fft, device=generated.device)
         a, b = (
             torch.stft(x.float(), n_fft, n_fft // 4, window=window, return_complex=True)
             .abs()
             .clamp(min=FLOOR)
-            for x in (made, recorded)
+            for x in (generated, recorded)
         )
         terms.append((a - b).norm() / b.norm() + (a.log() - b.log()).abs().mean())
     return torch.stack(terms).mean()

@@ -1,4 +1,4 @@
-"""Training WaveRNN: the likelihood of a recording's samples, given its mel."""
+"""Training WaveRNN on the likelihood of a recording's samples, given its mel."""
 
 import itertools
 import math
@@ -20,7 +20,10 @@ N_FIRST_BATCHES = 16  # from which the first output is estimated
 
 
 class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
-    """WaveRNN, in one band or several, trained with teacher forcing on random crops."""
+    """WaveRNN, in one band or several, trained with teacher forcing on random crops.
+
+    Its arguments are those of `BaseModule`.
+    """
 
     trains = (WaveRNN, MultiBandWaveRNN)
     shipped = resources.WAVERNN
@@ -28,15 +31,15 @@ class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
     convert_with = "vocoder=wavernn vocoder.path="
 
     def read(self, path: Path | str, freq: int) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
-        """Read a WaveRNN file."""
+        """Read the network and the card of a WaveRNN file."""
         return read_wavernn(path)
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
-        """Initialise the output to the distribution of the first batches' samples."""
+        """Initialise the output to the distribution of the samples in the first batches."""
         batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
         wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
         self.network.initialize_output(wav, mel)
 
     def losses(self, network: WaveRNN | MultiBandWaveRNN, batch: VocoderBatch) -> dict[str, Tensor]:
-        """Compute `loss`: bits per sample, given the mel and all samples before it."""
+        """Compute `loss` in bits per sample, given the mel and the samples before it."""
         return {"loss": -network.log_prob(batch.wav, batch.mel).mean() / math.log(2)}

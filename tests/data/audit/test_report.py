@@ -1,4 +1,4 @@
-"""The audit: clean data give no finding, and every defect its own."""
+"""The audit: no findings for clean data, and one finding for each defect."""
 
 import time
 from dataclasses import replace
@@ -100,8 +100,9 @@ def test_bad_recordings(data, changes, severity, words, remedy):
     data.set_quality(3, 7, 8, 9, **changes)
     finding = data.report().findings[0]
     assert finding.severity == severity
-    assert finding.what.startswith("4 recordings (0.7 minutes; s00/3.wav, s01/2.wav, s01/3.wav, …)")
-    assert words in finding.what
+    names = "s00/3.wav, s01/2.wav, s01/3.wav, …"
+    assert finding.problem.startswith(f"4 recordings (0.7 minutes; {names})")
+    assert words in finding.problem
     assert remedy in finding.remedy
 
 
@@ -117,7 +118,7 @@ def test_no_findings_just_within_limits(data, changes):
 def test_names_worst_first(data):
     for row, snr_db in ((1, 12), (2, 3), (3, 8), (4, 11)):
         data.set_quality(row, snr_db=snr_db)
-    assert "s00/2.wav, s00/3.wav, s00/4.wav, …" in only_finding(data).what
+    assert "s00/2.wav, s00/3.wav, s00/4.wav, …" in only_finding(data).problem
 
 
 def test_widespread_noise_is_serious(data):
@@ -130,7 +131,7 @@ def test_mixed_sample_rates(data):
     data.set_quality(3, sample_rate=48_000)
     finding = only_finding(data)
     assert finding.severity == "hint"
-    assert "139 of 16 kHz, 1 of 48 kHz" in finding.what
+    assert "139 of 16 kHz, 1 of 48 kHz" in finding.problem
 
 
 def test_segments_count_as_one_recording(data):
@@ -140,8 +141,8 @@ def test_segments_count_as_one_recording(data):
         data.set_segment(row, content="long", index=row)
     data.qualities["long"] = replace(GOOD, seconds=31.0)
     finding = only_finding(data)
-    assert finding.what.startswith("1 recording (0.5 minutes; s00/0.wav) longer than 30 s")
-    assert finding.what.endswith("3 segments")
+    assert finding.problem.startswith("1 recording (0.5 minutes; s00/0.wav) longer than 30 s")
+    assert finding.problem.endswith("3 segments")
 
 
 def test_counts_unusable_files_by_reason(data):
@@ -149,7 +150,7 @@ def test_counts_unusable_files_by_reason(data):
     data.unusable = {Path(f"/data/x/{i}.wav"): reason for i, reason in enumerate(reasons)}
     finding = only_finding(data)
     assert finding.severity == "warning"
-    assert finding.what.startswith(
+    assert finding.problem.startswith(
         "3 of 143 files are left out: 2 × “… s are too short”, 1 × “silent” (x/0.wav"
     )
     data.unusable |= {Path(f"/data/y/{i}.wav"): "silent" for i in range(50)}
@@ -159,7 +160,7 @@ def test_counts_unusable_files_by_reason(data):
 def test_short_utterances(data):
     data.set_segment(3, n_frames=62)
     finding = only_finding(data)
-    assert (finding.severity, "1 utterance shorter than 1 s" in finding.what) == ("hint", True)
+    assert (finding.severity, "1 utterance shorter than 1 s" in finding.problem) == ("hint", True)
     data.set_segment(*range(0, 40), n_frames=62)
     assert data.report().findings[0].severity == "warning"
 
@@ -176,13 +177,13 @@ def test_severity_of_copies(data, row, severity, words):
     data.set_segment(row, content="0-0")
     finding = only_finding(data)
     assert finding.severity == severity
-    assert finding.what.startswith(f"1 utterance {words}")
-    assert "(same bytes: s00/0.wav = " in finding.what
+    assert finding.problem.startswith(f"1 utterance {words}")
+    assert "(same bytes: s00/0.wav = " in finding.problem
 
 
 def test_finds_transcoded_copies(data):
     data.voices[2] = data.voices[0]
-    assert "1 pair of utterances that are as long" in only_finding(data).what
+    assert "1 pair of utterances that have the same length" in only_finding(data).problem
     data.set_segment(2, n_frames=300)
     assert data.report().findings == []
 
@@ -191,14 +192,14 @@ def test_finds_wrong_labels(data):
     data.voices[7] = data.voices[31]  # of s06
     data.set_segment(7, n_frames=999)
     finding = only_finding(data)
-    assert finding.what.startswith("1 utterance unlike the others of the same speaker")
-    assert "s01/2.wav (-0.05, rather like s06)" in finding.what
+    assert finding.problem.startswith("1 utterance unlike the others of the same speaker")
+    assert "s01/2.wav (-0.05, rather like s06)" in finding.problem
 
 
 def test_finds_unknown_speakers(data):
     data.voices[7] = np.eye(64)[60]
-    assert "s01/2.wav (" in only_finding(data).what
-    assert "rather" not in only_finding(data).what
+    assert "s01/2.wav (" in only_finding(data).problem
+    assert "rather" not in only_finding(data).problem
 
 
 def test_ignores_speakers_with_few_utterances(data):
@@ -211,7 +212,7 @@ def test_ignores_speakers_with_few_utterances(data):
 def test_one_voice_under_two_names(data):
     data.voices[5:10] = data.voices[0:5]
     finding = only_finding(data)
-    assert "1 pair of speakers that sound like one: s00 = s01" in finding.what
+    assert "1 pair of speakers that sound like one: s00 = s01" in finding.problem
 
 
 def test_flat_folder_of_one_voice(data):
@@ -221,7 +222,8 @@ def test_flat_folder_of_one_voice(data):
         replace(u, path=Path(f"/flat/{i}.wav"), speaker=str(i))
         for i, u in enumerate(data.utterances)
     ]
-    assert "the 5 files of the folder count as one speaker each" in data.report().findings[0].what
+    problem = data.report().findings[0].problem
+    assert "the 5 files of the folder count as one speaker each" in problem
     data.voices = np.eye(64)[:5]
     assert "the folder" not in audit.table(data.report())
 
@@ -235,19 +237,19 @@ def test_too_few_speakers(data, n_train, severity, words):
     data.keep([*range(n_train), *range(120, 140)])
     data.n_train = n_train
     finding = only_finding(data)
-    assert (finding.severity, words in finding.what) == (severity, True)
+    assert (finding.severity, words in finding.problem) == (severity, True)
     assert "experiment=finetune" in finding.remedy
 
 
 def test_too_few_minutes(data):
     data.set_segment(*range(120), n_frames=300)
-    assert "9.6 minutes of training are few" in only_finding(data).what
+    assert "9.6 minutes of training are few" in only_finding(data).problem
 
 
 def test_unequal_speakers(data):
     data.set_segment(*range(5), n_frames=7_000)
     finding = only_finding(data)
-    assert "s00 has 9.3 minutes, the median one 0.8" in finding.what
+    assert "s00 has 9.3 minutes, the median one 0.8" in finding.problem
     assert "data.sampling=speaker" in finding.remedy
 
 
@@ -259,9 +261,9 @@ def test_speaker_length_excludes_validation(data):
 
 def test_validation_set(data):
     data.n_train = 140
-    assert "there is no validation" in only_finding(data).what
+    assert "there is no validation" in only_finding(data).problem
     data.n_train = 139
-    assert "trained on" in only_finding(data).what
+    assert "trained on" in only_finding(data).problem
 
 
 def test_no_findings_without_embeddings_and_qualities(data):
@@ -313,9 +315,9 @@ def test_speed_with_ten_thousand_utterances(data):
 
 
 @pytest.fixture(scope="module")
-def sick(tmp_path_factory, speech, other_speech):
-    """A folder with one of every defect that a recording can have."""
-    root = tmp_path_factory.mktemp("sick")
+def defective(tmp_path_factory, speech, other_speech):
+    """Folder with one recording for each defect that is found."""
+    root = tmp_path_factory.mktemp("defective")
     (root / "man").mkdir()
     (root / "woman").mkdir()
     man, woman = root / "man", root / "woman"
@@ -336,9 +338,9 @@ def sick(tmp_path_factory, speech, other_speech):
     return root
 
 
-def test_real_recordings_with_defects(sick, tmp_path, mel_settings, encoder):
+def test_real_recordings_with_defects(defective, tmp_path, mel_settings, encoder):
     cache = FeatureCache(tmp_path, MelSpectrogram(**mel_settings), encoder, "ge2e-1")
-    listed = find_audio_files(sick)
+    listed = find_audio_files(defective)
     segments, unusable = cache.prepare([r.path for r in listed], 0, show_progress=False)
     utterances = [
         Utterance(r.path, r.speaker, r.split, segment)
@@ -347,7 +349,7 @@ def test_real_recordings_with_defects(sick, tmp_path, mel_settings, encoder):
     ]
     report = audit.audit(utterances, [], unusable, cache)
     expected = {
-        "flat at the top": "1 recording (0.1 minutes; man/clipped.wav) clipped",
+        "flat at the peaks": "1 recording (0.1 minutes; man/clipped.wav) clipped",
         "more noise": "1 recording (0.1 minutes; man/noisy.wav) with more noise",
         "dullness": "1 recording (0.1 minutes; man/telephone.wav) of 8 kHz",
         "less than 30%": "man/mostly_silent.wav",
@@ -355,13 +357,13 @@ def test_real_recordings_with_defects(sick, tmp_path, mel_settings, encoder):
         "same bytes": "man/1.wav = man/copy.wav",
         "left out": "2 of 18 files",
         "longer than": "1 recording (0.7 minutes; woman/long.wav) longer than 30 s, cut at pauses",
-        "bytes differ": "1 pair of utterances that are as long",
+        "bytes differ": "1 pair of utterances that have the same length",
         "too few": "2 speakers",
         "no validation": "there is no validation",
     }
     for words, start in expected.items():
-        (what,) = [f.what for f in report.findings if words in f.what]
-        assert start in what
+        (problem,) = [f.problem for f in report.findings if words in f.problem]
+        assert start in problem
 
 
 @pytest.fixture

@@ -12,25 +12,31 @@ from vc_lightning.data.audit.table import UtteranceTable, listed, number
 
 SERIOUS, WARNING, HINT = SEVERITIES = ("serious", "warning", "hint")
 
-MANY = 0.2  # of the files or utterances: more than a few exceptions
-NOISY_DB = 15.0  # below it the softer half of speech is masked by the noise
-HISSING_DB = 20.0  # audible noise, but below the speech
-CLIPPED_SHARE = 1e-4  # the top of one clean peak is a few samples, 1e-5 of ten seconds
-SILENT_SHARE = 0.3  # of speech; with less, most crops of 2 s are mostly pause
+MANY = 0.2  # share of the files or utterances above which a problem is not an exception
+NOISY_DB = 15.0  # at a smaller signal-to-noise ratio noise masks the softer half of speech
+HISSING_DB = 20.0  # at a smaller signal-to-noise ratio noise is audible, but below the speech
+CLIPPED_SHARE = 1e-4  # of the samples; one clean peak has a few flat samples, 1e-5 of ten seconds
+SILENT_SHARE = 0.3  # with a smaller share of speech, most crops of 2 s are mostly pause
 SHORT_SECONDS = 1.0  # the speaker encoder's window is 1.6 s
-FEW_SPEAKERS = 20  # AutoVC's own first experiment had 20, and converts between those only
+FEW_SPEAKERS = 20  # as in AutoVC's first experiment, which converts between these speakers only
 FEW_MINUTES = 10.0  # half a minute of each of 20 speakers
-UNEQUAL = 10.0  # minutes of the longest speaker over those of the median one
+UNEQUAL = 10.0  # longest speaker's minutes, relative to the median
 
-# Cosines of GE2E embeddings, measured on 2 931 utterances of 68 speakers in five languages:
-MIN_UTTERANCES = 4  # of a speaker, or the mean of the others says little
-STRANGER = 0.6  # to the speaker's others: of right labels 1 is below, of wrong ones 55 %
-NEARER = 0.1  # to another speaker than to one's own: 6; it finds 95 to 99 % of exchanged labels
-# Means of voices: two chapters of one reader have 0.96 to 0.99, and of 45 pairs of actors one 0.95.
+# Thresholds on cosines of GE2E embeddings, measured on 2 931 utterances of 68 speakers in five
+# languages:
+MIN_UTTERANCES = 4  # of a speaker; with fewer, the mean of the others is not reliable
+# To the mean of the speaker's other utterances: 1 utterance with the right label lies below, and
+# 55 % of those with a wrong one.
+STRANGER = 0.6
+# Cosine to another speaker minus that to the own one: 6 utterances with the right label lie above,
+# and 95 to 99 % of those with exchanged labels.
+NEARER = 0.1
+# Between mean embeddings: two chapters of one reader have 0.96 to 0.99; of 45 pairs of actors, one
+# has 0.95.
 ONE_VOICE = 0.94
-ALIKE = 0.75  # median between utterances: of one speaker 0.88, of different ones 0.58
-COPY = 0.9995  # the likest two recordings of one prompt have 0.997
-COPY_NEIGHBOURS = 32  # copies lie close in order of length and likeness to the mean voice
+ALIKE = 0.75  # median between utterances; one speaker has 0.88, different speakers 0.58
+COPY = 0.9995  # two recordings of one prompt have at most 0.997
+COPY_NEIGHBOURS = 32  # copies are close when sorted by length and cosine to the mean voice
 MAX_COMPARED = 2_000  # speakers in one matrix product
 ROWS_AT_ONCE = 4_096  # utterances in one matrix product
 
@@ -41,25 +47,25 @@ class Finding:
 
     Attributes:
         severity: One of `SEVERITIES`.
-        what: The problem, in a sentence.
-        remedy: What to do about it.
+        problem: One sentence.
+        remedy: What to do about it, one sentence.
     """
 
     severity: str
-    what: str
+    problem: str
     remedy: str
 
 
 def findings(
     data: UtteranceTable, unusable: dict[Path, str], mel: dict, max_seconds: float
 ) -> list[Finding]:
-    """Run all checks; the most serious findings come first.
+    """Run all checks, and sort the findings by severity, serious ones first.
 
     Args:
         data: The utterances.
         unusable: Files that were left out, with the reasons.
         mel: Settings of the mels.
-        max_seconds: Duration in seconds above which recordings were split into segments.
+        max_seconds: Length in seconds above which recordings were cut into segments.
     """
     found = [
         *_files(data, unusable),
@@ -79,7 +85,8 @@ def _files(data: UtteranceTable, unusable: dict[Path, str]) -> Iterator[Finding]
     if not unusable:
         return
     n_files = len(unusable) + int(data.is_first.sum())
-    # "0.3 s are too short; give …", "the recording is silent (peak 1e-5)": kinds without numbers
+    # Count reasons that differ in their numbers or remedies only as one, such as "0.3 s are too
+    # short; give …" and "the recording is silent (peak 1e-5)".
     kinds = (re.sub(r"\d[\d.]*", "…", re.split(r" \(|;", why)[0]) for why in unusable.values())
     counted = ", ".join(f"{count} × “{kind}”" for kind, count in Counter(kinds).most_common(4))
     names = listed(["/".join(path.parts[-2:]) for path in unusable])
@@ -103,9 +110,9 @@ def _lengths(data: UtteranceTable, max_seconds: float) -> Iterator[Finding]:
     if len(short):
         yield Finding(
             WARNING if len(short) > MANY * len(data.seconds) else HINT,
-            f"{number(len(short), 'utterance')} shorter than {SHORT_SECONDS:g} s, from which the "
-            f"speaker encoder gets little ({data.paths(short)})",
-            "join short ones to several seconds, or set data.speaker_embedding=speaker",
+            f"{number(len(short), 'utterance')} shorter than {SHORT_SECONDS:g} s, too little for a "
+            f"reliable speaker embedding ({data.paths(short)})",
+            "join them to several seconds, or set data.speaker_embedding=speaker",
         )
 
 
@@ -120,7 +127,7 @@ def _rates(data: UtteranceTable, mel: dict) -> Iterator[Finding]:
             f"{data.recordings(dull, -data.rate)} of {rates} kHz, which hold nothing "
             f"between {low / 2:g} kHz and the mel's {top / 1000:g} kHz: the network learns this "
             "dullness as part of the voice",
-            "record again or leave them out (data.exclude); resampling brings nothing back",
+            "record again or leave them out (data.exclude); resampling restores nothing",
         )
     counts = Counter(data.rate[data.is_first & (data.rate > 0)].tolist())
     if len(counts) > 1:
@@ -155,7 +162,7 @@ def _sound(data: UtteranceTable) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"{data.recordings(clipped, data.clipped)} clipped: more than {CLIPPED_SHARE:.2%} of "
-            "the samples lie flat at the top",
+            "the samples lie flat at the peaks",
             "record again at a lower level or leave them out (data.exclude); lowering the level "
             "now does not help",
         )
@@ -213,8 +220,8 @@ def _near_copies(data: UtteranceTable, embeddings: np.ndarray) -> Iterator[Findi
         names = listed([f"{data.path(one)} ≈ {data.path(other)}" for one, other in pairs[:4]])
         yield Finding(
             WARNING,
-            f"{number(len(pairs), 'pair')} of utterances that are as long and sound the same, "
-            f"though their bytes differ ({names})",
+            f"{number(len(pairs), 'pair')} of utterances that have the same length and sound the "
+            f"same, though their bytes differ ({names})",
             "keep one of each: data.exclude=['*_mic2*'] leaves out second microphones",
         )
 
@@ -223,9 +230,9 @@ def _strangers(data: UtteranceTable, embeddings: np.ndarray) -> Iterator[Finding
     """Find utterances that do not sound like their speakers."""
     sums, known = _known_voices(data, embeddings)
     means = _unit(sums[known])
-    found = []  # GE2E cosine to one's own speaker, row, name of the speaker who is nearer
-    every = np.flatnonzero(np.bincount(data.speaker)[data.speaker] >= MIN_UTTERANCES)
-    for rows in np.split(every, range(ROWS_AT_ONCE, len(every), ROWS_AT_ONCE)):
+    found = []  # cosine to the own speaker, and text that names the utterance
+    checked = np.flatnonzero(np.bincount(data.speaker)[data.speaker] >= MIN_UTTERANCES)
+    for rows in np.split(checked, range(ROWS_AT_ONCE, len(checked), ROWS_AT_ONCE)):
         if not len(rows):
             return
         voices, speaker = embeddings[rows], data.speaker[rows]
@@ -240,8 +247,8 @@ def _strangers(data: UtteranceTable, embeddings: np.ndarray) -> Iterator[Finding
             WARNING,
             f"{number(len(found), 'utterance')} unlike the others of the same speaker, by cosine: "
             f"{listed([text for _, text in sorted(found)])}",
-            "listen: a wrong label, a second voice or mere noise; correct them or leave them out "
-            "(data.exclude)",
+            "listen for a wrong label, a second voice or mere noise; correct the labels or leave "
+            "them out (data.exclude)",
         )
 
 
@@ -304,7 +311,7 @@ def _amounts(data: UtteranceTable) -> Iterator[Finding]:
             HINT,
             f"the speakers are unequal: {data.names[trained[each.argmax()]]} has {each.max():.1f} "
             f"minutes, the median one {np.median(each):.1f}",
-            "draw every speaker as often (data.sampling=speaker), or take less of the longest "
+            "draw every speaker equally often (data.sampling=speaker), or use less of the longest "
             "(data.minutes_per_speaker=10)",
         )
     if not data.is_val.any():
@@ -322,7 +329,7 @@ def _amounts(data: UtteranceTable) -> Iterator[Finding]:
 
 
 def _known_voices(data: UtteranceTable, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum each speaker's embeddings (n_speakers, E); list speakers with enough utterances."""
+    """Return sums (n_speakers, E) of embeddings, and the speakers with enough utterances."""
     rows = np.argsort(data.speaker, kind="stable")
     counts = np.bincount(data.speaker)
     sums = np.add.reduceat(embeddings[rows], np.cumsum(counts) - counts)
@@ -331,5 +338,5 @@ def _known_voices(data: UtteranceTable, embeddings: np.ndarray) -> tuple[np.ndar
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors (n, size) to length 1; zeros stay."""
+    """Scale vectors (n, size) to length 1, except zeros."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

@@ -1,4 +1,4 @@
-"""The audit of a data set: computed, and shown as lines, a table and histograms."""
+"""The audit of a data set, and its output as lines, a table and histograms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 30  # speakers with a row of their own
 MAX_SUMMARY = 3  # serious findings in the summary
 MAX_NAME = 32  # characters of a speaker's name
-LINE = 100  # characters
+LINE = 100  # characters, where findings are wrapped
 HEAD = ["speaker", "split", "utterances", "minutes", "SNR dB", "clipped", "speech", "kHz"]
 MINUTES = [0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
 PERCENT_CLIPPED = [0, 0.001, 0.01, 0.1, 1, 10, 100]
@@ -47,10 +47,10 @@ class SpeakerSummary:
         name: Name of the speaker.
         split: "train", "val" or "both".
         utterances: Number of utterances.
-        minutes: Their total length.
+        minutes: Total length of the utterances.
         snr_db: Median signal-to-noise ratio of the recordings.
         clipped: Number of clipped recordings.
-        voiced: Median share of the time with speech.
+        voiced: Median share of speech in the recordings.
         rates: Sample rates in Hz.
     """
 
@@ -71,11 +71,11 @@ class AuditReport:
     Attributes:
         speakers: The speakers, the longest first.
         findings: The findings, the most serious first.
-        sizes: Utterances, speakers and minutes of training and validation.
+        sizes: Numbers of utterances, speakers and minutes of "training" and "validation".
         seconds: Length of every utterance (n,).
         snr_db: Signal-to-noise ratio of every recording (m,).
-        voiced: Share of the time with speech, of every recording (m,).
-        clipped: Share of clipped samples, of every recording (m,).
+        voiced: Share of speech in every recording (m,).
+        clipped: Share of clipped samples in every recording (m,).
     """
 
     speakers: list[SpeakerSummary]
@@ -126,9 +126,9 @@ def examine(
         val: Validation utterances.
         unusable: Files that were left out, with the reasons.
         qualities: Quality of every recording, see `UtteranceTable`.
-        voices: Speaker embeddings of all utterances (n, dim_emb); None if they were not compared.
-        mel: Mel settings.
-        max_seconds: Length in seconds from which recordings are split into segments.
+        voices: GE2E embeddings (n, dim_emb), see `UtteranceTable`; None skips their checks.
+        mel: Settings of the mels.
+        max_seconds: Length in seconds above which recordings were cut into segments.
     """
     data = UtteranceTable(train, val, qualities, voices, mel)
     return AuditReport(
@@ -144,7 +144,7 @@ def examine(
 
 def _speakers(data: UtteranceTable) -> Iterator[SpeakerSummary]:
     for name, rows in zip(data.names, data.by_speaker(), strict=True):
-        # A speaker may have only later segments of a recording that begins with another speaker.
+        # Not `is_first`: a recording listed under two speakers has its first row at one of them.
         _, first = np.unique([data.utterances[row].path for row in rows], return_index=True)
         first = rows[first]
         in_val = data.is_val[rows].mean()
@@ -169,7 +169,7 @@ def summary(report: AuditReport) -> list[str]:
         for name, (utterances, speakers, minutes) in report.sizes.items()
     ]
     serious = [finding for finding in report.findings if finding.severity == SERIOUS]
-    lines += [f"serious: {plain(finding.what)}" for finding in serious[:MAX_SUMMARY]]
+    lines += [f"serious: {plain(finding.problem)}" for finding in serious[:MAX_SUMMARY]]
     if report.findings:
         count = number(len(report.findings), "finding")
         lines.append(f"{count} about the data; data.check=true lists them with remedies")
@@ -187,7 +187,7 @@ def table(report: AuditReport) -> str:
         lines.append("  ".join(padded).rstrip())
     lines.append("")
     for finding in report.findings:
-        for text in (f"{finding.severity}: {finding.what}", f"  → {finding.remedy}"):
+        for text in (f"{finding.severity}: {finding.problem}", f"  → {finding.remedy}"):
             lines += textwrap.wrap(
                 plain(text), LINE, subsequent_indent="    ", break_on_hyphens=False
             )
@@ -199,7 +199,7 @@ def markdown(report: AuditReport) -> str:
     cells = [[cell.replace("|", r"\|") for cell in row] for row in (HEAD, *_rows(report))]
     head, *rows = [f"| {' | '.join(row)} |" for row in cells]
     rule = "|---|---|" + "---:|" * (len(HEAD) - 2)
-    found = [f"- **{f.severity}**: {plain(f.what)} → {plain(f.remedy)}" for f in report.findings]
+    found = [f"- **{f.severity}**: {plain(f.problem)} → {plain(f.remedy)}" for f in report.findings]
     return "\n".join([head, rule, *rows, "", *found])
 
 
@@ -235,7 +235,7 @@ def figures(report: AuditReport) -> dict[str, Figure]:
 
 
 def write(report: AuditReport, writer: SummaryWriter) -> None:
-    """Write the table and the histograms to TensorBoard."""
+    """Write the table, the findings and the histograms to TensorBoard."""
     writer.add_text("data", markdown(report))
     for name, figure in figures(report).items():
         writer.add_image(f"data/{name}", pixels(figure), dataformats="HWC")
@@ -243,12 +243,12 @@ def write(report: AuditReport, writer: SummaryWriter) -> None:
 
 
 def plain(text: str) -> str:
-    """Replace unprintable characters, which file names may contain."""
+    """Replace the unprintable characters that file names may contain."""
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _rows(report: AuditReport) -> list[list[str]]:
-    """Make the rows of the longest speakers, of all others together, and of all."""
+    """Make a row for each of the longest speakers, one for all others, and one for all."""
     shown, others = report.speakers[:MAX_ROWS], report.speakers[MAX_ROWS:]
     rows = [_row(_shortened(plain(speaker.name)), [speaker]) for speaker in shown]
     if others:
@@ -257,7 +257,7 @@ def _rows(report: AuditReport) -> list[list[str]]:
 
 
 def _row(name: str, speakers: list[SpeakerSummary]) -> list[str]:
-    """Make the row that sums up some speakers."""
+    """Make one row for some speakers together."""
     splits = {speaker.split for speaker in speakers}
     rates = sorted({rate for speaker in speakers for rate in speaker.rates})
     return [

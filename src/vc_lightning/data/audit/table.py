@@ -1,4 +1,4 @@
-"""Utterances as a table of columns, which the audit counts and compares."""
+"""Utterances as a table of columns, for the checks of the audit."""
 
 from collections.abc import Sequence
 
@@ -8,30 +8,34 @@ from vc_lightning.audio.quality import Quality
 from vc_lightning.data.manifest import Utterance
 
 UNKNOWN = Quality(np.nan, 0, np.nan, np.nan, np.nan, np.nan)
-MAX_NAMED = 3  # files or speakers in a sentence
+MAX_NAMED = 3  # files or speakers that a sentence names
 
 
 class UtteranceTable:
-    """One row an utterance; recording-level values are repeated for each segment.
+    """One row per utterance; values of a recording are repeated for each of its segments.
 
     Args:
         train: Training utterances.
         val: Validation utterances.
-        qualities: Qualities of the recordings, by the hashes of their contents.
+        qualities: Qualities of the recordings by content hash; None where not measured.
         embeddings: GE2E embeddings (n, E), those of `train` first; None for another encoder, whose
             cosines have another scale.
         mel: Settings of the mels.
 
     Attributes:
-        is_val: Whether a row belongs to the validation set.
-        is_first: Whether a row is the first of its recording.
-        speaker: Index into `names`.
-        seconds: Length of the utterance.
-        length: Length of its recording in seconds; NaN where unknown, like the next four.
-        rate: Sample rate of its recording in Hz; 0 where unknown.
-        snr_db: Signal-to-noise ratio of its recording.
-        voiced: Share of its recording with speech.
-        clipped: Share of its recording's samples that are clipped.
+        utterances: The utterances (n,), those of `train` first.
+        embeddings: See the arguments.
+        names: Names of the speakers, sorted.
+        is_val: Whether the utterance belongs to the validation set (n,).
+        is_first: Whether the row is the first of its recording (n,).
+        speaker: Index of the speaker in `names` (n,).
+        n_frames: Number of mel frames (n,).
+        seconds: Length of the utterance (n,).
+        length: Length of the recording in seconds (n,); NaN where unknown.
+        rate: Sample rate of the recording in Hz (n,); 0 where unknown.
+        snr_db: Signal-to-noise ratio of the recording (n,); NaN where unknown.
+        voiced: Share of speech in the recording (n,); NaN where unknown.
+        clipped: Share of clipped samples in the recording (n,); NaN where unknown.
     """
 
     def __init__(
@@ -71,18 +75,18 @@ class UtteranceTable:
         return np.split(order, np.searchsorted(self.speaker[order], np.arange(1, len(self.names))))
 
     def recordings(self, chosen: np.ndarray, badness: np.ndarray) -> str:
-        """Count and name the recordings in a mask (n,), those of the highest badness first."""
+        """Count and name the recordings in a mask (n,), the highest `badness` (n,) first."""
         rows = np.flatnonzero(chosen & self.is_first)
         rows = rows[np.argsort(-badness[rows], kind="stable")]
         minutes = self.seconds[chosen].sum() / 60
         return f"{number(len(rows), 'recording')} ({minutes:.1f} minutes; {self.paths(rows)})"
 
     def paths(self, rows: np.ndarray) -> str:
-        """Name the first of some rows."""
+        """Name the files of the first `MAX_NAMED` of some rows."""
         return listed([self.path(row) for row in rows[: MAX_NAMED + 1]])
 
     def path(self, row: int) -> str:
-        """Shorten a path to its last two parts, speaker and file in most corpora."""
+        """Return the last two parts of a row's path, speaker and file in most corpora."""
         return "/".join(self.utterances[row].path.parts[-2:])
 
 
