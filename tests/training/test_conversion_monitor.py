@@ -61,6 +61,19 @@ def test_reports_plateau(monitor, caplog):
     assert "has not risen since step 5 (0.62)" in message
 
 
+def test_a_resumed_training_keeps_its_patience(monitor, caplog):
+    for step, value in enumerate([0.5, 0.6, 0.59, 0.58]):
+        monitor.check_similarity(step, to_target=value, to_source=0)
+    monitor.warn("leak", "the source voice leaks")
+    resumed = ConversionMonitor(**DEFAULTS)
+    resumed.load_state_dict(monitor.state_dict())
+    caplog.clear()
+    resumed.warn("leak", "the source voice leaks")
+    resumed.check_similarity(4, to_target=0.6, to_source=0)
+    (message,) = caplog.messages
+    assert "has not risen since step 1 (0.60)" in message
+
+
 def test_refuses_impossible_settings():
     with pytest.raises(InputError, match=r"callbacks\.conversion_monitor\.patience=0"):
         ConversionMonitor(**DEFAULTS | {"patience": 0})

@@ -14,6 +14,7 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 
 MAX_N_FFT = 2**16  # more than a second at any usual sample rate
 AMPLITUDE_FLOOR = 1e-5  # -100 dB
+DB_PER_UNIT = 100  # of a mel, whose values 0…1 span 100 dB
 DECONVOLUTION_ROUNDS = 9
 REFERENCE_HZ = 150  # between the voices of men and women
 HZ_PER_MEL = 200 / 3  # below the knee of Slaney's mel scale
@@ -188,7 +189,7 @@ class MelSpectrogram(nn.Module):
     def logarithm(self, amplitude: Tensor) -> Tensor:
         """Convert amplitudes after `gain` to the scale of the mel, in which 1 dB is 0.01."""
         decibels = 20 * torch.log10(amplitude.clamp(min=AMPLITUDE_FLOOR))
-        return (decibels - self.ref_db + 100) / 100
+        return (decibels - self.ref_db + DB_PER_UNIT) / DB_PER_UNIT
 
     def log_magnitude(self, wav: Tensor) -> Tensor:
         """Compute log-|STFT| (..., n_fft/2 + 1, T) of prepared samples (..., n)."""
@@ -196,7 +197,7 @@ class MelSpectrogram(nn.Module):
 
     def amplitude(self, mel: Tensor) -> Tensor:
         """Undo the logarithm: convert mels to M·|STFT| of the recording before `gain`."""
-        decibels = mel * 100 - 100 + self.ref_db
+        decibels = mel * DB_PER_UNIT - DB_PER_UNIT + self.ref_db
         return 10 ** (decibels / 20) / self.gain
 
     def spectrum(self, mel: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vc_lightning.audio.mel import DB_PER_UNIT
 from vc_lightning.common.errors import require_at_least, require_within
-
-DB_PER_UNIT = 100  # mels map 100 dB to 0…1
 
 
 class Gain:

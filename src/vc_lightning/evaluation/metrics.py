@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from vc_lightning.audio.mel import DB_PER_UNIT
 from vc_lightning.audio.pitch import MIN_VOICED_FRAMES
 
 CONFIDENCE = 0.95
@@ -19,7 +20,6 @@ N_RESAMPLES = 2_000
 MAX_RESAMPLED = 1_000_000  # resampled values in memory at a time
 SEMITONES_OF_AN_OCTAVE = 12
 N_CEPSTRA = 24  # as usual at 16 kHz; without the 0th, which is the level
-MEL_RANGE_DB = 100  # of a mel in 0…1
 N_FOLDS = 3  # of the cross-validation
 MAX_ITERATIONS = 1_000  # of the logistic regression
 
@@ -173,7 +173,7 @@ def cepstrum(mel: np.ndarray) -> np.ndarray:
     Args:
         mel: Mel (n_mels, T) in 0…1.
     """
-    log_amplitude = np.asarray(mel, dtype=float) * MEL_RANGE_DB * np.log(10) / 20
+    log_amplitude = np.asarray(mel, dtype=float) * DB_PER_UNIT * np.log(10) / 20
     return fft.dct(log_amplitude, type=2, axis=0)[1 : N_CEPSTRA + 1] / len(mel)
 
 

@@ -74,6 +74,20 @@ class ConversionMonitor(Callback):
         self.warned: set[str] = set()
         self.measured_step = 0
 
+    def state_dict(self) -> dict:
+        """Return what a resumed training continues from."""
+        return {
+            "best": self.best,
+            "best_step": self.best_step,
+            "since_best": self.since_best,
+            "warned": sorted(self.warned),
+        }
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Restore the state of `state_dict`."""
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self.since_best, self.warned = state_dict["since_best"], set(state_dict["warned"])
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the recordings, make the vocoder, and load the speaker encoder."""
         self.examples = datamodule_of(trainer).examples(self.n_speakers)
