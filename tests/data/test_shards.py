@@ -445,7 +445,7 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="ref_db 16 != 0"):
         module(mel={"ref_db": 0})
     with pytest.raises(
-        InputError, match=r"made with embeddings of ge2e-.* speaker encoder is other; name"
+        InputError, match=r"made with embeddings of ge2e-.* speaker encoder is other; give"
     ):
         module(encoder_identity="other")
     with pytest.raises(InputError, match="4 training shards are fewer than 2 processes × 3 work"):
