@@ -100,8 +100,8 @@ def public(
         start = now()
         batch = next(batches)
         waits.append(now() - start)
-        mel = batch.mel.transpose(1, 2).to(device)
-        speaker = batch.embedding.to(device)
+        mel = batch.target_mel.transpose(1, 2).to(device)
+        speaker = batch.target_embedding.to(device)
         first, second, codes = generator(mel, speaker, speaker)
         terms = [
             F.mse_loss(first.squeeze(1), mel),

@@ -152,7 +152,9 @@ def test_silent_converter(converter, listed, monkeypatch):
 @pytest.mark.parametrize("robustness", ["false", "true"])
 def test_missing_scorers_are_named_and_skipped(run, monkeypatch, robustness):
     def require_packages(scorer, *modules):
-        raise MissingScorerError(f'{scorer}: {modules[0]} not installed; pip install -e ".[eval]"')
+        raise MissingScorerError(
+            f"{scorer}: {modules[0]} not installed; pip install 'vc-lightning[eval]'"
+        )
 
     for module in ("scorers", "pocket_sphinx"):
         name = f"vc_lightning.evaluation.{module}.require_packages"
@@ -161,9 +163,9 @@ def test_missing_scorers_are_named_and_skipped(run, monkeypatch, robustness):
     out = run(scorers=scorers, robustness=robustness, n_robustness=1)
     report = json.loads((out / "report.json").read_text())
     assert report["left_out"] == [
-        'words: faster_whisper not installed; pip install -e ".[eval]"',
-        'pocketsphinx: pocketsphinx not installed; pip install -e ".[eval]"',
-        'naturalness: speechmos not installed; pip install -e ".[eval]"',
+        "words: faster_whisper not installed; pip install 'vc-lightning[eval]'",
+        "pocketsphinx: pocketsphinx not installed; pip install 'vc-lightning[eval]'",
+        "naturalness: speechmos not installed; pip install 'vc-lightning[eval]'",
     ]
     sections = {key.split("/")[0] for key in report["figures"]["all"]["all pairs"]}
     assert sections == {"similarity", "speed"}

@@ -263,4 +263,4 @@ def _reason(error: Exception) -> str:
 def require_webdataset(key: str) -> None:
     """Raise InputError where the extra `shards` is not installed."""
     if webdataset is None:
-        raise InputError(f'{key} needs the package webdataset: pip install -e ".[shards]"')
+        raise InputError(f"{key} needs the package webdataset: pip install 'vc-lightning[shards]'")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jiwer import CharacterOutput, WordOutput
 
 SAMPLE_RATE = 16_000  # Hz, of the input of every scorer
-INSTALL = 'pip install -e ".[eval]"'
+INSTALL = "pip install 'vc-lightning[eval]'"
 
 
 class MissingScorerError(Exception):
