@@ -19,7 +19,9 @@ def gradients(outputs, inputs):
     return torch.autograd.grad(outputs, inputs, torch.randn(outputs.shape))
 
 
-def test_equals_pytorch(network):
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_equals_pytorch(network, monkeypatch, has_amx):
+    monkeypatch.setattr(lstm, "HAS_AMX", has_amx)
     x = torch.randn(3, 9, 12, requires_grad=True)
     inputs = [x, *network.parameters()]
     by_hand = x.transpose(0, 1)

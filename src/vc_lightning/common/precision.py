@@ -2,6 +2,7 @@
 
 import torch
 
+HAS_AMX = torch.cpu.get_capabilities().get("amx_bf16", False)  # matrix units
 # Whether oneDNN has a bfloat16 LSTM for this CPU: AVX-512 is enough, unlike for fast products.
 HAS_BFLOAT16_LSTM = torch.cpu.get_capabilities().get("avx512_bw", False)
 
@@ -19,8 +20,7 @@ def best_precision(accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "cpu"):
-        capabilities = torch.cpu.get_capabilities()
-        has_bf16 = capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False)
+        has_bf16 = HAS_AMX or torch.cpu.get_capabilities().get("avx512_bf16", False)
     else:
         has_bf16 = False
     return "bf16-mixed" if has_bf16 else "32-true"
