@@ -113,7 +113,8 @@ def flops_per_sample(network: Network) -> float:
     """Count the floating-point operations of a sample, two for each weight of a step."""
     of_frames = ("upsample.", "frames.", "predictor.", "envelope")
     weights = (p for n, p in network.named_parameters() if not n.startswith(of_frames))
-    return 2 * sum(p.numel() for p in weights if p.ndim > 1) / getattr(network, "bands", 1)
+    n_bands = network.bands if isinstance(network, MultiBandWaveRNN) else 1
+    return 2 * sum(p.numel() for p in weights if p.ndim > 1) / n_bands
 
 
 def seconds_of(call: Callable[..., object], *arguments: object) -> float:
