@@ -6,7 +6,9 @@ Every recording is converted into the voice of the next one, clean and with nois
 pink noise, and the voices of all other recordings at once.
 """
 
+import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from vc_lightning.models.speaker_encoder import similarity
 SNR_DB = 10.0
 COLUMNS = ["DNSMOS of the source", "DNSMOS", "character errors", "similarity to the target"]
 
+Noise = Callable[[int], np.ndarray]  # makes so many samples
+
 
 def main(paths: list[Path]) -> None:
     """Print a table with one row per condition: means over all pairs."""
@@ -29,23 +33,17 @@ def main(paths: list[Path]) -> None:
     pairs = list(zip(wavs, [*wavs[1:], wavs[0]], strict=True))
     listener, recogniser = scorers.Listener(), scorers.Recogniser()
     rng = np.random.default_rng(0)
-    rows = {"clean": lambda wav: wav, "clean, cleanup.denoise=true": denoised(rate)}
-    noises = {"pink noise": lambda n: pink(n, rng)}
+    noises: dict[str, Noise | None] = {"clean": None, "pink noise": lambda n: pink(n, rng)}
     if len(wavs) > 2:
         noises["voices"] = lambda n: voices(wavs, n, rng)
-    for name, noise in noises.items():
-        rows[name] = lambda wav, noise=noise: mixed(wav, noise(len(wav)))
-        rows[f"{name}, cleanup.denoise=true"] = lambda wav, noise=noise: denoised(rate)(
-            mixed(wav, noise(len(wav)))
-        )
     print(f"{len(pairs)} pairs, noise at {SNR_DB:.0f} dB in source and target")
     print("| |", " | ".join(COLUMNS), "|")
     print("|---|" + "---:|" * len(COLUMNS))
-    for name, heard in rows.items():
+    for (name, noise), denoise in itertools.product(noises.items(), (False, True)):
         measured, errors = [], np.zeros(2)
         for source, target in pairs:
-            source_heard = heard(source)
-            conversion = converter.convert(source_heard, heard(target))
+            source_heard = heard(source, rate, noise, denoise)
+            conversion = converter.convert(source_heard, heard(target, rate, noise, denoise))
             said = recogniser.transcript(source, rate)
             errors += scorers.character_errors(said, recogniser.transcript(conversion, rate))
             measured.append(
@@ -57,12 +55,14 @@ def main(paths: list[Path]) -> None:
             )
         before, after, likeness = np.mean(measured, axis=0)
         cells = [before, after, errors[0] / errors[1], likeness]
-        print(f"| {name} |", " | ".join(f"{cell:.2f}" for cell in cells), "|", flush=True)
+        title = f"{name}, cleanup.denoise=true" if denoise else name
+        print(f"| {title} |", " | ".join(f"{cell:.2f}" for cell in cells), "|", flush=True)
 
 
-def denoised(rate: int):
-    """Make a function that denoises a recording like cleanup.denoise=true."""
-    return lambda wav: cleanup.clean(wav, rate, denoise=True, trim=False)
+def heard(wav: np.ndarray, rate: int, noise: Noise | None, denoise: bool) -> np.ndarray:
+    """Add noise to a recording if there is any, then denoise it like cleanup.denoise=true."""
+    wav = mixed(wav, noise(len(wav))) if noise else wav
+    return cleanup.clean(wav, rate, denoise=True, trim=False) if denoise else wav
 
 
 def mixed(wav: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -80,7 +80,8 @@ def pink(n: int, rng: np.random.Generator) -> np.ndarray:
 def voices(wavs: list[np.ndarray], n: int, rng: np.random.Generator) -> np.ndarray:
     """Mix all recordings (n,), equally loud, each from a random position."""
     parts = [np.resize(np.roll(wav, rng.integers(len(wav))), n) for wav in wavs]
-    return sum(voice_activity.amplify(part, -voice_activity.rms_dbfs(part)) for part in parts)
+    equal = [voice_activity.amplify(part, -voice_activity.rms_dbfs(part)) for part in parts]
+    return np.sum(equal, axis=0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ then timed beside ours, file by file. OMP_NUM_THREADS=1 gives them one thread.
 
 import argparse
 import contextlib
+import functools
 import os
 import random
 import runpy
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import librosa
@@ -26,6 +27,7 @@ import numpy as np
 import scipy.ndimage
 import soundfile
 import torch
+from torch import Tensor
 
 from vc_lightning.audio import io, pitch
 from vc_lightning.audio.mel import MelSpectrogram
@@ -85,17 +87,25 @@ def throughput(
     for factors in ([], FACTORS):
         for n_workers in options.workers:
             for name, bf16 in (("float32", False), ("bf16", True)):
-
-                def ours(factors=factors, n_workers=n_workers, bf16=bf16):
-                    with tempfile.TemporaryDirectory() as root, quiet():
-                        cache = FeatureCache(
-                            root, mel, encoder, "benchmark", factors, bf16=bf16, with_f0=True
-                        )
-                        cache.prepare(paths, n_workers)
-
-                ways[name, n_workers, len(factors)] = ours
+                ways[name, n_workers, len(factors)] = functools.partial(
+                    compute, paths, mel, encoder, factors, n_workers, bf16
+                )
     taken = timed(ways, options.rounds)
     return [(*way, taken[way]) for way in ways]
+
+
+def compute(
+    paths: list[Path],
+    mel: MelSpectrogram,
+    encoder: SpeakerEncoder,
+    factors: list[float],
+    n_workers: int,
+    bf16: bool,
+) -> None:
+    """Compute the features of all paths into an empty cache."""
+    with tempfile.TemporaryDirectory() as root, quiet():
+        cache = FeatureCache(root, mel, encoder, "benchmark", factors, bf16=bf16, with_f0=True)
+        cache.prepare(paths, n_workers)
 
 
 def timed(ways: dict[tuple, Callable[[], object]], rounds: int) -> dict[tuple, float]:
@@ -136,7 +146,7 @@ def public_pipeline(folder: Path, paths: Sequence[Path]) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Hide progress bars and printed lines."""
     with (
         Path(os.devnull).open("w") as nothing,
@@ -162,7 +172,14 @@ def stages(
     parts = [
         speeches[i : i + RECORDINGS_AT_ONCE] for i in range(0, len(speeches), RECORDINGS_AT_ONCE)
     ]
-    ways = {
+
+    def mels(filters: Tensor) -> list[Tensor]:
+        return [mel(wav, filters) for wav in filtered]
+
+    def embeddings(factors: list[float], bf16: bool) -> list[np.ndarray]:
+        return [encoder.embed_batch(part, factors, bf16) for part in parts]
+
+    ways: dict[tuple, Callable[[], object]] = {
         ("decode",): lambda: [io.load(path) for path in paths],
         ("level",): lambda: [mel.leveled(*recording) for recording in loaded],
         ("high-pass filter",): lambda: [mel.filtered(wav) for wav in leveled],
@@ -175,13 +192,9 @@ def stages(
         factors = [1.0, *FACTORS[:n_factors]]
         name = f"{n_factors} VTLP copies"
         ways |= {
-            (f"mel, {name}",): lambda f=filters: [mel(wav, f) for wav in filtered],
-            (f"embedding, {name}, float32",): lambda chosen=factors: [
-                encoder.embed_batch(part, chosen) for part in parts
-            ],
-            (f"embedding, {name}, bf16",): lambda chosen=factors: [
-                encoder.embed_batch(part, chosen, bf16=True) for part in parts
-            ],
+            (f"mel, {name}",): functools.partial(mels, filters),
+            (f"embedding, {name}, float32",): functools.partial(embeddings, factors, False),
+            (f"embedding, {name}, bf16",): functools.partial(embeddings, factors, True),
         }
     print("\n| stage, one thread | ms a file |\n|---|---|")
     for (name,), taken in timed(ways, rounds).items():

@@ -110,6 +110,7 @@ def measure(what: str, options: argparse.Namespace) -> list[float]:
     On a busy machine, crops per second of CPU time are more reliable than crops per second.
     """
     kind, _, place = what.partition(" ")
+    data: VoiceDataModule | ShardsDataModule
     (workers,) = options.workers
     encoder, card = read_speaker_encoder(resources.SPEAKER_ENCODER)
     makers = MelSpectrogram(**resources.settings("mel", "autovc")), encoder, card.speaker_encoder
@@ -181,7 +182,7 @@ def make_shards(folder: Path, n_utterances: int, n_frames: int) -> None:
         files["f0.npy"] = dumps(np.zeros(n_frames, np.float32))
         files["teacher.npy"] = dumps(np.zeros((n_frames, 0), np.float16))
         drawn.append((files, shards.checksum(files)))
-    counts = []
+    counts: list[int] = []
     for start in range(0, n_utterances, SHARD_UTTERANCES):
         keys = range(start, min(start + SHARD_UTTERANCES, n_utterances))
         with (

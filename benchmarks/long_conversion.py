@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> None:
                 ]
             )
             found = soundfile.info(Path(name) / "out.wav").duration / 60
-            peaks = ", ".join(f"{peak} MiB {FIELDS[field]}" for field, peak in peaks.items())
-            print(f"{found:.0f} minutes: {seconds:.0f} s; at most {peaks}", flush=True)
+            memory = ", ".join(f"{peak} MiB {FIELDS[field]}" for field, peak in peaks.items())
+            print(f"{found:.0f} minutes: {seconds:.0f} s; at most {memory}", flush=True)
 
 
 def write_recording(path: Path, minutes: float) -> Path:

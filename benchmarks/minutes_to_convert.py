@@ -61,7 +61,8 @@ def main() -> None:
 def averages(run_dir: Path) -> list[tuple[int, Path]]:
     """List step and file of all averaged weights of a run, oldest first."""
     files = run_dir.glob("checkpoints/*_step*_average.safetensors")
-    return sorted((int(re.search(r"_step(\d+)_", path.name)[1]), path) for path in files)
+    steps = ((re.search(r"_step(\d+)_", path.name), path) for path in files)
+    return sorted((int(step[1]), path) for step, path in steps if step)
 
 
 def minutes_of_steps(run_dir: Path) -> dict[int, float]:

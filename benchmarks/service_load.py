@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -62,7 +63,8 @@ class Client(threading.Thread):
 def peak_megabytes(process: int) -> float:
     """Return the peak memory of a process in MB (Linux only)."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["VmHWM"].split()[0]) / 1024
 
 
 def measure(address: str, process: int, n_clients: int) -> str:
@@ -86,6 +88,15 @@ def measure(address: str, process: int, n_clients: int) -> str:
     )
 
 
+def address_in(lines: Iterable[str]) -> str:
+    """Read what the service prints until it tells its address."""
+    for line in lines:
+        found = re.search(r"listening at (\S+)", line)
+        if found:
+            return found[1]
+    raise SystemExit("the service does not start")
+
+
 def main() -> None:
     """Start the service and print the table."""
     levels = [int(word) for word in sys.argv[1:] if "=" not in word] or LEVELS
@@ -96,7 +107,7 @@ def main() -> None:
         text=True,
     )
     try:
-        address = re.search(r"listening at (\S+)", process.stdout.readline())[1]
+        address = address_in(process.stdout or ())
         warm_up = Client(address, 1)
         warm_up.run()
         print(f"at the start: {peak_megabytes(process.pid):.0f} MB, {warm_up.seconds} s")

@@ -72,7 +72,7 @@ def compare_conversions(checkouts: list[Path], rounds: int) -> None:
     """Print a row for the README's example in every checkout, and for importing PyTorch alone."""
     commands = {str(checkout): (EXAMPLE, checkout) for checkout in checkouts}
     commands["import torch"] = (["-c", "import torch"], resources.ROOT)
-    taken = {name: [] for name in commands}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds + 1):  # the first one fills the disk's cache
             for name, (arguments, checkout) in commands.items():
@@ -107,12 +107,13 @@ def python(arguments: list[str], checkout: Path) -> str:
 
 def print_imports(arguments: list[str]) -> None:
     """Print the packages that importing takes longest in, by `python -X importtime`."""
-    seconds = Counter()
+    microseconds: Counter[str] = Counter()
     for line in python(["-X", "importtime", *arguments], resources.ROOT).splitlines():
         own, _, name = line.removeprefix("import time:").partition("|")
         if own.strip().isdigit():
-            seconds[name.split("|")[-1].strip().split(".")[0]] += int(own) / 1e6
-    print("imports: " + ", ".join(f"{n} {s:.2f} s" for n, s in seconds.most_common(SHOWN_PACKAGES)))
+            microseconds[name.split("|")[-1].strip().split(".")[0]] += int(own)
+    longest = microseconds.most_common(SHOWN_PACKAGES)
+    print("imports: " + ", ".join(f"{name} {spent / 1e6:.2f} s" for name, spent in longest))
 
 
 def main() -> None:

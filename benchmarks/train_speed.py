@@ -57,7 +57,8 @@ class Clock(Callback):
         Clock.ends.append(Clock.now())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        Clock.waits = trainer.profiler.recorded_durations[FETCH]
+        profiler = trainer.profiler  # type: ignore[attr-defined]  # set, but not declared
+        Clock.waits = profiler.recorded_durations[FETCH]
 
 
 def ours(overrides: list[str], now: Callable[[], float]) -> tuple[list[float], list[float]]:
@@ -103,15 +104,13 @@ def public(
         mel = batch.target_mel.transpose(1, 2).to(device)
         speaker = batch.target_embedding.to(device)
         first, second, codes = generator(mel, speaker, speaker)
-        terms = [
-            F.mse_loss(first.squeeze(1), mel),
-            F.mse_loss(second.squeeze(1), mel),
-            F.l1_loss(generator(second, speaker, None), codes),
-        ]
+        decoder = F.mse_loss(first.squeeze(1), mel)
+        postnet = F.mse_loss(second.squeeze(1), mel)
+        content = F.l1_loss(generator(second, speaker, None), codes)
         optimizer.zero_grad()
-        sum(terms).backward()
+        (decoder + postnet + content).backward()
         optimizer.step()
-        for term in terms:
+        for term in (decoder, postnet, content):
             term.item()
         ends.append(now())
     return differences(ends), waits[1:]
@@ -227,7 +226,7 @@ def main() -> None:
         ]
         for size in map(int, arguments.batch_sizes.split(",")):
             here = [*fixed, f"data.batch_size={size}", *overrides]
-            variants = {
+            variants: dict[str, tuple] = {  # a function and its arguments
                 name + suffix: (
                     ours,
                     [*here, f"trainer.precision={precision}", f"compile={compiled}"],

@@ -27,6 +27,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from train_speed import composed, matmul_gflops
 
 Network = WaveRNN | MultiBandWaveRNN
+Public = Any  # the public network; its code has no types
 
 PUBLIC_SIZE = ["experiment=wavernn", "model=wavernn", "mel=wavernn"]
 BATCH, SEGMENT = 32, 5  # sequences and frames of a step of the public training
@@ -62,12 +64,12 @@ class Timer:
     now: Callable[[], float] = time.perf_counter
 
 
-def public_network(folder: str, network: WaveRNN, sample_rate: int) -> nn.Module:
+def public_network(folder: str, network: WaveRNN, sample_rate: int) -> Public:
     """Build the public network with our weights; drop what it prints and saves."""
     display = types.ModuleType("utils.display")
-    display.time, display.progbar, display.stream = time, lambda *_: "", lambda *_: None
+    vars(display).update(time=time, progbar=lambda *_: "", stream=lambda *_: None)
     dsp = types.ModuleType("utils.dsp")
-    dsp.save_wav, dsp.decode_mu_law = lambda *_: None, lambda wav, *_: wav
+    vars(dsp).update(save_wav=lambda *_: None, decode_mu_law=lambda wav, *_: wav)
     package = types.ModuleType("utils")
     package.__path__ = [str(Path(folder) / "utils")]
     sys.modules |= {"utils": package, "utils.display": display, "utils.dsp": dsp}
@@ -100,16 +102,24 @@ def public_name(name: str) -> str:
     return re.sub(r"smoothing\.(\d+)", lambda match: f"up_layers.{2 * int(match[1]) + 1}", name)
 
 
+def of_one_band(network: Network, option: str) -> WaveRNN:
+    """Return the network for an option that takes no multi-band one."""
+    if isinstance(network, WaveRNN):
+        return network
+    raise SystemExit(f"{option} takes no {network.kind}: leave it out")
+
+
 def flops_per_sample(network: Network) -> float:
     """Count the floating-point operations of a sample, two for each weight of a step."""
     of_frames = ("upsample.", "frames.", "predictor.", "envelope")
     weights = (p for n, p in network.named_parameters() if not n.startswith(of_frames))
-    return 2 * sum(p.numel() for p in weights if p.ndim > 1) / getattr(network, "bands", 1)
+    n_bands = network.bands if isinstance(network, MultiBandWaveRNN) else 1
+    return 2 * sum(p.numel() for p in weights if p.ndim > 1) / n_bands
 
 
-def seconds_of(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[..., object], *arguments: object) -> float:
     start = Timer.now()
-    call()
+    call(*arguments)
     return Timer.now() - start
 
 
@@ -132,17 +142,17 @@ class Report:
         )
 
 
-def compare(report: Report, public: nn.Module | None, lengths: list[int], repeats: int) -> None:
+def compare(report: Report, public: Public | None, lengths: list[int], repeats: int) -> None:
     """Time our `generate` and the public one in turns."""
     network = report.network
     for n_frames in lengths:
         mel = torch.rand(1, network.arguments["n_mels"], n_frames)
         ours, theirs = [], []
         for _ in range(repeats):
-            ours.append(seconds_of(lambda mel=mel: network.generate(mel)))
+            ours.append(seconds_of(network.generate, mel))
             if public:
                 arguments = (mel, "", True, TARGET, OVERLAP, False)
-                theirs.append(seconds_of(lambda given=arguments: public.generate(*given)))
+                theirs.append(seconds_of(public.generate, *arguments))
         median = statistics.median(ours)
         if public:
             of_public = statistics.median(theirs)
@@ -217,7 +227,7 @@ def measure_logits(network: WaveRNN, mel: Tensor, wav: Tensor) -> None:
     network.float()
     spread = expected.std(dim=1).mean()
     for dtype in dict.fromkeys((torch.float32, product_dtype(network))):
-        logits = []
+        logits: list[Tensor] = []
 
         def choose(step: int, now: Tensor, logits: list[Tensor] = logits) -> Tensor:
             logits.append(now.clone())
@@ -231,7 +241,7 @@ def measure_logits(network: WaveRNN, mel: Tensor, wav: Tensor) -> None:
         )
 
 
-def compare_training(network: Network, public: nn.Module | None) -> None:
+def compare_training(network: Network, public: Public | None) -> None:
     """Time steps of training with Adam, forward and backward, on a batch of noise."""
     n_frames = SEGMENT + 2 * network.pad
     mel = torch.rand(BATCH, network.arguments["n_mels"], n_frames)
@@ -240,29 +250,32 @@ def compare_training(network: Network, public: nn.Module | None) -> None:
     def ours() -> Tensor:
         return -network.log_prob(wav, mel).mean()
 
-    def theirs() -> Tensor:
+    ways: dict[str, tuple[nn.Module, Callable[[], Tensor], bool]] = {
+        "ours, float32": (network, ours, False),
+        "ours, bfloat16": (network, ours, True),
+    }
+    if public:
         from utils.distribution import discretized_mix_logistic_loss
 
-        inner = wav[:, : SEGMENT * network.hop_length]
-        return discretized_mix_logistic_loss(public(inner, mel), inner[..., None])
+        def theirs() -> Tensor:
+            inner = wav[:, : SEGMENT * network.hop_length]
+            return discretized_mix_logistic_loss(public(inner, mel), inner[..., None])
 
-    ways = {"ours, float32": (network, ours, False), "ours, bfloat16": (network, ours, True)}
-    if public:
         ways["public, float32"] = (public, theirs, False)
     print(f"\ntraining on {BATCH} segments of {SEGMENT} frames  s/step  samples/s")
     for name, (trained, loss, bf16) in ways.items():
         optimizer = torch.optim.Adam(trained.train().parameters())
-
-        def step(optimizer=optimizer, loss=loss, bf16=bf16) -> None:
-            optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                value = loss()
-            value.backward()
-            optimizer.step()
-
-        seconds = min(seconds_of(step) for _ in range(3))
+        seconds = min(seconds_of(training_step, optimizer, loss, bf16) for _ in range(3))
         n_samples = BATCH * SEGMENT * network.hop_length
         print(f"{name:36} {seconds:9.2f} {n_samples / seconds:10.0f}", flush=True)
+
+
+def training_step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], bf16: bool) -> None:
+    optimizer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        value = loss()
+    value.backward()
+    optimizer.step()
 
 
 def compare_products(network: WaveRNN) -> None:
@@ -391,8 +404,11 @@ def main() -> None:
         )
     print(f"{network.kind}: {flops_per_sample(network) / 1e6:.2f} MFLOP per sample\n")
     if arguments.products:
-        compare_products(network)
+        compare_products(of_one_band(network, "--products"))
         return
+    public = None
+    if arguments.public:
+        public = public_network(arguments.public, of_one_band(network, "--public"), sample_rate)
     network.generate(mel[..., : batched_generation.FOLD_FRAMES[0]])  # warms up
     measure_stream(network, sample_rate, arguments.stream_minutes)
     if isinstance(network, WaveRNN):
@@ -402,7 +418,6 @@ def main() -> None:
     lengths = [
         int(float(s) * sample_rate / network.hop_length) for s in arguments.seconds.split(",")
     ]
-    public = public_network(arguments.public, network, sample_rate) if arguments.public else None
     compare(report, public, lengths, arguments.repeats)
     compare_folds(report, mel_spectrogram, mel, recording, arguments.output)
     if arguments.training:

@@ -16,6 +16,7 @@ from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.factory import griffin_lim
 from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
 
@@ -27,10 +28,11 @@ def main(manifest: Path, split: str) -> None:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == split]
     wavs = list(prepared([manifest.parent / row["path"] for row in rows], mel))
     vocoder = griffin_lim(mel, **resources.settings("vocoder", "griffin_lim"))
+    network = checkpoints.load_magnitude()
     ways = {
         "pseudo-inverse": pseudo_inverse(mel),
         "no network": mel.spectrum,
-        "shipped network": lambda log_mel: vocoder.network(log_mel, mel.spectrum(log_mel)),
+        "shipped network": lambda log_mel: network(log_mel, mel.spectrum(log_mel)),
     }
     for name, to_spectrum in ways.items():
         print(f"{name}: {distance(to_spectrum, wavs, mel):.2f} dB")

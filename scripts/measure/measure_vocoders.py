@@ -60,9 +60,10 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
             f"| {seconds[name] / n_samples * mel.sample_rate:.3f} |",
             flush=True,
         )
-        for path, wav in zip(paths, made_of_mels, strict=True) if folder else ():
+        if folder:
             folder.mkdir(parents=True, exist_ok=True)
-            io.save(folder / f"{path.stem}_{Path(name).stem}.wav", wav, mel.sample_rate)
+            for path, wav in zip(paths, made_of_mels, strict=True):
+                io.save(folder / f"{path.stem}_{Path(name).stem}.wav", wav, mel.sample_rate)
 
 
 def character_errors(references: list[str], heard: list[str]) -> float:

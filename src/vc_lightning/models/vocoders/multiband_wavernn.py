@@ -66,7 +66,7 @@ class MultiBandWaveRNN(nn.Module):
         temperature: float,
     ):
         super().__init__()
-        self.arguments = {
+        self.arguments: dict = {
             "n_mels": n_mels,
             "hop_length": hop_length,
             "bands": bands,

@@ -67,7 +67,7 @@ class WaveRNN(nn.Module):
         super().__init__()
         if isinstance(upsample_factors, int):
             upsample_factors = three_factors(upsample_factors)
-        self.arguments = {
+        self.arguments: dict = {
             "mode": mode,
             "bits": bits,
             "n_mels": n_mels,
