@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
     axes = figure.add_subplot(xlabel="character error rate", ylabel="similarity to the target")
     print("| |", " | ".join(COLUMNS), "|")
     print("|---|" + "---:|" * len(COLUMNS))
+    points = []
     for argument in arguments:
         label, _, path = argument.partition("=")
         figures = json.loads(Path(path).read_text(encoding="utf-8"))["figures"]
@@ -47,9 +48,13 @@ def main(arguments: list[str]) -> None:
             for key in COLUMNS.values()
         ]
         print(f"| {label} |", " | ".join(cells), "|")
-        x, y = every["words/character_errors"]["mean"], every["similarity/to_target"]["mean"]
+        points.append(
+            (every["words/character_errors"]["mean"], every["similarity/to_target"]["mean"], label)
+        )
+    for index, (x, y, label) in enumerate(sorted(points)):
         axes.plot(x, y, "o", color="#9e2f7f")
-        axes.annotate(label, (x, y), xytext=(6, 4), textcoords="offset points")
+        above = 4 if index % 2 else -12  # in turns, because neighbours may be close
+        axes.annotate(label, (x, y), xytext=(6, above), textcoords="offset points")
     axes.margins(0.15)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(DRAWING, metadata={"Date": None})
