@@ -479,7 +479,8 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="of format 9, this program reads 3"):
         module(dir=str(tmp_path))
     monkeypatch.setattr(shards, "webdataset", None)
-    with pytest.raises(InputError, match=r"data=shards needs .* pip install 'vc-lightning\[shards\]'"):
+    hint = r"data=shards needs .* pip install 'vc-lightning\[shards\]'"
+    with pytest.raises(InputError, match=hint):
         module()
 
 
