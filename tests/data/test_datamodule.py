@@ -13,7 +13,6 @@ from vc_lightning.audio import io, pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import Crops, collate, speaker_embeddings
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.data.manifest import (
@@ -23,6 +22,7 @@ from vc_lightning.data.manifest import (
     read_manifest,
     split_utterances,
 )
+from vc_lightning.data.training_data import TrainingDataModule
 
 
 class Ramp:

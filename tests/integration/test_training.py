@@ -11,9 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers import composed, weights
 from vc_lightning.commands import train
-from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import CropBatch
 from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.training_data import TrainingDataModule
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError
+from vc_lightning.common.errors import needs_extra
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.demo.service import ConversionService
 
@@ -31,13 +31,9 @@ def main(cfg: DictConfig) -> None:
     Raises:
         InputError: A value is wrong, the port is taken, or the extra `demo` is missing.
     """
-    try:
+    with needs_extra("the page", "demo"):
         from vc_lightning.demo import server
         from vc_lightning.demo.live import LiveLimits
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the page needs {error.name}: pip install 'vc-lightning[demo]'"
-        ) from error
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio requests its own page
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uploads are deleted then, too
     with server.serving(

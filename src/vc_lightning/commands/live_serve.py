@@ -6,7 +6,7 @@ import threading
 from omegaconf import DictConfig
 
 from vc_lightning.commands.live_streams import Streams
-from vc_lightning.common.errors import InputError
+from vc_lightning.common.errors import InputError, needs_extra
 from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.live.protocol import Hello
 
@@ -22,12 +22,8 @@ def serve(cfg: DictConfig) -> None:
     Raises:
         InputError: A value is wrong, the port is taken, or the extra `live` is missing.
     """
-    try:
+    with needs_extra("the server", "live"):
         from vc_lightning.live import server
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the server needs {error.name}: pip install 'vc-lightning[live]'"
-        ) from error
     logging.getLogger("websockets").setLevel(logging.CRITICAL)  # a lost connection is no error
     token = None if cfg.serve.token is None else str(cfg.serve.token)
     server.require_token_beyond_loopback(cfg.serve.host, token)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from vc_lightning.commands import builders, entry_point, paths
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError
+from vc_lightning.common.errors import InputError, needs_extra
 from vc_lightning.common.files import require_file
 from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.jobs import Job, Row
@@ -44,12 +44,8 @@ def main(cfg: DictConfig) -> None:
     Raises:
         InputError: A value is wrong, the port is taken, or the extra `serve` is missing.
     """
-    try:
+    with needs_extra("the service", "serve"):
         from vc_lightning.service import server
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the service needs {error.name}: pip install 'vc-lightning[serve]'"
-        ) from error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it itself
     with (
         tempfile.TemporaryDirectory(prefix="vc_lightning_service_") as folder,

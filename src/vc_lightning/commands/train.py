@@ -25,12 +25,9 @@ from vc_lightning.common.parts import Part
 from vc_lightning.common.precision import best_precision
 from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
-from vc_lightning.data.base_datamodule import (
-    RecordingsDataModule,
-    TrainingDataModule,
-    is_first_process,
-)
+from vc_lightning.data.base_datamodule import RecordingsDataModule
 from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.training_data import TrainingDataModule, is_first_process
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import read_speaker_encoder
 from vc_lightning.models.formats import Card

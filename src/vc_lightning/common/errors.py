@@ -1,6 +1,7 @@
 """The exception for bad input, and common checks that raise it."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from numbers import Real
 
 MAX_LAYERS = 1_000  # building more would take minutes
@@ -8,6 +9,22 @@ MAX_LAYERS = 1_000  # building more would take minutes
 
 class InputError(ValueError):
     """Bad input; the message is one sentence with the file or key, its value and the remedy."""
+
+
+@contextlib.contextmanager
+def needs_extra(subject: str, extra: str) -> Iterator[None]:
+    """Raise InputError if the block imports a package of an extra that is not installed.
+
+    Args:
+        subject: What needs the extra, such as "the page".
+        extra: Name of the extra in pyproject.toml.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{subject} needs {error.name}: pip install 'vc-lightning[{extra}]'"
+        ) from error
 
 
 def require_at_least(minimum: int, group: str, /, **values: object) -> None:

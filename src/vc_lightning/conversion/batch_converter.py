@@ -101,7 +101,7 @@ class BatchConverter:
                     job.source, within(progress, index, len(jobs), ANALYSIS_SHARE)
                 )
             except InputError as error:
-                rows[job] = row_of(job, error=str(error))
+                rows[job] = replace(row_of(job), error=str(error))
             else:
                 ready.append((job, analyzed, target, time.perf_counter() - began))
         if ready:
@@ -200,8 +200,8 @@ class BatchConverter:
         """Write a conversion and describe it as a row of the table."""
         rate = self.converter.sample_rate
         duration = len(result.wav) / rate
-        row = row_of(
-            job,
+        row = replace(
+            row_of(job),
             seconds=duration,
             before=result.before,
             to_target=result.to_target,

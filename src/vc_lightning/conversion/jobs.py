@@ -170,20 +170,10 @@ def _short_names(paths: Iterable[Path]) -> dict[Path, str]:
     return found | rest
 
 
-def row_of(
-    job: Job,
-    *,
-    seconds: float | None = None,
-    before: float | None = None,
-    to_target: float | None = None,
-    to_source: float | None = None,
-    real_time_factor: float | None = None,
-    error: str = "",
-) -> Row:
-    """Make the row of a job; the arguments besides `job` are the fields of `Row`."""
+def row_of(job: Job) -> Row:
+    """Make the row of a job that has no result yet."""
     target = job.target if isinstance(job.target, str) else SEPARATOR.join(map(str, job.target))
-    names = str(job.output), str(job.source), target
-    return Row(*names, seconds, before, to_target, to_source, real_time_factor, error)
+    return Row(str(job.output), str(job.source), target)
 
 
 def table_path(folder: Path, part: Part | None = None) -> Path:

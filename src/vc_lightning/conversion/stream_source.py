@@ -46,9 +46,8 @@ class RunningSource:
         self.embedding = embedding
         self.is_known = is_known
         self.gain_db = level_dbfs - EXPECTED_DBFS
-        self._energy = self._weight = (
-            0.0  # of the windows with speech, and their number; old ones count less
-        )
+        # Of the windows with speech, and their number; old windows count less.
+        self._energy = self._weight = 0.0
         self._vad = webrtcvad.Vad(voice_activity.VAD_MODE)
         self._loudness: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)
         self._rest = np.zeros(0, np.float32)

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
@@ -24,74 +21,18 @@ from vc_lightning.common.errors import (
 )
 from vc_lightning.common.parts import Part
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data.crops import CropBatch, Crops, Example, ignore_signals
+from vc_lightning.data.crops import Crops, Example, ignore_signals
 from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.feature_store import Segment
 from vc_lightning.data.manifest import AudioFile, Utterance, list_audio_files, split_utterances
 from vc_lightning.data.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
-from vc_lightning.data.vocoder_crops import VocoderBatch, VocoderCrops
+from vc_lightning.data.training_data import TrainingDataModule, is_first_process
+from vc_lightning.data.vocoder_crops import VocoderCrops
 
 log = logging.getLogger(__name__)
 
 FEATURE_PRECISIONS = ("auto", "bf16", "32")
 N_STATISTICS_UTTERANCES = 500  # that means are estimated from; more hardly change the mean mel
-
-
-def is_first_process() -> bool:
-    """Return whether this is the process of rank 0, the one that reports."""
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
-
-
-class TrainingDataModule(LightningDataModule):
-    """The interface of training data that modules and callbacks use, for recordings and shards.
-
-    Attributes:
-        mel: The mel-spectrogram of the features.
-        encoder_identity: Name of the speaker encoder's weights.
-    """
-
-    mel: MelSpectrogram
-    encoder_identity: str
-
-    def mean_mel(self) -> Tensor:
-        """Average the training mels: (n_mels,), the constant output that a network must beat."""
-        raise NotImplementedError
-
-    @property
-    def teacher_std(self) -> Tensor:
-        """Standard deviation (D,) of the teacher's features; D is 0 without a teacher."""
-        raise NotImplementedError
-
-    def examples(self, n_speakers: int) -> list[Example]:
-        """Read an utterance each of up to `n_speakers` speakers, held-out ones if there are any."""
-        raise NotImplementedError
-
-    def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
-        """Read embeddings (N, E) and speakers of up to `limit` utterances."""
-        raise NotImplementedError
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Number of batches of this process in an epoch."""
-        raise NotImplementedError
-
-    @property
-    def process(self) -> tuple[int, int]:
-        """Rank of this process and number of processes."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    @property
-    def batches_done(self) -> int:
-        """Number of batches that each process has trained on."""
-        if self.trainer is None:
-            return 0
-        return self.trainer.global_step * self.trainer.accumulate_grad_batches
-
-    def transfer_batch_to_device(
-        self, batch: CropBatch | VocoderBatch, device: torch.device, dataloader_idx: int
-    ) -> CropBatch | VocoderBatch:
-        """Copy a batch to a GPU asynchronously, which Lightning does for plain tensors only."""
-        return batch.to(device, non_blocking=device.type == "cuda")
 
 
 class RecordingsDataModule(TrainingDataModule):

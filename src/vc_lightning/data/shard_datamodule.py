@@ -12,7 +12,6 @@ from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common.errors import InputError, require_at_least, require_seed
 from vc_lightning.data import shards
-from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crop_stream import START, CropStream, Position, frames
 from vc_lightning.data.crops import (
     Augmentation,
@@ -23,6 +22,7 @@ from vc_lightning.data.crops import (
     ignore_signals,
 )
 from vc_lightning.data.shards import Index, Sample, Shards
+from vc_lightning.data.training_data import TrainingDataModule
 from vc_lightning.models.checkpoints import require_same_encoder
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.teachers import Teacher

@@ -198,7 +198,13 @@ def settings(service: ConversionService) -> list[Component]:
 
 
 def voice_request(
-    learned: str, target: str | None, more: Sequence[str] | None, settings: Settings
+    learned: str,
+    target: str | None,
+    more: Sequence[str] | None,
+    checkpoint: str,
+    vocoder: str,
+    guidance: float,
+    seed: int,
 ) -> VoiceRequest:
     """Make a request from the values of the voice and the settings.
 
@@ -206,7 +212,10 @@ def voice_request(
         learned: Name of a learned voice, or "".
         target: Path of a recording.
         more: Paths of more recordings.
-        settings: Weights, vocoder, guidance and seed.
+        checkpoint: See `Settings`, like the next three.
+        vocoder: Name of the vocoder.
+        guidance: Strength of the guidance.
+        seed: Seed of the vocoder.
     """
     targets = [Path(path) for path in (target, *(more or [])) if path]
-    return VoiceRequest(targets, learned, settings)
+    return VoiceRequest(targets, learned, Settings(checkpoint, vocoder, guidance, seed))

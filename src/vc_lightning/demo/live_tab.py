@@ -1,6 +1,7 @@
 """The tab "Live": convert live speech."""
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -9,7 +10,6 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.demo import html as fragments
 from vc_lightning.demo.components import QUICK, Desk, voice_card, voice_request
 from vc_lightning.demo.live import LiveDesk
-from vc_lightning.demo.service import Settings
 
 # Functions of live.js: the first runs in the click, the second when the server has answered.
 WAKE = "(...values) => { vcLive.wake(); return values; }"
@@ -42,17 +42,8 @@ def build(desk: Desk, live: LiveDesk, settings: list[Component]) -> None:
             )
     ticket = gr.Textbox(visible=False)
 
-    def let_speak(
-        learned: str,
-        target: str | None,
-        more: list[str] | None,
-        checkpoint: str,
-        vocoder: str,
-        guidance: float,
-        seed: int,
-        request: gr.Request,
-    ) -> tuple[str, str]:
-        wanted = voice_request(learned, target, more, Settings(checkpoint, vocoder, guidance, seed))
+    def let_speak(request: gr.Request, *values: Any) -> tuple[str, str]:
+        wanted = voice_request(*values)
         desk.uploads.claim(request.session_hash, map(Path, wanted.targets))
         try:
             return live.ticket(wanted), ""

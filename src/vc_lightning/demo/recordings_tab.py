@@ -104,7 +104,7 @@ def _converter(desk: Desk) -> Callable:
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
     ) -> list:
-        wanted = voice_request(learned, target, more, Settings(checkpoint, vocoder, guidance, seed))
+        wanted = voice_request(learned, target, more, checkpoint, vocoder, guidance, seed)
         try:
             result, path = _converted(desk, source, wanted, request, _progress_shown(progress))
         except InputError as error:

@@ -14,7 +14,7 @@ from logging import WARNING, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_lightning.common.errors import InputError
+from vc_lightning.common.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -161,12 +161,8 @@ def _api() -> "HfApi":
 @contextlib.contextmanager
 def _sentences(address: str) -> Iterator[None]:
     """Turn exceptions of the package into an InputError of one sentence about an address."""
-    try:
+    with needs_extra(f"{address}:", "hub"):
         from huggingface_hub import errors
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{address}: needs {error.name}: pip install 'vc-lightning[hub]'"
-        ) from error
     try:
         yield
     except errors.GatedRepoError as error:

@@ -22,23 +22,16 @@ LICENCES = {  # patterns in file headers and the hub's names, the most specific 
     r"Apache": "apache-2.0",
     r"\bMIT\b": "mit",
 }
+CONVERT = "python convert.py source=source.wav target=target.wav"
 USES = {  # example for the model card, by kind of file
     "autovc": (
         "from vc_lightning import VoiceConverter\n\n"
         'converter = VoiceConverter.from_pretrained("{repo}")\n'
         'wav = converter.convert("source.wav", "target.wav")'
     ),
-    **{
-        kind: (
-            f"python convert.py source=source.wav target=target.wav vocoder={vocoder} "
-            "vocoder.path=hf://{repo}"
-        )
-        for kind, vocoder in {
-            "wavernn": "wavernn",
-            "multiband_wavernn": "wavernn",
-            "source_filter": "source_filter",
-        }.items()
-    },
+    "wavernn": f"{CONVERT} vocoder=wavernn vocoder.path=hf://{{repo}}",
+    "multiband_wavernn": f"{CONVERT} vocoder=wavernn vocoder.path=hf://{{repo}}",
+    "source_filter": f"{CONVERT} vocoder=source_filter vocoder.path=hf://{{repo}}",
 }
 
 

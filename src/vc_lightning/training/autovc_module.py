@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_within
-from vc_lightning.data.base_datamodule import TrainingDataModule
 from vc_lightning.data.crops import CropBatch
+from vc_lightning.data.training_data import TrainingDataModule
 from vc_lightning.models.autovc import KERNEL_SIZE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, read_autovc
 from vc_lightning.models.formats import Card
