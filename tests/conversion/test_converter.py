@@ -11,7 +11,6 @@ from vc_lightning.audio.mel import MelSpectrogram, n_harmonics
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import analysis
-from vc_lightning.conversion.guidance import convert_chunks
 from vc_lightning.conversion.recordings import Voice
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -71,14 +70,13 @@ def test_chunks_agree_with_whole(pretrained, speech, other_speech, monkeypatch):
     recording = np.concatenate([speech, other_speech, speech, other_speech])[: 30 * 16_000]
     voice = pretrained.voice(other_speech)
     heard = pretrained.analyze(recording)
-    parts = pretrained.autovc, pretrained.analyzer
     assert len(pretrained.analyzer.chunks(recording)) == 1
     with torch.inference_mode():
-        whole = torch.cat(list(convert_chunks(*parts, heard, voice, pretrained.guidance)), dim=-1)
+        whole = torch.cat(list(pretrained.converted_mel(heard, voice)), dim=-1)
         monkeypatch.setattr(analysis, "CHUNK_SECONDS", 10)
         again = pretrained.analyze(recording)
         assert len(pretrained.analyzer.chunks(recording)) == 3
-        cut = torch.cat(list(convert_chunks(*parts, again, voice, pretrained.guidance)), dim=-1)
+        cut = torch.cat(list(pretrained.converted_mel(again, voice)), dim=-1)
     assert np.mean(~np.isclose(again.f0, heard.f0, rtol=1e-6)) < 0.001
     assert cut.shape == whole.shape
     difference = (cut - whole).abs()

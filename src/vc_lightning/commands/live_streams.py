@@ -59,8 +59,9 @@ class Streams:
         if target is None:
             raise InputError(NO_VOICE)
         return VoiceStream(
-            self.converter,
+            self.converter.networks,
             target,
+            guidance=self.converter.guidance,
             sample_rate=rate,
             block_seconds=self._cfg.block_seconds if block_seconds is None else block_seconds,
             lookahead_seconds=self._cfg.lookahead_seconds,

@@ -1,28 +1,29 @@
 """Voice conversion from recording to recording: frozen speaker encoder, AutoVC and vocoder."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vc_lightning.audio import pitch
-from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.analysis import RecordingAnalyzer
-from vc_lightning.conversion.guidance import convert_chunks
+from vc_lightning.conversion.chunking import Chunk
+from vc_lightning.conversion.mel_converter import MelConverter
+from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recordings import AnalyzedRecording, Recording, Voice
 from vc_lightning.conversion.streaming import VoiceStream
-from vc_lightning.models import checkpoints, hub
+from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vocode
-from vc_lightning.models.vocoders.factory import default_vocoder
 
 ANALYSIS_SHARE = 0.5  # of the computing time: embedding and pitch
 NETWORK_SHARE = 0.45  # of the remaining time: AutoVC; the vocoder takes the rest
@@ -32,52 +33,26 @@ class VoiceConverter(nn.Module):
     """Converter of recordings to other voices, also to voices outside its training data.
 
     Args:
-        autovc: The conversion network.
-        card: Header of its file.
-        speaker_encoder: The speaker encoder that the network was trained with.
-        encoder_identity: Identity of the speaker encoder's weights, see `checkpoints.identity`.
-        mel: Mel-spectrogram with the settings of the network.
-        vocoder: Vocoder for such mels.
-        guidance: Strength of the extrapolation away from the source's voice, see
-            `guidance.convert_mel`; 0 keeps the network's mel.
+        networks: The networks.
+        guidance: Strength of the extrapolation away from the source's voice, see `MelConverter`; 0
+            keeps the network's mel.
         checkpoint: Name of the weights in the provenance of conversions, see `fingerprint`.
 
     Raises:
-        InputError: The parts do not belong together, or `guidance` is out of range.
+        InputError: `guidance` is out of range.
     """
 
-    def __init__(
-        self,
-        autovc: AutoVC,
-        card: Card,
-        speaker_encoder: SpeakerEncoder,
-        encoder_identity: str,
-        mel: MelSpectrogram,
-        vocoder: Vocoder,
-        guidance: float,
-        checkpoint: str,
-    ):
+    def __init__(self, networks: Networks, guidance: float, checkpoint: str):
         super().__init__()
         require_within(0, 10, "", guidance=guidance)
-        require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
-        require_same_settings(vocoder.mel_settings, mel.settings, "the vocoder", "the checkpoint")
-        checkpoints.require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
-        if autovc.arguments["dim_emb"] != speaker_encoder.linear.out_features:
-            raise InputError(
-                f"the checkpoint takes embeddings of {autovc.arguments['dim_emb']} numbers, the "
-                f"speaker encoder gives {speaker_encoder.linear.out_features}; give its own one by "
-                "speaker_encoder="
-            )
-        self.autovc = autovc
-        self.card = card
-        self.speaker_encoder = speaker_encoder
-        self.encoder_identity = encoder_identity
-        self.mel = mel
-        self.vocoder = vocoder
+        self.networks = networks
         self.guidance = guidance
         self.checkpoint = checkpoint
-        self.analyzer = RecordingAnalyzer(mel, speaker_encoder, autovc.freq, autovc.f0)
-        self.eval().requires_grad_(False)
+        autovc = networks.autovc
+        self.analyzer = RecordingAnalyzer(
+            networks.mel, networks.speaker_encoder, autovc.freq, autovc.f0
+        )
+        self.eval()
 
     @classmethod
     def from_pretrained(
@@ -121,25 +96,53 @@ class VoiceConverter(nn.Module):
         if guidance is None:
             guidance = resources.settings("", "converter")["guidance"]
         path = hub.local_path(path)
-        autovc, card = checkpoints.read_autovc(path, freq)
-        encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
-        try:
-            mel = MelSpectrogram(**card.mel)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: its mel settings are not usable ({error})") from error
-        built = (vocoder or default_vocoder)(mel)
-        identity = encoder_card.speaker_encoder
-        return cls(autovc, card, encoder, identity, mel, built, guidance, fingerprint(path))
+        networks = Networks.load(path, vocoder, speaker_encoder, freq)
+        return cls(networks, guidance, fingerprint(path))
+
+    @property
+    def autovc(self) -> AutoVC:
+        """The conversion network."""
+        return self.networks.autovc
+
+    @property
+    def card(self) -> Card:
+        """Header of the conversion network's file."""
+        return self.networks.card
+
+    @property
+    def speaker_encoder(self) -> SpeakerEncoder:
+        """The speaker encoder."""
+        return self.networks.speaker_encoder
+
+    @property
+    def encoder_identity(self) -> str:
+        """Identity of the speaker encoder's weights, see `checkpoints.identity`."""
+        return self.networks.encoder_identity
+
+    @property
+    def mel(self) -> MelSpectrogram:
+        """The mel-spectrogram."""
+        return self.networks.mel
+
+    @property
+    def vocoder(self) -> Vocoder:
+        """The vocoder."""
+        return self.networks.vocoder
 
     @property
     def sample_rate(self) -> int:
         """Sample rate in Hz of the arrays that `convert` takes and returns."""
-        return self.mel.sample_rate
+        return self.networks.sample_rate
 
     @property
     def device(self) -> torch.device:
         """Device of the networks."""
-        return next(self.autovc.parameters()).device
+        return self.networks.device
+
+    @property
+    def mel_converter(self) -> MelConverter:
+        """Converter of mels with the present guidance."""
+        return MelConverter(self.autovc, self.mel, self.guidance)
 
     def note(self) -> Provenance:
         """Make the provenance note for a conversion made now."""
@@ -208,7 +211,7 @@ class VoiceConverter(nn.Module):
         done, total = 0, sum(self.analyzer.n_frames(source.wav) for source in sources)
         for source, target in zip(sources, targets, strict=True):
             buffer = SpillBuffer()
-            for piece in convert_chunks(self.autovc, self.analyzer, source, target, self.guidance):
+            for piece in self.converted_mel(source, target):
                 buffer.append(piece[0].clamp(0, 1).t().cpu().numpy())
                 done += piece.shape[-1]
                 progress(NETWORK_SHARE * done / total)
@@ -221,6 +224,25 @@ class VoiceConverter(nn.Module):
             seed,
             lambda share: progress(NETWORK_SHARE + (1 - NETWORK_SHARE) * share),
         )
+
+    def converted_mel(self, source: AnalyzedRecording, target: Voice) -> Iterator[Tensor]:
+        """Convert the mel of a recording chunk by chunk.
+
+        Args:
+            source: The recording.
+            target: The target voice.
+
+        Yields:
+            Pieces (1, n_mels, T) of the converted mel, in order.
+        """
+        converter, analyzer = self.mel_converter, self.analyzer
+
+        def convert(chunk: Chunk) -> Tensor:
+            mel = analyzer.chunk_mel(source.wav, source.gain_db, chunk)
+            f0 = None if source.f0 is None else source.f0[chunk.first : chunk.last]
+            return converter.convert(mel, f0, source.voice, target)
+
+        return analyzer.joined((chunk, convert(chunk)) for chunk in analyzer.chunks(source.wav))
 
     def stream(
         self,
@@ -252,8 +274,9 @@ class VoiceConverter(nn.Module):
         if lookahead_seconds is None:
             lookahead_seconds = settings["lookahead_seconds"]
         return VoiceStream(
-            self,
+            self.networks,
             voice,
+            guidance=self.guidance,
             sample_rate=sample_rate,
             block_seconds=block_seconds,
             lookahead_seconds=lookahead_seconds,

@@ -1,16 +1,31 @@
 """Inputs of a conversion: analyzed recordings and voices."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vc_lightning.audio import pitch
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
 
 Recording = Path | str | np.ndarray
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker's voice.
+
+    Attributes:
+        embedding: float32 (dim_emb,), the mean of the recordings' embeddings.
+        pitch: Pitch range of the voice; None if it is unknown.
+    """
+
+    embedding: np.ndarray
+    pitch: PitchRange | None = None
 
 
 @dataclass(frozen=True)
@@ -29,18 +44,10 @@ class AnalyzedRecording:
     embedding: np.ndarray
     f0: np.ndarray | None = None
 
-
-@dataclass(frozen=True)
-class Voice:
-    """A speaker's voice.
-
-    Attributes:
-        embedding: float32 (dim_emb,), the mean of the recordings' embeddings.
-        pitch: Pitch range of the voice; None if it is unknown.
-    """
-
-    embedding: np.ndarray
-    pitch: PitchRange | None = None
+    @functools.cached_property
+    def voice(self) -> Voice:
+        """The speaker's voice as this recording shows it."""
+        return Voice(self.embedding, None if self.f0 is None else pitch.range_of([self.f0]))
 
 
 def require_embedding(embedding: np.ndarray, dim_emb: int) -> np.ndarray:

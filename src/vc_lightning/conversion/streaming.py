@@ -1,7 +1,6 @@
 """Live conversion: samples go in, samples in the other voice come out a moment later."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,15 +12,12 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.highpass import RunningHighpass
 from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
 from vc_lightning.common.errors import InputError, require_seed, require_within
-from vc_lightning.conversion.guidance import convert_mel
-from vc_lightning.conversion.recordings import require_embedding
+from vc_lightning.conversion.mel_converter import MelConverter
+from vc_lightning.conversion.networks import Networks
+from vc_lightning.conversion.recordings import Voice, require_embedding
 from vc_lightning.conversion.stream_resampling import StreamResampler
 from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
 from vc_lightning.conversion.stream_vocoder import PAST_FRAMES, continued
-
-if TYPE_CHECKING:
-    from vc_lightning.conversion.converter import VoiceConverter
-    from vc_lightning.conversion.recordings import Voice
 
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
@@ -44,9 +40,10 @@ class VoiceStream:
     come out as went in. The result does not depend on the sizes of the blocks.
 
     Args:
-        converter: The networks.
+        networks: The networks.
         voice: The target's voice.
-        sample_rate: Rate of the input and the output in Hz; None: the converter's.
+        guidance: See `MelConverter`.
+        sample_rate: Rate of the input and the output in Hz; None: that of the networks.
         block_seconds: Length of a step, rounded to whole mel frames.
         lookahead_seconds: Length of the mel after the kept frames that the network also gets.
         context_seconds: Length of the mel before them that it gets.
@@ -59,17 +56,18 @@ class VoiceStream:
 
     def __init__(
         self,
-        converter: "VoiceConverter",
-        voice: "Voice",
+        networks: Networks,
+        voice: Voice,
         *,
+        guidance: float,
         sample_rate: int | None,
         block_seconds: float,
         lookahead_seconds: float,
         context_seconds: float,
-        source: "Voice | None" = None,
+        source: Voice | None = None,
         seed: int = 0,
     ):
-        mel, rate = converter.mel, converter.sample_rate
+        mel, rate = networks.mel, networks.sample_rate
         sample_rate = rate if sample_rate is None else sample_rate
         require_within(
             audio.MIN_SAMPLE_RATE, audio.MAX_SAMPLE_RATE + 1, "", sample_rate=sample_rate
@@ -77,7 +75,8 @@ class VoiceStream:
         require_within(0.01, 10, "", block_seconds=block_seconds, context_seconds=context_seconds)
         require_within(0, 10, "", lookahead_seconds=lookahead_seconds)
         require_seed("seed", seed)
-        self.converter = converter
+        self.networks = networks
+        self._mel_converter = MelConverter(networks.autovc, mel, guidance)
         self.sample_rate = int(sample_rate)
         self._hop = mel.hop_length
         self._n_step = max(1, round(block_seconds * rate / self._hop))
@@ -89,22 +88,22 @@ class VoiceStream:
         self._input = StreamResampler(self.sample_rate, rate)
         self._analysis = StreamResampler(rate, VAD_SAMPLE_RATE)
         self._output = StreamResampler(rate, self.sample_rate)
-        dim_emb = converter.autovc.arguments["dim_emb"]
+        dim_emb = networks.autovc.arguments["dim_emb"]
         self._source = RunningSource(
-            converter.speaker_encoder,
+            networks.speaker_encoder,
             mel.level_dbfs,
             require_embedding((source or voice).embedding, dim_emb),
             is_known=source is not None,
         )
         self._pitch_range = RunningPitch(source.pitch if source else None)
         self._target = voice
-        self._target_embedding = self._tensor(require_embedding(voice.embedding, dim_emb))
-        self._vocoder = continued(converter.vocoder, self._hop, self._reach, seed)
+        require_embedding(voice.embedding, dim_emb)
+        self._vocoder = continued(networks.vocoder, self._hop, self._reach, seed)
         self._highpass = None
         if mel.highpass_hz is not None:
             self._highpass = RunningHighpass(rate, mel.highpass_hz)
-        freq = converter.autovc.freq
-        self._raw = np.zeros(0, np.float32)  # at the converter's rate, waits for a whole step
+        freq = networks.autovc.freq
+        self._raw = np.zeros(0, np.float32)  # at the networks' rate, waits for a whole step
         # Everything below counts frames from `_first` on; before the stream there is silence.
         n_before = freq * math.ceil((PAST_FRAMES + 1) / freq)
         self._first = -n_before
@@ -123,7 +122,7 @@ class VoiceStream:
     @property
     def block_seconds(self) -> float:
         """Length of a step."""
-        return self._n_step * self._hop / self.converter.sample_rate
+        return self._n_step * self._hop / self.networks.sample_rate
 
     @property
     def block_samples(self) -> int:
@@ -142,9 +141,9 @@ class VoiceStream:
     @property
     def lookahead_latency_seconds(self) -> float:
         """Part of `latency_seconds` that does not depend on the length of a step."""
-        delay = self._delay / self.converter.sample_rate
+        delay = self._delay / self.networks.sample_rate
         delay += (self._input.delay + self._input.is_active) / self.sample_rate
-        return delay + (self._output.delay + self._output.is_active) / self.converter.sample_rate
+        return delay + (self._output.delay + self._output.is_active) / self.networks.sample_rate
 
     @property
     def n_repaired(self) -> int:
@@ -247,7 +246,7 @@ class VoiceStream:
 
     def _analyze(self, unit: np.ndarray) -> None:
         """Scale and filter samples (n,); compute the mel and the pitch of the new frames."""
-        mel, reach, hop = self.converter.mel, self._reach, self._hop
+        mel, reach, hop = self.networks.mel, self._reach, self._hop
         gain_db = self._source.gain_db
         self._source.push(self._analysis.push(unit))
         gains = np.linspace(gain_db, self._source.gain_db, len(unit) + 1)[1:]
@@ -268,7 +267,7 @@ class VoiceStream:
         n_known = self._n_pitch_learned
         first = max(self._wav_first, n_known - PITCH_PAST_FRAMES - 1)
         stretch = self._wav[(first - self._wav_first) * self._hop :]
-        f0 = pitch.track(stretch, self.converter.sample_rate, self._hop)
+        f0 = pitch.track(stretch, self.networks.sample_rate, self._hop)
         f0 = f0[n_known - first : n_frames - first]
         self._f0 = np.concatenate([self._f0[: n_known - self._first], f0])
         n_final = max(n_known, n_frames - PITCH_AHEAD_FRAMES)
@@ -277,22 +276,11 @@ class VoiceStream:
 
     def _converted(self) -> Tensor:
         """Convert the mel (1, n_mels, T) of the frames from `_first` on."""
-        autovc = self.converter.autovc
-        n_frames = self._mel.shape[-1] // autovc.freq * autovc.freq
-        mel = self._mel[..., -n_frames:]
-        harmonics = None
-        if autovc.f0:
-            f0 = self._f0[-n_frames:]
-            if self._target.pitch is not None:
-                f0 = pitch.moved(f0, self._pitch_range.range, self._target.pitch)
-            harmonics = self.converter.mel.harmonics(self._tensor(f0))
-        made = convert_mel(
-            autovc,
-            mel,
-            self._tensor(self._source.embedding),
-            self._target_embedding,
-            harmonics,
-            self.converter.guidance,
+        freq = self.networks.autovc.freq
+        n_frames = self._mel.shape[-1] // freq * freq
+        source = Voice(self._source.embedding, self._pitch_range.range)
+        made = self._mel_converter.convert(
+            self._mel[..., -n_frames:], self._f0[-n_frames:], source, self._target
         )
         return F.pad(made.clamp(0, 1), (self._mel.shape[-1] - n_frames, 0), mode="replicate")
 
@@ -312,4 +300,4 @@ class VoiceStream:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """Return an array as a batch of one on the device of the networks."""
-        return torch.from_numpy(array).to(self.converter.device)[None]
+        return torch.from_numpy(array).to(self.networks.device)[None]

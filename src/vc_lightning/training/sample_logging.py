@@ -12,6 +12,8 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import require_at_least
 from vc_lightning.common.plots import mel_figure, pixels
+from vc_lightning.conversion.mel_converter import MelConverter
+from vc_lightning.conversion.recordings import Voice
 from vc_lightning.data.crops import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.vocoders.base import Vocoder
@@ -163,14 +165,12 @@ def convert(
         The converted mel (1, n_mels, T).
     """
     device = next(network.parameters()).device
-    voices = [example.embedding[None].to(device) for example in (source, target)]
-    harmonics = None
-    if network.f0:
-        contours = [example.f0.numpy() for example in (source, target)]
-        ranges = [pitch.range_of([contour]) for contour in contours]
-        f0 = torch.from_numpy(pitch.moved(contours[0], *ranges))[None, :max_frames]
-        harmonics = mel.harmonics(f0.to(mel.window.device)).to(device)
-    return network(source.mel[None, :, :max_frames].to(device), *voices, harmonics)[1]
+    voices = [
+        Voice(example.embedding.numpy(), pitch.range_of([example.f0.numpy()]))
+        for example in (source, target)
+    ]
+    shown, f0 = source.mel[None, :, :max_frames].to(device), source.f0[:max_frames].numpy()
+    return MelConverter(network, mel).convert(shown, f0, *voices)
 
 
 class CopySynthesis(Samples):

@@ -1,0 +1,99 @@
+"""The networks of a conversion, which belong together: AutoVC, speaker encoder and vocoder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+from vc_lightning.models import checkpoints, hub
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.formats import Card
+from vc_lightning.models.speaker_encoder import SpeakerEncoder
+from vc_lightning.models.vocoders.base import Vocoder
+from vc_lightning.models.vocoders.factory import default_vocoder
+
+
+class Networks(nn.Module):
+    """The frozen networks of a conversion, with the mel-spectrogram that they share.
+
+    Args:
+        autovc: The conversion network.
+        card: Header of its file.
+        speaker_encoder: The speaker encoder that it was trained with.
+        encoder_identity: Identity of the speaker encoder's weights, see `checkpoints.identity`.
+        mel: Mel-spectrogram with the settings of the network.
+        vocoder: Vocoder for such mels.
+
+    Raises:
+        InputError: The parts do not belong together.
+    """
+
+    def __init__(
+        self,
+        autovc: AutoVC,
+        card: Card,
+        speaker_encoder: SpeakerEncoder,
+        encoder_identity: str,
+        mel: MelSpectrogram,
+        vocoder: Vocoder,
+    ):
+        super().__init__()
+        require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
+        require_same_settings(vocoder.mel_settings, mel.settings, "the vocoder", "the checkpoint")
+        checkpoints.require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
+        if autovc.arguments["dim_emb"] != speaker_encoder.linear.out_features:
+            raise InputError(
+                f"the checkpoint takes embeddings of {autovc.arguments['dim_emb']} numbers, the "
+                f"speaker encoder gives {speaker_encoder.linear.out_features}; give its own one by "
+                "speaker_encoder="
+            )
+        self.autovc = autovc
+        self.card = card
+        self.speaker_encoder = speaker_encoder
+        self.encoder_identity = encoder_identity
+        self.mel = mel
+        self.vocoder = vocoder
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        vocoder: Callable[[MelSpectrogram], Vocoder] | None = None,
+        speaker_encoder: Path | str = resources.SPEAKER_ENCODER,
+        freq: int = 32,
+    ) -> "Networks":
+        """Load all networks that belong to an AutoVC file.
+
+        Args:
+            path: A file, or an address on a hub (`hf://OWNER/REPO[/FILE][@REVISION]`).
+            vocoder: Function that makes a vocoder for a mel-spectrogram; None for `vocoder=auto`.
+            speaker_encoder: Weight file of the speaker encoder that the network was trained with.
+            freq: Frames per code, for public files, which do not store it.
+
+        Raises:
+            InputError: A file is unreadable, or the files do not belong together.
+        """
+        path = hub.local_path(path)
+        autovc, card = checkpoints.read_autovc(path, freq)
+        encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
+        try:
+            mel = MelSpectrogram(**card.mel)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: its mel settings are not usable ({error})") from error
+        built = (vocoder or default_vocoder)(mel)
+        return cls(autovc, card, encoder, encoder_card.speaker_encoder, mel, built)
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate in Hz of the mels, and of the sound that the vocoder makes."""
+        return self.mel.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the networks."""
+        return next(self.autovc.parameters()).device
