@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helpers import DATA_DEFAULTS, write_wav
-from vc_lightning.audio import io, pitch
+from vc_lightning.audio import acoustics, io, pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
@@ -23,6 +23,7 @@ from vc_lightning.data.manifest import (
     split_utterances,
 )
 from vc_lightning.data.training_data import TrainingDataModule
+from vc_lightning.models.recogniser import Recogniser
 
 
 class Ramp:
@@ -251,7 +252,7 @@ def test_crops_have_matching_pitch(module, corpus, mel_settings):
     assert torch.equal(files.read_f0(utterance.segment, 0, utterance.n_frames), expected)
     assert (expected > 0).float().mean() > 0.2
     crops = Crops(data.train, files, 64, seed=0, copies=data.copies)
-    mel, *_, f0, _ = crops[0, 5, 0]
+    mel, _, _, _, f0, *_ = crops[0, 5, 0]
     starts = [
         s for s in range(63) if torch.equal(files.read_mel(utterance.segment, s, s + 64), mel)
     ]
@@ -275,7 +276,7 @@ def test_vtlp_targets(module, corpus):
     f0 = files.read_f0(utterance.segment, 0, utterance.n_frames)
     seen = Counter()
     for position in range(60):
-        mel, embedding, input_mel, input_embedding, target_f0, _ = crops[0, position, 0]
+        mel, embedding, input_mel, input_embedding, target_f0, *_ = crops[0, position, 0]
         target_copy = [torch.equal(mel, other) for other in mels].index(True)
         input_copy = [torch.equal(input_mel, other) for other in mels].index(True)
         assert torch.equal(embedding, embeddings[target_copy])
@@ -316,7 +317,7 @@ def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
     expected = (50 * seconds).clamp(max=last) - last / 2
     torch.testing.assert_close(features, torch.stack([expected, -expected], 1), atol=0.03, rtol=0)
     crop = Crops(data.train, data.files, 64, seed=0)[0, 3, 0]
-    starts = [s for s in range(63) if torch.equal(features[s : s + 64], crop[-1])]
+    starts = [s for s in range(63) if torch.equal(features[s : s + 64], crop[5])]
     assert torch.equal(data.files.read_mel(utterance.segment, starts[0], starts[0] + 64), crop[0])
     batch = next(iter(data.train_dataloader()))
     assert batch.teacher.shape == (2, batch.target_mel.shape[-1], 2)
@@ -326,6 +327,58 @@ def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
     without = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
     assert next(iter(without.train_dataloader())).teacher.shape[-1] == 0
     assert len(without.teacher_std) == 0
+
+
+class Loudness(Recogniser):
+    """A recogniser whose features say the level of each half of the band, and the VTLP factor."""
+
+    identity = "loudness"
+
+    def __init__(self):
+        super().__init__(n_mels=4, dim=8, n_layers=1, n_heads=1)
+
+    def features(self, wav, factor=1.0):
+        mel = self.mel(torch.from_numpy(wav))[:, ::2].T
+        return np.concatenate([mel.numpy(), np.full((len(mel), 4), factor, np.float32)], axis=1)
+
+
+def test_what_a_recogniser_hears_of_each_copy(module, corpus, tmp_path):
+    recogniser = Loudness()
+    changes = {"vtlp_factors": [0.8, 1.25], "vtlp_probability": 0.5}
+    made = {"recogniser": recogniser, "teacher": recogniser, "with_acoustics": True}
+    data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), **made, **changes))
+    utterance = data.train[0]
+    n_frames, files = utterance.n_frames, data.files
+    heard = [files.read_heard(utterance.segment, 0, n_frames, copy) for copy in range(3)]
+    for factor, features in zip([1.0, 0.8, 1.25], heard, strict=True):
+        torch.testing.assert_close(
+            features[4:], torch.full((4, n_frames), factor), atol=1e-3, rtol=0
+        )
+    prepared_wav = data.mel.prepare(*io.load(utterance.path))
+    expected = recogniser.hear(prepared_wav, n_frames, 62.5)
+    torch.testing.assert_close(heard[0], torch.from_numpy(expected).T, atol=2e-3, rtol=0)
+    teacher = files.read_teacher(utterance.segment, 0, n_frames)  # the same, less its mean
+    centred = torch.from_numpy(expected - expected.mean(axis=0))
+    torch.testing.assert_close(teacher, centred, atol=3e-3, rtol=0)
+    crops = Crops(data.train, files, 64, 0, data.copies, with_acoustics=True)
+    seen = set()
+    for position in range(20):
+        target_mel, _, input_mel, _, _, _, features, described = crops[0, position, 0]
+        starts = [s for s in range(63) if torch.equal(heard[0][:4, s : s + 64], features[:4])]
+        whole = files.read_mel(utterance.segment, 0, n_frames)
+        assert torch.equal(target_mel, whole[:, starts[0] : starts[0] + 64])
+        seen.add(round(float(features[4, 0]), 2))
+        assert (float(features[4, 0]) == 1) == torch.equal(input_mel, target_mel)
+        torch.testing.assert_close(described, acoustics.describe(whole))
+    assert seen == {1.0, 0.8, 1.25}
+    batch = next(iter(data.train_dataloader()))
+    assert batch.heard.shape == (2, 8, batch.target_mel.shape[-1])
+    assert batch.acoustics.shape == (2, acoustics.N_ACOUSTICS)
+    mean, std = data.heard_statistics
+    assert mean.shape == std.shape == (8,)
+    torch.testing.assert_close(mean[4:], torch.ones(4))
+    without = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), **changes))
+    assert next(iter(without.train_dataloader())).heard.shape[1] == 0
 
 
 def test_excludes_files(module, corpus):
@@ -352,8 +405,11 @@ def test_short_files_and_whole_utterances(module, corpus):
     assert whole.shape == (80, 126)
     zero, one = torch.zeros(4), torch.ones(4)
     short, f0, teacher = whole[:, :50], torch.full((126,), 100.0), torch.ones(126, 3)
-    first = whole, zero, whole, one, f0, teacher
-    batch = collate([first, (short, one, short, one, f0[:50], teacher[:50])])
+    heard, described = torch.ones(2, 126), torch.zeros(9)
+    first = whole, zero, whole, one, f0, teacher, heard, described
+    second = short, one, short, one, f0[:50], teacher[:50], heard[:, :50], described
+    batch = collate([first, second])
+    assert batch.heard.sum(dim=2).tolist() == [[126] * 2, [50] * 2]
     assert batch.teacher.sum(dim=1).tolist() == [[126] * 3, [50] * 3]
     assert batch.f0.sum() == 100 * (126 + 50)
     assert batch.lengths.tolist() == [126, 50]

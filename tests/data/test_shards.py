@@ -150,7 +150,7 @@ def test_input_and_target_frames_match(module, folder):
     data = module(augmentations=[Gain(6)], vtlp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, input_mel, input_embedding, f0, _ = stream.crop(3, sample)
+        mel, embedding, input_mel, input_embedding, f0, *_ = stream.crop(3, sample)
         assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
         assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
@@ -169,7 +169,7 @@ def test_vtlp_targets(module, folder):
     data = module(vtlp_probability=1, vtlp_target_factors=[1.25], vtlp_target_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, _, input_embedding, f0, _ = stream.crop(3, sample)
+        mel, embedding, _, input_embedding, f0, *_ = stream.crop(3, sample)
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[2]))
         assert not torch.equal(input_embedding, embedding)
         whole = torch.from_numpy(sample.mels[2]).float()

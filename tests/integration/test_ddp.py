@@ -37,6 +37,7 @@ def gradients(batch, rank=0, world_size=1, port=0):
     parts = {"optimizer": None, "scheduler": None, "config": {}}
     weighed = {"decoder_weight": 1.0, "content_weight": 1.0, "content_per_std": False}
     weighed |= {"distance": "l2", "teacher_weight": 0.0, "reconstruction_reaches_encoder": True}
+    weighed |= {"live_weight": 0.0, "align_steps": 0}
     card = Card("autovc", network.arguments, resources.settings("mel", "autovc"))
     module = Loss(AutoVCModule(network=network, card=card, **parts, **weighed))
     if world_size > 1:
@@ -76,7 +77,8 @@ def test_gradients_equal_single_process(free_port):
     mels = torch.rand(2, 4, 80, 64) * (torch.arange(64) < lengths[:, None, None])
     voices = torch.rand(2, 4, 256)
     batch = CropBatch(
-        mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(4, 64), torch.zeros(4, 64, 0)
+        *(mels[0], lengths, voices[0], mels[1], voices[1], torch.zeros(4, 64)),
+        *(torch.zeros(4, 64, 0), torch.zeros(4, 0, 64), torch.zeros(4, 0)),
     )
     expected = gradients(batch)
     context = multiprocessing.get_context("spawn")

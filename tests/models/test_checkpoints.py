@@ -48,7 +48,13 @@ def test_own_files_round_trip(tiny_checkpoint, tiny_autovc, mel_settings):
     network, card = checkpoints.read_autovc(tiny_checkpoint)
     assert_same_state(network, tiny_autovc)
     assert not network.training
-    assert card.network == TINY | {"n_mels": 80, "f0": False, "film": False}
+    assert card.network == TINY | {
+        "n_mels": 80,
+        "f0": False,
+        "film": False,
+        "dim_features": 0,
+        "dim_acoustics": 0,
+    }
     assert (card.mel, card.step) == (mel_settings, 7)
 
 

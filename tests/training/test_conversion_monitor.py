@@ -110,7 +110,7 @@ def test_shown_conversions_have_target_pitch(mel_settings):
 
     network = Recorder(dim_neck=2, dim_emb=4, dim_pre=4, freq=8, dim_encoder=4, f0=True).eval()
     low, high = (
-        Example(name, torch.rand(80, 30), torch.rand(4), torch.full((30,), hz))
+        Example(name, torch.rand(80, 30), torch.rand(4), torch.full((30,), hz), torch.zeros(0, 30))
         for name, hz in (("low", 100.0), ("high", 200.0))
     )
     shown = convert(network, mel, low, high, max_frames=20)

@@ -29,7 +29,7 @@ from vc_lightning.data.base_datamodule import RecordingsDataModule
 from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.data.training_data import TrainingDataModule, is_first_process
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import read_speaker_encoder
+from vc_lightning.models.checkpoints import load_recogniser, read_speaker_encoder
 from vc_lightning.models.formats import Card
 from vc_lightning.training.base_module import AnyNetwork, BaseModule
 from vc_lightning.training.checkpointing import WeightFiles
@@ -144,6 +144,8 @@ def build_data(cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork) -> Tra
     makers["with_f0"] = getattr(network, "f0", False)
     if for_converter:
         makers["teacher"] = instantiate(cfg.teacher)
+        makers["recogniser"] = load_recogniser() if network.listens else None
+        makers["with_acoustics"] = network.arguments["dim_acoustics"] > 0
     return instantiate(cfg.data, **makers)
 
 

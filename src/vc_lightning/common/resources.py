@@ -14,6 +14,7 @@ SPEAKER_ENCODER = CHECKPOINTS / "speaker_encoder.safetensors"
 WAVERNN = CHECKPOINTS / "wavernn.safetensors"
 GRIFFIN_LIM = CHECKPOINTS / "griffin_lim.safetensors"
 SOURCE_FILTER = CHECKPOINTS / "source_filter.safetensors"
+RECOGNISER = CHECKPOINTS / "recogniser.safetensors"
 
 
 def settings(group: str, name: str) -> dict:

@@ -30,7 +30,14 @@ class MelConverter:
     mel: MelSpectrogram
     guidance: float = 0.0
 
-    def convert(self, mel: Tensor, f0: np.ndarray | None, source: Voice, target: Voice) -> Tensor:
+    def convert(
+        self,
+        mel: Tensor,
+        f0: np.ndarray | None,
+        source: Voice,
+        target: Voice,
+        heard: Tensor | None = None,
+    ) -> Tensor:
         """Convert a mel.
 
         Args:
@@ -39,6 +46,8 @@ class MelConverter:
                 need it.
             source: The source's voice.
             target: The target's voice. With an unknown pitch range the pitch is not moved.
+            heard: What the recogniser hears in the source (1, D, T), for a network that listens.
+                Without it, such a network encodes the mel by its live encoder.
 
         Returns:
             The converted mel (1, n_mels, T).
@@ -47,7 +56,10 @@ class MelConverter:
             InputError: An embedding has another shape, or is not finite.
         """
         source_embedding, target_embedding = self._embedding(source), self._embedding(target)
-        codes = self.autovc.encode(mel, source_embedding)
+        if heard is not None and self.autovc.listens:
+            codes = self.autovc.encode(heard.to(self._device), source_embedding)
+        else:
+            codes = self.autovc.encode_live(mel, source_embedding)
         harmonics = self._harmonics(f0, source, target)
         n_frames = mel.shape[-1]
         if self.guidance == 0:

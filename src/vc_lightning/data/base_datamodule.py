@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vc_lightning.audio import acoustics
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
@@ -205,6 +206,20 @@ class RecordingsDataModule(TrainingDataModule):
         ]
         return torch.cat(squares).mean(dim=0).sqrt()  # the features of a recording have mean 0
 
+    @functools.cached_property
+    def heard_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (D,) of what the recogniser hears; D is 0 without one."""
+        if not self.files.with_heard:
+            return torch.zeros(0), torch.zeros(0)
+        heard = [self.files.read_heard(u.segment, 0, u.n_frames) for u in self._sampled()]
+        joined = torch.cat(heard, dim=1)
+        return joined.mean(dim=1), joined.std(dim=1)
+
+    def clean_acoustics(self) -> Tensor:
+        """Return the acoustics of clean training recordings (N_ACOUSTICS,)."""
+        mels = (self.files.read_mel(u.segment, 0, u.n_frames) for u in self._sampled())
+        return acoustics.clean(torch.stack([acoustics.describe(mel) for mel in mels]))
+
     def _sampled(self) -> list[Utterance]:
         """Choose random training utterances to estimate means from."""
         rng = np.random.default_rng(self.seed)
@@ -221,6 +236,7 @@ class RecordingsDataModule(TrainingDataModule):
                 self.files.read_mel(u.segment, 0, u.n_frames),
                 self.files.read_embedding(u.segment),
                 self.files.read_f0(u.segment, 0, u.n_frames),
+                self.files.read_heard(u.segment, 0, u.n_frames),
             )
             for u in chosen
         ]

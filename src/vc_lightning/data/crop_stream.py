@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from vc_lightning.audio import acoustics
 from vc_lightning.data import shards
 from vc_lightning.data.crops import NO_COPIES, Augmentation, VtlpCopies, choose_crop
 from vc_lightning.data.shards import Sample, Shards
@@ -51,6 +52,7 @@ class CropStream(IterableDataset):
         rank: Number of this process.
         world_size: Number of processes.
         position: How far the training has read before.
+        with_acoustics: Whether the acoustics of the targets are needed.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class CropStream(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
         position: Position = START,
+        with_acoustics: bool = False,
     ):
         super().__init__()
         self.source = source
@@ -79,6 +82,7 @@ class CropStream(IterableDataset):
         self.rank = rank
         self.world_size = world_size
         self.position = position
+        self.with_acoustics = with_acoustics
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         first, n_done = self.place()
@@ -152,6 +156,10 @@ class CropStream(IterableDataset):
             embeddings[crop.input_copy],
             f0,
             teacher,
+            torch.from_numpy(sample.heard[crop.input_copy, crop.start : crop.stop]).float().T,
+            acoustics.describe(frames(sample, 0, 0, sample.mels.shape[1]))
+            if self.with_acoustics
+            else torch.zeros(0),
         )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from vc_lightning.audio import acoustics
 from vc_lightning.common.errors import InputError, require_within
-from vc_lightning.data.feature_store import FeatureFiles
+from vc_lightning.data.feature_store import FeatureFiles, Segment
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.sampling import Item
 
@@ -32,6 +33,10 @@ class CropBatch:
         input_embedding: (B, E), speaker embedding of `input_mel`.
         f0: (B, T), pitch of `target_mel` in Hz, 0 where unvoiced or not computed.
         teacher: (B, T, D), the teacher's features; D is 0 without a teacher.
+        heard: (B, D, T), what a recogniser hears in the recording of `input_mel`; D is 0 for a
+            network that does not listen.
+        acoustics: (B, A), `acoustics.describe` of the recording of `target_mel`; A is 0 where the
+            network does not use it.
     """
 
     target_mel: Tensor
@@ -41,6 +46,8 @@ class CropBatch:
     input_embedding: Tensor
     f0: Tensor
     teacher: Tensor
+    heard: Tensor
+    acoustics: Tensor
 
     @property
     def size(self) -> int:
@@ -70,12 +77,14 @@ class Example:
         mel: (n_mels, T).
         embedding: (E,), the utterance's speaker embedding.
         f0: (T,) in Hz, 0 where unvoiced or not computed.
+        heard: (D, T), the recogniser's features; D is 0 for a network that does not listen.
     """
 
     speaker: str
     mel: Tensor
     embedding: Tensor
     f0: Tensor
+    heard: Tensor
 
 
 @dataclass(frozen=True)
@@ -191,6 +200,7 @@ class Crops(Dataset):
         copies: VTLP copies allowed as input and as target.
         augmentations: Further changes to the encoder's input.
         embeddings: Mean embeddings (n_copies, E) by speaker, used in place of each utterance's.
+        with_acoustics: Whether the acoustics of the targets are needed.
     """
 
     def __init__(
@@ -202,6 +212,7 @@ class Crops(Dataset):
         copies: VtlpCopies = NO_COPIES,
         augmentations: Sequence[Augmentation] = (),
         embeddings: dict[str, Tensor] | None = None,
+        with_acoustics: bool = False,
     ):
         self.utterances = list(utterances)
         self.files = files
@@ -210,6 +221,8 @@ class Crops(Dataset):
         self.copies = copies
         self.augmentations = augmentations
         self.embeddings = embeddings
+        self.with_acoustics = with_acoustics
+        self._acoustics: dict[Segment, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -221,8 +234,7 @@ class Crops(Dataset):
             item: (epoch, position, index of the utterance).
 
         Returns:
-            Target mel (n_mels, T) and embedding (E,), input mel and embedding, f0 (T,), teacher
-            (T, D).
+            The tensors of a `CropBatch` without `lengths`, without the batch's dimension.
         """
         epoch, position, index = item
         utterance = self.utterances[index]
@@ -245,7 +257,17 @@ class Crops(Dataset):
             self._embedding(utterance, crop.input_copy),
             f0,
             teacher,
+            self.files.read_heard(utterance.segment, *span, crop.input_copy),
+            self._acoustics_of(utterance.segment),
         )
+
+    def _acoustics_of(self, segment: Segment) -> Tensor:
+        if not self.with_acoustics:
+            return torch.zeros(0)
+        if segment not in self._acoustics:
+            mel = self.files.read_mel(segment, 0, segment.n_frames)
+            self._acoustics[segment] = acoustics.describe(mel)
+        return self._acoustics[segment]
 
     def collate(self, items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
         """Make a batch of items."""
@@ -259,9 +281,9 @@ class Crops(Dataset):
 
 def collate(items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
     """Make a batch of the items of `Crops`, zero-padded to the longest."""
-    target_mels, target_embeddings, input_mels, input_embeddings, f0, teacher = zip(
-        *items, strict=True
-    )
+    columns = zip(*items, strict=True)
+    target_mels, target_embeddings, input_mels, input_embeddings, f0, teacher, *rest = columns
+    heard, acoustics_of_targets = rest
     return CropBatch(
         target_mel=_padded(target_mels),
         lengths=torch.tensor([mel.shape[-1] for mel in target_mels]),
@@ -270,6 +292,8 @@ def collate(items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
         input_embedding=torch.stack(input_embeddings),
         f0=pad_sequence(list(f0), batch_first=True),
         teacher=pad_sequence(list(teacher), batch_first=True),
+        heard=_padded(heard),
+        acoustics=torch.stack(acoustics_of_targets),
     )
 
 

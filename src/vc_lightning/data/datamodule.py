@@ -14,6 +14,7 @@ from vc_lightning.data.crops import (
 )
 from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.manifest import Utterance
+from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.teachers import Teacher
 
@@ -33,6 +34,8 @@ class VoiceDataModule(RecordingsDataModule):
         encoder_identity: Name of the speaker encoder's weights.
         with_f0: Whether the pitch is needed, for a network with F0 inputs.
         teacher: Speech recogniser whose features the codes learn to predict, or None.
+        recogniser: The recogniser that the network listens through, or None.
+        with_acoustics: Whether the network uses the acoustics of the targets.
         cache_dir: Folder of the feature cache, shared by all data sets and runs.
         max_seconds: Longer recordings are cut into segments at pauses.
         feature_precision: Precision of the speaker embeddings: "32"; "bf16", whose embeddings have
@@ -58,6 +61,8 @@ class VoiceDataModule(RecordingsDataModule):
         encoder_identity: str,
         with_f0: bool = False,
         teacher: Teacher | None = None,
+        recogniser: Recogniser | None = None,
+        with_acoustics: bool = False,
         *,
         cache_dir: str,
         max_seconds: float,
@@ -113,6 +118,7 @@ class VoiceDataModule(RecordingsDataModule):
             bf16=use_bf16(feature_precision),
             with_f0=with_f0,
             teacher=teacher,
+            recogniser=recogniser,
         )
         super().__init__(
             features,
@@ -133,6 +139,7 @@ class VoiceDataModule(RecordingsDataModule):
         self.encoder_identity = encoder_identity
         self.crop_frames = crop_frames
         self.speaker_embedding = speaker_embedding
+        self.with_acoustics = with_acoustics
         self.augmentations = list(augmentations)
         self.write_shards = write_shards
         self.shard_megabytes = shard_megabytes
@@ -152,4 +159,5 @@ class VoiceDataModule(RecordingsDataModule):
             self.copies if training else NO_COPIES,
             self.augmentations if training else (),
             embeddings,
+            self.with_acoustics,
         )

@@ -25,6 +25,7 @@ from vc_lightning.data.feature_store import (
     save,
 )
 from vc_lightning.data.parallel import compute_all
+from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.teachers import Teacher, features_at_frames
 
@@ -53,6 +54,8 @@ class FeatureCache:
         keep_wavs: Whether waveforms are kept as well, as a vocoder needs them.
         with_f0: Whether the pitch is computed as well.
         teacher: Speech recogniser whose features are computed as well, or None.
+        recogniser: Recogniser whose features of every copy are computed as well, for a network
+            that listens; None for one that reads mels.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class FeatureCache:
         keep_wavs: bool = False,
         with_f0: bool = False,
         teacher: Teacher | None = None,
+        recogniser: Recogniser | None = None,
     ):
         require_within(2, 3600, "data", max_seconds=max_seconds)
         self.root = expand_user(root)
@@ -75,11 +79,13 @@ class FeatureCache:
         self.max_seconds = max_seconds
         self.bf16 = bf16
         self.teacher = teacher
+        self.recogniser = recogniser
         level = mel.settings["level_dbfs"]
         mel_key = _key(mel.settings, max_seconds)
         voice_key = _key(encoder_identity, level, max_seconds, bf16)
         pitch_key = _key(mel.settings, max_seconds, pitch.tracker_name()) if with_f0 else None
         teacher_key = _key(mel.settings, max_seconds, teacher.identity) if teacher else None
+        heard_key = _key(mel.settings, max_seconds, recogniser.identity) if recogniser else None
         self.files = FeatureFiles(
             self.root,
             mel_key,
@@ -89,6 +95,7 @@ class FeatureCache:
             keep_wavs,
             pitch_key,
             teacher_key,
+            heard_key,
         )
         self.key = f"{mel_key}-{voice_key}"
 
@@ -204,6 +211,7 @@ class FeatureCache:
                 self._write_mels(recording)
                 self._write_wav(recording)
                 self._write_f0(recording)
+                self._write_heard(recording)
                 self._write_teacher(recording)
             self._write_voices(recordings)
         except (OSError, SafetensorError) as error:
@@ -266,18 +274,41 @@ class FeatureCache:
         if self.teacher is None or not self.files.lacks_teacher(recording.content):
             return
         rate, hop_length = self.mel.sample_rate, self.mel.hop_length
-        features = [
-            features_at_frames(
-                self.teacher,
-                io.resample(wav, rate, self.teacher.sample_rate),
-                len(wav) // hop_length + 1,
-                rate / hop_length,
-            )
-            for wav in recording.wavs
-            if wav is not None
-        ]
+        wavs = [wav for wav in recording.wavs if wav is not None]
+        if self.recogniser is not None and self.recogniser.identity == self.teacher.identity:
+            stops = np.cumsum([len(wav) // hop_length + 1 for wav in wavs])
+            heard = np.split(self.files.read_all_heard(recording.content), stops[:-1])
+            features = [segment - segment.mean(axis=0) for segment in heard]
+        else:
+            features = [
+                features_at_frames(
+                    self.teacher,
+                    io.resample(wav, rate, self.teacher.sample_rate),
+                    len(wav) // hop_length + 1,
+                    rate / hop_length,
+                )
+                for wav in wavs
+            ]
         whole = np.concatenate(features).astype(np.float16)
         save(self.files.teacher_file(recording.content), {"features": whole})
+
+    def _write_heard(self, recording: "_Recording") -> None:
+        if self.recogniser is None:
+            return
+        rate, hop_length = self.mel.sample_rate, self.mel.hop_length
+        for copy in self.files.missing(self.files.heard_file, recording.content):
+            features = [
+                self.recogniser.hear(
+                    io.resample(wav, rate, self.recogniser.sample_rate),
+                    len(wav) // hop_length + 1,
+                    rate / hop_length,
+                    self.files.factors[copy],
+                )
+                for wav in recording.wavs
+                if wav is not None
+            ]
+            whole = np.concatenate(features).astype(np.float16)
+            save(self.files.heard_file(recording.content, copy), {"features": whole})
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Read a recording; InputError when it is unusable or still being written."""

@@ -46,6 +46,8 @@ class FeatureFiles:
     - `wavs-<key>/…`: `wav`, int16, hop_length samples per frame of the mel file.
     - `pitches-<key>/…`: `f0` (frames,), float32, in Hz.
     - `teacher-<key>/…`: `features` (frames, D), float16.
+    - `heard-<key>/<xx>/<content>_<factor>.safetensors`: `features` (frames, D), float16, of a
+      recogniser that a network listens through.
 
     A key covers only the settings of its own feature: changing them leaves the other features
     valid. Copy 0 is the recording; copy i is stretched by the i-th VTLP factor. Waveforms, pitch
@@ -60,6 +62,7 @@ class FeatureFiles:
         with_wavs: Whether waveforms are needed, as by a vocoder.
         pitch_key: Key of the pitch; None where it is not needed.
         teacher_key: Key of the teacher's features; None where they are not needed.
+        heard_key: Key of the recogniser's features; None where no network listens through it.
     """
 
     def __init__(
@@ -72,17 +75,20 @@ class FeatureFiles:
         with_wavs: bool = False,
         pitch_key: str | None = None,
         teacher_key: str | None = None,
+        heard_key: str | None = None,
     ):
         self.mels = root / f"mels-{mel_key}"
         self.voices = root / f"voices-{voice_key}"
         self.wavs = root / f"wavs-{mel_key}"
         self.pitches = root / f"pitches-{pitch_key}"
         self.teacher_features = root / f"teacher-{teacher_key}"
+        self.heard = root / f"heard-{heard_key}"
         self.factors = [1.0, *vtlp_factors]  # of copies 0, 1, …
         self.hop_length = hop_length
         self.with_wavs = with_wavs
         self.with_f0 = pitch_key is not None
         self.with_teacher = teacher_key is not None
+        self.with_heard = heard_key is not None
 
     def mel_file(self, content: str, copy: int) -> Path:
         """Name the file of the mels of a recording's copy."""
@@ -103,6 +109,10 @@ class FeatureFiles:
     def teacher_file(self, content: str) -> Path:
         """Name the file of the teacher's features of a recording."""
         return self.teacher_features / content[:2] / f"{content}.safetensors"
+
+    def heard_file(self, content: str, copy: int) -> Path:
+        """Name the file of the recogniser's features of a recording's copy."""
+        return self.heard / content[:2] / f"{content}_{self.factors[copy]:g}.safetensors"
 
     def read_mel(self, segment: Segment, start: int, stop: int, copy: int = 0) -> Tensor:
         """Read frames start…stop of a segment's mel: float32 (n_mels, stop − start)."""
@@ -140,6 +150,22 @@ class FeatureFiles:
         with _opened(self.teacher_file(segment.content)) as file:
             return file.get_slice("features")[segment.start + start : segment.start + stop].float()
 
+    def read_heard(self, segment: Segment, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Read the recogniser's features of frames start…stop: float32 (D, stop − start).
+
+        D is 0 without a `heard_key`.
+        """
+        if not self.with_heard:
+            return torch.zeros(0, stop - start)
+        with _opened(self.heard_file(segment.content, copy)) as file:
+            span = slice(segment.start + start, segment.start + stop)
+            return file.get_slice("features")[span].float().T
+
+    def read_all_heard(self, content: str) -> np.ndarray:
+        """Read the recogniser's features of all segments of a recording: float32 (T, D)."""
+        with _opened(self.heard_file(content, 0)) as file:
+            return file.get_tensor("features").float().numpy()
+
     def read_embedding(self, segment: Segment, copy: int = 0) -> Tensor:
         """Read the speaker embedding (E,) of a segment."""
         with _opened(self.voice_file(segment.content, copy)) as file:
@@ -164,6 +190,8 @@ class FeatureFiles:
     def segments(self, content: str) -> list[Segment] | None:
         """List the usable segments of a recording; None when a file is missing or damaged."""
         if self.lacks_wav(content) or self.lacks_f0(content) or self.lacks_teacher(content):
+            return None
+        if self.with_heard and self.missing(self.heard_file, content):
             return None
         for copy in range(1, len(self.factors)):
             if not is_whole(self.mel_file(content, copy)):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import containers
 from vc_lightning.audio.io import AUDIO_SUFFIXES, duration, split_address
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import table_rows
@@ -25,7 +24,7 @@ class AudioFile:
     """An audio file, usable or not.
 
     Attributes:
-        path: The audio file, or an address inside a file; see `audio.containers`.
+        path: The audio file.
         speaker: Name of the speaker.
         split: "train", "val", "test", or "" where the manifest names none.
     """
@@ -116,7 +115,7 @@ def read_manifest(path: Path, root: Path | None) -> list[AudioFile]:
     rows = table_rows(path, "data.manifest", {"path", "speaker"})
     folder = root or path.parent
     recordings = [
-        AudioFile(path_in(folder, row["path"]), row["speaker"], row.get("split") or "")
+        AudioFile(folder / row["path"], row["speaker"], row.get("split") or "")
         for row in rows
         if row["path"] and row["speaker"]
     ]
@@ -137,18 +136,10 @@ def read_manifest(path: Path, root: Path | None) -> list[AudioFile]:
     return kept
 
 
-def path_in(folder: Path, name: str) -> Path:
-    """Return the path that a manifest in a folder names; an address on the Hub stays as it is."""
-    return Path(name) if containers.is_on_hub(name) else folder / name
-
-
 def is_file(path: Path) -> bool:
-    """Return whether a path, or the file of an address like `film.mp4?stream=1`, exists.
-
-    A file on the Hub counts as existing: its reader reports what is missing.
-    """
+    """Return whether a path, or the file of an address like `film.mp4?stream=1`, exists."""
     try:
-        return containers.is_on_hub(path) or split_address(path)[0].is_file()
+        return split_address(path)[0].is_file()
     except OSError:  # a folder that may not be entered, a name that is too long
         return False
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vc_lightning.audio import pitch
+from vc_lightning.audio import io, pitch
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.data.feature_store import FeatureFiles, Segment, is_whole, save
-from vc_lightning.models.checkpoints import identity, read_autovc
+from vc_lightning.models.checkpoints import identity, load_recogniser, read_autovc
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ def reconstruct(
     """
     network, card = read_autovc(path)
     require_same_settings(card.mel, mel.settings, f"data.mels_from={path}", "mel=")
+    recogniser = load_recogniser() if network.listens else None
     reconstructed = copy.copy(files)
     name = identity("autovc", network.state_dict())
     reconstructed.mels = files.mels.with_name(f"{files.mels.name}-{name}")
@@ -63,7 +64,13 @@ def reconstruct(
                 wav = files.read_wav(segment, 0, segment.n_frames).numpy()
                 f0 = pitch.track(wav, mel.sample_rate, mel.hop_length)[: segment.n_frames]
                 harmonics = mel.harmonics(torch.from_numpy(f0)[None])
-            postnet_mel = network(segment_mel, embedding, embedding, harmonics)[1]
+            content = segment_mel
+            if recogniser is not None:
+                wav = files.read_wav(segment, 0, segment.n_frames).numpy()
+                wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
+                rate = mel.sample_rate / mel.hop_length
+                content = torch.from_numpy(recogniser.hear(wav, segment.n_frames, rate).T)[None]
+            postnet_mel = network(content, embedding, embedding, harmonics)[1]
             whole[span] = postnet_mel[0].T.clamp(0, 1)
         save(reconstructed.mel_file(content, 0), {"mel": whole.numpy().astype(np.float16)})
     return reconstructed

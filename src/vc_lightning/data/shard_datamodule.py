@@ -24,6 +24,7 @@ from vc_lightning.data.crops import (
 from vc_lightning.data.shards import Index, Sample, Shards
 from vc_lightning.data.training_data import TrainingDataModule
 from vc_lightning.models.checkpoints import require_same_encoder
+from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.teachers import Teacher
 
@@ -49,6 +50,9 @@ class ShardsDataModule(TrainingDataModule):
         encoder_identity: Name of the speaker encoder's weights.
         with_f0: Whether the shards must hold the pitch.
         teacher: Speech recogniser whose features the shards must hold, or None.
+        recogniser: Recogniser that the network listens through, whose features the shards must
+            hold for every copy, or None.
+        with_acoustics: Whether the network uses the acoustics of the targets.
         dir: The folder, its URL, or `pipe:` and a command in which {} stands for a file's name.
         shuffle_buffer: Number of crops from which each worker draws the next one at random.
         crop_frames: Length of random crops in mel frames; None gives whole utterances.
@@ -68,6 +72,8 @@ class ShardsDataModule(TrainingDataModule):
         encoder_identity: str,
         with_f0: bool = False,
         teacher: Teacher | None = None,
+        recogniser: Recogniser | None = None,
+        with_acoustics: bool = False,
         *,
         dir: str | None,
         batch_size: int,
@@ -96,6 +102,8 @@ class ShardsDataModule(TrainingDataModule):
         self.encoder_identity = encoder_identity
         self.with_f0 = with_f0
         self.teacher = teacher
+        self.recogniser = recogniser
+        self.with_acoustics = with_acoustics
         self.dir = str(dir)
         self.batch_size = batch_size
         self.shuffle_buffer = shuffle_buffer if shuffle else 0
@@ -134,6 +142,11 @@ class ShardsDataModule(TrainingDataModule):
                 f"training needs those of {self.teacher.identity}; write them again, or train with "
                 "teacher=none"
             )
+        if self.recogniser is not None and index.recogniser != self.recogniser.identity:
+            raise InputError(
+                f"{name}: the shards hold {_made_by('features to listen to', index.recogniser)}, "
+                f"this network listens through {self.recogniser.identity}; write them again"
+            )
         wanted = index.vtlp_factors if self.vtlp_factors is None else self.vtlp_factors
         for factor in wanted:
             if factor not in index.vtlp_factors:
@@ -171,6 +184,15 @@ class ShardsDataModule(TrainingDataModule):
         """Standard deviation (D,) of the teacher's features; D is 0 without a teacher."""
         return torch.tensor(self.index.teacher_std)
 
+    @property
+    def heard_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (D,) of what the recogniser hears; D is 0 without one."""
+        return torch.tensor(self.index.heard_mean), torch.tensor(self.index.heard_std)
+
+    def clean_acoustics(self) -> Tensor:
+        """Return the acoustics of clean training recordings (N_ACOUSTICS,)."""
+        return torch.tensor(self.index.clean_acoustics)
+
     def examples(self, n_speakers: int) -> list[Example]:
         """Read an utterance each of up to `n_speakers` speakers, of the first `MAX_SHOWN`."""
         by_speaker = {s.speaker: s for s in reversed(self._shown())}
@@ -181,6 +203,7 @@ class ShardsDataModule(TrainingDataModule):
                 frames(s, 0, 0, s.mels.shape[1]),
                 torch.from_numpy(s.embeddings[0]),
                 torch.from_numpy(s.f0),
+                torch.from_numpy(s.heard[0]).float().T,
             )
             for s in samples
         ]
@@ -216,6 +239,7 @@ class ShardsDataModule(TrainingDataModule):
             self.shuffle_buffer,
             *self.process,
             self.begun_at,
+            self.with_acoustics,
         )
         return self._loader(stream, self.num_workers)
 
@@ -225,7 +249,9 @@ class ShardsDataModule(TrainingDataModule):
         # differ, and a process with more would wait forever for the others.
         if not self.index.val.utterances:
             return []
-        stream = CropStream(self.val, 1, self.crop_frames, self.seed)
+        stream = CropStream(
+            self.val, 1, self.crop_frames, self.seed, with_acoustics=self.with_acoustics
+        )
         return self._loader(stream, min(self.num_workers, len(self.val)))
 
     def _loader(self, stream: CropStream, num_workers: int) -> DataLoader:

@@ -72,6 +72,10 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         teacher=data.features.teacher.identity if data.features.teacher else None,
         teacher_std=data.teacher_std.tolist(),
         mean_mel=data.mean_mel().tolist(),
+        recogniser=data.features.recogniser.identity if data.features.recogniser else None,
+        heard_mean=data.heard_statistics[0].tolist(),
+        heard_std=data.heard_statistics[1].tolist(),
+        clean_acoustics=data.clean_acoustics().tolist(),
         **sizes,
     )
     write_json(path / "index.json", asdict(index))
@@ -96,7 +100,8 @@ def _write_split(
     files, embeddings = data.features.files, None
     if data.speaker_embedding == "speaker":
         embeddings = speaker_embeddings(utterances, files, data.features.speaker_encoder.average)
-    n_numbers = len(files.factors) * data.mel.n_mels + len(data.teacher_std)  # per frame
+    n_numbers = len(files.factors) * (data.mel.n_mels + len(data.heard_statistics[0]))
+    n_numbers += len(data.teacher_std)  # per frame
     n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
     n_bytes += len(utterances) * TAR_OVERHEAD
     needed = max(n_bytes / max_bytes, len(utterances) / max_utterances, MIN_SHARDS)
@@ -143,6 +148,9 @@ def _files_of(
             files.read_teacher(segment, 0, segment.n_frames).half().numpy()
         ),
     }
+    if files.with_heard:
+        heard = [files.read_heard(segment, 0, segment.n_frames, copy).T for copy in copies]
+        encoded[shards.HEARD] = shards.webdataset.numpy_dumps(torch.stack(heard).half().numpy())
     about = {
         "speaker": utterance.speaker,
         "n_frames": utterance.n_frames,

@@ -7,6 +7,7 @@ An utterance is five files in a tar:
 - `<key>.embeddings.npy` (1 + W, E), float32.
 - `<key>.f0.npy` (T,), float32: pitch in Hz, all 0 where it was not computed.
 - `<key>.teacher.npy` (T, D), float16: a teacher's features; D is 0 without a teacher.
+- `<key>.heard.npy` (1 + W, T, D), float16: what a recogniser hears; only where `recogniser` is set.
 - `<key>.json`: speaker, number of frames, checksum.
 """
 
@@ -21,7 +22,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,6 +41,7 @@ ATTEMPTS = 3  # to read a remote shard
 RETRY_SECONDS = 2.0
 MAX_HEADER = 128  # bytes of a .npy file that hold its header: NumPy pads it to a multiple of 64
 ARRAYS = ("mels.npy", "embeddings.npy", "f0.npy", "teacher.npy")
+HEARD = "heard.npy"
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zlib.error)
 
 
@@ -74,6 +76,11 @@ class Index:
         teacher: Identity of the teacher; None without one.
         teacher_std: Standard deviation (D,) of the teacher's features.
         mean_mel: Mean training mel (n_mels,).
+        recogniser: Identity of the recogniser whose features are held for every copy, for networks
+            that listen; None where there are none.
+        heard_mean: Mean (D,) of its features.
+        heard_std: Standard deviation (D,) of its features.
+        clean_acoustics: `acoustics.clean` of the training recordings.
         train: Sizes of the training set.
         val: Sizes of the validation set.
     """
@@ -89,6 +96,10 @@ class Index:
     mean_mel: list[float]
     train: Split
     val: Split
+    recogniser: str | None = None
+    heard_mean: list[float] = field(default_factory=list)
+    heard_std: list[float] = field(default_factory=list)
+    clean_acoustics: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,7 @@ class Sample:
         embeddings: (1 + W, E).
         f0: (T,) in Hz.
         teacher: (T, D), float16.
+        heard: (1 + W, T, D), float16; D is 0 where there is no recogniser.
     """
 
     key: int
@@ -110,13 +122,14 @@ class Sample:
     embeddings: np.ndarray
     f0: np.ndarray
     teacher: np.ndarray
+    heard: np.ndarray
 
 
 def checksum(files: dict[str, bytes]) -> int:
     """Compute the CRC-32 of the arrays of an utterance, given as file names with their bytes."""
     checksum = 0
-    for name in ARRAYS:
-        checksum = zlib.crc32(files[name], checksum)
+    for name in (*ARRAYS, HEARD):
+        checksum = zlib.crc32(files.get(name, b""), checksum)
     return checksum
 
 
@@ -212,7 +225,12 @@ class Shards:
         sizes = (*mels.shape[:2], len(embeddings), len(f0))
         if sizes != (self.n_copies, about["n_frames"]) * 2 or len(teacher) != len(f0):
             raise ValueError("its copies or lengths differ from index.json")
-        return Sample(int(files["__key__"]), about["speaker"], mels, embeddings, f0, teacher)
+        heard = np.zeros((*mels.shape[:2], 0), np.float16)
+        if HEARD in files:
+            heard = read_array(files[HEARD])
+        if heard.shape[:2] != mels.shape[:2]:
+            raise ValueError("its copies or lengths differ from index.json")
+        return Sample(int(files["__key__"]), about["speaker"], mels, embeddings, f0, teacher, heard)
 
 
 def is_remote(place: str) -> bool:

@@ -35,6 +35,15 @@ class TrainingDataModule(LightningDataModule):
         """Standard deviation (D,) of the teacher's features; D is 0 without a teacher."""
         raise NotImplementedError
 
+    @property
+    def heard_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (D,) of what the recogniser hears; D is 0 without one."""
+        raise NotImplementedError
+
+    def clean_acoustics(self) -> Tensor:
+        """Return the acoustics of clean training recordings (N_ACOUSTICS,)."""
+        raise NotImplementedError
+
     def examples(self, n_speakers: int) -> list[Example]:
         """Read an utterance each of up to `n_speakers` speakers, held-out ones if there are any."""
         raise NotImplementedError

@@ -1,7 +1,6 @@
 """AutoVC: an autoencoder with a narrow bottleneck (Qian et al. 2019, arXiv 1905.05879)."""
 
 import itertools
-import math
 from typing import Literal
 
 import torch
@@ -13,6 +12,8 @@ from vc_lightning.common.errors import require_at_least, require_flag, require_l
 from vc_lightning.models.lstm import run_lstm
 
 KERNEL_SIZE = 5
+GAIN = 16  # the elements of an embedding, a unit vector of 256 numbers, are about 1/16
+DIM_LIVE = 320  # width of a live encoder's convolutions
 
 
 class AutoVC(nn.Module):
@@ -33,6 +34,12 @@ class AutoVC(nn.Module):
         film: Whether the target's embedding also scales and shifts the channels of every
             convolution in decoder and postnet (FiLM, Perez et al. 2018, arXiv 1709.07871). In the
             paper the embedding is an input of the decoder only.
+        dim_features: Size of a recogniser's features, which the content encoder then reads in
+            place of mel and speaker embedding: the network listens. Such a network also has a
+            `live_encoder`, which predicts the same codes from the mel. 0: it reads the mel.
+        dim_acoustics: Numbers that describe how the target was recorded (`audio.acoustics`), an
+            input of the decoder beside the embedding. Conversions use `clean`, those of clean
+            recordings. 0: no such input.
 
     Raises:
         InputError: A size is below 1, or a switch is not true or false.
@@ -53,6 +60,8 @@ class AutoVC(nn.Module):
         dim_postnet: int = 512,
         f0: bool = False,
         film: bool = False,
+        dim_features: int = 0,
+        dim_acoustics: int = 0,
     ):
         super().__init__()
         self.arguments: dict = {
@@ -67,31 +76,43 @@ class AutoVC(nn.Module):
             "dim_postnet": dim_postnet,
             "f0": f0,
             "film": film,
+            "dim_features": dim_features,
+            "dim_acoustics": dim_acoustics,
         }
         require_flag("model.f0", f0)
         require_flag("model.film", film)
-        sizes = {name: size for name, size in self.arguments.items() if name not in ("f0", "film")}
-        require_at_least(1, "model", **sizes)
+        may_be_0 = {"dim_features": dim_features, "dim_acoustics": dim_acoustics}
+        require_at_least(0, "model", **may_be_0)
+        sizes = self.arguments.keys() - may_be_0.keys() - {"f0", "film"}
+        require_at_least(1, "model", **{name: self.arguments[name] for name in sorted(sizes)})
         require_layers("model", decoder_layers=decoder_layers)
         self.freq = freq
         self.f0 = f0
-        self.encoder = ContentEncoder(n_mels + dim_emb, dim_encoder, dim_neck, freq)
-        dim_in = 2 * dim_neck + dim_emb + (n_harmonics(n_mels) if f0 else 0)
-        dim_film = dim_emb if film else None
+        self.encoder = ContentEncoder(dim_features or n_mels + dim_emb, dim_encoder, dim_neck, freq)
+        if dim_features:
+            self.live_encoder = ContentEncoder(n_mels + dim_emb, DIM_LIVE, dim_neck, freq)
+            self.register_buffer("features_mean", torch.zeros(dim_features))
+            self.register_buffer("features_std", torch.ones(dim_features))
+        if dim_acoustics:
+            self.register_buffer("clean", torch.zeros(dim_acoustics))
+        dim_voice = dim_emb + dim_acoustics
+        dim_in = 2 * dim_neck + dim_voice + (n_harmonics(n_mels) if f0 else 0)
+        dim_film = dim_voice if film else None
         self.decoder = Decoder(dim_in, dim_pre, dim_decoder, decoder_layers, n_mels, dim_film)
         self.postnet = Postnet(n_mels, dim_postnet, dim_film)
 
     def forward(
         self,
-        mel: Tensor,
+        content: Tensor,
         source_embedding: Tensor,
         target_embedding: Tensor,
         harmonics: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Convert a mel to the target's voice.
+        """Convert speech to the target's voice.
 
         Args:
-            mel: Source mel (B, n_mels, T).
+            content: Source mel (B, n_mels, T), or what the recogniser hears in the source
+                (B, dim_features, T) where the network listens.
             source_embedding: Embedding of the source speaker (B, dim_emb).
             target_embedding: Embedding of the target speaker (B, dim_emb).
             harmonics: `MelSpectrogram.harmonics` of the target pitch (B, n_mels + 2, T); needed
@@ -101,11 +122,32 @@ class AutoVC(nn.Module):
             Mel of the decoder and mel of the postnet, both (B, n_mels, T), and the codes
             (B, 2·dim_neck, ⌈T/freq⌉).
         """
-        codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
-        return *self.decode(codes, mel.shape[-1], target_embedding, harmonics), codes
+        codes = self.encode(content, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
+        return *self.decode(codes, content.shape[-1], target_embedding, harmonics), codes
 
-    def encode(self, mel: Tensor, embedding: Tensor) -> Tensor:
-        """Encode a mel, padded with silence (zeros) to a multiple of `freq` frames.
+    @property
+    def listens(self) -> bool:
+        """Whether the content encoder reads a recogniser's features in place of the mel."""
+        return self.arguments["dim_features"] > 0
+
+    def encode(self, content: Tensor, embedding: Tensor) -> Tensor:
+        """Encode speech, padded with zeros to a multiple of `freq` frames.
+
+        Args:
+            content: Mel (B, n_mels, T), or features (B, dim_features, T) where the network
+                listens.
+            embedding: Embedding of the speaker (B, dim_emb); not used where the network listens.
+
+        Returns:
+            Codes (B, 2·dim_neck, ⌈T/freq⌉).
+        """
+        if not self.listens:
+            return self.encoder(with_speaker(self._padded(content), embedding))
+        features = (content - self.features_mean[:, None]) / self.features_std[:, None]
+        return self.encoder(self._padded(features))
+
+    def encode_live(self, mel: Tensor, embedding: Tensor) -> Tensor:
+        """Encode a mel, for streams, in which a recogniser would hear too little of the future.
 
         Args:
             mel: Mel (B, n_mels, T).
@@ -114,11 +156,19 @@ class AutoVC(nn.Module):
         Returns:
             Codes (B, 2·dim_neck, ⌈T/freq⌉).
         """
-        mel = F.pad(mel, (0, -mel.shape[-1] % self.freq))
-        return self.encoder(with_speaker(mel, embedding))
+        encoder = self.live_encoder if self.listens else self.encoder
+        return encoder(with_speaker(self._padded(mel), embedding))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, -x.shape[-1] % self.freq))
 
     def decode(
-        self, codes: Tensor, n_frames: int, embedding: Tensor, harmonics: Tensor | None = None
+        self,
+        codes: Tensor,
+        n_frames: int,
+        embedding: Tensor,
+        harmonics: Tensor | None = None,
+        acoustics: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode codes in a voice.
 
@@ -127,6 +177,7 @@ class AutoVC(nn.Module):
             n_frames: Length of the mel in frames.
             embedding: Embedding of the voice (B, dim_emb).
             harmonics: See `forward`.
+            acoustics: How the target was recorded (B, dim_acoustics); None for clean recordings.
 
         Returns:
             Mel of the decoder and mel of the postnet, both (B, n_mels, n_frames).
@@ -134,13 +185,25 @@ class AutoVC(nn.Module):
         Raises:
             ValueError: The network has F0 inputs, and `harmonics` is None.
         """
-        inputs = with_speaker(self.repeat_codes(codes, n_frames), embedding)
+        voice = self.voice(embedding, acoustics)
+        inputs = with_speaker(self.repeat_codes(codes, n_frames), voice)
         if self.f0:
             if harmonics is None:
                 raise ValueError("the network has F0 inputs: give harmonics")
             inputs = torch.cat([inputs, harmonics], dim=1)
-        decoder_mel = self.decoder(inputs, embedding)
-        return decoder_mel, decoder_mel + self.postnet(decoder_mel, embedding)
+        decoder_mel = self.decoder(inputs, voice)
+        return decoder_mel, decoder_mel + self.postnet(decoder_mel, voice)
+
+    def voice(self, embedding: Tensor, acoustics: Tensor | None = None) -> Tensor:
+        """Join embeddings (B, dim_emb) and acoustics -> (B, dim_emb + dim_acoustics).
+
+        Acoustics are scaled to the size of an embedding's elements, see `FiLM`.
+        """
+        if not self.arguments["dim_acoustics"]:
+            return embedding
+        if acoustics is None:
+            acoustics = self.clean.expand(len(embedding), -1)
+        return torch.cat([embedding, acoustics / GAIN], dim=1)
 
     def repeat_codes(self, codes: Tensor, n_frames: int) -> Tensor:
         """Repeat codes (B, C, ⌈n_frames/freq⌉) for `freq` frames each -> (B, C, n_frames)."""
@@ -286,14 +349,13 @@ class FiLM(nn.Module):
 
     def __init__(self, dim_emb: int, dim: int):
         super().__init__()
-        self.gain = math.sqrt(dim_emb)  # elements of a unit vector are about 1/sqrt(dim_emb)
         self.linear = nn.Linear(dim_emb, 2 * dim)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Scale and shift x (B, dim, T) by embedding (B, dim_emb) -> (B, dim, T)."""
-        scale, shift = self.linear(self.gain * embedding)[..., None].chunk(2, dim=1)
+        scale, shift = self.linear(GAIN * embedding)[..., None].chunk(2, dim=1)
         return x + scale * x + shift
 
 

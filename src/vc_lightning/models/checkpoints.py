@@ -29,6 +29,7 @@ from vc_lightning.common.resources import settings
 from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card, State, identify, sizes_in
+from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
 from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
 from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
@@ -105,6 +106,14 @@ def load_magnitude(path: Path | str = resources.GRIFFIN_LIM) -> MagnitudeNet:
     if n_fft not in (2 * n_bins - 2, 2 * n_bins - 1):
         raise InputError(f"{path}: its header says n_bins {n_bins}, but n_fft {n_fft} for the mels")
     network.mel_settings = card.mel
+    return network
+
+
+def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
+    """Load a recogniser in eval mode, with its weights' `identity`."""
+    state, card = read(path, Recogniser.kind)
+    network = _network(Recogniser, card, state, path).requires_grad_(False)
+    network.identity = identity("whisper", network.state_dict())
     return network
 
 
@@ -308,11 +317,11 @@ def save(path: Path | str, state: State, card: Card, dtype: torch.dtype | None =
     return Path(path)
 
 
-# Identity of speaker encoders ---------------------------------------------------------------------
+# Identity of frozen networks ---------------------------------------------------------------------
 
 
 def identity(kind: str, state: State) -> str:
-    """Name a speaker encoder by its kind and a hash of its weights, such as "ge2e-1f2e3d4c"."""
+    """Name a frozen network by its kind and a hash of its weights, such as "ge2e-1f2e3d4c"."""
     digest = hashlib.sha256()
     for key, value in sorted(state.items()):
         digest.update(key.encode())

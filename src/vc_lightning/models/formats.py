@@ -32,8 +32,8 @@ class Card:
     """The header of a weight file.
 
     Attributes:
-        kind: "autovc", "wavernn", "multiband_wavernn", "source_filter", "magnitude", "ge2e" or
-            "d_vector".
+        kind: "autovc", "wavernn", "multiband_wavernn", "source_filter", "magnitude", "ge2e",
+            "d_vector" or "recogniser".
         network: Arguments of the network.
         mel: Settings of its mels.
         speaker_encoder: Identity of the speaker encoder that it was trained with.
@@ -149,7 +149,12 @@ def _autovc(state: dict[str, Tensor]) -> dict:
     n_mels, dim_decoder = state["decoder.projection.weight"].shape
     dim_encoder, dim_in, _ = state["encoder.convolutions.0.conv.weight"].shape
     dim_neck = state["encoder.lstm.weight_hh_l0"].shape[1]
+    dim_features = dim_in if "features_mean" in state else 0
+    dim_acoustics = len(state["clean"]) if "clean" in state else 0
+    if dim_features:
+        dim_in = state["live_encoder.convolutions.0.conv.weight"].shape[1]
     dim_emb = dim_in - n_mels
+    dim_voice = dim_emb + dim_acoustics
     return {
         "dim_neck": dim_neck,
         "dim_emb": dim_emb,
@@ -159,8 +164,10 @@ def _autovc(state: dict[str, Tensor]) -> dict:
         "dim_decoder": dim_decoder,
         "decoder_layers": sum(key.startswith("decoder.lstm2.weight_hh") for key in state),
         "dim_postnet": state["postnet.convolutions.0.conv.weight"].shape[0],
-        "f0": state["decoder.lstm1.weight_ih_l0"].shape[1] > 2 * dim_neck + dim_emb,
+        "f0": state["decoder.lstm1.weight_ih_l0"].shape[1] > 2 * dim_neck + dim_voice,
         "film": "decoder.films.0.linear.weight" in state,
+        "dim_features": dim_features,
+        "dim_acoustics": dim_acoustics,
     }
 
 
@@ -223,10 +230,17 @@ def _source_filter(state: dict[str, Tensor]) -> dict:
     }
 
 
+def _recogniser(state: dict[str, Tensor]) -> dict:
+    dim, n_mels, _ = state["conv1.weight"].shape
+    n_layers = sum(key.endswith(".qkv.weight") for key in state)
+    return {"n_mels": n_mels, "dim": dim, "n_layers": n_layers}
+
+
 READERS = {
     "AutoVC": _autovc,
     "WaveRNN": _wavernn,
     "MultiBandWaveRNN": _multiband,
     "MagnitudeNet": _magnitude,
     "SourceFilter": _source_filter,
+    "Recogniser": _recogniser,
 }

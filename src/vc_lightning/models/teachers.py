@@ -14,6 +14,7 @@ import numpy as np
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import whisper
+from vc_lightning.models.recogniser import interpolate
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -117,9 +118,4 @@ def features_at_frames(
     """
     features = teacher.features(wav)
     features = features - features.mean(axis=0)
-    positions = np.arange(n_frames) * teacher.frame_rate / frames_per_second
-    positions = positions.clip(0, len(features) - 1)
-    before = np.floor(positions).astype(int)
-    after = np.minimum(before + 1, len(features) - 1)
-    share = (positions - before)[:, None].astype(np.float32)
-    return (1 - share) * features[before] + share * features[after]
+    return interpolate(features, teacher.frame_rate, n_frames, frames_per_second)

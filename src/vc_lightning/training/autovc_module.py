@@ -1,5 +1,6 @@
 """Training AutoVC: reconstruction through the bottleneck, and a teacher of the codes."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,10 +15,16 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_within
+from vc_lightning.common.errors import (
+    InputError,
+    require_at_least,
+    require_flag,
+    require_one_of,
+    require_within,
+)
 from vc_lightning.data.crops import CropBatch
 from vc_lightning.data.training_data import TrainingDataModule
-from vc_lightning.models.autovc import KERNEL_SIZE, AutoVC
+from vc_lightning.models.autovc import DIM_LIVE, KERNEL_SIZE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, read_autovc
 from vc_lightning.models.formats import Card
 from vc_lightning.training.base_module import MAX_WEIGHT, BaseModule
@@ -33,7 +40,9 @@ from vc_lightning.training.losses import (
 log = logging.getLogger(__name__)
 
 MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
+MIN_FEATURES_STD = 1e-3
 DIM_HEAD = 256
+LIVE_EVERY = 4  # crops of a batch, of which one trains the live encoder
 
 
 class AutoVCModule(BaseModule[AutoVC, CropBatch]):
@@ -52,7 +61,14 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         reconstruction_reaches_encoder: Whether gradients of the reconstruction reach the encoder.
             If not, only the teacher trains the encoder, so that codes hold words but no voice;
             without a teacher, the encoder of `init_from` is frozen.
+        live_weight: Weight of the difference between the codes of a listening network and those
+            that its live encoder predicts from the mel; its gradient reaches the live encoder only.
+        align_steps: First steps of a network that listens, if it starts from the weights of one
+            that reads mels: the new encoder only learns the codes of the old one, which becomes
+            the live encoder, so that the decoder understands them.
     """
+
+    align_until: Tensor
 
     mean_mel: Tensor
     trains = (AutoVC,)
@@ -73,10 +89,14 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         distance: str,
         teacher_weight: float,
         reconstruction_reaches_encoder: bool,
+        live_weight: float,
+        align_steps: int,
     ):
         super().__init__(network, card, optimizer, scheduler, config)
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
-        require_within(0, MAX_WEIGHT, "task", **weights, teacher_weight=teacher_weight)
+        weights |= {"teacher_weight": teacher_weight, "live_weight": live_weight}
+        require_within(0, MAX_WEIGHT, "task", **weights)
+        require_at_least(0, "task", align_steps=align_steps)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
         require_one_of(tuple(DISTANCES), "task", distance=distance)
         self.decoder_weight = decoder_weight
@@ -85,10 +105,13 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.distance = distance
         self.teacher_weight = teacher_weight
         self.reconstruction_reaches_encoder = reconstruction_reaches_encoder
+        self.live_weight = live_weight
+        self.align_steps = align_steps
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**card.mel)
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
+        self.register_buffer("align_until", torch.zeros((), dtype=torch.long))
 
     @property
     def encoder_is_frozen(self) -> bool:
@@ -118,6 +141,11 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             )
         self.head = TeacherHead(2 * self.network.arguments["dim_neck"], self.network.freq, std)
 
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Read checkpoints of version 0.3.0 and before, when no network listened."""
+        super().on_load_checkpoint(checkpoint)
+        checkpoint["state_dict"].setdefault("align_until", self.align_until)
+
     def trained_parameters(self) -> Iterable[nn.Parameter]:
         """List the parameters of the network and of the teacher's head."""
         return chain(self.network.parameters(), self.head.parameters() if self.head else ())
@@ -134,6 +162,15 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             log.warning(
                 "%s had freq %d, this training has %d", name, source.freq, self.network.freq
             )
+        if self.network.listens and not source.listens:
+            log.info(
+                "%s reads mels: its encoder becomes the live encoder, and the new one learns its "
+                "codes for %d steps",
+                name,
+                self.align_steps,
+            )
+            source = listening_like(source, self.network)
+            self.align_until.fill_(self.align_steps)
         if self.network.f0 and not source.f0:
             log.info("%s has no F0 inputs: its decoder gets them, with zero weights", name)
             source = add_f0_conditioning(source)
@@ -141,6 +178,8 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
 
     def require_same_network(self, source: AutoVC, name: str) -> None:
         """Raise InputError like `BaseModule`; F0 inputs may be added, but not removed."""
+        if self.network.listens and not source.listens and can_listen(source, self.network):
+            return
         super().require_same_network(source, name)
         if source.f0 and not self.network.f0:
             raise InputError(f"{name}: has F0 inputs; set model.f0=true")
@@ -148,6 +187,13 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     def initialize(self, init_from: str | None, freq: int, data: TrainingDataModule) -> str:
         """Store the data's mean mel, and initialise the network like `BaseModule`."""
         self.mean_mel.copy_(data.mean_mel())
+        network = self.network
+        if network.listens:  # weights of a network that listens replace this
+            mean, std = data.heard_statistics
+            network.features_mean.copy_(mean)
+            network.features_std.copy_(std.clamp(min=MIN_FEATURES_STD))
+        if network.arguments["dim_acoustics"]:
+            network.clean.copy_(data.clean_acoustics())
         return super().initialize(init_from, freq, data)
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
@@ -169,13 +215,17 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         speaker = batch.target_embedding
         harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
         n_frames = batch.target_mel.shape[-1]
-        codes = network.encode(batch.input_mel, batch.input_embedding)
-        decoder_mel, postnet_mel = network.decode(
-            codes if self.reconstruction_reaches_encoder else codes.detach(),
-            n_frames,
-            speaker,
-            harmonics,
-        )
+        content = batch.heard if network.listens else batch.input_mel
+        codes = network.encode(content, batch.input_embedding)
+        aligns = bool(self.global_step < self.align_until)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not aligns):
+            decoder_mel, postnet_mel = network.decode(
+                codes if self.reconstruction_reaches_encoder else codes.detach(),
+                n_frames,
+                speaker,
+                harmonics,
+                batch.acoustics if network.arguments["dim_acoustics"] else None,
+            )
         postnet_codes = None
         if self.content_weight > 0:
             postnet_codes = network.encode(postnet_mel, speaker).float()
@@ -199,7 +249,30 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             teacher_losses = self.head.losses(frame_codes, batch.teacher, valid)
             loss = loss + self.teacher_weight * teacher_losses["teacher"]
             terms |= teacher_losses
+        if network.listens and (aligns or self.live_weight > 0):
+            terms["live"] = self.live_loss(network, batch, codes.float(), aligns)
+            loss = loss + (1 if aligns else self.live_weight) * terms["live"]
         return {"loss": loss, **terms, **normalized}
+
+    def live_loss(self, network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool) -> Tensor:
+        """Compare codes with those of the live encoder: a mean absolute error.
+
+        To save time, the live encoder learns from every fourth crop. While the new encoder is being
+        aligned, it learns from the live encoder instead, and from all crops.
+
+        Args:
+            network: A network that listens.
+            batch: The batch.
+            codes: (B, C, ⌈T/freq⌉), codes of what the recogniser hears.
+            aligns: Whether the gradient reaches `codes` instead of the live encoder.
+        """
+        learns = torch.is_grad_enabled() and not aligns
+        part = slice(None, None, LIVE_EVERY if learns else 1)
+        with torch.set_grad_enabled(learns):
+            live = network.encode_live(batch.input_mel[part], batch.input_embedding[part]).float()
+        wanted = codes if aligns else codes[part].detach()
+        valid = valid_elements(batch.lengths[part], batch.target_mel.shape[-1], network.freq)
+        return masked_mean((live - wanted).abs(), valid.codes, valid.n_codes)
 
     @torch.no_grad()
     def normalized_losses(
@@ -301,6 +374,36 @@ def add_f0_conditioning(network: AutoVC) -> AutoVC:
     weights[name] = F.pad(weights[name], (0, n_new))
     conditioned.load_state_dict(weights)
     return conditioned
+
+
+def can_listen(source: AutoVC, network: AutoVC) -> bool:
+    """Return whether weights of a network that reads mels fit one that listens."""
+    new = ("dim_features", "dim_acoustics", "dim_encoder")
+    same = all(source.arguments[k] == v for k, v in network.arguments.items() if k not in new)
+    return same and source.arguments["dim_encoder"] == DIM_LIVE
+
+
+@torch.no_grad()
+def listening_like(source: AutoVC, network: AutoVC) -> AutoVC:
+    """Make a network that listens from one that reads mels, see `can_listen`.
+
+    Decoder and postnet are those of `source`, whose encoder becomes the live encoder; the inputs
+    for acoustics get zero weights, and the rest is that of `network`.
+    """
+    made = copy.deepcopy(network)
+    state = made.state_dict()
+    n_new = network.arguments["dim_acoustics"]
+    n_before = 2 * network.arguments["dim_neck"] + network.arguments["dim_emb"]
+    for name, weight in source.state_dict().items():
+        if name.startswith("encoder."):
+            name = f"live_{name}"
+        elif name == "decoder.lstm1.weight_ih_l0":  # of codes, embedding and harmonics
+            before, after = weight[:, :n_before], weight[:, n_before:]
+            weight = torch.cat([F.pad(before, (0, n_new)), after], dim=1)
+        elif ".films." in name and name.endswith("weight"):
+            weight = F.pad(weight, (0, n_new))
+        state[name].copy_(weight)
+    return made
 
 
 def network_like(path: str | None, freq: int) -> AutoVC:

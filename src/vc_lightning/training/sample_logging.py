@@ -170,7 +170,8 @@ def convert(
         for example in (source, target)
     ]
     shown, f0 = source.mel[None, :, :max_frames].to(device), source.f0[:max_frames].numpy()
-    return MelConverter(network, mel).convert(shown, f0, *voices)
+    heard = source.heard[None, :, :max_frames] if network.listens else None
+    return MelConverter(network, mel).convert(shown, f0, *voices, heard)
 
 
 class CopySynthesis(Samples):

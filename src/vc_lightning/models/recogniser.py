@@ -1,0 +1,178 @@
+"""The encoder of Whisper, which hears words: input of a listening AutoVC, and its teacher.
+
+Radford et al. 2022, arXiv 2212.04356. The shipped weights are those of the multilingual model
+"base"; checkpoints/README.md says where they come from.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vc_lightning.audio.mel import mel_filters, power_spectra
+
+N_FFT = 400  # 25 ms
+HOP_LENGTH = 160  # 10 ms
+MIN_POWER = 1e-10
+RANGE = 8.0  # powers of ten below the loudest band; softer ones are raised to it
+MAX_FRAMES = 1500  # features that the stored positions allow: 30 s
+MAX_STRETCH_SECONDS = 29
+
+
+class Recogniser(nn.Module):
+    """Whisper's encoder: from sound to 50 features a second that describe what is spoken.
+
+    It also is a `teachers.Teacher`. Features depend on the length and the padding of the input, so
+    training and conversion both give it whole recordings without padding.
+
+    Args:
+        n_mels: Mel bands of its input.
+        dim: Size of a feature.
+        n_layers: Layers of the transformer.
+        n_heads: Attention heads of a layer.
+    """
+
+    kind = "recogniser"
+    sample_rate = 16_000
+    frame_rate = 50.0
+    identity = ""  # set by `checkpoints.load_recogniser`
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self, n_mels: int, dim: int, n_layers: int, n_heads: int):
+        super().__init__()
+        self.arguments = {"n_mels": n_mels, "dim": dim, "n_layers": n_layers, "n_heads": n_heads}
+        self.conv1 = nn.Conv1d(n_mels, dim, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(dim, dim, kernel_size=3, stride=2, padding=1)
+        self.positions = nn.Parameter(torch.zeros(MAX_FRAMES, dim), requires_grad=False)
+        self.layers = nn.ModuleList(TransformerLayer(dim, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(dim)
+        self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Encode a log-mel (B, n_mels, T), T ≤ 3000 -> features (B, ⌈T/2⌉, dim)."""
+        x = F.gelu(self.conv1(mel))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)  # (B, ceil(T/2), dim)
+        x = x + self.positions[: x.shape[1]]
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)
+
+    def mel(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
+        """Compute Whisper's log-mel.
+
+        Args:
+            wav: Samples (n,) at 16 kHz.
+            filters: Mel filters (..., n_mels, 201) in place of the usual ones, see `vtlp_filters`.
+
+        Returns:
+            (..., n_mels, n // 160); the loudest band has 1 more than its power of ten over 4.
+        """
+        filters = self.filters if filters is None else filters
+        blocks = power_spectra(wav, N_FFT, HOP_LENGTH, self.window, pad_mode="reflect")
+        power = torch.cat([filters @ block for block in blocks], dim=-1)[..., :-1]
+        logarithm = power.clamp(min=MIN_POWER).log10()
+        loudest = logarithm.amax(dim=(-2, -1), keepdim=True)
+        return (torch.maximum(logarithm, loudest - RANGE) + 4) / 4
+
+    def vtlp_filters(self, factor: float) -> Tensor:
+        """Return mel filters (n_mels, 201) that multiply every frequency by a VTLP factor."""
+        n_mels = self.arguments["n_mels"]
+        return mel_filters(self.sample_rate, N_FFT, n_mels, 0, self.sample_rate / 2, factor)
+
+    @torch.inference_mode()
+    def features(self, wav: np.ndarray, factor: float = 1.0) -> np.ndarray:
+        """Compute features of a recording or of its VTLP copy.
+
+        The positions allow 30 s, so longer recordings are cut into stretches of equal length.
+
+        Args:
+            wav: float32 (n,) at 16 kHz.
+            factor: VTLP factor, see `mel_filters`.
+
+        Returns:
+            float32 (T, dim), 50 a second; feature t is centred on t / 50 seconds.
+        """
+        device = self.window.device
+        filters = self.vtlp_filters(factor).to(device)
+        samples = torch.from_numpy(np.ascontiguousarray(wav, np.float32)).to(device)
+        n_stretches = math.ceil(len(wav) / (MAX_STRETCH_SECONDS * self.sample_rate))
+        n_frames = math.ceil(len(wav) * self.frame_rate / self.sample_rate / n_stretches)
+        step = n_frames * int(self.sample_rate / self.frame_rate)
+        stretches = [_at_least(part, N_FFT) for part in samples.split(step)]
+        features = [self(self.mel(stretch, filters)[None])[0] for stretch in stretches]
+        return torch.cat(features).float().cpu().numpy()
+
+    def hear(
+        self, wav: np.ndarray, n_frames: int, frames_per_second: float, factor: float = 1.0
+    ) -> np.ndarray:
+        """Compute features at the frames of a mel, the input of a listening AutoVC.
+
+        Args:
+            wav: float32 (n,) at 16 kHz, prepared like the waveform of the mel.
+            n_frames: Frames of the mel.
+            frames_per_second: Frame rate of the mel in Hz.
+            factor: VTLP factor, see `mel_filters`.
+
+        Returns:
+            float32 (n_frames, dim).
+        """
+        features = self.features(wav, factor)
+        return interpolate(features, self.frame_rate, n_frames, frames_per_second)
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention and a feed-forward part, each normalised before and added (pre-norm).
+
+    Args:
+        dim: Width.
+        n_heads: Attention heads.
+    """
+
+    def __init__(self, dim: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)  # the published keys have no bias: theirs is 0
+        self.out = nn.Linear(dim, dim)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn1 = nn.Linear(dim, 4 * dim)
+        self.ffn2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform x (B, T, dim) -> (B, T, dim)."""
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, n_heads, T, dim/n_heads)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        return x + self.ffn2(F.gelu(self.ffn1(self.ffn_norm(x))))
+
+
+def interpolate(
+    features: np.ndarray, frame_rate: float, n_frames: int, frames_per_second: float
+) -> np.ndarray:
+    """Interpolate features at the frames of a mel.
+
+    Args:
+        features: (T, D); feature t is centred on t / frame_rate seconds.
+        frame_rate: Rate of the features in Hz.
+        n_frames: Frames of the mel; frame t is centred on t / frames_per_second seconds.
+        frames_per_second: Frame rate of the mel in Hz.
+
+    Returns:
+        (n_frames, D).
+    """
+    positions = np.arange(n_frames) * frame_rate / frames_per_second
+    positions = positions.clip(0, len(features) - 1)
+    before = np.floor(positions).astype(int)
+    after = np.minimum(before + 1, len(features) - 1)
+    share = (positions - before)[:, None].astype(np.float32)
+    return (1 - share) * features[before] + share * features[after]
+
+
+def _at_least(samples: Tensor, n: int) -> Tensor:
+    """Append zeros to samples (m,) that are too few for one window of the mel."""
+    return F.pad(samples, (0, max(0, n - len(samples))))

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vc_lightning.audio import io
+from vc_lightning.common import resources
+from vc_lightning.models.checkpoints import load_recogniser
+from vc_lightning.models.recogniser import Recogniser, interpolate
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    return load_recogniser()
+
+
+@pytest.fixture(scope="module")
+def wav():
+    return io.resample(*io.load(resources.ROOT / "examples/source.wav"), 16_000)
+
+
+def test_equals_ctranslate2(recogniser, wav, tmp_path):
+    """The published model, run by its own engine, on the mel of its own package."""
+    faster_whisper = pytest.importorskip("faster_whisper")
+    feature_extractor = faster_whisper.feature_extractor.FeatureExtractor()
+    mel = feature_extractor(wav, padding=0)
+    assert np.abs(recogniser.mel(torch.from_numpy(wav)).numpy() - mel).max() < 1e-4
+    # Hidden states of an independent implementation with the same weights.
+    transformers = pytest.importorskip("transformers")
+    config = transformers.WhisperConfig(
+        d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048
+    )
+    theirs = transformers.models.whisper.modeling_whisper.WhisperEncoder(config).eval()
+    theirs.load_state_dict(_their_names(recogniser.state_dict()))
+    padded = F.pad(torch.from_numpy(mel), (0, 3000 - mel.shape[1]))[None]
+    with torch.inference_mode():
+        ours = recogniser(padded)[0]
+        expected = theirs(padded).last_hidden_state[0]
+    assert (ours - expected).abs().max() < 2e-3
+    assert expected.abs().max() > 5
+
+
+def _their_names(state):
+    made = {}
+    for name, value in state.items():
+        if ".qkv." in name:
+            layer = name.split(".qkv.")[0]
+            for part, piece in zip("qkv", value.chunk(3), strict=True):
+                if (part, name[-4:]) != ("k", "bias"):
+                    made[f"{layer}.self_attn.{part}_proj.{name.split('.')[-1]}"] = piece
+                else:
+                    assert not piece.any()  # the published keys have no bias
+            continue
+        for ours, theirs in {
+            ".out.": ".self_attn.out_proj.",
+            ".attention_norm.": ".self_attn_layer_norm.",
+            ".ffn_norm.": ".final_layer_norm.",
+            ".ffn1.": ".fc1.",
+            ".ffn2.": ".fc2.",
+        }.items():
+            name = name.replace(ours, theirs)
+        name = {"norm.weight": "layer_norm.weight", "norm.bias": "layer_norm.bias"}.get(name, name)
+        made["embed_positions.weight" if name == "positions" else name] = value
+    return made
+
+
+def test_batches_give_the_same(recogniser, wav):
+    mel = recogniser.mel(torch.from_numpy(wav))
+    with torch.inference_mode():
+        both = recogniser(torch.stack([mel, mel.flip(-1)]))
+        torch.testing.assert_close(both[:1], recogniser(mel[None]), atol=2e-4, rtol=1e-4)
+
+
+def test_long_recordings_are_cut(recogniser, wav):
+    long = np.concatenate([wav] * 6)  # 36 s: two stretches of 18 s
+    features = recogniser.features(long)
+    assert len(features) == -(-len(long) // 320)
+    half = -(-len(features) // 2)
+    np.testing.assert_allclose(features[:half], recogniser.features(long[: half * 320]), atol=1e-3)
+
+
+def test_vtlp_copies_differ_but_keep_the_words(recogniser, wav):
+    features = recogniser.features(wav)
+    copy = recogniser.features(wav, 1.15)
+    other = recogniser.features(wav[::-1].copy(), 1.15)
+
+    def distance(a, b):
+        return np.linalg.norm(a - b) / np.linalg.norm(a - a.mean(axis=0))
+
+    assert 0.05 < distance(features, copy) < 0.8 * distance(features, other)
+
+
+def test_hears_at_the_frames_of_the_mel(recogniser, wav):
+    heard = recogniser.hear(wav, 100, 62.5)
+    features = recogniser.features(wav)
+    assert heard.shape == (100, 512)
+    np.testing.assert_array_equal(heard[0], features[0])
+    np.testing.assert_allclose(heard[5], features[4], atol=1e-6)  # both 80 ms
+    np.testing.assert_allclose(heard[1], 0.2 * features[0] + 0.8 * features[1], atol=1e-5)
+
+
+def test_interpolation_ends_at_the_last_feature():
+    ramp = np.arange(4, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(interpolate(ramp, 50, 7, 62.5)[:, 0], [0, 0.8, 1.6, 2.4, 3, 3, 3])
+
+
+def test_very_short_recordings(recogniser):
+    assert recogniser.features(np.zeros(160, np.float32)).shape == (1, 512)
+
+
+def test_untrained_network_of_other_sizes():
+    network = Recogniser(n_mels=20, dim=16, n_layers=2, n_heads=2)
+    assert network(torch.zeros(2, 20, 31)).shape == (2, 16, 16)
