@@ -48,6 +48,51 @@ def test_lists_quotes_and_null_are_unchanged(tmp_path, monkeypatch):
     assert overrides.quote_free_text("data.mels_from=a, b.ckpt") == "data.mels_from='a, b.ckpt'"
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("A,B", ["A", "B"]),
+        ("my corpus,b=1", ["my corpus", "b=1"]),
+        ("'a,b',c", ["a,b", "c"]),
+        ("it's,b", ["it's", "b"]),
+        ("shipped,null", ["shipped", None]),
+        ("[a,b],[c]", [["a", "b"], ["c"]]),
+        ("choice(a,b)", ["a", "b"]),
+        ("'a'b,c", ["'a'b", "c"]),
+    ],
+)
+def test_lists_are_sweeps(value, expected):
+    (argument,) = overrides.translate(["-m", f"data.dir={value}"])[1:]
+    (override,) = OverridesParser.create().parse_overrides([argument])
+    read = OverridesParser.create().parse_overrides(
+        [f"x={one}" for one in override.sweep_string_iterator()]
+    )
+    assert [one.value() for one in read] == expected
+    if value != "choice(a,b)":  # without -m it is one path, unless it is a list or quoted
+        (argument,) = overrides.translate([f"data.dir={value}"])
+        if not value.startswith(("'", "[")):
+            assert OverridesParser.create().parse_override(argument).value() == value
+
+
+def test_null_and_lists_of_groups():
+    given = ["logger=null", "callbacks=null", "experiment=null", "debug=null", "logger=[csv,wandb]"]
+    expected = ["logger=none", "callbacks=none", "experiment=none", "debug=none", given[-1]]
+    assert overrides.translate(given) == expected
+    assert overrides.translate(["logger=[csv,null]", "logger=[null]"]) == [
+        "logger=[csv]",
+        given[0].replace("null", "none"),
+    ]
+    assert overrides.translate(["-m", "logger=null,csv"]) == ["-m", "logger=none,csv"]
+    for argument in ("mel=null", "model=[autovc]", "optimizer=null"):
+        with pytest.raises(InputError, match=rf"{argument[:5]}.*: choose one of"):
+            overrides.translate([argument])
+
+
+def test_own_classes_need_no_plus():
+    given = ["callbacks.mine.n=3", "callbacks.mine._target_=my.Callback", "seed=1"]
+    assert overrides.translate(given) == [f"++{given[0]}", f"++{given[1]}", "seed=1"]
+
+
 def test_finds_file_list_folder_and_glob(tmp_path):
     for name in ("b.wav", "a.flac", "sub/c.wav", "[x].wav", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -91,7 +136,7 @@ def test_refuses_value_for_group_of_keys():
 
 @pytest.mark.parametrize("argument", ["optimizer=[1,2]", "model=[null]", "vocoder=-1", "mel={a:1}"])
 def test_a_group_needs_a_name(argument):
-    with pytest.raises(InputError, match="is no choice; there are"):
+    with pytest.raises(InputError, match="choose one of"):
         overrides.require_choice(argument)
 
 
@@ -101,11 +146,11 @@ def test_command_line_refuses_bad_arguments(monkeypatch, capsys):
         entry_point.run(lambda: None, "train")
     assert stop.value.code == entry_point.EXIT_BAD_INPUT
     message = capsys.readouterr().err
-    assert message.startswith("error: model=[null]: is no choice; there are autovc, ")
+    assert message.startswith("error: model=[null]: choose one of autovc, ")
     assert message.count("\n") == 1
 
 
-@pytest.mark.parametrize("argument", ["model=autovc", "source=[a]", "experiment=null", "seed=1"])
+@pytest.mark.parametrize("argument", ["model=autovc", "source=[a]", "logger=[csv,none]", "seed=1"])
 def test_other_arguments_are_unchanged(argument):
     overrides.require_choice(argument)
 

@@ -14,14 +14,14 @@ def test_missing_package_is_named(name, tmp_path, monkeypatch):
     monkeypatch.setattr(module, f"_{name.upper()}_AVAILABLE", False)
     cfg = composed("train", f"logger={name}", f"run_dir={tmp_path}")
     with pytest.raises(InputError, match=rf"pip install 'vc-lightning\[{name}\]'"):
-        loggers.build_logger(cfg.logger)
+        loggers.build_loggers(cfg.logger)
 
 
 def test_wandb_logs_offline(run, tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     monkeypatch.setenv("WANDB_CONSOLE", "off")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    folder = run("logger=wandb", "logger.offline=true", "trainer.max_steps=2")
+    folder = run("logger=wandb", "logger.wandb.offline=true", "trainer.max_steps=2")
     (file,) = folder.rglob("*.wandb")
     content = file.read_bytes()
     assert b"train/loss" in content
@@ -35,7 +35,7 @@ def test_wandb_without_key(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     cfg = composed("train", "logger=wandb", f"run_dir={tmp_path}")
     with pytest.raises(InputError, match="logger=wandb: No API key configured"):
-        loggers.log_config(loggers.build_logger(cfg.logger), {})
+        loggers.log_config(*loggers.build_loggers(cfg.logger), {})
 
 
 def test_mlflow_logs_to_file(run):

@@ -25,7 +25,7 @@ from vc_lightning.models.vocoders.base import Progress
 
 log = logging.getLogger("convert")
 
-EXIT_SOME_FAILED = 1
+
 FORMATS = tuple(suffix[1:] for suffix in io.OUTPUT_SUFFIXES)
 NO_RECORDINGS = "give recordings: source=FILE target=FILE; --help has more"
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remaining} left]"
@@ -130,7 +130,7 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
     if cfg.part == MERGE:
         merge_parts(listed, output, required=True)
         if jobs.count_errors(output, listed):
-            sys.exit(EXIT_SOME_FAILED)
+            sys.exit(entry_point.EXIT_SOME_FAILED)
         return
     part = None if cfg.part is None else Part.parse(cfg.part)
     own = listed if part is None else part.block(listed)
@@ -159,7 +159,7 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
     if part is not None:
         merge_parts(listed, output, required=False)
     if failed:
-        sys.exit(EXIT_SOME_FAILED)
+        sys.exit(entry_point.EXIT_SOME_FAILED)
 
 
 def finished(own: Sequence[Job], output: Path, part: Part | None, note: Provenance) -> set[Job]:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import NoReturn
@@ -13,6 +14,7 @@ from typing import NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.errors import InstantiationException as HydraInstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from soundfile import SoundFileError
@@ -23,11 +25,21 @@ from vc_lightning.common.errors import InputError
 
 log = logging.getLogger(__name__)
 
+USERS_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError, SoundFileError)
+
+EXIT_SOME_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+swept_keys: set[str] = set()  # of the command line
+failed_jobs: list[str] = []  # of a sweep
 
-def run(main: Callable[[], None], config_name: str) -> None:
+
+class JobError(Exception):
+    """A job of a sweep failed; it has been reported, and the next job may run."""
+
+
+def run(main: Callable[[], object], config_name: str) -> None:
     """Run a Hydra command; paths may hold any character, and an error is one line.
 
     Args:
@@ -36,11 +48,11 @@ def run(main: Callable[[], None], config_name: str) -> None:
     """
     # Modules are never garbage; else Python would search all of PyTorch for it again and again.
     gc.freeze()
-    arguments = [overrides.quote_free_text(argument) for argument in sys.argv[1:]]
     try:
-        for argument in arguments:
+        for argument in sys.argv[1:]:
             overrides.require_current_key(argument)
-            overrides.require_choice(argument)
+        arguments = overrides.translate(sys.argv[1:])
+        swept_keys.update(overrides.swept_keys(arguments))
     except InputError as error:
         fail(str(error))
     # Hydra takes its options only before the overrides; here they may stand anywhere.
@@ -59,14 +71,23 @@ def run(main: Callable[[], None], config_name: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # silence Python's own flush
     except (HydraException, OmegaConfBaseException, OSError) as error:
         fail(explain(error, config_name))
+    except JobError as error:
+        failed_jobs.append(str(error))  # unless it ran in another process, it is there already
     except ValueError as error:
-        if not str(error).startswith("Config group override must be"):
+        if str(error).startswith("Config group override must be"):
+            fail("a group was given null or a number; --help lists its choices")
+        if not failed_jobs:
             raise  # a bug: show its traceback
-        fail("a group was given null or a number; --help lists its choices")
+    if failed_jobs:
+        names = ", ".join(dict.fromkeys(failed_jobs))
+        sys.stderr.write(f"error: these jobs failed: {names}; the messages above say why\n")
+        sys.exit(EXIT_SOME_FAILED)
 
 
 def reports_input_errors(main: Callable) -> Callable:
     """Decorate a Hydra command: bad input gives one line on stderr and exit code 2.
+
+    In a sweep, a failed job gives the same line, and the next job runs.
 
     Args:
         main: A function of the composed configuration.
@@ -81,17 +102,52 @@ def reports_input_errors(main: Callable) -> Callable:
             if HydraConfig.initialized():  # tests compose the configuration themselves
                 overrides.require_groups(cfg, str(HydraConfig.get().job.config_name))
             return main(cfg)
-        except (
-            InputError,
-            HydraException,
-            OmegaConfBaseException,
-            OSError,
-            SoundFileError,
-        ) as error:
+        except USERS_ERRORS as error:
             log.debug("traceback of the error", exc_info=True)  # hydra.verbose=true shows it
-            fail(explain(error))
+            if not in_sweep():
+                fail(explain(error))
+            report_failed_job(explain(error))
+        except SystemExit as end:
+            if not in_sweep() or end.code != EXIT_SOME_FAILED:
+                raise  # the whole sweep was interrupted
+            report_failed_job("some recordings could not be used")
+        except Exception:
+            if not in_sweep():
+                raise
+            report_failed_job(traceback.format_exc())
+        return None
 
     return reporting
+
+
+def in_sweep() -> bool:
+    """Return whether this is a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def in_search() -> bool:
+    """Return whether a sweeper chooses the next jobs by the results of the former ones."""
+    return in_sweep() and "BasicSweeper" not in HydraConfig.get().sweeper._target_
+
+
+def report_failed_job(reason: str) -> None:
+    """Report a failed job of a sweep, so that `run` ends with an exit code that says so.
+
+    Args:
+        reason: A sentence, or a traceback.
+
+    Raises:
+        JobError: The job runs in another process, or its result is needed.
+    """
+    config = HydraConfig.get()
+    keys = swept_keys | set(config.sweeper.get("params") or {})
+    own = [one for one in config.overrides.task if overrides.key_of(one) in keys]
+    name = f"{config.job.num} ({' '.join(own or config.overrides.task)})"
+    failed_jobs.append(name)
+    text = reason if "\n" in reason.strip() else " ".join(reason.split())
+    sys.stderr.write(f"error: job {name}: {text}\n")
+    if in_search() or "BasicLauncher" not in config.launcher._target_:
+        raise JobError(name)
 
 
 def fail(sentence: str) -> NoReturn:

@@ -14,23 +14,25 @@ EXTRAS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}  # by class
 ERRORS = {"wandb.errors": "Error", "mlflow.exceptions": "MlflowException"}  # of these packages
 
 
-def build_logger(cfg: DictConfig) -> Logger | bool:
-    """Build the logger of the group `logger`.
+def build_loggers(cfg: DictConfig | None) -> list[Logger]:
+    """Build the loggers of the group `logger`.
 
     Args:
-        cfg: The configuration of the group.
-
-    Returns:
-        The logger, or False for none.
+        cfg: The configuration of the group: the loggers by name, or None.
 
     Raises:
-        InputError: The logger's package is missing, or raises an error of its own.
+        InputError: A logger's package is missing or raises an error of its own, or a value is not
+            a logger.
     """
-    name = cfg["_target_"].rpartition(".")[2]
+    return [build_logger(str(name), logger) for name, logger in (cfg or {}).items()]
+
+
+def build_logger(name: str, cfg: DictConfig) -> Logger:
+    """Build one logger; see `build_loggers`."""
     try:
-        return instantiate(cfg)
+        logger = instantiate(cfg)
     except InstantiationException as error:
-        extra = EXTRAS.get(name)
+        extra = EXTRAS.get(cfg["_target_"].rpartition(".")[2])
         if extra and isinstance(error.__cause__, ModuleNotFoundError):
             raise InputError(
                 f"logger={extra}: {error.__cause__.name} is missing; "
@@ -39,6 +41,9 @@ def build_logger(cfg: DictConfig) -> Logger | bool:
         if isinstance(error.__cause__, _package_errors()):
             raise InputError(f"logger={extra}: {error.__cause__}") from error
         raise
+    if not isinstance(logger, Logger):
+        raise InputError(f"logger.{name}: is not a logger; to leave it out, give ~logger.{name}")
+    return logger
 
 
 def log_config(logger: Logger, config: dict) -> None:
@@ -65,7 +70,7 @@ def finish(loggers: Sequence[Logger]) -> None:
     """End the runs of W&B, which would otherwise continue in the next job of a sweep.
 
     Args:
-        loggers: The loggers of a training that has ended.
+        loggers: The loggers of a training run that has ended.
     """
     if any(type(logger).__name__ == "WandbLogger" for logger in loggers):
         sys.modules["wandb"].finish()

@@ -1,4 +1,8 @@
-"""Overrides on the command line: quote paths, check names, suggest the nearest key."""
+"""Overrides on the command line: quote paths, check names, suggest the nearest key.
+
+Hydra parses these arguments by a grammar of its own. The functions here translate what a person
+types, such as a path with spaces or `logger=null`, into that grammar.
+"""
 
 import difflib
 import os
@@ -14,6 +18,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user
 from vc_lightning.common.renamed_keys import current_key
 
+NOTHING = ("", "null")
 FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
     [
         *("source", "target", "output", "also", "pairs", "inspect", "ckpt", "checkpoints"),
@@ -30,7 +35,93 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
 )
 
 
-def quote_free_text(argument: str) -> str:
+SWEEP_FLAGS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+OTHER_ACTIONS = ("-c", "--cfg", "-h", "--help", "-i", "--info")  # than running the command
+SWEEP_FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)")  # Hydra's
+ELEMENT = re.compile(r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|[^,]*)(,|$)""")
+GROUPS_OF_SEVERAL = ("callbacks", "logger")  # take lists, such as logger=[csv,tensorboard]
+
+
+def is_sweep(arguments: Sequence[str]) -> bool:
+    """Return whether a command line asks for several jobs, so that a list of values is a sweep."""
+    return any(
+        argument in SWEEP_FLAGS
+        or (argument.startswith("hparams_search=") and argument.partition("=")[2] not in NOTHING)
+        for argument in arguments
+    )
+
+
+def key_of(argument: str) -> str:
+    """Return the key of an override, without Hydra's `+` and `~`."""
+    return argument.partition("=")[0].lstrip("+~")
+
+
+def swept_keys(arguments: Sequence[str]) -> set[str]:
+    """List the keys to which a command line gives several values, or a function of Hydra's."""
+    values = ((key_of(argument), argument.partition("=")[2]) for argument in arguments)
+    return {k for k, value in values if len(split_sweep(value)) > 1 or re.match(r"\w+\(", value)}
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """Translate a command line into Hydra's grammar.
+
+    Args:
+        arguments: All arguments of the command.
+
+    Raises:
+        InputError: A value cannot be a choice of its group; the message lists the choices.
+    """
+    sweep = is_sweep(arguments)
+    translated = [name_none(argument) for argument in add_new_keys(arguments)]
+    for argument in translated:
+        require_choice(argument)
+    if sweep and not set(arguments) & {*SWEEP_FLAGS, *OTHER_ACTIONS}:
+        translated.append("--multirun")
+    return [quote_free_text(argument, sweep) for argument in translated]
+
+
+def add_new_keys(arguments: Sequence[str]) -> list[str]:
+    """Let a command line that names a class give that class any argument.
+
+    Hydra wants `++` before keys that no file declares. With `callbacks.mine._target_=my.Callback`,
+    every argument that begins with `callbacks.mine.` gets it.
+
+    Args:
+        arguments: All arguments of the command.
+    """
+    own = [key for key, _, _ in (a.partition("_target_=") for a in arguments) if key.endswith(".")]
+    prefixes = tuple(prefix for prefix in own if prefix[0] not in "+~-")
+    return [f"++{a}" if prefixes and a.startswith(prefixes) else a for a in arguments]
+
+
+def name_none(argument: str) -> str:
+    """Write `none` for `null` where a group has such a choice: Hydra's groups take names only.
+
+    Args:
+        argument: One argument of the command line, such as `logger=null`.
+    """
+    group, equals, value = argument.partition("=")
+    if not equals or "null" not in value or "none" not in group_choices(group):
+        return argument
+    if value.startswith("["):
+        names = [name for name in split_sweep(value[1:-1]) if name.strip() != "null"]
+        return f"{group}=[{','.join(names)}]" if names else f"{group}=none"
+    names = ["none" if name.strip() == "null" else name for name in split_sweep(value)]
+    return f"{group}={','.join(names)}"
+
+
+def split_sweep(value: str) -> list[str]:
+    """Split a value at its commas, except those within quotes or brackets."""
+    elements, position, more = [], 0, True
+    while more:
+        found = ELEMENT.match(value, position)
+        assert found is not None  # the pattern matches everywhere
+        elements.append(found[1])
+        position, more = found.end(), found[2] == ","
+    return elements
+
+
+def quote_free_text(argument: str, sweep: bool = False) -> str:
     """Quote the value of a path or text key, so that Hydra takes it literally.
 
     File names may hold spaces, commas, `=`, quotes and brackets. A list `[a,b]` or a quoted value
@@ -38,6 +129,8 @@ def quote_free_text(argument: str) -> str:
 
     Args:
         argument: One argument of the command line, such as `source=a, b.wav`.
+        sweep: Whether commas separate the values of several jobs; a path with a comma then needs
+            quotes, as in Hydra's own grammar.
 
     Returns:
         The argument with its value quoted, or unchanged if the key is not in `FREE_TEXT_KEYS`.
@@ -45,16 +138,24 @@ def quote_free_text(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if key.lstrip("+") not in FREE_TEXT_KEYS or not equals:
         return argument
+    if sweep and SWEEP_FUNCTION.fullmatch(value):
+        return argument
+    values = split_sweep(value) if sweep else [value]
+    return f"{key}={','.join(quote_value(one) for one in values)}"
+
+
+def quote_value(value: str) -> str:
+    """Quote a path or text; a list, a quoted value and `null` stay unchanged."""
     is_list = value.startswith("[") and value.endswith("]")
     is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    is_special = is_list or is_quoted or value in ("", "null") or value.startswith("${")
+    is_special = is_list or is_quoted or value in NOTHING or value.startswith("${")
     if is_special and not (value and os.path.lexists(value)):
-        return argument
+        return value
     if value.startswith("~") and not os.path.lexists(value):
         value = str(expand_user(value))  # shells expand it only at the beginning of a word
     # OmegaConf reads backslashes before `${` in pairs, and an odd one as its escape.
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\\\${", value)
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def require_groups(cfg: DictConfig, config_name: str) -> None:
@@ -87,13 +188,13 @@ def require_current_key(argument: str) -> None:
     Raises:
         InputError: The key was renamed; the message gives the new name.
     """
-    key = argument.partition("=")[0].lstrip("+~")
+    key = key_of(argument)
     if (new := current_key(key)) is not None:
         raise InputError(f"{key}: this key is now called {new}")
 
 
 def require_choice(argument: str) -> None:
-    """Refuse a list or number where a group needs the name of a choice.
+    """Refuse null, a list or a number where a group needs the name of a choice.
 
     Args:
         argument: One argument of the command line.
@@ -102,9 +203,11 @@ def require_choice(argument: str) -> None:
         InputError: The value cannot be a name; the message lists the choices.
     """
     group, _, choice = argument.partition("=")
-    if not re.match(r"[\[{\d.+-]", choice) or not group_choices(group):
+    choices = group_choices(group)
+    if not choices or (choice.startswith("[") and group in GROUPS_OF_SEVERAL):
         return
-    raise InputError(f"{argument}: is no choice; there are {', '.join(group_choices(group))}")
+    if re.match(r"[\[{\d.+-]|null$", choice):
+        raise InputError(f"{argument}: choose one of {', '.join(choices)}")
 
 
 def group_choices(group: str) -> list[str]:

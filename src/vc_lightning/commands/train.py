@@ -1,13 +1,15 @@
 """Train AutoVC, or a vocoder, on a folder of recordings: python train.py data.dir=FOLDER"""
 
 import logging
+import math
 from pathlib import Path
 from shlex import quote
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import nn
 
@@ -34,7 +36,7 @@ from vc_lightning.models.formats import Card
 from vc_lightning.training.base_module import AnyNetwork, BaseModule
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.precision_choice import choose_precision
-from vc_lightning.training.progress import EpochLimit
+from vc_lightning.training.progress import DivergedError, EpochLimit
 from vc_lightning.training.resume import newest, require_same_training
 from vc_lightning.training.sample_logging import tensorboard_writer
 
@@ -54,8 +56,12 @@ TRAINER_MINIMA = {
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="train")
 @entry_point.reports_input_errors
-def main(cfg: DictConfig) -> None:
-    """Prepare the features, train, and log the commands that use the result."""
+def main(cfg: DictConfig) -> float | None:
+    """Prepare the features, train, and log the commands that use the result.
+
+    Returns:
+        The value of `optimized_metric`, for searches; see `score`.
+    """
     has_choice = cfg.trainer.precision == "auto"
     prepare(cfg)
     mel, network = instantiate(cfg.mel), instantiate(cfg.model)
@@ -65,10 +71,10 @@ def main(cfg: DictConfig) -> None:
     data.trainer = trainer
     if cluster.is_split(cfg):
         prepare_part(cfg, data)
-        return
+        return None
     set_up_data(cfg, data, trainer)
     if runs_other_job(cfg, data):
-        return
+        return None
     model = build_task(cfg, mel, network, data)
     find_checkpoint(cfg, files)
     if has_choice:
@@ -76,10 +82,18 @@ def main(cfg: DictConfig) -> None:
     initialize(cfg, model, data)
     compile_network(cfg, network)
     describe(cfg, trainer, model)
-    fit(trainer, model, data, cfg.ckpt_path)
-    loggers.finish(trainer.loggers)
+    try:
+        fit(trainer, model, data, cfg.ckpt_path)
+    except DivergedError as error:
+        if not entry_point.in_sweep():
+            raise
+        log.warning("%s; this counts as the worst %s", error, cfg.optimized_metric)
+        return worst_score()
+    finally:
+        loggers.finish(trainer.loggers)
     if trainer.is_global_zero:  # the other processes may get here before last.ckpt is complete
         log_next_commands(trainer, model, files, cfg.run_dir)
+    return score(cfg.optimized_metric, trainer, files)
 
 
 # The configuration --------------------------------------------------------------------------------
@@ -92,6 +106,8 @@ def prepare(cfg: DictConfig) -> None:
     resolve_auto(cfg)
     require_valid(cfg)
     builders.require_valid_types(cfg)
+    if cfg.print_config:
+        log.info("%s", OmegaConf.to_yaml(cfg, resolve=True))
     seed_everything(cfg.seed, workers=True, verbose=False)
 
 
@@ -109,7 +125,8 @@ def resolve_auto(cfg: DictConfig) -> None:
 def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that Lightning would refuse late or with a traceback."""
     require_seed("seed", cfg.seed)
-    require_flag("compile", cfg.compile)
+    for key in ("compile", "print_config"):
+        require_flag(key, cfg[key])
     if cfg.part is not None:
         Part.parse(cfg.part)
     whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
@@ -154,13 +171,25 @@ def build_trainer(cfg: DictConfig, files: WeightFiles) -> Trainer:
     callbacks = [*build_callbacks(cfg.callbacks), files]
     if cfg.trainer.max_epochs > 0:
         callbacks.append(EpochLimit(cfg.trainer.max_epochs))
-    logger = loggers.build_logger(cfg.logger)
+    logger = loggers.build_loggers(cfg.get("logger"))
     return instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
 
 
-def build_callbacks(cfg: DictConfig) -> list[Callback]:
-    """Build the callbacks; raise InputError for a value that is not a callback."""
-    made = {str(name): instantiate(callback) for name, callback in cfg.items()}
+def build_callbacks(cfg: DictConfig | None) -> list[Callback]:
+    """Build the callbacks.
+
+    Settings without a `_target_` are those of an experiment for a callback that `callbacks=`
+    leaves out.
+
+    Raises:
+        InputError: A value is not a callback.
+    """
+    listed = (cfg or {}).items()
+    made = {
+        str(name): instantiate(one)
+        for name, one in listed
+        if not isinstance(one, DictConfig) or "_target_" in one
+    }
     for name, callback in made.items():
         if not isinstance(callback, Callback):
             raise InputError(
@@ -292,6 +321,43 @@ def fit(
             f"callbacks.early_stopping.monitor={stopping.monitor}: "
             f"is not logged; logged are {logged}"
         ) from error
+
+
+def score(metric: str, trainer: Trainer, files: WeightFiles) -> float | None:
+    """Return the value of a run for a search.
+
+    Args:
+        metric: Name of a logged value.
+        trainer: The Trainer, after the training.
+        files: Keeps the lowest value of `checkpoint.best`.
+
+    Returns:
+        The lowest value where the run keeps its weights, else the last one; None where the metric
+        is not logged and no search needs it.
+
+    Raises:
+        InputError: A search needs the metric, but it is not logged.
+    """
+    if metric == files.best and math.isfinite(files.best_value):
+        return files.best_value
+    if metric in trainer.callback_metrics:
+        value = float(trainer.callback_metrics[metric])
+        return worst_score() if math.isnan(value) else value
+    if entry_point.in_search():
+        logged = ", ".join(sorted(map(str, trainer.callback_metrics))) or "none"
+        raise InputError(
+            f"optimized_metric={metric}: is not logged; logged are {logged} (val/… needs held-out "
+            "recordings: raise data.val_fraction)"
+        )
+    return None
+
+
+def worst_score() -> float:
+    """Return the value of a run that diverged: infinity, or −infinity for a search of a maximum."""
+    is_maximum = (
+        entry_point.in_search() and HydraConfig.get().sweeper.get("direction") == "maximize"
+    )
+    return -math.inf if is_maximum else math.inf
 
 
 def log_next_commands(

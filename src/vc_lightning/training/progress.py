@@ -17,6 +17,10 @@ from vc_lightning.training.lightning_types import (
 )
 
 
+class DivergedError(InputError):
+    """The loss is not finite any more."""
+
+
 class EpochLimit(Callback):
     """Ends the training after a number of epochs.
 
@@ -95,14 +99,14 @@ class Throughput(Callback):
         """Log the speed every `log_every_n_steps` steps.
 
         Raises:
-            InputError: The loss is not finite.
+            DivergedError: The loss is not finite.
         """
         self.n_frames += batch.n_frames
         if trainer.global_step - self.first_step < log_interval(trainer):
             return
         loss = loss_of(outputs)
         if not math.isfinite(loss):
-            raise InputError(
+            raise DivergedError(
                 f"the loss is {loss} at step {trainer.global_step}; "
                 "lower optimizer.lr or set trainer.precision=32"
             )

@@ -13,13 +13,14 @@ log = logging.getLogger(__name__)
 
 FREE_KEYS = (  # may differ: they do not change the result of a number of steps
     *("run_dir", "ckpt_path", "init_from", "init_freq", "speaker_encoder", "compile"),
-    *("trained_on", "licence"),
+    *("task_name", "tags", "print_config", "monitor", "optimized_metric", "trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
     "callbacks.conversion_monitor",
     *("data.cache_dir", "data.num_workers", "data.pin_memory", "data.check"),
     *("data.write_shards", "data.shard_megabytes", "data.shard_utterances"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.profiler"),
     *("trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
+    *("trainer.limit_test_batches", "trainer.benchmark", "trainer.detect_anomaly"),
     *("trainer.log_every_n_steps", "trainer.default_root_dir", "trainer.num_sanity_val_steps"),
 )
 STORED_KEYS = ("optimizer", "scheduler")  # must not differ: the checkpoint's state overrides them
