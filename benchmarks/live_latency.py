@@ -24,8 +24,8 @@ import torch
 
 from vc_lightning import VoiceConverter
 from vc_lightning.common.resources import ROOT
-from vc_lightning.conversion.recordings import Voice
 from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import scorers
 from vc_lightning.models.speaker_encoder import similarity
 

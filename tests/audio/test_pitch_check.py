@@ -113,7 +113,7 @@ def test_detects_speech_once(converter, monkeypatch, speech):
 def test_no_warning_without_f0_inputs(tiny_checkpoint, every_frame, tmp_path, speech, caplog):
     every_frame(1_000)
     path = write_wav(tmp_path / "a.wav", speech[:32_000])
-    VoiceConverter.from_checkpoint(tiny_checkpoint).analyze(path, with_pitch=True)
+    VoiceConverter.from_checkpoint(tiny_checkpoint).analyze(path)
     assert "hardly any pitch" not in caplog.text
 
 

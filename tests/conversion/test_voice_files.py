@@ -12,7 +12,7 @@ from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import consent, voice_files, voice_library
 from vc_lightning.conversion.consent import Statement
-from vc_lightning.conversion.recordings import Voice
+from vc_lightning.conversion.voices.voice import Voice
 
 ENCODER = "ge2e-01234567"
 AGREED = Statement("I, Anna, agree.", None, "2026-11-24")

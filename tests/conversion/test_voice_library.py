@@ -9,7 +9,7 @@ from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import voice_library
 from vc_lightning.conversion.consent import Statement
-from vc_lightning.conversion.recordings import Voice
+from vc_lightning.conversion.voices.voice import Voice
 
 VOICE = Voice(np.random.default_rng(0).random(256).astype(np.float32), PitchRange(7.5, 0.25))
 

@@ -7,7 +7,8 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.measuring import ConversionRequest
-from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
+from vc_lightning.conversion.recording import Recording
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import robustness
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.results import Rate, ScoredConversion, Sounds, Transcripts
@@ -102,7 +103,8 @@ class IdentityConverter:
     def analyze(self, wav):
         if np.abs(wav).max() < 0.5:
             raise InputError("too quiet")
-        return AnalyzedRecording(wav, 0.0, VOICE)
+        level = voice_activity.Level(0.0, np.ones(1, dtype=bool))
+        return Recording(wav, level, VOICE, np.zeros(1), len(wav) / 16_000, [], np.zeros((0, 80)))
 
     def convert_analyzed(self, sources, targets, seed, progress):
         assert (targets[0].embedding is VOICE, seed) == (True, 7)

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from vc_lightning import VoiceConverter
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.recordings import Voice
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.live import server as live_server
 from vc_lightning.live.server import Limits, LiveServer, require_token_beyond_loopback, serving
 

@@ -8,8 +8,8 @@ from vc_lightning.commands import builders, paths
 from vc_lightning.commands.convert import target_of
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import voice_library
-from vc_lightning.conversion.recordings import Voice
 from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.voices.voice import Voice
 
 NO_VOICE = "there is no target voice: give target=FILE, or the name of a learned voice"
 

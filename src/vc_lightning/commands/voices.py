@@ -85,22 +85,21 @@ def learn_voice(
         raise InputError(f"target={target}: is a learned voice already; name its recordings")
     batch = make_batch()
     converter = batch.converter
-    analyzed = [one for _, one in batch.analyze_voice(target)]
-    n_frames = sum(len(one.f0) for one in analyzed if one.f0 is not None)
-    seconds = n_frames * converter.mel.hop_length / converter.sample_rate
-    voice, identity = converter.voice_from(analyzed), converter.encoder_identity
+    samples = [sample for _, sample in batch.voice_samples(target)]
+    seconds = sum(sample.seconds for sample in samples)
+    voice, identity = converter.voice_from(samples), converter.encoder_identity
     path = voice_library.save(
         folder,
         name,
         voice,
         identity,
-        len(analyzed),
+        len(samples),
         seconds,
         made_by=made_by or "",
         licence=licence or "",
         consent=statement,
     )
-    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(analyzed), seconds, path)
+    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(samples), seconds, path)
     if statement is None:
         log.info("no consent is stored with it; voices.consent=… adds the speaker's own words")
     log.info("use it: %s source=a.wav target=%s", resources.command("convert"), quote(name))

@@ -1,8 +1,7 @@
 """Analysis of recordings before a conversion: level, speaker embedding, pitch and mel."""
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,14 @@ import torch
 from torch import Tensor
 
 from vc_lightning.audio import io, pitch, voice_activity
-from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch_check import PitchCheck
+from vc_lightning.audio.spill_buffer import SpillBuffer
+from vc_lightning.audio.voice_activity import Level
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.chunking import Chunk, cross_fade, split_into_chunks
-from vc_lightning.conversion.recordings import AnalyzedRecording, Recording, prefix_errors
-from vc_lightning.models.speaker_encoder import SpeakerEncoder
+from vc_lightning.conversion.networks import Networks
+from vc_lightning.conversion.recording import Recording, RecordingLike, prefix_errors
+from vc_lightning.conversion.voices.voice import VoiceSample
 from vc_lightning.models.vocoders.base import Progress, no_progress
 
 CHUNK_SECONDS = 60  # processed at once
@@ -27,22 +28,16 @@ class RecordingAnalyzer:
     """Analyzer of recordings of any length, which works in chunks.
 
     Args:
-        mel: Mel-spectrogram of the conversion network.
-        speaker_encoder: Speaker encoder.
-        freq: Frames per code of the network; chunks begin at whole codes.
-        with_f0: Whether the network has F0 inputs; then the pitch is tracked and checked.
+        networks: The networks of the conversions.
     """
 
-    def __init__(
-        self, mel: MelSpectrogram, speaker_encoder: SpeakerEncoder, freq: int, with_f0: bool
-    ):
-        self.mel = mel
-        self.speaker_encoder = speaker_encoder
-        self.freq = freq
-        self.with_f0 = with_f0
+    def __init__(self, networks: Networks):
+        self.networks = networks
+        self.mel = networks.mel
+        self.freq = networks.autovc.freq  # chunks begin at whole codes
         self.pitch_check = PitchCheck()
 
-    def load(self, recording: Recording) -> np.ndarray:
+    def load(self, recording: RecordingLike) -> np.ndarray:
         """Load and check a recording.
 
         Args:
@@ -62,83 +57,108 @@ class RecordingAnalyzer:
         wav, sample_rate = io.load(recording)
         return io.resample(wav, sample_rate, self.mel.sample_rate)
 
-    def embed(self, recording: Recording) -> np.ndarray:
-        """Compute the speaker embedding (dim_emb,) of a recording."""
-        wav = self.load(recording)
-        return self._embed(recording, wav, self.gain_db(recording, wav))
-
-    def _embed(self, recording: Recording, wav: np.ndarray, gain_db: float) -> np.ndarray:
-        with prefix_errors(recording):
-            return self.speaker_encoder.embed_recording(
-                wav, self.mel.sample_rate, self.mel.level_dbfs, gain_db
-            )
-
-    def gain_db(self, recording: Recording, wav: np.ndarray) -> float:
-        """Compute the gain in dB that brings wav (n,) to the level of the mels.
-
-        Args:
-            recording: The recording of wav, which errors name.
-            wav: float32 (n,) at the sample rate of the mels.
-
-        Raises:
-            InputError: The recording is too short or holds no speech.
-        """
-        return self._level(recording, wav).gain_db
-
-    def _level(self, recording: Recording, wav: np.ndarray) -> voice_activity.Level:
-        """Detect the speech of wav (n,) and measure its level; errors name `recording`."""
-        with prefix_errors(recording):
-            return voice_activity.measure_level(wav, self.mel.sample_rate, self.mel.level_dbfs)
-
     @torch.inference_mode()
     def analyze(
         self,
-        recording: Recording,
-        with_pitch: bool | None = None,
+        recording: RecordingLike,
         progress: Progress = no_progress,
         name: Path | str | None = None,
-    ) -> AnalyzedRecording:
-        """Analyze a recording; see `VoiceConverter.analyze`."""
-        wav = self.load(recording)
-        level = self._level(recording, wav)
-        gain_db = level.gain_db
-        analyzed = AnalyzedRecording(wav, gain_db, self._embed(recording, wav, gain_db))
-        if not (self.with_f0 if with_pitch is None else with_pitch):
-            return analyzed
-        contours = []
-        for chunk in self.chunks(wav):
-            filtered = self._filtered(wav, gain_db, chunk)
-            f0 = pitch.track(filtered, self.mel.sample_rate, self.mel.hop_length)
-            contours.append(f0[chunk.start - chunk.first : chunk.stop - chunk.first])
-            progress(chunk.stop / self.n_frames(wav))
+    ) -> Recording:
+        """Analyze a recording to be converted; see `VoiceConverter.analyze`."""
+        wav, level, embedding = self._embedded(recording)
+        chunks = self.chunks(wav)
+        contours, content = [], SpillBuffer()
+        for chunk in chunks:
+            filtered = self._filtered(wav, level, chunk)
+            content.append(self._mel(filtered, chunk)[0].t().cpu().numpy())
+            contours.append(self._f0(filtered, chunk))
+            progress(chunk.stop / chunks[-1].stop)
         f0 = np.concatenate(contours)
-        named = recording if name is None else name
-        if self.with_f0 and not isinstance(named, np.ndarray):
-            self.pitch_check(named, f0, level.speech, self.mel.sample_rate, self.mel.hop_length)
-        return replace(analyzed, f0=f0)
+        self._check_pitch(recording if name is None else name, f0, level)
+        seconds = len(wav) / self.mel.sample_rate
+        return Recording(wav, level, embedding, f0, seconds, chunks, content.array())
 
-    def chunk_mel(self, wav: np.ndarray, gain_db: float, chunk: Chunk) -> Tensor:
-        """Compute the mel (1, n_mels, last − first) of a chunk of wav (n,)."""
-        filtered = torch.from_numpy(self._filtered(wav, gain_db, chunk))
-        mel = self.mel(filtered.to(self.mel.window.device)[None])
-        return mel[..., : chunk.last - chunk.first]
+    def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
+        """Analyze a recording of a target's voice; see `VoiceConverter.sample`."""
+        wav, level, embedding = self._embedded(recording)
+        chunks = self.chunks(wav)
+        f0 = np.concatenate([self._f0(self._filtered(wav, level, c), c) for c in chunks])
+        self._check_pitch(recording if name is None else name, f0, level)
+        return VoiceSample(embedding, f0, len(wav) / self.mel.sample_rate)
 
-    def mel_of(self, recording: Recording, wav: np.ndarray) -> Tensor:
-        """Compute the mel (n_mels, T) of wav (n,); errors name `recording`."""
-        gain_db = self.gain_db(recording, wav)
-        parts = ((chunk, self.chunk_mel(wav, gain_db, chunk)[0]) for chunk in self.chunks(wav))
+    def embed(self, recording: RecordingLike) -> np.ndarray:
+        """Compute the speaker embedding (dim_emb,) of a recording."""
+        return self._embedded(recording)[2]
+
+    def leveled(self, recording: RecordingLike) -> tuple[np.ndarray, Level]:
+        """Load a recording and measure its level -> wav (n,) and its level."""
+        wav = self.load(recording)
+        with prefix_errors(recording):
+            level = voice_activity.measure_level(wav, self.mel.sample_rate, self.mel.level_dbfs)
+        return wav, level
+
+    def mel_of(self, wav: np.ndarray, level: Level) -> Tensor:
+        """Compute the mel (n_mels, T) of wav (n,)."""
+        parts = (
+            (chunk, self._mel(self._filtered(wav, level, chunk), chunk)[0])
+            for chunk in self.chunks(wav)
+        )
         return torch.cat(list(self.joined(parts)), dim=-1)
+
+    def converted(
+        self,
+        recording: Recording,
+        convert: Callable[[Tensor, np.ndarray], Tensor],
+    ) -> Iterator[Tensor]:
+        """Convert a recording chunk by chunk and cross-fade the mels, see `cross_fade`.
+
+        Args:
+            recording: The recording.
+            convert: Converts the content (1, C, T) of a chunk with its pitch (T,).
+
+        Yields:
+            Pieces (1, n_mels, T) of the converted mel, in order.
+        """
+        device = self.networks.device
+        return self.joined(
+            (chunk, convert(torch.from_numpy(content).t()[None].to(device), f0))
+            for chunk, content, f0 in recording.parts()
+        )
 
     def joined(self, parts: Iterable[tuple[Chunk, Tensor]]) -> Iterator[Tensor]:
         """Cross-fade the mels of consecutive chunks, see `cross_fade`."""
         return cross_fade(parts, self.frames(FADE_SECONDS))
 
-    def _filtered(self, wav: np.ndarray, gain_db: float, chunk: Chunk) -> np.ndarray:
+    def _embedded(self, recording: RecordingLike) -> tuple[np.ndarray, Level, np.ndarray]:
+        """Load a recording, measure its level and embed its speaker."""
+        wav, level = self.leveled(recording)
+        with prefix_errors(recording):
+            embedding = self.networks.speaker_encoder.embed_recording(
+                wav, self.mel.sample_rate, self.mel.level_dbfs, level.gain_db
+            )
+        return wav, level, embedding
+
+    def _filtered(self, wav: np.ndarray, level: Level, chunk: Chunk) -> np.ndarray:
         """Return the samples (m,) of a chunk at the level of the mels, filtered."""
         hop = self.mel.hop_length
         is_last = chunk.last == self.n_frames(wav)
         wav = wav[chunk.first * hop : None if is_last else chunk.last * hop]
-        return self.mel.filtered(voice_activity.amplify(wav, gain_db))
+        return self.mel.filtered(voice_activity.amplify(wav, level.gain_db))
+
+    def _mel(self, filtered: np.ndarray, chunk: Chunk) -> Tensor:
+        """Compute the mel (1, n_mels, last − first) of a chunk's samples (m,)."""
+        mel = self.mel(torch.from_numpy(filtered).to(self.mel.window.device)[None])
+        return mel[..., : chunk.last - chunk.first]
+
+    def _f0(self, filtered: np.ndarray, chunk: Chunk) -> np.ndarray:
+        """Track the pitch (stop − start,) of the frames that a chunk keeps."""
+        f0 = pitch.track(filtered, self.mel.sample_rate, self.mel.hop_length)
+        return f0[chunk.start - chunk.first : chunk.stop - chunk.first]
+
+    def _check_pitch(self, name: RecordingLike, f0: np.ndarray, level: Level) -> None:
+        """Warn if a named recording has speech but hardly any pitch, which the network needs."""
+        if self.networks.autovc.f0 and not isinstance(name, np.ndarray):
+            self.pitch_check(name, f0, level.speech, self.mel.sample_rate, self.mel.hop_length)
 
     def chunks(self, wav: np.ndarray) -> list[Chunk]:
         """Split the frames of wav (n,) into chunks."""

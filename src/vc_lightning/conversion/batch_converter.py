@@ -19,7 +19,8 @@ from vc_lightning.conversion.measuring import (
     MeasuredConversion,
     convert_and_measure,
 )
-from vc_lightning.conversion.recordings import AnalyzedRecording, Voice, prefix_errors
+from vc_lightning.conversion.recording import Recording, prefix_errors
+from vc_lightning.conversion.voices.voice import Voice, VoiceSample
 from vc_lightning.models.vocoders.base import Progress, no_progress
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class BatchConverter:
         self.before = before
         self.after = after
         self._targets: dict[Target, PreparedTarget | InputError] = {}
-        self._last: tuple[Path, AnalyzedRecording] | None = None
+        self._last: tuple[Path, Recording] | None = None
 
     def convert(self, jobs: Sequence[Job], progress: Progress = no_progress) -> list[Row]:
         """Convert several jobs at a time; an unusable recording fails only its own jobs.
@@ -150,21 +151,21 @@ class BatchConverter:
 
     def _of_recordings(self, paths: Sequence[Path]) -> PreparedTarget:
         """Prepare the voice of recordings; the last of several serves as the reference."""
-        usable = self.analyze_voice(paths)
+        usable = self.voice_samples(paths)
         left_out = usable.pop() if len(usable) > 1 else None
-        voice = self.converter.voice_from([analyzed for _, analyzed in usable])
+        voice = self.converter.voice_from([sample for _, sample in usable])
         if left_out is None:
             return PreparedTarget(voice, voice.embedding)
         return PreparedTarget(voice, left_out[1].embedding, left_out[0])
 
-    def analyze_voice(self, paths: Sequence[Path]) -> list[tuple[Path, AnalyzedRecording]]:
-        """Analyze a voice's recordings, and drop their samples, which may be hours long.
+    def voice_samples(self, paths: Sequence[Path]) -> list[tuple[Path, VoiceSample]]:
+        """Analyze a voice's recordings.
 
         Args:
             paths: The recordings. Unusable ones are logged and left out.
 
         Returns:
-            The usable recordings, each with its analysis (`wav` is empty).
+            The usable recordings, each with its analysis.
 
         Raises:
             InputError: None of them is usable.
@@ -172,8 +173,9 @@ class BatchConverter:
         usable, reasons = [], []
         for path in paths:
             try:
-                analyzed = self._analyze(path, with_pitch=True)
-                usable.append((path, replace(analyzed, wav=np.zeros(0, np.float32))))
+                wav = self._load(path)
+                with prefix_errors(path):
+                    usable.append((path, self.converter.sample(wav, path)))
             except InputError as error:
                 reasons.append(error)
         if not usable:
@@ -182,19 +184,19 @@ class BatchConverter:
             log.warning("left out of the voice: %s", reason)
         return usable
 
-    def _analyze(
-        self, path: Path, progress: Progress = no_progress, with_pitch: bool | None = None
-    ) -> AnalyzedRecording:
-        """Filter and analyze a recording; the last source is kept for its other targets."""
-        if with_pitch is None and self._last is not None and self._last[0] == path:
-            return self._last[1]
+    def _analyze(self, path: Path, progress: Progress) -> Recording:
+        """Filter and analyze a source; the last one is kept for its other targets."""
+        if self._last is None or self._last[0] != path:
+            wav = self._load(path)
+            with prefix_errors(path):
+                self._last = path, self.converter.analyze(wav, progress, path)
+        return self._last[1]
+
+    def _load(self, path: Path) -> np.ndarray:
+        """Load and filter a recording."""
         wav = self.converter.load(path)
         with prefix_errors(path):
-            wav = self.before(wav, self.converter.sample_rate)
-            analyzed = self.converter.analyze(wav, with_pitch, progress, path)
-        if with_pitch is None:
-            self._last = path, analyzed
-        return analyzed
+            return self.before(wav, self.converter.sample_rate)
 
     def _write(self, job: Job, result: MeasuredConversion, analysis_seconds: float) -> Row:
         """Write a conversion and describe it as a row of the table."""

@@ -13,12 +13,12 @@ from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.analysis import RecordingAnalyzer
-from vc_lightning.conversion.chunking import Chunk
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
-from vc_lightning.conversion.recordings import AnalyzedRecording, Recording, Voice
+from vc_lightning.conversion.recording import Recording, RecordingLike
 from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.voices.voice import Voice, VoiceSample
 from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card
@@ -48,10 +48,7 @@ class VoiceConverter(nn.Module):
         self.networks = networks
         self.guidance = guidance
         self.checkpoint = checkpoint
-        autovc = networks.autovc
-        self.analyzer = RecordingAnalyzer(
-            networks.mel, networks.speaker_encoder, autovc.freq, autovc.f0
-        )
+        self.analyzer = RecordingAnalyzer(networks)
         self.eval()
 
     @classmethod
@@ -151,7 +148,7 @@ class VoiceConverter(nn.Module):
     # Conversion ----------------------------------------------------------------------------------
 
     def convert(
-        self, source: Recording, targets: Recording | Sequence[Recording], seed: int = 0
+        self, source: RecordingLike, targets: RecordingLike | Sequence[RecordingLike], seed: int = 0
     ) -> np.ndarray:
         """Convert a recording to the voice of others.
 
@@ -169,7 +166,7 @@ class VoiceConverter(nn.Module):
         return self.convert_to(source, self.voice(targets), seed)
 
     def convert_to(
-        self, source: Recording, target: Voice, seed: int = 0, progress: Progress = no_progress
+        self, source: RecordingLike, target: Voice, seed: int = 0, progress: Progress = no_progress
     ) -> np.ndarray:
         """Convert a recording to a voice; see `convert`.
 
@@ -190,7 +187,7 @@ class VoiceConverter(nn.Module):
     @torch.inference_mode()
     def convert_analyzed(
         self,
-        sources: Sequence[AnalyzedRecording],
+        sources: Sequence[Recording],
         targets: Sequence[Voice],
         seed: int = 0,
         progress: Progress = no_progress,
@@ -208,7 +205,7 @@ class VoiceConverter(nn.Module):
         """
         require_seed("seed", seed)
         mels = []
-        done, total = 0, sum(self.analyzer.n_frames(source.wav) for source in sources)
+        done, total = 0, sum(source.n_frames for source in sources)
         for source, target in zip(sources, targets, strict=True):
             buffer = SpillBuffer()
             for piece in self.converted_mel(source, target):
@@ -225,7 +222,7 @@ class VoiceConverter(nn.Module):
             lambda share: progress(NETWORK_SHARE + (1 - NETWORK_SHARE) * share),
         )
 
-    def converted_mel(self, source: AnalyzedRecording, target: Voice) -> Iterator[Tensor]:
+    def converted_mel(self, source: Recording, target: Voice) -> Iterator[Tensor]:
         """Convert the mel of a recording chunk by chunk.
 
         Args:
@@ -235,14 +232,10 @@ class VoiceConverter(nn.Module):
         Yields:
             Pieces (1, n_mels, T) of the converted mel, in order.
         """
-        converter, analyzer = self.mel_converter, self.analyzer
-
-        def convert(chunk: Chunk) -> Tensor:
-            mel = analyzer.chunk_mel(source.wav, source.gain_db, chunk)
-            f0 = None if source.f0 is None else source.f0[chunk.first : chunk.last]
-            return converter.convert(mel, f0, source.voice, target)
-
-        return analyzer.joined((chunk, convert(chunk)) for chunk in analyzer.chunks(source.wav))
+        converter = self.mel_converter
+        return self.analyzer.converted(
+            source, lambda mel, f0: converter.convert(mel, f0, source.voice, target)
+        )
 
     def stream(
         self,
@@ -286,11 +279,11 @@ class VoiceConverter(nn.Module):
         )
 
     @torch.inference_mode()
-    def resynthesize(self, recording: Recording, seed: int = 0) -> np.ndarray:
+    def resynthesize(self, recording: RecordingLike | Recording, seed: int = 0) -> np.ndarray:
         """Pass a recording through mel and vocoder only (copy synthesis).
 
         Args:
-            recording: See `analyze`.
+            recording: A result of `analyze`, or what it takes.
             seed: Seed of the vocoder.
 
         Returns:
@@ -300,13 +293,16 @@ class VoiceConverter(nn.Module):
             InputError: The recording cannot be used; the message names it.
         """
         require_seed("seed", seed)
-        wav = self.load(recording)
-        mel = self.analyzer.mel_of(recording, wav)
+        if isinstance(recording, Recording):
+            wav, level = recording.wav, recording.level
+        else:
+            wav, level = self.analyzer.leveled(recording)
+        mel = self.analyzer.mel_of(wav, level)
         return vocode(self.vocoder, [mel], [len(wav)], self.analyzer.chunk_frames, seed)[0]
 
     # Recordings ----------------------------------------------------------------------------------
 
-    def voice(self, recordings: Recording | Sequence[Recording]) -> Voice:
+    def voice(self, recordings: RecordingLike | Sequence[RecordingLike]) -> Voice:
         """Make a voice for `convert_to` from recordings of one speaker.
 
         Args:
@@ -319,42 +315,52 @@ class VoiceConverter(nn.Module):
             recordings = [recordings]
         if not recordings:
             raise InputError("there is no target recording; give at least one")
-        return self.voice_from(self.analyze(recording, with_pitch=True) for recording in recordings)
+        return self.voice_from(self.sample(recording) for recording in recordings)
 
-    def voice_from(self, analyzed: Iterable[AnalyzedRecording]) -> Voice:
-        """Make a voice from recordings of one speaker that were analyzed with their pitch.
+    def voice_from(self, samples: Iterable[VoiceSample | Recording]) -> Voice:
+        """Make a voice from analyzed recordings of one speaker.
 
         Args:
-            analyzed: Results of `analyze` with `with_pitch=True`.
+            samples: Results of `sample` or `analyze`.
         """
-        kept = [(one.embedding, one.f0) for one in analyzed]  # the samples are not kept
+        kept = [(one.embedding, one.f0) for one in samples]  # the sound is not kept
         embeddings, contours = zip(*kept, strict=True)
         return Voice(self.speaker_encoder.average(embeddings), pitch.range_of(contours))
 
+    def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
+        """Analyze a recording of a target's voice, whose sound is not kept.
+
+        Args:
+            recording: See `analyze`.
+            name: See `analyze`.
+
+        Raises:
+            InputError: The recording cannot be used; the message names it.
+        """
+        return self.analyzer.sample(recording, name)
+
     def analyze(
         self,
-        recording: Recording,
-        with_pitch: bool | None = None,
+        recording: RecordingLike,
         progress: Progress = no_progress,
         name: Path | str | None = None,
-    ) -> AnalyzedRecording:
+    ) -> Recording:
         """Analyze a recording for conversions.
 
         Args:
             recording: A path, or float samples (n,) at `sample_rate`.
-            with_pitch: Whether to track the pitch; None for networks with F0 inputs only.
             progress: Called with the share of the pitch tracking that is done, up to 1.
             name: Name of the recording in the warning that hardly any pitch was found.
 
         Raises:
             InputError: The recording cannot be used; the message names it.
         """
-        return self.analyzer.analyze(recording, with_pitch, progress, name)
+        return self.analyzer.analyze(recording, progress, name)
 
-    def embed(self, recording: Recording) -> np.ndarray:
+    def embed(self, recording: RecordingLike) -> np.ndarray:
         """Compute the speaker embedding (dim_emb,) of a recording."""
         return self.analyzer.embed(recording)
 
-    def load(self, recording: Recording) -> np.ndarray:
+    def load(self, recording: RecordingLike) -> np.ndarray:
         """Load and check a recording as float32 (n,) at `sample_rate`."""
         return self.analyzer.load(recording)

@@ -8,7 +8,8 @@ import numpy as np
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
+from vc_lightning.conversion.recording import Recording
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.base import Progress, no_progress
 
@@ -24,7 +25,7 @@ class ConversionRequest:
         source_reference: Embedding (dim_emb,) of the source speaker; None for that of `source`.
     """
 
-    source: AnalyzedRecording
+    source: Recording
     target: Voice
     target_reference: np.ndarray | None = None
     source_reference: np.ndarray | None = None

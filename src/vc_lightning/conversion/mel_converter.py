@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.conversion.recordings import Voice, require_embedding
+from vc_lightning.conversion.voices.voice import Voice, require_embedding
 from vc_lightning.models.autovc import AutoVC
 
 
@@ -30,24 +30,16 @@ class MelConverter:
     mel: MelSpectrogram
     guidance: float = 0.0
 
-    def convert(
-        self,
-        mel: Tensor,
-        f0: np.ndarray | None,
-        source: Voice,
-        target: Voice,
-        heard: Tensor | None = None,
-    ) -> Tensor:
-        """Convert a mel.
+    def convert(self, content: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
+        """Convert the mel of a recording.
 
         Args:
-            mel: (1, n_mels, T) of the source.
-            f0: Pitch (T,) of the source in Hz, 0 in unvoiced frames; only networks with F0 inputs
-                need it.
+            content: (1, C, T), what the content encoder reads: the mel of the source, or, where the
+                network listens, what the recogniser hears in it.
+            f0: Pitch (T,) of the source in Hz, 0 in unvoiced frames; a network without F0 inputs
+                ignores it.
             source: The source's voice.
             target: The target's voice. With an unknown pitch range the pitch is not moved.
-            heard: What the recogniser hears in the source (1, D, T), for a network that listens.
-                Without it, such a network encodes the mel by its live encoder.
 
         Returns:
             The converted mel (1, n_mels, T).
@@ -55,24 +47,29 @@ class MelConverter:
         Raises:
             InputError: An embedding has another shape, or is not finite.
         """
+        codes = self.autovc.encode(content, self._embedding(source))
+        return self._decoded(codes, f0, source, target)
+
+    def convert_live(self, mel: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
+        """Convert the mel (1, n_mels, T) of live speech, see `convert` and `AutoVC.encode_live`."""
+        codes = self.autovc.encode_live(mel, self._embedding(source))
+        return self._decoded(codes, f0, source, target)
+
+    def _decoded(self, codes: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
+        """Decode codes (1, 2·dim_neck, ⌈T/freq⌉) -> the converted mel (1, n_mels, T)."""
         source_embedding, target_embedding = self._embedding(source), self._embedding(target)
-        if heard is not None and self.autovc.listens:
-            codes = self.autovc.encode(heard.to(self._device), source_embedding)
-        else:
-            codes = self.autovc.encode_live(mel, source_embedding)
         harmonics = self._harmonics(f0, source, target)
-        n_frames = mel.shape[-1]
         if self.guidance == 0:
-            return self.autovc.decode(codes, n_frames, target_embedding, harmonics)[1]
+            return self.autovc.decode(codes, len(f0), target_embedding, harmonics)[1]
         codes = codes.expand(2, -1, -1)
         harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
         embeddings = torch.cat([target_embedding, source_embedding])
-        converted, unconverted = self.autovc.decode(codes, n_frames, embeddings, harmonics)[1]
+        converted, unconverted = self.autovc.decode(codes, len(f0), embeddings, harmonics)[1]
         return (converted + self.guidance * (converted - unconverted))[None]
 
-    def _harmonics(self, f0: np.ndarray | None, source: Voice, target: Voice) -> Tensor | None:
+    def _harmonics(self, f0: np.ndarray, source: Voice, target: Voice) -> Tensor | None:
         """Compute the harmonics (1, n_mels + 2, T) of the moved pitch; None if not needed."""
-        if not self.autovc.f0 or f0 is None:
+        if not self.autovc.f0:
             return None
         moved = torch.from_numpy(pitch.moved(f0, source.pitch, target.pitch))[None]
         return self.mel.harmonics(moved.to(self.mel.window.device)).to(self._device)

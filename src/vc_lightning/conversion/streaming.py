@@ -14,10 +14,10 @@ from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.networks import Networks
-from vc_lightning.conversion.recordings import Voice, require_embedding
 from vc_lightning.conversion.stream_resampling import StreamResampler
 from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
 from vc_lightning.conversion.stream_vocoder import PAST_FRAMES, continued
+from vc_lightning.conversion.voices.voice import Voice, require_embedding
 
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
@@ -279,7 +279,7 @@ class VoiceStream:
         freq = self.networks.autovc.freq
         n_frames = self._mel.shape[-1] // freq * freq
         source = Voice(self._source.embedding, self._pitch_range.range)
-        made = self._mel_converter.convert(
+        made = self._mel_converter.convert_live(
             self._mel[..., -n_frames:], self._f0[-n_frames:], source, self._target
         )
         return F.pad(made.clamp(0, 1), (self._mel.shape[-1] - n_frames, 0), mode="replicate")

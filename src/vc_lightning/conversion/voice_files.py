@@ -20,8 +20,8 @@ from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.conversion import consent as consents
 from vc_lightning.conversion import voice_library
 from vc_lightning.conversion.consent import Statement
-from vc_lightning.conversion.recordings import Voice
 from vc_lightning.conversion.voice_library import Learned
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.checkpoints import require_same_encoder
 
 SUFFIX = ".safetensors"

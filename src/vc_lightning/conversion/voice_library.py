@@ -12,7 +12,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import read_json, write_json
 from vc_lightning.conversion import consent as consents
 from vc_lightning.conversion.consent import Consent, Statement
-from vc_lightning.conversion.recordings import Voice
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.checkpoints import require_same_encoder
 
 SUFFIX = ".voice.json"

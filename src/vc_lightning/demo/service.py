@@ -19,8 +19,9 @@ from vc_lightning.conversion.measuring import (
     convert_and_measure,
 )
 from vc_lightning.conversion.provenance import Provenance
-from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
+from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.voices.voice import Voice
 
 KEPT_CONVERTERS = 3  # in memory; the shipped one takes about 60 MB
 
@@ -206,7 +207,7 @@ class ConversionService:
             progress(ANALYZING, "Analysing the recordings")
             started = time.perf_counter()
             analyzed = converter.analyze(source)
-            recordings = [converter.analyze(target, with_pitch=True) for target in targets]
+            recordings = [converter.analyze(target) for target in targets]
             voice = self._voice(converter, learned, recordings)
             analysis_seconds = time.perf_counter() - started
             (result,) = convert_and_measure(
@@ -253,7 +254,7 @@ class ConversionService:
         targets = [] if request.learned else request.targets
         with hide_folders([*targets, self.voices]):
             converter = self._prepared(request.settings)
-            recordings = [converter.analyze(target, with_pitch=True) for target in targets]
+            recordings = [converter.analyze(target) for target in targets]
             voice = self._voice(converter, request.learned, recordings)
             seed = request.settings.seed
             return converter.stream(voice, sample_rate=sample_rate, seed=seed)
@@ -264,9 +265,7 @@ class ConversionService:
         converter.guidance = settings.guidance
         return converter
 
-    def _voice(
-        self, converter: VoiceConverter, learned: str, recordings: list[AnalyzedRecording]
-    ) -> Voice:
+    def _voice(self, converter: VoiceConverter, learned: str, recordings: list[Recording]) -> Voice:
         """Load a learned voice, or make one from recordings."""
         if not learned:
             return converter.voice_from(recordings)
@@ -276,7 +275,7 @@ class ConversionService:
 @torch.inference_mode()
 def page_result(
     converter: VoiceConverter,
-    recordings: Sequence[AnalyzedRecording],
+    recordings: Sequence[Recording],
     result: MeasuredConversion,
     name: str,
     analysis_seconds: float,

@@ -18,7 +18,8 @@ from torch import nn
 from vc_lightning.audio import pitch
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.measuring import ConversionRequest, convert_and_measure
-from vc_lightning.conversion.recordings import AnalyzedRecording, Voice
+from vc_lightning.conversion.recording import Recording
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import domains, pocket_sphinx, robustness, scorers, scoring
 from vc_lightning.evaluation.combining import combine
 from vc_lightning.evaluation.pairs import Pair
@@ -184,7 +185,7 @@ class Evaluator:
             shown = show_progress(conversions, "words again")
             left_out.update(pocket_sphinx.score_words(self._pocket_sphinx, shown, rate))
 
-    def _request(self, pair: Pair, source: AnalyzedRecording) -> ConversionRequest:
+    def _request(self, pair: Pair, source: Recording) -> ConversionRequest:
         if pair.voice not in self.voices:
             self.voices[pair.voice] = self.converter.voice(pair.voice)
         references = self.embeddings[pair.target_reference], self.embeddings[pair.source_reference]
@@ -258,7 +259,7 @@ def recordings(pair: Pair) -> list[Path]:
 class _Source:
     """A source recording, and computing times in seconds."""
 
-    recording: AnalyzedRecording
+    recording: Recording
     vocoder: np.ndarray  # the recording resynthesised by the vocoder alone, (n,)
     analysis: float
     encoder: float

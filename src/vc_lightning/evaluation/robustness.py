@@ -14,7 +14,7 @@ from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.measuring import ConversionRequest, convert_and_measure
-from vc_lightning.conversion.recordings import AnalyzedRecording
+from vc_lightning.conversion.recording import Recording
 from vc_lightning.evaluation.metrics import Figure
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.results import (
@@ -182,7 +182,7 @@ def _is_available(change: Callable) -> bool:
 def convert(
     converter: VoiceConverter,
     clean: Mapping[int, ScoredConversion],
-    request: Callable[[Pair, AnalyzedRecording], ConversionRequest],
+    request: Callable[[Pair, Recording], ConversionRequest],
     seed: int,
 ) -> list[ConditionResults]:
     """Convert sources under every condition; the target voices stay clean.

@@ -13,7 +13,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import require_at_least
 from vc_lightning.common.plots import mel_figure, pixels
 from vc_lightning.conversion.mel_converter import MelConverter
-from vc_lightning.conversion.recordings import Voice
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.data.crops import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.vocoders.base import Vocoder
@@ -169,9 +169,8 @@ def convert(
         Voice(example.embedding.numpy(), pitch.range_of([example.f0.numpy()]))
         for example in (source, target)
     ]
-    shown, f0 = source.mel[None, :, :max_frames].to(device), source.f0[:max_frames].numpy()
-    heard = source.heard[None, :, :max_frames] if network.listens else None
-    return MelConverter(network, mel).convert(shown, f0, *voices, heard)
+    content = (source.heard if network.listens else source.mel)[None, :, :max_frames].to(device)
+    return MelConverter(network, mel).convert(content, source.f0[:max_frames].numpy(), *voices)
 
 
 class CopySynthesis(Samples):
