@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import soundfile
 
-from vc_lightning.audio import ffmpeg
+from vc_lightning.audio import containers, ffmpeg
 from vc_lightning.audio.spill_buffer import BLOCK
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import require_file
@@ -85,11 +85,15 @@ def split_address(path: Path | str) -> tuple[Path, int | None]:
 
     Args:
         path: A path, or a path followed by `?stream=` and a number, of which 0 is the first. If a
-            file really has such a name, it is that file.
+            file really has such a name, it is that file. An address inside a file of a data set
+            (see `containers`) gives that file, and no stream.
 
     Returns:
         The file's path, and the stream's number or None.
     """
+    address = containers.parse(path)
+    if address is not None:
+        return Path(address.file), None
     path = Path(path)
     match = re.fullmatch(r"(.+)\?stream=(\d{1,3})", path.name, re.DOTALL)
     if match is None:
@@ -100,12 +104,28 @@ def split_address(path: Path | str) -> tuple[Path, int | None]:
     return path.with_name(match[1]), int(match[2])
 
 
+def stamp(path: Path | str) -> tuple[int, int]:
+    """Return size in bytes and modification time in ns of a recording's file.
+
+    Both are 0 for a file on the Hub, whose address holds its revision.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    file = split_address(path)[0]
+    if containers.is_on_hub(file):
+        return 0, 0
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
 @contextlib.contextmanager
 def open_audio(path: Path | str) -> Iterator[AudioStream]:
     """Open a recording for reading.
 
     Args:
-        path: A file, or one audio stream of a file; see `split_address`.
+        path: A file, one audio stream of a file (see `split_address`), or an address inside a file
+            of a data set (see `containers`).
 
     Yields:
         The stream.
@@ -117,7 +137,8 @@ def open_audio(path: Path | str) -> Iterator[AudioStream]:
     file, index = split_address(path)
     try:
         with contextlib.ExitStack() as stack:
-            stream = _open(require_file(file), index, stack)
+            opened = stack.enter_context(containers.extracted(path, file))
+            stream = _open(require_file(opened), index, stack)
             if not MIN_SAMPLE_RATE <= stream.sample_rate <= MAX_SAMPLE_RATE:
                 raise InputError(
                     f"sample rate {stream.sample_rate} Hz lies outside {MIN_SAMPLE_RATE} to "
@@ -127,7 +148,9 @@ def open_audio(path: Path | str) -> Iterator[AudioStream]:
     except InputError as error:
         message = str(error)
         raise InputError(
-            message if message.startswith(f"{file}: ") else f"{path}: {message}"
+            message
+            if message.startswith(f"{file}: ")
+            else f"{containers.with_two_slashes(path)}: {message}"
         ) from None
     except OSError as error:  # mostly of a full disk, see `SpillBuffer`
         raise InputError(f"{path}: cannot be read ({error})") from error

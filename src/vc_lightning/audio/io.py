@@ -14,6 +14,7 @@ from vc_lightning.audio.decoding import (
     duration,
     open_audio,
     split_address,
+    stamp,
 )
 from vc_lightning.audio.encoding import OUTPUT_SUFFIXES, save, written_suffixes
 from vc_lightning.audio.spill_buffer import BLOCK, SpillBuffer, blocks
@@ -30,6 +31,7 @@ __all__ = [
     "resample",
     "save",
     "split_address",
+    "stamp",
     "written_suffixes",
 ]
 
@@ -44,7 +46,7 @@ def load(path: Path | str) -> tuple[np.ndarray, int]:
 
     Args:
         path: A file that libsndfile or FFmpeg can read, such as a wav, a voice memo or a film.
-            `film.mp4?stream=1` reads the second of its audio streams.
+            `film.mp4?stream=1` reads the second of its audio streams; see also `containers`.
 
     Returns:
         Samples, float32 (n,), and their rate in Hz.
@@ -54,7 +56,7 @@ def load(path: Path | str) -> tuple[np.ndarray, int]:
             outside 8 to 192 kHz, or longer than a day.
     """
     with open_audio(path) as stream:
-        n_bytes = split_address(path)[0].stat().st_size
+        n_bytes = stamp(path)[0]
         wav, loudest = _read_mean(stream, n_bytes)
         if loudest is None:
             return check(wav), stream.sample_rate

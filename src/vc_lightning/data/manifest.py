@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vc_lightning.audio import containers
 from vc_lightning.audio.io import AUDIO_SUFFIXES, duration, split_address
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import table_rows
@@ -24,7 +25,7 @@ class AudioFile:
     """An audio file, usable or not.
 
     Attributes:
-        path: The audio file.
+        path: The audio file, or an address inside a file; see `audio.containers`.
         speaker: Name of the speaker.
         split: "train", "val", "test", or "" where the manifest names none.
     """
@@ -115,7 +116,7 @@ def read_manifest(path: Path, root: Path | None) -> list[AudioFile]:
     rows = table_rows(path, "data.manifest", {"path", "speaker"})
     folder = root or path.parent
     recordings = [
-        AudioFile(folder / row["path"], row["speaker"], row.get("split") or "")
+        AudioFile(path_in(folder, row["path"]), row["speaker"], row.get("split") or "")
         for row in rows
         if row["path"] and row["speaker"]
     ]
@@ -136,10 +137,18 @@ def read_manifest(path: Path, root: Path | None) -> list[AudioFile]:
     return kept
 
 
+def path_in(folder: Path, name: str) -> Path:
+    """Return the path that a manifest in a folder names; an address on the Hub stays as it is."""
+    return Path(name) if containers.is_on_hub(name) else folder / name
+
+
 def is_file(path: Path) -> bool:
-    """Return whether a path, or the file of an address like `film.mp4?stream=1`, exists."""
+    """Return whether a path, or the file of an address like `film.mp4?stream=1`, exists.
+
+    A file on the Hub counts as existing: its reader reports what is missing.
+    """
     try:
-        return split_address(path)[0].is_file()
+        return containers.is_on_hub(path) or split_address(path)[0].is_file()
     except OSError:  # a folder that may not be entered, a name that is too long
         return False
 

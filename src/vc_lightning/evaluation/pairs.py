@@ -10,7 +10,7 @@ import numpy as np
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import SEPARATOR, table_rows
-from vc_lightning.data.manifest import find_audio_files, is_file
+from vc_lightning.data.manifest import find_audio_files, is_file, path_in
 
 N_SOURCES = 3  # recordings per speaker that take turns as source
 MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are often single words
@@ -218,12 +218,12 @@ def _speakers(path: Path, root: Path | None, split: str) -> list[Speaker]:
         language = own[0].get("lang") or ""
         speaker = Speaker(
             name=name,
-            recordings=tuple(folder / row["path"] for row in own),
+            recordings=tuple(path_in(folder, row["path"]) for row in own),
             seen=split == "train",
             sex=sex if sex in SEXES else "",
             language="" if language == "?" else language,
             person=own[0].get("person") or name,
-            texts={row["text"]: folder / row["path"] for row in own if row.get("text")},
+            texts={row["text"]: path_in(folder, row["path"]) for row in own if row.get("text")},
         )
         speakers.append(speaker)
     return speakers
