@@ -1,0 +1,65 @@
+"""Choose how many threads PyTorch uses: those for which other programs leave cores free.
+
+PyTorch's threads wait for each other after every operation, and they wait by spinning. Beside a
+busy program on each core, two threads can take fifty times as long as one.
+"""
+
+import os
+import time
+
+import psutil
+import torch
+
+SECONDS = 0.5  # a shorter time says too little of what other programs do
+FREE_SHARE = 0.7  # of a core that must be free for a further thread
+
+
+class CoreMeter:
+    """Measures how many cores other programs keep busy."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._wall, self._theirs = time.monotonic(), self._time_of_others()
+        self._others = 0.0
+
+    def others(self) -> float:
+        """Return the mean number of cores that other programs used in the last `SECONDS` or more.
+
+        Calls within `SECONDS` return the same number.
+        """
+        wall = time.monotonic() - self._wall
+        if wall >= SECONDS:
+            theirs = self._time_of_others()
+            self._others = max(0.0, (theirs - self._theirs) / wall)
+            self._wall, self._theirs = time.monotonic(), theirs
+        return self._others
+
+    def _time_of_others(self) -> float:
+        """Return the processor time of all programs but this one, in seconds."""
+        cpu, own = psutil.cpu_times(), self._process.cpu_times()
+        busy = sum(getattr(cpu, name, 0.0) for name in ("user", "nice", "system"))
+        return busy - own.user - own.system
+
+
+def threads_beside(others: float, n_cores: int) -> int:
+    """Return how many threads pay beside programs that keep `others` cores busy; at least 1."""
+    return max(1, int(n_cores - others + 1 - FREE_SHARE))
+
+
+class ThreadChooser:
+    """Sets PyTorch's number of threads to what pays now; `OMP_NUM_THREADS` is left as it is.
+
+    The first number comes from the time since the chooser was made, so make one early.
+    """
+
+    def __init__(self) -> None:
+        self._most = torch.get_num_threads()
+        self._meter = None if "OMP_NUM_THREADS" in os.environ else CoreMeter()
+
+    def choose(self) -> int:
+        """Set the number of threads by what other programs did last, and return it."""
+        if self._meter is not None and self._most > 1:
+            n_threads = min(self._most, threads_beside(self._meter.others(), self._most))
+            if n_threads != torch.get_num_threads():
+                torch.set_num_threads(n_threads)
+        return torch.get_num_threads()

@@ -1,0 +1,71 @@
+import multiprocessing
+import time
+
+import pytest
+import torch
+
+from vc_lightning.common import threads
+from vc_lightning.common.threads import CoreMeter, ThreadChooser, threads_beside
+
+
+@pytest.mark.parametrize(
+    ("others", "n_cores", "n_threads"),
+    [(0, 2, 2), (0.25, 2, 2), (0.5, 2, 1), (2, 2, 1), (9, 2, 1), (1, 8, 7), (1.5, 8, 6), (0, 1, 1)],
+)
+def test_threads_are_the_free_cores(others, n_cores, n_threads):
+    assert threads_beside(others, n_cores) == n_threads
+
+
+def spin(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_meter_counts_other_programs_and_not_this_one(monkeypatch):
+    monkeypatch.setattr(threads, "SECONDS", 0.2)
+    own = CoreMeter()
+    spin(0.6)
+    alone = own.others()
+    other = multiprocessing.get_context("fork").Process(target=spin, args=(3,))
+    other.start()
+    meter = CoreMeter()
+    time.sleep(1.2)
+    beside = meter.others()
+    other.terminate()
+    other.join()
+    assert beside > 0.3  # half a core or more of it, on a machine that others use as well
+    assert beside > alone - 0.8  # this program's own spinning was not counted
+
+
+def test_meter_waits_before_it_measures_again(monkeypatch):
+    meter = CoreMeter()
+    monkeypatch.setattr(meter, "_time_of_others", lambda: meter._theirs + 10)
+    assert meter.others() == 0
+    meter._wall -= 5
+    assert meter.others() == pytest.approx(2, rel=0.05)
+    assert meter.others() == pytest.approx(2, rel=0.05)
+
+
+def test_chooser_sets_the_number_of_threads(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    try:
+        torch.set_num_threads(4)
+        chooser = ThreadChooser()
+        others = iter([0, 2.5, 0])
+        monkeypatch.setattr(chooser._meter, "others", lambda: next(others))
+        assert [chooser.choose() for _ in range(3)] == [4, 1, 4]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_users_number_stays(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    try:
+        torch.set_num_threads(3)
+        assert ThreadChooser().choose() == 3
+    finally:
+        torch.set_num_threads(before)
