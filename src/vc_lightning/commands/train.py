@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from pathlib import Path
 from shlex import quote
 
@@ -25,6 +26,7 @@ from vc_lightning.common.errors import (
 )
 from vc_lightning.common.parts import Part
 from vc_lightning.common.precision import best_precision
+from vc_lightning.common.threads import SECONDS, ThreadChooser
 from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.base_datamodule import RecordingsDataModule
@@ -81,6 +83,7 @@ def main(cfg: DictConfig) -> float | None:
         cfg.trainer.precision = choose_precision(trainer, model, data, cfg.ckpt_path)
     initialize(cfg, model, data)
     compile_network(cfg, network)
+    choose_threads()
     describe(cfg, trainer, model)
     try:
         fit(trainer, model, data, cfg.ckpt_path)
@@ -288,6 +291,19 @@ def compile_network(cfg: DictConfig, network: nn.Module) -> None:
     if cfg.compile:
         for part in network.children():
             part.compile()
+
+
+def choose_threads() -> None:
+    """Choose the number of threads once, as exact resuming needs the same number throughout."""
+    chooser = ThreadChooser()
+    time.sleep(SECONDS)  # to see what other programs do
+    n_threads = chooser.choose()
+    if n_threads < chooser.most:
+        log.info(
+            "threads: %d of %d, as other programs are busy; OMP_NUM_THREADS sets another number",
+            n_threads,
+            chooser.most,
+        )
 
 
 def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:

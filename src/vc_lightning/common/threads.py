@@ -20,7 +20,7 @@ class CoreMeter:
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._wall, self._theirs = time.monotonic(), self._time_of_others()
-        self._others = 0.0
+        self._others = psutil.getloadavg()[0]  # of the last minute, until something was measured
 
     def others(self) -> float:
         """Return the mean number of cores that other programs used in the last `SECONDS` or more.
@@ -47,19 +47,16 @@ def threads_beside(others: float, n_cores: int) -> int:
 
 
 class ThreadChooser:
-    """Sets PyTorch's number of threads to what pays now; `OMP_NUM_THREADS` is left as it is.
-
-    The first number comes from the time since the chooser was made, so make one early.
-    """
+    """Sets PyTorch's number of threads to what pays now; `OMP_NUM_THREADS` is left as it is."""
 
     def __init__(self) -> None:
-        self._most = torch.get_num_threads()
+        self.most = torch.get_num_threads()
         self._meter = None if "OMP_NUM_THREADS" in os.environ else CoreMeter()
 
     def choose(self) -> int:
         """Set the number of threads by what other programs did last, and return it."""
-        if self._meter is not None and self._most > 1:
-            n_threads = min(self._most, threads_beside(self._meter.others(), self._most))
+        if self._meter is not None and self.most > 1:
+            n_threads = min(self.most, threads_beside(self._meter.others(), self.most))
             if n_threads != torch.get_num_threads():
                 torch.set_num_threads(n_threads)
         return torch.get_num_threads()

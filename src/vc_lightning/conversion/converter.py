@@ -204,6 +204,7 @@ class VoiceConverter(nn.Module):
             One conversion per source, see `convert`.
         """
         require_seed("seed", seed)
+        self.networks.threads.choose()
         mels = []
         done, total = 0, sum(source.n_frames for source in sources)
         for source, target in zip(sources, targets, strict=True):
@@ -355,6 +356,7 @@ class VoiceConverter(nn.Module):
         Raises:
             InputError: The recording cannot be used; the message names it.
         """
+        self.networks.threads.choose()
         return self.analyzer.analyze(recording, progress, name)
 
     def embed(self, recording: RecordingLike) -> np.ndarray:

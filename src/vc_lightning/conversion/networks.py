@@ -9,6 +9,7 @@ from torch import nn
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card
@@ -57,6 +58,7 @@ class Networks(nn.Module):
         self.encoder_identity = encoder_identity
         self.mel = mel
         self.vocoder = vocoder
+        self.threads = ThreadChooser()
         self.eval().requires_grad_(False)
 
     @classmethod

@@ -168,6 +168,7 @@ class VoiceStream:
         Raises:
             InputError: The samples are not mono floats, or the stream was flushed.
         """
+        self.networks.threads.choose()
         if self._is_closed:
             raise InputError("the stream was flushed; open another one")
         samples = np.asarray(samples)
