@@ -67,6 +67,19 @@ def test_equals_pytorch_at_any_size(f0, tmp_path, mel_settings):
     require_same_results(path, network, SIZES)
 
 
+def test_listening_network_reads_mels(tmp_path, mel_settings):
+    network = trained_like(AutoVC(**TINY | {"dim_features": 3, "f0": True}))
+    card = Card("autovc", network.arguments, mel_settings, "ge2e:abc")
+    weights = checkpoints.save(tmp_path / "a.safetensors", network.state_dict(), card)
+    path = export_converter(weights, tmp_path / "a.onnx")
+    given = inputs(network, 2, 20)
+    [found] = session(path).run(None, {name: tensor.numpy() for name, tensor in given.items()})
+    with torch.no_grad():
+        codes = network.encode_live(given["mel"], given["source_embedding"])
+        expected = network.decode(codes, 20, given["target_embedding"], given["harmonics"])[1]
+    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=0)
+
+
 def test_shipped_network_and_card(tmp_path):
     path = export_converter(resources.AUTOVC, tmp_path / "converter.onnx")
     network, card = checkpoints.read_autovc(resources.AUTOVC)

@@ -1,4 +1,4 @@
-"""Analysis of recordings before a conversion: level, speaker embedding, pitch and mel."""
+"""Analysis of recordings before a conversion: level, speaker embedding, pitch and content."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -70,7 +70,7 @@ class RecordingAnalyzer:
         contours, content = [], SpillBuffer()
         for chunk in chunks:
             filtered = self._filtered(wav, level, chunk)
-            content.append(self._mel(filtered, chunk)[0].t().cpu().numpy())
+            content.append(self._content(filtered, chunk))
             contours.append(self._f0(filtered, chunk))
             progress(chunk.stop / chunks[-1].stop)
         f0 = np.concatenate(contours)
@@ -149,6 +149,15 @@ class RecordingAnalyzer:
         """Compute the mel (1, n_mels, last − first) of a chunk's samples (m,)."""
         mel = self.mel(torch.from_numpy(filtered).to(self.mel.window.device)[None])
         return mel[..., : chunk.last - chunk.first]
+
+    def _content(self, filtered: np.ndarray, chunk: Chunk) -> np.ndarray:
+        """Compute what the content encoder reads of a chunk (last − first, C): mel or features."""
+        recogniser, mel = self.networks.recogniser, self.mel
+        if recogniser is None:
+            return self._mel(filtered, chunk)[0].t().cpu().numpy()
+        wav = io.resample(filtered, mel.sample_rate, recogniser.sample_rate)
+        frame_rate = mel.sample_rate / mel.hop_length
+        return recogniser.hear(wav, chunk.last - chunk.first, frame_rate)
 
     def _f0(self, filtered: np.ndarray, chunk: Chunk) -> np.ndarray:
         """Track the pitch (stop − start,) of the frames that a chunk keeps."""

@@ -1,5 +1,6 @@
 """Voice conversion from recording to recording: frozen speaker encoder, AutoVC and vocoder."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -237,6 +238,26 @@ class VoiceConverter(nn.Module):
         return self.analyzer.converted(
             source, lambda mel, f0: converter.convert(mel, f0, source.voice, target)
         )
+
+    @torch.inference_mode()
+    def codes(self, recording: Recording) -> np.ndarray:
+        """Compute the codes of a recording, without those of the contexts of its chunks.
+
+        Args:
+            recording: A result of `analyze`.
+
+        Returns:
+            float32 (2·dim_neck, ⌈T/freq⌉).
+        """
+        freq = self.autovc.freq
+        embedding = torch.from_numpy(recording.embedding)[None].to(self.device)
+        found = []
+        for chunk, content, _ in recording.parts():
+            heard = torch.from_numpy(content).t()[None].to(self.device)
+            codes = self.autovc.encode(heard, embedding)[0].float().cpu().numpy()
+            first = (chunk.start - chunk.first) // freq
+            found.append(codes[:, first : first + math.ceil((chunk.stop - chunk.start) / freq)])
+        return np.concatenate(found, axis=1)
 
     def stream(
         self,

@@ -1,4 +1,4 @@
-"""The networks of a conversion, which belong together: AutoVC, speaker encoder and vocoder."""
+"""The networks of a conversion: AutoVC, speaker encoder, vocoder and, for some, a recogniser."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +13,7 @@ from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card
+from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.factory import default_vocoder
@@ -28,6 +29,7 @@ class Networks(nn.Module):
         encoder_identity: Identity of the speaker encoder's weights, see `checkpoints.identity`.
         mel: Mel-spectrogram with the settings of the network.
         vocoder: Vocoder for such mels.
+        recogniser: The recogniser that AutoVC listens through; None if it reads mels.
 
     Raises:
         InputError: The parts do not belong together.
@@ -41,6 +43,7 @@ class Networks(nn.Module):
         encoder_identity: str,
         mel: MelSpectrogram,
         vocoder: Vocoder,
+        recogniser: Recogniser | None = None,
     ):
         super().__init__()
         require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
@@ -52,6 +55,12 @@ class Networks(nn.Module):
                 f"speaker encoder gives {speaker_encoder.linear.out_features}; give its own one by "
                 "speaker_encoder="
             )
+        heard = recogniser.arguments["dim"] if recogniser else 0
+        if autovc.arguments["dim_features"] != heard:
+            raise InputError(
+                f"the checkpoint listens to {autovc.arguments['dim_features']} features of a "
+                f"recogniser, which gives {heard}; use the recogniser that it was trained with"
+            )
         self.autovc = autovc
         self.card = card
         self.speaker_encoder = speaker_encoder
@@ -59,6 +68,7 @@ class Networks(nn.Module):
         self.mel = mel
         self.vocoder = vocoder
         self.threads = ThreadChooser()
+        self.recogniser = recogniser
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -88,7 +98,8 @@ class Networks(nn.Module):
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: its mel settings are not usable ({error})") from error
         built = (vocoder or default_vocoder)(mel)
-        return cls(autovc, card, encoder, encoder_card.speaker_encoder, mel, built)
+        recogniser = checkpoints.load_recogniser() if autovc.listens else None
+        return cls(autovc, card, encoder, encoder_card.speaker_encoder, mel, built, recogniser)
 
     @property
     def sample_rate(self) -> int:

@@ -28,8 +28,9 @@ class Recording:
         f0: float32 (T,) in Hz, see `pitch.track`.
         seconds: Length.
         chunks: The chunks in which the recording is converted.
-        content: float32 (frames, C), the input of the content encoder for all frames of the first
-            chunk, then of the second, and so on; neighbours share frames.
+        content: float32 (frames, C), what the content encoder reads: the mel, or what the
+            recogniser hears where the network listens; for all frames of the first chunk, then of
+            the second, and so on; neighbours share frames.
     """
 
     wav: np.ndarray

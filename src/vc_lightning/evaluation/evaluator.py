@@ -238,16 +238,11 @@ class Evaluator:
         scores.speed_autovc = Rate(autovc, duration)
         scores.speed_conversion = Rate(source.analysis + conversion, duration)
 
-    @torch.inference_mode()
     def _codes(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
         """Compute the codes (n_channels, T/freq) of recordings."""
-        converter, found = self.converter, {}
-        for path in show_progress(paths, "codes"):
-            mel = converter.mel.extract(converter.load(path), converter.sample_rate)
-            arrays = mel, self.embeddings[path]
-            batch = [torch.from_numpy(array).to(converter.device)[None] for array in arrays]
-            found[path] = converter.autovc.encode(*batch)[0].float().cpu().numpy()
-        return found
+        converter = self.converter
+        shown = show_progress(paths, "codes")
+        return {path: converter.codes(converter.analyze(path)) for path in shown}
 
 
 def recordings(pair: Pair) -> list[Path]:

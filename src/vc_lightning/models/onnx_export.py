@@ -21,15 +21,22 @@ VOICE = {0: "batch"}
 
 
 class ConvertedMel(nn.Module):
-    """AutoVC with the postnet's mel as its only output."""
+    """AutoVC with the postnet's mel as its only output; it reads mels also if it can listen."""
 
     def __init__(self, autovc: AutoVC):
         super().__init__()
         self.autovc = autovc
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Convert the inputs of `AutoVC.forward` -> the postnet's mel (B, n_mels, T)."""
-        return self.autovc(*inputs)[1]
+    def forward(
+        self,
+        mel: Tensor,
+        source_embedding: Tensor,
+        target_embedding: Tensor,
+        harmonics: Tensor | None = None,
+    ) -> Tensor:
+        """Convert a mel, see `AutoVC.forward` -> the postnet's mel (B, n_mels, T)."""
+        codes = self.autovc.encode_live(mel, source_embedding)
+        return self.autovc.decode(codes, mel.shape[-1], target_embedding, harmonics)[1]
 
 
 def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Path:
@@ -37,7 +44,8 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
 
     Inputs are float32 with any B ≥ 1 and T ≥ 1: `mel` (B, n_mels, T), `source_embedding` and
     `target_embedding` (B, dim_emb), and `harmonics` (B, n_mels + 2, T) where the network has F0
-    inputs. The output `converted_mel` (B, n_mels, T) is the postnet's mel. The metadata hold the
+    inputs. The output `converted_mel` (B, n_mels, T) is the postnet's mel. A network that listens
+    through a recogniser is written with its live encoder, which reads mels. The metadata hold the
     file's `Card` as JSON: mel settings, identity of the speaker encoder, step and licence.
 
     Args:

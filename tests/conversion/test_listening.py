@@ -1,0 +1,119 @@
+"""A network that listens: files are heard by the recogniser, streams by the live encoder."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import SOURCE, TARGET, TINY, refusal
+from vc_lightning import VoiceConverter
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import analysis
+from vc_lightning.conversion.networks import Networks
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.formats import Card
+from vc_lightning.models.recogniser import Recogniser
+from vc_lightning.models.vocoders.factory import griffin_lim
+
+
+def small_recogniser(dim=8):
+    torch.manual_seed(0)
+    return Recogniser(n_mels=80, dim=dim, n_layers=1, n_heads=2).eval()
+
+
+@pytest.fixture
+def recogniser_file(tmp_path, monkeypatch):
+    """A small recogniser in place of the shipped one."""
+    network = small_recogniser()
+    path = tmp_path / "recogniser.safetensors"
+    checkpoints.save(path, network.state_dict(), Card(network.kind, network.arguments, {}))
+    load = checkpoints.load_recogniser
+    monkeypatch.setattr(checkpoints, "load_recogniser", lambda: load(path))
+    return path
+
+
+@pytest.fixture
+def listening(tmp_path, mel_settings, encoder):
+    """Weights of an untrained network that listens."""
+    torch.manual_seed(0)
+    network = AutoVC(**TINY, dim_features=8, f0=True)
+    identity = checkpoints.identity("ge2e", encoder.state_dict())
+    card = Card("autovc", network.arguments, mel_settings, identity)
+    return checkpoints.save(tmp_path / "listening.safetensors", network.state_dict(), card)
+
+
+@pytest.fixture
+def converter(listening, recogniser_file):
+    return VoiceConverter.from_checkpoint(
+        listening, vocoder=lambda mel: griffin_lim(mel, None, 1, n_iter=1, momentum=0), guidance=0
+    )
+
+
+def test_file_is_heard_by_the_recogniser(converter, speech, other_speech):
+    recording, voice = converter.analyze(speech), converter.voice(other_speech)
+    prepared = converter.mel.prepare(speech, 16_000)
+    heard = converter.networks.recogniser.hear(prepared, recording.n_frames, 62.5)
+    np.testing.assert_allclose(recording.content, heard, atol=1e-5)
+    embedding = torch.from_numpy(recording.embedding)[None]
+    with torch.inference_mode():
+        codes = converter.autovc.encode(torch.from_numpy(heard.T)[None], embedding)[0]
+    np.testing.assert_allclose(converter.codes(recording), codes, atol=1e-5)
+    wav = converter.convert_to(speech, voice)
+    assert wav.shape == speech.shape
+    assert np.isfinite(wav).all()
+
+
+def test_chunks_are_heard_one_by_one(converter, speech, other_speech, monkeypatch):
+    whole = converter.analyze(other_speech)
+    monkeypatch.setattr(analysis, "CHUNK_SECONDS", 4)
+    cut = converter.analyze(other_speech)
+    assert len(cut.chunks) == 2
+    assert len(cut.content) > cut.n_frames == whole.n_frames
+    assert converter.codes(cut).shape == converter.codes(whole).shape
+    assert converter.convert_to(other_speech, converter.voice(speech)).shape == other_speech.shape
+
+
+def test_stream_uses_the_live_encoder(converter, speech, other_speech, monkeypatch):
+    voice = converter.voice(other_speech)
+    calls = []
+    converter.autovc.live_encoder.register_forward_hook(lambda *_: calls.append("live"))
+    converter.autovc.encoder.register_forward_hook(lambda *_: calls.append("listening"))
+    stream = converter.stream(voice)
+    wav = np.concatenate([stream.push(speech[:16_000]), stream.flush()])
+    assert wav.shape == (16_000,)
+    assert set(calls) == {"live"}
+
+
+def test_refuses_another_recogniser(converter):
+    parts = vars(converter.networks)["_modules"]
+    with pytest.raises(InputError, match="listens to 8 features of a recogniser, which gives 16"):
+        Networks(
+            parts["autovc"],
+            converter.card,
+            parts["speaker_encoder"],
+            converter.encoder_identity,
+            parts["mel"],
+            parts["vocoder"],
+            small_recogniser(16),
+        )
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_bad_recogniser_file_is_one_sentence(listening, recogniser_file, is_there, tmp_path):
+    if is_there:
+        recogniser_file.write_bytes(recogniser_file.read_bytes()[:-100])
+    else:
+        recogniser_file.unlink()
+    output = tmp_path / "a.wav"
+    code, text = refusal(
+        "convert", f"source={SOURCE}", f"target={TARGET}", f"ckpt={listening}", f"output={output}"
+    )
+    assert code == 2
+    assert text.count("\n") == 1
+    assert str(recogniser_file) in text
+    assert not output.exists()
+
+
+def test_reading_networks_need_no_recogniser(tiny_checkpoint, recogniser_file, tmp_path):
+    recogniser_file.unlink()
+    assert VoiceConverter.from_checkpoint(tiny_checkpoint).networks.recogniser is None
