@@ -2,9 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from omegaconf import OmegaConf
 from torch import nn
 
+from vc_lightning.commands import train
 from vc_lightning.training import precision_choice
 from vc_lightning.training.precision_choice import (
     BFLOAT16,
@@ -44,22 +45,6 @@ class Task(nn.Module):
         return {"loss": network(batch).float().sum()}
 
 
-def made_trainer(device="cpu", world_size=1):
-    strategy = SimpleNamespace(
-        root_device=torch.device(device), precision_plugin=MixedPrecision(BFLOAT16, device)
-    )
-
-    class FakeTrainer:
-        def __init__(self):
-            self.strategy, self.world_size = strategy, world_size
-
-        @property
-        def precision(self):
-            return self.strategy.precision_plugin.precision
-
-    return FakeTrainer()
-
-
 @pytest.fixture
 def data():
     return SimpleNamespace(train_dataloader=lambda: [torch.randn(3, 2)])
@@ -87,12 +72,10 @@ def test_measures_fastest_step_without_training():
 )
 def test_chooses_and_stores_faster_precision(monkeypatch, caplog, data, seconds, precision):
     monkeypatch.setattr(precision_choice, "measure_steps", lambda *_: seconds)
-    trainer, task = made_trainer(), Task()
+    task = Task()
     caplog.set_level("INFO")
-    assert choose_precision(trainer, task, data, None) == precision
-    assert trainer.precision == task.config["trainer"]["precision"] == precision
-    plugin = MixedPrecision if precision == BFLOAT16 else Precision
-    assert type(trainer.strategy.precision_plugin) is plugin
+    assert choose_precision(task, data, None) == precision
+    assert task.config["trainer"]["precision"] == precision
     for name, value in seconds.items():
         assert f"{value:.3f} s in {name}" in caplog.text
 
@@ -102,12 +85,28 @@ def test_resumed_training_keeps_precision(monkeypatch, data, stored):
     content = (None, {"trainer": {"precision": stored}})
     monkeypatch.setattr(precision_choice, "read_training", lambda _: content)
     monkeypatch.delattr(precision_choice, "measure_steps")
-    trainer = made_trainer()
-    assert choose_precision(trainer, Task(), data, "last.ckpt") == stored == trainer.precision
+    assert choose_precision(Task(), data, "last.ckpt") == stored
 
 
-@pytest.mark.parametrize("where", [{"world_size": 2}, {"device": "cuda"}])
-def test_no_measurement_for_gpus_and_ddp(monkeypatch, data, where):
+def test_no_measurement_without_bfloat16_units(monkeypatch, data):
     monkeypatch.delattr(precision_choice, "measure_steps")
-    trainer = made_trainer(**where)
-    assert choose_precision(trainer, Task(), data, None) == BFLOAT16 == trainer.precision
+    task = Task()
+    task.config["trainer"]["precision"] = FLOAT32
+    assert choose_precision(task, data, None) == FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"accelerator": "cpu"}, True),
+        ({"accelerator": "cuda"}, False),
+        ({"devices": 2}, False),
+        ({"num_nodes": 2}, False),
+    ],
+)
+def test_measures_for_one_process_on_a_cpu_only(monkeypatch, changes, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    settings = {"accelerator": "auto", "devices": 1, "num_nodes": 1} | changes
+    assert train.is_one_cpu_process(OmegaConf.create(settings)) == expected

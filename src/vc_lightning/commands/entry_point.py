@@ -8,7 +8,8 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
@@ -19,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from soundfile import SoundFileError
 
-from vc_lightning.commands import overrides
+from vc_lightning.commands import moved, overrides
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 
@@ -30,6 +31,11 @@ USERS_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError, Sou
 EXIT_SOME_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+OPTIONS_WITH_VALUE = (  # of Hydra
+    *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"),
+    *("-cd", "--config-dir", "-sc", "--shell-completion", "--experimental-rerun"),
+)
 
 swept_keys: set[str] = set()  # of the command line
 failed_jobs: list[str] = []  # of a sweep
@@ -49,9 +55,11 @@ def run(main: Callable[[], object], config_name: str) -> None:
     # Modules are never garbage; else Python would search all of PyTorch for it again and again.
     gc.freeze()
     try:
+        moved.require_current(config_name, sys.argv[1:])
         for argument in sys.argv[1:]:
             overrides.require_current_key(argument)
-        arguments = overrides.translate(sys.argv[1:])
+        named = name_words(sys.argv[1:], config_name)
+        arguments = overrides.translate(named)
         swept_keys.update(overrides.swept_keys(arguments))
     except InputError as error:
         fail(str(error))
@@ -82,6 +90,48 @@ def run(main: Callable[[], object], config_name: str) -> None:
         names = ", ".join(dict.fromkeys(failed_jobs))
         sys.stderr.write(f"error: these jobs failed: {names}; the messages above say why\n")
         sys.exit(EXIT_SOME_FAILED)
+
+
+def name_words(arguments: Sequence[str], config_name: str) -> list[str]:
+    """Give their keys to a verb and its object, such as `learn Anna` of voices.py.
+
+    Args:
+        arguments: All arguments of the command.
+        config_name: The command's file in `conf/`; only commands with a key `verb` have verbs.
+
+    Returns:
+        The arguments, such as `verb=learn name=Anna`.
+    """
+    if "verb" not in resources.settings("", config_name):
+        return list(arguments)
+    words = [
+        index
+        for index, argument in enumerate(arguments)
+        if not re.search(r"[=]|^[-+~]", argument) or (index and Path(argument).exists())
+        if index == 0 or arguments[index - 1] not in OPTIONS_WITH_VALUE
+    ]
+    named = list(arguments)
+    if not words:
+        return named
+    verb = named[words[0]]
+    named[words[0]] = f"verb={verb}"
+    for index in words[1:2]:
+        is_file = verb == "import" or (verb == "show" and Path(named[index]).exists())
+        named[index] = f"{'file' if is_file else 'name'}={named[index]}"
+    return named
+
+
+def require_verb(verb: str | None, verbs: Mapping[str, str]) -> None:
+    """Raise InputError unless a command was given one of its verbs.
+
+    Args:
+        verb: The verb, or None.
+        verbs: The command's verbs, and what they do.
+    """
+    if verb not in verbs:
+        listed = ", ".join(f"{name} ({meaning})" for name, meaning in verbs.items())
+        given = f"{verb}: is not a verb; " if verb is not None else ""
+        raise InputError(f"{given}say what to do: {listed}")
 
 
 def reports_input_errors(main: Callable) -> Callable:

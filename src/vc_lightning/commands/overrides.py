@@ -21,16 +21,15 @@ from vc_lightning.common.renamed_keys import current_key
 NOTHING = ("", "null")
 FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
     [
-        *("source", "target", "output", "also", "pairs", "inspect", "ckpt", "checkpoints"),
+        *("source", "target", "output", "pairs", "ckpt", "checkpoints"),
         *("speaker_encoder", "vocoder.path", "vocoder.magnitude", "vocoder.fallback.magnitude"),
-        *("data.dir", "data.manifest", "data.pairs", "data.cache_dir", "data.write_shards"),
+        *("data.dir", "data.manifest", "data.pairs", "data.cache_dir"),
         *("data.mels_from", "teacher.model", "init_from", "ckpt_path", "run_dir", "hydra.run.dir"),
         *("checkpoint.dir", "checkpoint.name", "trained_on", "licence", "cluster.folder"),
         *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
         *("recogniser", "scorers", "api_key_file"),
         *("speaker", "record", "input_device", "output_device", "serve.token"),
-        *("voices.dir", "voices.learn", "voices.export", "voices.import", "voices.name"),
-        *("voices.consent", "voices.made_by", "voices.licence"),
+        *("voices.dir", "name", "file", "consent", "made_by"),
     ]
 )
 
@@ -170,7 +169,7 @@ def require_groups(cfg: DictConfig, config_name: str) -> None:
     """
     written = resources.settings("", config_name)
     groups = [name for name, value in written.items() if isinstance(value, dict)]
-    for default in written["defaults"]:
+    for default in written.get("defaults", []):
         if isinstance(default, dict):
             groups += [name for name, choice in default.items() if choice not in (None, "none")]
     for name in groups:
@@ -253,9 +252,9 @@ def known_keys(config_name: str) -> list[str]:
     """
     config = resources.settings("", config_name)
     names = _flatten(config, "")
-    for default in config["defaults"]:
+    for default in config.get("defaults", []):
         if isinstance(default, str) and default != "_self_":
-            names += _flatten(resources.settings("", default), "")
+            names += known_keys(default)
         group = next(iter(default)).removeprefix("optional ") if isinstance(default, dict) else ""
         if (resources.CONF / group).is_dir() and group:
             names.append(group)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from pathlib import Path
 from shlex import quote
@@ -11,36 +12,29 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.accelerators import AcceleratorRegistry
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands import builders, cluster, entry_point, loggers
+from vc_lightning.commands import builders, entry_point, loggers, training_data
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
     require_flag,
-    require_seed,
     require_within,
 )
-from vc_lightning.common.parts import Part
-from vc_lightning.common.precision import best_precision
 from vc_lightning.common.threads import SECONDS, ThreadChooser
-from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.base_datamodule import RecordingsDataModule
-from vc_lightning.data.datamodule import VoiceDataModule
 from vc_lightning.data.training_data import TrainingDataModule, is_first_process
-from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import load_recogniser, read_speaker_encoder
 from vc_lightning.models.formats import Card
 from vc_lightning.training.base_module import AnyNetwork, BaseModule
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.progress import DivergedError, EpochLimit
 from vc_lightning.training.resume import newest, require_same_training
-from vc_lightning.training.sample_logging import tensorboard_writer
 
 log = logging.getLogger("train")
 
@@ -65,25 +59,26 @@ def main(cfg: DictConfig) -> float | None:
         The value of `optimized_metric`, for searches; see `score`.
     """
     has_choice = cfg.trainer.precision == "auto"
-    prepare(cfg)
+    training_data.settle(cfg)
+    require_valid(cfg)
+    if cfg.print_config:
+        log.info("%s", OmegaConf.to_yaml(cfg, resolve=True))
+    # All that may be refused is built before the features, which may take hours.
     mel, network = instantiate(cfg.mel), instantiate(cfg.model)
-    data = build_data(cfg, mel, network)
+    data = training_data.build(cfg, mel, network)
     files = instantiate(cfg.checkpoint)
-    trainer = build_trainer(cfg, files)
-    data.trainer = trainer
-    if cluster.is_split(cfg):
-        prepare_part(cfg, data)
-        return None
-    set_up_data(cfg, data, trainer)
-    if runs_other_job(cfg, data):
-        return None
+    callbacks, own_loggers = build_callbacks(cfg), loggers.build_loggers(cfg.get("logger"))
+    data.setup("fit")
+    log_audit(data)
     model = build_task(cfg, mel, network, data)
     find_checkpoint(cfg, files)
-    if has_choice:
-        cfg.trainer.precision = choose_precision(trainer, model, data, cfg.ckpt_path)
+    if has_choice and is_one_cpu_process(cfg.trainer):
+        cfg.trainer.precision = choose_precision(model, data, cfg.ckpt_path)
     initialize(cfg, model, data)
     compile_network(cfg, network)
     choose_threads()
+    made = {"callbacks": [*callbacks, files], "logger": own_loggers}
+    trainer = instantiate(cfg.trainer, **made, _convert_="all")
     describe(cfg, trainer, model)
     try:
         fit(trainer, model, data, cfg.ckpt_path)
@@ -102,36 +97,11 @@ def main(cfg: DictConfig) -> float | None:
 # The configuration --------------------------------------------------------------------------------
 
 
-def prepare(cfg: DictConfig) -> None:
-    """Resolve "auto", refuse invalid values, and seed all random generators."""
-    if not is_first_process():
-        logging.getLogger().setLevel(logging.ERROR)  # only the first process reports
-    resolve_auto(cfg)
-    require_valid(cfg)
-    builders.require_valid_types(cfg)
-    if cfg.print_config:
-        log.info("%s", OmegaConf.to_yaml(cfg, resolve=True))
-    seed_everything(cfg.seed, workers=True, verbose=False)
-
-
-def resolve_auto(cfg: DictConfig) -> None:
-    """Replace every "auto" by the best value for this machine."""
-    trainer = cfg.trainer
-    if trainer.precision == "auto":
-        trainer.precision = best_precision(trainer.accelerator)
-    if trainer.precision == "16-mixed" and cfg.optimizer.get("fused"):
-        cfg.optimizer.fused = False  # it would unscale gradients itself, after they are clipped
-    if trainer.sync_batchnorm == "auto":  # PyTorch has it for GPUs only
-        trainer.sync_batchnorm = trainer.accelerator != "cpu" and torch.cuda.is_available()
-
-
 def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that Lightning would refuse late or with a traceback."""
-    require_seed("seed", cfg.seed)
     for key in ("compile", "print_config"):
         require_flag(key, cfg[key])
-    if cfg.part is not None:
-        Part.parse(cfg.part)
+    require_accelerator(cfg.trainer.accelerator)
     whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
     if cfg.trainer.limit_train_batches is not None:
         whole["limit_train_batches"] = 1, cfg.trainer.limit_train_batches
@@ -143,43 +113,32 @@ def require_valid(cfg: DictConfig) -> None:
         require_within(0, float("inf"), "trainer", gradient_clip_val=cfg.trainer.gradient_clip_val)
 
 
+def require_accelerator(name: str) -> None:
+    """Raise InputError for a device that this machine lacks, before features are computed."""
+    registry = AcceleratorRegistry
+    names = registry.available_accelerators()
+    found = [known for known in names if registry.get(known).is_available()]
+    has_gpu = bool({"cuda", "mps"} & set(found))
+    if name == "auto" or name in found or (name == "gpu" and has_gpu):
+        return
+    raise InputError(
+        f"trainer.accelerator={name}: this machine has none; choose one of auto, {', '.join(found)}"
+    )
+
+
+def is_one_cpu_process(trainer: DictConfig) -> bool:
+    """Return whether the Trainer of a configuration will be a single process on a CPU."""
+    on_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not on_gpu)
+    is_alone = trainer.devices in (1, "1", "auto") and trainer.num_nodes == 1
+    return on_cpu and is_alone and int(os.environ.get("WORLD_SIZE", 1)) == 1
+
+
 # The objects --------------------------------------------------------------------------------------
 
 
-def build_data(cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork) -> TrainingDataModule:
-    """Build the data module for a network: a converter's, or a vocoder's."""
-    encoder, card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
-    n_embedding, dim_emb = encoder.linear.out_features, network.arguments.get("dim_emb")
-    if dim_emb not in (None, n_embedding):
-        raise InputError(
-            f"model.dim_emb={dim_emb}: give {n_embedding}, the size of a speaker embedding"
-        )
-    makers = {"mel": mel, "speaker_encoder": encoder, "encoder_identity": card.speaker_encoder}
-    for_converter = isinstance(network, AutoVC)
-    if for_converter == ("context_frames" in cfg.data):
-        wanted = "folder or data=shards" if for_converter else "vocoder"
-        raise InputError(
-            f"data: gives no batches for a network of the kind {network.kind}; give data={wanted}"
-        )
-    makers["with_f0"] = getattr(network, "f0", False)
-    if for_converter:
-        makers["teacher"] = instantiate(cfg.teacher)
-        makers["recogniser"] = load_recogniser() if network.listens else None
-        makers["with_acoustics"] = network.arguments["dim_acoustics"] > 0
-    return instantiate(cfg.data, **makers)
-
-
-def build_trainer(cfg: DictConfig, files: WeightFiles) -> Trainer:
-    """Build the Trainer with its callbacks and logger."""
-    callbacks = [*build_callbacks(cfg.callbacks), files]
-    if cfg.trainer.max_epochs > 0:
-        callbacks.append(EpochLimit(cfg.trainer.max_epochs))
-    logger = loggers.build_loggers(cfg.get("logger"))
-    return instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
-
-
-def build_callbacks(cfg: DictConfig | None) -> list[Callback]:
-    """Build the callbacks.
+def build_callbacks(cfg: DictConfig) -> list[Callback]:
+    """Build the callbacks of the group `callbacks`, and what limits the number of epochs.
 
     Settings without a `_target_` are those of an experiment for a callback that `callbacks=`
     leaves out.
@@ -187,7 +146,7 @@ def build_callbacks(cfg: DictConfig | None) -> list[Callback]:
     Raises:
         InputError: A value is not a callback.
     """
-    listed = (cfg or {}).items()
+    listed = (cfg.get("callbacks") or {}).items()
     made = {
         str(name): instantiate(one)
         for name, one in listed
@@ -198,7 +157,8 @@ def build_callbacks(cfg: DictConfig | None) -> list[Callback]:
             raise InputError(
                 f"callbacks.{name}: is not a callback; to leave it out, give ~callbacks.{name}"
             )
-    return list(made.values())
+    limits = [EpochLimit(cfg.trainer.max_epochs)] if cfg.trainer.max_epochs > 0 else []
+    return [*made.values(), *limits]
 
 
 def build_task(
@@ -222,50 +182,11 @@ def build_task(
     )
 
 
-# The data -----------------------------------------------------------------------------------------
-
-
-def set_up_data(cfg: DictConfig, data: TrainingDataModule, trainer: Trainer) -> None:
-    """Compute missing features, and log the audit of the recordings."""
-    if (folder := cfg.data.get("write_shards")) is not None:
-        shard_writer.require_empty_folder(folder)  # before the features, which may take hours
-    data.setup("fit")
+def log_audit(data: TrainingDataModule) -> None:
+    """Log a summary of the audit of the recordings; shards have none."""
     if isinstance(data, RecordingsDataModule) and is_first_process():
-        report_audit(data, trainer, cfg.run_dir)
-
-
-def prepare_part(cfg: DictConfig, data: TrainingDataModule) -> None:
-    """Compute the features of one part of the recordings, or of all parts with `cluster=`."""
-    if not isinstance(data, RecordingsDataModule) or cfg.data.get("write_shards"):
-        raise InputError(
-            "part, cluster: only the computation of features can be split; leave them out to write "
-            "shards or to train on shards"
-        )
-    if cfg.get("cluster"):
-        if cluster.run_parts(cfg, "train"):
-            log.info("the features are complete; train with the same settings, without cluster=")
-        return
-    part = Part.parse(cfg.part)
-    log.info("part %s: features of %d recordings, %d are unusable", part, *data.prepare_part(part))
-
-
-def report_audit(data: RecordingsDataModule, trainer: Trainer, run_dir: str) -> None:
-    """Log the audit of the recordings: a summary, or with data.check=true the whole table."""
-    report = audit.audit(data.train, data.val, data.unusable, data.features)
-    log.info("%s", audit.table(report) if data.check else "\n".join(audit.summary(report)))
-    if data.check and (writer := tensorboard_writer(trainer)):
-        audit.write(report, writer)
-        log.info("look:    tensorboard --logdir %s", quote(run_dir))
-
-
-def runs_other_job(cfg: DictConfig, data: TrainingDataModule) -> bool:
-    """Return whether there is no training: after data.check, or with shards, which it writes."""
-    if cfg.data.get("check"):
-        return True
-    if isinstance(data, VoiceDataModule) and data.write_shards is not None:
-        shard_writer.write(data, data.write_shards, data.shard_megabytes, data.shard_utterances)
-        return True
-    return False
+        report = audit.audit(data.train, data.val, data.unusable, data.features)
+        log.info("%s", "\n".join(audit.summary(report)))
 
 
 # The training -------------------------------------------------------------------------------------
@@ -308,6 +229,14 @@ def choose_threads() -> None:
 
 def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
     """Log size, device and folder of the training, and its configuration."""
+    stopping = trainer.early_stopping_callback
+    if stopping is not None:
+        log.info(
+            "the run ends when %s has not improved for %d validations, or at step %d",
+            stopping.monitor,
+            stopping.patience,
+            trainer.max_steps,
+        )
     size = sum(parameter.numel() for parameter in model.network.parameters()) / 1e6
     device = trainer.strategy.root_device
     log.info("network: %.1f M parameters on %s, precision %s", size, device, trainer.precision)

@@ -56,7 +56,6 @@ class RecordingsDataModule(TrainingDataModule):
         shuffle: Whether each epoch has a random order of its own.
         num_workers: Number of processes that load data and compute features.
         pin_memory: Whether batches are copied to page-locked memory on a machine with a GPU.
-        check: Whether train.py prints an audit of the recordings instead of training.
         seed: Seed of split, order and crops.
     """
 
@@ -75,7 +74,6 @@ class RecordingsDataModule(TrainingDataModule):
         shuffle: bool,
         num_workers: int,
         pin_memory: bool,
-        check: bool,
         seed: int,
     ):
         super().__init__()
@@ -91,7 +89,7 @@ class RecordingsDataModule(TrainingDataModule):
         require_one_of(SAMPLINGS, "data", sampling=sampling)
         require_at_least(1, "data", batch_size=batch_size)
         require_at_least(0, "data", num_workers=num_workers)
-        for name, flag in {"check": check, "shuffle": shuffle, "pin_memory": pin_memory}.items():
+        for name, flag in {"shuffle": shuffle, "pin_memory": pin_memory}.items():
             require_flag(f"data.{name}", flag)
         require_seed("data.seed", seed)
         self.features = features
@@ -108,7 +106,6 @@ class RecordingsDataModule(TrainingDataModule):
         self.shuffle = shuffle
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
-        self.check = check
         self.seed = seed
         self.train: list[Utterance] = []
         self.val: list[Utterance] = []

@@ -49,9 +49,6 @@ class VoiceDataModule(RecordingsDataModule):
             by further speakers.
         vtlp_target_probability: Share of the crops in which the target is a copy.
         augmentations: Further changes to the encoder's input, see `augmentations`.
-        write_shards: Folder to which train.py writes the features as shards instead of training.
-        shard_megabytes: Largest size of a shard in megabytes.
-        shard_utterances: Largest number of utterances in a shard.
     """
 
     def __init__(
@@ -78,7 +75,6 @@ class VoiceDataModule(RecordingsDataModule):
         shuffle: bool,
         num_workers: int,
         pin_memory: bool,
-        check: bool,
         seed: int,
         crop_frames: int | None,
         speaker_embedding: str,
@@ -87,9 +83,6 @@ class VoiceDataModule(RecordingsDataModule):
         vtlp_target_factors: Sequence[float],
         vtlp_target_probability: float,
         augmentations: Sequence[Augmentation],
-        write_shards: str | None,
-        shard_megabytes: float,
-        shard_utterances: int,
     ):
         self.copies = choose_copies(
             list(vtlp_factors),
@@ -106,8 +99,6 @@ class VoiceDataModule(RecordingsDataModule):
                 raise InputError(
                     f"data.augmentations: {augmentation} is not an augmentation; see data=augmented"
                 )
-        require_within(0.001, float("inf"), "data", shard_megabytes=shard_megabytes)
-        require_at_least(1, "data", shard_utterances=shard_utterances)
         features = FeatureCache(
             cache_dir,
             mel,
@@ -133,7 +124,6 @@ class VoiceDataModule(RecordingsDataModule):
             shuffle=shuffle,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            check=check,
             seed=seed,
         )
         self.encoder_identity = encoder_identity
@@ -141,9 +131,6 @@ class VoiceDataModule(RecordingsDataModule):
         self.speaker_embedding = speaker_embedding
         self.with_acoustics = with_acoustics
         self.augmentations = list(augmentations)
-        self.write_shards = write_shards
-        self.shard_megabytes = shard_megabytes
-        self.shard_utterances = shard_utterances
 
     def make_crops(self, utterances: list[Utterance], training: bool) -> Crops:
         """Make the data set of random crops; validation gets neither copies nor augmentations."""

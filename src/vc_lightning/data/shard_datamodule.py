@@ -154,13 +154,6 @@ class ShardsDataModule(TrainingDataModule):
                     f"data.vtlp_factors={factor}: the shards of {self.dir} hold only "
                     f"{index.vtlp_factors}; name some of these, or write them again"
                 )
-        n_processes, n_workers = self.process[1], max(1, self.num_workers)
-        if len(index.train.shards) < n_processes * n_workers:
-            raise InputError(
-                f"{name}: {len(index.train.shards)} training shards are fewer than {n_processes} "
-                f"processes × {n_workers} workers; lower data.num_workers or trainer.devices, or "
-                "write smaller shards (data.shard_megabytes)"
-            )
         self.copies = choose_copies(
             list(wanted),
             self.vtlp_probability,
@@ -224,7 +217,18 @@ class ShardsDataModule(TrainingDataModule):
         return -(-self.index.train.utterances // (self.batch_size * self.process[1]))
 
     def train_dataloader(self) -> DataLoader:
-        """Load training batches without end."""
+        """Load training batches without end.
+
+        Raises:
+            InputError: There are fewer shards than readers.
+        """
+        n_processes, n_workers = self.process[1], max(1, self.num_workers)
+        if len(self.index.train.shards) < n_processes * n_workers:
+            raise InputError(
+                f"data.dir={self.dir}: {len(self.index.train.shards)} training shards are fewer than {n_processes} "
+                f"processes × {n_workers} workers; lower data.num_workers or trainer.devices, or "
+                "write smaller shards (prepare.py shards shard_megabytes=…)"
+            )
         # Like `sampling.EndlessBatches`. A reader whose part of an epoch is smaller goes on to its
         # next epoch, so that no reader waits for another.
         self.begun_at = self._position()

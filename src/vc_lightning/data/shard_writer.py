@@ -34,11 +34,11 @@ def require_empty_folder(folder: str) -> Path:
     Raises:
         InputError: The folder is not empty or cannot be written, or webdataset is not installed.
     """
-    shards.require_webdataset("data.write_shards")
+    shards.require_webdataset("output")
     path = expand_user(folder)
-    require_writable(path, "data.write_shards", folder)
+    require_writable(path, "output", folder)
     if any(path.iterdir()):
-        raise InputError(f"data.write_shards={folder}: is not empty; name a new folder")
+        raise InputError(f"output={folder}: is not empty; name a new folder")
     return path
 
 

@@ -263,7 +263,7 @@ def read_index(place: str) -> Index:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"data.dir={place}: its index.json cannot be read ({_reason(error)}); name a folder "
-            'that data.write_shards has completed, or its URL or "pipe:COMMAND {}"'
+            'that `prepare.py shards` has completed, or its URL or "pipe:COMMAND {}"'
         ) from error
     raise InputError(
         f"data.dir={place}: its shards are of format {version}, this program reads "

@@ -52,7 +52,6 @@ class VocoderDataModule(RecordingsDataModule):
         shuffle: bool,
         num_workers: int,
         pin_memory: bool,
-        check: bool,
         seed: int,
         crop_frames: int,
         context_frames: int,
@@ -83,7 +82,6 @@ class VocoderDataModule(RecordingsDataModule):
             shuffle=shuffle,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            check=check,
             seed=seed,
         )
         self.encoder_identity = encoder_identity

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from pytorch_lightning import LightningDataModule, Trainer
-from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from vc_lightning.data.crops import CropBatch
@@ -22,18 +21,12 @@ SECONDS = 2.0  # of the measurement, at least
 MIN_ROUNDS = 2  # steps of each precision; the first one also prepares kernels and memory
 
 
-def choose_precision(
-    trainer: Trainer, model: BaseModule, data: LightningDataModule, ckpt_path: str | None
-) -> str:
-    """Choose the faster precision for a training with `trainer.precision=auto`.
+def choose_precision(model: BaseModule, data: LightningDataModule, ckpt_path: str | None) -> str:
+    """Choose the faster precision for one process on a CPU, where `best_precision` is bfloat16.
 
-    Steps are timed if there is one process on a CPU with bfloat16 units. Several processes use
-    bfloat16, so that all of them use the same. A resumed training uses the precision in its
-    checkpoint, so that it continues exactly.
+    A resumed training run uses the precision in its checkpoint, so that it continues exactly.
 
     Args:
-        trainer: The Trainer, made for the precision that `best_precision` returns; its precision
-            is changed to the choice.
         model: The task; the choice is stored in its `config`.
         data: The training data, after `setup`.
         ckpt_path: The checkpoint to resume, or None.
@@ -41,20 +34,18 @@ def choose_precision(
     Returns:
         Lightning's name of the precision.
     """
-    is_cpu = trainer.strategy.root_device.type == "cpu"
-    if not (is_cpu and trainer.precision == BFLOAT16 and trainer.world_size == 1):
-        return trainer.precision
+    settings = model.config["trainer"]
+    if settings["precision"] != BFLOAT16:
+        return settings["precision"]
     if ckpt_path is None:
         seconds = measure_steps(model, next(iter(data.train_dataloader())))
-        choice = min(PRECISIONS, key=seconds.__getitem__)
+        settings["precision"] = min(PRECISIONS, key=seconds.__getitem__)
         figures = ", ".join(f"{seconds[name]:.3f} s in {name}" for name in PRECISIONS)
         log.info("a training step takes %s", figures)
     else:
-        choice = read_training(ckpt_path)[1].get("trainer", {}).get("precision", BFLOAT16)
-    if choice == FLOAT32:
-        trainer.strategy.precision_plugin = Precision()
-    model.config["trainer"]["precision"] = trainer.precision
-    return trainer.precision
+        stored = read_training(ckpt_path)[1].get("trainer", {})
+        settings["precision"] = stored.get("precision", BFLOAT16)
+    return settings["precision"]
 
 
 def measure_steps(

@@ -16,8 +16,8 @@ FREE_KEYS = (  # may differ: they do not change the result of a number of steps
     *("task_name", "tags", "print_config", "monitor", "optimized_metric", "trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
     "callbacks.conversion_monitor",
-    *("data.cache_dir", "data.num_workers", "data.pin_memory", "data.check"),
-    *("data.write_shards", "data.shard_megabytes", "data.shard_utterances"),
+    *("data.cache_dir", "data.num_workers", "data.pin_memory"),
+    *("data.check", "data.shard_megabytes", "data.shard_utterances"),  # of version 0.3.0
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.profiler"),
     *("trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
     *("trainer.limit_test_batches", "trainer.benchmark", "trainer.detect_anomaly"),

@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.audio.quality import Quality
+from vc_lightning.common import resources
 from vc_lightning.common.plots import histogram, pixels
 from vc_lightning.data.audit.checks import (
     CLIPPED_SHARE,
@@ -172,7 +173,8 @@ def summary(report: AuditReport) -> list[str]:
     lines += [f"serious: {plain(finding.problem)}" for finding in serious[:MAX_SUMMARY]]
     if report.findings:
         count = number(len(report.findings), "finding")
-        lines.append(f"{count} about the data; data.check=true lists them with remedies")
+        command = resources.command("prepare")
+        lines.append(f"{count} about the data; {command} check lists them with remedies")
     return lines
 
 

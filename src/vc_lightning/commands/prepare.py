@@ -1,0 +1,101 @@
+"""Prepare recordings for training: python prepare.py check data.dir=FOLDER"""
+
+import logging
+from pathlib import Path
+from shlex import quote
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch.utils.tensorboard import SummaryWriter
+
+from vc_lightning.commands import cluster, entry_point, training_data
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_at_least, require_within
+from vc_lightning.common.parts import Part
+from vc_lightning.data import shard_writer
+from vc_lightning.data.audit import report as audit
+from vc_lightning.data.base_datamodule import RecordingsDataModule
+from vc_lightning.data.datamodule import VoiceDataModule
+
+log = logging.getLogger("prepare")
+
+VERBS = {
+    "check": "audit the recordings",
+    "features": "compute the features",
+    "shards": "write the features as shards",
+}
+
+
+@hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="prepare")
+@entry_point.reports_input_errors
+def main(cfg: DictConfig) -> None:
+    """Do what `verb` says with the recordings of `data.dir` or `data.manifest`."""
+    entry_point.require_verb(cfg.verb, VERBS)
+    require_valid(cfg)
+    if cfg.cluster and not cfg.part:
+        if cluster.run_parts(cfg, "prepare"):
+            log.info("the features are complete; train with the same settings")
+        return
+    training_data.settle(cfg)
+    mel, network = instantiate(cfg.mel), instantiate(cfg.model)
+    data = training_data.build(cfg, mel, network)
+    if not isinstance(data, RecordingsDataModule):
+        raise InputError(f"{cfg.verb}: data=shards has its features already; give data=folder")
+    if cfg.verb == "features":
+        compute_features(data, cfg.part)
+    elif cfg.verb == "check":
+        check(data, Path(cfg.run_dir))
+    else:
+        write_shards(cfg, data)
+
+
+def require_valid(cfg: DictConfig) -> None:
+    """Raise InputError for values that would otherwise fail after hours of work."""
+    if cfg.part is not None:
+        Part.parse(cfg.part)
+    if cluster.is_split(cfg) and cfg.verb != "features":
+        raise InputError(f"part, cluster: only features can be split, not {cfg.verb}")
+    require_within(0.001, float("inf"), "", shard_megabytes=cfg.shard_megabytes)
+    require_at_least(1, "", shard_utterances=cfg.shard_utterances)
+    if cfg.verb == "shards":
+        if cfg.output is None:
+            raise InputError("shards: name a new folder for them with output=FOLDER")
+        shard_writer.require_empty_folder(cfg.output)  # before the features, which may take hours
+    elif cfg.output is not None:
+        raise InputError(f"output={cfg.output}: goes with shards, not with {cfg.verb}")
+
+
+def compute_features(data: RecordingsDataModule, part: str | None) -> None:
+    """Compute the missing features of all recordings, or of one part of them."""
+    usable, unusable = data.prepare_part(Part.parse(part or "1/1"))
+    of = f"part {part}: " if part else ""
+    log.info("%sfeatures of %d recordings, %d are unusable", of, usable, unusable)
+
+
+def check(data: RecordingsDataModule, folder: Path) -> None:
+    """Log the audit of the recordings, and write it for TensorBoard.
+
+    Args:
+        data: The recordings.
+        folder: Its subfolder `tensorboard` gets the audit.
+    """
+    data.setup("fit")
+    report = audit.audit(data.train, data.val, data.unusable, data.features)
+    log.info("%s", audit.table(report))
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        audit.write(report, writer)
+    log.info("look:    tensorboard --logdir %s", quote(str(folder)))
+
+
+def write_shards(cfg: DictConfig, data: RecordingsDataModule) -> None:
+    """Write the features as shards into `output`."""
+    if not isinstance(data, VoiceDataModule):
+        raise InputError("shards: hold no waveforms, which vocoders need; give data=folder")
+    data.setup("fit")
+    shard_writer.write(data, cfg.output, cfg.shard_megabytes, cfg.shard_utterances)
+
+
+def run() -> None:
+    """Run `python prepare.py`, or `vc-prepare` where the package is installed."""
+    entry_point.run(main, "prepare")

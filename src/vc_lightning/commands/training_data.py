@@ -1,0 +1,71 @@
+"""The recordings and settings that train.py and prepare.py have in common."""
+
+import logging
+
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig
+from pytorch_lightning import seed_everything
+
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.commands import builders
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError, require_seed
+from vc_lightning.common.precision import best_precision
+from vc_lightning.data.training_data import TrainingDataModule, is_first_process
+from vc_lightning.data.vocoder_datamodule import VocoderDataModule
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import load_recogniser, read_speaker_encoder
+from vc_lightning.training.base_module import AnyNetwork
+
+
+def settle(cfg: DictConfig) -> None:
+    """Replace every "auto" by the best value for this machine, check types, and seed everything.
+
+    Raises:
+        InputError: A value has the wrong type.
+    """
+    if not is_first_process():
+        logging.getLogger().setLevel(logging.ERROR)  # only the first process reports
+    trainer = cfg.trainer
+    if trainer.precision == "auto":
+        trainer.precision = best_precision(trainer.accelerator)
+    if trainer.precision == "16-mixed" and cfg.optimizer.get("fused"):
+        cfg.optimizer.fused = False  # it would unscale gradients itself, after they are clipped
+    if trainer.sync_batchnorm == "auto":  # PyTorch has it for GPUs only
+        trainer.sync_batchnorm = trainer.accelerator != "cpu" and torch.cuda.is_available()
+    require_seed("seed", cfg.seed)
+    builders.require_valid_types(cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+
+
+def build(cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork) -> TrainingDataModule:
+    """Build the data module of `data=` with all features that a network needs.
+
+    Args:
+        cfg: The composed configuration.
+        mel: Makes the mels.
+        network: The network to be trained.
+
+    Raises:
+        InputError: The data are for another kind of network, or a value is wrong.
+    """
+    encoder, card = read_speaker_encoder(cfg.speaker_encoder or resources.SPEAKER_ENCODER)
+    n_embedding, dim_emb = encoder.linear.out_features, network.arguments.get("dim_emb")
+    if dim_emb not in (None, n_embedding):
+        raise InputError(
+            f"model.dim_emb={dim_emb}: give {n_embedding}, the size of a speaker embedding"
+        )
+    makers = {"mel": mel, "speaker_encoder": encoder, "encoder_identity": card.speaker_encoder}
+    is_for_vocoders = issubclass(get_class(cfg.data["_target_"]), VocoderDataModule)
+    if isinstance(network, AutoVC) == is_for_vocoders:
+        wanted = "vocoder" if not is_for_vocoders else "folder or data=shards"
+        raise InputError(
+            f"data: gives no batches for a network of the kind {network.kind}; give data={wanted}"
+        )
+    makers["with_f0"] = getattr(network, "f0", False)
+    if isinstance(network, AutoVC):
+        makers["teacher"] = instantiate(cfg.teacher)
+        makers["recogniser"] = load_recogniser() if network.listens else None
+        makers["with_acoustics"] = network.arguments["dim_acoustics"] > 0
+    return instantiate(cfg.data, **makers)
