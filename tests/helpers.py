@@ -35,7 +35,10 @@ TINY = {
     "decoder_layers": 1,
     "dim_postnet": 16,
 }
-TINY_OVERRIDES = [f"model.{key}={value}" for key, value in TINY.items()]
+TINY_OVERRIDES = [
+    "experiment=none",
+    *(f"model.{key}={value}" for key, value in TINY.items()),
+]
 RECORDINGS_DEFAULTS = {  # of `data=folder` and `data=vocoder`
     "dir": None,
     "manifest": None,
@@ -43,7 +46,6 @@ RECORDINGS_DEFAULTS = {  # of `data=folder` and `data=vocoder`
     "minutes_per_speaker": None,
     "max_seconds": 30,
     "feature_precision": "32",
-    "check": False,
     "val_fraction": 0.0,
     "val_speakers": 0,
     "sampling": "utterance",
@@ -61,9 +63,6 @@ DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
     "vtlp_target_factors": [],
     "vtlp_target_probability": 0.5,
     "augmentations": [],
-    "write_shards": None,
-    "shard_megabytes": 256,
-    "shard_utterances": 10_000,
 }
 VOCODER_DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
     "crop_frames": 4,

@@ -93,7 +93,7 @@ def test_targets_as_list_folder_and_glob(run, tmp_path, caplog):
 
 
 def test_also_writes_copy_synthesis(run):
-    output = run(also="'source,target'")
+    output = run(also="[source,target]")
     names = {path.name for path in output.parent.iterdir()}
     assert names == {"conversion.wav", "conversion_source.wav", "conversion_target.wav"}
     copy = soundfile.info(output.parent / "conversion_target.wav")
@@ -156,15 +156,14 @@ def test_refuses_bad_checkpoints_and_outputs(run, tmp_path, capsys, tiny_checkpo
         ({"source": pipe}, "is a device or pipe"),
         ({"seed": -1}, "seed=-1"),
         ({"output": tmp_path / "blocked" / "a.wav"}, "cannot be written"),
-        ({"also": "voice"}, "none of source, target"),
+        ({"also": "[voice]"}, "none of source, target"),
         ({"target": "null"}, "target=FILE"),
         ({"device": "warp"}, "device=warp"),
         ({"match": "some"}, "none of one, all, aligned"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"overwrite": "maybe"}, "overwrite=maybe"),
-        ({"match": "all", "also": "source"}, "also=source: works for one conversion only"),
+        ({"match": "all", "also": "[source]"}, "also=['source']: works for one conversion only"),
         ({"match": "all", "output": tmp_path / "a.wav"}, "several conversions need a folder"),
-        ({"voices.learn": "a/b"}, "name it by"),
         ({"cleanup.trim": 3}, "cleanup.trim=3"),
     ]:
         with pytest.raises(SystemExit) as stop:
@@ -281,20 +280,19 @@ def test_matching_modes(run, recordings):
         assert sorted(path.stem for path in folder.glob("*.wav")) == names
 
 
-def test_table_of_pairs_and_learned_voices(run, recordings, caplog, capsys):
+def test_table_of_pairs_and_learned_voices(run, voices, recordings, caplog, capsys):
     caplog.set_level("INFO")
-    own = {"voices.dir": recordings / "voices"}
-    run(**own, **{"voices.learn": "Anna B", "target": recordings / "to"})
-    run(**own, **{"voices.list": True})
+    own = {"voices.dir": voices.folder}
+    voices("learn", name="Anna B", target=recordings / "to")
+    voices("list")
     assert any(message.startswith("Anna B ") for message in caplog.messages)
     run(**own, source=recordings / "in" / "in0.wav", target="Anna B", output=recordings / "a.wav")
     for more, reason in (
-        ({"voices.learn": "Ben", "target": "Anna B"}, "is a learned voice already"),
         (
             {"target": "Anna B", "bidirectional": True, "output": recordings / "out"},
             "has no recordings",
         ),
-        ({"target": "Anna B", "also": "target"}, "are not kept"),
+        ({"target": "Anna B", "also": "[target]"}, "are not kept"),
     ):
         with pytest.raises(SystemExit):
             run(**own, **more)
@@ -336,16 +334,16 @@ def test_refuses_unknown_target(run, recordings, capsys):
     assert "target=Nobody: there is no such file, and no learned voice of this name" in message
 
 
-def test_writes_provenance_note(run, caplog):
+def test_writes_provenance_note(run, voices, caplog):
     caplog.set_level("INFO")
     output = run(guidance=0.2)
-    run(inspect=output)
+    voices("show", file=output)
     said = caplog.messages[-1].splitlines()
     assert said[0] == f"{output}: synthetic, a voice conversion"
     assert "vocoder     GriffinLim" in said
     assert "guidance    0.2" in said
     assert any(line.startswith("checkpoint  tiny.safetensors ") for line in said)
-    run(inspect=SOURCE)
+    voices("show", file=SOURCE)
     assert "carries no note of vc_lightning" in caplog.messages[-1]
 
 
@@ -357,7 +355,7 @@ def test_writes_provenance_note(run, caplog):
         ("vocodr=auto", "did you mean vocoder?"),
         ("vocoder.n_itr=3", "did you mean"),
         ("source", "source"),
-        ("vocoder=null", "a group was given null"),
+        ("vocoder=null", "vocoder=null: choose one of auto, griffin_lim"),
     ],
 )
 def test_suggests_nearest_key(argument, answer):

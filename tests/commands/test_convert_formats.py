@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers import SOURCE, TARGET, composed, write_wav
+from helpers import SOURCE, TARGET, composed
 from media import write_media
 from vc_lightning.audio.io import load, resample
 from vc_lightning.commands import convert
@@ -99,52 +99,3 @@ def test_refuses_unknown_output_formats(run, tmp_path, capsys):
 def test_folder_with_dot_in_name(run, tmp_path):
     run(output=tmp_path / "talks.2024")
     assert (tmp_path / "talks.2024" / "source_to_target.wav").is_file()
-
-
-def test_learns_exports_and_imports_voice(run, tmp_path, caplog, capsys, speech):
-    caplog.set_level("INFO")
-    words = "I, Anna, agree: 'all' = fine."
-    run(**{"voices.learn": "Anna", "voices.consent": f'"{words}"', "voices.made_by": "Ben"})
-    shared = tmp_path / "anna.safetensors"
-    run(**{"voices.export": "Anna", "voices.licence": "CC0", "output": shared})
-    theirs = {"voices.dir": tmp_path / "theirs"}
-    run(**theirs, **{"voices.import": shared})
-    caplog.clear()
-    run(**theirs, **{"voices.list": True})
-    for text in (f'consent  "{words}"', "made by  Ben", "licence  CC0"):
-        assert text in caplog.text
-    run(target="Anna", output=tmp_path / "ours.wav")
-    run(**theirs, target="Anna", output=tmp_path / "theirs.wav")
-    ours, other = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("ours", "theirs"))
-    np.testing.assert_array_equal(ours, other)
-    for settings, reason in [
-        ({"voices.import": shared, **theirs}, "there is a voice Anna already"),
-        ({"voices.export": "Anna", "output": shared}, "exists already"),
-        ({"voices.export": "Ben", "output": tmp_path / "b.safetensors"}, "not learned yet"),
-        ({"voices.export": "Anna", "output": tmp_path / "b.wav"}, "end in .safetensors"),
-        ({"voices.import": SOURCE}, "is not a shared voice"),
-        ({"voices.consent": "yes"}, "goes with voices.learn"),
-        ({"voices.name": "Eve"}, "goes with voices.import"),
-        ({"voices.list": True, "voices.export": "Anna"}, "give only one of them"),
-        ({"voices.learn": "C", "voices.consent": tmp_path / "no.m4a"}, "no such file"),
-    ]:
-        with pytest.raises(SystemExit) as stop:
-            run(**settings)
-        message = capsys.readouterr().err
-        assert (stop.value.code, message.count("\n")) == (2, 1), message
-        assert reason in message
-
-
-def test_voice_without_consent_is_not_exported(run, tmp_path, caplog, capsys, speech):
-    caplog.set_level("INFO")
-    run(**{"voices.learn": "Anna"})
-    assert "no consent is stored with it" in caplog.text
-    output = tmp_path / "anna.safetensors"
-    with pytest.raises(SystemExit):
-        run(**{"voices.export": "Anna", "output": output})
-    assert "only with its speaker's consent" in capsys.readouterr().err
-    spoken = write_wav(tmp_path / "spoken.wav", speech[:32_000])
-    run(**{"voices.export": "Anna", "output": output, "voices.consent": spoken})
-    run(**{"voices.import": output, "voices.name": "Anna 2"})
-    assert (tmp_path / "voices" / "Anna 2.consent.flac").is_file()
-    assert "consent: spoken, 2.0 s" in caplog.text

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from helpers import composed
-from vc_lightning.commands import convert, evaluate
+from vc_lightning.commands import convert, evaluate, prepare
 
 
 @pytest.fixture
@@ -88,7 +88,6 @@ def test_merge_exit_code(run_convert, corpus, tmp_path):
         ({"part": "9/8"}, "part=9/8: give the part's number"),
         ({"part": "x"}, "part=x: give the part's number"),
         ({"part": "1/2", "source": "SOURCE", "output": "a.wav"}, "cannot be split"),
-        ({"part": "1/2", "voices.list": "true"}, "only conversions can be split"),
     ],
 )
 def test_refuses_invalid_parts(run_convert, corpus, capsys, settings, reason):
@@ -101,17 +100,21 @@ def test_refuses_invalid_parts(run_convert, corpus, capsys, settings, reason):
     assert error.count("\n") == 1
 
 
-def test_feature_parts_fill_one_cache(run, tmp_path, caplog):
+def test_feature_parts_fill_one_cache(arguments, tmp_path, caplog):
     """And nothing is left to compute once all parts are done."""
     caplog.set_level(logging.INFO)
-    cache = f"data.cache_dir={tmp_path}/cache"
+
+    def run(*more):
+        cache = f"data.cache_dir={tmp_path}/cache"
+        prepare.main(composed("prepare", *arguments(cache, *more)))
+
     for part in ("1/2", "2/2"):
-        run(cache, f"part={part}")
+        run("verb=features", f"part={part}")
         assert f"part {part}: features of 3 recordings, 0 are unusable" in caplog.text
     assert caplog.text.count("computing features of 3 of 3 recordings") == 2
     assert not (tmp_path / "run" / "checkpoints").exists()
     caplog.clear()
-    run(cache, "data.check=true")
+    run("verb=check")
     assert "computing features" not in caplog.text
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from helpers import TINY_OVERRIDES, composed
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands import train
+from vc_lightning.commands import prepare, train
 from vc_lightning.common.errors import InputError
 from vc_lightning.data import shard_writer, shards
 from vc_lightning.data.augmentations import Gain
@@ -52,16 +52,17 @@ def preparation(corpus, cache_dir):
     """Arguments of train.py for the corpus: four utterances to train on, two to validate."""
     return [
         *(f"data.dir={corpus}", f"data.cache_dir={cache_dir}", "data.num_workers=0"),
-        *(f"data.vtlp_factors={FACTORS}", "data.val_fraction=0.34"),
+        *(f"data.vtlp_factors={FACTORS}", "data.val_fraction=0.34", "experiment=none"),
     ]
 
 
 @pytest.fixture(scope="module")
 def folder(preparation, tmp_path_factory):
-    """Folder of shards that train.py has written."""
+    """Folder of shards that prepare.py has written."""
     folder = tmp_path_factory.mktemp("shards") / "features"
     run_dir = tmp_path_factory.mktemp("run")
-    train.main(composed("train", *preparation, f"data.write_shards={folder}", f"run_dir={run_dir}"))
+    given = ("verb=shards", f"output={folder}", f"run_dir={run_dir}")
+    prepare.main(composed("prepare", *preparation, *given))
     assert not any(run_dir.iterdir())  # nothing was trained
     return folder
 
@@ -500,7 +501,7 @@ def test_refuses_incomplete_shards(module, data, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         shard_writer.write(data, str(tmp_path), 100, 100)
     assert list(tmp_path.glob("*.tar"))
-    with pytest.raises(InputError, match=r"that data\.write_shards has completed"):
+    with pytest.raises(InputError, match=r"that prepare.py shards` has completed"):
         module(dir=str(tmp_path))
     with pytest.raises(InputError, match="is not empty; name a new folder"):
         shard_writer.write(data, str(tmp_path), 100, 100)
@@ -509,10 +510,10 @@ def test_refuses_incomplete_shards(module, data, tmp_path, monkeypatch):
 def test_refuses_folder_before_extraction(preparation, tmp_path, capsys):
     (tmp_path / "mine.txt").touch()
     with pytest.raises(SystemExit):
-        train.main(
+        prepare.main(
             composed(
-                *("train", *preparation, "data.dir=missing", f"run_dir={tmp_path}"),
-                f"data.write_shards={tmp_path}",
+                *("prepare", *preparation, "data.dir=missing", f"run_dir={tmp_path}"),
+                *("verb=shards", f"output={tmp_path}"),
             )
         )
     assert "is not empty" in capsys.readouterr().err

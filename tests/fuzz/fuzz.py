@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fuzzing import bench, trials
 
-from vc_lightning.commands import convert, evaluate, train  # noqa: F401  once, for all cases
+from vc_lightning.commands import convert, evaluate, prepare, train  # noqa: F401  once, for all cases
 
 
 def main() -> None:
@@ -66,7 +66,9 @@ def first_trials(prepared: bench.Bench) -> list[trials.Trial]:
     return [
         trials.Trial("a training", "train", lambda _: prepared.train(run_dir=run_dir)),
         trials.Trial(
-            "shards", "train", lambda _: prepared.train(**{"data.write_shards": prepared.shards})
+            "shards",
+            "prepare",
+            lambda _: ["verb=shards", f"output={prepared.shards}", *prepared.train()],
         ),
     ]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import hydra
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from tqdm import tqdm
 
 from vc_lightning.audio import cleanup, io
-from vc_lightning.commands import builders, cluster, entry_point, paths, voices
+from vc_lightning.commands import builders, cluster, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.common.files import expand_user
@@ -25,7 +25,6 @@ from vc_lightning.models.vocoders.base import Progress
 
 log = logging.getLogger("convert")
 
-
 FORMATS = tuple(suffix[1:] for suffix in io.OUTPUT_SUFFIXES)
 NO_RECORDINGS = "give recordings: source=FILE target=FILE; --help has more"
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remaining} left]"
@@ -34,16 +33,10 @@ BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remainin
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="convert")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Convert recordings, manage learned voices, or show a file's provenance."""
+    """Convert one recording, or several."""
     require_valid(cfg)
     folder = paths.single_path(cfg.voices.dir, "voices.dir")
-    if cluster.is_split(cfg) and (cfg.inspect or voices.wanted(cfg)):
-        raise InputError("part, cluster: only conversions can be split; leave them out")
-    if cfg.inspect:
-        log.info("%s", "\n".join(provenance.describe(paths.single_path(cfg.inspect, "inspect"))))
-    elif verb := voices.wanted(cfg):
-        voices.run(verb, cfg, folder, lambda: made_batch(cfg, folder), target_of)
-    elif is_single(cfg):
+    if is_single(cfg):
         convert_one(cfg, folder)
     else:
         convert_many(cfg, folder)
@@ -54,7 +47,10 @@ def require_valid(cfg: DictConfig) -> None:
     require_one_of(("one", "all", "aligned"), "", match=cfg.match)
     for key in ("bidirectional", "overwrite"):
         require_flag(key, cfg[key])
-    require_flag("voices.list", cfg.voices.list)
+    if not isinstance(cfg.also, ListConfig):
+        raise InputError(f"also={cfg.also}: give a list, such as also=[source,target]")
+    for name in cfg.also:
+        require_one_of(("source", "target"), "", also=name)
     if cfg.format is not None:
         require_one_of(FORMATS, "", format=cfg.format)
     require_at_least(1, "", batch_size=cfg.batch_size)
@@ -80,7 +76,7 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
         raise InputError("part, cluster: one conversion cannot be split; name several recordings")
     source = paths.single_path(cfg.source, "source")
     target = target_of(cfg.target, folder)
-    also = paths.split_choices(cfg.also, "also", ("source", "target"))
+    also = list(cfg.also)
     if "target" in also and isinstance(target, str):
         raise InputError(f"also=target: the recordings of the learned voice {target} are not kept")
     named = cfg.output or f"conversion.{cfg.format or 'wav'}"
@@ -291,7 +287,7 @@ def target_of(value: str | Sequence[str] | None, folder: Path) -> Target:
     if found == [expand_user(str(value))] and not io.split_address(found[0])[0].exists():
         raise InputError(
             f"target={value}: there is no such file, and no learned voice of this name; "
-            "voices.list=true lists them"
+            f"{resources.command('voices')} list names them"
         )
     return tuple(found)
 

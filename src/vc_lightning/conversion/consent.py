@@ -79,13 +79,11 @@ def read_statement(value: str) -> Statement:
     with contextlib.suppress(OSError, ValueError):  # of a sentence that is too long for a name
         is_path = is_path or decoding.split_address(path)[0].is_file()
     if not is_path:
-        return Statement(require_words(value, "voices.consent"), None, today())
+        return Statement(require_words(value, "consent"), None, today())
     wav, sample_rate = io.load(path)
     seconds = len(wav) / sample_rate
     if seconds > MAX_SECONDS:
-        raise InputError(
-            f"voices.consent={value}: lasts {seconds:.0f} s; give at most {MAX_SECONDS} s"
-        )
+        raise InputError(f"consent={value}: lasts {seconds:.0f} s; give at most {MAX_SECONDS} s")
     return Statement("", io.resample(wav, sample_rate, SAMPLE_RATE), today())
 
 
@@ -131,9 +129,7 @@ def restate(consent: Consent) -> Statement:
     if consent.recording is None:
         return Statement(consent.text, None, consent.given)
     if _digest(require_file(consent.recording)) != consent.sha256:
-        raise InputError(
-            f"{consent.recording}: is not the stored consent; give voices.consent again"
-        )
+        raise InputError(f"{consent.recording}: is not the stored consent; give consent= again")
     wav, sample_rate = io.load(consent.recording)
     return Statement("", io.resample(wav, sample_rate, SAMPLE_RATE), consent.given)
 

@@ -50,8 +50,8 @@ def export(learned: Learned, statement: Statement | None, path: Path) -> Path:
     """
     if statement is None:
         raise InputError(
-            f"voices.export={learned.name}: a voice is shared only with its speaker's consent; add "
-            'voices.consent="I, …, agree that …" or a recording of it'
+            f"export {learned.name}: a voice is shared only with its speaker's consent; add "
+            'consent="I, …, agree that …" or a recording of it'
         )
     if path.exists():
         raise InputError(f"output={path}: exists already; name another file")
@@ -93,8 +93,7 @@ def add(folder: Path, path: Path, name: str | None, speaker_encoder: str) -> Lea
     name = name or header["name"]
     if voice_library.path_of(folder, name).exists():
         raise InputError(
-            f"voices.import={path}: there is a voice {name} already; give another name by "
-            "voices.name=…"
+            f"import {path}: there is a voice {name} already; give another name by name=…"
         )
     voice_library.save(
         folder,

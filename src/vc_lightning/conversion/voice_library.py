@@ -152,6 +152,12 @@ def load(folder: Path, name: str) -> Learned:
         raise InputError(f"{path}: is not a learned voice ({error}); learn it again") from error
 
 
+def forget(folder: Path, name: str) -> None:
+    """Delete a voice, and the spoken consent that is kept with it."""
+    _recording(folder, name).unlink(missing_ok=True)
+    path_of(folder, name).unlink()
+
+
 def for_encoder(learned: Learned, speaker_encoder: str) -> Voice:
     """Return a learned voice for a converter.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.common.errors import InputError, require_at_least, require_one_of, require_within
+from vc_lightning.common.errors import InputError, require_at_least, require_one_of
 from vc_lightning.data.base_datamodule import RecordingsDataModule, use_bf16
 from vc_lightning.data.crops import (
     NO_COPIES,

@@ -407,16 +407,14 @@ def listening_like(source: AutoVC, network: AutoVC) -> AutoVC:
 
 
 def network_like(path: str | None, freq: int) -> AutoVC:
-    """Load the AutoVC of a weight file to train it, for `model=pretrained`.
+    """Build the network of a weight file, for `model=pretrained`.
 
     Args:
-        path: The weight file; "shipped" is the shipped one.
+        path: The weight file, or "shipped"; None for the shipped network with new weights.
         freq: `freq` of public AutoVC files, which do not hold it.
 
     Raises:
-        InputError: No file is named, or it is unreadable.
+        InputError: The file is unreadable or holds another kind of network.
     """
-    if path is None:
-        raise InputError("model=pretrained: name a weight file with init_from=FILE")
-    network = load_autovc(resources.AUTOVC if path == "shipped" else path, freq)
-    return network.train()
+    network = load_autovc(resources.AUTOVC if path in (None, "shipped") else path, freq)
+    return AutoVC(**network.arguments) if path is None else network.train()

@@ -119,8 +119,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         """Initialise the network.
 
         Args:
-            init_from: A weight file, which must fit; "shipped", which is used if it fits; or None
-                for random weights.
+            init_from: A weight file, "shipped", or None for random weights.
             freq: `freq` of public AutoVC files, which do not hold it.
             data: The training data, after `setup`.
 
@@ -134,18 +133,13 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
             self.initialize_from_data(data)
             return "weights: from scratch"
         path = self.shipped if init_from == "shipped" else init_from
-        name = f"init_from={path}"
-        try:
-            source, source_card = self.read(path, freq)
-            self.require_same_network(source, name)
-            require_same_settings(source_card.mel, self.card.mel, name, "this training")
-        except InputError as error:
-            if init_from != "shipped":
-                raise
-            self.initialize_from_data(data)
-            return f"weights: from scratch; the shipped ones do not fit: {error}"
+        name = f"init_from={init_from}"
+        source, source_card = self.read(path, freq)
+        self.require_same_network(source, name)
+        require_same_settings(source_card.mel, self.card.mel, name, "this training")
         self.copy_weights(source, source_card, name)
-        return f"weights: from {path}, step {source_card.step}"
+        shown = "the shipped ones" if init_from == "shipped" else path
+        return f"weights: from {shown}, step {source_card.step}, with their network"
 
     def copy_weights(self, source: NetworkT, card: Card, name: str) -> None:
         """Copy the weights of a network that has passed `require_same_network`."""
@@ -163,7 +157,10 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
             if key not in self.free_arguments and source.arguments[key] != value
         ]
         if differing:
-            raise InputError(f"{name}: is another network ({', '.join(differing)})")
+            raise InputError(
+                f"{name}: is another network ({', '.join(differing)}); take its sizes by "
+                "model=pretrained, or train from nothing with init_from=null"
+            )
 
     # Steps ---------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The audit: no findings for clean data, and one finding for each defect."""
 
+import importlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from helpers import TINY_OVERRIDES, composed, write_wav
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality
-from vc_lightning.commands import train
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.feature_extraction import FeatureCache, Segment
 from vc_lightning.data.manifest import Utterance, find_audio_files
@@ -367,10 +367,10 @@ def test_real_recordings_with_defects(defective, tmp_path, mel_settings, encoder
 
 
 @pytest.fixture
-def check(corpus, cache_dir, tmp_path):
-    """Run train.py's job; return the run's folder."""
+def run(corpus, cache_dir, tmp_path):
+    """Run the job of train.py or prepare.py; return the run's folder."""
 
-    def check(*overrides):
+    def run(name, *overrides):
         settings = {
             "data.dir": corpus,
             "data.cache_dir": cache_dir,
@@ -381,15 +381,16 @@ def check(corpus, cache_dir, tmp_path):
             "trainer.precision": "32-true",
         }
         listed = [f"{key}={value}" for key, value in settings.items()]
-        train.main(composed("train", *listed, *TINY_OVERRIDES, *overrides))
+        command = importlib.import_module(f"vc_lightning.commands.{name}")
+        command.main(composed(name, *listed, *TINY_OVERRIDES, *overrides))
         return tmp_path / "run"
 
-    return check
+    return run
 
 
-def test_check_shows_the_report_and_trains_nothing(check, caplog):
+def test_check_shows_the_report_and_trains_nothing(run, caplog):
     caplog.set_level("INFO")
-    folder = check("data.check=true")
+    folder = run("prepare", "verb=check")
     assert "speaker  split" in caplog.text
     assert "  → add speakers" in caplog.text
     assert "network:" not in caplog.text
@@ -400,22 +401,9 @@ def test_check_shows_the_report_and_trains_nothing(check, caplog):
     assert b"| man | " in events.Tensors("data/text_summary")[0].tensor_proto.string_val[0]
 
 
-@pytest.mark.parametrize("logger", ["csv", "none"])
-def test_check_without_tensorboard(check, caplog, logger):
+def test_summary_before_training(run, caplog):
     caplog.set_level("INFO")
-    check("data.check=true", f"logger={logger}")
-    assert "speaker  split" in caplog.text
-    assert "tensorboard" not in caplog.text
-
-
-def test_summary_before_training(check, caplog):
-    caplog.set_level("INFO")
-    check("logger=none", "callbacks.samples.every_n_steps=1000")
+    run("train", "logger=none", "callbacks.samples.every_n_steps=1000")
     assert "training: 6 utterances of 2 speakers, 0.2 minutes\nvalidation: none" in caplog.text
-    assert "findings about the data; data.check=true" in caplog.text
+    assert "findings about the data; python prepare.py check" in caplog.text
     assert "speaker  split" not in caplog.text
-
-
-def test_check_must_be_boolean(check):
-    with pytest.raises(SystemExit):
-        check("data.check=maybe")

@@ -70,6 +70,7 @@ class Bench:
             "hydra.run.dir": "run",
             "hydra.output_subdir": "null",
             "init_from": "null",
+            "experiment": "none",
             "logger": "none",
             "trainer.max_steps": 1,
             "trainer.precision": "32-true",
