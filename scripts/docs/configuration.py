@@ -11,8 +11,8 @@ import yaml
 from vc_lightning.common import resources
 
 PAGE = resources.ROOT / "docs" / "configuration.md"
-COMMANDS = ("train", "convert", "evaluate", "export", "app", "live", "serve")
-SHARED = ("converter", "voices")  # files that several commands include
+COMMANDS = ("prepare", "train", "convert", "voices", "evaluate", "export", "app", "live", "serve")
+SHARED = ("converter", "shelf", "cleanup")  # files that several commands include
 HIDDEN = ("defaults", "hydra", "_target_", "_partial_")
 INTRODUCTION = """\
 # Configuration

@@ -223,10 +223,11 @@ class ShardsDataModule(TrainingDataModule):
             InputError: There are fewer shards than readers.
         """
         n_processes, n_workers = self.process[1], max(1, self.num_workers)
-        if len(self.index.train.shards) < n_processes * n_workers:
+        n_shards = len(self.index.train.shards)
+        if n_shards < n_processes * n_workers:
             raise InputError(
-                f"data.dir={self.dir}: {len(self.index.train.shards)} training shards are fewer than "
-                f"{n_processes} processes × {n_workers} workers; lower data.num_workers or trainer.devices, or "
+                f"data.dir={self.dir}: {n_shards} training shards are fewer than {n_processes} "
+                f"processes × {n_workers} workers; lower data.num_workers or trainer.devices, or "
                 "write smaller shards (prepare.py shards shard_megabytes=…)"
             )
         # Like `sampling.EndlessBatches`. A reader whose part of an epoch is smaller goes on to its
