@@ -66,6 +66,7 @@ def run(main: Callable[[], object], config_name: str) -> None:
     # Hydra takes its options only before the overrides; here they may stand anywhere.
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     OmegaConf.register_new_resolver("command", resources.command, replace=True)  # used in --help
+    OmegaConf.register_new_resolver("choices", overrides.described_choices, replace=True)
     logging.raiseExceptions = False  # no traceback if `| head` closes the pipe
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra passes exceptions on
     # Warnings of Lightning 2.6 under torch 2.13 that a user cannot act on.

@@ -214,6 +214,37 @@ def group_choices(group: str) -> list[str]:
     return sorted(path.stem for path in (resources.CONF / group).glob("*.yaml"))
 
 
+def described_choices(config_name: str) -> str:
+    """Describe each group of a command and its choices by the first sentence of their files.
+
+    Args:
+        config_name: The command's file in `conf/`, without `.yaml`.
+
+    Returns:
+        Lines of text for `--help`.
+    """
+    lines = []
+    for group in groups_of(config_name):
+        lines.append(f"{group}=")
+        for name in group_choices(group):
+            text = (resources.CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
+            comments = re.findall(r"^# (?!@package)(.*)$", text.split("\n\n")[0], re.MULTILINE)
+            sentence = re.split(r"(?<=[^.][.]) ", " ".join(comments[:2]))[0]
+            lines.append(f"  {name:<20} {sentence}".replace("$", "$$"))
+    return "\n".join(lines)
+
+
+def groups_of(config_name: str) -> list[str]:
+    """List the groups of which a command's user can choose a file."""
+    groups = []
+    for default in resources.settings("", config_name).get("defaults", []):
+        if isinstance(default, dict):
+            groups += [g for g in default if (resources.CONF / g).is_dir()]
+        elif default != "_self_":
+            groups += groups_of(default)
+    return list(dict.fromkeys(groups))
+
+
 def explain_unknown_choice(message: str, keys: Sequence[str]) -> str:
     """Explain Hydra's error about an unknown group or choice in one sentence.
 

@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
     """Do what `verb` says with the recordings of `data.dir` or `data.manifest`."""
     entry_point.require_verb(cfg.verb, VERBS)
     require_valid(cfg)
-    if cfg.cluster and not cfg.part:
+    if cfg.cluster:
         if cluster.run_parts(cfg, "prepare"):
             log.info("the features are complete; train with the same settings")
         return
