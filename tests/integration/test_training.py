@@ -206,7 +206,7 @@ STOPPING = ["++callbacks.early_stopping._target_=pytorch_lightning.callbacks.Ear
         (["data.dir=null"], "say what to train on"),
         (["init_from=missing"], "no such file"),
         (["init_from=shipped"], "init_from=shipped: is another network ("),
-        (["trainer.accelerator=tpu"], "trainer.accelerator=tpu: this machine has none; choose one"),
+        (["trainer.accelerator=mps"], "trainer.accelerator=mps: this machine has none; choose one"),
         (["model.dim_emb=3"], "model.dim_emb=3: give 256, the size of a speaker embedding"),
         (["model.n_mels=3"], "the network is for mels of n_mels 3, these have 80"),
         (["model.decoder_layers=2147483648"], "model.decoder_layers=2147483648"),

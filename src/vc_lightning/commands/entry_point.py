@@ -237,8 +237,10 @@ def explain(error: BaseException, config_name: str = "train") -> str:
         error = error.__cause__
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    if wanted := re.search(r"Sweep parameters? '(([^=]+)=(.*))' requires? --multirun", str(error)):
-        return f"{wanted[1]}: give -m for one job a value, or {wanted[2]}=[{wanted[3]}] for a list"
+    if listed := re.search(r"argument '(([^=]+)=(.*?))'\n", str(error)):
+        return f"{listed[1]}: for a list, give {listed[2]}=[{listed[3]}]; for one job a value, -m"
+    if swept := re.search(r"Sweep parameters? '(.*)' requires? --multirun", str(error)):
+        return f"{swept[1]}: several values are several jobs; give -m"
     if "missing EQUAL" in str(error):
         return f"{str(error).split(' missing')[0]}: give key=value, such as source=a.wav"
     return str(error) or type(error).__name__

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.accelerators import AcceleratorRegistry
+from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
@@ -38,6 +38,7 @@ from vc_lightning.training.resume import newest, require_same_training
 
 log = logging.getLogger("train")
 
+ACCELERATORS = {"cpu": CPUAccelerator, "cuda": CUDAAccelerator, "mps": MPSAccelerator}
 MAX_COUNT = 2**31  # of steps, epochs, batches
 TRAINER_MINIMA = {
     "max_steps": -1,
@@ -115,15 +116,13 @@ def require_valid(cfg: DictConfig) -> None:
 
 def require_accelerator(name: str) -> None:
     """Raise InputError for a device that this machine lacks, before features are computed."""
-    registry = AcceleratorRegistry
-    names = registry.available_accelerators()
-    found = [known for known in names if registry.get(known).is_available()]
-    has_gpu = bool({"cuda", "mps"} & set(found))
-    if name == "auto" or name in found or (name == "gpu" and has_gpu):
-        return
-    raise InputError(
-        f"trainer.accelerator={name}: this machine has none; choose one of auto, {', '.join(found)}"
-    )
+    found = [known for known, kind in ACCELERATORS.items() if kind.is_available()]
+    has_gpu = found != ["cpu"]
+    if name in ACCELERATORS and name not in found or (name == "gpu" and not has_gpu):
+        raise InputError(
+            f"trainer.accelerator={name}: this machine has none; choose one of auto, "
+            f"{', '.join(found)}"
+        )
 
 
 def is_one_cpu_process(trainer: DictConfig) -> bool:
