@@ -224,6 +224,8 @@ def explain(error: BaseException, config_name: str = "train") -> str:
         cause = error.__cause__ or error
         key = re.search(r"full_key: (\S+)", str(error))
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        if wanted := re.match(r"Error (?:loading|locating) (?:target )?'([^']+)'", reason):
+            reason = f"{wanted[1]} cannot be imported; put its folder into PYTHONPATH"
         return reason if isinstance(cause, InputError) or not key else f"{key[1]}: {reason}"
     if isinstance(error, MissingConfigException):
         return overrides.explain_unknown_choice(str(error), overrides.known_keys(config_name))

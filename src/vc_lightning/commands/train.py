@@ -80,7 +80,7 @@ def main(cfg: DictConfig) -> float | None:
     choose_threads()
     made = {"callbacks": [*callbacks, files], "logger": own_loggers}
     trainer = instantiate(cfg.trainer, **made, _convert_="all")
-    describe(cfg, trainer, model)
+    describe(cfg, trainer, model, has_validation=len(getattr(data, "val", ())) > 0)
     try:
         fit(trainer, model, data, cfg.ckpt_path)
     except DivergedError as error:
@@ -228,8 +228,10 @@ def choose_threads() -> None:
 
 def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
     """Log size, device and folder of the training, and its configuration."""
+def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule, has_validation: bool) -> None:
+    """Log size, device, end and folder of the training run, and its configuration."""
     stopping = trainer.early_stopping_callback
-    if stopping is not None:
+    if stopping is not None and has_validation:
         log.info(
             "the run ends when %s has not improved for %d validations, or at step %d",
             stopping.monitor,
