@@ -118,7 +118,7 @@ def require_accelerator(name: str) -> None:
     """Raise InputError for a device that this machine lacks, before features are computed."""
     found = [known for known, kind in ACCELERATORS.items() if kind.is_available()]
     has_gpu = found != ["cpu"]
-    if name in ACCELERATORS and name not in found or (name == "gpu" and not has_gpu):
+    if (name in ACCELERATORS and name not in found) or (name == "gpu" and not has_gpu):
         raise InputError(
             f"trainer.accelerator={name}: this machine has none; choose one of auto, "
             f"{', '.join(found)}"
