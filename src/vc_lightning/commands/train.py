@@ -226,8 +226,6 @@ def choose_threads() -> None:
         )
 
 
-def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule) -> None:
-    """Log size, device and folder of the training, and its configuration."""
 def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule, has_validation: bool) -> None:
     """Log size, device, end and folder of the training run, and its configuration."""
     stopping = trainer.early_stopping_callback
