@@ -23,7 +23,7 @@ TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "skle
 HEAVY = ("av", "torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
 WEIGHTS = ("autovc", "griffin_lim", "source_filter", "speaker_encoder", "wavernn")
 SLOW = ("scipy.signal", "scipy.ndimage", "numba")  # to import
-COMMANDS = ("app", "train", "convert", "evaluate", "export", "live")
+COMMANDS = ("app", "prepare", "train", "convert", "voices", "evaluate", "export", "live")
 
 
 def python(code, *arguments, **environment):

@@ -39,7 +39,9 @@ def test_every_config_choice_composes():
         if not group.is_dir() or group.name == "hydra":
             continue
         for choice in group.glob("*.yaml"):
-            name = "convert" if group.name == "vocoder" else "train"
+            name = {"vocoder": "convert", "cluster": "prepare", "corpus": "prepare"}.get(
+                group.name, "train"
+            )
             composed(name, f"{group.name}={choice.stem}")
 
 

@@ -29,7 +29,7 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
         *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
         *("recogniser", "scorers", "api_key_file"),
         *("speaker", "record", "input_device", "output_device", "serve.token"),
-        *("voices.dir", "name", "file", "consent", "made_by"),
+        *("voices.dir", "name", "file", "consent", "made_by", "root"),
     ]
 )
 

@@ -9,18 +9,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.commands import cluster, entry_point, training_data
+from vc_lightning.commands import cluster, entry_point, paths, training_data
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.common.parts import Part
 from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.base_datamodule import RecordingsDataModule
+from vc_lightning.data.corpora.manifest_file import make_manifest
 from vc_lightning.data.datamodule import VoiceDataModule
 
 log = logging.getLogger("prepare")
 
 VERBS = {
+    "manifest": "make the table of a corpus",
     "check": "audit the recordings",
     "features": "compute the features",
     "shards": "write the features as shards",
@@ -31,8 +33,13 @@ VERBS = {
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Do what `verb` says with the recordings of `data.dir` or `data.manifest`."""
+    if cfg.verb is None and cfg.corpus:
+        cfg.verb = "manifest"
     entry_point.require_verb(cfg.verb, VERBS)
     require_valid(cfg)
+    if cfg.verb == "manifest":
+        write_manifest(cfg)
+        return
     if cfg.cluster:
         if cluster.run_parts(cfg, "prepare"):
             log.info("the features are complete; train with the same settings")
@@ -62,8 +69,34 @@ def require_valid(cfg: DictConfig) -> None:
         if cfg.output is None:
             raise InputError("shards: name a new folder for them with output=FOLDER")
         shard_writer.require_empty_folder(cfg.output)  # before the features, which may take hours
-    elif cfg.output is not None:
-        raise InputError(f"output={cfg.output}: goes with shards, not with {cfg.verb}")
+    elif cfg.output is not None and cfg.verb != "manifest":
+        raise InputError(f"output={cfg.output}: goes with manifest and shards, not {cfg.verb}")
+    if bool(cfg.corpus) != (cfg.verb == "manifest"):
+        raise InputError(
+            "corpus: makes a manifest, to be given to the other verbs as data.manifest=TABLE"
+            if cfg.corpus
+            else "manifest: name a corpus, such as corpus=vctk root=FOLDER"
+        )
+
+
+def write_manifest(cfg: DictConfig) -> None:
+    """Write the manifest of `corpus=`, and say what is in it and what was left out."""
+    if cfg.root is None:
+        raise InputError("root: say where the corpus is with root=FOLDER")
+    path = paths.writable_path(cfg.output or "manifest.tsv", "output", ".tsv")
+    if path.exists():
+        raise InputError(f"output={path}: exists already; name another file")
+    made = make_manifest(
+        instantiate(cfg.corpus),
+        min_seconds=cfg.min_seconds,
+        max_per_speaker=cfg.max_per_speaker,
+        val_speakers=cfg.val_speakers,
+        test_speakers=cfg.test_speakers,
+        seed=cfg.seed,
+    )
+    made.write(path)
+    log.info("%s", "\n".join(made.summary()))
+    log.info("train:   %s data.manifest=%s", resources.command("train"), quote(str(path)))
 
 
 def compute_features(data: RecordingsDataModule, part: str | None) -> None:
