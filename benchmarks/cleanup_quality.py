@@ -16,7 +16,7 @@ import numpy as np
 from vc_lightning import VoiceConverter
 from vc_lightning.audio import cleanup, voice_activity
 from vc_lightning.common.resources import ROOT
-from vc_lightning.evaluation import scorers
+from vc_lightning.evaluation.scorers import dnsmos, texts, whisper
 from vc_lightning.models.speaker_encoder import similarity
 
 SNR_DB = 10.0
@@ -31,7 +31,7 @@ def main(paths: list[Path]) -> None:
     rate = converter.sample_rate
     wavs = [converter.load(path) for path in paths]
     pairs = list(zip(wavs, [*wavs[1:], wavs[0]], strict=True))
-    listener, recogniser = scorers.Listener(), scorers.Recogniser()
+    listener, recogniser = dnsmos.DNSMOSListener(), whisper.Recogniser(whisper.TINY_EN)
     rng = np.random.default_rng(0)
     noises: dict[str, Noise | None] = {"clean": None, "pink noise": lambda n: pink(n, rng)}
     if len(wavs) > 2:
@@ -45,7 +45,8 @@ def main(paths: list[Path]) -> None:
             source_heard = heard(source, rate, noise, denoise)
             conversion = converter.convert(source_heard, heard(target, rate, noise, denoise))
             said = recogniser.transcript(source, rate)
-            errors += scorers.character_errors(said, recogniser.transcript(conversion, rate))
+            found = texts.character_errors(said, recogniser.transcript(conversion, rate))
+            errors += found.amount, found.base
             measured.append(
                 [
                     listener.naturalness(source_heard, rate),

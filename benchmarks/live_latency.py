@@ -26,7 +26,8 @@ from vc_lightning import VoiceConverter
 from vc_lightning.common.resources import ROOT
 from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice
-from vc_lightning.evaluation import scorers
+from vc_lightning.evaluation.scorers import dnsmos, texts, whisper
+from vc_lightning.evaluation.scorers.availability import MissingScorerError
 from vc_lightning.models.speaker_encoder import similarity
 
 SETTINGS = [  # block and lookahead in seconds
@@ -148,17 +149,16 @@ def scores(
     speaker: Voice,
     offline: np.ndarray,
     said: str,
-    recogniser: scorers.Recogniser | None,
-    listener: scorers.Listener | None,
+    recogniser: whisper.Recogniser | None,
+    listener: dnsmos.DNSMOSListener | None,
     wav: np.ndarray,
 ) -> list[float]:
     """Compute the numbers of one row of the table; NaN where a scorer is missing."""
     rate = converter.sample_rate
     embedding = converter.embed(wav)
     words = naturalness = float("nan")
-    if recogniser:
-        wrong, total = scorers.character_errors(said, recogniser.transcript(wav, rate))
-        words = wrong / max(1, total)
+    if recogniser and said:
+        words = texts.character_errors(said, recogniser.transcript(wav, rate)).value
     if listener:
         naturalness = listener.naturalness(wav, rate)
     difference = converter.mel.extract(wav, rate) - converter.mel.extract(offline, rate)
@@ -171,11 +171,11 @@ def scores(
     ]
 
 
-def made_scorers() -> tuple[scorers.Recogniser | None, scorers.Listener | None]:
+def made_scorers() -> tuple[whisper.Recogniser | None, dnsmos.DNSMOSListener | None]:
     """Load the recogniser and DNSMOS, if the extra eval is installed."""
     try:
-        return scorers.Recogniser(), scorers.Listener()
-    except scorers.MissingScorerError as error:
+        return whisper.Recogniser(whisper.TINY_EN), dnsmos.DNSMOSListener()
+    except MissingScorerError as error:
         print(error)
         return None, None
 

@@ -29,7 +29,7 @@ from playwright.sync_api import Page, sync_playwright
 from vc_lightning import VoiceConverter
 from vc_lightning.audio import io
 from vc_lightning.common.resources import ROOT
-from vc_lightning.evaluation import scorers
+from vc_lightning.evaluation.scorers import texts, whisper
 from vc_lightning.models.speaker_encoder import similarity
 
 START_SECONDS = 120
@@ -164,15 +164,15 @@ def measure(said: np.ndarray, heard: np.ndarray, rate: int, target: Path) -> Non
     n_late = round(lag * rate)
     said, heard = said[: len(said) - n_late], heard[n_late:]
     converter = VoiceConverter.from_pretrained()
-    recogniser = scorers.Recogniser()
-    texts = [recogniser.transcript(wav, rate) for wav in (said, heard)]
-    wrong, total = scorers.character_errors(*texts)
+    recogniser = whisper.Recogniser(whisper.TINY_EN)
+    words = [recogniser.transcript(wav, rate) for wav in (said, heard)]
+    errors = texts.character_errors(*words).value if words[0] else float("nan")
     voice = converter.voice(target).embedding
     source, result = (
         converter.embed(io.resample(wav, rate, converter.sample_rate)) for wav in (said, heard)
     )
     print(f"{len(heard) / rate:.1f} s, latency {1000 * lag:.0f} ms without the sound device")
-    print(f"said: {texts[0]}\nheard: {texts[1]}\ncharacter errors {wrong / max(1, total):.3f}")
+    print(f"said: {words[0]}\nheard: {words[1]}\ncharacter errors {errors:.3f}")
     print(
         f"similarity to the target {similarity(result, voice):.3f} (the source: "
         f"{similarity(source, voice):.3f}), to the source {similarity(result, source):.3f}"

@@ -3,10 +3,10 @@
     python benchmarks/minutes_to_convert.py RUN_DIR PAIRS.tsv [PAIRS.tsv …]
 
 Evaluates the averaged weights that a training has left in RUN_DIR, oldest first, on tables of pairs
-(see evaluation/pairs.py), until the character error rate (Whisper tiny.en) is at most 0.25 and 90 %
-of the conversions are nearer to the target than to the source. The minutes are wall time from the
-first logged step on, read from the training's TensorBoard log; they do not include the preparation
-of the features.
+(see evaluation/pairs.py), until conversion adds at most 0.25 of the characters as errors (Whisper
+base) and 90 % of the conversions are nearer to the target than to the source (CAM++). The minutes
+are wall time from the first logged step on, read from the training's TensorBoard log; they do not
+include the preparation of the features.
 """
 
 import argparse
@@ -19,15 +19,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.evaluation.evaluator import evaluate
 from vc_lightning.evaluation.pairs import Pair, from_table
-from vc_lightning.evaluation.results import figures
+from vc_lightning.evaluation.scores import figures
 
 MAX_CHARACTER_ERRORS = 0.25
 MIN_NEARER = 0.9
 SHOWN = (
-    "similarity_to_target",
-    "similarity_nearer",
-    "words_character_errors",
-    "naturalness_conversion",
+    "campplus/to_target",
+    "campplus/nearer",
+    "words/added_character_errors",
+    "distillmos/conversion",
 )
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = [pair for table in options.pairs for pair in from_table(table, None)]
     minutes = minutes_of_steps(options.run_dir)
-    print("| step | minutes | similarity | nearer | character errors | DNSMOS |")
+    print("| step | minutes | CAM++ to the target | nearer | added character errors | DistillMOS |")
     print("|---|---|---|---|---|---|")
     for step, path in averages(options.run_dir):
         if step < options.first_step:
@@ -75,7 +75,7 @@ def minutes_of_steps(run_dir: Path) -> dict[int, float]:
 def measured(path: Path, pairs: Sequence[Pair]) -> list[float]:
     """Compute the means of SHOWN over the conversions of a weight file."""
     converter = VoiceConverter.from_checkpoint(path)
-    report = evaluate(converter, pairs, ["words", "naturalness"], "tiny.en", 0, 0)
+    report = evaluate(converter, pairs, ["campplus", "distillmos", "words"], "base", 0, 0, False)
     means = figures(report.conversions)
     return [means[key].mean for key in SHOWN]
 

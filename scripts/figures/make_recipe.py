@@ -17,11 +17,11 @@ from vc_lightning.common import resources
 
 DRAWING = resources.ROOT / "docs" / "recipe.svg"
 COLUMNS = {
-    "to target": "similarity/to_target",
-    "to source": "similarity/to_source",
-    "nearer": "similarity/nearer",
-    "character errors": "words/character_errors",
-    "DNSMOS": "naturalness/conversion",
+    "to target": "ge2e/to_target",
+    "to source": "ge2e/to_source",
+    "nearer": "ge2e/nearer",
+    "character errors": "tiny_en/character_errors",
+    "DNSMOS": "dnsmos/conversion",
 }
 
 
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
         ]
         print(f"| {label} |", " | ".join(cells), "|")
         points.append(
-            (every["words/character_errors"]["mean"], every["similarity/to_target"]["mean"], label)
+            (every["tiny_en/character_errors"]["mean"], every["ge2e/to_target"]["mean"], label)
         )
     for index, (x, y, label) in enumerate(sorted(points)):
         axes.plot(x, y, "o", color="#9e2f7f")

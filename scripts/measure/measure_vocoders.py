@@ -21,7 +21,7 @@ import torch
 from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.evaluation import scorers
+from vc_lightning.evaluation.scorers import dnsmos, texts, whisper
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.factory import griffin_lim
@@ -40,7 +40,7 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
         copies[name] = [copy(vocoder, mel, wav) for wav in wavs]
         seconds[name] = time.perf_counter() - started
     n_samples = sum(len(wav) for wav in wavs)
-    listener, recogniser = scorers.Listener(), scorers.Recogniser()
+    listener, recogniser = dnsmos.DNSMOSListener(), whisper.Recogniser(whisper.TINY_EN)
     rate = mel.sample_rate
     heard = [recogniser.transcript(wav, rate) for wav in wavs]
     print(f"{len(wavs)} recordings of {manifest}, split {split}")
@@ -68,8 +68,8 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
 
 def character_errors(references: list[str], heard: list[str]) -> float:
     """Divide the character errors by the length of all references."""
-    counts = [scorers.character_errors(*pair) for pair in zip(references, heard, strict=True)]
-    return sum(errors for errors, _ in counts) / sum(length for _, length in counts)
+    counts = [texts.character_errors(*pair) for pair in zip(references, heard, strict=True)]
+    return sum(found.amount for found in counts) / sum(found.base for found in counts)
 
 
 def recordings(manifest: Path, split: str, n_each: int) -> list[Path]:

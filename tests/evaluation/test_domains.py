@@ -12,9 +12,10 @@ from vc_lightning.evaluation.pairs import Pair
 @pytest.mark.parametrize(
     ("paths", "names"),
     [
-        (["/a/corpus/M.tsv", "/a/studio/P.tsv"], ["corpus", "studio"]),
-        (["/a/corpus/M.tsv", "/a/corpus/P.tsv"], ["M", "P"]),
-        (["/a/x/M.tsv", "/a/y/M.tsv", "/a/y/P.tsv"], ["x/M.tsv", "y/M.tsv", "y/P.tsv"]),
+        (["/a/corpus/MANIFEST.tsv", "/a/studio/PAIRS.tsv"], ["corpus", "studio"]),
+        (["/a/readers.tsv", "/a/studio/PAIRS.tsv"], ["readers", "studio"]),
+        (["/a/x/MANIFEST.tsv", "/a/x/PAIRS.tsv"], ["x/MANIFEST.tsv", "x/PAIRS.tsv"]),
+        (["/a/x/M.tsv", "/b/y/M.tsv"], ["x/M.tsv", "y/M.tsv"]),
         (["/a/x/M.tsv", "/b/x/M.tsv"], ["/a/x/M.tsv", "/b/x/M.tsv"]),
     ],
 )
@@ -24,7 +25,7 @@ def test_shortest_distinct_names(paths, names):
 
 def test_name_of_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert domains.names([Path("M.tsv")]) == [tmp_path.name]
+    assert domains.names([Path("PAIRS.tsv")]) == [tmp_path.name]
 
 
 def test_refuses_duplicate_file(tmp_path):

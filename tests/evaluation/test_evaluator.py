@@ -14,10 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from helpers import ROOT, SOURCE, composed, write_wav
 from vc_lightning.commands import evaluate, overrides
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.evaluation import combining, domains, pairs
+from vc_lightning.evaluation import domains, pairs
 from vc_lightning.evaluation.evaluator import evaluate as evaluate_pairs
-from vc_lightning.evaluation.results import SCORES, figures, report_key, reported
-from vc_lightning.evaluation.scorers import MissingScorerError
+from vc_lightning.evaluation.scorers import voices
+from vc_lightning.evaluation.scorers.availability import MissingScorerError
+from vc_lightning.evaluation.scores import TITLES, figures
 from vc_lightning.models.vocoders.factory import griffin_lim
 
 
@@ -56,26 +57,25 @@ def converter(tiny_checkpoint):
 
 def scored(converter, listed, *parts):
     evaluation = evaluate_pairs(converter, listed, parts, "tiny.en", 0, 0)
-    means = {key: figure.mean for key, figure in figures(evaluation.conversions).items()}
-    return evaluation, reported(means)
+    return evaluation, {key: value.mean for key, value in figures(evaluation.conversions).items()}
 
 
 def test_evaluates_folder_of_speakers(run, corpus):
-    out = run(scorers="[naturalness,prosody,codes]")
+    out = run(scorers="[dnsmos,prosody,codes]")
     report = json.loads((out / "report.json").read_text())
     assert [(pair["source_speaker"], pair["target_speaker"]) for pair in report["pairs"]] == [
         ("man", "woman"),
         ("woman", "man"),
     ]
     found = report["figures"]["all"]["all pairs"]
-    means = [pair["figures"]["naturalness/vocoder"] for pair in report["pairs"]]
-    assert found["naturalness/vocoder"]["mean"] == pytest.approx(np.mean(means))
-    assert found["naturalness/recording"]["mean"] > found["naturalness/vocoder"]["mean"]
+    means = [pair["figures"]["dnsmos/vocoder"] for pair in report["pairs"]]
+    assert found["dnsmos/vocoder"]["mean"] == pytest.approx(np.mean(means))
+    assert found["dnsmos/recording"]["mean"] > found["dnsmos/vocoder"]["mean"]
     assert all(figure["n"] <= 2 for figure in found.values())
     speeds = {key.split("/")[1]: found[key]["mean"] for key in found if key.startswith("speed/")}
     assert speeds.keys() == {"speaker_encoder", "mel", "autovc", "vocoder", "conversion"}
     assert 0 < speeds["autovc"] < speeds["conversion"]
-    real = report["real_pairs"]
+    real = report["real_pairs"]["ge2e"]["all pairs"]
     assert real["different_speakers"]["mean"] < real["threshold"] < real["same_speaker"]["mean"]
     assert real["error_rate"] == 0
     assert (report["codes"]["n_speakers"], report["codes"]["chance"]) == (2, 0.5)
@@ -83,15 +83,17 @@ def test_evaluates_folder_of_speakers(run, corpus):
     assert len(list((out / "wavs").iterdir())) == 4
 
     text = (out / "report.md").read_text()
-    for words in ("# Evaluation", "DNSMOS, vocoder alone", "real pairs: one speaker", "by chance"):
+    for words in ("# Evaluation", "DNSMOS, vocoder alone", "| GE2E | all pairs |", "by chance"):
         assert words in text
     assert "word error" not in text
 
     curves = EventAccumulator(str(out)).Reload()
     scalars = {tag: curves.Scalars(tag)[0].value for tag in curves.Tags()["scalars"]}
-    assert scalars["all/naturalness/vocoder"] == pytest.approx(np.mean(means), abs=1e-5)
+    assert scalars["all/dnsmos/vocoder"] == pytest.approx(np.mean(means), abs=1e-5)
     assert "codes/accuracy" in scalars
-    assert {"similarity/conversions", "similarity/one_speaker"} <= set(curves.Tags()["images"])
+    assert {"ge2e_similarity/conversions", "ge2e_similarity/one_speaker"} <= set(
+        curves.Tags()["images"]
+    )
     assert "000_man_to_woman/conversion" in curves.Tags()["audio"]
 
 
@@ -104,8 +106,8 @@ def test_identity_converter(converter, listed, monkeypatch):
     for conversion in report.conversions:
         assert np.array_equal(conversion.sounds.conversion, conversion.sounds.source)
         scores, transcripts = conversion.scores, conversion.transcripts
-        assert scores.similarity_to_target == scores.similarity_before
-        assert transcripts.conversion == transcripts.source != ""
+        assert scores["ge2e/to_target"] == scores["ge2e/before"]
+        assert transcripts["words/conversion"] == transcripts["words/source"] != ""
     assert (found["words/word_errors"], found["words/character_errors"]) == (0, 0)
     assert found["pocketsphinx/source"] == found["pocketsphinx/conversion"] < 1
     assert found["words/vocoder_character_errors"] > 0  # of one iteration of Griffin-Lim
@@ -113,8 +115,8 @@ def test_identity_converter(converter, listed, monkeypatch):
     assert found["prosody/voiced_agreement"] == 1
     assert found["prosody/distance"] == found["prosody/distance_before"]
     assert found["prosody/range_conversion"] == found["prosody/range_source"]
-    assert found["similarity/to_source"] > found["similarity/to_target"]
-    assert (found["similarity/nearer"], found["similarity/accepted"]) == (0, 0)
+    assert found["ge2e/to_source"] > found["ge2e/to_target"]
+    assert (found["ge2e/nearer"], found["ge2e/accepted"]) == (0, 0)
     assert report.left_out == []
 
 
@@ -127,8 +129,8 @@ def test_perfect_converter(converter, listed, monkeypatch):
         for pair, name in zip(listed, ("Scots", "Welsh"), strict=True)
     ]
     report, found = scored(converter, parallel, "prosody")
-    assert found["similarity/to_target"] == pytest.approx(1)
-    assert (found["similarity/nearer"], found["similarity/accepted"]) == (1, 1)
+    assert found["ge2e/to_target"] == pytest.approx(1)
+    assert (found["ge2e/nearer"], found["ge2e/accepted"]) == (1, 1)
     assert found["prosody/distance"] < found["prosody/distance_before"]
     assert found["distortion/conversion"] == 0
     assert found["distortion/before"] > 3
@@ -142,11 +144,11 @@ def test_silent_converter(converter, listed, monkeypatch):
     silence = np.zeros(32_000, dtype=np.float32)
     monkeypatch.setattr(converter, "convert_analyzed", lambda *_: [silence])
     _, found = scored(converter, listed, "words", "prosody")
-    assert found["similarity/speech"] == 0
-    assert (found["similarity/nearer"], found["similarity/accepted"]) == (0, 0)
+    assert found["ge2e/speech"] == 0
+    assert (found["ge2e/nearer"], found["ge2e/accepted"]) == (0, 0)
     assert found["words/word_errors"] == 1
-    assert not {"similarity/to_target", "prosody/correlation", "prosody/distance"} & found.keys()
-    assert set(found) < set(map(report_key, SCORES))
+    assert not {"ge2e/to_target", "prosody/correlation", "prosody/distance"} & found.keys()
+    assert set(found) < set(TITLES)
 
 
 @pytest.mark.parametrize("robustness", ["false", "true"])
@@ -156,20 +158,24 @@ def test_missing_scorers_are_named_and_skipped(run, monkeypatch, robustness):
             f"{scorer}: {modules[0]} not installed; pip install 'vc-lightning[eval]'"
         )
 
-    for module in ("scorers", "pocket_sphinx"):
-        name = f"vc_lightning.evaluation.{module}.require_packages"
+    for module in ("whisper", "pocket_sphinx", "dnsmos"):
+        name = f"vc_lightning.evaluation.scorers.{module}.require_packages"
         monkeypatch.setattr(name, require_packages)
-    scorers = "'words, pocketsphinx, naturalness'"
+    monkeypatch.setenv("VC_LIGHTNING_CACHE", "/nowhere")
+    scorers = "'words, pocketsphinx, dnsmos, campplus, distillmos'"
     out = run(scorers=scorers, robustness=robustness, n_robustness=1)
     report = json.loads((out / "report.json").read_text())
+    get = "its weights are not in /nowhere; run once: python -m vc_lightning.evaluation.scorers."
     assert report["left_out"] == [
+        f"campplus: {get}download",
+        f"distillmos: {get}download",
         "words: faster_whisper not installed; pip install 'vc-lightning[eval]'",
         "pocketsphinx: pocketsphinx not installed; pip install 'vc-lightning[eval]'",
-        "naturalness: speechmos not installed; pip install 'vc-lightning[eval]'",
+        "dnsmos: speechmos not installed; pip install 'vc-lightning[eval]'",
     ]
     sections = {key.split("/")[0] for key in report["figures"]["all"]["all pairs"]}
-    assert sections == {"similarity", "speed"}
-    assert "- naturalness: speechmos not installed" in (out / "report.md").read_text()
+    assert sections == {"ge2e", "speed"}
+    assert "- dnsmos: speechmos not installed" in (out / "report.md").read_text()
 
 
 def test_skips_words_of_unknown_languages(converter, listed, monkeypatch):
@@ -188,7 +194,7 @@ def test_table_of_pairs_and_reused_folder(run, corpus, tmp_path, capsys):
     report = json.loads((run(**settings) / "report.json").read_text())
     (pair,) = report["pairs"]
     assert pair["target_reference"] == str(corpus / "woman" / "1.wav")
-    assert report["figures"]["all"]["all pairs"]["similarity/before"]["low"] is None
+    assert report["figures"]["all"]["all pairs"]["ge2e/before"]["low"] is None
     with pytest.raises(SystemExit) as stop:
         run(**settings)
     assert stop.value.code == 2
@@ -212,7 +218,7 @@ class RoughnessListener:
 
 def test_domains_and_worst_conversions(run, corpus, tmp_path, speech, caplog, monkeypatch):
     """A manifest, and a table with paths relative to its folder; also under worse conditions."""
-    monkeypatch.setattr("vc_lightning.evaluation.scorers.Listener", RoughnessListener)
+    monkeypatch.setattr("vc_lightning.evaluation.scorers.dnsmos.DNSMOSListener", RoughnessListener)
     caplog.set_level("INFO")
     rows = [
         f"{corpus}/{name}/{i}.wav\t{name}\ttest\ten" for name in ("man", "woman") for i in (0, 1, 2)
@@ -231,46 +237,52 @@ def test_domains_and_worst_conversions(run, corpus, tmp_path, speech, caplog, mo
         write_wav(path, wav)
     out = run(
         **{"data.dir": "", "data.manifest": f"[{manifest}]", "data.pairs": f"'{pairs_table}'"},
-        **{"scorers": "naturalness", "n_worst": 2, "robustness": "true", "n_robustness": 1},
+        **{"scorers": "dnsmos", "n_worst": 1, "robustness": "true", "n_robustness": 1},
     )
     report = json.loads((out / "report.json").read_text())
     domains = report["figures"]["domain"]
-    assert [domains[name]["naturalness/recording"]["n"] for name in ("readers", "noisy one")] == [
+    assert [domains[name]["dnsmos/recording"]["n"] for name in ("readers", "noisy one")] == [
         2,
         1,
     ]
-    scores = [pair["figures"]["naturalness/recording"] for pair in report["pairs"]]
-    assert domains["readers"]["naturalness/recording"]["mean"] == pytest.approx(np.mean(scores[:2]))
-    assert (
-        domains["noisy one"]["naturalness/recording"]["mean"] == scores[2] < min(scores[:2]) - 0.3
-    )
-    assert report["figures"]["all"]["all pairs"]["naturalness/recording"]["n"] == 3
+    scores = [pair["figures"]["dnsmos/recording"] for pair in report["pairs"]]
+    assert domains["readers"]["dnsmos/recording"]["mean"] == pytest.approx(np.mean(scores[:2]))
+    assert domains["noisy one"]["dnsmos/recording"]["mean"] == scores[2] < min(scores[:2]) - 0.3
+    assert report["figures"]["all"]["all pairs"]["dnsmos/recording"]["n"] == 3
     assert report["about"]["scored against the only recording of the voice"] == "1 pairs"
     assert "noisy one: " in report["about"]["pairs"]
 
-    first, second = report["worst"]
-    assert first["badness"] >= second["badness"]
+    first, second = report["worst"]  # of each domain
+    assert first["pair"] in (0, 1)
+    assert second["pair"] == 2
     assert first["figures"] == report["pairs"][first["pair"]]["figures"]
     conditions = [trial["condition"] for trial in report["robustness"]]
     assert len(conditions) == 9
     assert {trial["converted"] + len(trial["refused"]) for trial in report["robustness"]} == {2}
-    assert all(trial["figures"]["similarity/nearer"]["n"] for trial in report["robustness"])
-    clean = report["robustness"][0]["figures"]["naturalness/conversion"]["mean"]
-    own = [pair["figures"]["naturalness/conversion"] for pair in report["pairs"]]
+    assert all(trial["figures"]["ge2e/nearer"]["n"] for trial in report["robustness"])
+    clean = report["robustness"][0]["figures"]["dnsmos/conversion"]["mean"]
+    own = [pair["figures"]["dnsmos/conversion"] for pair in report["pairs"]]
     assert clean == pytest.approx((own[0] + own[2]) / 2)
 
     text = (out / "report.md").read_text()
-    order = ["## The worst conversions", "## All pairs", "## By domain", "## Robustness"]
+    order = [
+        "## The worst conversions",
+        "## Real recordings",
+        "## All pairs",
+        "## By domain",
+        "## Robustness",
+    ]
     assert sorted(order, key=text.index) == order
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) == 2 * 5  # conversion, vocoder, source, target and its reference
+    # Conversion, vocoder, source, target, its reference and the picture.
+    assert len(links) == 2 * 6
     assert all((out / unquote(link)).is_file() for link in links)
     assert not any(" " in link or link.startswith("/") for link in links)
     assert f"among the worst: {out / first['wav']}" in caplog.text
 
     curves = EventAccumulator(str(out)).Reload().Tags()
-    assert "domain_noisy_one/naturalness/conversion" in curves["scalars"]
-    assert "robustness_mp3_at_64_kbit_s/naturalness/conversion" in curves["scalars"]
+    assert "domain_noisy_one/dnsmos/conversion" in curves["scalars"]
+    assert "robustness_mp3_at_64_kbit_s/dnsmos/conversion" in curves["scalars"]
     title = first["wav"].removeprefix("wavs/").removesuffix("_conversion.wav")
     assert f"worst_01_{title}/conversion" in curves["audio"]
 
@@ -280,11 +292,11 @@ def test_verification_within_domains(converter, corpus):
     listed = pairs.from_folder(corpus, 12, 1)
     both = domains.together([("a", listed[:1]), ("b", listed[1:])])
     embeddings = {path: converter.embed(path) for path in corpus.rglob("*.wav")}
-    both_domains = combining.verify_real_pairs(both, embeddings)
-    alone = [combining.verify_real_pairs(own, embeddings) for own in ([both[0]], [both[1]])]
-    assert all(alone)
-    mixed = combining.verify_real_pairs(listed, embeddings)
-    assert len(mixed.different) > len(both_domains.different)
+    found = voices.verify(both, embeddings)
+    assert list(found) == ["all pairs", "a", "b"]
+    assert len(found["all pairs"].different) == sum(len(found[name].different) for name in "ab")
+    mixed = voices.verify(listed, embeddings)["all pairs"]
+    assert len(mixed.different) > len(found["all pairs"].different)
 
 
 def test_refuses_bad_inputs(run, tmp_path, corpus, capsys):
@@ -305,8 +317,12 @@ def test_refuses_bad_inputs(run, tmp_path, corpus, capsys):
         ({"robustness": "yes please"}, "robustness=yes please: give true or false"),
         ({"data.pairs": f"[{tmp_path}/file,{tmp_path}/file]"}, "columns named source, target"),
         ({"data.manifest": "[1]"}, "data.manifest=1: name one file"),
-        ({"scorers": "taste"}, "scorers=taste: taste is none of words, pocketsphinx"),
+        ({"scorers": "taste"}, "scorers=taste: taste is none of campplus, distillmos"),
         ({"scorers": "words", "recogniser": "tinny"}, "recogniser=tinny"),
+        ({"scorers": "words,naturalness"}, "naturalness is now distillmos"),
+        ({"vocoder_alone": "perhaps"}, "vocoder_alone=perhaps: give true or false"),
+        ({"compare": f"[{tmp_path}/file]"}, "compare: give two reports"),
+        ({"compare": f"[{tmp_path}/file,{tmp_path}/file]"}, "is not a report.json of this version"),
         ({"seed": -1}, "seed=-1"),
         ({"ckpt": tmp_path / "missing"}, "no such file"),
         ({"ckpt": SOURCE}, "cannot be read"),

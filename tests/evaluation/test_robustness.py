@@ -6,13 +6,11 @@ import pytest
 from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.measuring import ConversionRequest
 from vc_lightning.conversion.recording import Recording
-from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import robustness
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.results import Rate, ScoredConversion, Sounds, Transcripts
 from vc_lightning.evaluation.robustness import CLEAN, CONDITIONS
+from vc_lightning.evaluation.scores import Rate, ScoredConversion, Scores, Sounds
 
 
 def test_levels(speech):
@@ -81,7 +79,7 @@ def test_mp3_resembles_source(speech):
 def conversion(tmp_path, name="man", domain=None):
     path = tmp_path / f"{name}.wav"
     pair = Pair(path, (path,), path, path, name, "woman", groups={"domain": domain})
-    return ScoredConversion(pair, Sounds(*[np.ones(100, dtype=np.float32)] * 3))
+    return ScoredConversion(pair, Sounds(*[np.ones(100, dtype=np.float32)] * 2))
 
 
 def test_sources_spread_over_domains(tmp_path):
@@ -92,11 +90,8 @@ def test_sources_spread_over_domains(tmp_path):
     assert robustness.chosen(listed, 0, "domain") == []
 
 
-VOICE = np.eye(4, dtype=np.float32)[0]
-
-
-class IdentityConverter:
-    """Returns the source, and refuses quiet sources."""
+class Analyzer:
+    """Refuses quiet sources."""
 
     sample_rate = 16_000
 
@@ -104,23 +99,19 @@ class IdentityConverter:
         if np.abs(wav).max() < 0.5:
             raise InputError("too quiet")
         level = voice_activity.Level(0.0, np.ones(1, dtype=bool))
-        return Recording(wav, level, VOICE, np.zeros(1), len(wav) / 16_000, [], np.zeros((0, 80)))
-
-    def convert_analyzed(self, sources, targets, seed, progress):
-        assert (targets[0].embedding is VOICE, seed) == (True, 7)
-        return [source.wav for source in sources]
-
-    def embed(self, wav):
-        return VOICE
+        return Recording(wav, level, np.ones(4), np.zeros(1), 1.0, [], np.zeros((0, 80)))
 
 
-def request(pair, source):
-    return ConversionRequest(source, Voice(VOICE))
+def unchanged(pair, source):
+    """Stand in for a converter that returns the source."""
+    return ScoredConversion(
+        pair, Sounds(source.wav, source.wav), Scores({"ge2e/to_target": float(source.wav.max())})
+    )
 
 
 def test_counts_refused_sources(tmp_path):
     clean = {1: conversion(tmp_path, "boy")}
-    conditions = robustness.convert(IdentityConverter(), clean, request, 7)
+    conditions = robustness.convert(Analyzer(), clean, unchanged)
     assert [results.condition for results in conditions] == [CLEAN, *CONDITIONS]
     assert conditions[0].conversions == clean
     by_name = {results.condition: results for results in conditions}
@@ -129,7 +120,7 @@ def test_counts_refused_sources(tmp_path):
     louder = by_name["12 dB louder, not clipped"].conversions[1]
     assert louder.pair == clean[1].pair
     assert louder.sounds.conversion == pytest.approx(10**0.6)
-    assert louder.scores.similarity_to_target == pytest.approx(1)
+    assert louder.scores["ge2e/to_target"] == pytest.approx(10**0.6)
     text = list(robustness.lines(conditions))
     assert f"- refused: {tmp_path / 'boy.wav'}: too quiet" in text
     assert any(line.startswith("| 20 dB quieter | 0 of 1 |") for line in text)
@@ -137,7 +128,7 @@ def test_counts_refused_sources(tmp_path):
 
 def test_missing_mp3_encoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("soundfile.available_formats", lambda: {"WAV": ""})
-    conditions = robustness.convert(IdentityConverter(), {0: conversion(tmp_path)}, request, 7)
+    conditions = robustness.convert(Analyzer(), {0: conversion(tmp_path)}, unchanged)
     assert robustness.unavailable() == [
         "robustness, mp3 at 64 kbit/s: this libsndfile writes no MP3"
     ]
@@ -156,25 +147,25 @@ class ConstantScorer:
 
 def test_word_errors_against_clean_source(tmp_path):
     clean = conversion(tmp_path)
-    clean.scores.words_character_errors = Rate(1, 4)
-    clean.transcripts = Transcripts(source="abxy", conversion="abx")
-    conditions = robustness.convert(IdentityConverter(), {0: clean}, request, 7)
+    clean.scores["words/character_errors"] = Rate(1, 4)
+    clean.transcripts = {"words/source": "abxy", "words/conversion": "abx"}
+    conditions = robustness.convert(Analyzer(), {0: clean}, unchanged)
     for results in conditions[1:]:
         for found in results.conversions.values():
-            found.scores.similarity_speech = float("mp3" not in results.condition)
+            found.scores["ge2e/speech"] = float("mp3" not in results.condition)
     robustness.score_words(ConstantScorer(), conditions, 16_000)
-    robustness.score_naturalness(ConstantScorer(), conditions, 16_000)
+    robustness.score_naturalness("distillmos", ConstantScorer(), conditions, 16_000)
     means = {t["condition"]: t["figures"] for t in robustness.to_json(conditions)}
     assert means[CLEAN]["words/character_errors"]["mean"] == 0.25
-    assert "naturalness/conversion" not in means[CLEAN]
+    assert "distillmos/conversion" not in means[CLEAN]
     offset = means["DC offset of a quarter of the peak"]
     assert offset["words/character_errors"]["mean"] == 0.5
-    assert offset["naturalness/conversion"]["mean"] == pytest.approx(1.25)
+    assert offset["distillmos/conversion"]["mean"] == pytest.approx(1.25)
     assert means["mp3 at 64 kbit/s"]["words/character_errors"]["mean"] == 1  # no speech in it
 
 
 def test_no_error_rate_without_words(tmp_path):
-    conditions = robustness.convert(IdentityConverter(), {0: conversion(tmp_path)}, request, 7)
+    conditions = robustness.convert(Analyzer(), {0: conversion(tmp_path)}, unchanged)
     robustness.score_words(ConstantScorer(), conditions, 16_000)
     for results in robustness.to_json(conditions):
         assert "words/character_errors" not in results["figures"]

@@ -12,15 +12,18 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from vc_lightning.commands import builders, cluster, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_seed
+from vc_lightning.common.files import atomic_path
 from vc_lightning.common.parts import MERGE, Part
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.evaluation import domains, pairs, report, robustness, sound_files, worst
-from vc_lightning.evaluation.combining import combine
+from vc_lightning.evaluation import domains, pairs, robustness
 from vc_lightning.evaluation.evaluator import ASPECTS, Evaluator
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.partial_results import PartFiles, PartialResults
-from vc_lightning.evaluation.results import TITLES, Evaluation, figures
+from vc_lightning.evaluation.part_files import PartFiles, PartialResults
+from vc_lightning.evaluation.report import comparison, sound_files, worst
+from vc_lightning.evaluation.report import files as report_files
+from vc_lightning.evaluation.scores import TITLES, figures
+from vc_lightning.evaluation.summary import Evaluation, combine
 
 log = logging.getLogger("evaluate")
 
@@ -28,37 +31,51 @@ SPLITS = ("test", "val", "train")
 LOGGED = 3  # of the worst conversions
 PAIRS_AT_A_TIME = 8  # most pairs that a killed part loses
 SHOWN = (  # on the terminal; the report has all
-    *("similarity_before", "similarity_to_target", "similarity_to_source", "similarity_accepted"),
-    *("words_character_errors", "naturalness_conversion", "prosody_correlation"),
+    *("campplus/to_target", "campplus/to_source", "campplus/nearer"),
+    *("distillmos/recording", "distillmos/conversion"),
+    *("words/source_character_errors", "words/character_errors"),
+    *("pocketsphinx/source", "pocketsphinx/conversion", "prosody/correlation"),
+    *("ge2e/to_target", "ge2e/nearer", "tiny_en/character_errors", "dnsmos/conversion"),
 )
+RENAMED = {"naturalness": "distillmos, and dnsmos for the score of earlier versions"}
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="evaluate")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Convert the pairs, score the conversions and write the report."""
+    if cfg.compare is not None:
+        compare(cfg)
+        return
     require_valid(cfg)
     if cfg.get("cluster"):
         if not cluster.run_parts(cfg, "evaluate", f"output={OmegaConf.select(cfg, 'output')}"):
             return
         cfg.part = MERGE
-    names = ",".join(cfg.scorers) if isinstance(cfg.scorers, ListConfig) else cfg.scorers
-    aspects = paths.split_choices(names, "scorers", ASPECTS)
+    aspects = chosen_aspects(cfg.scorers)
     recogniser = str(paths.single_path(cfg.recogniser, "recogniser"))
     listed, origin = chosen_pairs(cfg)
     converter = builders.build_converter(cfg)
-    evaluator = Evaluator(converter, aspects, recogniser, cfg.seed)
-    folder = report.require_folder(cfg.output, "output", part=cfg.part is not None)
+    evaluator = Evaluator(converter, aspects, recogniser, cfg.seed, cfg.vocoder_alone)
+    folder = report_files.require_folder(cfg.output, "output", part=cfg.part is not None)
     log.info("%d pairs of %s", len(listed), origin)
     robust = robustness.chosen(listed, cfg.n_robustness if cfg.robustness else 0, domains.GROUP)
     note = provenance.strings(converter.note())
     if cfg.part is None:
-        evaluator.embed_recordings(listed)
+        evaluator.analyze(listed)
         results = evaluator.score(dict(enumerate(listed)), robust)
         sound_files.write(folder, results, converter.sample_rate, note)
         found = combine(listed, [results], aspects)
     else:
-        decisive = [*aspects, recogniser, cfg.seed, robust, converter.encoder_identity, cfg.vocoder]
+        decisive = [
+            *aspects,
+            recogniser,
+            cfg.vocoder_alone,
+            cfg.seed,
+            robust,
+            converter.encoder_identity,
+            cfg.vocoder,
+        ]
         files = PartFiles(folder, listed, [*decisive, replace(converter.note(), made="")])
         if cfg.part != MERGE:
             score_part(Part.parse(cfg.part), files, evaluator, robust, note)
@@ -66,7 +83,7 @@ def main(cfg: DictConfig) -> None:
             return
         found = combine(listed, parts, aspects)
     about = describe(cfg, converter, listed, origin)
-    report.write(found, folder, about, converter.mel, converter.load, cfg.n_worst)
+    report_files.write(found, folder, about, converter.mel, converter.load, cfg.n_worst)
     log_results(found, folder)
 
 
@@ -74,6 +91,7 @@ def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that would otherwise fail after hours of work."""
     require_seed("seed", cfg.seed)
     require_flag("robustness", cfg.robustness)
+    require_flag("vocoder_alone", cfg.vocoder_alone)
     for key in ("n_pairs", "n_targets", "n_robustness", "n_worst"):
         if isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < 1:
             raise InputError(f"{key}={cfg[key]}: give an integer of at least 1")
@@ -94,7 +112,7 @@ def score_part(
     """Score the unfinished pairs of a part, a few at a time, and write the results."""
     left = files.unfinished(part)
     log.info("part %s: %d pairs to do", part, len(left))
-    evaluator.embed_recordings(files.pairs[index] for index in left)
+    evaluator.analyze(files.pairs[index] for index in left)
     for start in range(0, len(left), PAIRS_AT_A_TIME):
         some = left[start : start + PAIRS_AT_A_TIME]
         results = evaluator.score({index: files.pairs[index] for index in some}, robust)
@@ -138,13 +156,48 @@ def describe(
 
 def log_results(evaluation: Evaluation, folder: Path) -> None:
     """Log the most important means, the worst conversions and the path of the report."""
+    for name, conversions in evaluation.groups().get(domains.GROUP, {}).items():
+        found = figures(conversions, SHOWN)
+        shown = ", ".join(f"{key} {value.mean:.3f}" for key, value in found.items())
+        log.info("%s (%d pairs): %s", name, len(conversions), shown)
     for name, value in figures(evaluation.conversions, SHOWN).items():
-        log.info("%-50s %6.3f (%d pairs)", TITLES[name], value.mean, value.n)
+        judge = name.partition("/")[0]
+        log.info("%-12s %-50s %6.3f (%d pairs)", judge, TITLES[name], value.mean, value.n)
     for index, conversion in worst.ranked(evaluation.conversions, LOGGED):
         path = folder / sound_files.wav_path(index, conversion, sound_files.CONVERSION)
         log.info("among the worst: %s (%s)", path, worst.reason(conversion))
     log.info("report:  %s", folder / "report.md")
     log.info("look:    tensorboard --logdir %s", quote(str(folder)))
+
+
+def chosen_aspects(value: object) -> list[str]:
+    """List the judges that `scorers=` names, by commas or as a list."""
+    names = ",".join(value) if isinstance(value, ListConfig) else value
+    for old, new in RENAMED.items():
+        if isinstance(names, str) and old in map(str.strip, names.split(",")):
+            raise InputError(f"scorers={names}: {old} is now {new}")
+    return paths.split_choices(names, "scorers", ASPECTS)
+
+
+def compare(cfg: DictConfig) -> None:
+    """Compare two reports on the same pairs, and write comparison.md."""
+    reports = paths_of(cfg.compare, "compare")
+    if len(reports) != 2:
+        raise InputError("compare: give two reports, [A/report.json,B/report.json]")
+    found = comparison.differences(*map(comparison.read, reports))
+    folder = report_files.require_folder(cfg.output, "output")
+    path = folder / "comparison.md"
+    with atomic_path(path) as temporary:
+        text = "\n".join(comparison.lines(found, *map(str, reports)))
+        temporary.write_text(text + "\n", encoding="utf-8")
+    for one in found:
+        if one.verdict != comparison.UNCLEAR:
+            judge = one.score.partition("/")[0]
+            log.info(
+                *("%s, %s, %s: %.3f → %.3f, %s", judge, TITLES[one.score], one.group),
+                *(one.first, one.second, one.verdict),
+            )
+    log.info("comparison: %s", path)
 
 
 def chosen_pairs(cfg: DictConfig) -> tuple[list[pairs.Pair], str]:

@@ -9,6 +9,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.evaluation.pairs import Pair
 
 GROUP = "domain"  # kind of the groups that are manifests and tables
+USUAL = ("manifest", "pairs")  # names of files that say nothing
 
 
 def names(paths: Sequence[Path]) -> list[str]:
@@ -18,8 +19,8 @@ def names(paths: Sequence[Path]) -> list[str]:
         paths: The files.
 
     Returns:
-        The names of their folders if these are distinct, else those of the files without suffix,
-        else folder/file, else the whole paths.
+        The names of the files without suffix, or of the folders of MANIFEST.tsv and PAIRS.tsv, if
+        these are distinct; else folder/file, else the whole paths.
 
     Raises:
         InputError: A file is listed twice.
@@ -29,8 +30,7 @@ def names(paths: Sequence[Path]) -> list[str]:
         if count > 1:
             raise InputError(f"data.manifest, data.pairs: {path} is listed twice; list it once")
     for name in (
-        lambda path: path.parent.name,
-        lambda path: path.stem,
+        lambda path: path.parent.name if path.stem.lower() in USUAL else path.stem,
         lambda path: f"{path.parent.name}/{path.name}",
     ):
         found = [name(path) for path in resolved]

@@ -1,4 +1,4 @@
-"""Convert the pairs of an evaluation, and score the conversions with external models."""
+"""Convert the pairs of an evaluation, and let judges score the conversions."""
 
 import contextlib
 import functools
@@ -6,41 +6,48 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from vc_lightning.audio import pitch
+from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.measuring import ConversionRequest, convert_and_measure
 from vc_lightning.conversion.recording import Recording
-from vc_lightning.conversion.voices.voice import Voice
-from vc_lightning.evaluation import domains, pocket_sphinx, robustness, scorers, scoring
-from vc_lightning.evaluation.combining import combine
+from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.evaluation import domains, robustness
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.partial_results import PartialResults
-from vc_lightning.evaluation.results import (
-    ConditionResults,
-    Evaluation,
-    Rate,
-    ScoredConversion,
-    Scores,
-    Sounds,
+from vc_lightning.evaluation.part_files import PartialResults
+from vc_lightning.evaluation.progress import show_progress
+from vc_lightning.evaluation.robustness import ConditionResults
+from vc_lightning.evaluation.scorers import (
+    campplus,
+    distillmos,
+    distortion,
+    dnsmos,
+    naturalness,
+    pocket_sphinx,
+    prosody,
+    voices,
+    weights,
+    whisper,
+    words,
 )
-from vc_lightning.evaluation.scorers import MissingScorerError
-from vc_lightning.evaluation.scoring import show_progress
+from vc_lightning.evaluation.scorers.availability import MissingScorerError
+from vc_lightning.evaluation.scores import Rate, ScoredConversion, Sounds
+from vc_lightning.evaluation.summary import Evaluation, combine
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-# Values of scorers=; the voice is always scored.
-ASPECTS = ("words", pocket_sphinx.ASPECT, "naturalness", "prosody", "codes")
+# Values of scorers=; GE2E, which is in the converter, always scores the voice.
+ASPECTS = (
+    *("campplus", "distillmos", "words", pocket_sphinx.ASPECT),
+    *("prosody", "tiny_en", "dnsmos", "codes"),
+)
+N_TIMED = 3  # first conversions of an evaluation, whose steps are timed
 
 
 def evaluate(
@@ -50,6 +57,7 @@ def evaluate(
     recogniser: str,
     seed: int,
     n_robustness: int,
+    vocoder_alone: bool = True,
 ) -> Evaluation:
     """Convert and score pairs.
 
@@ -57,9 +65,10 @@ def evaluate(
         converter: The converter.
         pairs: The pairs.
         aspects: Some of `ASPECTS`, to score besides the voice.
-        recogniser: Whisper model that scores words, see `scorers.Recogniser`.
+        recogniser: Whisper model that scores words, see `whisper.Recogniser`.
         seed: Seed of the vocoder.
         n_robustness: Number of pairs of each domain to convert under worse conditions as well.
+        vocoder_alone: Whether to score sources resynthesised by the vocoder alone as well.
 
     Returns:
         The results.
@@ -67,44 +76,55 @@ def evaluate(
     Raises:
         InputError: A recording is unusable; all are read before any is converted.
     """
-    evaluator = Evaluator(converter, aspects, recogniser, seed)
-    numbered = dict(enumerate(pairs))
-    evaluator.embed_recordings(pairs)
-    results = evaluator.score(numbered, robustness.chosen(pairs, n_robustness, domains.GROUP))
-    return combine(pairs, [results], aspects)
+    evaluator = Evaluator(converter, aspects, recogniser, seed, vocoder_alone)
+    evaluator.analyze(pairs)
+    robust = robustness.chosen(pairs, n_robustness, domains.GROUP)
+    return combine(pairs, [evaluator.score(dict(enumerate(pairs)), robust)], aspects)
 
 
 class Evaluator:
-    """Converts and scores pairs; keeps embeddings, voices and scorers between calls.
+    """Converts and scores pairs; keeps analyzed recordings, voices and judges between calls.
 
     Args:
         converter: The converter.
-        aspects: Some of `ASPECTS`, to score besides the voice; those whose packages are not
-            installed are left out.
-        recogniser: Whisper model that scores words, see `scorers.Recogniser`.
+        aspects: Some of `ASPECTS`, to score besides the voice; those whose packages or weights are
+            missing are left out.
+        recogniser: Whisper model that scores words, see `whisper.Recogniser`.
         seed: Seed of the vocoder.
+        vocoder_alone: Whether to score sources resynthesised by the vocoder alone as well.
 
     Raises:
         InputError: There is no such recogniser.
     """
 
     def __init__(
-        self, converter: VoiceConverter, aspects: Sequence[str], recogniser: str, seed: int
+        self,
+        converter: VoiceConverter,
+        aspects: Sequence[str],
+        recogniser: str,
+        seed: int,
+        vocoder_alone: bool = True,
     ):
         self.converter = converter
         self.recogniser = recogniser
         self.seed = seed
+        self.vocoder_alone = vocoder_alone
         self.missing: list[str] = []
         self.aspects = list(aspects)
-        self._require("words", lambda: scorers.model_path(recogniser))
+        self._require("campplus", lambda: weights.require(weights.CAMPPLUS))
+        self._require("distillmos", lambda: weights.require(weights.DISTILLMOS))
+        self._require("words", lambda: whisper.model_path(recogniser))
         self._require(pocket_sphinx.ASPECT, pocket_sphinx.require_installed)
-        self._require("naturalness", scorers.require_listener)
-        self.embeddings: dict[Path, np.ndarray] = {}
+        self._require("tiny_en", lambda: whisper.model_path(whisper.TINY_EN))
+        self._require("dnsmos", dnsmos.require_installed)
+        self.sources: dict[Path, Recording] = {}
+        self.samples: dict[Path, Recording | VoiceSample] = {}  # of all recordings
         self.voices: dict[tuple[Path, ...], Voice] = {}
+        self.by_campplus: dict[Path, np.ndarray] = {}
         self.is_warm = False
 
     def _require(self, aspect: str, check: Callable[[], object]) -> None:
-        """Leave out an aspect whose packages are not installed."""
+        """Leave out an aspect whose packages or weights are missing."""
         if aspect not in self.aspects:
             return
         try:
@@ -115,134 +135,180 @@ class Evaluator:
             self.aspects.remove(aspect)
 
     @functools.cached_property
-    def _listener(self) -> scorers.Listener:
-        return scorers.Listener()
+    def _campplus(self) -> campplus.SpeakerJudge:
+        return campplus.SpeakerJudge()
 
     @functools.cached_property
-    def _whisper(self) -> scorers.Recogniser:
-        return scorers.Recogniser(self.recogniser)
+    def _listeners(self) -> dict[str, naturalness.Listener]:
+        makers: dict[str, Callable[[], naturalness.Listener]] = {
+            "distillmos": distillmos.DistillMOSListener,
+            "dnsmos": dnsmos.DNSMOSListener,
+        }
+        return {judge: make() for judge, make in makers.items() if judge in self.aspects}
+
+    @functools.cached_property
+    def _whisper(self) -> whisper.Recogniser:
+        return whisper.Recogniser(self.recogniser)
+
+    @functools.cached_property
+    def _tiny_en(self) -> whisper.Recogniser:
+        return whisper.Recogniser(whisper.TINY_EN)
 
     @functools.cached_property
     def _pocket_sphinx(self) -> pocket_sphinx.PocketSphinx:
         return pocket_sphinx.PocketSphinx()
 
-    def embed_recordings(self, pairs: Iterable[Pair]) -> None:
-        """Compute the speaker embeddings of all recordings of some pairs.
+    def analyze(self, pairs: Iterable[Pair]) -> None:
+        """Read all recordings of some pairs, with their speaker embedding and pitch.
 
         Raises:
             InputError: A recording is unusable.
         """
         paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs)))
+        sources = {pair.source for pair in pairs}
         for path in show_progress(paths, "recordings"):
-            if path not in self.embeddings:
-                self.embeddings[path] = self.converter.embed(path)
+            if path in sources and path not in self.sources:
+                self.sources[path] = self.samples[path] = self.converter.analyze(path)
+            elif path not in self.samples:
+                self.samples[path] = self.converter.sample(path)
 
     def score(self, pairs: Mapping[int, Pair], robust: Collection[int]) -> PartialResults:
         """Convert and score some of the pairs of an evaluation.
 
         Args:
-            pairs: The pairs by their number; `embed_recordings` must have been called with them.
+            pairs: The pairs by their number; `analyze` must have been called with them.
             robust: Numbers of the pairs to convert under worse conditions as well.
 
         Returns:
             Results of these pairs, without scores that depend on all pairs of the evaluation.
         """
-        conversions = self._convert(pairs)
+        conversions = {}
+        for index, pair in show_progress(pairs.items(), "conversions"):
+            conversions[index] = self._converted(pair, self.sources[pair.source])
+            if index < N_TIMED:  # no judge is loaded yet, whose threads would slow it down
+                self._time(conversions[index])
+        self._resynthesize(conversions.values())
         tested = {i: conversion for i, conversion in conversions.items() if i in robust}
         conditions, left_out = [], Counter(dict.fromkeys(self.missing, 0))
         if tested:
-            conditions = robustness.convert(self.converter, tested, self._request, self.seed)
+            conditions = robustness.convert(self.converter, tested, self._converted)
             # Not |=, with which a Counter drops all reasons counted as 0.
             left_out.update(dict.fromkeys(robustness.unavailable(), 0))
-        self._score_sounds(list(conversions.values()), conditions, left_out)
         paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs.values())))
-        return PartialResults(
-            conversions,
-            conditions,
-            {path: self.embeddings[path] for path in paths},
-            self._codes(paths) if "codes" in self.aspects else {},
-            left_out,
-        )
+        embeddings = {"ge2e": {path: self.samples[path].embedding for path in paths}}
+        if "campplus" in self.aspects:
+            embeddings["campplus"] = self._embed_by_campplus(paths)
+        self._judge(list(conversions.values()), conditions, left_out)
+        codes = self._codes(paths) if "codes" in self.aspects else {}
+        return PartialResults(conversions, conditions, embeddings, codes, left_out)
 
-    def _score_sounds(
+    # Conversion ----------------------------------------------------------------------------------
+
+    def _converted(self, pair: Pair, source: Recording) -> ScoredConversion:
+        """Convert a source to the voice of a pair, and let GE2E score the voice."""
+        wav = self._convert(pair, source)
+        conversion = ScoredConversion(pair, Sounds(source.wav, wav))
+        try:
+            embedding = self.converter.embed(wav)
+        except InputError:  # no speech
+            embedding = None
+        conversion.scores["ge2e/speech"] = float(embedding is not None)
+        embeddings = {path: self.samples[path].embedding for path in recordings(pair)}
+        voices.score("ge2e", conversion.scores, pair, embeddings, embedding)
+        return conversion
+
+    def _convert(self, pair: Pair, source: Recording) -> np.ndarray:
+        if pair.voice not in self.voices:
+            own = [self.samples[path] for path in pair.voice]
+            self.voices[pair.voice] = self.converter.voice_from(own)
+        return self.converter.convert_analyzed([source], [self.voices[pair.voice]], self.seed)[0]
+
+    def _resynthesize(self, conversions: Iterable[ScoredConversion]) -> None:
+        """Add the sources resynthesised by the vocoder alone."""
+        known: dict[Path, np.ndarray] = {}
+        for conversion in conversions if self.vocoder_alone else ():
+            source, sounds = conversion.pair.source, conversion.sounds
+            if source not in known:
+                known[source] = self.converter.resynthesize(self.sources[source], self.seed)
+            conversion.sounds_in_memory = Sounds(sounds.source, sounds.conversion, known[source])
+
+    def _time(self, conversion: ScoredConversion) -> None:
+        """Set the computing times of a conversion and of its steps."""
+        converter, pair = self.converter, conversion.pair
+        wav = self.sources[pair.source].wav
+        rate, scores = converter.sample_rate, conversion.scores
+        duration = len(wav) / rate
+        steps: dict[str, Callable[[], object]] = {
+            "speaker_encoder": lambda: converter.embed(wav),
+            "mel": lambda: converter.mel.extract(wav, rate),
+        }
+        if converter.autovc.f0:
+            steps["pitch"] = lambda: pitch.track(wav, rate, converter.mel.hop_length)
+        if not self.is_warm:  # the first calls are slower
+            self._convert(pair, converter.analyze(wav))
+            converter.resynthesize(wav, self.seed)
+            self.is_warm = True
+        for name, step in steps.items():
+            scores[f"speed/{name}"] = Rate(_seconds(step), duration)
+        with _stopwatch(converter.autovc) as network:
+            whole = _seconds(lambda: self._convert(pair, converter.analyze(wav)))
+        scores["speed/autovc"] = Rate(sum(network), duration)
+        scores["speed/conversion"] = Rate(whole, duration)
+        resynthesis = _seconds(lambda: converter.resynthesize(wav, self.seed))
+        mel = scores["speed/mel"]
+        assert isinstance(mel, Rate)
+        scores["speed/vocoder"] = Rate(max(0.0, resynthesis - mel.amount), duration)
+
+    def _codes(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
+        """Compute the codes (n_channels, T/freq) of recordings."""
+        found = {}
+        for path in show_progress(list(paths), "codes"):
+            recording = self.sources.get(path) or self.converter.analyze(path)
+            found[path] = self.converter.codes(recording)
+        return found
+
+    # Judges --------------------------------------------------------------------------------------
+
+    def _embed_by_campplus(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
+        for path in show_progress(paths, "campplus"):
+            if path not in self.by_campplus:
+                wav = self.converter.load(path)
+                self.by_campplus[path] = self._campplus.embed(wav, self.converter.sample_rate)
+        return {path: self.by_campplus[path] for path in paths}
+
+    def _judge(
         self,
         conversions: Sequence[ScoredConversion],
         conditions: Sequence[ConditionResults],
         left_out: Counter[str],
     ) -> None:
-        rate = self.converter.sample_rate
-        scoring.score_distortion(self.converter, conversions)
-        if "prosody" in self.aspects:
-            scoring.score_prosody(self.converter, conversions)
-        # Last, because the threads of these models slow down the other work.
-        if "naturalness" in self.aspects:
-            scoring.score_naturalness(self._listener, conversions, self.converter.mel)
-            robustness.score_naturalness(self._listener, conditions, rate)
-        if "words" in self.aspects:
-            left_out.update(scoring.score_words(self._whisper, conversions, rate))
-            robustness.score_words(self._whisper, conditions, rate)
-        if pocket_sphinx.ASPECT in self.aspects:
-            shown = show_progress(conversions, "words again")
-            left_out.update(pocket_sphinx.score_words(self._pocket_sphinx, shown, rate))
-
-    def _request(self, pair: Pair, source: Recording) -> ConversionRequest:
-        if pair.voice not in self.voices:
-            self.voices[pair.voice] = self.converter.voice(pair.voice)
-        references = self.embeddings[pair.target_reference], self.embeddings[pair.source_reference]
-        return ConversionRequest(source, self.voices[pair.voice], *references)
-
-    def _convert(self, pairs: Mapping[int, Pair]) -> dict[int, ScoredConversion]:
-        """Convert pairs, resynthesise their sources with the vocoder alone, and measure times."""
-        sources: dict[Path, _Source] = {}
-        conversions = {}
-        for index, pair in show_progress(pairs.items(), "conversions"):
-            if pair.source not in sources:
-                sources[pair.source] = self._analyze(pair.source)
-            source = sources[pair.source]
-            request = self._request(pair, source.recording)
-            if not self.is_warm:  # the first conversion is slower, so it is not timed
-                convert_and_measure(self.converter, [request], self.seed)
-                self.is_warm = True
-            with _stopwatch(self.converter.autovc) as network:
-                (measured,) = convert_and_measure(self.converter, [request], self.seed)
-            wav = source.recording.wav
-            duration = len(wav) / self.converter.sample_rate
-            conversion = ScoredConversion(pair, Sounds(wav, source.vocoder, measured.wav))
-            scoring.score_voice(conversion.scores, measured)
-            self._score_speed(conversion.scores, source, sum(network), measured.seconds, duration)
-            conversions[index] = conversion
-        return conversions
-
-    def _analyze(self, path: Path) -> "_Source":
         converter, rate = self.converter, self.converter.sample_rate
-        recording, analysis = _timed(converter.analyze, path)
-        wav = recording.wav
-        _, encoder = _timed(converter.embed, wav)
-        _, mel = _timed(converter.mel.extract, wav, rate)
-        vocoder_wav, resynthesis = _timed(converter.resynthesize, wav, self.seed)
-        f0 = None
-        if converter.autovc.f0:
-            _, f0 = _timed(pitch.track, wav, rate, converter.mel.hop_length)
-        vocoder = max(0.0, resynthesis - mel)
-        return _Source(recording, vocoder_wav, analysis, encoder, mel, vocoder, f0)
+        distortion.score(converter, conversions)
+        if "prosody" in self.aspects:
+            contours = {path: one.f0 for path, one in self.samples.items()}
+            prosody.score(conversions, contours, rate, converter.mel.hop_length)
+        if "campplus" in self.aspects:
+            tested = [c for results in conditions[1:] for c in results.conversions.values()]
+            for conversion in show_progress([*conversions, *tested], "campplus"):
+                self._judge_by_campplus(conversion)
+        for judge, listener in self._listeners.items():
+            naturalness.score(judge, listener, conversions, converter.mel)
+            robustness.score_naturalness(judge, listener, conditions, rate)
+        if "words" in self.aspects:
+            left_out.update(words.score(self._whisper, conversions, rate))
+            robustness.score_words(self._whisper, conditions, rate)
+        if "tiny_en" in self.aspects:
+            left_out.update(words.score(self._tiny_en, conversions, rate, "tiny_en", False))
+        if pocket_sphinx.ASPECT in self.aspects:
+            left_out.update(pocket_sphinx.score(self._pocket_sphinx, conversions, rate))
 
-    def _score_speed(
-        self, scores: Scores, source: "_Source", autovc: float, conversion: float, duration: float
-    ) -> None:
-        """Set the computing times of a conversion and of its steps, in seconds."""
-        scores.speed_speaker_encoder = Rate(source.encoder, duration)
-        scores.speed_mel = Rate(source.mel, duration)
-        scores.speed_vocoder = Rate(source.vocoder_seconds, duration)
-        if source.pitch is not None:
-            scores.speed_pitch = Rate(source.pitch, duration)
-        scores.speed_autovc = Rate(autovc, duration)
-        scores.speed_conversion = Rate(source.analysis + conversion, duration)
-
-    def _codes(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
-        """Compute the codes (n_channels, T/freq) of recordings."""
-        converter = self.converter
-        shown = show_progress(paths, "codes")
-        return {path: converter.codes(converter.analyze(path)) for path in shown}
+    def _judge_by_campplus(self, conversion: ScoredConversion) -> None:
+        embedding = None
+        if conversion.scores.has_speech:
+            wav = conversion.sounds.conversion
+            embedding = self._campplus.embed(wav, self.converter.sample_rate)
+        pair, scores = conversion.pair, conversion.scores
+        voices.score("campplus", scores, pair, self.by_campplus, embedding)
 
 
 def recordings(pair: Pair) -> list[Path]:
@@ -250,24 +316,11 @@ def recordings(pair: Pair) -> list[Path]:
     return [pair.source, pair.source_reference, *pair.voice, pair.target_reference]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A source recording, and computing times in seconds."""
-
-    recording: Recording
-    vocoder: np.ndarray  # the recording resynthesised by the vocoder alone, (n,)
-    analysis: float
-    encoder: float
-    mel: float
-    vocoder_seconds: float
-    pitch: float | None  # None for a network without F0 inputs
-
-
-def _timed(function: Callable[..., T], *arguments: object) -> tuple[T, float]:
-    """Call a function; return its result and its time in seconds."""
+def _seconds(function: Callable[[], object]) -> float:
+    """Return the time of a call in seconds."""
     started = time.perf_counter()
-    result = function(*arguments)
-    return result, time.perf_counter() - started
+    function()
+    return time.perf_counter() - started
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import scipy
@@ -13,24 +13,13 @@ from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.measuring import ConversionRequest, convert_and_measure
 from vc_lightning.conversion.recording import Recording
-from vc_lightning.evaluation.metrics import Figure
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.results import (
-    ConditionResults,
-    ScoredConversion,
-    Sounds,
-    Transcripts,
-    figures,
-    reported,
-)
-from vc_lightning.evaluation.scoring import (
-    NaturalnessListener,
-    WordRecogniser,
-    character_errors,
-    score_voice,
-)
+from vc_lightning.evaluation.scorers.naturalness import Listener
+from vc_lightning.evaluation.scorers.texts import character_errors
+from vc_lightning.evaluation.scorers.words import WordRecogniser
+from vc_lightning.evaluation.scores import ScoredConversion, figures
+from vc_lightning.evaluation.statistics import Figure
 
 CLEAN = "as recorded"
 GAIN_DB = 12.0
@@ -47,12 +36,29 @@ MP3_KBITS = 64
 # Lowest and highest bit rate of MP3 in kbit/s, by the lowest sample rate in Hz that has them.
 MP3_RANGES = {32_000: (32, 320), 16_000: (8, 160), 0: (8, 64)}
 COLUMNS = {  # scores of the table, with short titles
-    "similarity_to_target": "similarity to the target ↑",
-    "similarity_to_source": "to the source's speaker ↓",
-    "similarity_nearer": "nearer to the target ↑",
-    "words_character_errors": "character error rate ↓",
-    "naturalness_conversion": "DNSMOS ↑",
+    "campplus/to_target": "CAM++ to the target ↑",
+    "campplus/nearer": "nearer by CAM++ ↑",
+    "distillmos/conversion": "DistillMOS ↑",
+    "words/character_errors": "character error rate ↓",
+    "ge2e/to_target": "GE2E to the target ↑",
+    "ge2e/nearer": "nearer by GE2E ↑",
+    "dnsmos/conversion": "DNSMOS ↑",
 }
+
+
+@dataclass(frozen=True)
+class ConditionResults:
+    """Conversions of some sources under one condition.
+
+    Attributes:
+        condition: Name of the condition, a key of `CONDITIONS` or `CLEAN`.
+        conversions: The conversions by the number of their pair.
+        refused: One sentence for each source that could not be converted.
+    """
+
+    condition: str
+    conversions: dict[int, ScoredConversion] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
 
 def quieter(wav: np.ndarray, _: int) -> np.ndarray:
@@ -182,16 +188,14 @@ def _is_available(change: Callable) -> bool:
 def convert(
     converter: VoiceConverter,
     clean: Mapping[int, ScoredConversion],
-    request: Callable[[Pair, Recording], ConversionRequest],
-    seed: int,
+    converted: Callable[[Pair, Recording], ScoredConversion],
 ) -> list[ConditionResults]:
     """Convert sources under every condition; the target voices stay clean.
 
     Args:
         converter: The converter.
         clean: Conversions of the sources as recorded, by the number of their pair.
-        request: Makes the request to convert a source to the voice of a pair.
-        seed: Seed of the vocoder.
+        converted: Converts a source to the voice of a pair.
 
     Returns:
         Results for clean sources, then for each condition.
@@ -209,20 +213,18 @@ def convert(
             except InputError as error:
                 results.refused.append(f"{pair.source}: {error}")
                 continue
-            (measured,) = convert_and_measure(converter, [request(pair, source)], seed)
-            conversion = ScoredConversion(pair, Sounds(wav, wav, measured.wav))
-            score_voice(conversion.scores, measured)
-            results.conversions[index] = conversion
+            results.conversions[index] = converted(pair, source)
         found.append(results)
     return found
 
 
 def score_naturalness(
-    listener: NaturalnessListener, conditions: Sequence[ConditionResults], sample_rate: int
+    judge: str, listener: Listener, conditions: Sequence[ConditionResults], sample_rate: int
 ) -> None:
-    """Set the DNSMOS of conversions under every condition but the first, which is scored already.
+    """Set the naturalness of conversions under every condition but the first, which has it already.
 
     Args:
+        judge: Section of the scores, "distillmos" or "dnsmos".
         listener: Scores naturalness.
         conditions: The results, those for clean sources first.
         sample_rate: Sample rate of the sound in Hz.
@@ -230,7 +232,7 @@ def score_naturalness(
     for results in conditions[1:]:
         for conversion in results.conversions.values():
             score = listener.naturalness(conversion.sounds.conversion, sample_rate)
-            conversion.scores.naturalness_conversion = score
+            conversion.scores[f"{judge}/conversion"] = score
 
 
 def score_words(
@@ -245,7 +247,7 @@ def score_words(
     """
     for results in conditions[1:]:
         for index, conversion in results.conversions.items():
-            reference = conditions[0].conversions[index].transcripts.source
+            reference = conditions[0].conversions[index].transcripts.get("words/source")
             if not reference:
                 continue
             after = ""  # without speech, Whisper would make up words
@@ -253,8 +255,8 @@ def score_words(
                 language = conversion.pair.language
                 wav = conversion.sounds.conversion
                 after = recogniser.transcript(wav, sample_rate, language)
-            conversion.scores.words_character_errors = character_errors(reference, after)
-            conversion.transcripts = Transcripts(conversion=after)
+            conversion.scores["words/character_errors"] = character_errors(reference, after)
+            conversion.transcripts["words/conversion"] = after
 
 
 def summary(results: ConditionResults) -> dict[str, Figure]:
@@ -269,7 +271,7 @@ def to_json(conditions: Sequence[ConditionResults]) -> list[dict[str, object]]:
             "condition": results.condition,
             "converted": len(results.conversions),
             "refused": results.refused,
-            "figures": reported({key: asdict(value) for key, value in summary(results).items()}),
+            "figures": {key: asdict(value) for key, value in summary(results).items()},
         }
         for results in conditions
     ]

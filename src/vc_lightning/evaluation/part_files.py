@@ -4,9 +4,8 @@ import hashlib
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,10 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, read_json, write_json
 from vc_lightning.common.parts import Part
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.results import (
-    ConditionResults,
-    Rate,
-    ScoredConversion,
-    Scores,
-    Transcripts,
-)
+from vc_lightning.evaluation.robustness import ConditionResults
+from vc_lightning.evaluation.scores import ScoredConversion, Scores
+
+CODES = "codes"
 
 
 @dataclass(frozen=True)
@@ -31,14 +27,14 @@ class PartialResults:
     Attributes:
         conversions: The conversions by the number of their pair.
         conditions: Results for clean sources, then for each worse condition.
-        embeddings: Speaker embeddings (dim_emb,) of their recordings.
+        embeddings: By voice judge, speaker embeddings (dim_emb,) of their recordings.
         codes: Codes (n_channels, T/freq) of their recordings; empty if codes are not scored.
         left_out: Reasons why scores were left out, with the number of pairs, or 0 if it has none.
     """
 
     conversions: dict[int, ScoredConversion] = field(default_factory=dict)
     conditions: list[ConditionResults] = field(default_factory=list)
-    embeddings: dict[Path, np.ndarray] = field(default_factory=dict)
+    embeddings: dict[str, dict[Path, np.ndarray]] = field(default_factory=dict)
     codes: dict[Path, np.ndarray] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -49,7 +45,8 @@ class PartialResults:
         conditions: dict[str, ConditionResults] = {}
         for part in results:
             whole.conversions.update(part.conversions)
-            whole.embeddings.update(part.embeddings)
+            for judge, embeddings in part.embeddings.items():
+                whole.embeddings.setdefault(judge, {}).update(embeddings)
             whole.codes.update(part.codes)
             whole.left_out.update(part.left_out)
             for of_part in part.conditions:
@@ -109,10 +106,14 @@ class PartFiles:
             results: The results of some of its pairs.
         """
         path = self._folder / f"results_{part.stem}_{min(results.conversions):06d}.json"
-        names = list(results.embeddings)
-        arrays = {f"embedding_{n}": results.embeddings[name] for n, name in enumerate(names)}
-        if results.codes:
-            arrays |= {f"codes_{n}": results.codes[name] for n, name in enumerate(names)}
+        kinds = results.embeddings | {CODES: results.codes}
+        names = list(dict.fromkeys(name for found in kinds.values() for name in found))
+        arrays = {
+            f"{kind}_{n}": found[name]
+            for kind, found in kinds.items()
+            for n, name in enumerate(names)
+            if name in found
+        }
         with atomic_path(path.with_suffix(".npz")) as temporary:
             np.savez(temporary, **arrays)  # type: ignore[arg-type]  # no array is "allow_pickle"
         content = {
@@ -161,18 +162,19 @@ class PartFiles:
             for same in content["conditions"]
         ]
         names = list(map(Path, content["recordings"]))
-        embeddings = {name: arrays[f"embedding_{n}"] for n, name in enumerate(names)}
-        codes = {
-            name: arrays[f"codes_{n}"] for n, name in enumerate(names) if f"codes_{n}" in arrays
-        }
+        found: dict[str, dict[Path, np.ndarray]] = {}
+        for key, array in arrays.items():
+            kind, _, number = key.rpartition("_")
+            found.setdefault(kind, {})[names[int(number)]] = array
+        codes = found.pop(CODES, {})
         conversions = _from_json(content["conversions"], self.pairs)
         left_out = Counter(content["left_out"])
-        return PartialResults(conversions, conditions, embeddings, codes, left_out)
+        return PartialResults(conversions, conditions, found, codes, left_out)
 
 
 def _as_json(conversions: dict[int, ScoredConversion]) -> dict[int, dict[str, object]]:
     return {
-        index: {"scores": asdict(c.scores), "transcripts": asdict(c.transcripts)}
+        index: {"scores": c.scores.to_json(), "transcripts": c.transcripts}
         for index, c in conversions.items()
     }
 
@@ -180,14 +182,9 @@ def _as_json(conversions: dict[int, ScoredConversion]) -> dict[int, dict[str, ob
 def _from_json(
     content: dict[str, dict[str, dict]], pairs: Sequence[Pair]
 ) -> dict[int, ScoredConversion]:
-    found = {}
-    for index, values in content.items():
-        pair, transcripts = pairs[int(index)], Transcripts(**values["transcripts"])
-        scores = _scores_from_json(values["scores"])
-        found[int(index)] = ScoredConversion(pair, None, scores, transcripts)
-    return found
-
-
-def _scores_from_json(content: dict[str, Any]) -> Scores:
-    rates = {name: Rate(**score) for name, score in content.items() if isinstance(score, dict)}
-    return Scores(**content | rates)
+    return {
+        int(index): ScoredConversion(
+            pairs[int(index)], None, Scores.from_json(values["scores"]), values["transcripts"]
+        )
+        for index, values in content.items()
+    }

@@ -10,8 +10,8 @@ import soundfile
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.partial_results import PartialResults
-from vc_lightning.evaluation.results import ScoredConversion, Sounds
+from vc_lightning.evaluation.part_files import PartialResults
+from vc_lightning.evaluation.scores import ScoredConversion, Sounds
 
 FOLDER = "wavs"
 CONVERSION, VOCODER = "conversion", "vocoder"  # last part of the file names
@@ -56,7 +56,9 @@ def write(folder: Path, results: PartialResults, sample_rate: int, note: dict[st
         sounds = conversion.sounds
         path = folder / wav_path(index, conversion, CONVERSION)
         audio.save(path, sounds.conversion, sample_rate, note)
-        audio.save(folder / wav_path(index, conversion, VOCODER), sounds.vocoder, sample_rate)
+        if sounds.vocoder is not None:
+            path = folder / wav_path(index, conversion, VOCODER)
+            audio.save(path, sounds.vocoder, sample_rate)
     for condition in results.conditions[1:]:
         for index, conversion in condition.conversions.items():
             path = folder / wav_path(index, conversion, condition.condition)
@@ -77,9 +79,13 @@ def read(
     Raises:
         InputError: A file is missing or damaged.
     """
-    paths = [folder / wav_path(index, conversion, name) for name in (VOCODER, CONVERSION)]
+    path, vocoder_path = (
+        folder / wav_path(index, conversion, name) for name in (CONVERSION, VOCODER)
+    )
     try:
-        vocoder, after = (soundfile.read(path, dtype="float32")[0] for path in paths)
+        after, vocoder = soundfile.read(path, dtype="float32")[0], None
+        if vocoder_path.is_file():
+            vocoder = soundfile.read(vocoder_path, dtype="float32")[0]
     except (OSError, soundfile.SoundFileError) as error:
         raise InputError(f"{folder}: the sound of pair {index} cannot be read ({error})") from error
-    return Sounds(load(conversion.pair.source), vocoder, after)
+    return Sounds(load(conversion.pair.source), after, vocoder)

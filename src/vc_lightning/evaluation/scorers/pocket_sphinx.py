@@ -1,16 +1,18 @@
-"""A second recogniser, of another family than Whisper (package `pocketsphinx`, extra `eval`)."""
+"""Transcripts by PocketSphinx, a recogniser of another family than Whisper (extra `eval`)."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vc_lightning.audio import io as audio
 from vc_lightning.audio.voice_activity import INT16_MAX
-from vc_lightning.evaluation.results import ScoredConversion
-from vc_lightning.evaluation.scorers import SAMPLE_RATE, plain_text, require_packages
-from vc_lightning.evaluation.scoring import WordRecogniser, character_errors
+from vc_lightning.evaluation.progress import show_progress
+from vc_lightning.evaluation.scorers.availability import SAMPLE_RATE, require_packages
+from vc_lightning.evaluation.scorers.texts import character_errors, plain_text
+from vc_lightning.evaluation.scorers.words import WordRecogniser
+from vc_lightning.evaluation.scores import ScoredConversion
 
 ASPECT = "pocketsphinx"  # its name in scorers=
 PEAK = 0.5  # of the 16-bit input, in which quiet recordings would lose precision
@@ -73,14 +75,17 @@ class PocketSphinx:
         found = self.decoder.hyp()
         return plain_text(found.hypstr) if found else ""
 
+    def language_of(self, wav: np.ndarray, sample_rate: int) -> str:
+        """Return "en", the only language of the model."""
+        return "en"
 
-def score_words(
-    recogniser: WordRecogniser, conversions: Iterable[ScoredConversion], sample_rate: int
+
+def score(
+    recogniser: WordRecogniser, conversions: Sequence[ScoredConversion], sample_rate: int
 ) -> Counter[str]:
-    """Set a second recogniser's character error rates on sources and on conversions.
+    """Set PocketSphinx's character error rates on sources and on conversions.
 
-    The reference of both is the pair's text, or else the first recogniser's transcript of the
-    source.
+    The reference of both is the pair's text, or else Whisper's transcript of the source.
 
     Args:
         recogniser: Transcribes recordings.
@@ -92,9 +97,10 @@ def score_words(
     """
     known: dict[Path, str] = {}
     left_out: Counter[str] = Counter()
-    for conversion in conversions:
+    for conversion in show_progress(conversions, ASPECT):
         pair, sounds, transcripts = conversion.pair, conversion.sounds, conversion.transcripts
-        reference = plain_text(pair.text) or transcripts.source or ""
+        by_whisper = transcripts.get("words/source") or transcripts.get("tiny_en/source", "")
+        reference = plain_text(pair.text) or by_whisper
         if not recogniser.understands(pair.language):
             left_out[f"{ASPECT}: understands English only"] += 1
             continue
@@ -106,8 +112,7 @@ def score_words(
         before, after = known[pair.source], ""
         if conversion.scores.has_speech:
             after = recogniser.transcript(sounds.conversion, sample_rate)
-        transcripts.pocketsphinx_source = before
-        transcripts.pocketsphinx_conversion = after
-        conversion.scores.pocketsphinx_source = character_errors(reference, before)
-        conversion.scores.pocketsphinx_conversion = character_errors(reference, after)
+        transcripts |= {f"{ASPECT}/source": before, f"{ASPECT}/conversion": after}
+        conversion.scores[f"{ASPECT}/source"] = character_errors(reference, before)
+        conversion.scores[f"{ASPECT}/conversion"] = character_errors(reference, after)
     return left_out

@@ -1,0 +1,93 @@
+"""Score words by any recogniser: Whisper, in any language, or PocketSphinx, in English."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from vc_lightning.evaluation.progress import show_progress
+from vc_lightning.evaluation.scorers.texts import character_errors, plain_text, word_errors
+from vc_lightning.evaluation.scores import Rate, ScoredConversion
+
+UNSPACED = ("zh", "ja", "th", "yue", "my", "lo", "km")  # languages that write no spaces
+
+
+class WordRecogniser(Protocol):
+    """Transcribes recordings."""
+
+    name: str
+
+    def understands(self, language: str) -> bool:
+        """Return whether the recogniser supports a language; "" where it is unknown."""
+
+    def language_of(self, wav: np.ndarray, sample_rate: int) -> str:
+        """Return the language of a recording (n,)."""
+
+    def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
+        """Transcribe a recording (n,) to plain text, see `texts.plain_text`."""
+
+
+def score(
+    recogniser: WordRecogniser,
+    conversions: Sequence[ScoredConversion],
+    sample_rate: int,
+    judge: str = "words",
+    known_texts: bool = True,
+) -> Counter[str]:
+    """Set the error rates of sources, of the vocoder alone and of conversions.
+
+    Args:
+        recogniser: Transcribes recordings.
+        conversions: The conversions.
+        sample_rate: Sample rate of their sound in Hz.
+        judge: Section of the scores.
+        known_texts: Whether the reference is the pair's text where it is known, and else the
+            transcript of the source; if not, it is always that transcript.
+
+    Returns:
+        Reasons why pairs were left out, with the number of pairs.
+    """
+    known: dict[tuple, dict[str, str]] = {}
+    left_out: Counter[str] = Counter()
+    for conversion in show_progress(conversions, judge):
+        pair, sounds = conversion.pair, conversion.sounds
+        if not recogniser.understands(pair.language):
+            left_out[f"{judge}: {recogniser.name} does not understand {pair.language}"] += 1
+            continue
+        key = pair.source, pair.language
+        if key not in known:
+            language = pair.language or recogniser.language_of(sounds.source, sample_rate)
+            known[key] = {"language": language}
+            for name, wav in sounds.named().items():
+                if name != "conversion":
+                    known[key][name] = recogniser.transcript(wav, sample_rate, language)
+        heard = dict(known[key])
+        language = heard.pop("language")
+        heard["conversion"] = ""  # without speech, Whisper would make up words
+        if conversion.scores.has_speech:
+            heard["conversion"] = recogniser.transcript(sounds.conversion, sample_rate, language)
+        conversion.transcripts |= {f"{judge}/{name}": text for name, text in heard.items()}
+        reference = plain_text(pair.text) if known_texts else ""
+        _set_errors(conversion, judge, reference, heard, language not in UNSPACED)
+    return left_out
+
+
+def _set_errors(
+    conversion: ScoredConversion, judge: str, text: str, heard: dict[str, str], with_words: bool
+) -> None:
+    scores, reference = conversion.scores, text or heard["source"]
+    if not reference:
+        return
+    after = character_errors(reference, heard["conversion"])
+    scores[f"{judge}/character_errors"] = after
+    if with_words:
+        scores[f"{judge}/word_errors"] = word_errors(reference, heard["conversion"])
+    if "vocoder" in heard:
+        vocoder = character_errors(reference, heard["vocoder"])
+        scores[f"{judge}/vocoder_character_errors"] = vocoder
+    if judge == "words":
+        before = character_errors(reference, heard["source"])
+        scores["words/source_character_errors"] = before
+        added = Rate(after.amount - before.amount, after.base)
+        scores["words/added_character_errors"] = added
