@@ -29,7 +29,7 @@ WINGS = {  # lowest first
     "data": "From recordings to batches: manifests, the feature cache, sampling, data modules.",
     "conversion": "From recording to recording: converter, jobs, learned voices, provenance.",
     "training": "The Lightning side: losses, averages, checkpoints, callbacks.",
-    "evaluation": "The quality of a converter: pairs, metrics, scorers, report.",
+    "evaluation": "The quality of a converter: pairs, judges, statistics, report.",
     "demo": "The page in the browser.",
     "live": "Live conversion: sound devices, the server for other programs.",
     "service": "The HTTP service: access, limits, queue and metrics.",
