@@ -34,7 +34,8 @@ SHOWN = (  # on the terminal; the report has all
     *("campplus/to_target", "campplus/to_source", "campplus/nearer"),
     *("distillmos/recording", "distillmos/conversion"),
     *("words/source_character_errors", "words/character_errors"),
-    *("pocketsphinx/source", "pocketsphinx/conversion", "prosody/correlation"),
+    *("pocketsphinx/source", "pocketsphinx/conversion", "phonemes/errors"),
+    "prosody/correlation",
     *("ge2e/to_target", "ge2e/nearer", "tiny_en/character_errors", "dnsmos/conversion"),
 )
 RENAMED = {"naturalness": "distillmos, and dnsmos for the score of earlier versions"}

@@ -29,6 +29,7 @@ from vc_lightning.evaluation.scorers import (
     distortion,
     dnsmos,
     naturalness,
+    phonemes,
     pocket_sphinx,
     prosody,
     voices,
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 
 # Values of scorers=; GE2E, which is in the converter, always scores the voice.
 ASPECTS = (
-    *("campplus", "distillmos", "words", pocket_sphinx.ASPECT),
+    *("campplus", "distillmos", "words", pocket_sphinx.ASPECT, phonemes.ASPECT),
     *("prosody", "tiny_en", "dnsmos", "codes"),
 )
 N_TIMED = 3  # first conversions of an evaluation, whose steps are timed
@@ -115,6 +116,7 @@ class Evaluator:
         self._require("distillmos", lambda: weights.require(weights.DISTILLMOS))
         self._require("words", lambda: whisper.model_path(recogniser))
         self._require(pocket_sphinx.ASPECT, pocket_sphinx.require_installed)
+        self._require(phonemes.ASPECT, phonemes.require_installed)
         self._require("tiny_en", lambda: whisper.model_path(whisper.TINY_EN))
         self._require("dnsmos", dnsmos.require_installed)
         self.sources: dict[Path, Recording] = {}
@@ -157,6 +159,10 @@ class Evaluator:
     @functools.cached_property
     def _pocket_sphinx(self) -> pocket_sphinx.PocketSphinx:
         return pocket_sphinx.PocketSphinx()
+
+    @functools.cached_property
+    def _hama(self) -> phonemes.Hama:
+        return phonemes.Hama()
 
     def analyze(self, pairs: Iterable[Pair]) -> None:
         """Read all recordings of some pairs, with their speaker embedding and pitch.
@@ -301,6 +307,8 @@ class Evaluator:
             left_out.update(words.score(self._tiny_en, conversions, rate, "tiny_en", False))
         if pocket_sphinx.ASPECT in self.aspects:
             left_out.update(pocket_sphinx.score(self._pocket_sphinx, conversions, rate))
+        if phonemes.ASPECT in self.aspects:
+            left_out.update(phonemes.score(self._hama, conversions, rate))
 
     def _judge_by_campplus(self, conversion: ScoredConversion) -> None:
         embedding = None

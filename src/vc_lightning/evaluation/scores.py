@@ -20,6 +20,9 @@ SECTIONS = {  # of the report; outside judges, which had no part in the network,
     "pocketsphinx": (
         "Words: PocketSphinx, English only (outside judge; subtract its errors on the sources)"
     ),
+    "phonemes": (
+        "Words: phonemes by hama against those of the source, English only (outside judge)"
+    ),
     "prosody": "Prosody",
     "distortion": "Distance to the target's recording of the same text",
     "ge2e": "Voice: GE2E, cosine on recordings left out of the voice (conditions the network)",
@@ -45,6 +48,7 @@ TITLES = {  # ↑ higher is better, ↓ lower is better
     "words/word_errors": "word error rate ↓",
     "pocketsphinx/source": "character error rate of PocketSphinx on the sources",
     "pocketsphinx/conversion": "character error rate of PocketSphinx on the conversions ↓",
+    "phonemes/errors": "phoneme error rate ↓",
     "prosody/correlation": "correlation of log-F0 with the source ↑",
     "prosody/voiced_agreement": "share of frames voiced as in the source ↑",
     "prosody/range_source": "range of F0 in the source, semitones",
