@@ -83,10 +83,11 @@ def similarity_pictures(evaluation: Evaluation) -> dict[str, np.ndarray]:
     for judge in VOICE_JUDGES:
         to_target = [c.scores.value(f"{judge}/to_target") for c in evaluation.conversions]
         scores = {"conversions": [np.nan if score is None else score for score in to_target]}
-        if np.isnan(scores["conversions"]).all():
+        verified = evaluation.verified.get(judge)
+        if not verified and np.isnan(scores["conversions"]).all():
             continue
         threshold = -np.inf
-        if verified := evaluation.verified.get(judge):
+        if verified:
             threshold = verified[EVERYWHERE].threshold
             scores["one_speaker"] = verified[EVERYWHERE].same
             scores["two_speakers"] = verified[EVERYWHERE].different

@@ -72,22 +72,24 @@ def verify(pairs: Sequence[Pair], embeddings: Mapping[Path, np.ndarray]) -> dict
         The similarities and their threshold by domain and for `EVERYWHERE`, of those that have
         pairs of one and of two speakers.
     """
-    compared: dict[Path, tuple[str, str]] = {}  # recording -> domain, speaker
-    references: dict[Path, tuple[str, str]] = {}
+    compared: dict[str, dict[Path, str]] = {}  # domain -> recording -> speaker
+    references: dict[str, dict[Path, str]] = {}
     for pair in pairs:
         domain = pair.groups.get(domains.GROUP, "")
-        source, target = (domain, pair.source_speaker), (domain, pair.target_speaker)
-        references |= {pair.source_reference: source, pair.target_reference: target}
-        compared |= dict.fromkeys(pair.voice, target)
-        compared[pair.source] = source
-    names = [EVERYWHERE, *dict.fromkeys(domain for domain, _ in references.values() if domain)]
-    scores: dict[str, dict[bool, list[float]]] = {name: {True: [], False: []} for name in names}
-    for path, speaker in compared.items():
-        for reference, other in references.items():
-            if path != reference and speaker[0] == other[0]:
-                found = similarity(embeddings[path], embeddings[reference])
-                for name in {EVERYWHERE, speaker[0]} & scores.keys():
-                    scores[name][speaker == other].append(found)
+        own, others = compared.setdefault(domain, {}), references.setdefault(domain, {})
+        own |= dict.fromkeys(pair.voice, pair.target_speaker)
+        own[pair.source] = pair.source_speaker
+        others[pair.source_reference] = pair.source_speaker
+        others[pair.target_reference] = pair.target_speaker
+    scores: dict[str, dict[bool, list[float]]] = {EVERYWHERE: {True: [], False: []}}
+    for domain in compared:
+        scores.setdefault(domain or EVERYWHERE, {True: [], False: []})
+        for path, speaker in compared[domain].items():
+            for reference, other in references[domain].items():
+                if path != reference:
+                    found = similarity(embeddings[path], embeddings[reference])
+                    for name in {EVERYWHERE, domain or EVERYWHERE}:
+                        scores[name][speaker == other].append(found)
     return {
         name: Verification(both[True], both[False], *equal_error(both[True], both[False]))
         for name, both in scores.items()
