@@ -1,6 +1,7 @@
 """Hooks of MkDocs, see `hooks` in mkdocs.yml.
 
 - Some files outside docs/ become pages: the model card, the report, the changelog and others.
+- The two examples become files of the site, for the players of listen.md.
 - Every wing of the package becomes a page of the API reference.
 - A link to a file that is not a page becomes the file's path, because the site has no such file.
 """
@@ -21,6 +22,10 @@ PAGES = {  # file of the repository → page of the site
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "examples/README.md": "examples.md",
+}
+SOUNDS = {  # file of the repository → file of the site, beside the page listen/
+    "examples/source.wav": "listen/source.wav",
+    "examples/target.wav": "listen/target.wav",
 }
 WINGS = {  # lowest first
     "common": "Modules for all wings: errors, validation, files and tables.",
@@ -51,6 +56,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, name in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=text))
+    for source, name in SOUNDS.items():
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
     for wing in WINGS:
         files.append(File.generated(config, f"api/{wing}.md", content=api_page(wing)))
     return files
@@ -83,12 +90,13 @@ def with_site_links(markdown: str, name: str, names: set[str]) -> str:
     """
     sources = {page: source for source, page in PAGES.items()}
     folder = posixpath.dirname(sources.get(name, f"docs/{name}"))
+    outside = PAGES | SOUNDS
 
     def replaced(match: re.Match) -> str:
         bang, label, target, anchor = match.groups()
         path = posixpath.normpath(posixpath.join(folder, target))
-        site_name = PAGES.get(path, path.removeprefix("docs/"))
-        if site_name in names and (path in PAGES or path.startswith("docs/")):
+        site_name = outside.get(path, path.removeprefix("docs/"))
+        if site_name in names and (path in outside or path.startswith("docs/")):
             link = posixpath.relpath(site_name, posixpath.dirname(name) or ".")
             return f"{bang}[{label}]({link}{anchor or ''})"
         text = label.strip("`")
