@@ -156,21 +156,11 @@ def player(path: str) -> str:
 def example(converter: VoiceConverter) -> dict[str, str]:
     """Return what convert.py prints about the quick start's example."""
     source, target = (converter.embed(EXAMPLES / f"{name}.wav") for name in ("source", "target"))
-    after = converter.embed(converter.load(DOCS / "conversion.wav"))
-    rows = (
-        ("voice similarity (GE2E cosine)", "to target", "to source"),
-        (
-            "before (source)",
-            f"{similarity(source, target):.2f}",
-            f"{similarity(source, source):.2f}",
-        ),
-        (
-            "after (conversion)",
-            f"{similarity(after, target):.2f}",
-            f"{similarity(after, source):.2f}",
-        ),
-    )
-    lines = [f"{name:<30}{first:>12}{second:>12}" for name, first, second in rows]
+    after = converter.embed(DOCS / "conversion.wav")
+    lines = ["voice similarity (GE2E cosine)   to target   to source"]
+    for name, embedding in {"before (source)": source, "after (conversion)": after}.items():
+        cosines = (similarity(embedding, target), similarity(embedding, source))
+        lines.append(f"{name:<30}" + "".join(f"{cosine:>12.2f}" for cosine in cosines))
     return {"example": "\n".join(["```text", *lines, "```"])}
 
 
@@ -220,7 +210,7 @@ def processor() -> str:
 
 ROWS = {  # of the README's table: label → keys of the report, its format
     "similarity to the target (GE2E; it conditions the network)": (
-        ("similarity/source_to_target", "similarity/to_target"),
+        ("similarity/before", "similarity/to_target"),
         "{:.2f} → {:.2f}",
     ),
     "nearer to the target than to the source's speaker": (("similarity/nearer",), "{:.0%}"),

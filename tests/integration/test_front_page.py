@@ -80,17 +80,17 @@ def test_listen_page_plays_what_exists(front_page):
 def test_quality_of_a_report(front_page):
     def figures(similarity):
         return {
-            "similarity/source_to_target": {"mean": 0.5, "n": 3},
+            "similarity/before": {"mean": 0.5, "n": 3},
             "similarity/to_target": {"mean": similarity, "n": 3},
             "similarity/nearer": {"mean": 2 / 3, "n": 3},
         }
 
     report = {"figures": {"all": {}, "domain": {"a": figures(0.75), "b": figures(0.25)}}}
-    assert front_page["quality"](report).splitlines() == [
-        "| mean over pairs | a (3) | b (3) |",
-        "|---|---|---|",
-        "| similarity to the target (GE2E; it conditions the network) | 0.50 → 0.75 | 0.50 → 0.25 |",
-        "| nearer to the target than to the source's speaker | 67% | 67% |",
+    head, line, *rows = front_page["quality"](report).splitlines()
+    assert (head, line) == ("| mean over pairs | a (3) | b (3) |", "|---|---|---|")
+    assert [row.split(" | ", 1)[1] for row in rows] == [
+        "0.50 → 0.75 | 0.50 → 0.25 |",
+        "67% | 67% |",
     ]
 
 
