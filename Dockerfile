@@ -9,6 +9,7 @@ ENV PATH=/opt/vc/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 RUN mkdir -p src/vc_lightning conf checkpoints \
     && touch src/vc_lightning/__init__.py conf/serve.yaml checkpoints/none.safetensors \
+        checkpoints/weights.json \
     && pip install ".[serve,hub]" -c constraints.txt \
         --extra-index-url https://download.pytorch.org/whl/cpu \
     && pip uninstall --yes vc-lightning \
@@ -16,7 +17,7 @@ RUN mkdir -p src/vc_lightning conf checkpoints \
 
 COPY src ./src
 COPY conf ./conf
-COPY checkpoints/*.safetensors ./checkpoints/
+COPY checkpoints/*.safetensors checkpoints/weights.json ./checkpoints/
 RUN pip install . --no-deps -c constraints.txt
 
 FROM python:3.12-slim-bookworm

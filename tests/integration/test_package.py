@@ -1,12 +1,16 @@
 """The package as its users get it: imported, as a wheel, and through torch.hub."""
 
 import os
+import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 import soundfile
@@ -116,6 +120,7 @@ def test_wheel_contents(wheel):
     conf = resources.CONF
     expected |= {f"vc_lightning/conf/{p.relative_to(conf)}" for p in conf.rglob("*.yaml")}
     expected |= {f"vc_lightning/checkpoints/{name}.safetensors" for name in WEIGHTS}
+    expected |= {"vc_lightning/checkpoints/weights.json"}
     assets = package / "demo" / "assets"
     expected |= {f"vc_lightning/{p.relative_to(package)}" for p in assets.iterdir()}
     expected |= {"vc_lightning/py.typed"}
@@ -165,3 +170,30 @@ def test_torch_hub_takes_a_checkpoint(tiny_checkpoint):
     checkpoint = str(tiny_checkpoint)
     converter = torch.hub.load(str(ROOT), "voice_converter", source="local", checkpoint=checkpoint)
     assert converter.card.step == 7
+
+
+@pytest.mark.slow
+def test_notebook_runs_with_the_wheel(wheel, tmp_path, monkeypatch):
+    """Every cell of the notebook, its installation too; only the dependencies are there already."""
+    notebook = nbformat.read(ROOT / "examples" / "colab.ipynb", as_version=4)
+    for recording in (SOURCE, TARGET):
+        shutil.copy(recording, tmp_path)
+    installed = tmp_path / "installed"
+    for name, value in {
+        "PACKAGE": str(wheel),
+        "PIP_TARGET": str(installed),
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_INDEX": "1",
+        "PYTHONPATH": str(installed),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "STEPS": "2",
+        "OMP_NUM_THREADS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=280, resources=resources).execute()
+    printed = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
+    assert re.search(r"similarity to the voice: before 0\.\d\d, after 0\.[6-9]\d", printed)
+    assert re.search(r"similarity to the voice after training: 0\.\d\d", printed), printed
+    sounds = [o for c in notebook.cells for o in c.get("outputs", []) if "data" in o]
+    assert sum("audio" in o["data"].get("text/html", "") for o in sounds) == 4

@@ -53,7 +53,7 @@ def test_copied_files_exist(steps):
     for rest in arguments(steps, "COPY"):
         if not rest.startswith("--from"):
             sources += shlex.split(rest)[:-1]
-    assert {"src", "conf", "checkpoints/*.safetensors"} <= set(sources)
+    assert {"src", "conf", "checkpoints/*.safetensors", "checkpoints/weights.json"} <= set(sources)
     for source in sources:
         found = [path.relative_to(ROOT).as_posix() for path in ROOT.glob(source)]
         assert found, source

@@ -9,6 +9,7 @@ IS_CHECKOUT = not (PACKAGE / "conf").is_dir()  # a wheel carries them inside the
 ROOT = PACKAGE.parents[1] if IS_CHECKOUT else PACKAGE
 CONF = ROOT / "conf"
 CHECKPOINTS = ROOT / "checkpoints"
+WEIGHTS_LIST = CHECKPOINTS / "weights.json"
 AUTOVC = CHECKPOINTS / "autovc.safetensors"
 SPEAKER_ENCODER = CHECKPOINTS / "speaker_encoder.safetensors"
 WAVERNN = CHECKPOINTS / "wavernn.safetensors"

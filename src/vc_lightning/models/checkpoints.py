@@ -28,6 +28,7 @@ from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
 from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checksums import require_listed
 from vc_lightning.models.formats import Card, State, identify, sizes_in
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
@@ -187,6 +188,7 @@ def read_training(path: Path | str) -> tuple[Card, dict]:
 
 def _open(path: Path) -> dict:
     """Read the tensors and settings in a file without running any code in it."""
+    require_listed(path)
     try:
         with path.open("rb") as file:
             magic = file.read(9)
