@@ -1,10 +1,10 @@
-"""Start time of a training whose features are all cached, or duration of a whole conversion.
+"""Start time of a training run whose features are all cached, or duration of a whole conversion.
 
     python benchmarks/startup_speed.py [1000 3000 10000]
     python benchmarks/startup_speed.py --convert [--against CHECKOUT]
 
-The recordings of a training are one example with different bytes at its end, so that every file has
-features of its own; these are copied, not computed.
+The recordings of a training run are one example with different bytes at its end, so that every file
+has features of its own; these are copied, not computed.
 
 `--convert` runs the README's example as a command, in turns with that of another checkout, and then
 prints the import time by package. On a busy machine, compare CPU times.

@@ -1,4 +1,4 @@
-"""Make checkpoints/autovc.safetensors, in half precision, from a training's averaged weights.
+"""Make checkpoints/autovc.safetensors, in half precision, from a training run's averaged weights.
 
 python train.py experiment=shipped data.manifest=MANIFEST.tsv
 python scripts/weights/make_autovc.py RUN/checkpoints/autovc_step<n>_average.safetensors

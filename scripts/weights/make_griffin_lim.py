@@ -1,4 +1,4 @@
-"""Make checkpoints/griffin_lim.safetensors, in half precision, from a training's weights.
+"""Make checkpoints/griffin_lim.safetensors, in half precision, from a training run's weights.
 
 python train.py experiment=griffin_lim data.manifest=MANIFEST.tsv
 python scripts/weights/make_griffin_lim.py RUN/checkpoints/griffin_lim_step3000_average.safetensors

@@ -1,4 +1,4 @@
-"""Make checkpoints/source_filter.safetensors, in half precision, from a training's weights.
+"""Make checkpoints/source_filter.safetensors, in half precision, from a training run's weights.
 
 python train.py experiment=source_filter data.manifest=MANIFEST.tsv
 python scripts/weights/make_source_filter.py RUN/checkpoints/…_average.safetensors

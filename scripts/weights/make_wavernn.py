@@ -1,4 +1,4 @@
-"""Make checkpoints/wavernn.safetensors, in half precision, from a training's averaged weights.
+"""Make checkpoints/wavernn.safetensors, in half precision, from a training run's averaged weights.
 
 python train.py experiment=wavernn data.manifest=MANIFEST.tsv
 python scripts/weights/make_wavernn.py RUN/checkpoints/wavernn_step<n>_average.safetensors 0.85

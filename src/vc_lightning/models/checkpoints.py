@@ -169,7 +169,7 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
 
 
 def read_training(path: Path | str) -> tuple[Card, dict]:
-    """Read the card and the configuration of a checkpoint that a training can resume from.
+    """Read the card and the configuration of a checkpoint that a training run can resume from.
 
     Raises:
         InputError: The file is damaged or holds weights only.

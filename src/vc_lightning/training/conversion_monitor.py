@@ -75,7 +75,7 @@ class ConversionMonitor(Callback):
         self.measured_step = 0
 
     def state_dict(self) -> dict:
-        """Return what a resumed training continues from."""
+        """Return what a resumed training run continues from."""
         return {
             "best": self.best,
             "best_step": self.best_step,
