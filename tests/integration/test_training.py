@@ -208,7 +208,7 @@ STOPPING = ["++callbacks.early_stopping._target_=pytorch_lightning.callbacks.Ear
         (["init_from=shipped"], "init_from=shipped: is another network ("),
         (["trainer.accelerator=mps"], "trainer.accelerator=mps: this machine has none; choose one"),
         (["model.dim_emb=3"], "model.dim_emb=3: give 256, the size of a speaker embedding"),
-        (["model.n_mels=3"], "the network is for mels of n_mels 3, these have 80"),
+        (["model.n_mels=3"], "model.n_mels=3 does not match mel.n_mels=80"),
         (["model.decoder_layers=2147483648"], "model.decoder_layers=2147483648"),
         (["callbacks.ema=null"], "callbacks.ema: is not a callback"),
         (["trainer.profiler=3"], "trainer.profiler=3: give text or null"),

@@ -70,13 +70,13 @@ def parse(text: Path | str) -> HubAddress:
         text: `hf://OWNER/REPO[/FILE][@REVISION]`; a Path may have lost a slash.
 
     Raises:
-        InputError: The text is no address, or the file is not safetensors.
+        InputError: The text is not an address, or the file is not safetensors.
     """
     rest, at, revision = SCHEME.sub("", str(text)).partition("@")
     owner, _, rest = rest.partition("/")
     repo, _, file = rest.partition("/")
     if not owner or not repo or (at and not revision) or ".." in file.split("/"):
-        raise InputError(f"{text}: is no address; write hf://OWNER/REPO[/FILE][@REVISION]")
+        raise InputError(f"{text}: is not an address; write hf://OWNER/REPO[/FILE][@REVISION]")
     address = HubAddress(f"{owner}/{repo}", file or FILE, revision or None)
     if not address.file.endswith(SUFFIX):
         raise InputError(
@@ -189,7 +189,7 @@ def _sentences(address: str) -> Iterator[None]:
             "HF_ENDPOINT and HF_HUB_OFFLINE"
         ) from error
     except errors.HFValidationError as error:
-        raise InputError(f"{address}: is no address of a hub ({_first_line(error)})") from error
+        raise InputError(f"{address}: is not an address on a hub ({_first_line(error)})") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         hint = "log in by `hf auth login`" if status in (401, 403) else "try again later"

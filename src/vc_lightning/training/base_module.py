@@ -74,8 +74,8 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         for name, size in sizes.items():
             if size != card.mel[name]:
                 raise InputError(
-                    f"model: the network is for mels of {name} {size}, these have "
-                    f"{card.mel[name]}; set mel.{name}, and leave the network's to it"
+                    f"model.{name}={size} does not match mel.{name}={card.mel[name]}; set "
+                    f"mel.{name} only, the model follows"
                 )
         self.network = network
         self.card = card
