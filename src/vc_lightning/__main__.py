@@ -8,6 +8,8 @@ COMMANDS = {  # modules of commands/ with a `run`, and what each does
     "live": "convert while you speak",
     "app": "open the page in the browser",
     "serve": "answer programs over HTTP",
+    "voices": "learn, list, share and forget voices",
+    "prepare": "check recordings, compute their features, write shards",
     "train": "train a network on recordings",
     "evaluate": "measure how good conversions are",
     "export": "write a network for other programs, or share it on a hub",
