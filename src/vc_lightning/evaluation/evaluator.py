@@ -48,7 +48,6 @@ ASPECTS = (
     *("campplus", "distillmos", "words", pocket_sphinx.ASPECT, phonemes.ASPECT),
     *("prosody", "tiny_en", "dnsmos", "codes"),
 )
-N_TIMED = 3  # first conversions of an evaluation, whose steps are timed
 
 
 def evaluate(
@@ -97,6 +96,8 @@ class Evaluator:
     Raises:
         InputError: There is no such recogniser.
     """
+
+    n_timed = 3  # first conversions of an evaluation, whose steps are timed
 
     def __init__(
         self,
@@ -191,7 +192,7 @@ class Evaluator:
         conversions = {}
         for index, pair in show_progress(pairs.items(), "conversions"):
             conversions[index] = self._converted(pair, self.sources[pair.source])
-            if index < N_TIMED:  # no judge is loaded yet, whose threads would slow it down
+            if index < self.n_timed:  # no judge is loaded yet, whose threads would slow it down
                 self._time(conversions[index])
         self._resynthesize(conversions.values())
         tested = {i: conversion for i, conversion in conversions.items() if i in robust}
@@ -212,7 +213,7 @@ class Evaluator:
 
     def _converted(self, pair: Pair, source: Recording) -> ScoredConversion:
         """Convert a source to the voice of a pair, and let GE2E score the voice."""
-        wav = self._convert(pair, source)
+        wav = self.convert(pair, source)
         conversion = ScoredConversion(pair, Sounds(source.wav, wav))
         try:
             embedding = self.converter.embed(wav)
@@ -223,7 +224,8 @@ class Evaluator:
         voices.score("ge2e", conversion.scores, pair, embeddings, embedding)
         return conversion
 
-    def _convert(self, pair: Pair, source: Recording) -> np.ndarray:
+    def convert(self, pair: Pair, source: Recording) -> np.ndarray:
+        """Convert a source to the voice of a pair -> float32 (n,); other converters override it."""
         if pair.voice not in self.voices:
             own = [self.samples[path] for path in pair.voice]
             self.voices[pair.voice] = self.converter.voice_from(own)
@@ -251,13 +253,13 @@ class Evaluator:
         if converter.autovc.f0:
             steps["pitch"] = lambda: pitch.track(wav, rate, converter.mel.hop_length)
         if not self.is_warm:  # the first calls are slower
-            self._convert(pair, converter.analyze(wav))
+            self.convert(pair, converter.analyze(wav))
             converter.resynthesize(wav, self.seed)
             self.is_warm = True
         for name, step in steps.items():
             scores[f"speed/{name}"] = Rate(_seconds(step), duration)
         with _stopwatch(converter.autovc) as network:
-            whole = _seconds(lambda: self._convert(pair, converter.analyze(wav)))
+            whole = _seconds(lambda: self.convert(pair, converter.analyze(wav)))
         scores["speed/autovc"] = Rate(sum(network), duration)
         scores["speed/conversion"] = Rate(whole, duration)
         resynthesis = _seconds(lambda: converter.resynthesize(wav, self.seed))
