@@ -8,7 +8,7 @@
 recordings of the target separated by `|`. The other project writes its conversions into a folder as
 NAME.wav (or .flac); docs/peers.md has recipes for FreeVC, kNN-VC, seed-vc, OpenVoice and RVC.
 `score` writes the same report as evaluate.py about them. `table` prints the means of reports side
-by side; `python evaluate.py compare=[A/report.json,B/report.json]` says which differences are clear.
+by side; `python evaluate.py compare=[A/report.json,B/report.json]` says what differs clearly.
 """
 
 import argparse

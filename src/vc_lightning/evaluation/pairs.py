@@ -94,7 +94,7 @@ def from_manifest(
         InputError: Fewer than two speakers of the split have enough recordings.
     """
     wanted = n_targets + 2
-    speakers = {name: _speakers(path, root, name) for name in dict.fromkeys((split, "train"))}
+    speakers = {name: speakers_of(path, root, name) for name in dict.fromkeys((split, "train"))}
     able = {name: [s for s in all if len(s.recordings) >= wanted] for name, all in speakers.items()}
     if len(able[split]) < 2:
         raise InputError(
@@ -204,8 +204,17 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
     return pairs
 
 
-def _speakers(path: Path, root: Path | None, split: str) -> list[Speaker]:
-    """List the speakers of a manifest's split, with the recordings that are long enough."""
+def speakers_of(path: Path, root: Path | None, split: str) -> list[Speaker]:
+    """List the speakers of a manifest's split, with the recordings that are long enough.
+
+    Args:
+        path: The manifest.
+        root: Folder that its paths are relative to; None is the manifest's own folder.
+        split: Name of the split.
+
+    Raises:
+        InputError: The manifest cannot be read.
+    """
     rows = defaultdict(list)
     for row in table_rows(path, "data.manifest", {"path", "speaker", "split"}):
         is_complete = row["path"] and row["speaker"]
