@@ -171,8 +171,9 @@ class Evaluator:
         Raises:
             InputError: A recording is unusable.
         """
-        paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs)))
-        sources = {pair.source for pair in pairs}
+        listed = list(pairs)
+        sources = {pair.source for pair in listed}
+        paths = dict.fromkeys(chain.from_iterable(map(recordings, listed)))
         for path in show_progress(paths, "recordings"):
             if path in sources and path not in self.sources:
                 self.sources[path] = self.samples[path] = self.converter.analyze(path)
