@@ -56,8 +56,6 @@ def run(main: Callable[[], object], config_name: str) -> None:
     gc.freeze()
     try:
         moved.require_current(config_name, sys.argv[1:])
-        for argument in sys.argv[1:]:
-            overrides.require_current_key(argument)
         named = name_words(sys.argv[1:], config_name)
         arguments = overrides.translate(named)
         swept_keys.update(overrides.swept_keys(arguments))

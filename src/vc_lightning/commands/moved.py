@@ -25,7 +25,8 @@ MOVED = {  # command: key of version 0.3.0: command, verb and, in place of the k
         "inspect": ("voices", "show", ""),
     },
 }
-RENAMED = {  # that go with those
+RENAMED_HERE = {"evaluate": {"judges": "scorers"}}  # of version 0.3.0, within a command
+RENAMED = {  # that go with the keys of MOVED
     "data.shard_megabytes": "shard_megabytes",
     "data.shard_utterances": "shard_utterances",
     "voices.name": "name",
@@ -68,13 +69,14 @@ def require_current(command: str, arguments: Sequence[str]) -> None:
             if value in OFF:
                 raise InputError(f"{key}: {command}.py has no such key any more; leave it out")
             raise InputError(f"{key}: type instead: {new_line(moved, arguments)}")
-    if command != "train":
-        return
+    renamed = {**RENAMED_HERE.get(command, {}), **(ELSEWHERE if command == "train" else {})}
     for argument in arguments:
         key = argument.partition("=")[0].lstrip("+~")
-        for old, new in ELSEWHERE.items():
+        for old, new in renamed.items():
             if key == old or key.startswith(f"{old}."):
-                raise InputError(f"{key}: this key is called {new}{key.removeprefix(old)} here")
+                raise InputError(f"{key}: this key is called {new}{key.removeprefix(old)}")
+        if command != "train":
+            continue
         if key.partition(".")[0] == "extras":
             raise InputError(f"{key}: there is no group extras; its keys are print_config and tags")
         if key == "test":

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user
-from vc_lightning.common.renamed_keys import current_key
 
 NOTHING = ("", "null")
 FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
@@ -176,20 +175,6 @@ def require_groups(cfg: DictConfig, config_name: str) -> None:
         if name in cfg and not isinstance(cfg[name], DictConfig):
             shown = "null" if cfg[name] is None else cfg[name]
             raise InputError(f"{name}={shown}: has keys of its own; set those")
-
-
-def require_current_key(argument: str) -> None:
-    """Refuse a key that has been renamed.
-
-    Args:
-        argument: One argument of the command line.
-
-    Raises:
-        InputError: The key was renamed; the message gives the new name.
-    """
-    key = key_of(argument)
-    if (new := current_key(key)) is not None:
-        raise InputError(f"{key}: this key is now called {new}")
 
 
 def require_choice(argument: str) -> None:

@@ -77,7 +77,7 @@ class RecordingsDataModule(TrainingDataModule):
         seed: int,
     ):
         super().__init__()
-        if dir is None:
+        if not dir:
             if manifest is None:
                 raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
             dir = str(Path(manifest).parent)

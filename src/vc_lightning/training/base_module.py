@@ -53,6 +53,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     trains: tuple[type[nn.Module], ...]  # classes of network
     shipped: Path  # the weights that come with the project
     free_arguments: tuple[str, ...]  # of the network; may differ in the weights of `init_from`
+    is_averaged = False  # whether there is an `EMA` callback
     convert_with: str  # arguments of convert.py, to be followed by the path of a weight file
 
     def __init__(
@@ -175,8 +176,9 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         return losses["loss"]
 
     def validation_step(self, batch: BatchT, batch_idx: int) -> None:
-        """Log the losses of a validation batch; `EMA` logs those of the averaged network."""
-        self.log_losses("val_original", self.losses(self.network, batch), batch)
+        """Log the losses of a validation batch as val/…, which `EMA` takes for its average."""
+        split = "val_original" if self.is_averaged else "val"
+        self.log_losses(split, self.losses(self.network, batch), batch)
 
     def log_losses(self, split: str, losses: dict[str, Tensor], batch: BatchT) -> None:
         """Log every value of `losses` as split/name, the mean over all processes."""

@@ -47,6 +47,7 @@ class EMA(Callback):
         """Copy the network to be averaged."""
         if not hasattr(self, "network"):
             network = require_instance(pl_module, BaseModule).network
+            require_instance(pl_module, BaseModule).is_averaged = True
             self.network = copy.deepcopy(network).eval().requires_grad_(False)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.renamed_keys import with_current_names
 from vc_lightning.models.checkpoints import read_training
 from vc_lightning.models.formats import Card
 
@@ -45,7 +45,7 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
     """Compare a checkpoint with the training that resumes it; warn of keys that differ.
 
     Args:
-        path: The checkpoint; it may have old names of keys and classes.
+        path: The checkpoint, perhaps of an older version.
         card: Card of this training.
         config: Configuration of this training.
 
@@ -59,7 +59,7 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
                 f"ckpt_path={path}: its {name} is {getattr(stored, name)}, this training's is "
                 f"{getattr(card, name)}; resume with the settings it was started with"
             )
-    before, now = with_current_names(stored_config), with_current_names(config)
+    before, now = with_bare_targets(stored_config), with_bare_targets(config)
     differing = dict(changed_keys(before, now)) if stored_config else {}
     for key, (old, new) in differing.items():
         if _below(key, STORED_KEYS):
@@ -70,6 +70,16 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
             )
     for key, (old, new) in differing.items():
         log.warning("resuming with another %s: %s, was %s", key, new, old)
+
+
+def with_bare_targets(value: Any) -> Any:
+    """Copy a configuration without the modules of our classes, which may have moved."""
+    if isinstance(value, list):
+        return [with_bare_targets(entry) for entry in value]
+    if not isinstance(value, dict):
+        is_ours = isinstance(value, str) and value.startswith("vc_lightning.")
+        return value.rpartition(".")[2] if is_ours else value
+    return {name: with_bare_targets(entry) for name, entry in value.items()}
 
 
 def changed_keys(before: dict, now: dict, prefix: str = "") -> Iterator[tuple[str, tuple]]:
