@@ -1,4 +1,4 @@
-# The service on a CPU: docker build -t vc_lightning . (docs/service.md says how to run it)
+# The service with its page, on a CPU: docker build -t vc_lightning . (docs/service.md says how to run it)
 FROM python:3.12-slim-bookworm AS build
 
 WORKDIR /build
@@ -10,7 +10,7 @@ COPY pyproject.toml README.md LICENSE constraints.txt ./
 RUN mkdir -p src/vc_lightning conf checkpoints \
     && touch src/vc_lightning/__init__.py conf/serve.yaml checkpoints/none.safetensors \
         checkpoints/weights.json \
-    && pip install ".[serve,hub]" -c constraints.txt \
+    && pip install ".[demo,hub]" -c constraints.txt \
         --extra-index-url https://download.pytorch.org/whl/cpu \
     && pip uninstall --yes vc-lightning \
     && rm -r src conf checkpoints

@@ -100,7 +100,7 @@ def served() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, ROOT / "app.py", f"port={port}"])
+    process = subprocess.Popen([sys.executable, ROOT / "app.py", f"port={port}", "browser=false"])
     try:
         end = time.monotonic() + START_SECONDS
         while True:

@@ -35,9 +35,8 @@ WINGS = {  # lowest first
     "conversion": "From recording to recording: converter, jobs, learned voices, provenance.",
     "training": "The Lightning side: losses, averages, checkpoints, callbacks.",
     "evaluation": "The quality of a converter: pairs, judges, statistics, report.",
-    "demo": "The page in the browser.",
-    "live": "Live conversion: sound devices, the server for other programs.",
-    "service": "The HTTP service: access, limits, queue and metrics.",
+    "live": "Live conversion on this computer: sound devices and the terminal.",
+    "service": "The server: HTTP, live speech over WebSockets, the page, the queue.",
     "commands": "The code behind `train.py`, `convert.py`, `live.py` and the other commands.",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")

@@ -121,7 +121,7 @@ def test_wheel_contents(wheel):
     expected |= {f"vc_lightning/conf/{p.relative_to(conf)}" for p in conf.rglob("*.yaml")}
     expected |= {f"vc_lightning/checkpoints/{name}.safetensors" for name in WEIGHTS}
     expected |= {"vc_lightning/checkpoints/weights.json"}
-    assets = package / "demo" / "assets"
+    assets = package / "service" / "page" / "assets"
     expected |= {f"vc_lightning/{p.relative_to(package)}" for p in assets.iterdir()}
     expected |= {"vc_lightning/py.typed"}
     assert {name for name in names if ".dist-info/" not in name} == expected

@@ -156,21 +156,27 @@ def open_audio(path: Path | str) -> Iterator[AudioStream]:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
-def bounded_blocks(stream: AudioStream, n_bytes: int) -> Iterator[np.ndarray]:
+def bounded_blocks(
+    stream: AudioStream, n_bytes: int, max_seconds: float | None = None
+) -> Iterator[np.ndarray]:
     """Yield a stream's blocks, unless it is longer than any recording.
 
     Args:
         stream: The stream.
         n_bytes: Size of its file.
+        max_seconds: Longest stream that is read, by its header and by its samples; None for
+            `MAX_HOURS`.
 
     Raises:
-        InputError: It lasts more than `MAX_HOURS`, or unpacks to far more than the file's size.
+        InputError: It is too long, or unpacks to far more than the file's size.
     """
+    _require_short(stream.seconds or 0.0, max_seconds)
     n_samples = 0  # of all channels
     most = max(ALWAYS_ALLOWED_SAMPLES, MAX_SAMPLES_PER_BYTE * n_bytes)
     longest = MAX_HOURS * 3600 * stream.sample_rate * stream.n_channels
     for block in stream.blocks():
         n_samples += block.size
+        _require_short(n_samples / stream.n_channels / stream.sample_rate, max_seconds)
         if n_samples > longest:
             raise InputError(f"lasts more than {MAX_HOURS} hours; split it")
         if n_samples > most:
@@ -179,6 +185,11 @@ def bounded_blocks(stream: AudioStream, n_bytes: int) -> Iterator[np.ndarray]:
                 "of speech does"
             )
         yield block
+
+
+def _require_short(seconds: float, max_seconds: float | None) -> None:
+    if max_seconds is not None and seconds > max_seconds:
+        raise InputError(f"lasts {seconds:.0f} s; give at most {max_seconds:g} s")
 
 
 def duration(path: Path | str) -> float | None:

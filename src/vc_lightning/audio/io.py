@@ -39,7 +39,7 @@ CANCELLED = 1e-3  # of the loudest channel's power: if the mean has less, channe
 SILENCE_PEAK = 1e-4  # −80 dBFS: a recording below this has only noise
 
 
-def load(path: Path | str) -> tuple[np.ndarray, int]:
+def load(path: Path | str, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
     """Read a recording of any length and format as mono.
 
     Channels are averaged; where they cancel each other, the loudest one is taken.
@@ -47,31 +47,34 @@ def load(path: Path | str) -> tuple[np.ndarray, int]:
     Args:
         path: A file that libsndfile or FFmpeg can read, such as a wav, a voice memo or a film.
             `film.mp4?stream=1` reads the second of its audio streams; see also `containers`.
+        max_seconds: Longest recording that is read; None for a day.
 
     Returns:
         Samples, float32 (n,), and their rate in Hz.
 
     Raises:
         InputError: The file is missing, not audio, empty, silent, not finite, of a sample rate
-            outside 8 to 192 kHz, or longer than a day.
+            outside 8 to 192 kHz, or too long.
     """
     with open_audio(path) as stream:
         n_bytes = stamp(path)[0]
-        wav, loudest = _read_mean(stream, n_bytes)
+        wav, loudest = _read_mean(stream, n_bytes, max_seconds)
         if loudest is None:
             return check(wav), stream.sample_rate
     with open_audio(path) as stream:
         buffer = SpillBuffer()
-        for block in bounded_blocks(stream, n_bytes):
+        for block in bounded_blocks(stream, n_bytes, max_seconds):
             buffer.append(block[:, loudest])
         return check(buffer.array()), stream.sample_rate
 
 
-def _read_mean(stream: AudioStream, n_bytes: int) -> tuple[np.ndarray, int | None]:
+def _read_mean(
+    stream: AudioStream, n_bytes: int, max_seconds: float | None
+) -> tuple[np.ndarray, int | None]:
     """Return the mean (n,) of all channels, and the loudest channel if they cancel each other."""
     buffer = SpillBuffer()
     powers, power_of_mean = np.zeros(stream.n_channels), 0.0
-    for block in bounded_blocks(stream, n_bytes):
+    for block in bounded_blocks(stream, n_bytes, max_seconds):
         if stream.n_channels == 1:
             buffer.append(block[:, 0])
             continue

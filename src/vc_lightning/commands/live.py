@@ -1,4 +1,4 @@
-"""Convert live speech, or serve live conversion to programs: python live.py target=b.wav"""
+"""Convert live speech: python live.py target=b.wav"""
 
 import logging
 import signal
@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from vc_lightning.audio import io
 from vc_lightning.commands import entry_point
-from vc_lightning.commands.live_serve import serve
 from vc_lightning.commands.live_speak import speak
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
@@ -23,13 +22,13 @@ from vc_lightning.live import devices
 
 log = logging.getLogger("live")
 
-MODES = ("speak", "serve", "devices")
+MODES = ("speak", "devices")
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="live")
 @entry_point.reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Convert, serve or list the devices, as `mode` says.
+    """Convert, or list the devices, as `mode` says.
 
     Args:
         cfg: The configuration `conf/live.yaml`.
@@ -42,8 +41,6 @@ def main(cfg: DictConfig) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if cfg.mode == "devices":
         log.info("%s", "\n".join(devices.listed()) or "there are no sound devices")
-    elif cfg.mode == "serve":
-        serve(cfg)
     else:
         speak(cfg)
 
@@ -70,13 +67,15 @@ def require_valid(cfg: DictConfig) -> None:
     for key in ("input_device", "output_device"):
         if isinstance(cfg[key], bool) or not isinstance(cfg[key], int | str | None):
             raise InputError(f"{key}={cfg[key]}: give a number or a name")
-    if cfg.mode == "serve":
-        require_within(0, 2**16, "serve", port=cfg.serve.port)
-        require_at_least(0, "serve", port=cfg.serve.port)
 
 
 def run() -> None:
     """Run `python live.py`, or `vc-live` where the package is installed."""
-    words = ("serve", "devices")
-    sys.argv[1:] = [f"mode={word}" if word in words else word for word in sys.argv[1:]]
+    for word in sys.argv[1:]:
+        if word in ("serve", "mode=serve") or word.startswith("serve."):
+            entry_point.fail(
+                f"{word}: live speech for other programs is now part of the service: "
+                f"{resources.command('serve')} live.target=FILE, at ws://127.0.0.1:8000/live"
+            )
+    sys.argv[1:] = ["mode=devices" if word == "devices" else word for word in sys.argv[1:]]
     entry_point.run(main, "live")

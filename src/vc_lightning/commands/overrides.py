@@ -27,7 +27,7 @@ FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
         *("checkpoint.dir", "checkpoint.name", "trained_on", "licence", "cluster.folder"),
         *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
         *("recogniser", "scorers", "api_key_file"),
-        *("speaker", "record", "input_device", "output_device", "serve.token"),
+        *("speaker", "record", "input_device", "output_device", "live.target"),
         *("voices.dir", "name", "file", "consent", "made_by", "root"),
     ]
 )

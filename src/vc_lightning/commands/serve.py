@@ -1,35 +1,44 @@
-"""Serve conversions to other programs over HTTP: python serve.py"""
+"""Serve conversions, live speech and the page over HTTP: python serve.py"""
 
+import contextlib
+import copy
+import importlib.util
 import logging
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
-import numpy as np
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vc_lightning.commands import builders, entry_point, paths
+from vc_lightning.commands.convert import target_of
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError, needs_extra
+from vc_lightning.common.errors import InputError, needs_extra, require_flag, require_one_of
 from vc_lightning.common.files import require_file
-from vc_lightning.conversion.batch_converter import BatchConverter
-from vc_lightning.conversion.jobs import Job, Row
-from vc_lightning.models.vocoders.base import Progress
+from vc_lightning.conversion.converter import VoiceConverter
 
 if TYPE_CHECKING:
     from vc_lightning.service.app import ConversionApi
+    from vc_lightning.service.engine.converters import Converters
 
 log = logging.getLogger("serve")
 
 KEY_VARIABLE = "VC_API_KEY"  # no argument: all users of a computer can read arguments
+EXAMPLES = resources.ROOT / "examples"  # a wheel has none
 LIMITS = (
     *("max_seconds", "max_megabytes", "max_targets", "max_requests", "batch_size"),
     *("batch_seconds", "transfer_seconds", "wait_seconds"),
+)
+LIVE_LIMITS = (
+    *("max_clients", "max_waiting", "max_seconds", "idle_seconds", "max_idle_seconds"),
+    *("max_unread_seconds", "max_message_kib"),
 )
 
 
@@ -42,21 +51,67 @@ def main(cfg: DictConfig) -> None:
         cfg: The configuration `conf/serve.yaml`.
 
     Raises:
-        InputError: A value is wrong, the port is taken, or the extra `serve` is missing.
+        InputError: A value is wrong, the port is taken, or an extra is missing.
+    """
+    serve(cfg)
+
+
+def serve(cfg: DictConfig, *, opens_browser: bool = False) -> None:
+    """Serve; see `main`.
+
+    Args:
+        cfg: The configuration `conf/serve.yaml` or `conf/app.yaml`.
+        opens_browser: Whether the page is opened in this computer's browser.
     """
     with needs_extra("the service", "serve"):
         from vc_lightning.service import server
+    require_flag("browser", opens_browser)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it itself
     with (
         tempfile.TemporaryDirectory(prefix="vc_lightning_service_") as folder,
         server.bind(cfg.host, cfg.port) as listener,
+        contextlib.ExitStack() as stack,
     ):
-        server.make(build_api(cfg, Path(folder)), cfg.stop_seconds).run(sockets=[listener])
+        api = build_api(cfg, Path(folder))
+        if has_page(cfg):
+            with needs_extra("the page", "demo"):
+                from vc_lightning.service.page.mount import mounted
+            logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's
+            stack.enter_context(mounted(api, cfg.keep_minutes, sorted(EXAMPLES.glob("*.wav"))))
+        opened = open_page if opens_browser else None
+        server.make(api, cfg.stop_seconds, opened).run(sockets=[listener])
     log.info("stopped")
 
 
+def open_page(address: str) -> None:
+    """Open the page in this computer's browser, if it has a screen.
+
+    Args:
+        address: The page's address.
+    """
+    has_screen = {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    if sys.platform != "linux" or has_screen:  # else Python opens a browser in the terminal
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def has_page(cfg: DictConfig) -> bool:
+    """Return whether the configuration wants the page.
+
+    Args:
+        cfg: A configuration with `page`.
+
+    Raises:
+        InputError: The value is wrong.
+    """
+    if cfg.page == "auto":
+        return importlib.util.find_spec("gradio") is not None
+    if not isinstance(cfg.page, bool):
+        require_one_of(("true", "false", "auto"), "", page=cfg.page)
+    return bool(cfg.page)
+
+
 def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
-    """Build the HTTP API from the configuration.
+    """Build the endpoints from the configuration.
 
     Args:
         cfg: The configuration `conf/serve.yaml`.
@@ -66,22 +121,58 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
         InputError: A value is wrong, a weight file cannot be used, or a key is missing.
     """
     from vc_lightning.service.access import Access
-    from vc_lightning.service.app import ConversionApi, ServiceLimits
+    from vc_lightning.service.app import ConversionApi
+    from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits
+    from vc_lightning.service.live import LiveDesk, LiveLimits
 
-    access = Access(cfg.host, api_keys(cfg))
+    access = Access(cfg.host, api_keys(cfg), cfg.public_name)
     limits = ServiceLimits(**{name: cfg[name] for name in LIMITS})
-    converter = builders.build_converter(cfg)
+    live_limits = LiveLimits(**{name: cfg.live[name] for name in LIVE_LIMITS})
     voices = paths.single_path(cfg.voices.dir, "voices.dir")
+    service = ConversionService(build_converters(cfg), voices, limits)
+    target = None
+    if cfg.live.target:
+        converter = service.converters.get(service.converters.default)
+        wanted = target_of(cfg.live.target, voices)
+        target = (
+            service.learned_voice(wanted, converter)
+            if isinstance(wanted, str)
+            else converter.voice(wanted)
+        )
+    live = LiveDesk(
+        service, live_limits, access, target, cfg.live.block_seconds, cfg.live.lookahead_seconds
+    )
+    return ConversionApi(service, live, access, folder)
 
-    def unchanged(wav: np.ndarray, _: int) -> np.ndarray:
-        return wav
 
-    def convert(jobs: Sequence[Job], progress: Progress) -> list[Row]:
-        batch = BatchConverter(converter, voices, cfg.seed, before=unchanged, after=unchanged)
-        return batch.convert(jobs, progress)
+def build_converters(cfg: DictConfig) -> "Converters":
+    """Load the default converter, and offer the other checkpoints and vocoders.
 
-    about = {"software": converter.note().software, "checkpoint": converter.checkpoint}
-    return ConversionApi(convert, access, limits, voices, folder, about)
+    Args:
+        cfg: The configuration `conf/serve.yaml`.
+
+    Raises:
+        InputError: A value is wrong or a file cannot be used.
+    """
+    from vc_lightning.service.engine.converters import Converters
+
+    checkpoints: dict[str, Path | str] = {"shipped": resources.AUTOVC}
+    if cfg.ckpt and cfg.ckpt != str(resources.AUTOVC):
+        checkpoints = {Path(cfg.ckpt).stem: cfg.ckpt}
+    if cfg.checkpoints:
+        suffixes = frozenset([".safetensors", ".ckpt"])
+        for path in paths.existing_paths(cfg.checkpoints, "checkpoints", suffixes, "weight files"):
+            if checkpoints.setdefault(path.stem, path) != path:
+                log.warning("checkpoints: %s is left out: another one has this name", path)
+
+    def load(path: Path | str) -> VoiceConverter:
+        chosen = copy.deepcopy(cfg)
+        chosen.ckpt = str(path)
+        return builders.build_converter(chosen)
+
+    vocoders = {"auto": instantiate(cfg.vocoder)}
+    vocoders |= {name: instantiate(group) for name, group in cfg.vocoders.items()}
+    return Converters(checkpoints, vocoders, load, cfg.seed)
 
 
 def api_keys(cfg: DictConfig) -> list[str]:
@@ -111,3 +202,11 @@ def api_keys(cfg: DictConfig) -> list[str]:
 def run() -> None:
     """Run `python serve.py`, or `vc-serve` where the package is installed."""
     entry_point.run(main, "serve")
+    exit_at_once()
+
+
+def exit_at_once() -> NoReturn:
+    """End the program without waiting for a conversion whose client was refused meanwhile."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,4 +1,4 @@
-"""The service's endpoints: POST /convert, GET /voices, /health and /metrics."""
+"""The server's endpoints: /convert, /voices, /live, /health, /metrics, and the page at /."""
 
 import asyncio
 import contextlib
@@ -6,27 +6,33 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Security
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.conversion import voice_library
-from vc_lightning.conversion.jobs import Job, Row
-from vc_lightning.conversion.limits import RecordingLimits, without_folders
-from vc_lightning.service.access import Access
-from vc_lightning.service.conversion_queue import ConversionQueue, Converts
-from vc_lightning.service.form import FORMATS, SCHEMA, ConversionForm, read_form
-from vc_lightning.service.metrics import CountAnswers, Metrics
-from vc_lightning.service.refusal import RefusedError, answer_http_exception, answer_refusal
+from vc_lightning.audio import io as audio
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import provenance, voice_library
+from vc_lightning.conversion.measuring import MeasuredConversion
+from vc_lightning.service.access import BEARER, HEADER, LIVE_ROUTE, Access, AccessMiddleware
+from vc_lightning.service.engine.conversions import ConversionService
+from vc_lightning.service.form import FORMATS, SCHEMA, read_form
+from vc_lightning.service.live import LiveDesk
+from vc_lightning.service.metrics import CountAnswers
+from vc_lightning.service.refusal import (
+    RefusedError,
+    answer_failure,
+    answer_full_disk,
+    answer_http_exception,
+    answer_refusal,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,52 +58,11 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     406: {"description": "The service has none of the accepted formats.", **ERROR},
     408: {"description": "The upload was too slow.", **ERROR},
     413: {"description": "The request is too large.", **ERROR},
-    415: {"description": "The request is no form.", **ERROR},
+    415: {"description": "The request is not a form.", **ERROR},
     429: {"description": "The queue is full; Retry-After gives the time to wait.", **ERROR},
     500: {"description": "The conversion failed; the server's log has the reason.", **ERROR},
     503: {"description": "The service is stopping, or the conversion took too long.", **ERROR},
 }
-
-
-@dataclass(frozen=True)
-class ServiceLimits:
-    """Limits of one request and of all requests together.
-
-    Attributes:
-        max_seconds: Longest recording, in seconds.
-        max_megabytes: Largest size of all recordings of one request together, in MB.
-        max_targets: Most recordings of a target voice.
-        max_requests: Most requests that upload, wait or are converted at the same time.
-        batch_size: Most conversions in a batch.
-        batch_seconds: Largest product of a batch's size and its longest source, in seconds.
-        transfer_seconds: Longest time of an upload, and of the download of a result.
-        wait_seconds: Longest time in the queue, including the conversion.
-
-    Raises:
-        InputError: A limit is out of range.
-    """
-
-    max_seconds: float
-    max_megabytes: float
-    max_targets: int
-    max_requests: int
-    batch_size: int
-    batch_seconds: float
-    transfer_seconds: float
-    wait_seconds: float
-
-    def __post_init__(self) -> None:
-        """Check that the limits are in range."""
-        _ = self.recordings  # checks its own
-        counts = ("max_targets", "max_requests", "batch_size")
-        require_at_least(1, "", **{name: getattr(self, name) for name in counts})
-        times = ("batch_seconds", "transfer_seconds", "wait_seconds")
-        require_within(0.1, 1e6, "", **{name: getattr(self, name) for name in times})
-
-    @property
-    def recordings(self) -> RecordingLimits:
-        """Limits of one recording."""
-        return RecordingLimits(self.max_seconds, self.max_megabytes)
 
 
 class Result(FileResponse):
@@ -143,49 +108,33 @@ class Result(FileResponse):
 
 
 class ConversionApi:
-    """The service's endpoints.
+    """The server's endpoints.
 
     Args:
-        convert: Function that makes a batch of conversions, see `BatchConverter.convert`.
-        access: Access control.
-        limits: Limits of requests.
-        voices: Folder of the learned voices.
+        service: Makes the conversions.
+        live: Serves live speech.
+        access: The access rule.
         folder: Folder for recordings and results while a request runs.
-        about: Further entries of the answer of /health.
 
     Attributes:
         app: The ASGI application.
-        queue: Queue of the conversions.
     """
 
-    def __init__(
-        self,
-        convert: Converts,
-        access: Access,
-        limits: ServiceLimits,
-        voices: Path,
-        folder: Path,
-        about: dict[str, str],
-    ):
-        self.metrics = Metrics()
-        self.queue = ConversionQueue(
-            convert,
-            self.metrics,
-            max_requests=limits.max_requests,
-            batch_size=limits.batch_size,
-            batch_seconds=limits.batch_seconds,
-            wait_seconds=limits.wait_seconds,
-        )
-        self._limits = limits
-        self._voices = voices
+    def __init__(self, service: ConversionService, live: LiveDesk, access: Access, folder: Path):
+        self.service = service
+        self.live = live
+        self.access = access
         self._folder = folder
-        self._about = about
-        self._checks = ThreadPoolExecutor(1, "check")  # one at a time, to bound the memory
-        self.app = self._make_app(access)
+        converter = service.converters.get(service.converters.default)
+        self._about = {
+            "software": converter.note().software,
+            "checkpoint": converter.checkpoint,
+        }
+        self.app = self._make_app()
 
-    def _make_app(self, access: Access) -> FastAPI:
+    def _make_app(self) -> FastAPI:
         app = FastAPIOffline(title="vc_lightning", description=DESCRIPTION, redoc_url=None)
-        keyed = APIRouter(dependencies=[Depends(access)])
+        keyed = APIRouter(dependencies=[Security(BEARER), Security(HEADER)])
         keyed.add_api_route(
             "/convert",
             self.convert,
@@ -198,16 +147,20 @@ class ConversionApi:
         keyed.add_api_route("/metrics", self.read_metrics, response_class=PlainTextResponse)
         app.include_router(keyed)
         app.add_api_route("/health", self.health)
-        app.add_middleware(CountAnswers, metrics=self.metrics)
+        app.add_api_websocket_route(LIVE_ROUTE, self.live.serve)
+        app.add_middleware(AccessMiddleware, access=self.access)
+        app.add_middleware(CountAnswers, metrics=self.service.metrics)  # the outermost
         app.exception_handler(RefusedError)(answer_refusal)
         app.exception_handler(HTTPException)(answer_http_exception)
+        app.exception_handler(OSError)(answer_full_disk)
+        app.exception_handler(Exception)(answer_failure)
         return app
 
     async def convert(self, request: Request) -> Response:
         """Convert `source` to the voice of `target` or to the learned `voice`."""
-        limits = self._limits
+        service, limits = self.service, self.service.limits
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.queue.place())
+            stack.enter_context(service.queue.place())
             folder = Path(tempfile.mkdtemp(dir=self._folder))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             form = await read_form(
@@ -217,68 +170,51 @@ class ConversionApi:
                 max_targets=limits.max_targets,
                 seconds=limits.transfer_seconds,
             )
-            loop = asyncio.get_running_loop()
-            seconds = await loop.run_in_executor(self._checks, self._check, form)
-            job = Job(form.source, form.target, folder / f"result.{form.format}")
-            row = await self.queue.convert(job, seconds, request.is_disconnected)
-            self.metrics.sound_seconds.inc(self._require_made(row, form))
+
+            async def watch(_: float | None) -> bool:
+                return await request.is_disconnected()
+
+            try:
+                settings = replace(service.converters.default, **form.settings)
+                prepared = await service.prepare(form.source, form.target, settings)
+            except InputError as error:
+                raise RefusedError(400, str(error)) from None
+            made = await service.convert(prepared, watch)
+            converter, path = prepared.converter, folder / f"result.{form.format}"
+            strings = provenance.strings(converter.note())
+            await asyncio.to_thread(audio.save, path, made.wav, converter.sample_rate, strings)
             return Result(
-                job.output,
+                path,
                 FORMATS[form.format],
                 f"conversion.{form.format}",
                 limits.transfer_seconds,
-                _headers(row),
+                _headers(made, prepared.source.seconds),
                 stack.pop_all().close,
             )
 
     async def voices(self) -> dict[str, list[str]]:
         """List the names of the learned voices."""
-        return {"voices": await asyncio.to_thread(voice_library.names, self._voices)}
+        return {"voices": await asyncio.to_thread(voice_library.names, self.service.voices)}
 
     async def health(self) -> JSONResponse:
         """Show whether the service accepts requests, and how many it is serving."""
-        state = "stopping" if self.queue.is_stopping else "ready"
-        facts = {"state": state, "requests": self.queue.n_requests} | self._about
-        return JSONResponse(facts, 503 if self.queue.is_stopping else 200)
+        queue = self.service.queue
+        state = "stopping" if queue.is_stopping else "ready"
+        facts = {"state": state, "requests": queue.n_requests, "live": self.live.n_clients}
+        facts |= self._about
+        return JSONResponse(facts, 503 if queue.is_stopping else 200)
 
     async def read_metrics(self) -> Response:
         """Show the metrics in Prometheus' text format."""
-        return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-    def _check(self, form: ConversionForm) -> float:
-        """Check recordings and voice before they enter the queue.
-
-        Returns:
-            Duration of the source in seconds.
-
-        Raises:
-            RefusedError: A recording or the voice cannot be used.
-        """
-        try:
-            if isinstance(form.target, str):
-                voice_library.load(self._voices, form.target)
-            seconds = {path: self._limits.recordings.check(path) for path in form.names}
-        except InputError as error:
-            raise RefusedError(400, self._sentence(str(error), form)) from None
-        return seconds[form.source]
-
-    def _require_made(self, row: Row, form: ConversionForm) -> float:
-        """Return the duration of a conversion in seconds, or refuse with the error of the row."""
-        if row.seconds is None:
-            raise RefusedError(400, self._sentence(row.error, form))
-        return row.seconds
-
-    def _sentence(self, error: str, form: ConversionForm) -> str:
-        """Replace paths in an error by the fields of the form."""
-        return without_folders(error, [*form.names, self._voices])
+        return Response(self.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _headers(row: Row) -> dict[str, str]:
+def _headers(made: MeasuredConversion, seconds: float) -> dict[str, str]:
     """Format the measurements of a conversion as headers."""
     values = {
-        "Similarity-Before": row.before,
-        "Similarity-To-Target": row.to_target,
-        "Similarity-To-Source": row.to_source,
-        "Real-Time-Factor": row.real_time_factor,
+        "Similarity-Before": made.before,
+        "Similarity-To-Target": made.to_target,
+        "Similarity-To-Source": made.to_source,
+        "Real-Time-Factor": made.seconds / seconds,
     }
     return {f"X-{name}": f"{value:.3f}" for name, value in values.items() if value is not None}

@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
@@ -15,7 +16,13 @@ from starlette.types import Message
 from vc_lightning.conversion.jobs import Target
 from vc_lightning.service.refusal import RefusedError
 
-FIELDS = ("source", "target", "voice", "format")
+SETTINGS: dict[str, type[str] | type[float] | type[int]] = {
+    "checkpoint": str,
+    "vocoder": str,
+    "guidance": float,
+    "seed": int,
+}
+FIELDS = ("source", "target", "voice", "format", *SETTINGS)
 FRAME_BYTES = 100_000  # largest size of a form's parts other than files
 MAX_TEXT_BYTES = 4_096  # of a text field
 SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
@@ -49,9 +56,13 @@ SCHEMA = {  # of the form, for the OpenAPI page
                     },
                     "voice": {
                         "type": "string",
-                        "description": "Name of a learned voice, in place of target.",
+                        "description": "Name of a learned voice, instead of target.",
                     },
                     "format": {"type": "string", "enum": sorted(FORMATS)},
+                    "checkpoint": {"type": "string", "description": "An offered checkpoint."},
+                    "vocoder": {"type": "string", "description": "An offered vocoder."},
+                    "guidance": {"type": "number"},
+                    "seed": {"type": "integer"},
                 },
             }
         }
@@ -67,13 +78,13 @@ class ConversionForm:
         source: Path of the source recording.
         target: Paths of recordings of the target voice, or the name of a learned voice.
         format: "wav" or "flac".
-        names: Field of every recording by its path, for error messages.
+        settings: Values of the fields in `SETTINGS` that were sent.
     """
 
     source: Path
     target: Target
     format: str
-    names: dict[Path, str]
+    settings: dict[str, Any]
 
 
 async def read_form(
@@ -89,7 +100,7 @@ async def read_form(
         seconds: Longest time of the whole upload.
 
     Raises:
-        RefusedError: The upload is too large, too slow or no form, or a field is missing or wrong.
+        RefusedError: The upload is too large, too slow or not a form; or a field is wrong.
     """
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
@@ -133,35 +144,47 @@ async def read_form(
 def _saved(form: FormData, accept: str, folder: Path) -> ConversionForm:
     """Check the fields and write the files."""
     files: dict[str, list[UploadFile]] = {"source": [], "target": []}
-    texts: dict[str, list[str]] = {"voice": [], "format": []}
+    texts: dict[str, str] = {}
     for field, value in form.multi_items():
         if field in files:
             if not isinstance(value, UploadFile):
                 raise RefusedError(400, f"{field}: give a file, not text")
             files[field].append(value)
-        elif field in texts:
+        elif field in FIELDS:
             if not isinstance(value, str):
                 raise RefusedError(400, f"{field}: give text, not a file")
-            texts[field].append(value)
+            if field in texts:
+                raise RefusedError(400, f"{field}: was sent twice; send it once")
+            texts[field] = value
         else:
-            raise RefusedError(400, f"{field[:40]!r}: is none of the fields {', '.join(FIELDS)}")
+            raise RefusedError(
+                400, f"{field[:40]!r}: is not a field; choose from {', '.join(FIELDS)}"
+            )
     sources, targets = files["source"], files["target"]
-    voices, formats = texts["voice"], texts["format"]
+    voice = texts.pop("voice", "")
     if len(sources) != 1:
         raise RefusedError(400, f"source: {len(sources)} recordings were sent; send one")
-    if bool(targets) == bool(voices) or len(voices) > 1 or len(formats) > 1:
+    if bool(targets) == bool(voice):
         raise RefusedError(
             400, "give either target (recordings of a voice) or voice (one learned name)"
         )
-    format = formats[0].lower() if formats else preferred(accept)
+    format = texts.pop("format").lower() if "format" in texts else preferred(accept)
     if format not in FORMATS:
         raise RefusedError(400, f"format: {format[:40]!r} is none of {', '.join(FORMATS)}")
-    names = {_write(sources[0], folder / "source"): "source"}
-    (source,) = names
-    if voices:
-        return ConversionForm(source, voices[0], format, names)
+    settings = {field: _number(field, text) for field, text in texts.items()}
+    source = _write(sources[0], folder / "source")
+    if voice:
+        return ConversionForm(source, voice, format, settings)
     paths = [_write(file, folder / f"target{index + 1}") for index, file in enumerate(targets)]
-    return ConversionForm(source, tuple(paths), format, names | dict.fromkeys(paths, "target"))
+    return ConversionForm(source, tuple(paths), format, settings)
+
+
+def _number(field: str, text: str) -> str | float | int:
+    """Read the value of a setting."""
+    try:
+        return SETTINGS[field](text)
+    except ValueError:
+        raise RefusedError(400, f"{field}={text[:40]}: give a number") from None
 
 
 def _write(upload: UploadFile, place: Path) -> Path:

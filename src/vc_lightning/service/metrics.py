@@ -1,5 +1,6 @@
 """The service's metrics for Prometheus."""
 
+import asyncio
 import time
 
 from prometheus_client import (
@@ -12,7 +13,9 @@ from prometheus_client import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ROUTES = ("/convert", "/voices", "/health", "/metrics")
+from vc_lightning.service.refusal import STOPPING, as_json
+
+ROUTES = ("/", "/convert", "/voices", "/health", "/metrics", "/gradio_api/upload")
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -62,7 +65,7 @@ class Metrics:
 
 
 class CountAnswers:
-    """ASGI middleware that counts and times answers.
+    """ASGI middleware that counts and times answers; if the server ends before one, it is a 503.
 
     Args:
         app: The application.
@@ -87,13 +90,20 @@ class CountAnswers:
         # Unknown paths share one label: otherwise any client could add time series.
         path = scope["path"] if scope["path"] in ROUTES else "other"
         started = time.perf_counter()
+        is_answered = False
 
         async def counting(message: Message) -> None:
+            nonlocal is_answered
             if message["type"] == "http.response.start":
+                is_answered = True
                 self.metrics.answers.labels(path, str(message["status"])).inc()
             await send(message)
 
         try:
             await self.app(scope, receive, counting)
+        except asyncio.CancelledError:
+            if is_answered:
+                raise
+            await as_json(503, STOPPING, {})(scope, receive, counting)
         finally:
             self.metrics.request_seconds.labels(path).observe(time.perf_counter() - started)

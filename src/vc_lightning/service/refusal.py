@@ -1,14 +1,21 @@
 """Answers to refused requests: a status and one sentence."""
 
 import asyncio
+import logging
+import traceback
+from pathlib import Path
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+log = logging.getLogger(__name__)
+
 UNREAD_SECONDS = 2.0  # for reading the rest of a refused upload
 UNREAD_BYTES = 100_000_000
+STOPPING = "the service is stopping; try again later"
+PLACES = 4  # of an error in the log: the last calls
 SENTENCES = {  # for requests that the framework refuses
     404: "there is no such address; /docs lists all addresses",
     405: "this address does not take that method; /docs lists its methods",
@@ -52,6 +59,37 @@ async def answer_refusal(request: Request, error: RefusedError) -> JSONResponse:
     return as_json(error.status, str(error), headers)
 
 
+async def answer_failure(_: Request, error: Exception) -> JSONResponse:
+    """Answer a request whose handling failed; the log gets what `without_message` gives.
+
+    Args:
+        _: The request.
+        error: What went wrong, a bug.
+    """
+    return as_json(500, f"the service failed ({type(error).__name__}); its log has the reason", {})
+
+
+async def answer_full_disk(_: Request, error: OSError) -> JSONResponse:
+    """Answer a request whose files could not be written.
+
+    Args:
+        _: The request.
+        error: The reason, which goes to the log.
+    """
+    log.error("a file could not be written: %s", error.strerror)
+    return as_json(503, "the server cannot store recordings now; try again later", {})
+
+
+def without_message(error: BaseException) -> str:
+    """Describe an error by its type and place, without its message.
+
+    Messages may name recordings, voices and folders, which no log shall hold.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-PLACES:]
+    places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__} ({places})"
+
+
 async def answer_http_exception(_: Request, error: HTTPException) -> JSONResponse:
     """Answer a request that the framework refuses, such as an unknown address.
 
@@ -73,6 +111,28 @@ def as_json(status: int, sentence: str, headers: dict[str, str]) -> JSONResponse
     """
     printable = "".join(letter if letter.isprintable() else " " for letter in sentence)
     return JSONResponse({"error": " ".join(printable.split())}, status, headers)
+
+
+async def body_of(request: Request, max_bytes: int) -> bytes:
+    """Read a small body.
+
+    Args:
+        request: The request.
+        max_bytes: Its largest size.
+
+    Raises:
+        RefusedError: It is larger, or does not come within `UNREAD_SECONDS`.
+    """
+    body = b""
+    try:
+        async with asyncio.timeout(UNREAD_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise RefusedError(413, f"the request has more than {max_bytes} bytes")
+    except (TimeoutError, ClientDisconnect):
+        raise RefusedError(408, "the request did not come to its end") from None
+    return body
 
 
 async def _drop_body(request: Request) -> None:

@@ -1,19 +1,26 @@
-"""The service's web server, which finishes the running requests before it stops."""
+"""The web server, which finishes the running requests before it stops."""
 
+import asyncio
 import logging
 import socket
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.service.app import ConversionApi
-from vc_lightning.service.conversion_queue import ConversionQueue
+from vc_lightning.service.refusal import without_message
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # connections that wait to be accepted
+CLOSE_SECONDS = 1  # for closing the connections at the end
+SEND_BUFFER_BYTES = 2**18  # of the operating system, per connection
+UNREAD_SECONDS = 30  # a connection whose client reads nothing for so long is cut
+KEEPALIVE_SECONDS = 15  # without traffic, after which the system probes a connection
+KEEPALIVE_PROBES = 3  # unanswered ones, after which a connection counts as cut
 
 
 class Server(uvicorn.Server):
@@ -21,14 +28,22 @@ class Server(uvicorn.Server):
 
     Args:
         config: Configuration of uvicorn.
-        queue: The queue to finish.
-        stop_seconds: Time limit for that; then the remaining requests are refused.
+        api: The endpoints.
+        stop_seconds: Time limit for finishing; then the remaining requests are refused.
+        opened: Called with the address once the server listens; None: nothing is called.
     """
 
-    def __init__(self, config: uvicorn.Config, queue: ConversionQueue, stop_seconds: float):
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        api: ConversionApi,
+        stop_seconds: float,
+        opened: Callable[[str], object] | None = None,
+    ):
         super().__init__(config)
-        self._queue = queue
+        self._api = api
         self._stop_seconds = stop_seconds
+        self._opened = opened
         self._deadline = float("inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -40,6 +55,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or []:
             log.info("listening at %s (Ctrl-C stops)", address_of(listener))
+            if self._opened is not None:
+                self._opened(address_of(listener))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; at a second signal, stop at once.
@@ -48,8 +65,10 @@ class Server(uvicorn.Server):
             sig: Number of the signal.
             frame: Stack frame that the signal interrupted.
         """
-        self._deadline = 0.0 if self._queue.is_stopping else time.monotonic() + self._stop_seconds
-        self._queue.stop()
+        queue = self._api.service.queue
+        self._deadline = 0.0 if queue.is_stopping else time.monotonic() + self._stop_seconds
+        queue.stop()
+        self._api.live.stop()
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to end; uvicorn calls this ten times a second.
@@ -57,24 +76,46 @@ class Server(uvicorn.Server):
         Args:
             counter: Number of the tick.
         """
-        if self._queue.is_stopping:
-            if not self._queue.n_requests:
-                return True
-            if time.monotonic() > self._deadline:
-                self._queue.abandon()
+        queue = self._api.service.queue
+        if queue.is_stopping:
+            is_done = not queue.n_requests and not self._api.live.n_clients
+            if is_done or time.monotonic() > self._deadline:
+                self._api.service.abandon()
                 return True
         return await super().on_tick(counter)
 
 
+class NoMessages(logging.Filter):
+    """Replaces the tracebacks of a logger by type and place, see `without_message`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change a record that has a traceback; drop those about connections cut at the end.
+
+        Args:
+            record: The record.
+        """
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, asyncio.CancelledError) or record.getMessage().startswith("Cancel "):
+            return False  # the page's connections have no end of their own
+        if error is not None:
+            record.msg, record.args = (
+                "%s: %s",
+                (record.getMessage().strip(), without_message(error)),
+            )
+            record.exc_info = record.exc_text = None
+        return True
+
+
 def bind(host: str, port: int) -> socket.socket:
-    """Bind the service's address.
+    """Bind the server's address.
 
     Args:
         host: Name or address of this computer.
         port: TCP port; 0 takes any free one.
 
     Returns:
-        The bound socket.
+        The bound socket. The connections that it accepts are cut if their client is gone, or reads
+        nothing for `UNREAD_SECONDS`.
 
     Raises:
         InputError: The port is taken, or the host is not an address of this computer.
@@ -85,13 +126,23 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in (
+                ("TCP_USER_TIMEOUT", 1000 * UNREAD_SECONDS),
+                ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
+                ("TCP_KEEPINTVL", KEEPALIVE_SECONDS),
+                ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+            ):
+                if hasattr(socket, name):  # Linux has all of them
+                    listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             listener.bind((host, port))
         except OSError:
             listener.close()
             raise
     except (OSError, UnicodeError):
         raise InputError(
-            f"port={port}: is taken, or {host} is no address of this computer; give another"
+            f"port={port}: is taken, or {host} is not an address of this computer; give another"
         ) from None
     return listener
 
@@ -102,26 +153,32 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make(api: ConversionApi, stop_seconds: float) -> Server:
+def make(
+    api: ConversionApi, stop_seconds: float, opened: Callable[[str], object] | None = None
+) -> Server:
     """Make a server, whose `run` serves until SIGTERM or SIGINT.
 
     Args:
         api: The endpoints.
         stop_seconds: Longest time for finishing running requests.
+        opened: Called with the address once the server listens.
 
     Raises:
         InputError: stop_seconds is out of range.
     """
     require_within(0, 1e6, "", stop_seconds=stop_seconds)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(NoMessages())
     config = uvicorn.Config(
         api.app,
         log_config=None,
         access_log=False,
         server_header=False,
-        lifespan="off",
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=1024 * api.live.limits.max_message_kib,
+        ws_ping_interval=None,  # a pong would wait behind unread sound; TCP probes connections
+        ws_per_message_deflate=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
     )
-    return Server(config, api.queue, stop_seconds)
+    return Server(config, api, stop_seconds, opened)

@@ -1,4 +1,10 @@
-"""Messages between a program and the live server over a WebSocket."""
+"""The messages of live speech over a WebSocket; the page and all other clients speak them.
+
+The client sends one JSON object (`Hello`), then binary messages with sound of any length, at last
+`{"end": true}`. The server answers the first message with a JSON object, then sends sound; sample n
+of the answer is the conversion of sample n of the client. It closes with code 1000 after the rest,
+or sends `{"error": sentence}` and closes with one of the codes below.
+"""
 
 import json
 from dataclasses import dataclass
@@ -7,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from vc_lightning.audio import io as audio
-from vc_lightning.common.errors import InputError
 
 FORMATS = {"float32": "<f4", "int16": "<i2"}  # raw PCM, mono, little-endian
 INT16_SCALE = 32_768
 MAX_REASON_BYTES = 123  # of a close frame
-POLICY, UNSUPPORTED, INVALID, BUSY = 1008, 1003, 1007, 1013  # close codes of RFC 6455
+# Close codes of RFC 6455.
+NORMAL, GOING_AWAY, UNSUPPORTED, INVALID, POLICY, BUSY = 1000, 1001, 1003, 1007, 1008, 1013
 
 
 class ProtocolError(Exception):
@@ -39,7 +45,11 @@ class Hello:
         voice: Name of a learned voice; None for the server's target.
         speaker: Name of the speaker's learned voice; None: the stream estimates it.
         block: Length of a step in seconds; None for the server's.
-        token: Token that the server requires if other computers reach it.
+        token: A key of the server, for clients that cannot send it in a header.
+        ticket: Ticket for a voice that was chosen on the page; replaces `voice`.
+        wait: Whether to wait for a free place. Meanwhile the server sends `{"wait": sentence}`.
+        skip: Whether to skip sound that came more than a second before its conversion. The server
+            then sends `{"skipped": samples}`. Else TCP slows the client down.
     """
 
     rate: int
@@ -48,6 +58,9 @@ class Hello:
     speaker: str | None = None
     block: float | None = None
     token: str | None = None
+    ticket: str | None = None
+    wait: bool = False
+    skip: bool = False
 
 
 def read_hello(message: str | bytes) -> Hello:
@@ -72,7 +85,10 @@ def read_hello(message: str | bytes) -> Hello:
     if not isinstance(values["format"], str) or values["format"] not in FORMATS:
         given = _shown(values["format"])
         raise ProtocolError(POLICY, f"format={given}: is none of {', '.join(FORMATS)}")
-    for key in ("voice", "speaker", "token"):
+    for key in ("wait", "skip"):
+        if not isinstance(values.get(key, False), bool):
+            raise ProtocolError(POLICY, f"{key}={_shown(values[key])}: give true or false")
+    for key in ("voice", "speaker", "token", "ticket"):
         if not isinstance(values.get(key), str | None):
             raise ProtocolError(POLICY, f"{key}={_shown(values[key])}: give text or null")
     block = values.get("block")
@@ -81,8 +97,8 @@ def read_hello(message: str | bytes) -> Hello:
     return Hello(**values)
 
 
-def is_end(message: str) -> bool:
-    """Tell whether a text message ends the sound.
+def require_end(message: str) -> None:
+    """Check that a text message ends the sound.
 
     Args:
         message: Text after the first message; only `{"end": true}` is valid.
@@ -90,9 +106,8 @@ def is_end(message: str) -> bool:
     Raises:
         ProtocolError: The message is something else.
     """
-    if _json_object(message) == {"end": True}:
-        return True
-    raise ProtocolError(POLICY, 'after the first message send sound, or {"end": true}')
+    if _json_object(message) != {"end": True}:
+        raise ProtocolError(POLICY, 'after the first message send sound, or {"end": true}')
 
 
 def decode(message: bytes, name: str) -> np.ndarray:
@@ -138,11 +153,6 @@ def reason(sentence: str) -> str:
     return encoded[: MAX_REASON_BYTES - 3].decode(errors="ignore") + "…"
 
 
-def of_input_error(error: InputError) -> ProtocolError:
-    """Turn an input error into an answer to a client."""
-    return ProtocolError(POLICY, str(error))
-
-
 def _json_object(message: str | bytes) -> dict[str, Any]:
     if isinstance(message, bytes):
         raise ProtocolError(UNSUPPORTED, "the first message is binary; send a JSON object as text")
@@ -151,7 +161,7 @@ def _json_object(message: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise ProtocolError(POLICY, f"{_shown(message)} is no JSON object; send one as text")
+        raise ProtocolError(POLICY, f"{_shown(message)} is not a JSON object; send one as text")
     return values
 
 

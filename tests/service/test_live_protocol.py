@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vc_lightning.live import protocol
+from vc_lightning.service import live_protocol as protocol
 
 
 @pytest.mark.parametrize(("name", "error"), [("float32", 0), ("int16", 1 / 65_536)])
@@ -30,6 +30,6 @@ def test_a_reason_fits_into_a_close_frame():
 
 
 def test_the_end_is_the_only_text_after_the_first_message():
-    assert protocol.is_end('{"end": true}')
+    protocol.require_end('{"end": true}')
     with pytest.raises(protocol.ProtocolError):
-        protocol.is_end('{"end": false}')
+        protocol.require_end('{"end": false}')

@@ -1,15 +1,14 @@
 """The tab "Live": convert live speech."""
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.demo import html as fragments
-from vc_lightning.demo.components import QUICK, Desk, voice_card, voice_request
-from vc_lightning.demo.live import LiveDesk
+from vc_lightning.service.page import html as fragments
+from vc_lightning.service.page.components import QUICK, Desk, voice_card, wanted
+from vc_lightning.service.refusal import RefusedError
 
 # Functions of live.js: the first runs in the click, the second when the server has answered.
 WAKE = "(...values) => { vcLive.wake(); return values; }"
@@ -17,12 +16,11 @@ START = "(ticket, hasLoudspeakers) => { vcLive.start(ticket, hasLoudspeakers); }
 STOP = "() => { vcLive.stop(); }"
 
 
-def build(desk: Desk, live: LiveDesk, settings: list[Component]) -> None:
+def build(desk: Desk, settings: list[Component]) -> None:
     """Build two columns and their events.
 
     Args:
-        desk: The page's service and uploads.
-        live: Issues the tickets.
+        desk: The objects that the page's events use.
         settings: Components of the settings, which another part of the page shows.
     """
     with gr.Row(elem_classes="desk"):
@@ -42,12 +40,12 @@ def build(desk: Desk, live: LiveDesk, settings: list[Component]) -> None:
             )
     ticket = gr.Textbox(visible=False)
 
-    def let_speak(request: gr.Request, *values: Any) -> tuple[str, str]:
-        wanted = voice_request(*values)
-        desk.uploads.claim(request.session_hash, map(Path, wanted.targets))
+    async def let_speak(request: gr.Request, *values: Any) -> tuple[str, str]:
         try:
-            return live.ticket(wanted), ""
-        except InputError as error:
+            target, settings = wanted(*values)
+            desk.claim(request, target)
+            return await desk.live.ticket(target, settings), ""
+        except (InputError, RefusedError) as error:
             return "", fragments.sentence(error)
 
     asked = start.click(let_speak, [*voice.inputs, *settings], [ticket, refusal], js=WAKE, **QUICK)

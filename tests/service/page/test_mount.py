@@ -1,10 +1,9 @@
-"""The page's server, as programs see it."""
+"""The page on the server, as programs see it."""
 
+import contextlib
 import os
 import shutil
-import socket
-import threading
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,43 +11,27 @@ import pytest
 import soundfile
 
 from helpers import SOURCE, TARGET, write_wav
-from page_helpers import arguments, call, eventually, httpx, upload
+from server_helpers import CLIENT, arguments, call, error_of, eventually, upload
 from vc_lightning.commands import app
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra demo is not installed")
-websockets = pytest.importorskip("websockets.sync.client", reason="the extra demo is missing")
-InvalidStatus = pytest.importorskip("websockets.exceptions").InvalidStatus
-server = pytest.importorskip("vc_lightning.demo.server", reason="the extra demo is not installed")
+mount = pytest.importorskip("vc_lightning.service.page.mount", reason="the extra demo is missing")
 
-LIVE = server.LiveLimits(max_seconds=9, idle_seconds=9, max_waiting=1)
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:gradio")
 
 
-def test_refuses_bad_settings(service):
-    good = {"host": "127.0.0.1", "port": 1, "max_waiting": 1, "keep_minutes": 1, "examples": []}
-    for key, value in {"port": 0, "max_waiting": 0, "keep_minutes": 0}.items():
-        with pytest.raises(InputError, match=f"^{key}={value}: give"):
-            server.serving(service, LIVE, **good | {key: value}).__enter__()
-
-
-def test_refuses_taken_port(service):
+def test_refuses_bad_settings(build, tmp_path):
     before = os.environ.get("GRADIO_TEMP_DIR")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        limits = {"max_waiting": 1, "keep_minutes": 1, "examples": []}
-        serving = server.serving(service, LIVE, host="127.0.0.1", port=port, **limits)
-        with pytest.raises(InputError, match=f"port={port}: is taken"), serving:
-            pass
+    with pytest.raises(InputError, match=r"^keep_minutes=0: give"), mount.mounted(None, 0, []):
+        pass
     assert os.environ.get("GRADIO_TEMP_DIR") == before
 
 
 def test_reads_uploads_only(served, tmp_path, monkeypatch):
     """Not the computer's files, not those beside the uploads, not what an address names."""
-    address, folder = served
+    address, folder, _ = served
     fetched = []
 
     async def fetch(url, cache_dir):
@@ -74,7 +57,7 @@ def test_reads_uploads_only(served, tmp_path, monkeypatch):
             arguments(good, good, [foreign]),
         ):
             answer = call(address, "press_convert", data)
-            assert answer.startswith("only recordings that were uploaded here"), (foreign, answer)
+            assert "only recordings that were uploaded here" in answer, (foreign, answer)
     assert fetched == []
     assert '"success":true' in call(address, "press_convert", arguments(good, good))
 
@@ -83,17 +66,17 @@ def test_reads_uploads_only(served, tmp_path, monkeypatch):
     ("content", "status"), [(b"[" * 100_000, 400), (b"{", 400), (b'"' + b"x" * 2**18 + b'"', 413)]
 )
 def test_refuses_malformed_requests(served, content, status):
-    answer = httpx.post(f"{served[0]}/gradio_api/queue/join", content=content)
-    assert answer.status_code == status
+    answer = CLIENT.post(f"{served[0]}/gradio_api/queue/join", content=content)
+    error_of(answer, status)
 
 
-def test_endpoint_for_programs(served, service):
+def test_endpoint_for_programs(served, converter):
     client = client_of(served)
     source, target = (gradio_client.handle_file(path) for path in (SOURCE, TARGET))
     for voice in ({"more": [target]}, {"learned": "Ann"}):
         path, numbers = client.predict(source=source, **voice, api_name="/convert")
         wav = soundfile.read(path, dtype="float32")[0]
-        expected = service.converter("tiny", "griffin_lim").convert(SOURCE, TARGET)
+        expected = converter.convert(SOURCE, TARGET)
         np.testing.assert_allclose(wav, expected / max(1, np.abs(expected).max()), atol=1e-4)
         assert numbers["similarity_to_source"][0] == pytest.approx(1)
     assert provenance.read(Path(path)).vocoder == "GriffinLim"
@@ -120,21 +103,24 @@ def client_of(served):
     return gradio_client.Client(served[0], verbose=False)
 
 
-def test_refuses_live_speech_of_other_sites(served):
-    address = served[0].replace("http", "ws")
-    assert httpx.get(f"{served[0]}/live/live.js").status_code == 200
-    with websockets.connect(f"{address}/live/speak", origin=served[0]) as socket:
-        socket.send('{"ticket": "none", "sample_rate": 16000}')
-        assert "ticket is not valid" in socket.recv()
-    for path, origin in (("/live/speak", "https://example.org"), ("/elsewhere", served[0])):
-        with pytest.raises(InvalidStatus):
-            websockets.connect(f"{address}{path}", origin=origin)
+def test_serves_the_pages_own_files(served):
+    for name in ("live.js", "live_worklet.js", "page.css"):
+        assert CLIENT.get(f"{served[0]}/page/{name}").status_code == 200
+    assert CLIENT.get(f"{served[0]}/page/../mount.py").status_code == 404
+
+
+def test_is_part_of_the_service(served):
+    """The same server has the page and the other addresses, with one access rule."""
+    assert "Say it in another voice" in CLIENT.get(served[0]).text
+    assert CLIENT.get(f"{served[0]}/voices").json() == {"voices": ["Ann"]}
+    for path in ("/", "/config", "/voices"):
+        error_of(CLIENT.get(f"{served[0]}{path}", headers={"Host": "evil.example"}), 403)
 
 
 def test_serves_uploads_and_results_only(served):
-    address, folder = served
+    address, folder, _ = served
     for path in ("/etc/passwd", SOURCE, f"{folder}/../../../etc/passwd", folder, app.__file__):
-        assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404), path
+        assert CLIENT.get(f"{address}/gradio_api/file={path}").status_code in (403, 404), path
 
 
 @pytest.mark.parametrize(
@@ -150,11 +136,11 @@ def test_serves_uploads_and_results_only(served):
     ],
 )
 def test_closes_unused_routes(served, route):
-    assert httpx.get(f"{served[0]}/{route}").status_code == 404
+    assert CLIENT.get(f"{served[0]}/{route}").status_code == 404
 
 
 def test_refuses_paths_outside_folder(served):
-    address, folder = served
+    address, folder, _ = served
     path = Path(upload(address, "../../../escape.wav", SOURCE.read_bytes()))
     assert path.resolve().is_relative_to(folder)
 
@@ -164,33 +150,24 @@ def test_refuses_large_upload(served):
     assert answer.status_code == 413
 
 
-def test_full_queue(served, service, monkeypatch):
-    address, _ = served
+def test_uploads_have_the_limits_of_the_service(served, monkeypatch):
+    address, _, api = served
+    with contextlib.ExitStack() as stack:
+        for _ in range(api.service.limits.max_requests):
+            stack.enter_context(api.service.queue.place())
+        assert "8 requests" in error_of(upload(address, "a.wav", b"1"), 429)
+    monkeypatch.setattr(api.service, "limits", replace(api.service.limits, max_megabytes=1e-3))
+    assert isinstance(upload(address, "a.wav", bytes(9_000)), str)
+    assert "too many recordings" in error_of(upload(address, "b.wav", b"1"), 503)
+
+
+def test_conversions_share_the_queue_of_the_service(served):
+    address, _, api = served
     good = upload(address, "good.wav", SOURCE.read_bytes())
-    go_on, begun = threading.Event(), threading.Event()
-
-    def wait(*_):
-        begun.set()
-        go_on.wait(120)
-        raise InputError("waited")
-
-    monkeypatch.setattr(service, "convert", wait)
-    answers = {}
-    threads = [
-        threading.Thread(
-            target=lambda n=n: answers.update(
-                {n: call(address, "press_convert", arguments(good, good), f"s{n}")}
-            )
-        )
-        for n in range(4)
-    ]
-    for thread in threads:  # one runs, two wait, one is sent away
-        thread.start()
-        assert begun.wait(10)
-        time.sleep(0.3)
-    eventually(lambda: 3 in answers)
-    go_on.set()
-    for thread in threads:
-        thread.join()
-    assert "Queue is full" in answers[3]
-    assert all("Waited." in answers[n] for n in range(3))
+    with contextlib.ExitStack() as stack:
+        for _ in range(api.service.limits.max_requests):
+            stack.enter_context(api.service.queue.place())
+        answer = call(address, "press_convert", arguments(good, good))
+        assert "8 requests are being served already; try again later." in answer
+    assert '"success":true' in call(address, "press_convert", arguments(good, good))
+    eventually(lambda: api.service.queue.n_requests == 0)

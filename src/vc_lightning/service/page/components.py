@@ -11,12 +11,17 @@ from gradio.components import Component
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import voice_library as voices
-from vc_lightning.demo import html as fragments
-from vc_lightning.demo.service import ConversionService, Settings, VoiceRequest
-from vc_lightning.demo.uploads import Uploads
+from vc_lightning.conversion.jobs import Target
+from vc_lightning.service.engine.conversions import ConversionService
+from vc_lightning.service.engine.converters import Converters, Settings
+from vc_lightning.service.live import LiveDesk
+from vc_lightning.service.page import html as fragments
+from vc_lightning.service.page.uploads import Uploads
+from vc_lightning.service.refusal import RefusedError
 
 WAVEFORM = {"waveform_color": "#b79cc9", "waveform_progress_color": "#9e2f7f", "skip_length": 20}
 VOCODERS = {
+    "auto": "Automatic",
     "source_filter": "Source-filter",
     "griffin_lim": "Griffin-Lim",
     "wavernn": "WaveRNN",
@@ -41,11 +46,18 @@ class Desk:
 
     Attributes:
         service: Makes the conversions.
+        live: Issues the tickets of live speech.
         uploads: Uploaded recordings and results.
     """
 
     service: ConversionService
+    live: LiveDesk
     uploads: Uploads
+
+    def claim(self, request: gr.Request, files: Target) -> None:
+        """Keep files, unless it is the name of a voice, for as long as the page is open."""
+        if not isinstance(files, str):
+            self.uploads.claim(request.session_hash, files)
 
 
 @dataclass(frozen=True)
@@ -92,18 +104,18 @@ def check_at_once(desk: Desk, component: gr.Audio, below: gr.HTML) -> None:
     """Check a recording when it is uploaded or recorded; remove an unusable one.
 
     Args:
-        desk: The page's service and uploads.
+        desk: The objects that the page's events use.
         component: Component of the recording.
         below: Place for the error sentence.
     """
 
-    def check(path: str | None, request: gr.Request) -> tuple[object, str]:
+    async def check(path: str | None, request: gr.Request) -> tuple[object, str]:
         if path is None:
             return gr.skip(), ""
-        desk.uploads.claim(request.session_hash, [Path(path)])
+        desk.claim(request, (Path(path),))
         try:
-            desk.service.check(Path(path))
-        except InputError as error:
+            await desk.service.check(Path(path))
+        except (InputError, RefusedError) as error:
             return None, fragments.sentence(error)
         return gr.skip(), ""
 
@@ -116,7 +128,7 @@ def voice_card(desk: Desk, target_name: str, prefix: str = "") -> VoiceCard:
     """Build the components and events for choosing a voice.
 
     Args:
-        desk: The page's service and uploads.
+        desk: The objects that the page's events use.
         target_name: HTML id of the recording.
         prefix: Prefix of the other HTML ids.
     """
@@ -150,14 +162,14 @@ def voice_card(desk: Desk, target_name: str, prefix: str = "") -> VoiceCard:
 def _more_checker(desk: Desk) -> Callable:
     """Make the event that checks several recordings and removes the unusable ones."""
 
-    def check(paths: list[str] | None, request: gr.Request) -> tuple[object, str]:
+    async def check(paths: list[str] | None, request: gr.Request) -> tuple[object, str]:
         good, sentences = [], []
-        desk.uploads.claim(request.session_hash, map(Path, paths or []))
+        desk.claim(request, tuple(map(Path, paths or [])))
         for path in paths or []:
             try:
-                desk.service.check(Path(path))
+                await desk.service.check(Path(path))
                 good.append(path)
-            except InputError as error:
+            except (InputError, RefusedError) as error:
                 sentences.append(fragments.sentence(error))
         return good or None, "".join(sentences)
 
@@ -174,30 +186,30 @@ def _credits(desk: Desk, name: str) -> str:
         return ""  # the conversion shows the error
 
 
-def settings(service: ConversionService) -> list[Component]:
+def settings(converters: Converters) -> list[Component]:
     """Build the components of the settings, in the order of `Settings`.
 
     Args:
-        service: Service with the checkpoints and vocoders to offer.
+        converters: The checkpoints and vocoders to offer.
     """
-    checkpoint, vocoder = next(iter(service.checkpoints)), service.vocoders[0]
-    vocoders = [(VOCODERS.get(name, name), name) for name in service.vocoders]
+    default = converters.default
+    vocoders = [(VOCODERS.get(name, name), name) for name in converters.vocoders]
     return [
-        gr.Dropdown(list(service.checkpoints), value=checkpoint, label="Checkpoint"),
-        gr.Dropdown(vocoders, value=vocoder, label="Vocoder"),
+        gr.Dropdown(list(converters.checkpoints), value=default.checkpoint, label="Checkpoint"),
+        gr.Dropdown(vocoders, value=default.vocoder, label="Vocoder"),
         gr.Slider(
             0,
             1,
-            value=service.converter(checkpoint, vocoder).guidance,
+            value=default.guidance,
             step=0.05,
             label="Guidance",
             info="More voice, fewer words",
         ),
-        gr.Number(0, precision=0, minimum=0, label="Seed", info="Of the vocoder"),
+        gr.Number(default.seed, precision=0, minimum=0, label="Seed", info="Of the vocoder"),
     ]
 
 
-def voice_request(
+def wanted(
     learned: str,
     target: str | None,
     more: Sequence[str] | None,
@@ -205,8 +217,8 @@ def voice_request(
     vocoder: str,
     guidance: float,
     seed: int,
-) -> VoiceRequest:
-    """Make a request from the values of the voice and the settings.
+) -> tuple[Target, Settings]:
+    """Return the voice and the settings that a person chose.
 
     Args:
         learned: Name of a learned voice, or "".
@@ -216,6 +228,11 @@ def voice_request(
         vocoder: Name of the vocoder.
         guidance: Strength of the guidance.
         seed: Seed of the vocoder.
+
+    Raises:
+        InputError: There is no voice.
     """
-    targets = [Path(path) for path in (target, *(more or [])) if path]
-    return VoiceRequest(targets, learned, Settings(checkpoint, vocoder, guidance, seed))
+    recordings = tuple(Path(path) for path in (target, *(more or [])) if path)
+    if not recordings and not learned:
+        raise InputError("there is no voice yet; record or upload a recording of one")
+    return learned or recordings, Settings(checkpoint, vocoder, guidance, seed)

@@ -3,11 +3,12 @@
 import pytest
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.demo.uploads import Uploads
+from vc_lightning.service.page.uploads import Uploads
 
 
 def test_deletes_files_with_last_session(tmp_path):
-    uploads = Uploads(tmp_path / "uploads")
+    deleted = []
+    uploads = Uploads(tmp_path / "uploads", deleted=deleted.extend)
     folder, foreign = uploads.new_folder(), tmp_path / "foreign.wav"
     shared, own = folder / "shared.wav", uploads.new_folder() / "own.wav"
     for path in (shared, own, foreign):
@@ -16,6 +17,7 @@ def test_deletes_files_with_last_session(tmp_path):
     uploads.claim("ben", [shared])
     uploads.release("anna")
     assert (shared.exists(), own.parent.exists(), foreign.exists()) == (True, False, True)
+    assert deleted == [own]
     uploads.release("ben")
     uploads.release("ben")
     assert (folder.exists(), foreign.exists()) == (False, True)

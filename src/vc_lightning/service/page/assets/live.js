@@ -1,8 +1,8 @@
-// The tab "Live": microphone -> live_worklet.js -> WebSocket -> server, and back.
-// Sound travels as 32-bit floats, everything else as JSON.
+// The tab "Live": microphone -> live_worklet.js -> WebSocket /live -> server, and back.
+// A client like any other: docs/live.md describes the messages.
 
 window.vcLive = (() => {
-  const FOLDER = new URL("live/", document.baseURI);
+  const FOLDER = new URL("page/", document.baseURI);
   const MAX_UNSENT_SECONDS = 1; // of sound; if more waits to be sent, the connection is closed
   const BYTES_PER_SAMPLE = 4;
   let context = null;
@@ -38,14 +38,15 @@ window.vcLive = (() => {
     if (mine !== session) return mine.microphone.getTracks().forEach((track) => track.stop());
     mine.node = new AudioWorkletNode(context, "live-voice", { outputChannelCount: [1] });
     context.createMediaStreamSource(mine.microphone).connect(mine.node).connect(context.destination);
-    const address = new URL("speak", FOLDER);
+    const address = new URL("live", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     mine.socket = new WebSocket(address);
     mine.socket.binaryType = "arraybuffer";
-    mine.socket.onopen = () =>
-      mine.socket.send(JSON.stringify({ ticket, sample_rate: context.sampleRate }));
+    const hello = { rate: context.sampleRate, format: "float32", ticket, wait: true, skip: true };
+    mine.socket.onopen = () => mine.socket.send(JSON.stringify(hello));
     mine.socket.onmessage = ({ data }) => mine === session && take(mine, data);
-    mine.socket.onclose = () => mine === session && !mine.isOver && end(mine, "The connection was lost.");
+    mine.socket.onclose = ({ code }) =>
+      mine === session && !mine.isOver && end(mine, code === 1000 ? "The end." : "The connection was lost.");
     mine.node.port.onmessage = ({ data }) => mine === session && observe(mine, data);
   }
 
@@ -55,10 +56,11 @@ window.vcLive = (() => {
       return mine.node.port.postMessage({ samples }, [samples.buffer]);
     }
     const message = JSON.parse(data);
-    if (message.type === "open") mine.node.port.postMessage({ type: "open" });
+    if (message.wait) return say(`Waiting: ${message.wait}`);
+    if (message.error) return end(mine, `The end: ${message.error}.`);
     if (message.skipped) return mine.node.port.postMessage({ skipped: message.skipped });
-    if (message.type === "over") return end(mine, message.text);
-    say(message.text);
+    mine.node.port.postMessage({ type: "open" });
+    say("Speak now.");
   }
 
   function observe(mine, data) {
@@ -94,7 +96,7 @@ window.vcLive = (() => {
     session.node.port.postMessage({ type: "close" });
     stopMicrophone(session);
     if (session.socket.readyState === WebSocket.OPEN) {
-      session.socket.send(JSON.stringify({ type: "stop" }));
+      session.socket.send(JSON.stringify({ end: true }));
     } else {
       close();
     }

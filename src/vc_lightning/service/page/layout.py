@@ -4,21 +4,19 @@ from collections.abc import Callable, Sequence
 
 import gradio as gr
 
-from vc_lightning.demo import components, live_tab, recordings_tab
-from vc_lightning.demo import html as fragments
-from vc_lightning.demo.components import Desk
-from vc_lightning.demo.live import LiveDesk
+from vc_lightning.service.page import components, live_tab, recordings_tab
+from vc_lightning.service.page import html as fragments
+from vc_lightning.service.page.components import Desk
 
 TITLE = "vc_lightning: say it in another voice"
 SWEEP_SECONDS = 60  # between two searches for files that are too old
 
 
-def build(desk: Desk, live: LiveDesk, examples: Sequence[str], keep_minutes: float) -> gr.Blocks:
+def build(desk: Desk, examples: Sequence[str], keep_minutes: float) -> gr.Blocks:
     """Build the page.
 
     Args:
-        desk: The page's service and uploads.
-        live: Issues the tickets of live sessions.
+        desk: The objects that the page's events use.
         examples: Two recordings, or none.
         keep_minutes: How long files are kept on a page that stays open.
     """
@@ -26,11 +24,11 @@ def build(desk: Desk, live: LiveDesk, examples: Sequence[str], keep_minutes: flo
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache) as page:
         gr.HTML(fragments.asset("header.html"))
         with gr.Row(render=False) as row:
-            settings = components.settings(desk.service)
+            settings = components.settings(desk.service.converters)
         with gr.Tab("Recordings"):
             recordings_tab.build(desk, settings, examples)
         with gr.Tab("Live"):
-            live_tab.build(desk, live, settings)
+            live_tab.build(desk, settings)
         with gr.Accordion("Settings", open=False, elem_id="settings"):
             row.render()
         gr.HTML(fragments.asset("footer.html"))

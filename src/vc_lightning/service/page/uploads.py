@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vc_lightning.common.errors import InputError
@@ -17,11 +17,18 @@ class Uploads:
     Args:
         folder: Folder of uploads and results; no file outside it is read or deleted.
         shared: Further files that every session may use.
+        deleted: Called with files that are deleted.
     """
 
-    def __init__(self, folder: Path, shared: Iterable[Path] = ()):
+    def __init__(
+        self,
+        folder: Path,
+        shared: Iterable[Path] = (),
+        deleted: Callable[[Iterable[Path]], object] = list,
+    ):
         folder.mkdir(exist_ok=True)
         self.folder = folder.resolve()
+        self._deleted = deleted
         self._shared = {path.resolve() for path in shared}
         self._files: dict[str | None, set[Path]] = {}
         self._lock = threading.Lock()
@@ -29,6 +36,14 @@ class Uploads:
     def new_folder(self) -> Path:
         """Make a folder with an unguessable name for one result."""
         return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def n_bytes(self) -> int:
+        """Count the bytes of all uploads and results."""
+        total = 0
+        for path in self.folder.rglob("*"):
+            with contextlib.suppress(OSError):  # it was deleted meanwhile
+                total += path.stat().st_size
+        return total
 
     def require(self, path: object) -> Path:
         """Return a file that a request names, if the request may use it.
@@ -65,7 +80,9 @@ class Uploads:
         """
         with self._lock:
             kept = set().union(*(v for name, v in self._files.items() if name != session))
-            for path in self._files.pop(session, set()) - kept:
+            gone = self._files.pop(session, set()) - kept
+            self._deleted(gone)
+            for path in gone:
                 path.unlink(missing_ok=True)
                 if path.parent != self.folder:
                     with contextlib.suppress(OSError):  # it holds other files, or is gone

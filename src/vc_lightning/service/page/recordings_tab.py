@@ -1,29 +1,35 @@
 """The tab for converting recordings, and the same conversion as an endpoint for programs."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
+import torch
 from gradio.components import Component
 from gradio.events import Dependency
 
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
-from vc_lightning.demo import html as fragments
-from vc_lightning.demo.components import (
+from vc_lightning.conversion.jobs import Target
+from vc_lightning.conversion.measuring import MeasuredConversion
+from vc_lightning.service.engine.converters import Settings
+from vc_lightning.service.engine.queue import PreparedConversion, Watch
+from vc_lightning.service.page import html as fragments
+from vc_lightning.service.page.components import (
     QUICK,
     WAVEFORM,
     Desk,
     check_at_once,
     recording,
     voice_card,
-    voice_request,
+    wanted,
 )
-from vc_lightning.demo.service import ConversionResult, Progress, Settings, VoiceRequest
+from vc_lightning.service.refusal import RefusedError
 
 PROGRESS = gr.Progress()
-QUEUE = "conversion"  # shared by the page's and the programs' conversions
+PREPARED = 0.3  # share of the progress at which the conversion begins
 PAIRS = ("his words, her voice", "her words, his voice")
 
 
@@ -31,7 +37,7 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
     """Build the three columns and their events.
 
     Args:
-        desk: The page's service and uploads.
+        desk: The objects that the page's events use.
         settings: Components of the settings, which another part of the page shows.
         examples: Two recordings, or none.
     """
@@ -63,7 +69,6 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
             shown,
             show_progress="full",
             show_progress_on=status,
-            concurrency_id=QUEUE,
             api_name="press_convert",
             api_visibility="private",
         )
@@ -92,7 +97,7 @@ def _result() -> gr.Audio:
 def _converter(desk: Desk) -> Callable:
     """Make the event of the button Convert."""
 
-    def convert(
+    async def convert(
         source: str | None,
         learned: str,
         target: str | None,
@@ -104,15 +109,21 @@ def _converter(desk: Desk) -> Callable:
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
     ) -> list:
-        wanted = voice_request(learned, target, more, checkpoint, vocoder, guidance, seed)
         try:
-            result, path = _converted(desk, source, wanted, request, _progress_shown(progress))
-        except InputError as error:
+            if source is None:
+                raise InputError("there is no recording of the words yet; record or upload one")
+            voice, settings = wanted(learned, target, more, checkpoint, vocoder, guidance, seed)
+            progress(0, desc="Analysing the recordings")
+            prepared, result, path = await _converted(
+                desk, Path(source), voice, settings, request, _shown(progress)
+            )
+        except (InputError, RefusedError) as error:
             hidden = gr.update(visible=False, value=None)
             return [fragments.sentence(error), hidden, "", "", "", ""]
         sound = gr.update(visible=True, value=str(path))
-        pictures = map(fragments.spectrogram, result.mels)
-        return [fragments.made(result), sound, fragments.figures(result, path), *pictures]
+        pictures = await asyncio.to_thread(_pictures, prepared, result)
+        made = fragments.made(result, prepared.source.seconds)
+        return [made, sound, fragments.figures(result, path), *pictures]
 
     return convert
 
@@ -121,21 +132,20 @@ def build_endpoint(desk: Desk) -> None:
     """Offer the conversion to programs, as `/convert` of `gradio_client`.
 
     Args:
-        desk: The page's service and uploads.
+        desk: The objects that the page's events use.
     """
-    checkpoint, vocoder = next(iter(desk.service.checkpoints)), desk.service.vocoders[0]
-    guidance = desk.service.converter(checkpoint, vocoder).guidance
+    default = desk.service.converters.default
 
-    def convert(
+    async def convert(
         request: gr.Request,
         source: gr.FileData,
         target: gr.FileData | None = None,
         more: list[gr.FileData] | None = None,
         learned: str = "",
-        checkpoint: str = checkpoint,
-        vocoder: str = vocoder,
-        guidance: float = guidance,
-        seed: int = 0,
+        checkpoint: str = default.checkpoint,
+        vocoder: str = default.vocoder,
+        guidance: float = default.guidance,
+        seed: int = default.seed,
     ) -> tuple[gr.FileData, dict]:
         """Convert `source` to the voice of `target` or to a learned voice.
 
@@ -143,20 +153,21 @@ def build_endpoint(desk: Desk) -> None:
         the conversion, and the computing time in seconds.
         """
         try:
-            paths = [_path(desk, file) for file in (source, target, *(more or [])) if file]
-            settings = Settings(checkpoint, vocoder, guidance, seed)
-            wanted = VoiceRequest(paths[1:], learned, settings)
-            result, path = _converted(desk, str(paths[0]), wanted, request, lambda *_: None)
-        except InputError as error:
+            paths = [str(_path(desk, file)) for file in (source, target, *(more or [])) if file]
+            voice, settings = wanted(learned, None, paths[1:], checkpoint, vocoder, guidance, seed)
+            _, result, path = await _converted(
+                desk, Path(paths[0]), voice, settings, request, _not_shown
+            )
+        except (InputError, RefusedError) as error:
             raise gr.Error(fragments.capitalized(error), print_exception=False) from None
         numbers = {
-            "similarity_to_target": result.to_target,
-            "similarity_to_source": result.to_source,
+            "similarity_to_target": (result.before, result.to_target),
+            "similarity_to_source": (1.0, result.to_source),
             "seconds": result.seconds,
         }
         return gr.FileData(path=str(path)), numbers
 
-    gr.api(convert, api_name="convert", concurrency_id=QUEUE)
+    gr.api(convert, api_name="convert")
 
 
 def _path(desk: Desk, file: object) -> Path:
@@ -164,18 +175,54 @@ def _path(desk: Desk, file: object) -> Path:
     return desk.uploads.require(file.get("path") if isinstance(file, dict) else None)
 
 
-def _converted(
-    desk: Desk, source: str | None, wanted: VoiceRequest, request: gr.Request, progress: Progress
-) -> tuple[ConversionResult, Path]:
+async def _converted(
+    desk: Desk,
+    source: Path,
+    target: Target,
+    settings: Settings,
+    request: gr.Request,
+    watch: Watch,
+) -> tuple[PreparedConversion, MeasuredConversion, Path]:
     """Convert for one session and write the file, which is deleted with the session."""
-    result = desk.service.convert(Path(source) if source else None, wanted, progress)
-    path = desk.uploads.new_folder() / result.name
-    desk.uploads.claim(request.session_hash, [path, *wanted.targets, Path(source or "")])
-    strings = provenance.strings(result.note)
-    audio.save(path, result.wav, result.sample_rate, strings)
-    return result, path
+    desk.claim(request, (source,))
+    desk.claim(request, target)
+    with desk.service.queue.place():
+        prepared = await desk.service.prepare(source, target, settings, keep=True)
+        result = await desk.service.convert(prepared, watch)
+    voice = target if isinstance(target, str) else target[0].stem
+    path = desk.uploads.new_folder() / f"{source.stem}_to_{voice}.wav"
+    desk.claim(request, (path,))
+    strings = provenance.strings(prepared.converter.note())
+    rate = prepared.converter.sample_rate
+    await asyncio.to_thread(audio.save, path, result.wav, rate, strings)
+    return prepared, result, path
 
 
-def _progress_shown(progress: gr.Progress) -> Progress:
+def _shown(progress: gr.Progress) -> Watch:
     """Make the function that shows the progress of a conversion on the page."""
-    return lambda share, what: progress(share, desc=what)
+
+    async def show(share: float | None) -> bool:
+        if share is None:
+            progress(PREPARED, desc="Waiting for other conversions")
+        else:
+            progress(PREPARED + (1 - PREPARED) * share, desc="Converting")
+        return False
+
+    return show
+
+
+async def _not_shown(_: float | None) -> bool:
+    return False
+
+
+@torch.inference_mode()
+def _pictures(prepared: PreparedConversion, result: MeasuredConversion) -> list[str]:
+    """Make the mel-spectrograms of source, voice and result, as HTML."""
+    converter, reference = prepared.converter, prepared.reference
+    filtered = torch.from_numpy(converter.mel.filtered(result.wav))  # at its own level
+    mels = [
+        converter.mel.extract(prepared.source.wav, converter.sample_rate),
+        reference and converter.mel.extract(reference.wav, converter.sample_rate),
+        converter.mel(filtered.to(converter.device)).cpu().numpy(),
+    ]
+    return [fragments.spectrogram(mel) for mel in mels]

@@ -4,42 +4,76 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from vc_lightning.conversion.jobs import Job, Row
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.measuring import MeasuredConversion
+from vc_lightning.conversion.recording import Recording
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.vocoders.base import Progress
+from vc_lightning.service.engine.converters import Settings
 from vc_lightning.service.metrics import Metrics
-from vc_lightning.service.refusal import RefusedError
+from vc_lightning.service.refusal import STOPPING, RefusedError, without_message
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25  # between two checks of a client's connection
 MAX_RETRY_SECONDS = 60
-STOPPING = "the service is stopping; try again later"
+NICENESS = 10  # of the threads for recordings: live speech cannot wait, they can
 
-Converts = Callable[[Sequence[Job], Progress], Sequence[Row]]
+
+@dataclass(frozen=True)
+class PreparedConversion:
+    """A conversion that is ready to be made.
+
+    Attributes:
+        converter: Makes it.
+        settings: Its settings; only conversions with equal ones share a batch.
+        source: The source.
+        voice: The target voice.
+        reference: The first recording of the voice, if it is kept.
+        preparation_seconds: Computing time of the analysis.
+    """
+
+    converter: VoiceConverter
+    settings: Settings
+    source: Recording
+    voice: Voice
+    reference: Recording | None
+    preparation_seconds: float
+
+
+Converts = Callable[[Sequence[PreparedConversion], Progress], Sequence[MeasuredConversion]]
+# Takes the share of a conversion that is done, or None while it waits; returns whether the client
+# has left. Called a few times a second.
+Watch = Callable[[float | None], Awaitable[bool]]
 
 
 class AbandonedError(Exception):
     """Ends a batch whose clients have all left."""
 
 
-@dataclass(frozen=True)
 class Waiting:
     """A conversion in the queue.
 
+    Args:
+        prepared: What is to be converted.
+        result: Its result.
+
     Attributes:
-        job: The job.
-        seconds: Duration of its source in seconds.
-        row: Its result.
+        share: Share of it that is done; None while it waits.
     """
 
-    job: Job
-    seconds: float
-    row: asyncio.Future[Row]
+    def __init__(self, prepared: PreparedConversion, result: asyncio.Future[MeasuredConversion]):
+        self.prepared = prepared
+        self.result = result
+        self.share: float | None = None
 
 
 class ConversionQueue:
@@ -48,7 +82,7 @@ class ConversionQueue:
     All methods must be called in the thread of the event loop.
 
     Args:
-        convert: Function that makes a batch of conversions, see `BatchConverter.convert`.
+        convert: Function that makes a batch of conversions.
         metrics: Metrics to update.
         max_requests: Most requests that upload, wait or are converted at the same time.
         batch_size: Most conversions in a batch.
@@ -58,6 +92,7 @@ class ConversionQueue:
 
     Attributes:
         is_stopping: Whether new requests are refused.
+        is_abandoned: Whether all requests are refused.
     """
 
     def __init__(
@@ -76,13 +111,13 @@ class ConversionQueue:
         self._batch_size = batch_size
         self._batch_seconds = batch_seconds
         self._wait_seconds = wait_seconds
-        self._thread = ThreadPoolExecutor(1, "conversion")
+        self._thread = ThreadPoolExecutor(1, "conversion", give_way_to_live_speech)
         self._waiting: deque[Waiting] = deque()
         self._batch: list[Waiting] = []
         self._worker: asyncio.Task | None = None
         self._seconds_each = 1.0  # running mean of the time of a conversion
         self._n_requests = 0
-        self.is_stopping = False
+        self.is_stopping = self.is_abandoned = False
 
     @property
     def n_requests(self) -> int:
@@ -97,7 +132,7 @@ class ConversionQueue:
             RefusedError: All places are taken (429), or the service is stopping (503).
         """
         if self.is_stopping:
-            raise RefusedError(503, STOPPING, self._retry_seconds(), unread=True)
+            raise self.stopping_error()
         if self._n_requests >= self._max_requests:
             sentence = f"{self._n_requests} requests are being served already; try again later"
             raise RefusedError(429, sentence, self._retry_seconds(), unread=True)
@@ -109,42 +144,38 @@ class ConversionQueue:
             self._n_requests -= 1
             self._metrics.requests.set(self._n_requests)
 
-    async def convert(
-        self, job: Job, seconds: float, is_gone: Callable[[], Awaitable[bool]]
-    ) -> Row:
-        """Wait for a job's turn and convert it.
+    async def convert(self, prepared: PreparedConversion, watch: Watch) -> MeasuredConversion:
+        """Wait for a conversion's turn and make it.
 
         Args:
-            job: The job.
-            seconds: Duration of its source in seconds.
-            is_gone: Function that returns whether the client has left; then the job is dropped.
-
-        Returns:
-            The result, see `BatchConverter.convert`.
+            prepared: The conversion.
+            watch: Told the progress; returns whether the client has left, then it is dropped.
 
         Raises:
             RefusedError: It took too long, the service stops, or the conversion failed.
         """
+        if self.is_abandoned:
+            raise self.stopping_error()
         loop = asyncio.get_running_loop()
-        waiting = Waiting(job, seconds, loop.create_future())
+        waiting = Waiting(prepared, loop.create_future())
         self._waiting.append(waiting)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
         deadline = loop.time() + self._wait_seconds
         try:
-            while not waiting.row.done():
-                await asyncio.wait([waiting.row], timeout=LOOK_SECONDS)
-                if not waiting.row.done() and await is_gone():
+            while not waiting.result.done():
+                await asyncio.wait([waiting.result], timeout=LOOK_SECONDS)
+                if not waiting.result.done() and await watch(waiting.share):
                     raise RefusedError(400, "the client has left")
-                if not waiting.row.done() and loop.time() > deadline:
+                if not waiting.result.done() and loop.time() > deadline:
                     raise RefusedError(
                         503,
                         f"not converted within {self._wait_seconds:g} s; try again later",
                         self._retry_seconds(),
                     )
         finally:
-            waiting.row.cancel()
-        return waiting.row.result()
+            waiting.result.cancel()
+        return waiting.result.result()
 
     def stop(self) -> None:
         """Refuse new requests from now on; finish those that are being served."""
@@ -152,9 +183,14 @@ class ConversionQueue:
 
     def abandon(self) -> None:
         """Also refuse requests that wait or are being converted; the running batch ends early."""
+        self.is_abandoned = True
         for waiting in [*self._batch, *self._waiting]:
-            if not waiting.row.done():
-                waiting.row.set_exception(RefusedError(503, STOPPING, self._retry_seconds()))
+            if not waiting.result.done():
+                waiting.result.set_exception(self.stopping_error())
+
+    def stopping_error(self) -> RefusedError:
+        """Make the refusal of a request while the service stops."""
+        return RefusedError(503, STOPPING, self._retry_seconds(), unread=True)
 
     async def _work(self) -> None:
         """Convert batch after batch until nothing is waiting."""
@@ -162,8 +198,8 @@ class ConversionQueue:
         while batch := self._next_batch():
             self._batch = batch
             started = loop.time()
-            jobs = [waiting.job for waiting in batch]
-            made = loop.run_in_executor(self._thread, self._convert, jobs, self._progress(batch))
+            work = [waiting.prepared for waiting in batch]
+            made = loop.run_in_executor(self._thread, self._convert, work, self._progress(batch))
             await asyncio.wait([made])
             self._answer(batch, made)
             self._batch = []
@@ -174,9 +210,12 @@ class ConversionQueue:
         batch: list[Waiting] = []
         while self._waiting and len(batch) < self._batch_size:
             waiting = self._waiting[0]
-            if not waiting.row.done():
-                longest = max(each.seconds for each in [*batch, waiting])
-                if batch and longest * (len(batch) + 1) > self._batch_seconds:
+            if not waiting.result.done():
+                works = [each.prepared for each in [*batch, waiting]]
+                if len({work.settings for work in works}) > 1:
+                    break
+                longest = max(work.source.seconds for work in works)
+                if batch and longest * len(works) > self._batch_seconds:
                     break
                 batch.append(waiting)
             self._waiting.popleft()
@@ -184,27 +223,32 @@ class ConversionQueue:
 
     @staticmethod
     def _progress(batch: Sequence[Waiting]) -> Progress:
-        """Make a progress function that ends the batch once no client waits for it."""
+        """Make a progress function; it ends the batch once no client waits for it."""
 
-        def check(_: float) -> None:
-            if all(waiting.row.done() for waiting in batch):
+        def note(share: float) -> None:
+            if all(waiting.result.done() for waiting in batch):
                 raise AbandonedError
+            for waiting in batch:
+                waiting.share = share
 
-        return check
+        return note
 
     @staticmethod
-    def _answer(batch: Sequence[Waiting], made: asyncio.Future[Sequence[Row]]) -> None:
+    def _answer(
+        batch: Sequence[Waiting], made: asyncio.Future[Sequence[MeasuredConversion]]
+    ) -> None:
         error = made.exception()
         if error is not None and not isinstance(error, AbandonedError):
-            log.error("a conversion failed", exc_info=error)
+            log.error("a conversion failed: %s", without_message(error))
+            log.debug("its traceback", exc_info=error)
         for index, waiting in enumerate(batch):
-            if waiting.row.done():
+            if waiting.result.done():
                 continue
             if error is None:
-                waiting.row.set_result(made.result()[index])
+                waiting.result.set_result(made.result()[index])
             else:
                 sentence = f"the conversion failed ({type(error).__name__}); see the server's log"
-                waiting.row.set_exception(RefusedError(500, sentence))
+                waiting.result.set_exception(RefusedError(500, sentence))
 
     def _count(self, batch: Sequence[Waiting], seconds: float) -> None:
         self._metrics.batch_sizes.observe(len(batch))
@@ -215,3 +259,9 @@ class ConversionQueue:
         """Estimate the seconds until about half of the present requests are done."""
         seconds = self._seconds_each * self._n_requests / 2
         return max(1, min(MAX_RETRY_SECONDS, math.ceil(seconds)))
+
+
+def give_way_to_live_speech() -> None:
+    """Lower the priority of the calling thread on Linux, where every thread has its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

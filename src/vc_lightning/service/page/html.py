@@ -12,8 +12,9 @@ from PIL import Image
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.plots import picture
+from vc_lightning.conversion.measuring import MeasuredConversion
 from vc_lightning.conversion.voice_library import Learned
-from vc_lightning.demo.service import ConversionResult
+from vc_lightning.service.refusal import RefusedError
 
 PICTURE_SIZE = (960, 160)  # pixels of a mel-spectrogram
 ASSETS = Path(__file__).with_name("assets")
@@ -41,7 +42,7 @@ def heading(number: int, title: str, text: str) -> str:
     return f'<div class="step"><b>{number}</b><h2>{title}</h2><p>{text}</p></div>'
 
 
-def sentence(error: InputError) -> str:
+def sentence(error: InputError | RefusedError) -> str:
     """Format an error as HTML; its text is escaped, because file names may contain markup.
 
     Args:
@@ -50,7 +51,7 @@ def sentence(error: InputError) -> str:
     return f'<p class="refusal" role="alert">{html.escape(capitalized(error))}</p>'
 
 
-def capitalized(error: InputError) -> str:
+def capitalized(error: InputError | RefusedError) -> str:
     """Format an error as a sentence with a capital letter and a full stop.
 
     Args:
@@ -83,24 +84,27 @@ def credits_of(voice: Learned) -> str:
     return f'<p class="hint credits">{". ".join(parts)}.</p>'
 
 
-def made(result: ConversionResult) -> str:
+def made(result: MeasuredConversion, duration: float) -> str:
     """Describe the duration and the computing time of a result.
 
     Args:
         result: The conversion.
+        duration: In seconds.
     """
-    duration = len(result.wav) / result.sample_rate
     return f'<p class="hint">{duration:.1f} s of sound, made in {result.seconds:.1f} s.</p>'
 
 
-def figures(result: ConversionResult, path: Path) -> str:
+def figures(result: MeasuredConversion, path: Path) -> str:
     """Format the similarities before and after as numbers and bars, with the link to the file.
 
     Args:
         result: The conversion.
         path: File of the conversion.
     """
-    rows = {"to the voice": result.to_target, "to the source": result.to_source}
+    rows = {
+        "to the voice": (result.before, result.to_target),
+        "to the source": (1.0, result.to_source),
+    }
     bars = "".join(_bars(*row) for row in rows.items())
     address = html.escape(f"gradio_api/file={quote(str(path))}")
     name = html.escape(path.name)

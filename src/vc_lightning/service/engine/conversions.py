@@ -1,0 +1,234 @@
+"""What HTTP, the page and live speech share: one model, one queue, one set of limits."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from vc_lightning.common.errors import require_at_least, require_within
+from vc_lightning.conversion import voice_library
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.jobs import Target
+from vc_lightning.conversion.measuring import (
+    ConversionRequest,
+    MeasuredConversion,
+    convert_and_measure,
+)
+from vc_lightning.conversion.recording import Recording
+from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.models.vocoders.base import Progress
+from vc_lightning.service.engine.converters import Converters, Settings
+from vc_lightning.service.engine.queue import (
+    LOOK_SECONDS,
+    ConversionQueue,
+    PreparedConversion,
+    Watch,
+    give_way_to_live_speech,
+)
+from vc_lightning.service.engine.recordings import KeptRecordings, RecordingLimits, hidden_folders
+from vc_lightning.service.metrics import Metrics
+
+Result = TypeVar("Result")
+Samples = Callable[[Path, VoiceConverter], VoiceSample | Recording]
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """Limits of one request and of all requests together.
+
+    Attributes:
+        max_seconds: Longest recording, in seconds.
+        max_megabytes: Largest size of all recordings of one request together, in MB.
+        max_targets: Most recordings of a target voice.
+        max_requests: Most requests that upload, wait or are converted at the same time.
+        batch_size: Most conversions in a batch.
+        batch_seconds: Largest product of a batch's size and its longest source, in seconds.
+        transfer_seconds: Longest time of an upload, and of the download of a result.
+        wait_seconds: Longest time in the queue, including the conversion.
+
+    Raises:
+        InputError: A limit is out of range.
+    """
+
+    max_seconds: float
+    max_megabytes: float
+    max_targets: int
+    max_requests: int
+    batch_size: int
+    batch_seconds: float
+    transfer_seconds: float
+    wait_seconds: float
+
+    def __post_init__(self) -> None:
+        """Check that the limits are in range."""
+        _ = self.recordings  # checks its own
+        counts = ("max_targets", "max_requests", "batch_size")
+        require_at_least(1, "", **{name: getattr(self, name) for name in counts})
+        times = ("batch_seconds", "transfer_seconds", "wait_seconds")
+        require_within(0.1, 1e6, "", **{name: getattr(self, name) for name in times})
+
+    @property
+    def recordings(self) -> RecordingLimits:
+        """Limits of one recording."""
+        return RecordingLimits(self.max_seconds, self.max_megabytes)
+
+
+class ConversionService:
+    """Prepares and makes conversions, each step in a thread of its own.
+
+    Args:
+        converters: The converters that clients may choose.
+        voices: Folder of the learned voices.
+        limits: Limits of requests.
+
+    Attributes:
+        metrics: Counters of the whole server.
+        queue: Queue of the conversions.
+        kept: Analyzed recordings of the page.
+        n_streams: Live streams that compute, each in a thread.
+    """
+
+    def __init__(self, converters: Converters, voices: Path, limits: ServiceLimits):
+        self.converters = converters
+        self.voices = voices
+        self.limits = limits
+        self.metrics = Metrics()
+        self.kept = KeptRecordings(limits.recordings)
+        self.n_streams = 0
+        self._n_threads = torch.get_num_threads()
+        self.queue = ConversionQueue(
+            self.convert_batch,
+            self.metrics,
+            max_requests=limits.max_requests,
+            batch_size=limits.batch_size,
+            batch_seconds=limits.batch_seconds,
+            wait_seconds=limits.wait_seconds,
+        )
+        # One at a time, which bounds the memory.
+        self._preparing = ThreadPoolExecutor(1, "preparation", give_way_to_live_speech)
+
+    async def prepare(
+        self,
+        source: Path,
+        target: Target,
+        settings: Settings,
+        keep: bool = False,
+    ) -> PreparedConversion:
+        """Decode and analyze the recordings of a conversion.
+
+        Args:
+            source: The source recording.
+            target: Recordings of one speaker, or the name of a learned voice.
+            settings: Settings of the conversion.
+            keep: Whether the analyzed recordings are kept for another conversion.
+
+        Raises:
+            InputError: Something is not offered or cannot be used. The message names no folder.
+        """
+        return await self._in_thread(self._prepare, source, target, settings, keep)
+
+    async def check(self, recording: Path) -> None:
+        """Decode, analyze and keep a recording; see `prepare`."""
+        await self._in_thread(self._check, recording)
+
+    async def voice(self, target: Target, settings: Settings) -> tuple[VoiceConverter, Voice]:
+        """Prepare a voice for live speech; see `prepare`."""
+        return await self._in_thread(self._prepare_voice, target, settings)
+
+    def learned_voice(self, name: str, converter: VoiceConverter) -> Voice:
+        """Load a learned voice.
+
+        Args:
+            name: Its name.
+            converter: Converter that will use it.
+
+        Raises:
+            InputError: There is no such voice, or it belongs to another speaker encoder.
+        """
+        with hidden_folders([self.voices]):
+            learned = voice_library.load(self.voices, name)
+            return voice_library.for_encoder(learned, converter.encoder_identity)
+
+    async def convert(self, prepared: PreparedConversion, watch: Watch) -> MeasuredConversion:
+        """Convert when the queue comes to it; see `ConversionQueue.convert`."""
+        result = await self.queue.convert(prepared, watch)
+        self.metrics.sound_seconds.inc(prepared.source.seconds)
+        seconds = prepared.preparation_seconds + result.seconds
+        return replace(result, seconds=seconds)
+
+    def convert_batch(
+        self, batch: Sequence[PreparedConversion], progress: Progress
+    ) -> list[MeasuredConversion]:
+        """Convert and measure recordings that have equal settings.
+
+        Args:
+            batch: The conversions.
+            progress: Called with the share of the work that is done, up to 1.
+        """
+        requests = [ConversionRequest(each.source, each.voice) for each in batch]
+        first = batch[0]
+        self._leave_cores_to_streams(first.converter)
+        return convert_and_measure(first.converter, requests, first.settings.seed, progress)
+
+    def _prepare(
+        self, source: Path, target: Target, settings: Settings, keep: bool
+    ) -> PreparedConversion:
+        began = time.perf_counter()
+        limits = self.limits.recordings
+        converter = self.converters.get(settings)
+        self._leave_cores_to_streams(converter)
+        voice = self._voice(target, converter, self.kept.get if keep else limits.sample)
+        reference = None
+        if keep and not isinstance(target, str):
+            reference = self.kept.get(target[0], converter)
+        analyzed = (self.kept.get if keep else limits.analyzed)(source, converter)
+        return PreparedConversion(
+            converter,
+            settings,
+            analyzed,
+            voice,
+            reference,
+            time.perf_counter() - began,
+        )
+
+    def _check(self, recording: Path) -> None:
+        self.kept.get(recording, self.converters.get(self.converters.default))
+
+    def _prepare_voice(self, target: Target, settings: Settings) -> tuple[VoiceConverter, Voice]:
+        converter = self.converters.get(settings)
+        return converter, self._voice(target, converter, self.kept.get)
+
+    def _voice(self, target: Target, converter: VoiceConverter, sample: Samples) -> Voice:
+        if isinstance(target, str):
+            return self.learned_voice(target, converter)
+        return converter.voice_from(sample(path, converter) for path in target)
+
+    def _leave_cores_to_streams(self, converter: VoiceConverter) -> None:
+        """Use as many threads as there are cores without a live stream; see `common.threads`."""
+        if "OMP_NUM_THREADS" not in os.environ:
+            n_threads = max(1, self._n_threads - self.n_streams)
+            converter.networks.threads.most = n_threads
+            torch.set_num_threads(n_threads)
+
+    def abandon(self) -> None:
+        """Refuse also the requests that are being served, so that the program can end."""
+        self.queue.abandon()
+        self._preparing.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
+        loop = asyncio.get_running_loop()
+        if self.queue.is_abandoned:
+            raise self.queue.stopping_error()
+        made = loop.run_in_executor(self._preparing, function, *arguments)
+        while not made.done():
+            await asyncio.wait([made], timeout=LOOK_SECONDS)
+            if self.queue.is_abandoned:
+                made.add_done_callback(lambda made: made.cancelled() or made.exception())  # known
+                raise self.queue.stopping_error()
+        return made.result()

@@ -1,0 +1,125 @@
+"""Middleware that passes only the requests that the page and `gradio_client` need."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vc_lightning.common.errors import InputError
+from vc_lightning.service.engine.conversions import ConversionService
+from vc_lightning.service.page.uploads import Uploads
+from vc_lightning.service.refusal import SENTENCES, RefusedError, answer_refusal, as_json, body_of
+
+ROUTES = (  # requested by the page and gradio_client; Gradio has many more
+    *("/config", "/theme.css", "/assets/", "/static/", "/favicon.ico", "/manifest.json"),
+    *("/gradio_api/queue/", "/gradio_api/run/", "/gradio_api/upload", "/gradio_api/heartbeat/"),
+    *("/gradio_api/file=/", "/gradio_api/startup-events", "/gradio_api/cancel"),
+    *("/gradio_api/info", "/gradio_api/reset"),
+)
+UPLOAD = "/gradio_api/upload"
+MAX_BODY_BYTES = 2**18  # of requests that are not uploads, because these only name files
+
+
+class Gate:
+    """Refuse other routes, uploads beyond the limits, and files that were not uploaded here.
+
+    An upload takes a place of the queue while it comes in, like a request to /convert. If a request
+    names a URL as a file, Gradio downloads it. The gate therefore reads every request but uploads
+    first, and refuses it if it names a file that is not an upload or a result.
+
+    Args:
+        app: The application behind the gate.
+        uploads: The files that requests may name.
+        service: Its limits and its queue bound the uploads.
+    """
+
+    def __init__(self, app: ASGIApp, uploads: Uploads, service: ConversionService):
+        self.app = app
+        self.uploads = uploads
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it.
+
+        Args:
+            scope: The ASGI scope.
+            receive: Gives the messages of the request.
+            send: Takes the messages of the answer.
+        """
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"]
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            if path not in ("", "/") and not path.startswith(ROUTES):
+                raise RefusedError(404, SENTENCES[404])
+            if scope["method"] == "POST" and path == UPLOAD:
+                with self._upload():
+                    async with asyncio.timeout(self.service.limits.transfer_seconds):
+                        await self.app(scope, receive, send)
+                return
+            if scope["method"] == "POST":
+                body = await body_of(Request(scope, receive), MAX_BODY_BYTES)
+                self._check(body)
+                receive = _replayed(body, receive)
+        except RefusedError as error:
+            await (await answer_refusal(Request(scope, receive), error))(scope, receive, send)
+            return
+        except TimeoutError:
+            sentence = f"the upload took longer than {self.service.limits.transfer_seconds:g} s"
+            await as_json(408, sentence, {})(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    @contextlib.contextmanager
+    def _upload(self) -> Iterator[None]:
+        """Hold a place of the queue, if the disk has room for the upload."""
+        limits = self.service.limits
+        if self.uploads.n_bytes() > limits.max_requests * limits.max_megabytes * 1e6:
+            raise RefusedError(
+                503, "the server holds too many recordings; try again in some minutes", unread=True
+            )
+        with self.service.queue.place():
+            yield
+
+    def _check(self, body: bytes) -> None:
+        """Check the files that a request names."""
+        try:
+            for path in _named_files(json.loads(body or b"null")):
+                self.uploads.require(path)
+        except InputError as error:
+            raise RefusedError(403, str(error)) from None
+        except (ValueError, RecursionError):
+            raise RefusedError(400, "the request is not JSON") from None
+
+
+def _named_files(content: object) -> Iterator[object]:
+    """Find the values of `path` anywhere in a request, which is how Gradio names files."""
+    if isinstance(content, dict):
+        if content.get("path") is not None:
+            yield content["path"]
+        for value in content.values():
+            yield from _named_files(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _named_files(value)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Make a `receive` that first gives a body that was already read, then the later messages."""
+    is_given = False
+
+    async def replay() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,168 @@
+"""What every door of the server uses: networks, recordings and queue, without a server."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers import SOURCE, TARGET, composed, write_wav
+from server_helpers import LIMITS, broken
+from vc_lightning.audio import decoding
+from vc_lightning.commands import serve
+from vc_lightning.common.errors import InputError
+from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits
+from vc_lightning.service.engine.converters import KEPT_CONVERTERS, Converters
+from vc_lightning.service.engine.recordings import KEPT_SECONDS, RecordingLimits
+
+
+async def no_watch(_):
+    return False
+
+
+@pytest.fixture
+def convert(converters, overrides):
+    """Prepare and convert as every client's request is."""
+    voices = composed("serve", *overrides).voices.dir
+    service = ConversionService(converters, serve.Path(voices), ServiceLimits(**LIMITS))
+
+    def convert(source=SOURCE, target=(TARGET,), keep=False, **settings):
+        async def both():
+            chosen = replace(converters.default, **settings)
+            prepared = await service.prepare(source, target, chosen, keep)
+            return prepared, await service.convert(prepared, no_watch)
+
+        return asyncio.run(both())
+
+    convert.service = service
+    return convert
+
+
+def test_conversion_equals_converter(convert, converter):
+    prepared, result = convert()
+    assert np.array_equal(result.wav, converter.convert(SOURCE, TARGET))
+    similarity = float(converter.embed(SOURCE) @ converter.embed(TARGET))
+    assert result.before == pytest.approx(similarity, abs=1e-5)
+    assert result.seconds > prepared.preparation_seconds > 0
+    assert prepared.source.seconds == pytest.approx(6.05, abs=0.01)
+
+
+def test_voice_is_mean_of_recordings(convert, converter, tmp_path, other_speech):
+    halves = tuple(
+        write_wav(tmp_path / f"{i}.wav", other_speech[i * 70_000 :][:70_000]) for i in (0, 1)
+    )
+    _, result = convert(target=halves)
+    assert np.array_equal(result.wav, converter.convert(SOURCE, halves))
+
+
+def test_learned_voice(convert):
+    prepared, result = convert(target="Ann")
+    assert np.array_equal(result.wav, convert()[1].wav)
+    assert prepared.reference is None
+    for name in ("Ben", "../Ann", "/etc/passwd"):
+        with pytest.raises(InputError, match="voice") as caught:
+            convert(target=name)
+        assert str(convert.service.voices) not in str(caught.value)
+
+
+def test_recordings_are_decoded_once(convert, monkeypatch):
+    """An upload to /convert is, and one on the page, however often it is used."""
+    opened = []
+    real = decoding._open
+    monkeypatch.setattr(
+        decoding, "_open", lambda path, *rest: opened.append(path) or real(path, *rest)
+    )
+    convert()
+    assert opened == [TARGET, SOURCE]
+    opened.clear()
+    for recording in (SOURCE, TARGET):
+        asyncio.run(convert.service.check(recording))
+    for _ in range(2):
+        prepared, _ = convert(keep=True)
+    asyncio.run(convert.service.voice((TARGET,), convert.service.converters.default))
+    assert opened == [SOURCE, TARGET]
+    assert len(prepared.reference.wav) > 100_000
+    convert.service.kept.forget([SOURCE])
+    convert(keep=True)
+    assert opened == [SOURCE, TARGET, SOURCE]
+
+
+def test_kept_recordings_are_bounded(convert, converter, monkeypatch, tmp_path):
+    kept = convert.service.kept
+    long = replace(converter.analyze(SOURCE), seconds=200.0)
+    monkeypatch.setattr(RecordingLimits, "analyzed", lambda *_: long)
+    for index in range(9):
+        kept.get(tmp_path / f"{index}", converter)
+    assert sum(recording.seconds for recording in kept._kept.values()) <= KEPT_SECONDS
+    assert [path.name for path, _ in kept._kept] == ["6", "7", "8"]
+
+
+def test_settings_share_one_network(converters):
+    default = converters.default
+    first = converters.get(default)
+    other = converters.get(replace(default, vocoder="griffin_lim", guidance=0.5))
+    assert other.autovc is first.autovc
+    assert other.speaker_encoder is first.speaker_encoder
+    assert (other.guidance, first.guidance) == (0.5, default.guidance)
+    for wrong, sentence in {
+        ("checkpoint", "/etc/passwd"): "checkpoint=/etc/passwd: is none of tiny",
+        ("vocoder", "loud"): "vocoder=loud: is none of auto,",
+        ("guidance", 99): "guidance=99",
+        ("seed", -1): "seed=-1",
+    }.items():
+        with pytest.raises(InputError, match=sentence):
+            converters.get(replace(default, **dict([wrong])))
+
+
+def test_keeps_few_loaded_converters(converter, tmp_path):
+    loaded = []
+
+    def load(path):
+        loaded.append(path.name)
+        return converter
+
+    paths = {name: tmp_path / name for name in "abcd"}
+    kept = Converters(paths, {"v": None}, load, 0)
+    for name in "aabcda":
+        kept.get(replace(kept.default, checkpoint=name))
+    assert loaded == ["a", "b", "c", "d", "a"]
+    assert KEPT_CONVERTERS == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "seconds", "sentence"),
+    [
+        ("letter.wav", b"dear sir", 0, "is not audio"),
+        ("empty.wav", b"", 0, "is not audio"),
+        ("large.wav", bytes(1_000_001), 0, "has 1.0 MB; give at most 1 MB"),
+        ("long.wav", b"", 20.5, "lasts 20 s; give at most 20 s"),
+        ("short.wav", b"", 0.2, "too short"),
+        ("noise.wav", b"", 0.6, "no speech found"),
+    ],
+)
+def test_errors_hide_folders(convert, tmp_path, name, content, seconds, sentence):
+    path = broken(tmp_path, name, content, seconds)
+    for source, targets in ((path, (TARGET,)), (SOURCE, (TARGET, path))):
+        with pytest.raises(InputError, match=sentence) as caught:
+            convert(source, targets)
+        assert str(caught.value).startswith(name)
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_refuses_wrong_limits():
+    for wrong in ({"max_requests": 0}, {"batch_seconds": "x"}, {"max_seconds": 0}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            ServiceLimits(**LIMITS | wrong)
+
+
+def test_checkpoints_of_one_name_are_reported(tmp_path, caplog):
+    for name in ("a/net.ckpt", "b/net.ckpt", "b/other.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    made = serve.build_converters(
+        composed("serve", f"checkpoints={tmp_path}", f"voices.dir={tmp_path}")
+    )
+    assert list(made.checkpoints) == ["shipped", "net", "other"]
+    assert caplog.messages == [
+        f"checkpoints: {tmp_path}/b/net.ckpt is left out: another one has this name"
+    ]
