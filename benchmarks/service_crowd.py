@@ -200,7 +200,7 @@ class Crowd:
     def closed(self, live: ClientConnection, answer: dict) -> str:
         """Judge a refusal of live speech: a sentence, then a close code."""
         with contextlib.suppress(ConnectionClosed, TimeoutError):
-            live.recv(10)
+            live.recv(TIMEOUT)
         if live.close_code in CLOSES and answer.get("error"):
             return f"{live.close_code}"
         self.errors.append(f"closed {live.close_code} {answer}")
