@@ -25,7 +25,10 @@ MOVED = {  # command: key of version 0.3.0: command, verb and, in place of the k
         "inspect": ("voices", "show", ""),
     },
 }
-RENAMED_HERE = {"evaluate": {"judges": "scorers"}}  # of version 0.3.0, within a command
+RENAMED_HERE = {  # of version 0.3.0, within a command
+    "evaluate": {"judges": "scorers"},
+    "app": {"max_waiting": "max_requests"},
+}
 RENAMED = {  # that go with the keys of MOVED
     "data.shard_megabytes": "shard_megabytes",
     "data.shard_utterances": "shard_utterances",
