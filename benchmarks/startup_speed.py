@@ -36,8 +36,9 @@ SHOWN_PACKAGES = 8
 
 
 def module(folder: Path) -> VoiceDataModule:
-    """Build the data module of `python train.py data.dir=folder/wavs`."""
+    """Build the data module of `python train.py data.dir=folder/wavs experiment=none`."""
     overrides = [f"data.dir={folder}/wavs", f"data.cache_dir={folder}/cache", "run_dir=."]
+    overrides += ["experiment=none"]  # mels, pitch and embeddings only
     with initialize_config_dir(str(resources.CONF), version_base="1.3"):
         cfg = compose("train", overrides)
     encoder, card = read_speaker_encoder(resources.SPEAKER_ENCODER)

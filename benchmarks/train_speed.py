@@ -117,7 +117,9 @@ def public(
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """Compose the configuration of a command line of train.py."""
+    """Compose the configuration of a command line of train.py, by default of the paper's recipe."""
+    if not any(override.startswith("experiment=") for override in overrides):
+        overrides = ["experiment=paper", *overrides]
     with initialize_config_dir(str(resources.CONF), version_base="1.3"):
         return compose("train", overrides=overrides)
 
