@@ -236,6 +236,19 @@ def test_stops_diverged_training(run, capsys):
     assert "lower optimizer.lr" in capsys.readouterr().err
 
 
+def test_trains_without_callbacks(arguments, tmp_path, caplog):
+    """Then the validation's values are those of the network itself, which is also resumed."""
+    caplog.set_level("INFO")
+    for steps, more in ((2, []), (4, [f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])):
+        line = arguments("callbacks=none", "logger=csv", "checkpoint.best=val/loss", *more)
+        kept = [one for one in line if not one.startswith("callbacks.")]
+        train.main(composed("train", *kept, f"trainer.max_steps={steps}"))
+    average, original = (weights(tmp_path / "run", 4, k)[0] for k in ("average", "original"))
+    for name, value in original.state_dict().items():
+        assert torch.equal(value, average.state_dict()[name]), name
+    assert (tmp_path / "run/checkpoints/autovc_best_average.safetensors").is_file()
+
+
 @pytest.fixture
 def module(tiny_autovc, mel_settings):
     module = AutoVCModule(

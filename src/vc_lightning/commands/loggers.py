@@ -35,7 +35,7 @@ def build_logger(name: str, cfg: DictConfig) -> Logger:
         extra = EXTRAS.get(cfg["_target_"].rpartition(".")[2])
         if extra and isinstance(error.__cause__, ModuleNotFoundError):
             raise InputError(
-                f"logger={extra}: {error.__cause__.name} is missing; "
+                f"logger={extra}: {error.__cause__.name or extra} is missing; "
                 f"pip install 'vc-lightning[{extra}]'"
             ) from error
         if isinstance(error.__cause__, _package_errors()):

@@ -216,7 +216,8 @@ def described_choices(config_name: str) -> str:
             comments = re.findall(r"^# (?!@package)(.*)$", text.split("\n\n")[0], re.MULTILINE)
             sentence = re.split(r"(?<=[^.][.]) ", " ".join(comments[:2]))[0]
             lines.append(f"  {name:<20} {sentence}".replace("$", "$$"))
-    return "\n".join(lines)
+    heading = "Choices, one of each group (GROUP=CHOICE):\n\n"
+    return heading + "\n".join(lines) if lines else ""
 
 
 def groups_of(config_name: str) -> list[str]:

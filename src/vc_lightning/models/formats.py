@@ -69,7 +69,7 @@ def identify(content: dict, path: Path) -> tuple[State, Card]:
     if "card" in content and content["card"] is not None:
         try:
             card = Card(**content["card"])
-            state = content.get("state") or content["callbacks"]["EMA"]["average"]
+            state = content.get("state") or _training_weights(content)
             wrong = [f.name for f in fields(card) if type(getattr(card, f.name)) is not f.type]
         except (TypeError, KeyError) as error:
             raise InputError(f"{path}: its header is not of this version ({error})") from error
@@ -84,6 +84,15 @@ def identify(content: dict, path: Path) -> tuple[State, Card]:
         if isinstance(content.get(wrapper), dict):
             return _identify_public(content[wrapper], wrapper, path)
     return _identify_public(content, "", path)
+
+
+def _training_weights(content: dict) -> dict:
+    """Return the averaged weights of a `last.ckpt`; without averages, the trained ones."""
+    if average := content["callbacks"].get("EMA"):
+        return average["average"]
+    prefix = "network."
+    state = content["state_dict"].items()
+    return {name.removeprefix(prefix): one for name, one in state if name.startswith(prefix)}
 
 
 def _identify_public(state: State, wrapper: str, path: Path) -> tuple[State, Card]:
