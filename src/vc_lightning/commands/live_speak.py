@@ -5,13 +5,18 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 
+import numpy as np
+import torch
 from omegaconf import DictConfig
 
 from vc_lightning.audio import io
-from vc_lightning.commands import paths
-from vc_lightning.commands.live_streams import NO_VOICE, Streams
+from vc_lightning.commands import builders, paths
+from vc_lightning.commands.convert import target_of
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion import provenance
+from vc_lightning.conversion import provenance, voice_library
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.live import devices
 from vc_lightning.live.recorder import recording
 from vc_lightning.live.session import FileSource, Session, SilentSink, Sink, Source
@@ -33,27 +38,84 @@ def speak(cfg: DictConfig) -> None:
         InputError: A value is wrong, or a device or file cannot be used.
     """
     if not cfg.target:
-        raise InputError(NO_VOICE)
+        raise InputError("there is no target voice: give target=FILE, or a learned voice's name")
     output = None if cfg.record is None else paths.writable_path(cfg.record, "record", ".wav")
     if cfg.output_device == devices.NONE and output is None:
         raise InputError("output_device=none: the conversion would be lost; add record=FILE")
     # Devices first: an error in them comes before the networks are loaded.
     microphone, loudspeaker = device_of(cfg, "input"), device_of(cfg, "output")
-    streams = Streams(cfg)
-    streams.warm_up()
+    torch.set_num_threads(1)  # faster for small tensors
+    converter = builders.build_converter(cfg)
+    target, speaker = voices_of(cfg, converter)
+    warm_up(open_stream(cfg, converter, target, speaker, converter.sample_rate))
     with contextlib.ExitStack() as stack:
         source = source_of(cfg, microphone)
         stack.callback(source.close)
-        stream = streams.open(source.rate)
+        stream = open_stream(cfg, converter, target, speaker, source.rate)
         sink = sink_of(cfg, loudspeaker, source.rate)
         stack.callback(sink.close)
         recorder = None
         if output is not None:
-            strings = provenance.strings(streams.converter.note())
+            strings = provenance.strings(converter.note())
             recorder = stack.enter_context(recording(output, source.rate, strings))
         run_session(Session(stream, source, sink, recorder, is_muted=not cfg.monitor))
     if output is not None:
         log.info("recorded: %s (left: the input, right: the conversion)", cfg.record)
+
+
+def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice | None]:
+    """Load the target voice and, if it is known, that of the person who speaks.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+        converter: Converter that will use them.
+
+    Raises:
+        InputError: A voice cannot be loaded.
+    """
+    folder = paths.single_path(cfg.voices.dir, "voices.dir")
+
+    def learned(name: str) -> Voice:
+        voice = voice_library.load(folder, name)
+        return voice_library.for_encoder(voice, converter.encoder_identity)
+
+    wanted = target_of(cfg.target, folder)
+    target = learned(wanted) if isinstance(wanted, str) else converter.voice(wanted)
+    return target, learned(str(cfg.speaker)) if cfg.speaker else None
+
+
+def open_stream(
+    cfg: DictConfig, converter: VoiceConverter, target: Voice, speaker: Voice | None, rate: int
+) -> VoiceStream:
+    """Open a stream with the lengths of the configuration.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+        converter: Its networks make the conversion.
+        target: The target voice.
+        speaker: Voice of the person who speaks; None: estimated while speaking.
+        rate: Sample rate in Hz of input and output.
+
+    Raises:
+        InputError: A length or the rate is out of range.
+    """
+    return VoiceStream(
+        converter.networks,
+        target,
+        guidance=converter.guidance,
+        sample_rate=rate,
+        block_seconds=cfg.block_seconds,
+        lookahead_seconds=cfg.lookahead_seconds,
+        context_seconds=cfg.context_seconds,
+        source=speaker,
+        seed=cfg.seed,
+    )
+
+
+def warm_up(stream: VoiceStream) -> None:
+    """Convert a second of noise, because the first steps of a process are slow."""
+    noise = np.random.default_rng(0).normal(0, 0.01, stream.sample_rate)
+    stream.push(noise.astype(np.float32))
 
 
 def run_session(session: Session) -> None:
