@@ -422,6 +422,47 @@ def test_openapi_page_is_offline(service):
     assert {"200", "413", "429", "503"} <= set(paths["/convert"]["post"]["responses"])
 
 
+def test_page_is_a_choice():
+    assert serve.has_page(composed("app"))
+    assert not serve.has_page(composed("serve", "page=false"))
+    with pytest.raises(InputError, match="page=maybe: is none of true, false, auto"):
+        serve.has_page(composed("serve", "page=maybe"))
+
+
+def test_browser_opens_only_where_there_is_a_screen(monkeypatch):
+    opened = []
+    monkeypatch.setattr(serve.webbrowser, "open", opened.append)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    serve.open_page("http://one")
+    monkeypatch.setenv("DISPLAY", ":0")
+    serve.open_page("http://two")
+    eventually(lambda: opened == ["http://two"])
+
+
+def test_public_name_lets_everyone_in_who_uses_it(build, slow, tmp_path):
+    made = build(tmp_path, "public_name=voice.example.org", convert=slow)
+    with running(made) as (address, _):
+        for host, status in (("voice.example.org", 200), ("x.org", 403), ("localhost:1", 200)):
+            assert CLIENT.get(f"{address}/voices", headers={"Host": host}).status_code == status
+        headers = {"Host": "voice.example.org", "Origin": "https://voice.example.org"}
+        assert CLIENT.get(f"{address}/voices", headers=headers).status_code == 200
+        headers["Origin"] = "https://x.org"
+        assert "Origin" in error_of(CLIENT.get(f"{address}/voices", headers=headers), 403)
+    with pytest.raises(InputError, match=r"public_name=a\.b: opens the service"):
+        build(tmp_path, "public_name=a.b", keys=[KEY])
+
+
+def test_uploads_that_cannot_be_stored_are_refused(build, slow, tmp_path, caplog):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with running(build(folder, convert=slow)) as (address, _):
+        folder.rmdir()  # as on a full or lost disk
+        assert "cannot store recordings now" in error_of(ask(address), 503)
+    assert str(tmp_path) not in caplog.text
+
+
 def test_stop_refuses_slow_requests(build, slow, tmp_path):
     with (
         running(build(tmp_path, convert=slow), stop_seconds=0.2) as (address, made),
