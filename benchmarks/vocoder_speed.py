@@ -39,11 +39,10 @@ from vc_lightning.audio import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
-from vc_lightning.models.vocoders import batched_generation
-from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.wavernn import WaveRNN
-from vc_lightning.models.vocoders.wavernn_inference import RunningSteps, product_dtype
+from vc_lightning.models.vocoders.griffin_lim.network import log_spectral_distance
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN, batched_generation
+from vc_lightning.models.vocoders.wavernn.recurrence import RunningSteps, product_dtype
 
 sys.path.insert(0, str(Path(__file__).parent))
 

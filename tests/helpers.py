@@ -19,8 +19,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 
 ROOT = resources.ROOT
 SOURCE = ROOT / "examples" / "source.wav"

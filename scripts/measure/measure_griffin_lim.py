@@ -18,7 +18,7 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.factory import griffin_lim
-from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
+from vc_lightning.models.vocoders.griffin_lim.network import log_spectral_distance
 
 
 def main(manifest: Path, split: str) -> None:
@@ -28,7 +28,7 @@ def main(manifest: Path, split: str) -> None:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == split]
     wavs = list(prepared([manifest.parent / row["path"] for row in rows], mel))
     vocoder = griffin_lim(mel, **resources.settings("vocoder", "griffin_lim"))
-    network = checkpoints.load_magnitude()
+    network = checkpoints.load_griffin_lim()
     ways = {
         "pseudo-inverse": pseudo_inverse(mel),
         "no network": mel.spectrum,

@@ -25,7 +25,7 @@ from vc_lightning.evaluation.scorers import dnsmos, texts, whisper
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.factory import griffin_lim
-from vc_lightning.models.vocoders.mel_to_linear import log_spectral_distance
+from vc_lightning.models.vocoders.griffin_lim.network import log_spectral_distance
 
 
 def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path | None) -> None:

@@ -16,10 +16,10 @@ from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.models.vocoders import griffin_lim as griffin_lim_module
 from vc_lightning.models.vocoders.factory import auto_vocoder, default_vocoder, griffin_lim, wavernn
-from vc_lightning.models.vocoders.griffin_lim import GriffinLim
-from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.models.vocoders.griffin_lim import vocoder as griffin_lim_module
+from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLim
+from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 
 
 @pytest.fixture

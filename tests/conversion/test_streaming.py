@@ -10,9 +10,9 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.conversion.stream_resampling import StreamResampler
 from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
-from vc_lightning.conversion.stream_vocoder import GriffinLimStream
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders import factory
+from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLimStream
 
 
 @pytest.fixture(scope="module")

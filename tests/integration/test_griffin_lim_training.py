@@ -8,8 +8,8 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
-from vc_lightning.training.mel_to_linear_module import MelToLinearModule
+from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
+from vc_lightning.training.griffin_lim_module import GriffinLimModule
 
 
 @pytest.fixture
@@ -44,24 +44,24 @@ def test_trained_file_works_in_griffin_lim(run, tmp_path, tiny_checkpoint, mel_s
     from vc_lightning.commands import convert
 
     path = run() / "griffin_lim_step30_average.safetensors"
-    state, card = checkpoints.read(path, "magnitude")
+    state, card = checkpoints.read(path, "griffin_lim")
     assert (card.step, card.mel) == (30, mel_settings)
-    assert checkpoints.load_magnitude(path).arguments["dim"] == 8
+    assert checkpoints.load_griffin_lim(path).arguments["dim"] == 8
     assert state["output.weight"].abs().max() > 0  # initially 0
     settings = [f"ckpt={tiny_checkpoint}", f"output={tmp_path / 'a.wav'}"]
-    settings += [f"vocoder.magnitude={path}", "vocoder.n_iter=1", "vocoder=griffin_lim"]
+    settings += [f"vocoder.path={path}", "vocoder.n_iter=1", "vocoder=griffin_lim"]
     convert.main(composed("convert", f"source={SOURCE}", f"target={TARGET}", *settings))
     assert (tmp_path / "a.wav").is_file()
 
 
 def test_training_lowers_the_loss(run, speech, mel_settings):
     folder = run("trainer.max_steps=60", "checkpoint.every_n_steps=1")
-    card = Card("magnitude", {}, mel_settings)
+    card = Card("griffin_lim", {}, mel_settings)
     first, last = (
-        checkpoints.load_magnitude(folder / f"griffin_lim_step{step}_original.safetensors")
+        checkpoints.load_griffin_lim(folder / f"griffin_lim_step{step}_original.safetensors")
         for step in (1, 60)
     )
-    module = MelToLinearModule(first, card, None, None, {})
+    module = GriffinLimModule(first, card, None, None, {})
     wav = torch.from_numpy(MelSpectrogram(**mel_settings).prepare(speech, 16_000))[None]
     batch = VocoderBatch(torch.zeros(1, 80, 1), wav, 1, torch.zeros(1, 1))
     with torch.no_grad():
@@ -73,8 +73,8 @@ def test_training_lowers_the_loss(run, speech, mel_settings):
 def test_loss_is_squared_error(mel_settings):
     torch.manual_seed(0)
     mel = MelSpectrogram(**mel_settings)
-    network = MagnitudeNet(80, 513, dim=4, n_blocks=1)
-    module = MelToLinearModule(network, Card("magnitude", {}, mel_settings), None, None, {})
+    network = GriffinLimNet(80, 513, dim=4, n_blocks=1)
+    module = GriffinLimModule(network, Card("griffin_lim", {}, mel_settings), None, None, {})
     wav = 0.1 * torch.randn(2, 16_000)
     losses = module.losses(network, VocoderBatch(torch.zeros(2, 80, 1), wav, 2, torch.zeros(2, 1)))
     spectrum, target = mel.spectrum(mel(wav)), mel.log_magnitude(wav).clamp(min=0)
@@ -82,6 +82,6 @@ def test_loss_is_squared_error(mel_settings):
 
 
 def test_refuses_other_spectrum_size(mel_settings):
-    network = MagnitudeNet(80, 257, dim=4, n_blocks=1)
+    network = GriffinLimNet(80, 257, dim=4, n_blocks=1)
     with pytest.raises(ValueError, match=r"model\.n_bins=257: .*set model\.n_bins=513"):
-        MelToLinearModule(network, Card("magnitude", {}, mel_settings), None, None, {})
+        GriffinLimModule(network, Card("griffin_lim", {}, mel_settings), None, None, {})

@@ -21,9 +21,9 @@ from vc_lightning.data.sampling import EpochBatches
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.models.vocoders import batched_generation
-from vc_lightning.models.vocoders.distributions import mu_law_decode, mu_law_encode
-from vc_lightning.models.vocoders.pqmf import PQMF
+from vc_lightning.models.vocoders.wavernn import batched_generation
+from vc_lightning.models.vocoders.wavernn.distributions import mu_law_decode, mu_law_encode
+from vc_lightning.models.vocoders.wavernn.pqmf import PQMF
 from vc_lightning.training.losses import autovc_losses, valid_elements
 from vc_lightning.training.schedulers import noam_factor
 

@@ -8,7 +8,7 @@ from helpers import SOURCE, TARGET, composed, require_same_result
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.training.discriminator import (
     SpectrogramDiscriminators,
     discriminator_loss,

@@ -9,9 +9,9 @@ from helpers import SOURCE, TARGET, composed, require_same_result
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.models.vocoders.distributions import mu_law_decode, mu_law_encode
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.wavernn.distributions import mu_law_decode, mu_law_encode
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.training.schedulers import noam
 from vc_lightning.training.wavernn_module import WaveRNNModule
 

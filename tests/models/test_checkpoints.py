@@ -11,11 +11,11 @@ from helpers import TINY, tiny_multiband
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.models import checkpoints, formats
+from vc_lightning.models import checkpoints, kinds
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.speaker_encoder import d_vector
-from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 
 
 def public_autovc(network):
@@ -61,7 +61,7 @@ def test_own_files_round_trip(tiny_checkpoint, tiny_autovc, mel_settings):
 def test_infers_f0_inputs_from_shapes():
     for f0 in (True, False):
         network = AutoVC(**TINY, f0=f0)
-        assert formats.sizes_in(network.state_dict(), "AutoVC", "a file")["f0"] is f0
+        assert kinds.sizes_in(network.state_dict(), "autovc", "a file")["f0"] is f0
 
 
 def test_reads_half_precision(tmp_path, tiny_autovc, mel_settings):

@@ -15,7 +15,7 @@ def overrides(shared_checkpoint, tmp_path_factory):
     """The command line of a quick server."""
     helpers = pytest.importorskip("server_helpers")
     quick = {"ckpt": shared_checkpoint, "vocoder": "griffin_lim", "vocoder.n_iter": 1, "port": 0}
-    quick |= {"voices.dir": tmp_path_factory.mktemp("voices"), "vocoder.magnitude": "null"}
+    quick |= {"voices.dir": tmp_path_factory.mktemp("voices"), "vocoder.path": "null"}
     return [
         f"{key}={value}" for key, value in (quick | helpers.LIMITS | helpers.LIVE_LIMITS).items()
     ]

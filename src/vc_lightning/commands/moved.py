@@ -29,6 +29,7 @@ RENAMED_HERE = {  # of version 0.3.0, within a command
     "evaluate": {"judges": "scorers"},
     "app": {"max_waiting": "max_requests"},
 }
+RENAMED_EVERYWHERE = {"vocoder.magnitude": "vocoder.path"}  # of version 0.3.0
 RENAMED = {  # that go with the keys of MOVED
     "data.shard_megabytes": "shard_megabytes",
     "data.shard_utterances": "shard_utterances",
@@ -72,7 +73,8 @@ def require_current(command: str, arguments: Sequence[str]) -> None:
             if value in OFF:
                 raise InputError(f"{key}: {command}.py has no such key any more; leave it out")
             raise InputError(f"{key}: type instead: {new_line(moved, arguments)}")
-    renamed = {**RENAMED_HERE.get(command, {}), **(ELSEWHERE if command == "train" else {})}
+    renamed = {**RENAMED_EVERYWHERE, **RENAMED_HERE.get(command, {})}
+    renamed |= ELSEWHERE if command == "train" else {}
     for argument in arguments:
         key = argument.partition("=")[0].lstrip("+~")
         for old, new in renamed.items():

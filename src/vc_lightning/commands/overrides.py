@@ -21,11 +21,11 @@ NOTHING = ("", "null")
 FREE_TEXT_KEYS = frozenset(  # Hydra must not parse their values
     [
         *("source", "target", "output", "pairs", "ckpt", "checkpoints"),
-        *("speaker_encoder", "vocoder.path", "vocoder.magnitude", "vocoder.fallback.magnitude"),
+        *("speaker_encoder", "vocoder.path", "vocoder.fallback.path"),
         *("data.dir", "data.manifest", "data.pairs", "data.cache_dir"),
         *("data.mels_from", "teacher.model", "init_from", "ckpt_path", "run_dir", "hydra.run.dir"),
         *("checkpoint.dir", "checkpoint.name", "trained_on", "licence", "cluster.folder"),
-        *("callbacks.samples.vocoder.magnitude", "callbacks.conversion_monitor.vocoder.magnitude"),
+        *("callbacks.samples.vocoder.path", "callbacks.conversion_monitor.vocoder.path"),
         *("recogniser", "scorers", "api_key_file"),
         *("speaker", "record", "input_device", "output_device", "live.target"),
         *("voices.dir", "name", "file", "consent", "made_by", "root"),

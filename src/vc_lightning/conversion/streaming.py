@@ -16,8 +16,9 @@ from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.stream_resampling import StreamResampler
 from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
-from vc_lightning.conversion.stream_vocoder import PAST_FRAMES, continued
 from vc_lightning.conversion.voices.voice import Voice, require_embedding
+from vc_lightning.models.vocoders import overlap
+from vc_lightning.models.vocoders.base import PAST_FRAMES
 
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
@@ -98,7 +99,7 @@ class VoiceStream:
         self._pitch_range = RunningPitch(source.pitch if source else None)
         self._target = voice
         require_embedding(voice.embedding, dim_emb)
-        self._vocoder = continued(networks.vocoder, self._hop, self._reach, seed)
+        self._vocoder = overlap.stream(networks.vocoder, self._hop, self._reach, seed)
         self._highpass = None
         if mel.highpass_hz is not None:
             self._highpass = RunningHighpass(rate, mel.highpass_hz)

@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,20 +29,17 @@ from vc_lightning.common.resources import settings
 from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checksums import require_listed
-from vc_lightning.models.formats import Card, State, identify, sizes_in
+from vc_lightning.models.formats import Card, identify
+from vc_lightning.models.kinds import KINDS, State, sizes_in
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
-from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.source_filter import SourceFilter
-from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.base import Vocoder
+from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
+from vc_lightning.models.vocoders.source_filter.network import SourceFilter
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 
 METADATA_KEY = "vc_lightning"
-SIZES_OF_MELS = {  # arguments of vocoders that are mel settings, too
-    WaveRNN.kind: (),
-    MultiBandWaveRNN.kind: ("hop_length",),
-    SourceFilter.kind: ("n_mels", "hop_length", "sample_rate"),
-}
 UNREADABLE = (  # exceptions of torch.load and safe_open for damaged and hostile files
     pickle.UnpicklingError,
     SafetensorError,
@@ -60,7 +57,6 @@ UNREADABLE = (  # exceptions of torch.load and safe_open for damaged and hostile
 )
 
 Network = TypeVar("Network", bound=nn.Module)
-VocoderNetwork = TypeVar("VocoderNetwork", bound=WaveRNN | MultiBandWaveRNN | SourceFilter)
 
 # Loading -----------------------------------------------------------------------------------------
 
@@ -88,9 +84,9 @@ def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWav
     return read_wavernn(path)[0]
 
 
-def load_vocoder(path: Path | str) -> WaveRNN | MultiBandWaveRNN | SourceFilter:
+def load_vocoder(path: Path | str) -> Vocoder:
     """Load a vocoder of any kind in eval mode, with the `mel_settings` of its training."""
-    return _read_vocoder(path, WaveRNN, MultiBandWaveRNN, SourceFilter)[0]
+    return _read_for_mels(path, *(name for name, kind in KINDS.items() if kind.is_vocoder))[0]
 
 
 def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilter:
@@ -98,22 +94,19 @@ def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilt
     return read_source_filter(path)[0]
 
 
-def load_magnitude(path: Path | str = resources.GRIFFIN_LIM) -> MagnitudeNet:
+def load_griffin_lim(path: Path | str = resources.GRIFFIN_LIM) -> GriffinLimNet:
     """Load Griffin-Lim's network in eval mode, with the `mel_settings` of its training."""
-    state, card = read(path, "magnitude")
-    network = _network(MagnitudeNet, card, state, path)
-    _require_size_of_mels(path, card, "n_mels")
+    network, card = _read_for_mels(path, GriffinLimNet.kind)
     n_bins, n_fft = network.arguments["n_bins"], card.mel.get("n_fft")
     if n_fft not in (2 * n_bins - 2, 2 * n_bins - 1):
         raise InputError(f"{path}: its header says n_bins {n_bins}, but n_fft {n_fft} for the mels")
-    network.mel_settings = card.mel
     return network
 
 
 def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
     """Load a recogniser in eval mode, with its weights' `identity`."""
     state, card = read(path, Recogniser.kind)
-    network = _network(Recogniser, card, state, path).requires_grad_(False)
+    network = _network(card, state, path).requires_grad_(False)
     network.identity = identity("whisper", network.state_dict())
     return network
 
@@ -123,18 +116,18 @@ def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
     state, card = read(path, "autovc")
     if "freq" not in card.network:
         card = replace(card, network=card.network | {"freq": freq})
-    _require_size_of_mels(path, card, "n_mels")
-    return _network(AutoVC, card, state, path), card
+    _require_sizes_of_mels(path, card)
+    return _network(card, state, path), card
 
 
 def read_wavernn(path: Path | str) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
     """Load a WaveRNN and the file's card, see `load_wavernn`."""
-    return _read_vocoder(path, WaveRNN, MultiBandWaveRNN)
+    return _read_for_mels(path, WaveRNN.kind, MultiBandWaveRNN.kind)
 
 
 def read_source_filter(path: Path | str) -> tuple[SourceFilter, Card]:
     """Load a source-filter vocoder and the file's card, see `load_source_filter`."""
-    return _read_vocoder(path, SourceFilter)
+    return _read_for_mels(path, SourceFilter.kind)
 
 
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
@@ -232,35 +225,36 @@ def _require_undamaged(path: Path) -> None:
         )
 
 
-def _read_vocoder(path: Path | str, *networks: type[VocoderNetwork]) -> tuple[VocoderNetwork, Card]:
-    """Load a vocoder of one of several classes; check that its sizes are those of its mels."""
-    state, card = read(path, *(network.kind for network in networks))
-    for name in SIZES_OF_MELS[card.kind]:
-        _require_size_of_mels(path, card, name)
-    network = next(network for network in networks if network.kind == card.kind)
-    built = _network(network, card, state, path)
+def _read_for_mels(path: Path | str, *kinds: str) -> tuple[Any, Card]:
+    """Load a network of one of several kinds that takes mels; check that its sizes are theirs."""
+    state, card = read(path, *kinds)
+    _require_sizes_of_mels(path, card)
+    built = _network(card, state, path)
     built.mel_settings = card.mel
     return built, card
 
 
-def _require_size_of_mels(path: Path | str, card: Card, name: str) -> None:
-    """Raise InputError unless a card's network and mels have the same size."""
-    of_network, of_mels = card.network.get(name), card.mel.get(name)
-    if of_network != of_mels:
-        raise InputError(
-            f"{path}: its header says {name} {of_network} for the network, {of_mels} for the mels"
-        )
+def _require_sizes_of_mels(path: Path | str, card: Card) -> None:
+    """Raise InputError unless a card's network and mels have the same sizes."""
+    for name in KINDS[card.kind].sizes_of_mels:
+        of_network, of_mels = card.network.get(name), card.mel.get(name)
+        if of_network != of_mels:
+            raise InputError(
+                f"{path}: its header says {name} {of_network} for the network, {of_mels} for the "
+                "mels"
+            )
 
 
-def _network(network: type[Network], card: Card, state: State, path: Path | str) -> Network:
+def _network(card: Card, state: State, path: Path | str) -> Any:
     """Build the network of a card and load its weights.
 
     The sizes in the card are compared with those of the weights first, because a network of the
     sizes in a damaged header might not fit into memory.
     """
+    network = KINDS[card.kind].network
     parameters = inspect.signature(network).parameters.values()
     stated = {parameter.name: parameter.default for parameter in parameters} | card.network
-    for name, value in sizes_in(state, network.__name__, path).items():
+    for name, value in sizes_in(state, card.kind, path).items():
         if name != "bits" and stated[name] != value:
             raise InputError(
                 f"{path}: its header says {name} {card.network.get(name)}, its weights say {value}"

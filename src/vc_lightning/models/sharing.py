@@ -9,11 +9,8 @@ import yaml
 
 from vc_lightning.models import checkpoints, hub
 from vc_lightning.models.formats import Card
+from vc_lightning.models.kinds import ENCODERS, KINDS
 
-KINDS = (
-    *("autovc", "wavernn", "multiband_wavernn", "source_filter"),
-    *("magnitude", "ge2e", "d_vector"),
-)
 LICENCES = {  # patterns in file headers and the hub's names, the most specific first
     r"CC[ -]BY-SA[ -]4": "cc-by-sa-4.0",
     r"CC[ -]BY-NC[ -]4": "cc-by-nc-4.0",
@@ -21,17 +18,6 @@ LICENCES = {  # patterns in file headers and the hub's names, the most specific 
     r"CC0": "cc0-1.0",
     r"Apache": "apache-2.0",
     r"\bMIT\b": "mit",
-}
-CONVERT = "python convert.py source=source.wav target=target.wav"
-USES = {  # example for the model card, by kind of file
-    "autovc": (
-        "from vc_lightning import VoiceConverter\n\n"
-        'converter = VoiceConverter.from_pretrained("{repo}")\n'
-        'wav = converter.convert("source.wav", "target.wav")'
-    ),
-    "wavernn": f"{CONVERT} vocoder=wavernn vocoder.path=hf://{{repo}}",
-    "multiband_wavernn": f"{CONVERT} vocoder=wavernn vocoder.path=hf://{{repo}}",
-    "source_filter": f"{CONVERT} vocoder=source_filter vocoder.path=hf://{{repo}}",
 }
 
 
@@ -50,7 +36,7 @@ def push_to_hub(path: Path | str, repo: str, *, private: bool = False, freq: int
     Raises:
         InputError: The file cannot be used, or the hub cannot be reached or refuses the upload.
     """
-    state, card = checkpoints.read(path, *KINDS)
+    state, card = checkpoints.read(path, *KINDS, *ENCODERS)
     if card.kind == "autovc" and "freq" not in card.network:
         card = replace(card, network=card.network | {"freq": freq})
     with tempfile.TemporaryDirectory() as folder:
@@ -91,8 +77,9 @@ def model_card(card: Card, repo: str) -> str:
         + (f", the {card.weights} ones" if card.weights else "")
         + (f" after {card.step} steps of training." if card.step else "."),
     ]
-    if card.kind in USES:
-        parts += ["## Use", f"```\n{USES[card.kind].format(repo=repo)}\n```"]
+    use = KINDS[card.kind].use if card.kind in KINDS else ""
+    if use:
+        parts += ["## Use", f"```\n{use.format(repo=repo)}\n```"]
     parts += [
         "## Training data",
         card.trained_on or "Not stated in the file's header.",

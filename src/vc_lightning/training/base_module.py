@@ -19,14 +19,14 @@ from vc_lightning.data.training_data import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card
-from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.source_filter import SourceFilter
-from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
+from vc_lightning.models.vocoders.source_filter.network import SourceFilter
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.training.lightning_types import datamodule_of
 
 AnyBatch = CropBatch | VocoderBatch
-AnyNetwork = AutoVC | WaveRNN | MultiBandWaveRNN | SourceFilter | MagnitudeNet
+AnyNetwork = AutoVC | WaveRNN | MultiBandWaveRNN | SourceFilter | GriffinLimNet
 BatchT = TypeVar("BatchT", CropBatch, VocoderBatch)
 NetworkT = TypeVar("NetworkT", bound=AnyNetwork)
 

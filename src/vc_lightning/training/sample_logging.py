@@ -17,9 +17,6 @@ from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.data.crops import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.vocoders.base import Vocoder
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.source_filter import SourceFilter
-from vc_lightning.models.vocoders.wavernn import WaveRNN
 from vc_lightning.training.base_module import AnyBatch, AnyNetwork
 from vc_lightning.training.ema import averaged_network
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
@@ -180,7 +177,7 @@ class CopySynthesis(Samples):
         self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
     ) -> None:
         """Write the mels of each recording and of the vocoder's output, and the output."""
-        if not isinstance(network, WaveRNN | MultiBandWaveRNN | SourceFilter):
+        if not isinstance(network, Vocoder):
             raise TypeError(f"a {type(network).__name__} is not a vocoder")
         device = next(network.parameters()).device
         for example in self.examples:

@@ -16,7 +16,7 @@ from vc_lightning.data.training_data import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import read_source_filter
 from vc_lightning.models.formats import Card
-from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.training.base_module import MAX_WEIGHT, BaseModule
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
 

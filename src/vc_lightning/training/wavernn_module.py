@@ -12,8 +12,8 @@ from vc_lightning.data.training_data import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models.checkpoints import read_wavernn
 from vc_lightning.models.formats import Card
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.training.base_module import BaseModule
 
 N_FIRST_BATCHES = 16  # from which the first output is estimated

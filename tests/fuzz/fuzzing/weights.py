@@ -17,8 +17,8 @@ from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import METADATA_KEY, Card
 from vc_lightning.models.speaker_encoder import d_vector
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 
 SMALL = {"rnn_dims": 8, "fc_dims": 8}
 SMALL_BANDS = SMALL | {"n_mels": 80, "hop_length": 256, "frame_dims": 8, "frame_blocks": 1}
@@ -42,7 +42,7 @@ def whole_files(bench: Bench) -> Iterator[tuple[str, str, bytes]]:
         (resources.SPEAKER_ENCODER.read_bytes()),
     )
     yield "shipped WaveRNN", "vocoder.path", resources.WAVERNN.read_bytes()
-    yield "shipped magnitudes", "vocoder.magnitude", resources.GRIFFIN_LIM.read_bytes()
+    yield "shipped Griffin-Lim", "griffin_lim's path", resources.GRIFFIN_LIM.read_bytes()
     yield "tiny WaveRNN", "vocoder.path", _tiny_multiband()
     yield "last.ckpt", "ckpt_path", last
     yield "last.ckpt as weights", "ckpt", last

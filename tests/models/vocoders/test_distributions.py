@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from vc_lightning.models.vocoders.distributions import (
+from vc_lightning.models.vocoders.wavernn.distributions import (
     NUM_LEVELS,
     mixture_log_prob,
     mu_law_decode,

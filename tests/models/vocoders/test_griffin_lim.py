@@ -6,9 +6,10 @@ from scipy import signal
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.models.vocoders import factory, griffin_lim
-from vc_lightning.models.vocoders.griffin_lim import GriffinLim
-from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
+from vc_lightning.models.vocoders import factory
+from vc_lightning.models.vocoders.griffin_lim import vocoder as griffin_lim
+from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
+from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLim
 
 
 def shipped(mel):
@@ -103,7 +104,7 @@ def test_chunk_converges_to_fixed_part(mel_settings, speech, monkeypatch):
 
 def test_refuses_network_without_spectra(mel_settings):
     """Its weights are finite, so that they have been read."""
-    network = MagnitudeNet(80, 513, dim=4, n_blocks=1)
+    network = GriffinLimNet(80, 513, dim=4, n_blocks=1)
     torch.nn.init.constant_(network.output.bias, 1e30)
     vocoder = GriffinLim(MelSpectrogram(**mel_settings), network, 1, n_iter=1, momentum=0)
     with pytest.raises(InputError, match="louder than any sound"):

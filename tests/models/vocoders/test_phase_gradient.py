@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vc_lightning.models.vocoders.phase_gradient import propagated
+from vc_lightning.models.vocoders.griffin_lim.phase_gradient import propagated
 
 
 def stft(wav, win_length):

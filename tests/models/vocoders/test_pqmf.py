@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vc_lightning.models.vocoders.pqmf import PQMF
+from vc_lightning.models.vocoders.wavernn.pqmf import PQMF
 
 
 def decibels(signal, error):

@@ -8,9 +8,13 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.models.vocoders import source_filter
-from vc_lightning.models.vocoders.excitation import DEFAULT_HZ, pulse_train, without_gaps
-from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.models.vocoders.source_filter import network as source_filter
+from vc_lightning.models.vocoders.source_filter.excitation import (
+    DEFAULT_HZ,
+    pulse_train,
+    without_gaps,
+)
+from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 
 SIZES = {
     "n_mels": 80,

@@ -1,7 +1,7 @@
 """The interface of vocoders, and how mels of any length are turned into sound."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from vc_lightning.audio.spill_buffer import SpillBuffer
 
+PAST_FRAMES = 8  # mel frames before the new ones that a streaming vocoder also gets
 Progress = Callable[[float], None]  # takes the share of the work that is done, up to 1
 
 
@@ -17,8 +18,30 @@ def no_progress(share: float) -> None:
     """Ignore the progress."""
 
 
+class StreamVocoder(Protocol):
+    """Interface of a vocoder for a mel that arrives in steps."""
+
+    def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
+        """Continue by some hops.
+
+        Args:
+            mel: (1, n_mels, T), consecutive frames: n_past known ones, n_new to commit, and a
+                look-ahead that may still change.
+            n_past: Number of frames before the new ones.
+            n_new: Number of frames that are final now.
+            n_hops: Number of hops to return.
+
+        Returns:
+            wav (n_hops * hop_length,).
+        """
+
+
+@runtime_checkable
 class Vocoder(Protocol):
     """Interface of a vocoder, which turns mels into sound.
+
+    A vocoder may also have `stream(reach, seed)`, which returns a `StreamVocoder` whose sound lies
+    `reach` frames behind the newest committed frame; without it, live speech uses `overlap`.
 
     Attributes:
         mel_settings: Settings of the mels that it takes.

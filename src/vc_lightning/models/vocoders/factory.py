@@ -9,14 +9,14 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.base import Vocoder
-from vc_lightning.models.vocoders.griffin_lim import GriffinLim
+from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLim
 
 log = logging.getLogger(__name__)
 
 
 def griffin_lim(
     mel: MelSpectrogram,
-    magnitude: Path | str | None,
+    path: Path | str | None,
     sharpness: float,
     n_iter: int,
     momentum: float,
@@ -25,8 +25,8 @@ def griffin_lim(
 
     Args:
         mel: Mel-spectrogram to invert.
-        magnitude: File of a `MagnitudeNet` for these mels; "shipped" for the shipped one, which is
-            used only if it is for these mels; None for no network.
+        path: File of a `GriffinLimNet` for these mels; "shipped" for the shipped one, which is used
+            only if it is for these mels; None for no network.
         sharpness: See `GriffinLim`.
         n_iter: See `GriffinLim`.
         momentum: See `GriffinLim`.
@@ -35,13 +35,13 @@ def griffin_lim(
         InputError: The file is unreadable or for other mels.
     """
     network = None
-    if magnitude is not None:
-        path = resources.GRIFFIN_LIM if magnitude == "shipped" else magnitude
-        network = checkpoints.load_magnitude(path)
+    if path is not None:
+        file = resources.GRIFFIN_LIM if path == "shipped" else path
+        network = checkpoints.load_griffin_lim(file)
         try:
-            require_same_settings(network.mel_settings, mel.settings, str(path), "the converter")
+            require_same_settings(network.mel_settings, mel.settings, str(file), "the converter")
         except InputError as error:
-            if magnitude != "shipped":
+            if path != "shipped":
                 raise
             log.info("Griffin-Lim without its network (%s)", error)
             network = None

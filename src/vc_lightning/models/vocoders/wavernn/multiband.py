@@ -8,15 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
-from vc_lightning.models.vocoders import batched_generation
-from vc_lightning.models.vocoders.distributions import (
+from vc_lightning.models.vocoders.wavernn import batched_generation
+from vc_lightning.models.vocoders.wavernn.distributions import (
     LEVEL_WIDTH,
     mixture_log_density,
     mixture_noise,
     pick,
     uniform_block,
 )
-from vc_lightning.models.vocoders.pqmf import PQMF
+from vc_lightning.models.vocoders.wavernn.pqmf import PQMF
+from vc_lightning.models.vocoders.wavernn.streaming import WaveRNNStream
 
 LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB
 LIMIT = 12.0  # of samples divided by their envelope; in speech 1 of 10 000 is above 10
@@ -178,6 +179,10 @@ class MultiBandWaveRNN(nn.Module):
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
         """Yield samples in pieces (B, n), the first one early, with bounded memory."""
         return batched_generation.stream(self, mel, seed, FOLD_FRAMES)
+
+    def stream(self, reach: int, seed: int) -> WaveRNNStream:
+        """Make the streaming form, see `Vocoder`."""
+        return WaveRNNStream(self, reach, seed)
 
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
         """Generate padded mels (S, n_mels, N + 2·pad), with a generator each -> wavs (S, N·hop)."""

@@ -2,8 +2,7 @@
 
 import torch
 
-from vc_lightning.conversion.stream_source_filter import SourceFilterStream
-from vc_lightning.models.vocoders.source_filter import SourceFilter
+from vc_lightning.models.vocoders.source_filter.network import SourceFilter, SourceFilterStream
 
 
 @torch.inference_mode()
@@ -36,7 +35,7 @@ def test_steps_with_a_long_look_ahead_are_the_sound_of_the_whole():
 
 def sources(network, n_frames):
     """Pulses and noise of a stream with seed 3."""
-    from vc_lightning.models.vocoders.excitation import pulse_train
+    from vc_lightning.models.vocoders.source_filter.excitation import pulse_train
 
     f0 = network.pitch(torch.rand(1, 80, 1)).expand(1, n_frames + 1)
     pulses, _ = pulse_train(f0, 256, 16_000, torch.zeros(1, dtype=torch.float64))

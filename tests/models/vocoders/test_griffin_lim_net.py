@@ -10,12 +10,12 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
-from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet, log_spectral_distance
+from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet, log_spectral_distance
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return checkpoints.load_magnitude()
+    return checkpoints.load_griffin_lim()
 
 
 def true_spectrum(wav, settings):
@@ -39,7 +39,7 @@ def test_output_is_rough_spectrum_plus_correction(shipped):
 
 def test_untrained_network_is_identity():
     rough = torch.rand(1, 33, 1)
-    assert torch.equal(MagnitudeNet(8, 33, dim=4, n_blocks=2)(torch.rand(1, 8, 1), rough), rough)
+    assert torch.equal(GriffinLimNet(8, 33, dim=4, n_blocks=2)(torch.rand(1, 8, 1), rough), rough)
 
 
 def test_distance_is_in_decibels():
@@ -75,20 +75,20 @@ def test_shipped_file(shipped, mel_settings):
 
 
 def test_refuses_mismatched_files(tmp_path):
-    state, card = checkpoints.read(resources.GRIFFIN_LIM, "magnitude")
+    state, card = checkpoints.read(resources.GRIFFIN_LIM, "griffin_lim")
     path = tmp_path / "a.safetensors"
     for mel in ({"n_mels": 40}, {"n_fft": 2048}, {"n_fft": "1024"}):
         checkpoints.save(path, state, replace(card, mel=card.mel | mel))
         with pytest.raises(InputError, match=r"its header says n_(mels|bins) .* for the mels"):
-            checkpoints.load_magnitude(path)
+            checkpoints.load_griffin_lim(path)
     checkpoints.save(path, state, replace(card, network=card.network | {"dim": 10**9}))
     with pytest.raises(InputError, match="its header says dim 1000000000, its weights say 256"):
-        checkpoints.load_magnitude(path)
+        checkpoints.load_griffin_lim(path)
     checkpoints.save(path, {k: v for k, v in state.items() if k != "input.weight"}, card)
-    with pytest.raises(InputError, match="not a whole MagnitudeNet"):
-        checkpoints.load_magnitude(path)
+    with pytest.raises(InputError, match="not a whole GriffinLimNet"):
+        checkpoints.load_griffin_lim(path)
     path.write_bytes(resources.GRIFFIN_LIM.read_bytes()[:-100])
     with pytest.raises(InputError, match="cannot be read"):
-        checkpoints.load_magnitude(path)
-    with pytest.raises(InputError, match="holds ge2e weights; magnitude are needed"):
-        checkpoints.load_magnitude(resources.SPEAKER_ENCODER)
+        checkpoints.load_griffin_lim(path)
+    with pytest.raises(InputError, match="holds ge2e weights; griffin_lim are needed"):
+        checkpoints.load_griffin_lim(resources.SPEAKER_ENCODER)

@@ -5,9 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from vc_lightning.models.vocoders.batched_generation import cut
-from vc_lightning.models.vocoders.multiband_wavernn import MultiBandWaveRNN
-from vc_lightning.models.vocoders.wavernn import WaveRNN
+from vc_lightning.models.vocoders.wavernn.batched_generation import Recurrent, cut
 
 
 class WaveRNNStream:
@@ -23,7 +21,7 @@ class WaveRNNStream:
         seed: Seed of the random numbers.
     """
 
-    def __init__(self, vocoder: WaveRNN | MultiBandWaveRNN, reach: int, seed: int):
+    def __init__(self, vocoder: Recurrent, reach: int, seed: int):
         self.vocoder = vocoder
         self.reach = reach
         self.running = vocoder.begin([torch.Generator().manual_seed(seed)])

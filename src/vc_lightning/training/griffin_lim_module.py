@@ -16,12 +16,12 @@ from vc_lightning.data.training_data import TrainingDataModule
 from vc_lightning.data.vocoder_crops import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.formats import Card
-from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet, log_spectral_distance
+from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet, log_spectral_distance
 from vc_lightning.training.base_module import BaseModule
 
 
-class MelToLinearModule(BaseModule[MagnitudeNet, VocoderBatch]):
-    """`MagnitudeNet`, trained on the mean squared error of the log-magnitude spectrum.
+class GriffinLimModule(BaseModule[GriffinLimNet, VocoderBatch]):
+    """`GriffinLimNet`, trained on the mean squared error of the log-magnitude spectrum.
 
     Its arguments are those of `BaseModule`.
 
@@ -29,14 +29,14 @@ class MelToLinearModule(BaseModule[MagnitudeNet, VocoderBatch]):
         InputError: The network has another number of bins than the spectra.
     """
 
-    trains = (MagnitudeNet,)
+    trains = (GriffinLimNet,)
     shipped = resources.GRIFFIN_LIM
     free_arguments = ()
-    convert_with = "vocoder=griffin_lim vocoder.magnitude="
+    convert_with = "vocoder=griffin_lim vocoder.path="
 
     def __init__(
         self,
-        network: MagnitudeNet,
+        network: GriffinLimNet,
         card: Card,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler],
@@ -51,16 +51,16 @@ class MelToLinearModule(BaseModule[MagnitudeNet, VocoderBatch]):
                 f"{card.mel['n_fft']} have {n_bins} bins; set model.n_bins={n_bins}"
             )
 
-    def read(self, path: Path | str, freq: int) -> tuple[MagnitudeNet, Card]:
+    def read(self, path: Path | str, freq: int) -> tuple[GriffinLimNet, Card]:
         """Read the network and the card of a file of Griffin-Lim's network."""
-        return checkpoints.load_magnitude(path), checkpoints.read(path, MagnitudeNet.kind)[1]
+        return checkpoints.load_griffin_lim(path), checkpoints.read(path, GriffinLimNet.kind)[1]
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output bias to the mean error of the rough spectra in the first batch."""
         _, rough, target = self.spectra(next(iter(data.train_dataloader())).wav)
         self.network.output.get_parameter("bias").data.copy_((target - rough).mean(dim=(0, 2)))
 
-    def losses(self, network: MagnitudeNet, batch: VocoderBatch) -> dict[str, Tensor]:
+    def losses(self, network: GriffinLimNet, batch: VocoderBatch) -> dict[str, Tensor]:
         """Compute `loss`, and `distance_db`, the log-spectral distance in dB."""
         mel, rough, target = self.spectra(batch.wav)
         spectrum = network(mel, rough).float()

@@ -2,7 +2,7 @@
 
 import torch
 
-from vc_lightning.models.vocoders.mel_to_pitch import PitchNet
+from vc_lightning.models.vocoders.source_filter.pitch_net import PitchNet
 
 
 def test_learns_exact_pitch():

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vc_lightning.audio.pitch import FMAX_HZ, FMIN_HZ
-from vc_lightning.models.vocoders.convnext import ConvNeXt
+from vc_lightning.models.vocoders.source_filter.convnext import ConvNeXt
 
 PITCHES_AN_OCTAVE = 24
 VOICED_PROBABILITY = 0.5

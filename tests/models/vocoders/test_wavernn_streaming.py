@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from helpers import tiny_multiband, tiny_wavernn
-from vc_lightning.conversion.stream_vocoder import continued
-from vc_lightning.conversion.stream_wavernn import WaveRNNStream
-from vc_lightning.models.vocoders.batched_generation import cut
+from vc_lightning.models.vocoders import overlap
+from vc_lightning.models.vocoders.wavernn.batched_generation import cut
+from vc_lightning.models.vocoders.wavernn.streaming import WaveRNNStream
 
 REACH, N_PAST = 2, 6
 
@@ -42,7 +42,7 @@ def streamed(stream, mel, sizes, n_ahead):
 def test_steps_are_the_sound_of_the_whole(network, sizes):
     torch.manual_seed(0)
     mel = torch.rand(1, 5, N_PAST + 70).double()
-    stream = continued(network, network.hop_length, REACH, seed=3)
+    stream = overlap.stream(network, network.hop_length, REACH, seed=3)
     assert isinstance(stream, WaveRNNStream)
     wav = streamed(stream, mel, sizes, network.pad + stream.n_ahead - REACH)
     window = cut(mel, N_PAST - network.pad, mel.shape[-1] + network.pad)

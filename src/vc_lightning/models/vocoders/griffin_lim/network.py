@@ -7,7 +7,7 @@ KERNEL_SIZE = 3
 AUDIBLE_DB = 60  # range below the loudest bin in which spectra are compared
 
 
-class MagnitudeNet(nn.Module):
+class GriffinLimNet(nn.Module):
     """Corrects a rough log-magnitude spectrum by convolutions over the frames of the mel.
 
     All values are in the scale of the mel (`MelSpectrogram.logarithm`), in which 0.01 is 1 dB.
@@ -19,7 +19,7 @@ class MagnitudeNet(nn.Module):
         n_blocks: Residual convolutions; each widens the receptive field by one frame a side.
     """
 
-    kind = "magnitude"
+    kind = "griffin_lim"
 
     def __init__(self, n_mels: int, n_bins: int, dim: int, n_blocks: int):
         super().__init__()

@@ -23,6 +23,19 @@ FADE = 1  # frame: about a period of a low voice
 LAG_COST = 0.2  # subtracted from the correlation at the largest lag, so that noise is not moved
 
 
+class Running(Protocol):
+    """Interface of sequences that are being generated.
+
+    Attributes:
+        delay: Samples by which the sound is later than the mels.
+    """
+
+    delay: int
+
+    def advance(self, mel: Tensor) -> Tensor:
+        """Continue with padded mels (S, n_mels, N + 2·pad) -> wavs (S, N·hop)."""
+
+
 class Recurrent(Protocol):
     """Interface of an autoregressive vocoder.
 
@@ -36,6 +49,9 @@ class Recurrent(Protocol):
 
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
         """Generate padded mels (S, n_mels, N + 2·pad), with a generator each -> wavs (S, N·hop)."""
+
+    def begin(self, noise: list[torch.Generator]) -> Running:
+        """Begin one sequence per generator, from silence."""
 
 
 def generate(
@@ -153,7 +169,7 @@ def splice(folds: Iterable[Tensor], hop_length: int) -> Iterator[Tensor]:
         lag, correlation = best_match(ending, candidates)
         fold = shift(fold[:, begin - max_lag :], lag, fold.shape[1] - begin)
         yield current[:, :-fade]
-        mixed = cross_fade(ending, fold[:, :fade], correlation)
+        mixed = fade_at_constant_power(ending, fold[:, :fade], correlation)
         current = torch.cat([mixed, fold[:, fade:]], dim=1)
     yield current
 
@@ -182,7 +198,7 @@ def shift(wav: Tensor, lag: Tensor, n_samples: int) -> Tensor:
     return wav.gather(1, index.clamp(max=wav.shape[1] - 1))
 
 
-def cross_fade(ending: Tensor, beginning: Tensor, correlation: Tensor) -> Tensor:
+def fade_at_constant_power(ending: Tensor, beginning: Tensor, correlation: Tensor) -> Tensor:
     """Cross-fade two sounds at constant power.
 
     Args:

@@ -4,8 +4,12 @@ from torch.nn import functional as F
 
 from helpers import tiny_multiband
 from vc_lightning.common.errors import InputError
-from vc_lightning.models.vocoders.distributions import LEVEL_WIDTH, UNIFORM_MARGIN, split_mixture
-from vc_lightning.models.vocoders.multiband_wavernn import LIMIT
+from vc_lightning.models.vocoders.wavernn.distributions import (
+    LEVEL_WIDTH,
+    UNIFORM_MARGIN,
+    split_mixture,
+)
+from vc_lightning.models.vocoders.wavernn.multiband import LIMIT
 
 HOP, BANDS, STEPS = 32, 4, 8  # 8 steps of 4 bands a frame
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vc_lightning.audio.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.models.vocoders.mel_to_linear import MagnitudeNet
-from vc_lightning.models.vocoders.phase_gradient import propagated
+from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
+from vc_lightning.models.vocoders.griffin_lim.phase_gradient import propagated
 
 LOUDEST = 3.0  # in the scale of the mel: 200 dB above its upper limit
 MAX_ITER = 10_000  # a few hundred are enough
@@ -31,7 +31,7 @@ class GriffinLim(nn.Module):
     def __init__(
         self,
         mel: MelSpectrogram,
-        network: MagnitudeNet | None,
+        network: GriffinLimNet | None,
         sharpness: float,
         n_iter: int,
         momentum: float,
@@ -80,6 +80,10 @@ class GriffinLim(nn.Module):
             held = wav[:, end + hop - reach * hop : end + hop]
             start = stop
 
+    def stream(self, reach: int, seed: int) -> "GriffinLimStream":
+        """Make the streaming form, see `Vocoder`; its sound needs no `reach`."""
+        return GriffinLimStream(self, seed)
+
     def _chunk(self, mel: Tensor, held: Tensor | None, generator: torch.Generator) -> Tensor:
         """Turn mel (B, n_mels, T) into wav (B, T · hop) that continues the sound `held`."""
         # T frames centred on 0, hop, … span (T−1)·hop samples; the last one is repeated for T·hop.
@@ -114,7 +118,7 @@ class GriffinLim(nn.Module):
             spectrum = self.network(mel, spectrum)
             if not (spectrum < LOUDEST).all():  # also true for NaN
                 raise InputError(
-                    "vocoder.magnitude: the network's spectra are louder than any sound or not "
+                    "vocoder.path: the network's spectra are louder than any sound or not "
                     "finite; its file is damaged, or its training diverged"
                 )
         return self.mel.amplitude(spectrum)
@@ -159,3 +163,51 @@ class GriffinLim(nn.Module):
         weight = torch.linspace(0, 1, hop, device=wav.device)
         fading = torch.lerp(held[:, -hop:], wav[:, n_held - hop : n_held], weight)
         return torch.cat([held[:, :-hop], fading, wav[:, n_held:]], dim=1)
+
+
+class GriffinLimStream:
+    """Run Griffin-Lim step by step; committed frames are not changed again.
+
+    Real-time iterative spectrogram inversion with look-ahead (RTISI-LA, Zhu, Beauregard & Wyse
+    2007). The sound is one inverse STFT of the committed frames, so steps join without a seam.
+
+    Args:
+        vocoder: Gives the magnitudes, the number of iterations and the momentum.
+        seed: Seed of the first frame's phases.
+    """
+
+    def __init__(self, vocoder: GriffinLim, seed: int):
+        self.vocoder = vocoder
+        self.n_fft, self.hop = vocoder.mel.n_fft, vocoder.mel.hop_length
+        self.n_kept = math.ceil(self.n_fft / self.hop) + 1  # frames that overlap the next one
+        device = vocoder.mel.window.device
+        n_bins = self.n_fft // 2 + 1
+        self.committed = torch.zeros(1, n_bins, self.n_kept, dtype=torch.complex64, device=device)
+        generator = torch.Generator(device).manual_seed(seed)
+        self.phase = 2 * math.pi * torch.rand(1, n_bins, generator=generator, device=device)
+
+    def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
+        """Continue by some hops; see `StreamVocoder.step`."""
+        vocoder, kept = self.vocoder, self.n_kept
+        magnitude = vocoder.sharpened(vocoder.path(mel))
+        # The phases continue from the last past frame.
+        first = max(0, n_past - 1)
+        angles = vocoder.initial_phases(magnitude[..., first:], self.phase)[..., n_past - first :]
+        magnitude = magnitude[..., n_past:]
+        phases = torch.polar(torch.ones_like(angles), angles)
+        before = torch.zeros_like(phases)
+        pull = vocoder.momentum / (1 + vocoder.momentum)
+        for _ in range(vocoder.n_iter):
+            spectrum = torch.cat([self.committed, magnitude * phases], dim=-1)
+            consistent = vocoder.stft(vocoder.istft(spectrum))[..., kept:]
+            phases = consistent - pull * before
+            phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
+            before = consistent
+        final = torch.cat([self.committed, magnitude * phases], dim=-1)
+        wav = vocoder.istft(final)[0]
+        end = kept + n_new  # frames from `end` on are not committed
+        self.committed = final[..., end - kept : end]
+        self.phase = self.committed[..., -1].angle()
+        # The first sample that an uncommitted frame can reach closes the last hop.
+        stop = (end - math.ceil(self.n_fft / (2 * self.hop))) * self.hop
+        return wav[stop - n_hops * self.hop : stop]
