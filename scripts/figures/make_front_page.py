@@ -208,15 +208,22 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-ROWS = {  # of the README's table: label → keys of the report, its format
-    "similarity to the target (GE2E; it conditions the network)": (
-        ("similarity/before", "similarity/to_target"),
+ROWS = {  # of the README's table: label → keys of the report, their format
+    "voice: similarity to the target (CAM++), source → conversion": (
+        ("campplus/before", "campplus/to_target"),
         "{:.2f} → {:.2f}",
     ),
-    "nearer to the target than to the source's speaker": (("similarity/nearer",), "{:.0%}"),
-    "characters that Whisper hears differently": (("words/character_errors",), "{:.0%}"),
-    "naturalness (DNSMOS, 1 to 5): recordings → conversions": (
-        ("naturalness/recording", "naturalness/conversion"),
+    "nearer to the target than to the source's speaker (CAM++)": (("campplus/nearer",), "{:.0%}"),
+    "naturalness (DistillMOS, 1 to 5), recording → conversion": (
+        ("distillmos/recording", "distillmos/conversion"),
+        "{:.2f} → {:.2f}",
+    ),
+    "characters that Whisper base gets wrong, source → conversion": (
+        ("words/source_character_errors", "words/character_errors"),
+        "{:.0%} → {:.0%}",
+    ),
+    "voice by the encoder that conditions the network (GE2E)": (
+        ("ge2e/before", "ge2e/to_target"),
         "{:.2f} → {:.2f}",
     ),
 }

@@ -7,6 +7,7 @@ import av
 import pytest
 
 from helpers import ROOT
+from vc_lightning.evaluation.scores import TITLES
 
 DOCS = ROOT / "docs"
 FIGURES = ROOT / "scripts" / "figures"
@@ -79,11 +80,8 @@ def test_listen_page_plays_what_exists(front_page):
 
 def test_quality_of_a_report(front_page):
     def figures(similarity):
-        return {
-            "similarity/before": {"mean": 0.5, "n": 3},
-            "similarity/to_target": {"mean": similarity, "n": 3},
-            "similarity/nearer": {"mean": 2 / 3, "n": 3},
-        }
+        means = {"campplus/before": 0.5, "campplus/to_target": similarity, "campplus/nearer": 2 / 3}
+        return {key: {"mean": mean, "n": 3} for key, mean in means.items()}
 
     report = {"figures": {"all": {}, "domain": {"a": figures(0.75), "b": figures(0.25)}}}
     head, line, *rows = front_page["quality"](report).splitlines()
@@ -92,6 +90,10 @@ def test_quality_of_a_report(front_page):
         "0.50 → 0.75 | 0.50 → 0.25 |",
         "67% | 67% |",
     ]
+
+
+def test_quality_reads_scores_that_exist(front_page):
+    assert {key for keys, _ in front_page["ROWS"].values() for key in keys} <= set(TITLES)
 
 
 def test_minutes_of_a_training_run(front_page):

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig
 from tqdm import tqdm
 
 from vc_lightning.audio import cleanup, io
+from vc_lightning.audio.watermark import embed
 from vc_lightning.commands import builders, cluster, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
@@ -45,7 +46,7 @@ def main(cfg: DictConfig) -> None:
 def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that would otherwise fail after hours of work."""
     require_one_of(("one", "all", "aligned"), "", match=cfg.match)
-    for key in ("bidirectional", "overwrite"):
+    for key in ("bidirectional", "overwrite", "watermark"):
         require_flag(key, cfg[key])
     if not isinstance(cfg.also, ListConfig):
         raise InputError(f"also={cfg.also}: give a list, such as also=[source,target]")
@@ -299,13 +300,20 @@ def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:
         folder,
         cfg.seed,
         before=lambda wav, rate: cleanup.clean(wav, rate, cfg.cleanup.denoise, cfg.cleanup.trim),
-        after=lambda wav, rate: loud(wav, rate, cfg.cleanup.loudness),
+        after=lambda wav, rate: marked(
+            loud(wav, rate, cfg.cleanup.loudness), rate, cfg.get("watermark", False)
+        ),
     )
 
 
 def loud(wav: np.ndarray, sample_rate: int, lufs: float | None) -> np.ndarray:
     """Normalise wav (n,) to a loudness in LUFS; None leaves it unchanged."""
     return wav if lufs is None else cleanup.normalize_loudness(wav, sample_rate, lufs)
+
+
+def marked(wav: np.ndarray, sample_rate: int, watermark: bool) -> np.ndarray:
+    """Mark the sound of a conversion (n,) as synthetic, if that is wanted."""
+    return embed(wav, sample_rate) if watermark else wav
 
 
 def run() -> None:

@@ -139,7 +139,8 @@ def show(cfg: DictConfig, folder: Path) -> None:
         return
     path = paths.single_path(cfg.file, "file")
     if path.suffix.lower() != voice_files.SUFFIX:
-        log.info("%s", "\n".join(provenance.describe(path)))
+        lines = [*provenance.describe(path), provenance.describe_sound(path)]
+        log.info("%s", "\n".join(lines))
         return
     _, header, statement = voice_files.read(path)
     log.info("%s: a shared voice", header["name"])

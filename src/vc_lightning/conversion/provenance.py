@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from vc_lightning.audio import decoding
+from vc_lightning.audio import decoding, io, watermark
+from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import require_file
 
 SOFTWARE = "vc_lightning"
 TITLE = f"Synthetic speech (voice conversion by {SOFTWARE})"
+SEARCHED_SECONDS = 600  # for a watermark
 SENTENCE = (
     f"Synthetic speech: a voice conversion by {SOFTWARE}, not a recording of the person whose "
     "voice is heard."
@@ -119,6 +121,26 @@ def describe(path: Path | str) -> list[str]:
         f"{path}: carries no note of {SOFTWARE}; that proves nothing, for notes are lost when a "
         "file is cut or exported by other programs"
     ]
+
+
+def describe_sound(path: Path | str) -> str:
+    """Say in a line for a person whether the sound itself is marked, see `audio.watermark`.
+
+    Args:
+        path: A file; its first ten minutes are searched.
+
+    Raises:
+        InputError: The file is missing or not audio.
+    """
+    try:
+        wav, rate = io.load(path)
+    except InputError as error:
+        return f"watermark   not looked for: {error}"
+    mark = watermark.detect(wav[: SEARCHED_SECONDS * rate], rate)
+    return (
+        f"watermark   {'found' if mark.found else 'not found'} (score {mark.score:.1f}; chance "
+        f"stays below {watermark.THRESHOLD:g})"
+    )
 
 
 def _software() -> str:
