@@ -7,8 +7,8 @@ Arguments with = are keys of the service, which runs in a process of its own on 
 1001, 1008 or 1013, each with one sentence. The server gets SIGTERM while all clients are busy.
 
 Exit code 1 if: a client met anything else; the server did not end within 10 s, or not with code 0;
-its memory grew by more than a tenth from the second to the last quarter; a file of a client was
-left; its log names a file or a folder, or has a traceback.
+in two minutes or more, its memory grew by more than a tenth from the second to the last quarter; a
+file of a client was left; its log names a file or a folder, or has a traceback.
 """
 
 import argparse
@@ -40,6 +40,7 @@ from vc_lightning.common import resources
 EXAMPLES = resources.ROOT / "examples"
 STOP_SECONDS = 10.0
 GROWTH = 1.1
+WARM_SECONDS = 120.0  # a shorter run tells nothing about the memory
 PIECE_SECONDS = 0.1  # of live speech
 REFUSALS = (429, 503)
 CLOSES = (1001, 1008, 1013)
@@ -329,7 +330,10 @@ def main() -> None:
         left = [path.name for path in own.rglob("*") if path.is_file()]
         verdicts = [
             check(not crowd.errors, f"unexpected answers: {sorted(set(crowd.errors))[:3]}"),
-            check(late < GROWTH * early, f"memory {early:.0f} MB early, {late:.0f} MB late"),
+            check(
+                late < GROWTH * early or arguments.seconds < WARM_SECONDS,
+                f"memory {early:.0f} MB early, {late:.0f} MB late",
+            ),
             check(seconds <= STOP_SECONDS, f"stopped within {seconds:.1f} s under load"),
             check(process.returncode == 0, f"exit code {process.returncode}"),
             check(not left, f"files left: {left[:3]}"),
