@@ -22,6 +22,7 @@ import numpy as np
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import domains, pairs
 from vc_lightning.evaluation.evaluator import Evaluator
 from vc_lightning.evaluation.pairs import Pair
@@ -59,7 +60,7 @@ class PeerEvaluator(Evaluator):
         super().__init__(converter, aspects, "base", 0, vocoder_alone=False)
         self.files = files
 
-    def convert(self, pair: Pair, source: Recording) -> np.ndarray:
+    def convert(self, pair: Pair, source: Recording, voice: Voice | None = None) -> np.ndarray:
         """Read the conversion of a pair."""
         return self.converter.load(self.files[identity(pair)])
 

@@ -263,8 +263,9 @@ def test_domains_and_worst_conversions(run, corpus, tmp_path, speech, caplog, mo
     assert second["pair"] == 2
     assert first["figures"] == report["pairs"][first["pair"]]["figures"]
     conditions = [trial["condition"] for trial in report["robustness"]]
-    assert len(conditions) == 9
-    assert {trial["converted"] + len(trial["refused"]) for trial in report["robustness"]} == {2}
+    assert conditions[:2] == ["as recorded", "20 dB quieter"]
+    assert {"a second speaker, 5 dB below", "target of 1 s"} <= set(conditions)
+    assert {trial["converted"] + len(trial["refused"]) for trial in report["robustness"]} <= {1, 2}
     assert all(trial["figures"]["ge2e/nearer"]["n"] for trial in report["robustness"])
     clean = report["robustness"][0]["figures"]["dnsmos/conversion"]["mean"]
     own = [pair["figures"]["dnsmos/conversion"] for pair in report["pairs"]]
@@ -279,6 +280,8 @@ def test_domains_and_worst_conversions(run, corpus, tmp_path, speech, caplog, mo
         "## Robustness",
     ]
     assert sorted(order, key=text.index) == order
+    assert (out / "pictures" / "robustness.png").stat().st_size > 10_000
+    text = text.replace("![scores under every condition]", "")
     links = re.findall(r"\]\(([^)]+)\)", text)
     # Conversion, vocoder, source, target and its reference, and pictures of those with speech.
     assert len(links) == 2 * 5 + sum(worst["figures"]["ge2e/speech"] for worst in report["worst"])

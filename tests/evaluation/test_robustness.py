@@ -3,77 +3,15 @@
 import numpy as np
 import pytest
 
-from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.recording import Recording
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import robustness
+from vc_lightning.evaluation.conditions import SECOND_SPEAKER, SOURCES, TARGETS
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.robustness import CLEAN, CONDITIONS
+from vc_lightning.evaluation.robustness import CLEAN
 from vc_lightning.evaluation.scores import Rate, ScoredConversion, Scores, Sounds
-
-
-def test_levels(speech):
-    quieter, louder, clipped = (list(CONDITIONS.values())[i](speech, 16_000) for i in range(3))
-    assert voice_activity.rms_dbfs(quieter) == pytest.approx(
-        voice_activity.rms_dbfs(speech) - 20, abs=1e-3
-    )
-    assert voice_activity.rms_dbfs(louder) == pytest.approx(
-        voice_activity.rms_dbfs(speech) + 12, abs=1e-3
-    )
-    assert np.abs(louder).max() == pytest.approx(np.abs(speech).max() * 10**0.6, rel=1e-5)
-    quarter = np.abs(speech) > np.abs(speech).max() * 10**-0.6
-    assert 10 < quarter.sum() == (np.abs(clipped) == 1).sum()
-    below = ~quarter
-    assert np.corrcoef(clipped[below], speech[below])[0, 1] == pytest.approx(1, abs=1e-4)
-
-
-def test_offset_and_hum(speech):
-    peak = np.abs(speech).max()
-    assert robustness.offset(speech, 16_000) - speech == pytest.approx(peak / 4, abs=1e-6)
-    hum = robustness.humming(speech, 16_000) - speech
-    assert voice_activity.rms_dbfs(hum) == pytest.approx(
-        voice_activity.rms_dbfs(speech) - 20, abs=0.01
-    )
-    spectrum = np.abs(np.fft.rfft(hum[:16_000]))  # one bin a Hz
-    assert set(np.argsort(spectrum)[-3:]) == {50, 100, 150}
-    assert spectrum[100] / spectrum[50] == pytest.approx(0.5, abs=0.01)
-
-
-def test_reverberation_time():
-    click = np.zeros(16_000, dtype=np.float32)
-    click[0] = 1
-    wav = robustness.reverberant(click, 16_000)
-    assert wav[0] == pytest.approx(1, abs=1e-5)
-    assert np.abs(wav[1:80]).max() < 1e-5  # 5 ms before the first echo
-    assert np.square(wav[1:]).sum() == pytest.approx(1, abs=1e-3)  # as strong as the click
-    early, late = (
-        voice_activity.rms_dbfs(wav[at : at + 1_600]) for at in (800, 5_600)
-    )  # 0.3 s apart
-    assert early - late == pytest.approx(36, abs=1)
-    assert np.abs(wav[8_000:]).max() < 1e-5
-
-
-def test_telephone_is_band_limited():
-    noise = np.random.default_rng(0).standard_normal(32_001).astype(np.float32)
-    wav = robustness.telephone(noise, 16_000)
-    spectrum = np.abs(np.fft.rfft(wav)) ** 2
-    frequencies = np.fft.rfftfreq(len(wav), 1 / 16_000)
-    assert len(wav) == len(noise)
-    assert spectrum[frequencies > 4_100].sum() < 1e-4 * spectrum[frequencies < 3_500].sum()
-
-
-@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 22_050, 44_100])
-def test_mp3_bit_rate(speech, sample_rate):
-    wav = audio.resample(speech, 16_000, sample_rate)
-    bits = 8 * len(robustness.mp3_bytes(wav, sample_rate))
-    assert bits / (len(wav) / sample_rate) == pytest.approx(64_000, rel=0.06)  # head and tail
-
-
-def test_mp3_resembles_source(speech):
-    decoded = robustness.mp3(speech, 16_000)
-    assert decoded.shape == speech.shape
-    assert 0.95 < np.corrcoef(decoded, speech)[0, 1] < 0.999999
 
 
 def conversion(tmp_path, name="man", domain=None):
@@ -101,9 +39,19 @@ class Analyzer:
         level = voice_activity.Level(0.0, np.ones(1, dtype=bool))
         return Recording(wav, level, np.ones(4), np.zeros(1), 1.0, [], np.zeros((0, 80)))
 
+    def load(self, path):
+        """Each recording of a voice has 2 s."""
+        return np.ones(32_000, dtype=np.float32)
 
-def unchanged(pair, source):
-    """Stand in for a converter that returns the source."""
+    def voice(self, wav):
+        return Voice(np.array([len(wav) / 16_000]))
+
+
+def unchanged(pair, source, voice):
+    """Stand in for a converter that returns the source, or ones as long as the voice."""
+    if voice is not None:
+        wav = np.ones(round(voice.embedding[0]), dtype=np.float32)
+        return ScoredConversion(pair, Sounds(source.wav, wav), Scores({"ge2e/to_target": 0.5}))
     return ScoredConversion(
         pair, Sounds(source.wav, source.wav), Scores({"ge2e/to_target": float(source.wav.max())})
     )
@@ -112,7 +60,9 @@ def unchanged(pair, source):
 def test_counts_refused_sources(tmp_path):
     clean = {1: conversion(tmp_path, "boy")}
     conditions = robustness.convert(Analyzer(), clean, unchanged)
-    assert [results.condition for results in conditions] == [CLEAN, *CONDITIONS]
+    # One pair has no second speaker, and a voice of 2 s only one of the lengths.
+    lengths = [name for name in TARGETS if "0 s" not in name and "3 s" not in name]
+    assert [results.condition for results in conditions] == [CLEAN, *SOURCES, *lengths]
     assert conditions[0].conversions == clean
     by_name = {results.condition: results for results in conditions}
     quiet = by_name["20 dB quieter"]
@@ -169,3 +119,13 @@ def test_no_error_rate_without_words(tmp_path):
     robustness.score_words(ConstantScorer(), conditions, 16_000)
     for results in robustness.to_json(conditions):
         assert "words/character_errors" not in results["figures"]
+
+
+def test_second_speaker_and_length_of_the_voice(tmp_path):
+    clean = {0: conversion(tmp_path, "boy"), 1: conversion(tmp_path, "girl")}
+    found = {r.condition: r for r in robustness.convert(Analyzer(), clean, unchanged)}
+    mixed = found[SECOND_SPEAKER].conversions
+    assert mixed.keys() == {0, 1}
+    assert mixed[0].sounds.conversion == pytest.approx(1 + 10**-0.25)
+    assert len(found["target of 1 s"].conversions[0].sounds.conversion) == 1
+    assert "target of 3 s" not in found

@@ -192,7 +192,7 @@ class Evaluator:
         """
         conversions = {}
         for index, pair in show_progress(pairs.items(), "conversions"):
-            conversions[index] = self._converted(pair, self.sources[pair.source])
+            conversions[index] = self._converted(pair, self.sources[pair.source], None)
             if index < self.n_timed:  # no judge is loaded yet, whose threads would slow it down
                 self._time(conversions[index])
         self._resynthesize(conversions.values())
@@ -212,9 +212,9 @@ class Evaluator:
 
     # Conversion ----------------------------------------------------------------------------------
 
-    def _converted(self, pair: Pair, source: Recording) -> ScoredConversion:
-        """Convert a source to the voice of a pair, and let GE2E score the voice."""
-        wav = self.convert(pair, source)
+    def _converted(self, pair: Pair, source: Recording, voice: Voice | None) -> ScoredConversion:
+        """Convert a source to a voice, by default that of the pair; let GE2E score the voice."""
+        wav = self.convert(pair, source, voice)
         conversion = ScoredConversion(pair, Sounds(source.wav, wav))
         try:
             embedding = self.converter.embed(wav)
@@ -225,12 +225,17 @@ class Evaluator:
         voices.score("ge2e", conversion.scores, pair, embeddings, embedding)
         return conversion
 
-    def convert(self, pair: Pair, source: Recording) -> np.ndarray:
-        """Convert a source to the voice of a pair -> float32 (n,); other converters override it."""
-        if pair.voice not in self.voices:
-            own = [self.samples[path] for path in pair.voice]
-            self.voices[pair.voice] = self.converter.voice_from(own)
-        return self.converter.convert_analyzed([source], [self.voices[pair.voice]], self.seed)[0]
+    def convert(self, pair: Pair, source: Recording, voice: Voice | None = None) -> np.ndarray:
+        """Convert a source to a voice, by default that of the pair -> float32 (n,).
+
+        Evaluators of other converters override it.
+        """
+        if voice is None:
+            if pair.voice not in self.voices:
+                own = [self.samples[path] for path in pair.voice]
+                self.voices[pair.voice] = self.converter.voice_from(own)
+            voice = self.voices[pair.voice]
+        return self.converter.convert_analyzed([source], [voice], self.seed)[0]
 
     def _resynthesize(self, conversions: Iterable[ScoredConversion]) -> None:
         """Add the sources resynthesised by the vocoder alone."""
@@ -312,6 +317,7 @@ class Evaluator:
             left_out.update(pocket_sphinx.score(self._pocket_sphinx, conversions, rate))
         if phonemes.ASPECT in self.aspects:
             left_out.update(phonemes.score(self._hama, conversions, rate))
+            robustness.score_phonemes(self._hama, conditions, rate)
 
     def _judge_by_campplus(self, conversion: ScoredConversion) -> None:
         embedding = None

@@ -56,6 +56,8 @@ def write(
 
     for index, conversion in ranked:
         pictures.write(folder, index, conversion, sounds(index, conversion), mel)
+    if evaluation.conditions:
+        pictures.write_robustness(folder, evaluation.conditions)
     for earlier in folder.glob("events.out.tfevents.*"):  # from an earlier merge of parts
         earlier.unlink(missing_ok=True)
     with SummaryWriter(str(folder)) as writer:

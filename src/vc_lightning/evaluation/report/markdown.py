@@ -68,6 +68,7 @@ def _lines(
             yield from _table(some, evaluation if not kind else None)
     if evaluation.conditions:
         yield from robustness.lines(evaluation.conditions)
+        yield from (f"![scores under every condition]({pictures.ROBUSTNESS})", "")
     yield from _pairs_table(evaluation.conversions)
 
 
