@@ -17,7 +17,7 @@ from vc_lightning.evaluation.scores import Rate, ScoredConversion, Scores, Sound
 def conversion(tmp_path, name="man", domain=None):
     path = tmp_path / f"{name}.wav"
     pair = Pair(path, (path,), path, path, name, "woman", groups={"domain": domain})
-    return ScoredConversion(pair, Sounds(*[np.ones(100, dtype=np.float32)] * 2))
+    return ScoredConversion(pair, Sounds(*[np.ones(2_000, dtype=np.float32)] * 2))
 
 
 def test_sources_spread_over_domains(tmp_path):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion import provenance
+from vc_lightning.conversion import advice, provenance
 from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.converter import ANALYSIS_SHARE, VoiceConverter
 from vc_lightning.conversion.jobs import Job, Row, Target, row_of
@@ -81,6 +81,7 @@ class BatchConverter:
         self.after = after
         self._targets: dict[Target, PreparedTarget | InputError] = {}
         self._last: tuple[Path, Recording] | None = None
+        self._advice: set[str] = set()
 
     def convert(self, jobs: Sequence[Job], progress: Progress = no_progress) -> list[Row]:
         """Convert several jobs at a time; an unusable recording fails only its own jobs.
@@ -176,12 +177,14 @@ class BatchConverter:
                 wav = self._load(path)
                 with prefix_errors(path):
                     usable.append((path, self.converter.sample(wav, path)))
+                self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
             except InputError as error:
                 reasons.append(error)
         if not usable:
             raise reasons[0]
         for reason in reasons:
             log.warning("left out of the voice: %s", reason)
+        self._advise(advice.of_target(usable))
         return usable
 
     def _analyze(self, path: Path, progress: Progress) -> Recording:
@@ -190,7 +193,15 @@ class BatchConverter:
             wav = self._load(path)
             with prefix_errors(path):
                 self._last = path, self.converter.analyze(wav, progress, path)
+            self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
         return self._last[1]
+
+    def _advise(self, sentences: Iterable[str]) -> None:
+        """Warn once of each recording or voice that will convert badly."""
+        for sentence in sentences:
+            if sentence not in self._advice:
+                self._advice.add(sentence)
+                log.warning("%s", sentence)
 
     def _load(self, path: Path) -> np.ndarray:
         """Load and filter a recording."""

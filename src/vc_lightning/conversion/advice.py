@@ -1,0 +1,81 @@
+"""Say beforehand which recordings convert badly, and what helps: one sentence each.
+
+The limits were measured on recordings of readers, studios and everyone's microphones (Common
+Voice), see the constants; `evaluate.py robustness=true` shows what such recordings lose.
+"""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vc_lightning.audio import quality
+from vc_lightning.conversion.voices.voice import VoiceSample
+from vc_lightning.models.speaker_encoder import similarity
+
+# 18 recordings: at least 16 dB; with pink noise 10 dB below them 11 to 15, 5 dB below 8 to 11 dB.
+MIN_SNR_DB = 14.0
+# The same recordings: none; clipped at a quarter of their peak a median of 0.06.
+MAX_CLIPPED = 0.01
+MIN_TARGET_SECONDS = 3.0
+# GE2E cosines of 49 pairs of recordings of one speaker (everyone's microphones): at least 0.63. Of
+# two speakers a quarter is above 0.61.
+MIN_SIMILARITY = 0.6
+
+
+def of_recording(name: Path | str, wav: np.ndarray, sample_rate: int) -> list[str]:
+    """Advise on the quality of a source or target.
+
+    Args:
+        name: Name of the recording.
+        wav: The recording (n,).
+        sample_rate: Its sample rate in Hz.
+
+    Returns:
+        Sentences with the remedy; none for a good recording.
+    """
+    measured = quality.measure(wav, sample_rate)
+    sentences = []
+    if measured.snr_db < MIN_SNR_DB:
+        sentences.append(
+            f"{name}: is noisy (its speech is only {measured.snr_db:.0f} dB above the noise), so "
+            "words and voice will suffer; record it closer to the microphone, or try "
+            "cleanup.denoise=true"
+        )
+    if measured.clipped > MAX_CLIPPED:
+        sentences.append(
+            f"{name}: is clipped (in {measured.clipped:.0%} of its samples), so the conversion "
+            "will be rough; record it at a lower level"
+        )
+    return sentences
+
+
+def of_target(samples: Sequence[tuple[Path, VoiceSample]]) -> list[str]:
+    """Advise on the recordings of a target voice.
+
+    Args:
+        samples: The recordings, each with its analysis.
+
+    Returns:
+        Sentences with the remedy; none for a good voice.
+    """
+    sentences = []
+    seconds = sum(sample.seconds for _, sample in samples)
+    if seconds < MIN_TARGET_SECONDS:
+        sentences.append(
+            f"{samples[0][0]}: the target has {seconds:.1f} s only, so the voice will be a rough "
+            "guess; give 10 s or more of that speaker"
+        )
+    pairs = itertools.combinations(samples, 2)
+    alike = {
+        (one, other): similarity(sample.embedding, other_sample.embedding)
+        for (one, sample), (other, other_sample) in pairs
+    }
+    if alike and min(alike.values()) < MIN_SIMILARITY:
+        one, other = min(alike, key=alike.__getitem__)
+        sentences.append(
+            f"{one}, {other}: sound like two speakers (similarity {min(alike.values()):.2f}), so "
+            "the voice will be a mixture; give recordings of one speaker"
+        )
+    return sentences
