@@ -70,6 +70,9 @@ def run(main: Callable[[], object], config_name: str) -> None:
     # Warnings of Lightning 2.6 under torch 2.13 that a user cannot act on.
     warnings.filterwarnings("ignore", r".*treespec, LeafSpec.*", FutureWarning)
     warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
+    # The data module resumes in the middle of an epoch; steps are logged across epochs.
+    warnings.filterwarnings("ignore", r"You're resuming from a checkpoint that ended before")
+    warnings.filterwarnings("ignore", r"The number of training batches \(\d+\) is smaller than")
     try:
         main()
     except KeyboardInterrupt:

@@ -33,7 +33,7 @@ from vc_lightning.models.formats import Card
 from vc_lightning.training.base_module import AnyNetwork, BaseModule
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.precision_choice import choose_precision
-from vc_lightning.training.progress import DivergedError, EpochLimit
+from vc_lightning.training.progress import DivergedError
 from vc_lightning.training.resume import newest, require_same_training
 
 log = logging.getLogger("train")
@@ -137,7 +137,7 @@ def is_one_cpu_process(trainer: DictConfig) -> bool:
 
 
 def build_callbacks(cfg: DictConfig) -> list[Callback]:
-    """Build the callbacks of the group `callbacks`, and what limits the number of epochs.
+    """Build the callbacks of the group `callbacks`.
 
     Settings without a `_target_` are those of an experiment for a callback that `callbacks=`
     leaves out.
@@ -156,8 +156,7 @@ def build_callbacks(cfg: DictConfig) -> list[Callback]:
             raise InputError(
                 f"callbacks.{name}: is not a callback; to leave it out, give ~callbacks.{name}"
             )
-    limits = [EpochLimit(cfg.trainer.max_epochs)] if cfg.trainer.max_epochs > 0 else []
-    return [*made.values(), *limits]
+    return list(made.values())
 
 
 def build_task(

@@ -26,7 +26,7 @@ from vc_lightning.data.crops import Crops, Example, ignore_signals
 from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.feature_store import Segment
 from vc_lightning.data.manifest import AudioFile, Utterance, list_audio_files, split_utterances
-from vc_lightning.data.sampling import SAMPLINGS, EndlessBatches, EpochBatches, shares
+from vc_lightning.data.sampling import SAMPLINGS, EpochBatches, shares
 from vc_lightning.data.training_data import TrainingDataModule, is_first_process
 from vc_lightning.data.vocoder_crops import VocoderCrops
 
@@ -251,9 +251,8 @@ class RecordingsDataModule(TrainingDataModule):
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader:
-        """Load training batches without end, after those that a resumed training has used."""
-        batches = EndlessBatches(self.train_batches(), self._first_batch())
-        return self._loader(self.make_crops(self.train, training=True), batches)
+        """Load the batches of an epoch, without those that a resumed training has used."""
+        return self._loader(self.make_crops(self.train, training=True), self.train_batches())
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the validation set in order; [] where it is smaller than the number of processes."""
@@ -268,17 +267,22 @@ class RecordingsDataModule(TrainingDataModule):
         """Return the batches of an epoch that this process trains on."""
         probabilities = shares(self.train, self.sampling)
         return EpochBatches(
-            len(self.train), self.batch_size, self.shuffle, self.seed, probabilities, *self.process
+            len(self.train),
+            self.batch_size,
+            self.shuffle,
+            self.seed,
+            probabilities,
+            *self.process,
+            start=self.start,
         )
 
     @property
     def batches_per_epoch(self) -> int:
-        """Number of batches of this process in an epoch."""
-        return len(self.train_batches())
+        """Number of batches of this process in an epoch of the Trainer."""
+        size = len(self.train), self.batch_size, self.shuffle, self.seed
+        return self.limited(len(EpochBatches(*size, None, *self.process)))
 
-    def _loader(
-        self, crops: Crops | VocoderCrops, batches: EpochBatches | EndlessBatches
-    ) -> DataLoader:
+    def _loader(self, crops: Crops | VocoderCrops, batches: EpochBatches) -> DataLoader:
         return DataLoader(
             crops,
             batch_sampler=batches,
@@ -305,23 +309,24 @@ class RecordingsDataModule(TrainingDataModule):
         """Return the position in the data, for `last.ckpt`."""
         return {
             "batches": self.batches_done,
-            "epoch_batches": len(self.train_batches()),
+            "epoch_batches": self.batches_per_epoch,
             "of": self.fingerprint,
         }
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Keep the position of a checkpoint, where `train_dataloader` then starts."""
         self.resumed = state_dict
+        vars(self).pop("start", None)
 
-    def _first_batch(self) -> int:
-        """Return the number of batches to skip; 0 unless a checkpoint was restored."""
+    @functools.cached_property
+    def start(self) -> tuple[int, int]:
+        """Epoch and batch in it at which `train_dataloader` begins: (0, 0) unless resumed."""
         if self.resumed is None:
-            return 0
+            return 0, 0
         if self.resumed["of"] == self.fingerprint:
-            return self.resumed["batches"]
+            return divmod(self.resumed["batches"], self.batches_per_epoch)
         log.warning("the training data or their order have changed; a new epoch begins")
-        epochs = -(-self.resumed["batches"] // self.resumed["epoch_batches"])
-        return epochs * len(self.train_batches())
+        return -(-self.resumed["batches"] // self.resumed["epoch_batches"]), 0
 
 
 def _paths(listed: list[AudioFile]) -> list[Path]:

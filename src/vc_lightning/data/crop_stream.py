@@ -4,11 +4,12 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vc_lightning.audio import acoustics
 from vc_lightning.data import shards
@@ -161,6 +162,38 @@ class CropStream(IterableDataset):
             if self.with_acoustics
             else torch.zeros(0),
         )
+
+
+class StreamLoader(DataLoader):
+    """Loads an endless stream and cuts it into epochs of equal length for the Trainer.
+
+    The stream goes on from epoch to epoch, so that no reader waits for another; without shuffling
+    it begins again, so that all epochs are the same.
+
+    Args:
+        stream: The crops.
+        n_batches: Number of batches in an epoch.
+        first_batch: Number of batches of the first epoch that were used before.
+        options: Arguments of DataLoader.
+    """
+
+    def __init__(self, stream: CropStream, n_batches: int, first_batch: int, **options: Any):
+        super().__init__(stream, **options)
+        self.n_batches = n_batches
+        self.first_batch = first_batch
+        self.goes_on = stream.shuffle_buffer > 0
+        self.batches: Iterator | None = None
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator:
+        first, self.first_batch = self.first_batch, 0
+        if self.batches is None or not self.goes_on:
+            self.batches = super().__iter__()
+            if not self.goes_on:
+                return itertools.islice(self.batches, first, self.n_batches)
+        return itertools.islice(self.batches, self.n_batches - first)
 
 
 def frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:

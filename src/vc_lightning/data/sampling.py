@@ -38,7 +38,8 @@ def shares(utterances: Sequence[Utterance], sampling: str) -> np.ndarray | None:
 class EpochBatches(Sampler[list[Item]]):
     """The batches of one of `world_size` processes; items are (epoch, position, utterance).
 
-    An epoch has as many positions as there are utterances; none is lost or repeated. Joined over
+    Every iteration is an epoch: the Trainer says which one by `set_epoch`. An epoch has as many
+    positions as there are utterances; none is lost or repeated. Joined over
     all processes, batch b is the batch b that one process would get with world_size times the
     batch size. Only the last batch of an epoch has another size.
 
@@ -50,6 +51,7 @@ class EpochBatches(Sampler[list[Item]]):
         shares: Probability of each utterance; None draws each once an epoch.
         rank: Number of this process.
         world_size: Number of processes.
+        start: First epoch and first batch of it, after a resume.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class EpochBatches(Sampler[list[Item]]):
         shares: np.ndarray | None = None,
         rank: int = 0,
         world_size: int = 1,
+        start: tuple[int, int] = (0, 0),
     ):
         if size < world_size:
             raise InputError(f"{size} utterances are fewer than {world_size} processes")
@@ -70,6 +73,7 @@ class EpochBatches(Sampler[list[Item]]):
         self.shares = shares
         self.rank = rank
         self.world_size = world_size
+        self.epoch, self.first_batch = start
         self.joint_size = batch_size * world_size
         self.n_batches = -(-size // self.joint_size)
         if self.n_batches > 1 and 0 < size % self.joint_size < world_size:
@@ -79,7 +83,12 @@ class EpochBatches(Sampler[list[Item]]):
         return self.n_batches
 
     def __iter__(self) -> Iterator[list[Item]]:
-        return self.of_epoch(0)
+        first_batch, self.first_batch = self.first_batch, 0  # later epochs are whole
+        yield from self.of_epoch(self.epoch, first_batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; the Trainer calls this."""
+        self.epoch = epoch
 
     def of_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[list[Item]]:
         """Yield the batches of an epoch from `first_batch` on."""
@@ -100,25 +109,3 @@ class EpochBatches(Sampler[list[Item]]):
         if self.shares is None:
             return rng.permutation(self.size)
         return rng.choice(self.size, self.size, p=self.shares)
-
-
-class EndlessBatches(Sampler[list[Item]]):
-    """The batches of epoch after epoch, without end.
-
-    The Trainer gets all epochs as one endless epoch, because its own epochs cannot be resumed
-    exactly: Lightning 2.6 miscounts after a checkpoint of the last batch of an epoch.
-
-    Args:
-        epochs: Batches of every epoch.
-        first_batch: Number of batches to skip, those trained on before a resume.
-    """
-
-    def __init__(self, epochs: EpochBatches, first_batch: int = 0):
-        self.epochs = epochs
-        self.first_batch = first_batch
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        epoch, batch = divmod(self.first_batch, len(self.epochs))
-        while True:
-            yield from self.epochs.of_epoch(epoch, batch)
-            epoch, batch = epoch + 1, 0

@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common.errors import InputError, require_at_least, require_seed
 from vc_lightning.data import shards
-from vc_lightning.data.crop_stream import START, CropStream, Position, frames
+from vc_lightning.data.crop_stream import START, CropStream, Position, StreamLoader, frames
 from vc_lightning.data.crops import (
     Augmentation,
     Example,
@@ -214,10 +215,11 @@ class ShardsDataModule(TrainingDataModule):
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches of this process in an epoch, as if all shards had the same size."""
-        return -(-self.index.train.utterances // (self.batch_size * self.process[1]))
+        n_batches = -(-self.index.train.utterances // (self.batch_size * self.process[1]))
+        return self.limited(n_batches)
 
-    def train_dataloader(self) -> DataLoader:
-        """Load training batches without end.
+    def train_dataloader(self) -> StreamLoader:
+        """Load training batches; a reader with a smaller part of an epoch goes on to its next.
 
         Raises:
             InputError: There are fewer shards than readers.
@@ -230,8 +232,6 @@ class ShardsDataModule(TrainingDataModule):
                 f"processes × {n_workers} workers; lower data.num_workers or trainer.devices, or "
                 "write smaller shards (prepare.py shards shard_megabytes=…)"
             )
-        # Like `sampling.EndlessBatches`. A reader whose part of an epoch is smaller goes on to its
-        # next epoch, so that no reader waits for another.
         self.begun_at = self._position()
         stream = CropStream(
             self.train,
@@ -243,10 +243,11 @@ class ShardsDataModule(TrainingDataModule):
             self.augmentations,
             self.shuffle_buffer,
             *self.process,
-            self.begun_at,
+            self.begun_at if self.shuffle_buffer else START,
             self.with_acoustics,
         )
-        return self._loader(stream, self.num_workers)
+        options = self._options(self.num_workers)
+        return StreamLoader(stream, self.batches_per_epoch, self.start[1], **options)
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the validation set once."""
@@ -257,18 +258,18 @@ class ShardsDataModule(TrainingDataModule):
         stream = CropStream(
             self.val, 1, self.crop_frames, self.seed, with_acoustics=self.with_acoustics
         )
-        return self._loader(stream, min(self.num_workers, len(self.val)))
+        return DataLoader(stream, **self._options(min(self.num_workers, len(self.val))))
 
-    def _loader(self, stream: CropStream, num_workers: int) -> DataLoader:
-        return DataLoader(
-            stream,
-            batch_size=self.batch_size,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=self.pin_memory,
-            collate_fn=collate,
-            worker_init_fn=ignore_signals,
-        )
+    def _options(self, num_workers: int) -> dict[str, Any]:
+        """Return the arguments of both loaders."""
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": num_workers,
+            "persistent_workers": num_workers > 0,
+            "pin_memory": self.pin_memory,
+            "collate_fn": collate,
+            "worker_init_fn": ignore_signals,
+        }
 
     def state_dict(self) -> dict:
         """Return the position in the shards, for `last.ckpt`.
@@ -276,11 +277,12 @@ class ShardsDataModule(TrainingDataModule):
         A training with the same readers continues at the `Position` of `epoch` and `runs`; one
         with other readers continues at the next epoch, `epochs` being the number of epochs begun.
         """
-        before = self.resumed or {"epochs": 0, "batches": 0}
-        new = self.batches_done - before["batches"]
+        epoch, batch = self.start
+        done = self.batches_done
+        new = done - (epoch * self.batches_per_epoch + batch)
         return {
-            "epochs": before["epochs"] + -(-new // self.batches_per_epoch),
-            "batches": self.batches_done,
+            "epochs": -(-done // self.batches_per_epoch),
+            "batches": done,
             "epoch": self.begun_at.epoch,
             "runs": [*self.begun_at.runs, new],
             "readers": self._readers(),
@@ -289,6 +291,15 @@ class ShardsDataModule(TrainingDataModule):
     def load_state_dict(self, state_dict: dict) -> None:
         """Keep the position of a checkpoint, where `train_dataloader` then starts."""
         self.resumed = state_dict
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """Epoch and batch in it at which `train_dataloader` begins: (0, 0) unless resumed."""
+        if self.resumed is None:
+            return 0, 0
+        if self.resumed.get("readers") == self._readers():
+            return divmod(self.resumed["batches"], self.batches_per_epoch)
+        return self.resumed["epochs"], 0
 
     def _position(self) -> Position:
         """Return how far the training has read, according to a restored checkpoint if any."""

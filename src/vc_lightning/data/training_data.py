@@ -1,5 +1,8 @@
 """The interface of training data, and what its processes have in common."""
 
+import itertools
+from typing import Any
+
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_only
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.data.crops import CropBatch, Example
+from vc_lightning.data.sampling import EpochBatches
 from vc_lightning.data.vocoder_crops import VocoderBatch
 
 
@@ -54,8 +58,25 @@ class TrainingDataModule(LightningDataModule):
 
     @property
     def batches_per_epoch(self) -> int:
-        """Number of batches of this process in an epoch."""
+        """Number of batches of this process in an epoch of the Trainer."""
         raise NotImplementedError
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """Epoch and batch in it at which `train_dataloader` begins: (0, 0) unless resumed."""
+        raise NotImplementedError
+
+    def first_batches(self, number: int) -> list[Any]:
+        """Read training batches, also of later epochs where one has fewer."""
+        loader = self.train_dataloader()
+        batches: list[Any] = []
+        for epoch in itertools.count():
+            if isinstance(loader.batch_sampler, EpochBatches):
+                loader.batch_sampler.set_epoch(epoch)
+            batches += itertools.islice(loader, number - len(batches))
+            if len(batches) == number:
+                break
+        return batches
 
     @property
     def process(self) -> tuple[int, int]:
@@ -64,10 +85,18 @@ class TrainingDataModule(LightningDataModule):
 
     @property
     def batches_done(self) -> int:
-        """Number of batches that each process has trained on."""
+        """Number of batches that each process has trained on, up to its last optimizer step."""
         if self.trainer is None:
             return 0
-        return self.trainer.global_step * self.trainer.accumulate_grad_batches
+        done = self.trainer.fit_loop.epoch_loop.batch_progress
+        is_whole = done.current.processed == self.batches_per_epoch
+        waiting = 0 if is_whole else done.current.processed % self.trainer.accumulate_grad_batches
+        return done.total.processed - waiting
+
+    def limited(self, n_batches: int) -> int:
+        """Apply `trainer.limit_train_batches`, a number or a share, to the batches of an epoch."""
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        return min(limit, n_batches) if isinstance(limit, int) else int(limit * n_batches)
 
     def transfer_batch_to_device(
         self, batch: CropBatch | VocoderBatch, device: torch.device, dataloader_idx: int

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from shlex import quote
 from types import FrameType
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from safetensors import SafetensorError
@@ -14,7 +15,8 @@ from vc_lightning.common.files import atomic_path
 from vc_lightning.models import checkpoints
 from vc_lightning.training.base_module import AnyBatch, AnyNetwork, BaseModule
 from vc_lightning.training.ema import averaged_network
-from vc_lightning.training.lightning_types import require_instance
+from vc_lightning.training.lightning_types import datamodule_of, require_instance
+from vc_lightning.training.resume import begin_epoch, place_loops
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class WeightFiles(Callback):
         self.best_value = float("inf")
         self.saved_step = 0  # of last.ckpt
         self.weights_step = 0  # of the newest weight files
+        self.planned = ""  # "weights" or "resume": what to save at the end of the step
         self.signal = 0  # number of the signal that was received
 
     @property
@@ -95,10 +98,19 @@ class WeightFiles(Callback):
         # by an error, Lightning restores the handlers from before its own.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        if datamodule_of(trainer).start[1] == 0:
+            begin_epoch(trainer)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the Trainer go on at the data module's position."""
+        data = datamodule_of(trainer)
+        place_loops(checkpoint, *data.start, data.batches_per_epoch)
 
     def on_train_batch_end(
         self,
@@ -108,7 +120,7 @@ class WeightFiles(Callback):
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
-        """Save regularly, and after a signal; then end the program."""
+        """Plan to save regularly; after a signal, save at once and end the program."""
         step = trainer.global_step
         if trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False):
             self.save(trainer)
@@ -117,36 +129,56 @@ class WeightFiles(Callback):
         if step == self.saved_step:
             return  # gradients are being accumulated: no optimizer step was taken
         if step % self.every_n_steps == 0:
-            self._try_to_save(trainer, weights=True)
+            self.planned = "weights"
         elif step % self.resume_every_n_steps == 0:
-            self._try_to_save(trainer, weights=False)
+            self.planned = self.planned or "resume"
+
+    # A planned file is written when the step's validation, if there is one, is over: so it holds
+    # what the other callbacks have learnt of it.
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: AnyBatch, batch_idx: int
+    ) -> None:
+        """Save what was planned before the next step."""
+        self._save_planned(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what was planned before the next epoch."""
+        self._save_planned(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the averaged weights if `best` has a new minimum.
+        """Save the averaged weights if `best` has a new minimum, then what was planned.
 
         Raises:
             InputError: `best` is not logged.
         """
-        if trainer.sanity_checking or self.best is None:
+        if trainer.sanity_checking:
             return
-        if self.best not in trainer.callback_metrics:
+        if self.best is not None:
+            self._save_best(trainer, self.best)
+        self._save_planned(trainer)
+
+    def _save_best(self, trainer: Trainer, name: str) -> None:
+        if name not in trainer.callback_metrics:
             logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val")))
-            raise InputError(f"checkpoint.best={self.best}: is not logged; logged are {logged}")
-        value = trainer.callback_metrics[self.best]
-        if not value < self.best_value:
-            return
-        self.best_value = float(value)
-        if trainer.is_global_zero:
-            self._save_weights(trainer, None, "average", averaged_network(trainer))
+            raise InputError(f"checkpoint.best={name}: is not logged; logged are {logged}")
+        value = trainer.callback_metrics[name]
+        if value < self.best_value:
+            self.best_value = float(value)
+            if trainer.is_global_zero:
+                self._save_weights(trainer, None, "average", averaged_network(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step."""
         self.save(trainer)
 
-    def _try_to_save(self, trainer: Trainer, weights: bool) -> None:
+    def _save_planned(self, trainer: Trainer) -> None:
         """Save, or log an error and continue the training, for example on a full disk."""
+        planned, self.planned = self.planned, ""
+        if not planned:
+            return
         try:
-            self.save(trainer, weights)
+            self.save(trainer, weights=planned == "weights")
         except (OSError, RuntimeError, SafetensorError) as error:
             if trainer.world_size > 1:
                 raise  # the other processes would wait for this one

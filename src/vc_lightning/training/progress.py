@@ -1,4 +1,4 @@
-"""Speed and progress of a training, and its end after a number of epochs."""
+"""Speed and progress of a training run."""
 
 import math
 import time
@@ -9,66 +9,17 @@ from tqdm import tqdm
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.training.base_module import AnyBatch, BaseModule
-from vc_lightning.training.lightning_types import (
-    callbacks_of,
-    datamodule_of,
-    log_interval,
-    require_instance,
-)
+from vc_lightning.training.lightning_types import log_interval, require_instance
 
 
 class DivergedError(InputError):
     """The loss is not finite any more."""
 
 
-class EpochLimit(Callback):
-    """Ends the training after a number of epochs.
-
-    The Trainer gets all epochs as one endless epoch (see `sampling.EndlessBatches`), so its own
-    `max_epochs` has no effect.
-
-    Args:
-        max_epochs: Number of epochs.
-    """
-
-    def __init__(self, max_epochs: int):
-        self.max_epochs = max_epochs
-
-    def last_step(self, trainer: Trainer) -> int:
-        """Return the number of optimizer steps of all epochs."""
-        n_batches = self.max_epochs * datamodule_of(trainer).batches_per_epoch
-        return -(-n_batches // trainer.accumulate_grad_batches)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End a training that was resumed after its last epoch."""
-        self._stop_at_end(trainer)
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: AnyBatch,
-        batch_idx: int,
-    ) -> None:
-        """End the training after its last step."""
-        self._stop_at_end(trainer)
-
-    def _stop_at_end(self, trainer: Trainer) -> None:
-        if trainer.global_step >= self.last_step(trainer):
-            trainer.should_stop = True
-
-
 def total_steps(trainer: Trainer) -> int | None:
     """Return the number of optimizer steps of the whole training; None if nothing limits it."""
-    limits = [
-        callback.last_step(trainer)
-        for callback in callbacks_of(trainer)
-        if isinstance(callback, EpochLimit)
-    ]
-    if math.isfinite(trainer.estimated_stepping_batches):
-        limits.append(int(trainer.estimated_stepping_batches))
-    return min(limits, default=None)
+    steps = trainer.estimated_stepping_batches
+    return int(steps) if math.isfinite(steps) else None
 
 
 def loss_of(outputs: STEP_OUTPUT) -> float:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning import Trainer
+
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.checkpoints import read_training
 from vc_lightning.models.formats import Card
@@ -39,6 +41,39 @@ def newest(runs: Path, checkpoint_dir: Path) -> Path:
             f"ckpt_path=last: no run below {runs} has a checkpoints/last.ckpt; name the file"
         )
     return max(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def place_loops(checkpoint: dict, epoch: int, batch: int, batches_per_epoch: int) -> None:
+    """Write a position in the data into a checkpoint, as the state of Lightning's loops.
+
+    A checkpoint may be saved at any place of a step. Lightning 2.6 counts on from some of these
+    places wrongly, such as from the last batch of an epoch with `max_steps`; from the state written
+    here it counts on rightly: in an epoch, the state at the end of a training step; before its
+    first batch (see also `begin_epoch`), that of whole epochs.
+
+    Args:
+        checkpoint: Content of a `last.ckpt`, which is changed.
+        epoch: Epoch to go on in.
+        batch: Number of its batches that are done.
+        batches_per_epoch: Number of batches in an epoch.
+    """
+    is_within = batch > 0
+    loops = checkpoint["loops"]["fit_loop"]
+    ended = {"completed": epoch, "processed": epoch}
+    begun = {"ready": epoch + is_within, "started": epoch + is_within}
+    loops["epoch_progress"] = {"total": ended | begun, "current": ended | begun}
+    done = {"total": epoch * batches_per_epoch + batch, "current": batch}
+    loops["epoch_loop.batch_progress"] = {"is_last_batch": False} | {
+        kind: dict.fromkeys(("ready", "started", "processed"), n) | {"completed": n - is_within}
+        for kind, n in done.items()
+    }
+    steps = checkpoint["global_step"]
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] = steps - is_within
+
+
+def begin_epoch(trainer: Trainer) -> None:
+    """Begin an epoch after a resume, instead of going on in the one before."""
+    trainer.fit_loop.epoch_loop.restarting = False
 
 
 def require_same_training(path: str, card: Card, config: dict) -> None:

@@ -87,7 +87,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Fit the filters to the average spectrum of the first batches."""
-        batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
+        batches = data.first_batches(N_FIRST_BATCHES)
         wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
         self.network.initialize_output(wav, mel)
 

@@ -1,6 +1,5 @@
 """Training WaveRNN on the likelihood of a recording's samples, given its mel."""
 
-import itertools
 import math
 from pathlib import Path
 
@@ -36,7 +35,7 @@ class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output to the distribution of the samples in the first batches."""
-        batches = list(itertools.islice(data.train_dataloader(), N_FIRST_BATCHES))
+        batches = data.first_batches(N_FIRST_BATCHES)
         wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
         self.network.initialize_output(wav, mel)
 
