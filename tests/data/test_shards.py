@@ -100,7 +100,10 @@ def module(folder, mel_settings, encoder, identity):
         mel = MelSpectrogram(**mel_settings | (mel or {}))
         data = ShardsDataModule(mel, encoder, encoder_identity, **settings)
         data.trainer = SimpleNamespace(
-            global_rank=rank, world_size=world_size, global_step=0, accumulate_grad_batches=1
+            global_rank=rank,
+            world_size=world_size,
+            accumulate_grad_batches=1,
+            limit_train_batches=1.0,
         )
         data.setup()
         return data
@@ -246,9 +249,25 @@ def test_the_same_seed_gives_the_same_batches(module):
     assert not all(map(torch.equal, runs[0], runs[2]))
 
 
+def test_epochs_go_on_through_the_stream(module):
+    epochs = module().train_dataloader()
+    assert len(epochs) == 4
+    loaded = [batch.target_mel for _ in range(3) for batch in epochs]
+    assert len(loaded) == 12
+    stream = list(itertools.islice(DataLoader.__iter__(module().train_dataloader()), 12))
+    assert all(map(torch.equal, loaded, [batch.target_mel for batch in stream]))
+
+
 def test_without_shuffling_every_epoch_is_the_same(module):
-    batches = first(module(shuffle=False).train_dataloader(), 8)
-    assert all(map(torch.equal, batches[:4], batches[4:]))
+    epochs = module(shuffle=False).train_dataloader()
+    whole, again = first(epochs, 8), first(epochs, 8)
+    assert len(whole) == 4
+    assert all(map(torch.equal, whole, again))
+    data = module(shuffle=False)
+    data.resumed = {"batches": 6, "epochs": 2, "epoch": 0, "runs": [6], "readers": data._readers()}
+    rest = data.train_dataloader()
+    assert all(map(torch.equal, first(rest, 8), whole[2:]))
+    assert all(map(torch.equal, first(rest, 8), whole))
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
@@ -278,7 +297,7 @@ def test_checkpoint_has_position(module, caplog):
     data = module()
     data.train_dataloader()
     for step, epochs in {0: 0, 1: 1, 4: 1, 5: 2}.items():
-        data.trainer.global_step = step
+        set_batches(data, step)
         found = data.state_dict()
         assert (found["epochs"], found["batches"], found["runs"]) == (epochs, step, [step])
     resumed = module()
@@ -286,13 +305,23 @@ def test_checkpoint_has_position(module, caplog):
     caplog.set_level("INFO")
     (batch,) = first(resumed.train_dataloader(), 1)  # four shards of one utterance each
     assert "reading shards from where the checkpoint was saved" in caplog.text
-    resumed.trainer.global_step = 5 + 4
+    set_batches(resumed, 5 + 4)
     assert resumed.state_dict()["runs"] == [5, 4]
     skipped = module()
     skipped.resumed = data.state_dict()
     skipped.train_dataloader()
-    (expected,) = first(skipped._loader(stream_at(skipped, Position(1, (1,), 1)), 0), 1)
+    (expected,) = first(
+        DataLoader(stream_at(skipped, Position(1, (1,), 1)), **skipped._options(0)), 1
+    )
     assert torch.equal(batch, expected)
+
+
+def set_batches(data, number):
+    """Let a module's trainer have trained on a number of batches."""
+    progress = SimpleNamespace(
+        total=SimpleNamespace(processed=number), current=SimpleNamespace(processed=number)
+    )
+    data.trainer.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
 
 
 def stream_at(data, position):
@@ -304,7 +333,7 @@ def stream_at(data, position):
 @pytest.mark.parametrize("change", [{"num_workers": 2}, {"batch_size": 2}, {"seed": 2}])
 def test_changed_number_of_readers_starts_next_epoch(module, caplog, change):
     data = module()
-    data.trainer.global_step = 5
+    set_batches(data, 5)
     resumed = module(**change)
     resumed.load_state_dict(data.state_dict())
     caplog.set_level("INFO")
@@ -318,7 +347,7 @@ def test_checkpoint_of_earlier_version_starts_next_epoch(module):
     resumed.load_state_dict({"epochs": 2, "batches": 5})
     resumed.train_dataloader()
     assert resumed.begun_at == Position(2)
-    resumed.trainer.global_step = 9
+    set_batches(resumed, 2 * 4 + 4)
     state = resumed.state_dict()
     assert (state["epochs"], state["epoch"], state["runs"]) == (3, 2, [4])
 

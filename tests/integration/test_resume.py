@@ -5,11 +5,12 @@ import os
 import random
 import resource
 import signal
+import sys
 import time
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 
 from helpers import command, require_equal, require_same_result, state, weights
 from vc_lightning.commands import train
@@ -38,6 +39,10 @@ def logged(folder):
         ["data.num_workers=2", "data.vtlp_factors=[0.9]", "data.sampling=speaker"],
         ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
         ["trainer.max_steps=-1", "trainer.max_epochs=3"],
+        [
+            *("trainer.check_val_every_n_epoch=1", "trainer.val_check_interval=1.0"),
+            *("checkpoint.best=val/loss", "checkpoint.resume_every_n_steps=1"),
+        ],
     ],
 )
 @pytest.mark.parametrize("step", [1, 2, 3])  # two batches are an epoch
@@ -51,6 +56,68 @@ def test_resuming_is_exact(run, step, more):
     assert {key for key in logged(whole) if key[0] >= step} == logged(resumed).keys()
     networks = [weights(folder, 6, "average")[0].state_dict() for folder in (whole, resumed)]
     require_equal(*networks)
+
+
+class Epochs(Callback):
+    """A user's own callback; its state is in every checkpoint."""
+
+    def __init__(self):
+        self.calls = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.calls.append(f"start {trainer.current_epoch}")
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.calls.append(f"end {trainer.current_epoch} at {trainer.global_step}")
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        self.calls.append(f"validation at {trainer.global_step}")
+
+    def state_dict(self):
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state_dict):
+        self.calls = state_dict["calls"]
+
+
+OWN = "+callbacks.mine._target_=test_resume.Epochs"
+
+
+def calls(folder):
+    return next(v["calls"] for k, v in state(folder)["callbacks"].items() if "Epochs" in k)
+
+
+def test_epochs_are_passes_over_the_recordings(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_resume", sys.modules[__name__])
+    every = ["trainer.check_val_every_n_epoch=2", "trainer.val_check_interval=1.0"]
+    folder = run(OWN, *every, "trainer.max_steps=-1", "trainer.max_epochs=4")
+    assert calls(folder) == [
+        *("start 0", "end 0 at 2", "start 1", "validation at 4", "end 1 at 4"),
+        *("start 2", "end 2 at 6", "start 3", "validation at 8", "end 3 at 8"),
+    ]
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_own_callback_continues(run, monkeypatch, step):
+    """As if there had been no interruption: no epoch and no validation is missing or repeated."""
+    monkeypatch.setitem(sys.modules, "test_resume", sys.modules[__name__])
+    kill = WeightFiles.on_train_batch_end
+
+    def killed(self, trainer, *arguments):
+        if trainer.global_step == step + 1 and trainer.ckpt_path is None and "cut" in str(self.dir):
+            raise KeyboardInterrupt  # last.ckpt is that of `step`
+        kill(self, trainer, *arguments)
+
+    monkeypatch.setattr(WeightFiles, "on_train_batch_end", killed)
+    more = [OWN, "checkpoint.resume_every_n_steps=1", "trainer.max_steps=7"]
+    whole = run(*more, name="whole")
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        run(*more, name="cut")
+    last = state(folder := whole.with_name("cut"))
+    assert last["global_step"] == step
+    resumed = run(*more, f"ckpt_path={folder}/checkpoints/last.ckpt", name="resumed")
+    assert calls(resumed) == calls(whole)
+    require_same_result(whole, resumed)
 
 
 def test_resuming_after_kills_is_exact(arguments, run, tmp_path):

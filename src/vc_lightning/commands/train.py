@@ -47,7 +47,6 @@ TRAINER_MINIMA = {
     "log_every_n_steps": 1,
     "num_sanity_val_steps": -1,
     "num_nodes": 1,
-    "val_check_interval": 1,
 }
 
 
@@ -106,6 +105,13 @@ def require_valid(cfg: DictConfig) -> None:
     whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
     if cfg.trainer.limit_train_batches is not None:
         whole["limit_train_batches"] = 1, cfg.trainer.limit_train_batches
+    if not isinstance(interval := cfg.trainer.val_check_interval, float):
+        whole["val_check_interval"] = 1, interval
+    elif not 0 < interval <= 1:
+        raise InputError(
+            f"trainer.val_check_interval={interval}: give a number of batches, or a share of an "
+            "epoch up to 1.0"
+        )
     for name, (minimum, value) in whole.items():
         require_at_least(minimum, "trainer", **{name: value})
         require_within(minimum, MAX_COUNT, "trainer", **{name: value})
