@@ -75,7 +75,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._resolve(with_body=False)
 
     def do_GET(self):
-        self._resolve(with_body=True)
+        path = unquote(self.path.partition("?")[0])
+        if match := re.fullmatch(r"/api/datasets/([\w.-]+/[\w.-]+)(?:/revision/(.+))?", path):
+            name, found = match[1], None
+            if f"datasets/{name}" in self.hub.commits:
+                found = self.hub.files(f"datasets/{name}", match[2] or "main")
+            if found is None:
+                return self._json(404, {"error": "no such data set"}, "RepoNotFound")
+            about = {"id": name, "sha": found[0], "siblings": [], "tags": [], "private": False}
+            return self._json(200, about)
+        return self._resolve(with_body=True)
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -149,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, with_body):
         path = unquote(self.path.partition("?")[0])
-        match = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", path)
+        match = re.fullmatch(r"/((?:datasets/)?[\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", path)
         if not match:
             return self._json(404, {"error": f"unknown {path}"})
         repo, revision, name = match.groups()

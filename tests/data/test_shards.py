@@ -9,13 +9,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfFileSystem, constants
 from hydra.utils import instantiate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
+import hub_server
 from helpers import TINY_OVERRIDES, composed
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.commands import prepare, train
+from vc_lightning.commands.overrides import translate
 from vc_lightning.common.errors import InputError
 from vc_lightning.data import shard_writer, shards
 from vc_lightning.data.augmentations import Gain
@@ -546,3 +549,26 @@ def test_refuses_folder_before_extraction(preparation, tmp_path, capsys):
             )
         )
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_shards_on_the_hub(module, folder, monkeypatch, tmp_path):
+    """A lab shares features once: data.manifest=hf://datasets/OWNER/NAME."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with hub_server.running() as (hub, address):
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        commit = hub.commit("datasets/lab/features", files)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        HfFileSystem.clear_instance_cache()
+        data = module(dir=f"hf://datasets/lab/features@{commit}")
+        loaded, expected = (first(d.train_dataloader(), 4) for d in (data, module()))
+        assert all(map(torch.equal, loaded, expected))
+        with pytest.raises(InputError, match=r"hf://datasets/lab/none: its index\.json cannot"):
+            module(dir="hf://datasets/lab/none")
+
+
+def test_a_manifest_on_the_hub_means_shards():
+    assert translate(["data.manifest=hf://datasets/a/b", "data.manifest=c.tsv"]) == [
+        *("data=shards", "data.dir='hf://datasets/a/b'", "data.manifest='c.tsv'")
+    ]

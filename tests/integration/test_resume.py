@@ -40,8 +40,8 @@ def logged(folder):
         ["trainer.accumulate_grad_batches=2", "data.batch_size=1"],
         ["trainer.max_steps=-1", "trainer.max_epochs=3"],
         [
-            *("trainer.check_val_every_n_epoch=1", "trainer.val_check_interval=1.0"),
-            *("checkpoint.best=val/loss", "checkpoint.resume_every_n_steps=1"),
+            *("trainer.check_val_every_n_epoch=1", "checkpoint.resume_every_n_steps=1"),
+            "checkpoint.best=val/loss",
         ],
     ],
 )
@@ -89,7 +89,7 @@ def calls(folder):
 
 def test_epochs_are_passes_over_the_recordings(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "test_resume", sys.modules[__name__])
-    every = ["trainer.check_val_every_n_epoch=2", "trainer.val_check_interval=1.0"]
+    every = ["trainer.check_val_every_n_epoch=2"]
     folder = run(OWN, *every, "trainer.max_steps=-1", "trainer.max_epochs=4")
     assert calls(folder) == [
         *("start 0", "end 0 at 2", "start 1", "validation at 4", "end 1 at 4"),

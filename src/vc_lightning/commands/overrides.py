@@ -70,12 +70,27 @@ def translate(arguments: Sequence[str]) -> list[str]:
         InputError: A value cannot be a choice of its group; the message lists the choices.
     """
     sweep = is_sweep(arguments)
-    translated = [name_none(argument) for argument in add_new_keys(arguments)]
+    translated = [name_none(argument) for argument in add_new_keys(name_shards(arguments))]
     for argument in translated:
         require_choice(argument)
     if sweep and not set(arguments) & {*SWEEP_FLAGS, *OTHER_ACTIONS}:
         translated.append("--multirun")
     return [quote_free_text(argument, sweep) for argument in translated]
+
+
+def name_shards(arguments: Sequence[str]) -> list[str]:
+    """Take a manifest that is a data set on the Hub as its shards: `data=shards data.dir=hf://…`.
+
+    Args:
+        arguments: All arguments of the command.
+    """
+    given = "data.manifest=hf://datasets/"
+    named: list[str] = []
+    for argument in arguments:
+        is_on_hub = argument.startswith(given)
+        place = argument.partition("=")[2]
+        named += ["data=shards", f"data.dir={place}"] if is_on_hub else [argument]
+    return named
 
 
 def add_new_keys(arguments: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from vc_lightning.audio import io, pitch, voice_activity
+from vc_lightning.audio import containers, io, pitch, voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError, require_within
@@ -312,11 +312,9 @@ class FeatureCache:
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Read a recording; InputError when it is unusable or still being written."""
-        file = io.split_address(path)[0]
-        before = file.stat()
+        before = io.stamp(path)
         wav, sample_rate = io.load(path)
-        after = file.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if io.stamp(path) != before:
             raise InputError("it changed while it was read; start again when it is complete")
         return wav, sample_rate
 
@@ -332,29 +330,30 @@ class FeatureCache:
         if known is not None:
             return known
         recording, stream = io.split_address(path)
-        stat = require_file(recording).stat()
-        with recording.open("rb") as file:
+        if not containers.is_on_hub(recording):
+            require_file(recording)
+        size, mtime_ns = io.stamp(path)
+        with containers.extracted(path, recording) as extracted, extracted.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
         if stream is not None:  # each stream of a film has features of its own
             digest.update(f"?stream={stream}".encode())
         content = digest.hexdigest()
         remembered = {
-            "path": str(path.resolve()),
-            "size": stat.st_size,
-            "mtime_ns": stat.st_mtime_ns,
+            "path": _name(path),
+            "size": size,
+            "mtime_ns": mtime_ns,
             "content": content,
         }
         write_json(self._path_file(path), remembered)
         return content
 
     def _known_content(self, path: Path) -> str | None:
-        stat = io.split_address(path)[0].stat()
+        stamp = io.stamp(path)
         known = read_json_or_empty(self._path_file(path))
-        unchanged = (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
-        return known["content"] if unchanged else None
+        return known["content"] if (known.get("size"), known.get("mtime_ns")) == stamp else None
 
     def _path_file(self, path: Path) -> Path:
-        name = _key(os.fsdecode(os.path.realpath(path)))
+        name = _key(_name(path))
         return self.root / "paths" / name[:2] / f"{name}.json"
 
     def _sound_file(self, content: str) -> Path:
@@ -372,6 +371,12 @@ class _Recording:
     seconds: float
     wavs: list[np.ndarray | None]  # for `mel`
     speeches: list[np.ndarray | None]  # for the speaker encoder
+
+
+def _name(path: Path) -> str:
+    """Return the name of a recording that is the same in every folder: an absolute path."""
+    on_hub = containers.is_on_hub(path)
+    return containers.with_two_slashes(path) if on_hub else os.fsdecode(os.path.realpath(path))
 
 
 def _key(*made_by: object) -> str:

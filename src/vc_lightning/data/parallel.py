@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import defaultdict
 from pathlib import Path
 from typing import Protocol
 
@@ -9,9 +10,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from vc_lightning.audio import containers
+from vc_lightning.audio.io import split_address
 from vc_lightning.common.errors import InputError
 
 RECORDINGS_AT_ONCE = 8  # in one batch of the speaker encoder
+ROWS_AT_ONCE = 100  # of a Parquet file: a row group of public data sets has about as many
 
 
 class Computes(Protocol):
@@ -38,11 +42,7 @@ def compute_all(
     Raises:
         InputError: A process died.
     """
-    # In random order, so that programs that prepare the same folder at once rarely compute the
-    # same recording; each skips the recordings that another one has finished.
-    paths = random.Random(os.urandom(8)).sample(paths, len(paths))
-    size = max(1, min(RECORDINGS_AT_ONCE, len(paths) // (4 * max(1, num_workers))))
-    batches = [paths[i : i + size] for i in range(0, len(paths), size)]
+    batches = _batches(paths, num_workers)
     loader = DataLoader(
         _Computation(cache, batches),
         batch_size=None,
@@ -70,6 +70,27 @@ def compute_all(
             "memory; lower data.num_workers and start again, finished features are kept"
         ) from error
     return reasons
+
+
+def _batches(paths: list[Path], num_workers: int) -> list[list[Path]]:
+    """Divide recordings into batches, in random order.
+
+    So programs that prepare the same folder at once rarely compute the same recording; each skips
+    those that another one has finished. Recordings inside one file stay together and in order,
+    because they are read by the row group.
+    """
+    inside: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        if containers.parse(path) is not None:
+            inside[split_address(path)[0]].append(path)
+    files = [path for path in paths if containers.parse(path) is None]
+    rng = random.Random(os.urandom(8))
+    rng.shuffle(files)
+    size = max(1, min(RECORDINGS_AT_ONCE, len(files) // (4 * max(1, num_workers))))
+    batches = [files[i : i + size] for i in range(0, len(files), size)]
+    for together in rng.sample(list(inside.values()), len(inside)):
+        batches += [together[i : i + ROWS_AT_ONCE] for i in range(0, len(together), ROWS_AT_ONCE)]
+    return batches
 
 
 class _Computation(Dataset):

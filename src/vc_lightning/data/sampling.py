@@ -86,6 +86,11 @@ class EpochBatches(Sampler[list[Item]]):
         first_batch, self.first_batch = self.first_batch, 0  # later epochs are whole
         yield from self.of_epoch(self.epoch, first_batch)
 
+    @property
+    def sampler(self) -> "EpochBatches":
+        """This object: the Trainer calls `set_epoch` of the sampler of a batch sampler."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration; the Trainer calls this."""
         self.epoch = epoch

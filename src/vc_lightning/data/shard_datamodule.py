@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vc_lightning.audio import containers
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.audio.pitch import tracker_name
-from vc_lightning.common.errors import InputError, require_at_least, require_seed
+from vc_lightning.common.errors import InputError, needs_extra, require_at_least, require_seed
 from vc_lightning.data import shards
 from vc_lightning.data.crop_stream import START, CropStream, Position, StreamLoader, frames
 from vc_lightning.data.crops import (
@@ -54,7 +55,8 @@ class ShardsDataModule(TrainingDataModule):
         recogniser: Recogniser that the network listens through, whose features the shards must
             hold for every copy, or None.
         with_acoustics: Whether the network uses the acoustics of the targets.
-        dir: The folder, its URL, or `pipe:` and a command in which {} stands for a file's name.
+        dir: The folder, its URL, `hf://datasets/OWNER/NAME` on the Hub, or `pipe:` and a command in
+            which {} stands for a file's name.
         shuffle_buffer: Number of crops from which each worker draws the next one at random.
         crop_frames: Length of random crops in mel frames; None gives whole utterances.
         vtlp_factors: VTLP copies to use; None for all that the shards hold.
@@ -128,6 +130,9 @@ class ShardsDataModule(TrainingDataModule):
         """
         if hasattr(self, "index"):
             return  # the Trainer calls this again
+        if containers.is_on_hub(self.dir):
+            with needs_extra(f"data.dir={self.dir}:", "hub"):
+                import huggingface_hub  # noqa: F401 - webdataset uses it
         index = shards.read_index(self.dir)
         name = f"data.dir={self.dir}"
         require_same_settings(index.mel, self.mel.settings, name, "this training")

@@ -170,7 +170,8 @@ class Shards:
     """The shards of a split, each of which is read from beginning to end.
 
     Args:
-        place: A folder, a URL, or `pipe:` and a command in which {} stands for a file's name.
+        place: A folder, a URL, `hf://datasets/OWNER/NAME`, or `pipe:` and a command in which {}
+            stands for a file's name.
         split: "train" or "val".
         counts: Number of utterances in each shard.
         n_copies: Number of copies of each utterance, 1 + W.

@@ -133,8 +133,8 @@ class WeightFiles(Callback):
         elif step % self.resume_every_n_steps == 0:
             self.planned = self.planned or "resume"
 
-    # A planned file is written when the step's validation, if there is one, is over: so it holds
-    # what the other callbacks have learnt of it.
+    # A planned file is written when the step's validation and the end of its epoch, if there are
+    # any, are over: so it holds what the other callbacks have made of them.
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: AnyBatch, batch_idx: int
@@ -147,7 +147,7 @@ class WeightFiles(Callback):
         self._save_planned(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the averaged weights if `best` has a new minimum, then what was planned.
+        """Save the averaged weights if `best` has a new minimum; then save what was planned.
 
         Raises:
             InputError: `best` is not logged.
@@ -156,7 +156,8 @@ class WeightFiles(Callback):
             return
         if self.best is not None:
             self._save_best(trainer, self.best)
-        self._save_planned(trainer)
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._save_planned(trainer)
 
     def _save_best(self, trainer: Trainer, name: str) -> None:
         if name not in trainer.callback_metrics:

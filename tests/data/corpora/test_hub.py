@@ -12,10 +12,12 @@ from datasets import Audio, ClassLabel, Features, Value
 from pyarrow import parquet
 
 from vc_lightning.audio.io import load
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.corpora.hub import read
 from vc_lightning.data.corpora.manifest_file import make_manifest
 from vc_lightning.data.corpora.recordings import LeftOut
+from vc_lightning.data.feature_extraction import FeatureCache
 from vc_lightning.data.manifest import read_manifest
 
 NO_COLUMNS = dict.fromkeys(("audio", "speaker", "text", "lang", "sex", "seconds"))
@@ -126,6 +128,37 @@ def test_a_manifest_of_parquet_rows_is_read_in_place(dataset, tmp_path):
     assert "licences: cc-by-4.0 (8)" in report
     assert "left out: 2 that exceed max_per_speaker=5" in report
     assert "left out: 2 that are shorter than 0.51 s" in report
+
+
+def test_features_of_parquet_rows_are_those_of_files(
+    tmp_path, encoder, mel_settings, speech, monkeypatch
+):
+    """And they are cached: once computed, the sound is not read again."""
+    parts = [speech[:32_000], speech[32_000:64_000], speech[16_000:48_000]]
+    content = []
+    for number, part in enumerate(parts):
+        soundfile.write(tmp_path / f"{number}.flac", part, 16_000)
+        content.append({"bytes": (tmp_path / f"{number}.flac").read_bytes(), "path": ""})
+    rows = pyarrow.table({"audio": content, "speaker": ["a", "b", "b"]})
+    file = tmp_path / "set/train.parquet"
+    file.parent.mkdir()
+    parquet.write_table(rows, file, row_group_size=2)
+    listed = [row.path for row in read(str(file.parent), **SETTINGS)]
+    mel = MelSpectrogram(**mel_settings)
+    of_files, of_rows = (
+        FeatureCache(tmp_path / name, mel, encoder, "e", max_seconds=30) for name in ("f", "r")
+    )
+    expected, _ = of_files.prepare([tmp_path / f"{n}.flac" for n in range(3)], 0, False)
+    found, unusable = of_rows.prepare(
+        [*listed, file.with_name("train.parquet?row=3&column=audio")], 0, False
+    )
+    assert list(found.values()) == list(expected.values())
+    assert list(unusable.values()) == ["cannot be read (it has 3 rows, counted from 0)"]
+    for (one,), (other,) in zip(found.values(), expected.values(), strict=True):
+        mels = of_rows.files.read_mel(one, 0, 50), of_files.files.read_mel(other, 0, 50)
+        np.testing.assert_array_equal(*mels)
+    monkeypatch.setattr("vc_lightning.audio.containers.extracted", None)
+    assert of_rows.prepare(listed, 0, False)[0] == found
 
 
 def test_webdataset(webdataset):
