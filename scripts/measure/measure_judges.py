@@ -10,6 +10,7 @@ rate.
 
 import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,10 @@ def main(split: str, manifests: list[Path]) -> None:
             speaker.name: [converter.load(path) for path in speaker.recordings[:MAX_RECORDINGS]]
             for speaker in pairs.speakers_of(manifest, None, split)
         }
-        judges = {"CAM++": lambda wav: campplus.embed(wav, rate), "GE2E": converter.embed}
+        judges: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            "CAM++": lambda wav: campplus.embed(wav, rate),
+            "GE2E": converter.embed,
+        }
         for judge, embed in judges.items():
             embedded = [(name, embed(wav)) for name, wavs in speakers.items() for wav in wavs]
             scores: dict[bool, list[float]] = {True: [], False: []}

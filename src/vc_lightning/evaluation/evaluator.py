@@ -216,10 +216,9 @@ class Evaluator:
         """Convert a source to a voice, by default that of the pair; let GE2E score the voice."""
         wav = self.convert(pair, source, voice)
         conversion = ScoredConversion(pair, Sounds(source.wav, wav))
-        try:
+        embedding = None
+        with contextlib.suppress(InputError):  # there is no speech in it
             embedding = self.converter.embed(wav)
-        except InputError:  # no speech
-            embedding = None
         conversion.scores["ge2e/speech"] = float(embedding is not None)
         embeddings = {path: self.samples[path].embedding for path in recordings(pair)}
         voices.score("ge2e", conversion.scores, pair, embeddings, embedding)
@@ -283,7 +282,7 @@ class Evaluator:
 
     # Judges --------------------------------------------------------------------------------------
 
-    def _embed_by_campplus(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
+    def _embed_by_campplus(self, paths: Collection[Path]) -> dict[Path, np.ndarray]:
         for path in show_progress(paths, "campplus"):
             if path not in self.by_campplus:
                 wav = self.converter.load(path)

@@ -108,6 +108,8 @@ class Listener(nn.Module):
 class Positions(nn.Module):
     """Add the stored positions to x (B, T, 200)."""
 
+    pe: torch.Tensor  # (1, 384, 200)
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("pe", torch.zeros(1, N_FRAMES, DIM))
