@@ -177,7 +177,7 @@ STOPPING = ["++callbacks.early_stopping._target_=pytorch_lightning.callbacks.Ear
         (["seed=-1"], "seed=-1"),
         (["trainer.max_steps=abc"], "trainer.max_steps=abc"),
         (["trainer.max_steps=0"], "no step was taken after step 0"),
-        (["trainer.val_check_interval=0.5"], "trainer.val_check_interval=0.5"),
+        (["trainer.val_check_interval=1.5"], "trainer.val_check_interval=1.5: give a number of"),
         (["trainer.limit_train_batches=0.5"], "trainer.limit_train_batches=0.5"),
         ([f"trainer.limit_train_batches={10**20}"], "trainer.limit_train_batches=1"),
         ([f"trainer.overfit_batches={10**20}"], "trainer.overfit_batches=1"),

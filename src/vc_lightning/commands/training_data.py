@@ -32,7 +32,9 @@ def settle(cfg: DictConfig) -> None:
         trainer.precision = best_precision(trainer.accelerator)
     if trainer.precision == "16-mixed" and cfg.optimizer.get("fused"):
         cfg.optimizer.fused = False  # it would unscale gradients itself, after they are clipped
-    if trainer.check_val_every_n_epoch is not None and isinstance(trainer.val_check_interval, int):
+    if isinstance(trainer.val_check_interval, float):  # a share of an epoch
+        trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch or 1
+    elif trainer.check_val_every_n_epoch is not None:
         trainer.val_check_interval = 1.0  # the end of the epoch
     if trainer.sync_batchnorm == "auto":  # PyTorch has it for GPUs only
         trainer.sync_batchnorm = trainer.accelerator != "cpu" and torch.cuda.is_available()
