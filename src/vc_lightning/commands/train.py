@@ -235,11 +235,12 @@ def describe(cfg: DictConfig, trainer: Trainer, model: BaseModule, has_validatio
     """Log size, device, end and folder of the training run, and its configuration."""
     stopping = trainer.early_stopping_callback
     if stopping is not None and has_validation:
+        limit = f", or at step {trainer.max_steps}" if trainer.max_steps > 0 else ""
         log.info(
-            "the run ends when %s has not improved for %d validations, or at step %d",
+            "the run ends when %s has not improved for %d validations%s",
             stopping.monitor,
             stopping.patience,
-            trainer.max_steps,
+            limit,
         )
     size = sum(parameter.numel() for parameter in model.network.parameters()) / 1e6
     device = trainer.strategy.root_device
