@@ -97,7 +97,7 @@ def test_epochs_are_passes_over_the_recordings(run, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("step", range(1, 6))
+@pytest.mark.parametrize("step", [2, 3])  # the end of an epoch, and its middle
 def test_own_callback_continues(run, monkeypatch, step):
     """As if there had been no interruption: no epoch and no validation is missing or repeated."""
     monkeypatch.setitem(sys.modules, "test_resume", sys.modules[__name__])
@@ -105,13 +105,13 @@ def test_own_callback_continues(run, monkeypatch, step):
 
     def killed(self, trainer, *arguments):
         if trainer.global_step == step + 1 and trainer.ckpt_path is None and "cut" in str(self.dir):
-            raise KeyboardInterrupt  # last.ckpt is that of `step`
+            raise ZeroDivisionError  # last.ckpt is that of `step`
         kill(self, trainer, *arguments)
 
     monkeypatch.setattr(WeightFiles, "on_train_batch_end", killed)
     more = [OWN, "checkpoint.resume_every_n_steps=1", "trainer.max_steps=7"]
     whole = run(*more, name="whole")
-    with pytest.raises((SystemExit, KeyboardInterrupt)):
+    with pytest.raises(ZeroDivisionError):
         run(*more, name="cut")
     last = state(folder := whole.with_name("cut"))
     assert last["global_step"] == step

@@ -29,8 +29,9 @@ class EMA(Callback):
 
     After every optimizer step: averaged = decay · averaged + (1 − decay) · current, BatchNorm
     statistics included. Validation logs the losses of the averaged network as `val/…`, and
-    `BaseModule` those of the trained network as `val_original/…`. The class name is a key in
-    `last.ckpt` files: do not rename it.
+    `BaseModule` those of the trained network as `val_original/…`. Lightning's `WeightAveraging`
+    would average the whole module, frozen parts included, and end with the average in place of the
+    trained weights. The class name is a key in `last.ckpt` files: do not rename it.
 
     Args:
         decay: Upper limit of the decay, see `ema_decay`.
