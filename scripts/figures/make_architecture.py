@@ -34,6 +34,13 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
     codes_ms = 1000 * network["freq"] * mel["hop_length"] / mel["sample_rate"]
     encoder = f"GE2E, frozen, {encoder_millions:.1f} M"
     layers = network["decoder_layers"]
+    listens = bool(network.get("dim_features"))  # to a recogniser, in place of mel and voice
+    heard = (
+        ("recogniser", "Whisper base, frozen") if listens else ("mel", f"{network['n_mels']} bands")
+    )
+    told = f"embedding, {network['dim_emb']} numbers"
+    if network.get("dim_acoustics"):
+        told += f"; how it was recorded, {network['dim_acoustics']}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="13">',
@@ -49,8 +56,12 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
         *box(20, 120, 120, 60, WHITE, GREY, "source", "gives the words"),
         *box(20, 372, 120, 60, WHITE, GREY, "target", "gives the voice"),
         # Their features.
-        *box(185, 58, 140, 60, PALE_BLUE, BLUE, "mel", f"{network['n_mels']} bands"),
-        *box(185, 145, 140, 60, PALE_BLUE, BLUE, "speaker encoder", "GE2E, frozen"),
+        *box(185, 58, 140, 60, PALE_BLUE, BLUE, *heard),
+        *(
+            []
+            if listens
+            else box(185, 145, 140, 60, PALE_BLUE, BLUE, "speaker encoder", "GE2E, frozen")
+        ),
         *box(185, 228, 140, 74, PALE_BLUE, BLUE, "pitch", "moved to the", "target's range"),
         *box(185, 372, 140, 60, PALE_BLUE, BLUE, "speaker encoder", encoder),
         # The network.
@@ -72,20 +83,20 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
         *box(900, 372, 130, 60, WHITE, GREY, "conversion", "in the target's voice"),
         # From the recordings to their features.
         arrow("M140 150H162V88H185"),
-        arrow("M140 150H162V175H185"),
+        *([] if listens else [arrow("M140 150H162V175H185")]),
         arrow("M140 150H162V250H185"),
         arrow("M80 372V280H185"),
         arrow("M140 402H185"),
         # Into the content encoder, and through the bottleneck.
         arrow("M325 88H366V122H380"),
-        arrow("M325 175H366V154H380"),
+        *([] if listens else [arrow("M325 175H366V154H380")]),
         arrow("M520 138H546"),
         arrow("M626 138H676"),
         # Into the decoder: the pitch and the target's voice.
         arrow("M325 265H634V156H676"),
         arrow("M325 402H654V170H676"),
         text(380, 258, "harmonics", GREY, size=12),
-        text(380, 395, f"embedding, {network['dim_emb']} numbers", GREY, size=12),
+        text(380, 395, told, GREY, size=12),
         # To the output.
         arrow("M751 184V228"),
         arrow("M826 258H900"),
