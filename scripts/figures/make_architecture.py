@@ -40,7 +40,7 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
     )
     told = f"embedding, {network['dim_emb']} numbers"
     if network.get("dim_acoustics"):
-        told += f"; how it was recorded, {network['dim_acoustics']}"
+        told += f"; acoustics, {network['dim_acoustics']}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="13">',
