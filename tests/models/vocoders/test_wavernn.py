@@ -4,13 +4,14 @@ from torch.nn import functional as F
 
 from helpers import tiny_wavernn
 from vc_lightning.common.errors import InputError
+from vc_lightning.models.vocoders.wavernn import recurrence
 from vc_lightning.models.vocoders.wavernn.distributions import (
     mu_law_decode,
     sample_classes,
     sample_mixture,
     uniforms,
 )
-from vc_lightning.models.vocoders.wavernn.network import WaveRNN, recurrence
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.models.vocoders.wavernn.recurrence import RunningSteps
 
 
