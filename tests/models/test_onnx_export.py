@@ -45,7 +45,7 @@ def require_same_results(path, network, sizes):
         assert [each.name for each in running.get_inputs()] == list(given)
         [found] = running.run(None, {name: tensor.numpy() for name, tensor in given.items()})
         with torch.no_grad():
-            expected = network(**given)[1]
+            expected = network(*given.values())[1]
         torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=0)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from helpers import SOURCE, TARGET, composed
 from vc_lightning.commands import serve
-from vc_lightning.conversion import voice_library as voices
-from vc_lightning.conversion.consent import Statement
+from vc_lightning.conversion.voices.consent import Consent
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +27,9 @@ def converters(overrides):
     cfg = composed("serve", *overrides)
     converters = serve.build_converters(cfg)
     converter = converters.get(converters.default)
-    credit = {"made_by": "Ben <b>", "consent": Statement("Use it & say so.", None, "2026-11-24")}
-    folder = Path(cfg.voices.dir)
-    voices.save(
-        folder, "Ann", converter.voice(TARGET), converter.encoder_identity, 1, 8.8, **credit
-    )
+    credit = {"made_by": "Ben <b>", "consent": Consent("Use it & say so.", "2026-11-24")}
+    samples = [converter.sample(TARGET)]
+    VoiceShelf(Path(cfg.voices.dir)).learn("Ann", samples, converter, **credit)
     return converters
 
 

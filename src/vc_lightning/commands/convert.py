@@ -14,20 +14,20 @@ from tqdm import tqdm
 from vc_lightning.audio import cleanup, io
 from vc_lightning.audio.watermark import embed
 from vc_lightning.commands import builders, cluster, entry_point, paths
+from vc_lightning.commands.targets import NO_RECORDINGS, target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
-from vc_lightning.common.files import expand_user
 from vc_lightning.common.parts import MERGE, Part
-from vc_lightning.conversion import jobs, provenance, voice_library
+from vc_lightning.conversion import jobs, provenance
 from vc_lightning.conversion.batch_converter import BatchConverter
 from vc_lightning.conversion.jobs import Job, Target
 from vc_lightning.conversion.provenance import Provenance
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.models.vocoders.base import Progress
 
 log = logging.getLogger("convert")
 
 FORMATS = tuple(suffix[1:] for suffix in io.OUTPUT_SUFFIXES)
-NO_RECORDINGS = "give recordings: source=FILE target=FILE; --help has more"
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} s of sound [{elapsed}, {remaining} left]"
 
 
@@ -253,7 +253,7 @@ def pairs_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Ta
     if cfg.pairs:
         if cfg.source or cfg.target:
             raise InputError(f"pairs={cfg.pairs}: give either pairs, or source and target")
-        known = set(voice_library.names(folder))
+        known = set(VoiceShelf(folder).names())
         pairs = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
         return [(source, as_voice(target, known)) for source, target in pairs]
     if not cfg.source:
@@ -276,21 +276,6 @@ def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
     """Replace a table's path by a learned voice's name where no such file exists."""
     path = target[0]
     return path.name if len(target) == 1 and not path.exists() and path.name in known else target
-
-
-def target_of(value: str | Sequence[str] | None, folder: Path) -> Target:
-    """Find the recordings, or the learned voice, that `target=` names."""
-    if not value:
-        raise InputError(NO_RECORDINGS)
-    if isinstance(value, str) and not Path(value).exists() and value in voice_library.names(folder):
-        return value
-    found = paths.existing_paths(value, "target", io.AUDIO_SUFFIXES)
-    if found == [expand_user(str(value))] and not io.split_address(found[0])[0].exists():
-        raise InputError(
-            f"target={value}: there is no such file, and no learned voice of this name; "
-            f"{resources.command('voices')} list names them"
-        )
-    return tuple(found)
 
 
 def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:

@@ -11,11 +11,12 @@ from omegaconf import DictConfig
 
 from vc_lightning.audio import io
 from vc_lightning.commands import builders, paths
-from vc_lightning.commands.convert import target_of
+from vc_lightning.commands.targets import target_of
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion import provenance, voice_library
+from vc_lightning.conversion import provenance
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.live import devices
 from vc_lightning.live.recorder import recording
@@ -73,15 +74,9 @@ def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice 
     Raises:
         InputError: A voice cannot be loaded.
     """
-    folder = paths.single_path(cfg.voices.dir, "voices.dir")
-
-    def learned(name: str) -> Voice:
-        voice = voice_library.load(folder, name)
-        return voice_library.for_encoder(voice, converter.encoder_identity)
-
-    wanted = target_of(cfg.target, folder)
-    target = learned(wanted) if isinstance(wanted, str) else converter.voice(wanted)
-    return target, learned(str(cfg.speaker)) if cfg.speaker else None
+    shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
+    target = shelf.find(target_of(cfg.target, shelf.folder), converter)
+    return target, shelf.find(str(cfg.speaker), converter) if cfg.speaker else None
 
 
 def open_stream(

@@ -18,11 +18,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vc_lightning.commands import builders, entry_point, paths
-from vc_lightning.commands.convert import target_of
+from vc_lightning.commands.targets import target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, needs_extra, require_flag, require_one_of
 from vc_lightning.common.files import require_file
 from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 
 if TYPE_CHECKING:
     from vc_lightning.service.app import ConversionApi
@@ -133,12 +134,7 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
     target = None
     if cfg.live.target:
         converter = service.converters.get(service.converters.default)
-        wanted = target_of(cfg.live.target, voices)
-        target = (
-            service.learned_voice(wanted, converter)
-            if isinstance(wanted, str)
-            else converter.voice(wanted)
-        )
+        target = VoiceShelf(voices).find(target_of(cfg.live.target, voices), converter)
     live = LiveDesk(
         service, live_limits, access, target, cfg.live.block_seconds, cfg.live.lookahead_seconds
     )

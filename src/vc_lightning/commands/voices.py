@@ -2,18 +2,20 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from shlex import quote
 
 import hydra
 from omegaconf import DictConfig
 
 from vc_lightning.commands import convert, entry_point, paths
+from vc_lightning.commands.targets import target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion import consent, provenance, voice_files, voice_library
-from vc_lightning.conversion.consent import Statement
-from vc_lightning.conversion.voice_library import Learned
+from vc_lightning.conversion import provenance
+from vc_lightning.conversion.voices import consent, file
+from vc_lightning.conversion.voices.consent import Consent
+from vc_lightning.conversion.voices.file import LearnedVoice
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.models import checkpoints
 
 log = logging.getLogger("voices")
@@ -43,19 +45,19 @@ def main(cfg: DictConfig) -> None:
     """Do what `verb` says with the learned voices."""
     entry_point.require_verb(cfg.verb, VERBS)
     require_fitting_keys(cfg)
-    folder = paths.single_path(cfg.voices.dir, "voices.dir")
+    shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
     if cfg.verb == "learn":
-        learn_voice(cfg, folder)
+        learn_voice(cfg, shelf)
     elif cfg.verb == "list":
-        list_voices(folder)
+        list_voices(shelf)
     elif cfg.verb == "show":
-        show(cfg, folder)
+        show(cfg, shelf)
     elif cfg.verb == "export":
-        export_voice(cfg, folder)
+        export_voice(cfg, shelf)
     elif cfg.verb == "import":
-        import_voice(cfg, folder)
+        import_voice(cfg, shelf)
     else:
-        forget_voice(str(cfg.name), folder)
+        forget_voice(str(cfg.name), shelf)
 
 
 def require_fitting_keys(cfg: DictConfig) -> None:
@@ -72,112 +74,102 @@ def require_fitting_keys(cfg: DictConfig) -> None:
         raise InputError(f"show: name a voice or a file, as in {command} show NAME")
 
 
-def learn_voice(cfg: DictConfig, folder: Path) -> None:
+def learn_voice(cfg: DictConfig, shelf: VoiceShelf) -> None:
     """Keep the voice of `target=` under a name."""
     name = str(cfg.name)
-    voice_library.path_of(folder, name)  # refuses a bad name before the work
-    statement, made_by, licence = _statement(cfg), _note(cfg, "made_by"), _note(cfg, "licence")
+    shelf.path_of(name)  # refuses a bad name before the work
+    given, made_by, licence = _consent(cfg), _note(cfg, "made_by"), _note(cfg, "licence")
     if cfg.target is None:
         raise InputError("learn: name the recordings of the speaker with target=FOLDER")
-    target = convert.target_of(cfg.target, folder)
+    target = target_of(cfg.target, shelf.folder)
     if isinstance(target, str):
         raise InputError(f"target={target}: is a learned voice already; name its recordings")
-    batch = convert.made_batch(cfg, folder)
-    converter = batch.converter
+    batch = convert.made_batch(cfg, shelf.folder)
     samples = [sample for _, sample in batch.voice_samples(target)]
-    seconds = sum(sample.seconds for sample in samples)
-    voice, identity = converter.voice_from(samples), converter.encoder_identity
-    path = voice_library.save(
-        folder,
+    learned = shelf.learn(
         name,
-        voice,
-        identity,
-        len(samples),
-        seconds,
+        samples,
+        batch.converter,
         made_by=made_by or "",
         licence=licence or "",
-        consent=statement,
+        consent=given,
     )
-    log.info("%s: learned from %d recordings, %.0f s: %s", name, len(samples), seconds, path)
-    if statement is None:
+    numbers = learned.n_recordings, learned.seconds, shelf.path_of(name)
+    log.info("%s: learned from %d recordings, %.0f s: %s", name, *numbers)
+    if given is None:
         log.info("no consent is stored with it; consent=… adds the speaker's own words")
     log.info("use it: %s source=a.wav target=%s", resources.command("convert"), quote(name))
 
 
-def list_voices(folder: Path) -> None:
+def list_voices(shelf: VoiceShelf) -> None:
     """Log the learned voices, with the consent of their speakers."""
-    names, how = voice_library.names(folder), resources.command("voices")
+    names, how = shelf.names(), resources.command("voices")
     if not names:
-        log.info("no voices in %s; learn one: %s learn NAME target=FOLDER", folder, how)
+        log.info("no voices in %s; learn one: %s learn NAME target=FOLDER", shelf.folder, how)
     for name in names:
         try:
-            learned = voice_library.load(folder, name)
+            learned = shelf.get(name)
         except InputError as error:
             log.warning("%s", error)
             continue
         log_voice(learned)
 
 
-def log_voice(learned: Learned) -> None:
+def log_voice(learned: LearnedVoice) -> None:
     """Log what is known of a voice, with the consent of its speaker."""
     numbers = learned.n_recordings, learned.seconds, learned.learned
     log.info("%-20s  %3d recordings, %5.0f s, %s", learned.name, *numbers)
     log_rights(str(learned.consent or "none stored"), learned.made_by, learned.licence)
 
 
-def log_rights(statement: str, made_by: str, licence: str) -> None:
+def log_rights(given: str, made_by: str, licence: str) -> None:
     """Log consent, maker and licence of a voice; empty ones are left out."""
-    for key, text in (("consent", statement), ("made by", made_by), ("licence", licence)):
+    for key, text in (("consent", given), ("made by", made_by), ("licence", licence)):
         if text:
             log.info("    %-8s %s", key, text)
 
 
-def show(cfg: DictConfig, folder: Path) -> None:
+def show(cfg: DictConfig, shelf: VoiceShelf) -> None:
     """Log what is known of a learned voice, of the file of a shared one, or of a conversion."""
     if cfg.file is None:
-        log_voice(voice_library.load(folder, str(cfg.name)))
+        log_voice(shelf.get(str(cfg.name)))
         return
     path = paths.single_path(cfg.file, "file")
-    if path.suffix.lower() != voice_files.SUFFIX:
+    if path.suffix.lower() != file.SUFFIX:
         lines = [*provenance.describe(path), provenance.describe_sound(path)]
         log.info("%s", "\n".join(lines))
         return
-    _, header, statement = voice_files.read(path)
-    log.info("%s: a shared voice", header["name"])
-    log.info("    %d recordings, %.0f s", header["n_recordings"], header["seconds"])
-    given = "none stored" if statement is None else f"{statement.text} ({statement.given})"
-    log_rights(given, header["made_by"], header["licence"])
+    shared = file.read(path)
+    log.info("%s: a shared voice", shared.name)
+    log.info("    %d recordings, %.0f s", shared.n_recordings, shared.seconds)
+    log_rights(str(shared.consent or "none stored"), shared.made_by, shared.licence)
 
 
-def forget_voice(name: str, folder: Path) -> None:
+def forget_voice(name: str, shelf: VoiceShelf) -> None:
     """Delete a learned voice, with the spoken consent that is kept with it."""
-    voice_library.load(folder, name)  # refuses an unknown name
-    voice_library.forget(folder, name)
+    shelf.get(name)  # refuses an unknown name
+    shelf.forget(name)
     log.info("%s: forgotten", name)
 
 
-def export_voice(cfg: DictConfig, folder: Path) -> None:
+def export_voice(cfg: DictConfig, shelf: VoiceShelf) -> None:
     """Write a learned voice to `output=`, to be shared."""
     name = str(cfg.name)
-    output = paths.writable_path(
-        cfg.output or f"{name}{voice_files.SUFFIX}", "output", voice_files.SUFFIX
-    )
-    learned = voice_library.load(folder, name)
-    statement = _statement(cfg)
-    if statement is None and learned.consent is not None:
-        statement = consent.restate(learned.consent)
+    output = paths.writable_path(cfg.output or f"{name}{file.SUFFIX}", "output", file.SUFFIX)
+    learned = shelf.get(name)
     made_by, licence = _note(cfg, "made_by"), _note(cfg, "licence")
     learned = replace(
         learned,
         made_by=learned.made_by if made_by is None else made_by,
         licence=learned.licence if licence is None else licence,
+        consent=_consent(cfg) or learned.consent,
     )
-    path = voice_files.export(learned, statement, output)
+    path = shelf.export(learned, output)
     log.info("%s: %d bytes in %s", name, path.stat().st_size, path)
     log.info("others use it: %s import %s", resources.command("voices"), quote(path.name))
 
 
-def import_voice(cfg: DictConfig, folder: Path) -> None:
+def import_voice(cfg: DictConfig, shelf: VoiceShelf) -> None:
     """Add a shared voice to the learned ones."""
     path = paths.single_path(cfg.file, "file")
     encoder = paths.single_path(
@@ -185,17 +177,17 @@ def import_voice(cfg: DictConfig, folder: Path) -> None:
     )
     identity = checkpoints.read_speaker_encoder(encoder)[1].speaker_encoder
     name = None if cfg.name is None else str(cfg.name)
-    learned = voice_files.add(folder, path, name, identity)
+    learned = shelf.add(path, name, identity)
     log.info("%s: a voice made by %s", learned.name, learned.made_by or "an unknown person")
     log.info("consent: %s", learned.consent or "none stored")
     log.info("licence: %s", learned.licence or "none stated")
     log.info("use it: %s source=a.wav target=%s", resources.command("convert"), quote(learned.name))
 
 
-def _statement(cfg: DictConfig) -> Statement | None:
+def _consent(cfg: DictConfig) -> Consent | None:
     """Return the consent on the command line, if there is one."""
     value = cfg.consent
-    return None if value is None else consent.read_statement(str(value))
+    return None if value is None else consent.read(str(value))
 
 
 def _note(cfg: DictConfig, key: str) -> str | None:

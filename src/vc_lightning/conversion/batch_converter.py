@@ -11,7 +11,6 @@ import numpy as np
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import advice, provenance
-from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.converter import ANALYSIS_SHARE, VoiceConverter
 from vc_lightning.conversion.jobs import Job, Row, Target, row_of
 from vc_lightning.conversion.measuring import (
@@ -20,6 +19,7 @@ from vc_lightning.conversion.measuring import (
     convert_and_measure,
 )
 from vc_lightning.conversion.recording import Recording, prefix_errors
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
 from vc_lightning.models.vocoders.base import Progress, no_progress
 
@@ -75,7 +75,7 @@ class BatchConverter:
         after: Filter,
     ):
         self.converter = converter
-        self.folder = folder
+        self.shelf = VoiceShelf(folder)
         self.seed = seed
         self.before = before
         self.after = after
@@ -146,8 +146,7 @@ class BatchConverter:
         return known
 
     def _learned(self, name: str) -> PreparedTarget:
-        learned = voices.load(self.folder, name)
-        voice = voices.for_encoder(learned, self.converter.encoder_identity)
+        voice = self.shelf.voice(name, self.converter.encoder_identity)
         return PreparedTarget(voice, voice.embedding)
 
     def _of_recordings(self, paths: Sequence[Path]) -> PreparedTarget:

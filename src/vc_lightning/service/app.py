@@ -19,8 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion import provenance, voice_library
+from vc_lightning.conversion import provenance
 from vc_lightning.conversion.measuring import MeasuredConversion
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.service.access import BEARER, HEADER, LIVE_ROUTE, Access, AccessMiddleware
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.form import FORMATS, SCHEMA, read_form
@@ -194,7 +195,7 @@ class ConversionApi:
 
     async def voices(self) -> dict[str, list[str]]:
         """List the names of the learned voices."""
-        return {"voices": await asyncio.to_thread(voice_library.names, self.service.voices)}
+        return {"voices": await asyncio.to_thread(VoiceShelf(self.service.voices).names)}
 
     async def health(self) -> JSONResponse:
         """Show whether the service accepts requests, and how many it is serving."""

@@ -12,7 +12,6 @@ from typing import TypeVar
 import torch
 
 from vc_lightning.common.errors import require_at_least, require_within
-from vc_lightning.conversion import voice_library
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.jobs import Target
 from vc_lightning.conversion.measuring import (
@@ -21,6 +20,7 @@ from vc_lightning.conversion.measuring import (
     convert_and_measure,
 )
 from vc_lightning.conversion.recording import Recording
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
 from vc_lightning.models.vocoders.base import Progress
 from vc_lightning.service.engine.converters import Converters, Settings
@@ -152,8 +152,7 @@ class ConversionService:
             InputError: There is no such voice, or it belongs to another speaker encoder.
         """
         with hidden_folders([self.voices]):
-            learned = voice_library.load(self.voices, name)
-            return voice_library.for_encoder(learned, converter.encoder_identity)
+            return VoiceShelf(self.voices).voice(name, converter.encoder_identity)
 
     async def convert(self, prepared: PreparedConversion, watch: Watch) -> MeasuredConversion:
         """Convert when the queue comes to it; see `ConversionQueue.convert`."""

@@ -10,8 +10,8 @@ from gradio.components import Component
 
 from vc_lightning.audio import io as audio
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion import voice_library as voices
 from vc_lightning.conversion.jobs import Target
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import Converters, Settings
 from vc_lightning.service.live import LiveDesk
@@ -132,7 +132,7 @@ def voice_card(desk: Desk, target_name: str, prefix: str = "") -> VoiceCard:
         target_name: HTML id of the recording.
         prefix: Prefix of the other HTML ids.
     """
-    names = voices.names(desk.service.voices)
+    names = VoiceShelf(desk.service.voices).names()
     learned = gr.Dropdown(
         [("none: take the recordings", ""), *((name, name) for name in names)],
         value="",
@@ -181,7 +181,7 @@ def _credits(desk: Desk, name: str) -> str:
     if not name:
         return ""
     try:
-        return fragments.credits_of(voices.load(desk.service.voices, name))
+        return fragments.credits_of(VoiceShelf(desk.service.voices).get(name))
     except InputError:
         return ""  # the conversion shows the error
 

@@ -13,7 +13,7 @@ from PIL import Image
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.plots import picture
 from vc_lightning.conversion.measuring import MeasuredConversion
-from vc_lightning.conversion.voice_library import Learned
+from vc_lightning.conversion.voices.file import LearnedVoice
 from vc_lightning.service.refusal import RefusedError
 
 PICTURE_SIZE = (960, 160)  # pixels of a mel-spectrogram
@@ -63,7 +63,7 @@ def capitalized(error: InputError | RefusedError) -> str:
     return f"{text}."
 
 
-def credits_of(voice: Learned) -> str:
+def credits_of(voice: LearnedVoice) -> str:
     """Describe who made a learned voice, under which licence and with whose consent.
 
     Args:

@@ -1,28 +1,28 @@
-"""Share learned voices as safetensors files.
+"""The file of a voice, learned here or shared by others: safetensors, and the JSON of 0.3.
 
 A file holds the tensors `embedding` (dim_emb,), `pitch` (centre, spread) if it is known, and
-`consent`, a recording (n,) of 16-bit samples at 16 kHz, if the speaker gave one. Its header says
+`consent`, a recording (n,) of 16-bit samples at 16 kHz, if the speaker spoke it. Its header says
 who made the voice, under which licence, and with which speaker encoder.
 """
 
+import hashlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from vc_lightning.audio import io
 from vc_lightning.audio.pitch import FMAX_HZ, FMIN_HZ, PitchRange
 from vc_lightning.audio.voice_activity import INT16_MAX
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.files import atomic_path, require_file
-from vc_lightning.conversion import consent as consents
-from vc_lightning.conversion import voice_library
-from vc_lightning.conversion.consent import Statement
-from vc_lightning.conversion.voice_library import Learned
+from vc_lightning.common.files import atomic_path, read_json, require_file
+from vc_lightning.conversion.voices import consent as consents
+from vc_lightning.conversion.voices.consent import Consent
 from vc_lightning.conversion.voices.voice import Voice
-from vc_lightning.models.checkpoints import require_same_encoder
 
 SUFFIX = ".safetensors"
 KEY = "vc_lightning_voice"
@@ -34,90 +34,65 @@ TEXTS = ("name", "speaker_encoder", "learned", "made_by", "licence")
 OPTIONAL_TEXTS = ("made_by", "licence")
 
 
-def export(learned: Learned, statement: Statement | None, path: Path) -> Path:
-    """Write a voice as a file that others can import.
+@dataclass(frozen=True)
+class LearnedVoice:
+    """A voice with a name.
+
+    Attributes:
+        name: Its name.
+        voice: Embedding and pitch range.
+        speaker_encoder: Identity of the speaker encoder that made the embedding.
+        n_recordings: Number of recordings that it was learned from.
+        seconds: Their length together.
+        learned: Date on which it was learned.
+        made_by: Who learned it; "" if unknown.
+        licence: Terms of its use; "" if none are stated.
+        consent: Consent of the speaker; None if none was stored.
+    """
+
+    name: str
+    voice: Voice
+    speaker_encoder: str
+    n_recordings: int
+    seconds: float
+    learned: str
+    made_by: str = ""
+    licence: str = ""
+    consent: Consent | None = None
+
+
+def write(learned: LearnedVoice, path: Path) -> Path:
+    """Write a voice; an existing file is replaced as a whole.
 
     Args:
         learned: The voice.
-        statement: Consent of the speaker.
         path: The file.
 
     Returns:
         path.
-
-    Raises:
-        InputError: There is no consent, or the file exists.
     """
-    if statement is None:
-        raise InputError(
-            f"export {learned.name}: a voice is shared only with its speaker's consent; add "
-            'consent="I, …, agree that …" or a recording of it'
-        )
-    if path.exists():
-        raise InputError(f"output={path}: exists already; name another file")
     tensors = {"embedding": learned.voice.embedding.astype(np.float32)}
-    if learned.voice.pitch is not None:
-        pitch = learned.voice.pitch
+    pitch, consent = learned.voice.pitch, learned.consent
+    if pitch is not None:
         tensors["pitch"] = np.array([pitch.centre, pitch.spread], dtype=np.float64)
-    if statement.wav is not None:
-        tensors["consent"] = np.round(statement.wav.clip(-1, 1) * INT16_MAX).astype(np.int16)
+    if consent is not None and consent.wav is not None:
+        tensors["consent"] = np.round(consent.wav.clip(-1, 1) * INT16_MAX).astype(np.int16)
     header = {key: getattr(learned, key) for key in TEXTS} | {
         "n_recordings": learned.n_recordings,
         "seconds": learned.seconds,
-        "consent": statement.text,
-        "consent_given": statement.given,
+        "consent": consent.text if consent else "",
+        "consent_given": consent.given if consent else "",
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={KEY: json.dumps(header)})
     return path
 
 
-def add(folder: Path, path: Path, name: str | None, speaker_encoder: str) -> Learned:
-    """Add the voice in a file to the learned voices.
-
-    Args:
-        folder: The folder of the voices.
-        path: The file.
-        name: Name for the voice; None for the one in the file.
-        speaker_encoder: Identity of the speaker encoder that conversions use.
-
-    Returns:
-        The voice.
-
-    Raises:
-        InputError: The file is damaged or not a voice, another speaker encoder made it, or there is
-            a voice of this name.
-    """
-    voice, header, statement = read(path)
-    require_same_encoder(header["speaker_encoder"], speaker_encoder, str(path))
-    name = name or header["name"]
-    if voice_library.path_of(folder, name).exists():
-        raise InputError(
-            f"import {path}: there is a voice {name} already; give another name by name=…"
-        )
-    voice_library.save(
-        folder,
-        name,
-        voice,
-        header["speaker_encoder"],
-        header["n_recordings"],
-        header["seconds"],
-        learned=header["learned"],
-        made_by=header["made_by"],
-        licence=header["licence"],
-        consent=statement,
-    )
-    return voice_library.load(folder, name)
-
-
-def read(path: Path) -> tuple[Voice, dict, Statement | None]:
-    """Read the file of a shared voice.
+def read(path: Path) -> LearnedVoice:
+    """Read a voice.
 
     Args:
         path: The file.
-
-    Returns:
-        The voice, the header's entries, and the speaker's consent.
 
     Raises:
         InputError: The file is missing, damaged, not a voice, or holds values that no voice has.
@@ -136,12 +111,47 @@ def read(path: Path) -> tuple[Voice, dict, Statement | None]:
             _embedding(tensors.pop("embedding"), header["speaker_encoder"]),
             _pitch(tensors.pop("pitch", None)),
         )
-        statement = _statement(tensors.pop("consent", None), header)
+        consent = _consent(tensors.pop("consent", None), header)
         if tensors:
             raise ValueError(f"it has an unknown tensor {next(iter(tensors))!r}")
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: is not a shared voice ({error}); get it again") from error
-    return voice, header, statement
+        raise InputError(f"{path}: is not a voice ({error}); get it again") from error
+    texts = {key: header[key] for key in (*TEXTS, "n_recordings", "seconds")}
+    return LearnedVoice(voice=voice, consent=consent, **texts)
+
+
+def read_of_0_3(path: Path, recording: Path, name: str) -> LearnedVoice:
+    """Read a learned voice of version 0.3 and before.
+
+    Args:
+        path: The JSON file.
+        recording: The file of a spoken consent.
+        name: The voice's name.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    try:
+        content = read_json(path)
+        pitch = content["pitch"]
+        embedding = np.array(content["embedding"], dtype=np.float32)
+        encoder = str(content["speaker_encoder"])
+        return LearnedVoice(
+            name=name,
+            voice=Voice(
+                _embedding(embedding, encoder),
+                pitch and _pitch(np.array([pitch["centre"], pitch["spread"]], dtype=np.float64)),
+            ),
+            speaker_encoder=encoder,
+            n_recordings=int(content["n_recordings"]),
+            seconds=float(content["seconds"]),
+            learned=str(content["learned"]),
+            made_by=str(content.get("made_by", "")),  # voices before 0.3 have none of these
+            licence=str(content.get("licence", "")),
+            consent=_consent_of_0_3(content.get("consent"), recording),
+        )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: is not a learned voice ({error}); learn it again") from error
 
 
 def _header(header: object) -> dict:
@@ -188,12 +198,26 @@ def _pitch(pitch: np.ndarray | None) -> PitchRange | None:
     return PitchRange(centre, spread)
 
 
-def _statement(wav: np.ndarray | None, header: dict) -> Statement | None:
+def _consent(wav: np.ndarray | None, header: dict) -> Consent | None:
     """Return the speaker's consent, if there is one."""
     if wav is None:
         text = header["consent"]
-        return Statement(text, None, header["consent_given"]) if text else None
+        return Consent(text, header["consent_given"]) if text else None
     longest = consents.MAX_SECONDS * consents.SAMPLE_RATE
     if wav.dtype != np.int16 or wav.ndim != 1 or not 1 <= len(wav) <= longest:
         raise ValueError(f"its consent is {wav.dtype} {wav.shape}")
-    return Statement("", wav.astype(np.float32) / INT16_MAX, header["consent_given"])
+    return Consent("", header["consent_given"], wav.astype(np.float32) / INT16_MAX)
+
+
+def _consent_of_0_3(content: dict | None, recording: Path) -> Consent | None:
+    """Return the consent of an old file, whose recording is a file of its own."""
+    if content is None:
+        return None
+    text, given, sha256 = (str(content[key]) for key in ("text", "given", "sha256"))
+    if not sha256:
+        return Consent(text, given)
+    with recording.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise ValueError(f"{recording.name} is not its stored consent")
+    wav, sample_rate = io.load(recording)
+    return Consent("", given, io.resample(wav, sample_rate, consents.SAMPLE_RATE))
