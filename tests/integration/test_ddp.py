@@ -160,7 +160,7 @@ def test_dead_node_ends_the_other(two_nodes, tmp_path):
     output, _ = nodes[0].communicate(timeout=60)
     assert nodes[0].returncode == 2
     assert output.count("this run:") == 1
-    assert "error: another process of this training died" in output
+    assert "error: another process of this training run died" in output
     assert "Traceback" not in output
     assert state(tmp_path / "run")["global_step"] >= 1
 

@@ -259,7 +259,7 @@ def fit(
     except RuntimeError as error:
         if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
             raise InputError(
-                "another process of this training died or cannot be reached; its log says why. "
+                "another process of this training run died or cannot be reached; its log says why. "
                 "Stop all of them, then resume with ckpt_path=last.ckpt of this run and the same "
                 "settings"
             ) from error

@@ -39,7 +39,7 @@ N_STATISTICS_UTTERANCES = 500  # that means are estimated from; more hardly chan
 class RecordingsDataModule(TrainingDataModule):
     """Recordings of a folder or a manifest; subclasses define the crops.
 
-    The order of the batches is a pure function of seed, epoch and position, so that a training
+    The order of the batches is a pure function of seed, epoch and position, so that a training run
     resumes exactly, in the middle of an epoch as well.
 
     Args:
@@ -251,7 +251,7 @@ class RecordingsDataModule(TrainingDataModule):
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader:
-        """Load the batches of an epoch, without those that a resumed training has used."""
+        """Load the batches of an epoch, without those that a resumed training run has used."""
         return self._loader(self.make_crops(self.train, training=True), self.train_batches())
 
     def val_dataloader(self) -> DataLoader | list:

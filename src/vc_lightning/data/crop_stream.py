@@ -1,4 +1,4 @@
-"""Random crops of streamed shards: their order, and where a resumed training continues."""
+"""Random crops of streamed shards: their order, and where a resumed training run continues."""
 
 import itertools
 import random
@@ -19,7 +19,7 @@ from vc_lightning.data.shards import Sample, Shards
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has read its shards; every reader computes its own place from this.
+    """How far a training run has read its shards; every reader computes its own place from this.
 
     Attributes:
         epoch: First epoch of the first run.

@@ -279,7 +279,7 @@ class ShardsDataModule(TrainingDataModule):
     def state_dict(self) -> dict:
         """Return the position in the shards, for `last.ckpt`.
 
-        A training with the same readers continues at the `Position` of `epoch` and `runs`; one
+        A training run with the same readers continues at the `Position` of `epoch` and `runs`; one
         with other readers continues at the next epoch, `epochs` being the number of epochs begun.
         """
         epoch, batch = self.start

@@ -1,4 +1,4 @@
-"""The files of a training: weights to use, and a checkpoint to resume from."""
+"""The files of a training run: weights to use, and a checkpoint to resume from."""
 
 import logging
 import signal

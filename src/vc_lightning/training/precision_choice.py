@@ -1,4 +1,4 @@
-"""Choose the precision of a training on a CPU, where bfloat16 is not always faster."""
+"""Choose the precision of a training run on a CPU, where bfloat16 is not always faster."""
 
 import copy
 import logging

@@ -28,7 +28,7 @@ def loss_of(outputs: STEP_OUTPUT) -> float:
 
 
 class Throughput(Callback):
-    """Logs optimizer steps and seconds of speech per second; ends a training that diverged."""
+    """Logs optimizer steps and seconds of speech per second; ends a training run that diverged."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start measuring."""

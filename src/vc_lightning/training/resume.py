@@ -1,4 +1,4 @@
-"""Resuming a training: find the checkpoint, and compare its settings with the new ones."""
+"""Resuming a training run: find the checkpoint, and compare its settings with the new ones."""
 
 import logging
 from collections.abc import Iterator
@@ -81,8 +81,8 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
 
     Args:
         path: The checkpoint, perhaps of an older version.
-        card: Card of this training.
-        config: Configuration of this training.
+        card: Card of this training run.
+        config: Configuration of this training run.
 
     Raises:
         InputError: Network, mels, speaker encoder, or settings of optimizer or scheduler differ.

@@ -105,7 +105,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         """Compute `losses`, the recorded and the generated sound (B, N · hop_length)."""
         context = (batch.mel.shape[-1] - batch.n_frames // batch.size) // 2
         inner = slice(context * network.hop_length, -context * network.hop_length or None)
-        # Noise depends on the step only, so that a training resumes exactly.
+        # Noise depends on the step only, so that a training run resumes exactly.
         generator = torch.Generator(batch.mel.device).manual_seed(self.global_step)
         generated = network(batch.mel, batch.f0, generator)
         recorded = batch.wav[:, : generated.shape[1]]

@@ -162,7 +162,7 @@ def _speakers(data: UtteranceTable) -> Iterator[SpeakerSummary]:
 
 
 def summary(report: AuditReport) -> list[str]:
-    """List the lines shown before every training: sizes and the most serious findings."""
+    """List the lines shown before every training run: sizes and the most serious findings."""
     lines = [
         f"{name}: {utterances} utterances of {speakers} speakers, {minutes:.1f} minutes"
         if utterances
