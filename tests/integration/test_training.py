@@ -264,7 +264,6 @@ def module(tiny_autovc, mel_settings):
         reconstruction_reaches_encoder=True,
         live_weight=1.0,
         align_steps=0,
-        **NOT_ADVERSARIAL,
         config={},
     )
     module.mean_mel.fill_(0.4)
@@ -300,12 +299,6 @@ def test_loss_is_weighted_sum(module, tiny_autovc):
 
 
 UNUSED = torch.zeros(2, 0, 1), torch.zeros(2, 0)  # what a recogniser hears, and acoustics
-NOT_ADVERSARIAL = {
-    "discriminator": None,
-    "adversarial_weight": 0.0,
-    "feature_weight": 0.0,
-    "adversarial_after": 0,
-}
 
 
 class TaughtData(TrainingDataModule):

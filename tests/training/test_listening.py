@@ -9,7 +9,6 @@ from vc_lightning.models.autovc import DIM_LIVE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, save
 from vc_lightning.models.formats import Card
 from vc_lightning.training.autovc_module import AutoVCModule, can_listen, listening_like
-from vc_lightning.training.discriminator import MelDiscriminator
 
 SIZES = {
     "dim_neck": 4,
@@ -66,10 +65,6 @@ def module():
         reconstruction_reaches_encoder=True,
         live_weight=2.0,
         align_steps=5,
-        discriminator=None,
-        adversarial_weight=0.5,
-        feature_weight=0.25,
-        adversarial_after=3,
     )
 
 
@@ -155,60 +150,3 @@ def test_weight_files_hold_the_listening_network(tmp_path):
     loaded = load_autovc(path)
     assert loaded.listens
     torch.testing.assert_close(loaded.state_dict(), network.state_dict())
-
-
-def test_discriminator_learns_first_then_sharpens(module, monkeypatch):
-    torch.manual_seed(4)
-    module.discriminator = MelDiscriminator(channels=4)
-    logged = {}
-    monkeypatch.setattr(module, "log_losses", lambda _, losses, __: logged.update(losses))
-    crops = batch()
-    plain = module.losses(module.network, crops)["loss"]
-    loss = module.training_step(crops, 0)
-    torch.testing.assert_close(loss, plain + logged["discriminator"])
-    loss.backward()
-    assert module.discriminator.voice.weight.grad.any()
-    assert "score" not in logged
-
-    module.adversarial_after = 0
-    module.zero_grad()
-    loss = module.training_step(crops, 0)
-    expected = plain + logged["discriminator"]
-    expected = expected + 0.5 * logged["score"] + 0.25 * logged["features"]
-    torch.testing.assert_close(loss, expected)
-    logged["score"].backward(retain_graph=True)
-    assert module.network.postnet.convolutions[-1].conv.weight.grad.any()
-    assert module.discriminator.voice.weight.grad is None  # the score does not change the judge
-    module.zero_grad()
-    logged["discriminator"].backward()
-    assert all(parameter.grad is None for parameter in module.network.parameters())
-    assert set(module.discriminator.parameters()) < set(module.trained_parameters())
-
-
-def test_discriminator_does_not_see_the_padding(module, monkeypatch):
-    seen = []
-
-    class Judge(MelDiscriminator):
-        def forward(self, mel, embedding):
-            seen.append(mel)
-            return super().forward(mel, embedding)
-
-    module.discriminator = Judge(channels=2)
-    monkeypatch.setattr(module, "log_losses", lambda *_: None)
-    crops = batch()
-    crops.target_mel[2, :, 13:] = 0
-    module.training_step(crops, 0)
-    assert len(seen) == 2
-    assert all(mel[2, :, 13:].abs().max() == 0 for mel in seen)
-    assert seen[1][2, :, :13].abs().max() > 0
-
-
-def test_discriminator_judges_whether_the_voice_fits():
-    torch.manual_seed(5)
-    judge, crops = MelDiscriminator(channels=4), batch()
-    own = judge(crops.target_mel, crops.target_embedding)
-    other = judge(crops.target_mel, crops.input_embedding)
-    assert [x.shape[2] for x in own[0]] == [80, 40, 20, 10, 10]  # bands
-    for a, b in zip(own[0][:-1], other[0][:-1], strict=True):
-        torch.testing.assert_close(a, b)
-    assert not torch.allclose(own[0][-1], other[0][-1])

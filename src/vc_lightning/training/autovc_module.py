@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -29,7 +28,6 @@ from vc_lightning.models.autovc import DIM_LIVE, KERNEL_SIZE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, read_autovc
 from vc_lightning.models.formats import Card
 from vc_lightning.training.base_module import MAX_WEIGHT, BaseModule
-from vc_lightning.training.discriminator import discriminator_loss, generator_losses
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
@@ -37,7 +35,6 @@ from vc_lightning.training.losses import (
     autovc_losses,
     masked_mean,
     valid_elements,
-    valid_mask,
 )
 
 log = logging.getLogger(__name__)
@@ -69,11 +66,6 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         align_steps: First steps of a network that listens, if it starts from the weights of one
             that reads mels: the new encoder only learns the codes of the old one, which becomes
             the live encoder, so that the decoder understands them.
-        discriminator: Tells mels of recordings from reconstructions (`MelDiscriminator`), so that
-            these get as sharp as recordings; None for no adversarial loss.
-        adversarial_weight: Weight of the adversarial loss, see `generator_losses`.
-        feature_weight: Weight of the feature-matching loss, see `generator_losses`.
-        adversarial_after: Number of steps in which only the discriminator learns.
     """
 
     align_until: Tensor
@@ -99,18 +91,12 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         reconstruction_reaches_encoder: bool,
         live_weight: float,
         align_steps: int,
-        discriminator: nn.Module | None,
-        adversarial_weight: float,
-        feature_weight: float,
-        adversarial_after: int,
     ):
         super().__init__(network, card, optimizer, scheduler, config)
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
         weights |= {"teacher_weight": teacher_weight, "live_weight": live_weight}
-        weights |= {"adversarial_weight": adversarial_weight, "feature_weight": feature_weight}
         require_within(0, MAX_WEIGHT, "task", **weights)
-        counts = {"align_steps": align_steps, "adversarial_after": adversarial_after}
-        require_at_least(0, "task", **counts)
+        require_at_least(0, "task", align_steps=align_steps)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
         require_one_of(tuple(DISTANCES), "task", distance=distance)
         self.decoder_weight = decoder_weight
@@ -121,10 +107,6 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.reconstruction_reaches_encoder = reconstruction_reaches_encoder
         self.live_weight = live_weight
         self.align_steps = align_steps
-        self.discriminator = discriminator
-        self.adversarial_weight = adversarial_weight
-        self.feature_weight = feature_weight
-        self.adversarial_after = adversarial_after
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**card.mel)
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
@@ -165,9 +147,8 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         checkpoint["state_dict"].setdefault("align_until", self.align_until)
 
     def trained_parameters(self) -> Iterable[nn.Parameter]:
-        """List the parameters of the network, of the teacher's head and of the discriminator."""
-        parts = (self.network, self.head, self.discriminator)
-        return chain.from_iterable(part.parameters() for part in parts if part is not None)
+        """List the parameters of the network and of the teacher's head."""
+        return chain(self.network.parameters(), self.head.parameters() if self.head else ())
 
     def read(self, path: Path | str, freq: int) -> tuple[AutoVC, Card]:
         """Read the network and the card of an AutoVC file."""
@@ -230,11 +211,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.network.initialize_output(self.mean_mel)
 
     def losses(self, network: AutoVC, batch: CropBatch) -> dict[str, Tensor]:
-        """Compute the loss without the adversarial part, its terms, and `normalized_losses`."""
-        return self.losses_of_mels(network, batch)[0]
-
-    def losses_of_mels(self, network: AutoVC, batch: CropBatch) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute `losses`, and the postnet's mel (B, n_mels, T)."""
+        """Compute the loss, its terms, and `normalized_losses`."""
         speaker = batch.target_embedding
         harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
         n_frames = batch.target_mel.shape[-1]
@@ -275,32 +252,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         if network.listens and (aligns or self.live_weight > 0):
             terms["live"] = self.live_loss(network, batch, codes.float(), aligns)
             loss = loss + (1 if aligns else self.live_weight) * terms["live"]
-        return {"loss": loss, **terms, **normalized}, postnet_mel
-
-    def training_step(self, batch: CropBatch, batch_idx: int) -> Tensor:
-        """Compute and log the losses of a training batch, the adversarial ones included."""
-        if self.discriminator is None:
-            return super().training_step(batch, batch_idx)
-        losses, postnet_mel = self.losses_of_mels(self.network, batch)
-        generated = postnet_mel * valid_mask(batch.lengths, postnet_mel.shape[-1])
-        voice = batch.target_embedding
-        of_recorded = self.discriminator(batch.target_mel, voice)
-        discriminator = discriminator_loss(
-            of_recorded, self.discriminator(generated.detach(), voice)
-        )
-        losses["discriminator"] = discriminator
-        losses["loss"] = losses["loss"] + discriminator
-        if self.global_step >= self.adversarial_after:
-            fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-            of_generated = functional_call(self.discriminator, fixed, (generated, voice))
-            constant = [[x.detach() for x in layers] for layers in of_recorded]
-            score, features = generator_losses(constant, of_generated)
-            losses |= {"score": score, "features": features}
-            losses["loss"] = (
-                losses["loss"] + self.adversarial_weight * score + self.feature_weight * features
-            )
-        self.log_losses("train", losses, batch)
-        return losses["loss"]
+        return {"loss": loss, **terms, **normalized}
 
     def live_loss(self, network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool) -> Tensor:
         """Compare codes with those of the live encoder: a mean absolute error.

@@ -1,4 +1,4 @@
-"""Discriminators, which distinguish recordings from generated sound or mels, and their losses."""
+"""Discriminators, which distinguish recordings from a vocoder's sound, and their losses."""
 
 from collections.abc import Sequence
 
@@ -61,45 +61,6 @@ class SpectrogramDiscriminator(nn.Module):
             x = F.leaky_relu(layer(x), SLOPE)
             outputs.append(x)
         return [*outputs, self.output(x)]
-
-
-class MelDiscriminator(nn.Module):
-    """Convolutions over time and frequency of a mel, which also judge whether it fits the voice.
-
-    The voice is judged by projection (Miyato & Koyama 2018, arXiv 1802.05637).
-
-    Args:
-        channels: Number of channels of all layers.
-        dim_emb: Size of a speaker embedding.
-    """
-
-    def __init__(self, channels: int, dim_emb: int = 256):
-        super().__init__()
-        shapes = [(1, 1, 1), (channels, 2, 1), (channels, 2, 2), (channels, 2, 4)]
-        self.layers = nn.ModuleList(  # channels in, stride over frequency, dilation over time
-            weight_norm(
-                nn.Conv2d(n, channels, (5, 3), (stride, 1), (2, dilation), dilation=(1, dilation))
-            )
-            for n, stride, dilation in shapes
-        )
-        self.output = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
-        self.voice = nn.Linear(dim_emb, channels)
-
-    def forward(self, mel: Tensor, embedding: Tensor) -> list[list[Tensor]]:
-        """Judge mels (B, n_mels, T) of voices with unit embeddings (B, dim_emb).
-
-        Returns:
-            In a list of one, as of several discriminators: layer outputs (B, channels, bands, T),
-            then the score (B, 1, bands, T).
-        """
-        x = mel[:, None]
-        outputs = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), SLOPE)
-            outputs.append(x)
-        voice = self.voice(embedding * embedding.shape[1] ** 0.5)  # of elements of about 1
-        fits = (voice[:, :, None, None] * x).mean(dim=1, keepdim=True)
-        return [[*outputs, self.output(x) + fits]]
 
 
 def discriminator_loss(recorded: list[list[Tensor]], generated: list[list[Tensor]]) -> Tensor:
