@@ -21,7 +21,7 @@ import torch
 from live_latency import read_pairs
 
 from vc_lightning import VoiceConverter
-from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.models.speaker_encoder import similarity
 
 MINUTE = 60.0

@@ -24,7 +24,7 @@ import torch
 
 from vc_lightning import VoiceConverter
 from vc_lightning.common.resources import ROOT
-from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation.scorers import dnsmos, texts, whisper
 from vc_lightning.evaluation.scorers.availability import MissingScorerError

@@ -15,7 +15,7 @@ import torch
 from helpers import TARGET
 from server_helpers import eventually, running
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.service import live
 from vc_lightning.service.live import LiveLimits
 

@@ -15,7 +15,7 @@ from vc_lightning.commands.targets import target_of
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.live import devices

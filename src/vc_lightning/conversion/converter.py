@@ -14,11 +14,11 @@ from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.analysis import RecordingAnalyzer
+from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recording import Recording, RecordingLike
-from vc_lightning.conversion.streaming import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
 from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC

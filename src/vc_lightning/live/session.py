@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from vc_lightning.conversion.stream_resampling import StreamResampler
-from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.live.resampling import StreamResampler
+from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.live.buffers import PlaybackBuffer
 from vc_lightning.live.recorder import Recorder
 

@@ -21,7 +21,7 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.jobs import Target
-from vc_lightning.conversion.streaming import VoiceStream
+from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.service import live_protocol as protocol
 from vc_lightning.service.access import Access

@@ -8,8 +8,8 @@ from vc_lightning import VoiceConverter
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
-from vc_lightning.conversion.stream_resampling import StreamResampler
-from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
+from vc_lightning.conversion.live.resampling import StreamResampler
+from vc_lightning.conversion.live.source import RunningPitch, RunningSource
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders import factory
 from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLimStream

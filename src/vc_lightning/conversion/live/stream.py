@@ -12,10 +12,10 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.highpass import RunningHighpass
 from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
 from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.conversion.live.resampling import StreamResampler
+from vc_lightning.conversion.live.source import RunningPitch, RunningSource
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.networks import Networks
-from vc_lightning.conversion.stream_resampling import StreamResampler
-from vc_lightning.conversion.stream_source import RunningPitch, RunningSource
 from vc_lightning.conversion.voices.voice import Voice, require_embedding
 from vc_lightning.models.vocoders import overlap
 from vc_lightning.models.vocoders.base import PAST_FRAMES
