@@ -91,9 +91,9 @@ def test_refuses_other_files(tmp_path, content):
 
 def rewritten(path, tensors=None, **changes):
     """The file with other tensors and header entries."""
-    with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(json.loads(file.read(size))["__metadata__"][file.KEY])
+    with path.open("rb") as opened:
+        (size,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(json.loads(opened.read(size))["__metadata__"][file.KEY])
     save_file(load_file(path) | (tensors or {}), path, {file.KEY: json.dumps(header | changes)})
 
 

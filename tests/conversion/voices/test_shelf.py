@@ -43,7 +43,7 @@ def test_stores_and_finds_voices(shelf):
 
 
 def test_learns_voices(shelf):
-    samples = [VoiceSample(VOICE.embedding, np.zeros(3), seconds) for seconds in (2.22, 3.33)]
+    samples = [VoiceSample(VOICE.embedding, np.zeros(3), seconds) for seconds in (2.22, 3.3)]
     learned = shelf.learn("Ben", samples, Converter(), made_by="me", licence="CC0")
     assert (learned.n_recordings, learned.seconds) == (2, 5.5)
     require_same(shelf.get("Ben"), learned)

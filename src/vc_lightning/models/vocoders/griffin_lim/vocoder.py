@@ -189,7 +189,7 @@ class GriffinLimStream:
     def step(self, mel: Tensor, n_past: int, n_new: int, n_hops: int) -> Tensor:
         """Continue by some hops; see `StreamVocoder.step`."""
         vocoder, kept = self.vocoder, self.n_kept
-        magnitude = vocoder.sharpened(vocoder.path(mel))
+        magnitude = vocoder.sharpened(vocoder.magnitude(mel))
         # The phases continue from the last past frame.
         first = max(0, n_past - 1)
         angles = vocoder.initial_phases(magnitude[..., first:], self.phase)[..., n_past - first :]
