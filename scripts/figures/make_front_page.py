@@ -41,6 +41,7 @@ DOCS, LISTEN, EXAMPLES = ROOT / "docs", ROOT / "docs" / "listen", ROOT / "exampl
 FILM, POSTER = DOCS / "demo.mp4", DOCS / "demo.png"
 VOICE_SECONDS = 3.5  # of the target in the film
 REPEATS = 3
+PLAYED = "file"  # text of the link below a player
 PIECE_SECONDS = 0.016  # of sound, as from a sound card
 
 
@@ -121,7 +122,7 @@ def main() -> None:
 def listen(converter: VoiceConverter) -> list[film.Scene]:
     """Convert the pairs, write the table of docs/listen.md, and return the film's scenes."""
     rows = [
-        "| source | target | conversion | similarity to target, to source |",
+        "| source | target | conversion | to target, to source |",
         "|---|---|---|---|",
     ]
     scenes = []
@@ -150,7 +151,8 @@ def player(path: str) -> str:
     The page's address is listen/, and scripts/docs/hooks.py gives the site the two examples there.
     """
     name = Path(path).name
-    return f'<audio controls preload="none" src="{name}"></audio> [{name}]({path})'
+    tag = f'<audio controls preload="none" style="width: 150px" src="{name}"></audio>'
+    return f"{tag} [{PLAYED}]({path})"
 
 
 def example(converter: VoiceConverter) -> dict[str, str]:
