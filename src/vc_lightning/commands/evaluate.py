@@ -177,7 +177,7 @@ def chosen_aspects(value: object) -> list[str]:
     for old, new in RENAMED.items():
         if isinstance(names, str) and old in map(str.strip, names.split(",")):
             raise InputError(f"scorers={names}: {old} is now {new}")
-    return paths.split_choices(names, "scorers", ASPECTS)
+    return paths.split_choices("" if names is None else str(names), "scorers", ASPECTS)
 
 
 def compare(cfg: DictConfig) -> None:

@@ -187,7 +187,7 @@ class StreamLoader(DataLoader):
     def __len__(self) -> int:
         return self.n_batches
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator:  # type: ignore[override]  # PyTorch names a private class
         first, self.first_batch = self.first_batch, 0
         if self.batches is None or not self.goes_on:
             self.batches = super().__iter__()

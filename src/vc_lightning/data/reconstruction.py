@@ -64,13 +64,13 @@ def reconstruct(
                 wav = files.read_wav(segment, 0, segment.n_frames).numpy()
                 f0 = pitch.track(wav, mel.sample_rate, mel.hop_length)[: segment.n_frames]
                 harmonics = mel.harmonics(torch.from_numpy(f0)[None])
-            content = segment_mel
+            heard = segment_mel
             if recogniser is not None:
                 wav = files.read_wav(segment, 0, segment.n_frames).numpy()
                 wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
                 rate = mel.sample_rate / mel.hop_length
-                content = torch.from_numpy(recogniser.hear(wav, segment.n_frames, rate).T)[None]
-            postnet_mel = network(content, embedding, embedding, harmonics)[1]
+                heard = torch.from_numpy(recogniser.hear(wav, segment.n_frames, rate).T)[None]
+            postnet_mel = network(heard, embedding, embedding, harmonics)[1]
             whole[span] = postnet_mel[0].T.clamp(0, 1)
         save(reconstructed.mel_file(content, 0), {"mel": whole.numpy().astype(np.float16)})
     return reconstructed

@@ -88,7 +88,7 @@ class TrainingDataModule(LightningDataModule):
         """Number of batches that each process has trained on, up to its last optimizer step."""
         if self.trainer is None:
             return 0
-        done = self.trainer.fit_loop.epoch_loop.batch_progress
+        done: Any = self.trainer.fit_loop.epoch_loop.batch_progress  # typed as another class
         is_whole = done.current.processed == self.batches_per_epoch
         waiting = 0 if is_whole else done.current.processed % self.trainer.accumulate_grad_batches
         return done.total.processed - waiting

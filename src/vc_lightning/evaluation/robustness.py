@@ -111,8 +111,8 @@ def convert(
         name = conditions.SECOND_SPEAKER
         found.append(_with_sources(name, converter, clean, mixed, converted))
     voices = {i: [converter.load(path) for path in c.pair.voice] for i, c in clean.items()}
-    for condition, (seconds, change) in conditions.TARGETS.items():
-        results = _with_targets(condition, converter, clean, voices, seconds, change, converted)
+    for condition, (seconds, noise) in conditions.TARGETS.items():
+        results = _with_targets(condition, converter, clean, voices, seconds, noise, converted)
         if results.conversions or results.refused:
             found.append(results)
     return found

@@ -46,6 +46,10 @@ class AutoVC(nn.Module):
     """
 
     kind = "autovc"
+    live_encoder: "ContentEncoder"  # this and the next two only where the network listens
+    features_mean: Tensor
+    features_std: Tensor
+    clean: Tensor  # only with `dim_acoustics`
 
     def __init__(
         self,
@@ -202,7 +206,7 @@ class AutoVC(nn.Module):
         if not self.arguments["dim_acoustics"]:
             return embedding
         if acoustics is None:
-            acoustics = self.clean.expand(len(embedding), -1)
+            acoustics = self.clean.expand(embedding.shape[0], -1)
         return torch.cat([embedding, acoustics / GAIN], dim=1)
 
     def repeat_codes(self, codes: Tensor, n_frames: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Write an evaluation for TensorBoard: means, histograms, sound and mels."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def similarity_pictures(evaluation: Evaluation) -> dict[str, np.ndarray]:
                 histogram(
                     f"{judge}, {name.replace('_', ' ')}, red below the threshold",
                     *("cosine", "pairs", np.array(values), SIMILARITY_EDGES),
-                    lambda values, threshold=threshold: values < threshold,
+                    partial(np.greater, threshold),
                 )
             )
     return found

@@ -38,7 +38,8 @@ def fbank(wav: np.ndarray) -> np.ndarray:
 @functools.cache
 def filters() -> np.ndarray:
     """Return triangular filters (257, 80) that are linear on the mel scale."""
-    edges = np.linspace(*mel_of(np.array([LOWEST_HZ, SAMPLE_RATE / 2])), N_MELS + 2)
+    lowest, highest = mel_of(np.array([LOWEST_HZ, SAMPLE_RATE / 2])).tolist()
+    edges = np.linspace(lowest, highest, N_MELS + 2)
     bins = mel_of(np.arange(N_FFT // 2 + 1) * SAMPLE_RATE / N_FFT)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
