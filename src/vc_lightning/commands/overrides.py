@@ -167,7 +167,7 @@ def quote_value(value: str) -> str:
     if value.startswith("~") and not os.path.lexists(value):
         value = str(expand_user(value))  # shells expand it only at the beginning of a word
     # OmegaConf reads backslashes before `${` in pairs, and an odd one as its escape.
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\\\${", value)
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     return QuotedString(text, Quote.single).with_quotes()
 
 
