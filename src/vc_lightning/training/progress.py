@@ -101,6 +101,12 @@ class StepBar(Callback):
             self.bar.set_postfix(loss=f"{loss_of(outputs):.4f}", lr=f"{lr:.2e}", refresh=False)
         self.bar.update(trainer.global_step - self.bar.n)
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that the error's sentence begins a line of its own."""
+        self.bar.close()
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar."""
         self.bar.close()
