@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from helpers import command, require_equal, require_same_result, state, weights
-from vc_lightning.commands import train
+from vc_lightning.commands import training_data
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
 from vc_lightning.training import precision_choice
@@ -179,11 +179,11 @@ def test_full_disk_skips_checkpoint(run, monkeypatch, caplog, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     save, steps = WeightFiles.save, []
 
-    def save_with_little_space(self, trainer, *arguments):
+    def save_with_little_space(self, trainer, **options):
         full = trainer.global_step in (4, 6)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if full else limits[0], limits[1]))
         try:
-            save(self, trainer, *arguments)
+            save(self, trainer, **options)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             steps.append((trainer.global_step, state(tmp_path / "run")["global_step"]))
@@ -350,7 +350,7 @@ def test_refuses_to_resume_weight_file(run, capsys):
 def test_checkpoint_stores_measured_precision(run, monkeypatch, caplog):
     """Float32 wins the first measurement; the resumed training measures nothing."""
     figures = iter([{"bf16-mixed": 0.2, "32-true": 0.1}])
-    monkeypatch.setattr(train, "best_precision", lambda _: "bf16-mixed")
+    monkeypatch.setattr(training_data, "best_precision", lambda _: "bf16-mixed")
     monkeypatch.setattr(precision_choice, "measure_steps", lambda *_: next(figures))
     folder = run("trainer.precision=auto", "trainer.max_steps=2")
     last = folder / "checkpoints" / "last.ckpt"
