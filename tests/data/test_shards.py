@@ -482,7 +482,7 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
     ):
         module(encoder_identity="other")
     with pytest.raises(InputError, match="4 training shards are fewer than 2 processes × 3 work"):
-        module(world_size=2, num_workers=3)
+        module(world_size=2, num_workers=3).train_dataloader()
     index = shards.read_index(str(folder))
     monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker=None))
     module(with_f0=False)
@@ -533,7 +533,7 @@ def test_refuses_incomplete_shards(module, data, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         shard_writer.write(data, str(tmp_path), 100, 100)
     assert list(tmp_path.glob("*.tar"))
-    with pytest.raises(InputError, match=r"that prepare.py shards` has completed"):
+    with pytest.raises(InputError, match=r"that `prepare\.py shards` has completed"):
         module(dir=str(tmp_path))
     with pytest.raises(InputError, match="is not empty; name a new folder"):
         shard_writer.write(data, str(tmp_path), 100, 100)

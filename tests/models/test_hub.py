@@ -105,7 +105,7 @@ def test_vocoder_and_init_from_hub(server, stored, tmp_path, run):
         ("hf://ann/voices/pytorch_model.bin@main", "only .safetensors files are read"),
         ("hf://ann", "write hf://OWNER/REPO"),
         ("hf://ann/voices@", "write hf://OWNER/REPO"),
-        ("hf://ann/..", "no address of a hub"),
+        ("hf://ann/..", "is not an address on a hub"),
         ("hf://ann/voices/../../x.safetensors", "write hf://OWNER/REPO"),
     ],
 )
