@@ -24,6 +24,6 @@ def rewrite(path: Path, contents: dict[str, str]) -> None:
         if not place.search(text):
             raise KeyError(f"{path} has no place {start}")
         inner = f"\n{content.rstrip()}\n" if "\n" in content else content
-        new = f"{start}{inner}{END}"
-        text = place.sub(lambda _, new=new: new, text)
+        new = f"{start}{inner}{END}".replace("\\", r"\\")
+        text = place.sub(new, text)
     path.write_text(text, encoding="utf-8")

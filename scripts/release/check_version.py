@@ -23,7 +23,7 @@ def main(tag: str, *options: str) -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     found = {
         "pyproject.toml": project["version"],
-        "CITATION.cff": re.search(r"^version: (\S+)$", citation, re.MULTILINE)[1],
+        "CITATION.cff": re.findall(r"^version: (\S+)$", citation, re.MULTILINE)[0],
     }
     for name, stated in found.items():
         if stated != version:

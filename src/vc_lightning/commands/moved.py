@@ -99,7 +99,8 @@ def new_line(moved: dict[str, tuple[str, str, str | None]], arguments: Sequence[
         moved: The command's entry of `MOVED`.
         arguments: The old arguments, one of which is a key of `moved`.
     """
-    first, others = [], []
+    first: list[str] = []
+    others: list[str] = []
     command = verb = ""
     for argument in arguments:
         key, equals, value = argument.partition("=")
