@@ -296,16 +296,15 @@ class FeatureCache:
         if self.recogniser is None:
             return
         rate, hop_length = self.mel.sample_rate, self.mel.hop_length
-        for copy in self.files.missing(self.files.heard_file, recording.content):
+        copies = self.files.missing(self.files.heard_file, recording.content)
+        wavs = [wav for wav in recording.wavs if wav is not None and copies]
+        sounds = [io.resample(wav, rate, self.recogniser.sample_rate) for wav in wavs]
+        counts = [len(wav) // hop_length + 1 for wav in wavs]
+        for copy in copies:
+            factor = self.files.factors[copy]
             features = [
-                self.recogniser.hear(
-                    io.resample(wav, rate, self.recogniser.sample_rate),
-                    len(wav) // hop_length + 1,
-                    rate / hop_length,
-                    self.files.factors[copy],
-                )
-                for wav in recording.wavs
-                if wav is not None
+                self.recogniser.hear(sound, n_frames, rate / hop_length, factor)
+                for sound, n_frames in zip(sounds, counts, strict=True)
             ]
             whole = np.concatenate(features).astype(np.float16)
             save(self.files.heard_file(recording.content, copy), {"features": whole})

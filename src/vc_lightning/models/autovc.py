@@ -107,7 +107,7 @@ class AutoVC(nn.Module):
 
     def forward(
         self,
-        content: Tensor,
+        mel: Tensor,
         source_embedding: Tensor,
         target_embedding: Tensor,
         harmonics: Tensor | None = None,
@@ -115,8 +115,8 @@ class AutoVC(nn.Module):
         """Convert speech to the target's voice.
 
         Args:
-            content: Source mel (B, n_mels, T), or what the recogniser hears in the source
-                (B, dim_features, T) where the network listens.
+            mel: Source mel (B, n_mels, T); where the network listens, what the recogniser hears
+                in the source instead (B, dim_features, T).
             source_embedding: Embedding of the source speaker (B, dim_emb).
             target_embedding: Embedding of the target speaker (B, dim_emb).
             harmonics: `MelSpectrogram.harmonics` of the target pitch (B, n_mels + 2, T); needed
@@ -126,28 +126,28 @@ class AutoVC(nn.Module):
             Mel of the decoder and mel of the postnet, both (B, n_mels, T), and the codes
             (B, 2·dim_neck, ⌈T/freq⌉).
         """
-        codes = self.encode(content, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
-        return *self.decode(codes, content.shape[-1], target_embedding, harmonics), codes
+        codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
+        return *self.decode(codes, mel.shape[-1], target_embedding, harmonics), codes
 
     @property
     def listens(self) -> bool:
         """Whether the content encoder reads a recogniser's features in place of the mel."""
         return self.arguments["dim_features"] > 0
 
-    def encode(self, content: Tensor, embedding: Tensor) -> Tensor:
+    def encode(self, mel: Tensor, embedding: Tensor) -> Tensor:
         """Encode speech, padded with zeros to a multiple of `freq` frames.
 
         Args:
-            content: Mel (B, n_mels, T), or features (B, dim_features, T) where the network
-                listens.
+            mel: Mel (B, n_mels, T); where the network listens, a recogniser's features instead
+                (B, dim_features, T).
             embedding: Embedding of the speaker (B, dim_emb); not used where the network listens.
 
         Returns:
             Codes (B, 2·dim_neck, ⌈T/freq⌉).
         """
         if not self.listens:
-            return self.encoder(with_speaker(self._padded(content), embedding))
-        features = (content - self.features_mean[:, None]) / self.features_std[:, None]
+            return self.encoder(with_speaker(self._padded(mel), embedding))
+        features = (mel - self.features_mean[:, None]) / self.features_std[:, None]
         return self.encoder(self._padded(features))
 
     def encode_live(self, mel: Tensor, embedding: Tensor) -> Tensor:

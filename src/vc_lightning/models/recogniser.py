@@ -69,7 +69,7 @@ class Recogniser(nn.Module):
             filters: Mel filters (..., n_mels, 201) in place of the usual ones, see `vtlp_filters`.
 
         Returns:
-            (..., n_mels, n // 160); the loudest band has 1 more than its power of ten over 4.
+            (..., n_mels, n // 160): one and a quarter of the power of ten of each band's power.
         """
         filters = self.filters if filters is None else filters
         blocks = power_spectra(wav, N_FFT, HOP_LENGTH, self.window, pad_mode="reflect")
