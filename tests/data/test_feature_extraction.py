@@ -276,7 +276,9 @@ def test_two_processes_share_work(cache, tmp_path, speech):
 
 def test_continues_after_kill(cache, tmp_path, speech):
     paths = copies(tmp_path, speech, 24)
-    process = multiprocessing.get_context("fork").Process(target=cache.prepare, args=(paths, 0))
+    # No progress bar: its lock is shared with this process, and the kill could leave it locked.
+    arguments = (paths, 0, False)
+    process = multiprocessing.get_context("fork").Process(target=cache.prepare, args=arguments)
     process.start()
     while len(written(cache, "voices")) < 3:
         time.sleep(0.01)
@@ -335,7 +337,7 @@ def test_full_disk(cache, recording, num_workers):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(InputError, match=r"data\.cache_dir .* cannot be written"):
-            cache.prepare([recording], num_workers)
+            cache.prepare([recording], num_workers, show_progress=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert written(cache, "mels") == {}
