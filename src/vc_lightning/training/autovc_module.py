@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
@@ -42,7 +43,8 @@ log = logging.getLogger(__name__)
 MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
 MIN_FEATURES_STD = 1e-3
 DIM_HEAD = 256
-LIVE_EVERY = 4  # crops of a batch, of which one trains the live encoder
+LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
+MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
 
 
 class AutoVCModule(BaseModule[AutoVC, CropBatch]):
@@ -257,8 +259,10 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     def live_loss(self, network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool) -> Tensor:
         """Compare codes with those of the live encoder: a mean absolute error.
 
-        To save time, the live encoder learns from every fourth crop. While the new encoder is being
-        aligned, it learns from the live encoder instead, and from all crops.
+        The live encoder learns from every second crop, to save time, and these crops are cut at a
+        random frame: in a stream, the sound also ends soon after the frames that are needed. While
+        the new encoder is being aligned, it learns from the live encoder instead, and from all
+        crops, whole.
 
         Args:
             network: A network that listens.
@@ -268,10 +272,17 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         """
         learns = torch.is_grad_enabled() and not aligns
         part = slice(None, None, LIVE_EVERY if learns else 1)
+        n_frames = batch.target_mel.shape[-1]
+        shortest = max(MIN_LIVE_FRAMES, network.freq)
+        if learns and n_frames > shortest:  # depends on the step only, for exact resume
+            n_frames = random.Random(self.global_step).randint(shortest, n_frames)
+            n_frames -= n_frames % network.freq
+        input_mel, embedding = batch.input_mel[part, :, :n_frames], batch.input_embedding[part]
         with torch.set_grad_enabled(learns):
-            live = network.encode_live(batch.input_mel[part], batch.input_embedding[part]).float()
-        wanted = codes if aligns else codes[part].detach()
-        valid = valid_elements(batch.lengths[part], batch.target_mel.shape[-1], network.freq)
+            live = network.encode_live(input_mel, embedding).float()
+        wanted = codes if aligns else codes[part, :, : live.shape[-1]].detach()
+        lengths = batch.lengths[part].clamp(max=n_frames)
+        valid = valid_elements(lengths, n_frames, network.freq)
         return masked_mean((live - wanted).abs(), valid.codes, valid.n_codes)
 
     @torch.no_grad()
