@@ -32,8 +32,9 @@ from torch import Tensor
 from vc_lightning.audio import io, pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.data.feature_extraction import FeatureCache
-from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
+from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.features.parallel import RECORDINGS_AT_ONCE
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 
@@ -104,7 +105,8 @@ def compute(
 ) -> None:
     """Compute the features of all paths into an empty cache."""
     with tempfile.TemporaryDirectory() as root, quiet():
-        cache = FeatureCache(root, mel, encoder, "benchmark", factors, bf16=bf16, with_f0=True)
+        needs = FeatureNeeds(mel, encoder, "benchmark", f0=True)
+        cache = FeatureCache(root, needs, factors, bf16=bf16)
         cache.prepare(paths, n_workers)
 
 

@@ -25,13 +25,15 @@ import psutil
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.files import write_json
-from vc_lightning.data import shards
-from vc_lightning.data.base_datamodule import use_bf16
-from vc_lightning.data.datamodule import VoiceDataModule
-from vc_lightning.data.feature_extraction import FeatureCache
-from vc_lightning.data.feature_store import save
-from vc_lightning.data.shard_datamodule import ShardsDataModule
-from vc_lightning.data.shards import Index, Split
+from vc_lightning.common.precision import best_precision
+from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.features.files import save
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.data.modules.shards import ShardsSettings
+from vc_lightning.data.modules.voice import VoiceSettings
+from vc_lightning.data.shards import format as shards
+from vc_lightning.data.shards.format import Index, Split
 from vc_lightning.models.checkpoints import read_speaker_encoder
 
 N_SPEAKERS = 1_000
@@ -110,10 +112,11 @@ def measure(what: str, options: argparse.Namespace) -> list[float]:
     On a busy machine, crops per second of CPU time are more reliable than crops per second.
     """
     kind, _, place = what.partition(" ")
-    data: VoiceDataModule | ShardsDataModule
+    data: TrainingDataModule
     (workers,) = options.workers
     encoder, card = read_speaker_encoder(resources.SPEAKER_ENCODER)
-    makers = MelSpectrogram(**resources.settings("mel", "autovc")), encoder, card.speaker_encoder
+    mel = MelSpectrogram(**resources.settings("mel", "autovc"))
+    needs = FeatureNeeds(mel, encoder, card.speaker_encoder)
     shared = resources.settings("data/parts", "loading") | resources.settings("data/parts", "crops")
     shared |= {"seed": 0, "num_workers": workers, "batch_size": BATCH_SIZE}
     shared.pop("defaults", None)
@@ -122,12 +125,12 @@ def measure(what: str, options: argparse.Namespace) -> list[float]:
     if kind == "cache":
         own = resources.settings("data/parts", "recordings") | resources.settings("data", "folder")
         own |= {"cache_dir": f"{place}/cache", "manifest": f"{place}/MANIFEST.tsv"}
-        own.pop("defaults")
-        data = VoiceDataModule(*makers, **shared | own)
+        del own["defaults"]
+        data = VoiceSettings(**shared | own).build(needs)
     else:
         own = resources.settings("data", "shards") | {"dir": place}
-        own.pop("defaults")
-        data = ShardsDataModule(*makers, **shared | own)
+        del own["defaults"]
+        data = ShardsSettings(**shared | own).build(needs)
     data.setup()
     setup = time.perf_counter() - started
     batches = iter(data.train_dataloader())
@@ -216,8 +219,9 @@ def make_cache(folder: Path, n_utterances: int, n_frames: int) -> None:
     encoder, card = read_speaker_encoder(resources.SPEAKER_ENCODER)
     mel = MelSpectrogram(**resources.settings("mel", "autovc"))
     max_seconds = resources.settings("data/parts", "recordings")["max_seconds"]
-    settings = {"max_seconds": max_seconds, "bf16": use_bf16("auto")}
-    cache = FeatureCache(folder / "cache", mel, encoder, card.speaker_encoder, **settings)
+    needs = FeatureNeeds(mel, encoder, card.speaker_encoder)
+    bf16 = best_precision("cpu") == "bf16-mixed"  # as data.feature_precision=auto
+    cache = FeatureCache(folder / "cache", needs, max_seconds=max_seconds, bf16=bf16)
     mels, embedding = draw(n_frames)
     rows = ["path\tspeaker"]
     for number in range(n_utterances):
@@ -226,8 +230,8 @@ def make_cache(folder: Path, n_utterances: int, n_frames: int) -> None:
         path.write_text(f"{number}")
         content = cache.remember(path)
         arrays = {"mel": mels[number % N_DRAWS], "spans": np.array([[0, n_frames]])}
-        save(cache.files.mel_file(content, 0), arrays)
-        save(cache.files.voice_file(content, 0), {"embeddings": embedding[None]})
+        save(cache.files.path("mels", content), arrays)
+        save(cache.files.path("voices", content), {"embeddings": embedding[None]})
         rows.append(f"{path.relative_to(folder)}\ts{number % N_SPEAKERS}")
     (folder / "MANIFEST.tsv").write_text("\n".join(rows) + "\n")
 

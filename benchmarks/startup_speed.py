@@ -27,7 +27,8 @@ from hydra.utils import instantiate
 
 from vc_lightning.common import resources
 from vc_lightning.data.audit import report as audit
-from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.modules.voice import VoiceDataModule
 from vc_lightning.models.checkpoints import read_speaker_encoder
 
 SPEAKERS = 100
@@ -42,12 +43,8 @@ def module(folder: Path) -> VoiceDataModule:
     with initialize_config_dir(str(resources.CONF), version_base="1.3"):
         cfg = compose("train", overrides)
     encoder, card = read_speaker_encoder(resources.SPEAKER_ENCODER)
-    return instantiate(
-        cfg.data,
-        mel=instantiate(cfg.mel),
-        speaker_encoder=encoder,
-        encoder_identity=card.speaker_encoder,
-    )
+    needs = FeatureNeeds(instantiate(cfg.mel), encoder, card.speaker_encoder)
+    return instantiate(cfg.data, _convert_="all").build(needs)
 
 
 def add_recordings(folder: Path, numbers: range) -> None:
@@ -57,16 +54,15 @@ def add_recordings(folder: Path, numbers: range) -> None:
     template = folder / "template.wav"
     template.write_bytes(example)
     (segments,) = features.prepare([template], 0, show_progress=False)[0].values()
-    names = (features.files.mel_file, features.files.voice_file)
     for number in numbers:
         path = folder / "wavs" / f"speaker{number % SPEAKERS}" / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(example + number.to_bytes(4, "little"))
         content = features.remember(path)
-        for name in names:
-            copy = name(content, 0)
+        for feature in ("mels", "voices"):
+            copy = features.files.path(feature, content)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(name(segments[0].content, 0), copy)
+            shutil.copyfile(features.files.path(feature, segments[0].content), copy)
 
 
 def compare_conversions(checkouts: list[Path], rounds: int) -> None:

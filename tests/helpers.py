@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from vc_lightning.common import resources
+from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
@@ -69,6 +70,7 @@ VOCODER_DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
     "context_frames": 0,
     "mels_from": None,
 }
+NEEDS = {"f0", "teacher", "recogniser", "acoustics"}
 LEARNT = (
     "state_dict",
     "optimizer_states",
@@ -77,6 +79,12 @@ LEARNT = (
     "global_step",
 )
 DATA_MODULES = {"VoiceDataModule", "VocoderDataModule"}
+
+
+def data_module(settings, mel, encoder, identity="ge2e-test", **values):
+    """Build a data module of the class `settings`; values are settings and what a network needs."""
+    needed = {name: values.pop(name) for name in NEEDS & values.keys()}
+    return settings(**values).build(FeatureNeeds(mel, encoder, identity, **needed))
 
 
 def tiny_wavernn(mode="MOL", **changes):

@@ -10,7 +10,7 @@ import torch
 
 from helpers import TINY, command, require_same_result, state, weights
 from vc_lightning.common import resources
-from vc_lightning.data.crops import CropBatch
+from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.training.autovc_module import AutoVCModule

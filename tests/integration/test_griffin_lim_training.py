@@ -5,7 +5,7 @@ import torch
 
 from helpers import SOURCE, TARGET, composed
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet

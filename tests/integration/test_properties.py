@@ -17,7 +17,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.commands import overrides
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.sampling import EpochBatches
+from vc_lightning.data.crops.order import EpochBatches
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card

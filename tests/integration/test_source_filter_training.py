@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from helpers import SOURCE, TARGET, composed, require_same_result
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter

@@ -11,9 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers import composed, weights
 from vc_lightning.commands import train
-from vc_lightning.data.crops import CropBatch
-from vc_lightning.data.datamodule import VoiceDataModule
-from vc_lightning.data.training_data import TrainingDataModule
+from vc_lightning.data.crops.mel import CropBatch
+from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.data.modules.voice import VoiceDataModule
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
@@ -426,7 +426,7 @@ def test_refuses_missing_features(run, tmp_path, capsys, monkeypatch, num_worker
     fit = VoiceDataModule.train_dataloader
 
     def without_mels(self):
-        shutil.rmtree(self.features.files.mels)
+        shutil.rmtree(self.features.files.folders["mels"])
         return fit(self)
 
     monkeypatch.setattr(VoiceDataModule, "train_dataloader", without_mels)

@@ -6,7 +6,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import SOURCE, TARGET, composed, require_same_result
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders.wavernn.distributions import mu_law_decode, mu_law_encode

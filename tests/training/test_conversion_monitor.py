@@ -8,7 +8,7 @@ import torch
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.crops import Example
+from vc_lightning.data.crops.mel import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.training.conversion_monitor import ConversionMonitor
 from vc_lightning.training.sample_logging import convert

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vc_lightning.common.resources import settings
-from vc_lightning.data.crops import CropBatch
+from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import DIM_LIVE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, save
 from vc_lightning.models.formats import Card

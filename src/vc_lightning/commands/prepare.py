@@ -13,11 +13,11 @@ from vc_lightning.commands import cluster, entry_point, paths, training_data
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.common.parts import Part
-from vc_lightning.data import shard_writer
 from vc_lightning.data.audit import report as audit
-from vc_lightning.data.base_datamodule import RecordingsDataModule
 from vc_lightning.data.corpora.manifest_file import make_manifest
-from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.modules.recordings import RecordingsDataModule
+from vc_lightning.data.modules.voice import VoiceDataModule
+from vc_lightning.data.shards import writer as shard_writer
 
 log = logging.getLogger("prepare")
 

@@ -27,8 +27,8 @@ from vc_lightning.common.errors import (
 )
 from vc_lightning.common.threads import SECONDS, ThreadChooser
 from vc_lightning.data.audit import report as audit
-from vc_lightning.data.base_datamodule import RecordingsDataModule
-from vc_lightning.data.training_data import TrainingDataModule, is_first_process
+from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
+from vc_lightning.data.modules.recordings import RecordingsDataModule
 from vc_lightning.models.formats import Card
 from vc_lightning.training.base_module import AnyNetwork, BaseModule
 from vc_lightning.training.checkpointing import WeightFiles

@@ -3,7 +3,7 @@
 import logging
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
@@ -12,8 +12,9 @@ from vc_lightning.commands import builders
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data.training_data import TrainingDataModule, is_first_process
-from vc_lightning.data.vocoder_datamodule import VocoderDataModule
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
+from vc_lightning.data.modules.vocoder import VocoderSettings
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import load_recogniser, read_speaker_encoder
 from vc_lightning.training.base_module import AnyNetwork
@@ -60,16 +61,20 @@ def build(cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork) -> Training
         raise InputError(
             f"model.dim_emb={dim_emb}: give {n_embedding}, the size of a speaker embedding"
         )
-    makers = {"mel": mel, "speaker_encoder": encoder, "encoder_identity": card.speaker_encoder}
-    is_for_vocoders = issubclass(get_class(cfg.data["_target_"]), VocoderDataModule)
-    if isinstance(network, AutoVC) == is_for_vocoders:
-        wanted = "vocoder" if not is_for_vocoders else "folder or data=shards"
+    settings = instantiate(cfg.data, _convert_="all")
+    listens = isinstance(network, AutoVC) and network.listens
+    if isinstance(network, AutoVC) == isinstance(settings, VocoderSettings):
+        wanted = "vocoder" if not isinstance(network, AutoVC) else "folder or data=shards"
         raise InputError(
             f"data: gives no batches for a network of the kind {network.kind}; give data={wanted}"
         )
-    makers["with_f0"] = getattr(network, "f0", False)
-    if isinstance(network, AutoVC):
-        makers["teacher"] = instantiate(cfg.teacher)
-        makers["recogniser"] = load_recogniser() if network.listens else None
-        makers["with_acoustics"] = network.arguments["dim_acoustics"] > 0
-    return instantiate(cfg.data, **makers)
+    needs = FeatureNeeds(
+        mel,
+        encoder,
+        card.speaker_encoder,
+        f0=getattr(network, "f0", False),
+        teacher=instantiate(cfg.teacher) if isinstance(network, AutoVC) else None,
+        recogniser=load_recogniser() if listens else None,
+        acoustics=network.arguments.get("dim_acoustics", 0) > 0,
+    )
+    return settings.build(needs)

@@ -13,7 +13,7 @@ from vc_lightning.audio import containers
 from vc_lightning.audio.io import AUDIO_SUFFIXES, duration, split_address
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import table_rows
-from vc_lightning.data.feature_store import Segment
+from vc_lightning.data.features.files import Segment
 
 log = logging.getLogger(__name__)
 

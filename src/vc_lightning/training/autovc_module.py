@@ -23,8 +23,8 @@ from vc_lightning.common.errors import (
     require_one_of,
     require_within,
 )
-from vc_lightning.data.crops import CropBatch
-from vc_lightning.data.training_data import TrainingDataModule
+from vc_lightning.data.crops.mel import CropBatch
+from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.autovc import DIM_LIVE, KERNEL_SIZE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, read_autovc
 from vc_lightning.models.formats import Card

@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.crops import CropBatch
-from vc_lightning.data.training_data import TrainingDataModule
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.mel import CropBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
+from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet

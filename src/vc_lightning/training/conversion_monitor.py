@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.data.crops import CropBatch
+from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.speaker_encoder import similarity

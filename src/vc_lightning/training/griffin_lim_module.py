@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.training_data import TrainingDataModule
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
+from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models import checkpoints
 from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet, log_spectral_distance

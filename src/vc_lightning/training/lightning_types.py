@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pytorch_lightning import Callback, Trainer
 
-from vc_lightning.data.training_data import TrainingDataModule
+from vc_lightning.data.modules.base import TrainingDataModule
 
 T = TypeVar("T")
 

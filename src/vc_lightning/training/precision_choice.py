@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from vc_lightning.data.crops import CropBatch
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.mel import CropBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.models.checkpoints import read_training
 from vc_lightning.training.base_module import BaseModule
 

@@ -18,6 +18,7 @@ FREE_KEYS = (  # may differ: they do not change the result of a number of steps
     *("task_name", "tags", "print_config", "monitor", "optimized_metric", "trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
     "callbacks.conversion_monitor",
+    "data._target_",  # renamed in 0.4.0; other data have other keys
     *("data.cache_dir", "data.num_workers", "data.pin_memory"),
     *("data.check", "data.shard_megabytes", "data.shard_utterances"),  # of version 0.3.0
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.profiler"),

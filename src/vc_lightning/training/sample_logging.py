@@ -14,7 +14,7 @@ from vc_lightning.common.errors import require_at_least
 from vc_lightning.common.plots import mel_figure, pixels
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.voices.voice import Voice
-from vc_lightning.data.crops import Example
+from vc_lightning.data.crops.mel import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.base_module import AnyBatch, AnyNetwork

@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import require_at_least, require_within
-from vc_lightning.data.training_data import TrainingDataModule
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
+from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.checkpoints import read_source_filter
 from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter

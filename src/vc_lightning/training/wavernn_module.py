@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vc_lightning.common import resources
-from vc_lightning.data.training_data import TrainingDataModule
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
+from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.checkpoints import read_wavernn
 from vc_lightning.models.formats import Card
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN

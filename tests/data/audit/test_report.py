@@ -14,7 +14,9 @@ from helpers import TINY_OVERRIDES, composed, write_wav
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality
 from vc_lightning.data.audit import report as audit
-from vc_lightning.data.feature_extraction import FeatureCache, Segment
+from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.features.files import Segment
+from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.manifest import Utterance, find_audio_files
 
 N_SPEAKERS, N_EACH = 24, 5
@@ -339,7 +341,7 @@ def defective(tmp_path_factory, speech, other_speech):
 
 
 def test_real_recordings_with_defects(defective, tmp_path, mel_settings, encoder):
-    cache = FeatureCache(tmp_path, MelSpectrogram(**mel_settings), encoder, "ge2e-1")
+    cache = FeatureCache(tmp_path, FeatureNeeds(MelSpectrogram(**mel_settings), encoder, "ge2e-1"))
     listed = find_audio_files(defective)
     segments, unusable = cache.prepare([r.path for r in listed], 0, show_progress=False)
     utterances = [

@@ -17,7 +17,8 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.corpora.hub import read
 from vc_lightning.data.corpora.manifest_file import make_manifest
 from vc_lightning.data.corpora.recordings import LeftOut
-from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.manifest import read_manifest
 
 NO_COLUMNS = dict.fromkeys(("audio", "speaker", "text", "lang", "sex", "seconds"))
@@ -144,10 +145,8 @@ def test_features_of_parquet_rows_are_those_of_files(
     file.parent.mkdir()
     parquet.write_table(rows, file, row_group_size=2)
     listed = [row.path for row in read(str(file.parent), **SETTINGS)]
-    mel = MelSpectrogram(**mel_settings)
-    of_files, of_rows = (
-        FeatureCache(tmp_path / name, mel, encoder, "e", max_seconds=30) for name in ("f", "r")
-    )
+    needs = FeatureNeeds(MelSpectrogram(**mel_settings), encoder, "e")
+    of_files, of_rows = (FeatureCache(tmp_path / name, needs) for name in ("f", "r"))
     expected, _ = of_files.prepare([tmp_path / f"{n}.flac" for n in range(3)], 0, False)
     found, unusable = of_rows.prepare(
         [*listed, file.with_name("train.parquet?row=3&column=audio")], 0, False
@@ -155,7 +154,7 @@ def test_features_of_parquet_rows_are_those_of_files(
     assert list(found.values()) == list(expected.values())
     assert list(unusable.values()) == ["cannot be read (it has 3 rows, counted from 0)"]
     for (one,), (other,) in zip(found.values(), expected.values(), strict=True):
-        mels = of_rows.files.read_mel(one, 0, 50), of_files.files.read_mel(other, 0, 50)
+        mels = of_rows.files.of(one).read_mel(0, 50), of_files.files.of(other).read_mel(0, 50)
         np.testing.assert_array_equal(*mels)
     monkeypatch.setattr("vc_lightning.audio.containers.extracted", None)
     assert of_rows.prepare(listed, 0, False)[0] == found

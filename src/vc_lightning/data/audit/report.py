@@ -24,7 +24,7 @@ from vc_lightning.data.audit.checks import (
     findings,
 )
 from vc_lightning.data.audit.table import UtteranceTable, number
-from vc_lightning.data.feature_extraction import FeatureCache
+from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.manifest import Utterance
 
 if TYPE_CHECKING:
@@ -106,8 +106,10 @@ def audit(
     recordings = {segment.content: segment for segment in segments}
     qualities = {content: cache.quality(segment) for content, segment in recordings.items()}
     voices = None
-    if cache.speaker_encoder.unit_norm:  # GE2E; the thresholds do not fit D_VECTOR's cosines
-        voices = np.stack([cache.files.read_embedding(segment).numpy() for segment in segments])
+    if cache.needs.speaker_encoder.unit_norm:  # GE2E; the thresholds do not fit D_VECTOR's cosines
+        voices = np.stack(
+            [cache.files.of(segment).read_embedding().numpy() for segment in segments]
+        )
     return examine(train, val, unusable, qualities, voices, cache.mel.settings, cache.max_seconds)
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import write_wav
+from helpers import NEEDS, write_wav
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.data import feature_extraction as features
-from vc_lightning.data.feature_extraction import FeatureCache
-from vc_lightning.data.parallel import RECORDINGS_AT_ONCE
+from vc_lightning.data.features import cache as features
+from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.features.parallel import RECORDINGS_AT_ONCE
 
 
 @pytest.fixture
@@ -23,7 +24,9 @@ def make_cache(tmp_path, mel_settings, encoder):
     """Make caches with other settings, by default in the same folder."""
 
     def make(settings=mel_settings, identity="ge2e-1", root=tmp_path / "cache", **changes):
-        return FeatureCache(root, MelSpectrogram(**settings), encoder, identity, **changes)
+        needed = {name: changes.pop(name) for name in NEEDS & changes.keys()}
+        needs = FeatureNeeds(MelSpectrogram(**settings), encoder, identity, **needed)
+        return FeatureCache(root, needs, **changes)
 
     return make
 
@@ -55,11 +58,11 @@ def test_cache_has_mel_and_embedding(cache, recording, speech, encoder):
     (segment,) = prepared(cache, recording)
     mel = cache.mel.extract(speech[:32_000], 16_000)
     assert segment.n_frames == mel.shape[1] == 126
-    read = cache.files.read_mel
-    np.testing.assert_allclose(read(segment, 0, 126).numpy(), mel, atol=3e-4)
-    np.testing.assert_allclose(read(segment, 20, 30).numpy(), mel[:, 20:30], atol=3e-4)
+    read = cache.files.of(segment).read_mel
+    np.testing.assert_allclose(read(0, 126).numpy(), mel, atol=3e-4)
+    np.testing.assert_allclose(read(20, 30).numpy(), mel[:, 20:30], atol=3e-4)
     embedding = encoder.embed_recording(speech[:32_000], 16_000, -24)
-    assert cache.files.read_embedding(segment).numpy() @ embedding > 0.99999
+    assert cache.files.of(segment).read_embedding().numpy() @ embedding > 0.99999
 
 
 def test_embeddings_of_vtlp_copies(make_cache, recording, speech, encoder):
@@ -70,11 +73,11 @@ def test_embeddings_of_vtlp_copies(make_cache, recording, speech, encoder):
     for_voice = encoder.prepare_recording(speech[:32_000], 16_000, -24)
     for copy, factor in enumerate([1.0, 0.8, 1.25]):
         expected = mel(wav, mel.vtlp_filters(factor))
-        found = cache.files.read_mel(segment, 0, 126, copy)
+        found = cache.files.of(segment).read_mel(0, 126, copy)
         torch.testing.assert_close(found, expected, atol=3e-4, rtol=0)
         embedding = encoder.embed_speech(for_voice, factor)
-        assert cache.files.read_embedding(segment, copy).numpy() @ embedding > 0.99999
-    original, *copies = (cache.files.read_embedding(segment, copy) for copy in range(3))
+        assert cache.files.of(segment).read_embedding(copy).numpy() @ embedding > 0.99999
+    original, *copies = (cache.files.of(segment).read_embedding(copy) for copy in range(3))
     assert all(original @ copy < 0.85 for copy in copies)  # other voices
 
 
@@ -83,7 +86,7 @@ def test_bfloat16_embeddings_are_nearly_equal(make_cache, recording, tmp_path):
     voices = [make_cache(bf16=bf16) for bf16 in (False, True)]
     for cache in voices:
         prepared(cache, recording)
-    exact, fast = (cache.files.read_embedding(segment) for cache in voices)
+    exact, fast = (cache.files.of(segment).read_embedding() for cache in voices)
     assert exact @ fast > 0.999
     assert not torch.equal(exact, fast)
 
@@ -161,7 +164,7 @@ def test_names_file_deleted_during_training(cache, recording):
     (path,) = written(cache, "mels")
     path.unlink()
     with pytest.raises(InputError, match=f"{path.name}.*start again"):
-        cache.files.read_mel(segment, 0, 10)
+        cache.files.of(segment).read_mel(0, 10)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -212,7 +215,9 @@ def test_splits_long_recordings(make_cache, tmp_path, speech):
     for segment, wav in zip(segments, parts, strict=True):
         alone = write_wav(tmp_path / "alone.wav", wav, subtype="FLOAT")
         (expected,) = prepared(cache, alone)
-        similar = cache.files.read_embedding(segment) @ cache.files.read_embedding(expected)
+        similar = (
+            cache.files.of(segment).read_embedding() @ cache.files.of(expected).read_embedding()
+        )
         assert similar > 0.97
         assert abs(segment.n_frames - expected.n_frames) < 1.5 * 24_000 / 256
     starts = [segment.start for segment in segments]
@@ -231,9 +236,9 @@ def test_parallel_and_serial_features_are_equal(cache, make_cache, recording, tm
     serial = make_cache(root=tmp_path / "serial")
     (segment,) = prepared(serial, recording)
     assert cache.prepare([recording], num_workers=1)[0][recording] == [segment]
-    mels = [c.files.read_mel(segment, 0, 126) for c in (serial, cache)]
+    mels = [c.files.of(segment).read_mel(0, 126) for c in (serial, cache)]
     torch.testing.assert_close(*mels, atol=5e-4, rtol=0)
-    voices = [c.files.read_embedding(segment) for c in (serial, cache)]
+    voices = [c.files.of(segment).read_embedding() for c in (serial, cache)]
     torch.testing.assert_close(*voices, atol=1e-5, rtol=0)
 
 
@@ -289,7 +294,7 @@ def test_continues_after_kill(cache, tmp_path, speech):
     before = written(cache, "voices")
     segments, _ = cache.prepare(paths, num_workers=0)
     assert len(segments) == 24
-    finished = {c.files.voice_file(segments[p][0].content, 0) for c in [cache] for p in done}
+    finished = {c.files.path("voices", segments[p][0].content) for c in [cache] for p in done}
     after = written(cache, "voices")
     assert all(after[path] == before[path] for path in finished)
 

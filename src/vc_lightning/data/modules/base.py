@@ -1,6 +1,7 @@
 """The interface of training data, and what its processes have in common."""
 
 import itertools
+import signal
 from typing import Any
 
 import torch
@@ -8,10 +9,11 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.data.crops import CropBatch, Example
-from vc_lightning.data.sampling import EpochBatches
-from vc_lightning.data.vocoder_crops import VocoderBatch
+from vc_lightning.data.crops.mel import CropBatch, Example
+from vc_lightning.data.crops.order import EpochBatches
+from vc_lightning.data.crops.vocoder import VocoderBatch
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.modules.settings import LoadingSettings
 
 
 def is_first_process() -> bool:
@@ -22,13 +24,19 @@ def is_first_process() -> bool:
 class TrainingDataModule(LightningDataModule):
     """The interface of training data that modules and callbacks use, for recordings and shards.
 
-    Attributes:
-        mel: The mel-spectrogram of the features.
-        encoder_identity: Name of the speaker encoder's weights.
+    Args:
+        needs: The features that the network needs.
+        settings: How batches are loaded.
     """
 
-    mel: MelSpectrogram
-    encoder_identity: str
+    def __init__(self, needs: FeatureNeeds, settings: LoadingSettings):
+        super().__init__()
+        self.needs = needs
+        self.settings = settings
+        self.mel = needs.mel
+        self.encoder_identity = needs.encoder_identity
+        self.seed = settings.seed
+        self.resumed: dict | None = None
 
     def mean_mel(self) -> Tensor:
         """Average the training mels: (n_mels,), the constant output that a network must beat."""
@@ -78,6 +86,15 @@ class TrainingDataModule(LightningDataModule):
                 break
         return batches
 
+    def loader_options(self, num_workers: int) -> dict[str, Any]:
+        """Return the arguments that all DataLoaders share."""
+        return {
+            "num_workers": num_workers,
+            "persistent_workers": num_workers > 0,
+            "pin_memory": self.settings.pin_memory and torch.cuda.is_available(),
+            "worker_init_fn": ignore_signals,
+        }
+
     @property
     def process(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""
@@ -103,3 +120,12 @@ class TrainingDataModule(LightningDataModule):
     ) -> CropBatch | VocoderBatch:
         """Copy a batch to a GPU asynchronously, which Lightning does for plain tensors only."""
         return batch.to(device, non_blocking=device.type == "cuda")
+
+
+def ignore_signals(_worker: int) -> None:
+    """Let a DataLoader worker ignore Ctrl-C and SIGTERM, which reach all processes of a run.
+
+    The main process needs its workers for one more step, saves, and then ends them itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from vc_lightning.audio import io, pitch
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.data.feature_store import FeatureFiles, Segment, is_whole, save
+from vc_lightning.data.features.files import FeatureFiles, Segment, is_whole, save
 from vc_lightning.models.checkpoints import identity, load_recogniser, read_autovc
 
 log = logging.getLogger(__name__)
@@ -42,35 +42,37 @@ def reconstruct(
     recogniser = load_recogniser() if network.listens else None
     reconstructed = copy.copy(files)
     name = identity("autovc", network.state_dict())
-    reconstructed.mels = files.mels.with_name(f"{files.mels.name}-{name}")
+    mels = files.folders["mels"]
+    reconstructed.folders = files.folders | {"mels": mels.with_name(f"{mels.name}-{name}")}
     by_content: dict[str, list[Segment]] = {}
     for segment in segments:
         by_content.setdefault(segment.content, []).append(segment)
     missing = {
         content: of_content
         for content, of_content in by_content.items()
-        if not is_whole(reconstructed.mel_file(content, 0))
+        if not is_whole(reconstructed.path("mels", content))
     }
     if missing:
         log.info("reconstructing the mels of %d of %d recordings", len(missing), len(by_content))
     for content, of_content in tqdm(missing.items(), disable=not missing, desc="mels"):
         whole = files.read_all_mels(content)  # (T, n_mels)
         for segment in of_content:
-            embedding = files.read_embedding(segment)[None]
-            segment_mel = files.read_mel(segment, 0, segment.n_frames)[None]
+            features = files.of(segment)
+            embedding = features.read_embedding()[None]
+            segment_mel = features.read_mel(0, segment.n_frames)[None]
             span = slice(segment.start, segment.start + segment.n_frames)
             harmonics = None
             if network.f0:
-                wav = files.read_wav(segment, 0, segment.n_frames).numpy()
+                wav = features.read_wav(0, segment.n_frames).numpy()
                 f0 = pitch.track(wav, mel.sample_rate, mel.hop_length)[: segment.n_frames]
                 harmonics = mel.harmonics(torch.from_numpy(f0)[None])
             heard = segment_mel
             if recogniser is not None:
-                wav = files.read_wav(segment, 0, segment.n_frames).numpy()
+                wav = features.read_wav(0, segment.n_frames).numpy()
                 wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
                 rate = mel.sample_rate / mel.hop_length
                 heard = torch.from_numpy(recogniser.hear(wav, segment.n_frames, rate).T)[None]
             postnet_mel = network(heard, embedding, embedding, harmonics)[1]
             whole[span] = postnet_mel[0].T.clamp(0, 1)
-        save(reconstructed.mel_file(content, 0), {"mel": whole.numpy().astype(np.float16)})
+        save(reconstructed.path("mels", content), {"mel": whole.numpy().astype(np.float16)})
     return reconstructed

@@ -2,19 +2,16 @@
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vc_lightning.audio import acoustics
-from vc_lightning.data import shards
-from vc_lightning.data.crops import NO_COPIES, Augmentation, VtlpCopies, choose_crop
-from vc_lightning.data.shards import Sample, Shards
+from vc_lightning.data.crops.mel import Cropping
+from vc_lightning.data.shards.format import Sample, Shards, webdataset
 
 
 @dataclass(frozen=True)
@@ -44,46 +41,31 @@ class CropStream(IterableDataset):
     Args:
         source: The shards.
         epochs: Number of epochs to read, one after the other.
-        crop_frames: Length of the crops; None gives whole utterances.
+        cropping: How crops are cut.
         seed: Seed of order and crops.
-        copies: VTLP copies allowed as input and as target.
-        factors: VTLP factors of all copies, 1 first.
-        augmentations: Further changes to the encoder's input.
         shuffle_buffer: Number of crops from which a reader draws the next one; 0 keeps the order.
-        rank: Number of this process.
-        world_size: Number of processes.
+        process: Number of this process, and number of processes.
         position: How far the training has read before.
-        with_acoustics: Whether the acoustics of the targets are needed.
     """
 
     def __init__(
         self,
         source: Shards,
         epochs: int,
-        crop_frames: int | None,
+        cropping: Cropping,
         seed: int,
-        copies: VtlpCopies = NO_COPIES,
-        factors: Sequence[float] = (1.0,),
-        augmentations: Sequence[Augmentation] = (),
         shuffle_buffer: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        process: tuple[int, int] = (0, 1),
         position: Position = START,
-        with_acoustics: bool = False,
     ):
         super().__init__()
         self.source = source
         self.epochs = epochs
-        self.crop_frames = crop_frames
+        self.cropping = cropping
         self.seed = seed
-        self.copies = copies
-        self.factors = factors
-        self.augmentations = augmentations
         self.shuffle_buffer = shuffle_buffer
-        self.rank = rank
-        self.world_size = world_size
+        self.rank, self.world_size = process
         self.position = position
-        self.with_acoustics = with_acoustics
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         first, n_done = self.place()
@@ -120,7 +102,7 @@ class CropStream(IterableDataset):
         crops = (self.crop(epoch, sample) for sample in samples)
         if self.shuffle_buffer:
             rng = random.Random(f"{self.seed} {epoch} {self._reader()[0]}")
-            shuffle = shards.webdataset.shuffle(self.shuffle_buffer, rng=rng)
+            shuffle = webdataset.shuffle(self.shuffle_buffer, rng=rng)
             crops = shuffle(crops)
         return crops
 
@@ -140,28 +122,7 @@ class CropStream(IterableDataset):
     def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
         """Crop an utterance, as `Crops.__getitem__` does."""
         rng = np.random.default_rng((self.seed, epoch, sample.key))
-        crop = choose_crop(rng, sample.mels.shape[1], self.crop_frames, self.copies)
-        embeddings = torch.from_numpy(sample.embeddings)
-        target_mel = frames(sample, crop.target_copy, crop.start, crop.stop)
-        input_mel = target_mel
-        if crop.input_copy != crop.target_copy:
-            input_mel = frames(sample, crop.input_copy, crop.start, crop.stop)
-        for augment in self.augmentations:
-            input_mel = augment(input_mel, rng)
-        f0 = torch.from_numpy(sample.f0[crop.start : crop.stop] * self.factors[crop.target_copy])
-        teacher = torch.from_numpy(sample.teacher[crop.start : crop.stop]).float()
-        return (
-            target_mel,
-            embeddings[crop.target_copy],
-            input_mel,
-            embeddings[crop.input_copy],
-            f0,
-            teacher,
-            torch.from_numpy(sample.heard[crop.input_copy, crop.start : crop.stop]).float().T,
-            acoustics.describe(frames(sample, 0, 0, sample.mels.shape[1]))
-            if self.with_acoustics
-            else torch.zeros(0),
-        )
+        return self.cropping.cut(sample, rng)
 
 
 class StreamLoader(DataLoader):
@@ -194,11 +155,6 @@ class StreamLoader(DataLoader):
             if not self.goes_on:
                 return itertools.islice(self.batches, first, self.n_batches)
         return itertools.islice(self.batches, self.n_batches - first)
-
-
-def frames(sample: Sample, copy: int, start: int, stop: int) -> Tensor:
-    """Copy frames of a VTLP copy's mel to float32 (n_mels, stop − start), to free the utterance."""
-    return torch.from_numpy(sample.mels[copy, start:stop]).float().T
 
 
 def _worker() -> tuple[int, int]:

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 from collections import Counter
 from pathlib import Path
@@ -7,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import DATA_DEFAULTS, write_wav
+from helpers import DATA_DEFAULTS, data_module, write_wav
 from vc_lightning.audio import acoustics, io, pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.crops import Crops, collate, speaker_embeddings
-from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.crops.mel import Cropping, Crops, collate, speaker_embeddings
 from vc_lightning.data.manifest import (
     AudioFile,
     find_audio_files,
@@ -21,7 +21,8 @@ from vc_lightning.data.manifest import (
     read_manifest,
     split_utterances,
 )
-from vc_lightning.data.training_data import TrainingDataModule
+from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.data.modules.voice import VoiceSettings
 from vc_lightning.models.recogniser import Recogniser
 
 
@@ -44,12 +45,8 @@ def module(mel_settings, encoder, cache_dir):
     """Make data modules with DATA_DEFAULTS and changes."""
 
     def make(**changes):
-        return VoiceDataModule(
-            MelSpectrogram(**mel_settings),
-            encoder,
-            "ge2e-test",
-            **DATA_DEFAULTS | {"cache_dir": str(cache_dir)} | changes,
-        )
+        values = DATA_DEFAULTS | {"cache_dir": str(cache_dir)} | changes
+        return data_module(VoiceSettings, MelSpectrogram(**mel_settings), encoder, **values)
 
     return make
 
@@ -175,17 +172,18 @@ def test_vtlp_input(module, corpus):
     changes = {"vtlp_factors": [0.8, 1.25], "vtlp_probability": 0.5, "val_fraction": 0.4}
     data = prepared(module(dir=str(corpus), **changes))
     files = data.features.files
-    crops = Crops(data.train, files, 64, seed=0, copies=data.copies)
-    read_mel, read_embedding = files.read_mel, files.read_embedding
+    crops = Crops(data.train, files, data.cropping, seed=0)
     seen = Counter()
     for position in range(60):
         mel, embedding, input_mel, input_embedding, *_ = crops[0, position, 0]
         entry = data.train[0].segment
-        copies = [i for i in range(3) if torch.equal(read_embedding(entry, i), input_embedding)]
+        copies = [
+            i for i in range(3) if torch.equal(files.of(entry).read_embedding(i), input_embedding)
+        ]
         seen.update(copies)
-        assert torch.equal(read_embedding(entry), embedding)
-        starts = [s for s in range(63) if torch.equal(read_mel(entry, s, s + 64), mel)]
-        expected = read_mel(entry, starts[0], starts[0] + 64, copies[0])
+        assert torch.equal(files.of(entry).read_embedding(), embedding)
+        starts = [s for s in range(63) if torch.equal(files.of(entry).read_mel(s, s + 64), mel)]
+        expected = files.of(entry).read_mel(starts[0], starts[0] + 64, copies[0])
         assert torch.equal(input_mel, expected)  # the same frames
     assert 20 < seen[0] < 40
     assert min(seen[1], seen[2]) > 5
@@ -230,27 +228,31 @@ def test_speaker_mean_embeddings(module, corpus, encoder):
         module(dir=str(corpus), speaker_embedding="speaker", shuffle=False, vtlp_factors=[0.9])
     )
     files = data.features.files
-    of_man = [files.read_embedding(u.segment).numpy() for u in data.train if u.speaker == "man"]
+    of_man = [
+        files.of(u.segment).read_embedding().numpy() for u in data.train if u.speaker == "man"
+    ]
     batch = next(iter(data.train_dataloader()))  # two recordings of the man
     for embedding in batch.target_embedding:
         np.testing.assert_allclose(embedding.numpy(), encoder.average(of_man), atol=1e-6)
-    copies = [files.read_embedding(u.segment, 1).numpy() for u in data.train if u.speaker == "man"]
+    copies = [
+        files.of(u.segment).read_embedding(1).numpy() for u in data.train if u.speaker == "man"
+    ]
     voices = speaker_embeddings(data.train, files, encoder.average)
     np.testing.assert_allclose(voices["man"][1], encoder.average(copies), atol=1e-6)
 
 
 def test_crops_have_matching_pitch(module, corpus, mel_settings):
-    data = prepared(module(dir=str(corpus), with_f0=True, vtlp_factors=[0.8], vtlp_probability=1.0))
+    data = prepared(module(dir=str(corpus), f0=True, vtlp_factors=[0.8], vtlp_probability=1.0))
     files, utterance = data.files, data.train[0]
     hop_length = mel_settings["hop_length"]
     prepared_wav = data.mel.prepare(*io.load(utterance.path))
     expected = torch.from_numpy(pitch.track(prepared_wav, 16_000, hop_length))
-    assert torch.equal(files.read_f0(utterance.segment, 0, utterance.n_frames), expected)
+    assert torch.equal(files.of(utterance.segment).read_f0(0, utterance.n_frames), expected)
     assert (expected > 0).float().mean() > 0.2
-    crops = Crops(data.train, files, 64, seed=0, copies=data.copies)
+    crops = Crops(data.train, files, data.cropping, seed=0)
     mel, _, _, _, f0, *_ = crops[0, 5, 0]
     starts = [
-        s for s in range(63) if torch.equal(files.read_mel(utterance.segment, s, s + 64), mel)
+        s for s in range(63) if torch.equal(files.of(utterance.segment).read_mel(s, s + 64), mel)
     ]
     assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the VTLP copy
     assert torch.equal(data.examples(1)[0].f0, expected)
@@ -264,12 +266,12 @@ def test_vtlp_targets(module, corpus):
         "vtlp_target_factors": [1.25],
         "vtlp_target_probability": 0.5,
     }
-    data = prepared(module(dir=str(corpus), with_f0=True, vtlp_probability=1.0, **changes))
+    data = prepared(module(dir=str(corpus), f0=True, vtlp_probability=1.0, **changes))
     files, utterance = data.files, data.train[0]
-    crops = Crops(data.train, files, None, seed=0, copies=data.copies)
-    mels = [files.read_mel(utterance.segment, 0, utterance.n_frames, copy) for copy in range(3)]
-    embeddings = [files.read_embedding(utterance.segment, copy) for copy in range(3)]
-    f0 = files.read_f0(utterance.segment, 0, utterance.n_frames)
+    crops = Crops(data.train, files, dataclasses.replace(data.cropping, frames=None), seed=0)
+    mels = [files.of(utterance.segment).read_mel(0, utterance.n_frames, copy) for copy in range(3)]
+    embeddings = [files.of(utterance.segment).read_embedding(copy) for copy in range(3)]
+    f0 = files.of(utterance.segment).read_f0(0, utterance.n_frames)
     seen = Counter()
     for position in range(60):
         mel, embedding, input_mel, input_embedding, target_f0, *_ = crops[0, position, 0]
@@ -289,37 +291,39 @@ def test_adds_pitch_to_cache(module, corpus, tmp_path):
     before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
     files = list(tmp_path.rglob("*.safetensors"))
     times = {p: p.stat().st_mtime_ns for p in files}
-    after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
+    after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), f0=True))
     assert {p: p.stat().st_mtime_ns for p in files} == times
-    assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
+    assert len(list(after.files.folders["pitches"].rglob("*.safetensors"))) == 6
     assert before.fingerprint == after.fingerprint
 
 
 def test_ignores_pitch_of_other_tracker(module, corpus, tmp_path, monkeypatch):
-    before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
+    before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), f0=True))
     monkeypatch.setattr(pitch, "tracker_name", lambda: "another 1.0")
-    after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), with_f0=True))
-    assert after.files.pitches != before.files.pitches
-    assert after.files.mels == before.files.mels
-    assert len(list(after.files.pitches.rglob("*.safetensors"))) == 6
+    after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), f0=True))
+    assert after.files.folders["pitches"] != before.files.folders["pitches"]
+    assert after.files.folders["mels"] == before.files.folders["mels"]
+    assert len(list(after.files.folders["pitches"].rglob("*.safetensors"))) == 6
 
 
 def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
     data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp()))
     utterance = data.train[0]
-    features = data.files.read_teacher(utterance.segment, 0, utterance.n_frames)
+    features = data.files.of(utterance.segment).read_teacher(0, utterance.n_frames)
     seconds = torch.arange(utterance.n_frames) * data.mel.hop_length / data.mel.sample_rate
     last = 100 - 1  # of two seconds at 50 Hz
     expected = (50 * seconds).clamp(max=last) - last / 2
     torch.testing.assert_close(features, torch.stack([expected, -expected], 1), atol=0.03, rtol=0)
-    crop = Crops(data.train, data.files, 64, seed=0)[0, 3, 0]
+    crop = Crops(data.train, data.files, Cropping(64), seed=0)[0, 3, 0]
     starts = [s for s in range(63) if torch.equal(features[s : s + 64], crop[5])]
-    assert torch.equal(data.files.read_mel(utterance.segment, starts[0], starts[0] + 64), crop[0])
+    assert torch.equal(
+        data.files.of(utterance.segment).read_mel(starts[0], starts[0] + 64), crop[0]
+    )
     batch = next(iter(data.train_dataloader()))
     assert batch.teacher.shape == (2, batch.target_mel.shape[-1], 2)
     torch.testing.assert_close(data.teacher_std, features.std(dim=0), rtol=0.02, atol=0)
     other = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), teacher=Ramp("ramp-2")))
-    assert other.files.teacher_features != data.files.teacher_features
+    assert other.files.folders["teacher"] != data.files.folders["teacher"]
     without = prepared(module(dir=str(corpus), cache_dir=str(tmp_path)))
     assert next(iter(without.train_dataloader())).teacher.shape[-1] == 0
     assert len(without.teacher_std) == 0
@@ -345,7 +349,7 @@ def test_what_a_recogniser_hears_of_each_copy(module, corpus, tmp_path):
     data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), **made, **changes))
     utterance = data.train[0]
     n_frames, files = utterance.n_frames, data.files
-    heard = [files.read_heard(utterance.segment, 0, n_frames, copy) for copy in range(3)]
+    heard = [files.of(utterance.segment).read_heard(0, n_frames, copy) for copy in range(3)]
     for factor, features in zip([1.0, 0.8, 1.25], heard, strict=True):
         torch.testing.assert_close(
             features[4:], torch.full((4, n_frames), factor), atol=1e-3, rtol=0
@@ -353,15 +357,15 @@ def test_what_a_recogniser_hears_of_each_copy(module, corpus, tmp_path):
     prepared_wav = data.mel.prepare(*io.load(utterance.path))
     expected = recogniser.hear(prepared_wav, n_frames, 62.5)
     torch.testing.assert_close(heard[0], torch.from_numpy(expected).T, atol=2e-3, rtol=0)
-    teacher = files.read_teacher(utterance.segment, 0, n_frames)  # the same, less its mean
+    teacher = files.of(utterance.segment).read_teacher(0, n_frames)  # the same, less its mean
     centred = torch.from_numpy(expected - expected.mean(axis=0))
     torch.testing.assert_close(teacher, centred, atol=3e-3, rtol=0)
-    crops = Crops(data.train, files, 64, 0, data.copies, with_acoustics=True)
+    crops = Crops(data.train, files, data.cropping, 0)
     seen = set()
     for position in range(20):
         target_mel, _, input_mel, _, _, _, features, described = crops[0, position, 0]
         starts = [s for s in range(63) if torch.equal(heard[0][:4, s : s + 64], features[:4])]
-        whole = files.read_mel(utterance.segment, 0, n_frames)
+        whole = files.of(utterance.segment).read_mel(0, n_frames)
         assert torch.equal(target_mel, whole[:, starts[0] : starts[0] + 64])
         seen.add(round(float(features[4, 0]), 2))
         assert (float(features[4, 0]) == 1) == torch.equal(input_mel, target_mel)
@@ -397,7 +401,7 @@ def test_short_files_and_whole_utterances(module, corpus):
     data = prepared(module(dir=str(corpus), crop_frames=500))
     batch = next(iter(data.train_dataloader()))
     assert batch.target_mel.shape[-1] == batch.lengths.max() == 126
-    whole = Crops(data.train, data.features.files, None, 0)[0, 0, 0][0]
+    whole = Crops(data.train, data.features.files, Cropping(None), 0)[0, 0, 0][0]
     assert whole.shape == (80, 126)
     zero, one = torch.zeros(4), torch.ones(4)
     short, f0, teacher = whole[:, :50], torch.full((126,), 100.0), torch.ones(126, 3)

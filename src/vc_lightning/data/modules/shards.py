@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,25 +11,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vc_lightning.audio import containers
-from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.audio.pitch import tracker_name
-from vc_lightning.common.errors import InputError, needs_extra, require_at_least, require_seed
-from vc_lightning.data import shards
-from vc_lightning.data.crop_stream import START, CropStream, Position, StreamLoader, frames
-from vc_lightning.data.crops import (
-    Augmentation,
-    Example,
-    VtlpCopies,
-    choose_copies,
-    collate,
-    ignore_signals,
-)
-from vc_lightning.data.shards import Index, Sample, Shards
-from vc_lightning.data.training_data import TrainingDataModule
+from vc_lightning.common.errors import InputError, needs_extra, require_at_least
+from vc_lightning.data.crops.mel import Cropping, Example, collate
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.data.modules.settings import CropSettings
+from vc_lightning.data.shards.format import Index, Sample, Shards, read_index, require_webdataset
+from vc_lightning.data.shards.stream import START, CropStream, Position, StreamLoader
 from vc_lightning.models.checkpoints import require_same_encoder
-from vc_lightning.models.recogniser import Recogniser
-from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.models.teachers import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -36,90 +28,54 @@ MAX_EPOCHS = 2**31  # more than any training has: the Trainer ends it
 MAX_SHOWN = 256  # utterances read for examples and embeddings; remote shards are slow to read
 
 
-def _made_by(features: str, maker: str | None) -> str:
-    """Describe features and the model that made them, for an error."""
-    return f"no {features}" if maker is None else f"{features} of {maker}"
+@dataclass(frozen=True, kw_only=True)
+class ShardsSettings(CropSettings):
+    """Settings of `data=shards`.
+
+    Attributes:
+        dir: The folder, its URL, `hf://datasets/OWNER/NAME` on the Hub, or `pipe:` and a command in
+            which {} stands for a file's name.
+        shuffle_buffer: Number of crops from which each worker draws the next one at random.
+        vtlp_factors: VTLP copies to use; None for all that the shards hold.
+    """
+
+    dir: str | None
+    shuffle_buffer: int
+    vtlp_factors: Sequence[float] | None
+
+    def __post_init__(self) -> None:
+        require_webdataset("data=shards")
+        if self.dir is None:
+            raise InputError("say where the shards are: data.dir=FOLDER or URL")
+        super().__post_init__()
+        require_at_least(1, "data", shuffle_buffer=self.shuffle_buffer)
+
+    def build(self, needs: FeatureNeeds) -> "ShardsDataModule":
+        """Make the data module."""
+        return ShardsDataModule(needs, self)
 
 
 class ShardsDataModule(TrainingDataModule):
     """A local or remote folder of shards as batches of mels and embeddings.
 
-    The arguments that are not listed here are those of `VoiceDataModule`.
-
     Args:
-        mel: Mel-spectrogram that made the features.
-        speaker_encoder: Not used, because the shards hold embeddings; all data modules take it.
-        encoder_identity: Name of the speaker encoder's weights.
-        with_f0: Whether the shards must hold the pitch.
-        teacher: Speech recogniser whose features the shards must hold, or None.
-        recogniser: Recogniser that the network listens through, whose features the shards must
-            hold for every copy, or None.
-        with_acoustics: Whether the network uses the acoustics of the targets.
-        dir: The folder, its URL, `hf://datasets/OWNER/NAME` on the Hub, or `pipe:` and a command in
-            which {} stands for a file's name.
-        shuffle_buffer: Number of crops from which each worker draws the next one at random.
-        crop_frames: Length of random crops in mel frames; None gives whole utterances.
-        vtlp_factors: VTLP copies to use; None for all that the shards hold.
-        seed: Seed of order and crops.
+        needs: The features that the shards must hold.
+        settings: The settings.
     """
 
     index: Index  # this and the next three are set by `setup`
-    copies: VtlpCopies
+    cropping: Cropping
     train: Shards
     val: Shards
 
-    def __init__(
-        self,
-        mel: MelSpectrogram,
-        speaker_encoder: SpeakerEncoder,
-        encoder_identity: str,
-        with_f0: bool = False,
-        teacher: Teacher | None = None,
-        recogniser: Recogniser | None = None,
-        with_acoustics: bool = False,
-        *,
-        dir: str | None,
-        batch_size: int,
-        shuffle: bool,
-        shuffle_buffer: int,
-        num_workers: int,
-        pin_memory: bool,
-        crop_frames: int | None,
-        vtlp_factors: Sequence[float] | None,
-        vtlp_probability: float,
-        vtlp_target_factors: Sequence[float],
-        vtlp_target_probability: float,
-        augmentations: Sequence[Augmentation],
-        seed: int,
-    ):
-        super().__init__()
-        shards.require_webdataset("data=shards")
-        if dir is None:
-            raise InputError("say where the shards are: data.dir=FOLDER or URL")
-        require_at_least(1, "data", batch_size=batch_size, shuffle_buffer=shuffle_buffer)
-        require_at_least(0, "data", num_workers=num_workers)
-        require_seed("data.seed", seed)
-        if crop_frames is not None:
-            require_at_least(1, "data", crop_frames=crop_frames)
-        self.mel = mel
-        self.encoder_identity = encoder_identity
-        self.with_f0 = with_f0
-        self.teacher = teacher
-        self.recogniser = recogniser
-        self.with_acoustics = with_acoustics
-        self.dir = str(dir)
-        self.batch_size = batch_size
-        self.shuffle_buffer = shuffle_buffer if shuffle else 0
-        self.num_workers = num_workers
-        self.pin_memory = pin_memory and torch.cuda.is_available()
-        self.crop_frames = crop_frames
-        self.vtlp_factors = vtlp_factors
-        self.vtlp_probability = vtlp_probability
-        self.vtlp_target_factors = list(vtlp_target_factors)
-        self.vtlp_target_probability = vtlp_target_probability
-        self.augmentations = list(augmentations)
-        self.seed = seed
-        self.resumed: dict | None = None
+    def __init__(self, needs: FeatureNeeds, settings: ShardsSettings):
+        super().__init__(needs, settings)
+        self.dir = str(settings.dir)
+        self.vtlp_factors = settings.vtlp_factors
+        self.crops = settings
+        self.batch_size = settings.batch_size
+        self.shuffle_buffer = settings.shuffle_buffer if settings.shuffle else 0
+        self.num_workers = settings.num_workers
         self.begun_at = START
 
     def setup(self, stage: str | None = None) -> None:
@@ -133,26 +89,11 @@ class ShardsDataModule(TrainingDataModule):
         if containers.is_on_hub(self.dir):
             with needs_extra(f"data.dir={self.dir}:", "hub"):
                 import huggingface_hub  # noqa: F401 - webdataset uses it
-        index = shards.read_index(self.dir)
+        index = read_index(self.dir)
         name = f"data.dir={self.dir}"
         require_same_settings(index.mel, self.mel.settings, name, "this training")
         require_same_encoder(index.speaker_encoder, self.encoder_identity, name)
-        if self.with_f0 and index.pitch_tracker != tracker_name():
-            raise InputError(
-                f"{name}: the shards hold {_made_by('pitch', index.pitch_tracker)}, this training "
-                f"needs pitch of {tracker_name()}; write them again, or train with model.f0=false"
-            )
-        if self.teacher is not None and index.teacher != self.teacher.identity:
-            raise InputError(
-                f"{name}: the shards hold {_made_by('teacher features', index.teacher)}, this "
-                f"training needs those of {self.teacher.identity}; write them again, or train with "
-                "teacher=none"
-            )
-        if self.recogniser is not None and index.recogniser != self.recogniser.identity:
-            raise InputError(
-                f"{name}: the shards hold {_made_by('features to listen to', index.recogniser)}, "
-                f"this network listens through {self.recogniser.identity}; write them again"
-            )
+        self._require_features(index, name)
         wanted = index.vtlp_factors if self.vtlp_factors is None else self.vtlp_factors
         for factor in wanted:
             if factor not in index.vtlp_factors:
@@ -160,12 +101,12 @@ class ShardsDataModule(TrainingDataModule):
                     f"data.vtlp_factors={factor}: the shards of {self.dir} hold only "
                     f"{index.vtlp_factors}; name some of these, or write them again"
                 )
-        self.copies = choose_copies(
-            list(wanted),
-            self.vtlp_probability,
-            self.vtlp_target_factors,
-            self.vtlp_target_probability,
-            index.vtlp_factors,
+        self.cropping = Cropping(
+            self.crops.crop_frames,
+            self.crops.copies(wanted, index.vtlp_factors),
+            [1.0, *index.vtlp_factors],
+            list(self.crops.augmentations),
+            self.needs.acoustics,
         )
         n_copies = 1 + len(index.vtlp_factors)
         self.train = Shards(self.dir, "train", index.train.shards, n_copies)
@@ -173,6 +114,26 @@ class ShardsDataModule(TrainingDataModule):
         self.index = index
         sizes = index.train.utterances, len(self.train), index.val.utterances, self.dir
         log.info("%d utterances in %d shards to train on, %d to validate: %s", *sizes)
+
+    def _require_features(self, index: Index, name: str) -> None:
+        """Raise InputError where the shards lack features that the network needs."""
+        teacher, recogniser = self.needs.teacher, self.needs.recogniser
+        if self.needs.f0 and index.pitch_tracker != tracker_name():
+            raise InputError(
+                f"{name}: the shards hold {_made_by('pitch', index.pitch_tracker)}, this training "
+                f"needs pitch of {tracker_name()}; write them again, or train with model.f0=false"
+            )
+        if teacher is not None and index.teacher != teacher.identity:
+            raise InputError(
+                f"{name}: the shards hold {_made_by('teacher features', index.teacher)}, this "
+                f"training needs those of {teacher.identity}; write them again, or train with "
+                "teacher=none"
+            )
+        if recogniser is not None and index.recogniser != recogniser.identity:
+            raise InputError(
+                f"{name}: the shards hold {_made_by('features to listen to', index.recogniser)}, "
+                f"this network listens through {recogniser.identity}; write them again"
+            )
 
     def mean_mel(self) -> Tensor:
         """Return the mean training mel (n_mels,), the constant output that a network must beat."""
@@ -196,22 +157,12 @@ class ShardsDataModule(TrainingDataModule):
         """Read an utterance each of up to `n_speakers` speakers, of the first `MAX_SHOWN`."""
         by_speaker = {s.speaker: s for s in reversed(self._shown())}
         samples = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
-        return [
-            Example(
-                s.speaker,
-                frames(s, 0, 0, s.mels.shape[1]),
-                torch.from_numpy(s.embeddings[0]),
-                torch.from_numpy(s.f0),
-                torch.from_numpy(s.heard[0]).float().T,
-            )
-            for s in samples
-        ]
+        return [Example.of(s.speaker, s) for s in samples]
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
         """Read embeddings (N, E) and speakers of up to `limit` utterances, at most `MAX_SHOWN`."""
         shown = self._shown()[:limit]
-        embeddings = torch.stack([torch.from_numpy(s.embeddings[0]) for s in shown])
-        return embeddings, [s.speaker for s in shown]
+        return torch.stack([s.read_embedding() for s in shown]), [s.speaker for s in shown]
 
     def _shown(self) -> list[Sample]:
         """Read the first utterances, of the validation set if there is one."""
@@ -241,18 +192,16 @@ class ShardsDataModule(TrainingDataModule):
         stream = CropStream(
             self.train,
             MAX_EPOCHS,
-            self.crop_frames,
+            self.cropping,
             self.seed,
-            self.copies,
-            [1.0, *self.index.vtlp_factors],
-            self.augmentations,
             self.shuffle_buffer,
-            *self.process,
+            self.process,
             self.begun_at if self.shuffle_buffer else START,
-            self.with_acoustics,
         )
-        options = self._options(self.num_workers)
-        return StreamLoader(stream, self.batches_per_epoch, self.start[1], **options)
+        options = self.loader_options(self.num_workers)
+        return StreamLoader(
+            stream, self.batches_per_epoch, self.start[1], **self._batches(), **options
+        )
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the validation set once."""
@@ -260,21 +209,12 @@ class ShardsDataModule(TrainingDataModule):
         # differ, and a process with more would wait forever for the others.
         if not self.index.val.utterances:
             return []
-        stream = CropStream(
-            self.val, 1, self.crop_frames, self.seed, with_acoustics=self.with_acoustics
-        )
-        return DataLoader(stream, **self._options(min(self.num_workers, len(self.val))))
+        stream = CropStream(self.val, 1, self.cropping.plain(), self.seed)
+        options = self.loader_options(min(self.num_workers, len(self.val)))
+        return DataLoader(stream, **self._batches(), **options)
 
-    def _options(self, num_workers: int) -> dict[str, Any]:
-        """Return the arguments of both loaders."""
-        return {
-            "batch_size": self.batch_size,
-            "num_workers": num_workers,
-            "persistent_workers": num_workers > 0,
-            "pin_memory": self.pin_memory,
-            "collate_fn": collate,
-            "worker_init_fn": ignore_signals,
-        }
+    def _batches(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "collate_fn": collate}
 
     def state_dict(self) -> dict:
         """Return the position in the shards, for `last.ckpt`.
@@ -324,3 +264,8 @@ class ShardsDataModule(TrainingDataModule):
         """List all numbers that decide what each reader has read after a number of batches."""
         numbers = self.process[1], max(1, self.num_workers), self.batch_size, self.shuffle_buffer
         return [*numbers, self.seed, *self.index.train.shards]
+
+
+def _made_by(features: str, maker: str | None) -> str:
+    """Describe features and the model that made them, for an error."""
+    return f"no {features}" if maker is None else f"{features} of {maker}"

@@ -15,17 +15,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 import hub_server
-from helpers import TINY_OVERRIDES, composed
+from helpers import TINY_OVERRIDES, composed, data_module
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.commands import prepare, train
 from vc_lightning.commands.overrides import translate
 from vc_lightning.common.errors import InputError
-from vc_lightning.data import shard_writer, shards
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.crop_stream import CropStream, Position
-from vc_lightning.data.crops import speaker_embeddings
-from vc_lightning.data.shard_datamodule import ShardsDataModule
-from vc_lightning.data.shards import Shards
+from vc_lightning.data.crops.mel import speaker_embeddings
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.modules.shards import ShardsSettings
+from vc_lightning.data.shards import format as shards
+from vc_lightning.data.shards import writer as shard_writer
+from vc_lightning.data.shards.format import Shards
+from vc_lightning.data.shards.stream import CropStream, Position
 from vc_lightning.models import checkpoints
 
 FACTORS = [0.8, 1.25]
@@ -75,9 +77,8 @@ def data(preparation, mel_settings, encoder, identity):
     """Data module whose cached features are those of `folder`."""
     config = composed("train", *preparation).data
     mel = MelSpectrogram(**mel_settings)
-    data = instantiate(
-        config, mel=mel, speaker_encoder=encoder, encoder_identity=identity, with_f0=True
-    )
+    needs = FeatureNeeds(mel, encoder, identity, f0=True)
+    data = instantiate(config, _convert_="all").build(needs)
     data.setup()
     return data
 
@@ -101,7 +102,7 @@ def module(folder, mel_settings, encoder, identity):
     def make(rank=0, world_size=1, mel=None, encoder_identity=identity, **changes):
         settings = {"dir": str(folder)} | DEFAULTS | changes
         mel = MelSpectrogram(**mel_settings | (mel or {}))
-        data = ShardsDataModule(mel, encoder, encoder_identity, **settings)
+        data = data_module(ShardsSettings, mel, encoder, encoder_identity, **settings)
         data.trainer = SimpleNamespace(
             global_rank=rank,
             world_size=world_size,
@@ -133,16 +134,16 @@ def test_shards_equal_cache(folder, data):
         left = list(utterances)
         for sample in Shards(str(folder), split, size.shards, 3).read_all():
             assert sample.mels.dtype == np.float16
-            whole = [files.read_mel(u.segment, 0, u.n_frames).T.numpy() for u in left]
+            whole = [files.of(u.segment).read_mel(0, u.n_frames).T.numpy() for u in left]
             utterance = left.pop([np.array_equal(sample.mels[0], mel) for mel in whole].index(True))
-            f0 = files.read_f0(utterance.segment, 0, utterance.n_frames)
+            f0 = files.of(utterance.segment).read_f0(0, utterance.n_frames)
             assert f0.any()
             assert np.array_equal(sample.f0, f0.numpy())
             assert sample.speaker == utterance.speaker
             for copy in range(3):
-                mel = files.read_mel(utterance.segment, 0, utterance.n_frames, copy)
+                mel = files.of(utterance.segment).read_mel(0, utterance.n_frames, copy)
                 assert np.array_equal(sample.mels[copy], mel.T.numpy())
-                voice = files.read_embedding(utterance.segment, copy)
+                voice = files.of(utterance.segment).read_embedding(copy)
                 assert np.array_equal(sample.embeddings[copy], voice.numpy())
         assert not left
     names = {path.name for path in folder.iterdir()}
@@ -186,8 +187,8 @@ def test_vtlp_targets(module, folder):
 
 
 def test_chosen_vtlp_copies(module):
-    assert module(vtlp_factors=[1.25]).copies.input == [2]
-    assert module(vtlp_factors=[]).copies.input == []
+    assert module(vtlp_factors=[1.25]).cropping.copies.input == [2]
+    assert module(vtlp_factors=[]).cropping.copies.input == []
     with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is none of"):
         module(vtlp_factors=[1.25], vtlp_target_factors=[0.8])
     with pytest.raises(InputError, match=r"data\.vtlp_factors=0\.7"):
@@ -360,7 +361,7 @@ def test_speaker_mean_embeddings(data, tmp_path):
     index = shard_writer.write(data, str(tmp_path), max_megabytes=1, max_utterances=3)
     data.speaker_embedding = "utterance"
     assert index.speaker_embedding == "speaker"
-    voices = speaker_embeddings(data.train, data.files, data.features.speaker_encoder.average)
+    voices = speaker_embeddings(data.train, data.files, data.needs.speaker_encoder.average)
     for sample in Shards(str(tmp_path), "train", index.train.shards, 3).read_all():
         assert np.array_equal(sample.embeddings, voices[sample.speaker].numpy())
 
@@ -485,12 +486,12 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
         module(world_size=2, num_workers=3).train_dataloader()
     index = shards.read_index(str(folder))
     monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker=None))
-    module(with_f0=False)
+    module(f0=False)
     with pytest.raises(InputError, match="the shards hold no pitch, this training needs pitch of"):
-        module(with_f0=True)
+        module(f0=True)
     monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker="pyin"))
     with pytest.raises(InputError, match=r"hold pitch of pyin, .* pitch of swift-f0 \d.*; write"):
-        module(with_f0=True)
+        module(f0=True)
     teacher = SimpleNamespace(identity="whisper-12345678")
     with pytest.raises(InputError, match=r"hold no teacher features, .* those of whisper-12345678"):
         module(teacher=teacher)

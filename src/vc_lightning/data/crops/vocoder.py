@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from vc_lightning.data.feature_store import FeatureFiles
+from vc_lightning.data.crops.order import Item
+from vc_lightning.data.features.files import FeatureFiles
 from vc_lightning.data.manifest import Utterance
-from vc_lightning.data.sampling import Item
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,17 @@ class VocoderCrops(Dataset):
             Mel (n_mels, T), waveform (T · hop_length,) and pitch (T,), where T = N + 2·context.
         """
         epoch, position, index = item
-        segment = self.utterances[index].segment
+        utterance = self.files.of(self.utterances[index].segment)
         rng = np.random.default_rng((self.seed, epoch, position))
-        start = int(rng.integers(max(1, segment.n_frames - self.n_frames))) - self.context
+        start = int(rng.integers(max(1, utterance.n_frames - self.n_frames))) - self.context
         stop = start + self.n_frames + 2 * self.context
-        first, last = max(0, start), min(stop, segment.n_frames)
+        first, last = max(0, start), min(stop, utterance.n_frames)
         missing = (first - start, stop - last)
         hop = self.files.hop_length
-        mel = F.pad(self.files.read_mel(segment, first, last), missing)
-        wav = self.files.read_wav(segment, first, last)
+        mel = F.pad(utterance.read_mel(first, last), missing)
+        wav = utterance.read_wav(first, last)
         wav = F.pad(wav, tuple(frames * hop for frames in missing))
-        return mel, wav, F.pad(self.files.read_f0(segment, first, last), missing)
+        return mel, wav, F.pad(utterance.read_f0(first, last), missing)
 
     def collate(self, items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> VocoderBatch:
         """Stack crops to a batch."""

@@ -16,11 +16,19 @@ from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user, require_writable, write_json
-from vc_lightning.data import shards
-from vc_lightning.data.crops import speaker_embeddings
-from vc_lightning.data.datamodule import VoiceDataModule
+from vc_lightning.data.crops.mel import speaker_embeddings
 from vc_lightning.data.manifest import Utterance
-from vc_lightning.data.shards import Index, Split
+from vc_lightning.data.modules.voice import VoiceDataModule
+from vc_lightning.data.shards.format import (
+    FORMAT_VERSION,
+    HEARD,
+    Index,
+    Split,
+    checksum,
+    require_webdataset,
+    shard_name,
+    webdataset,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +42,7 @@ def require_empty_folder(folder: str) -> Path:
     Raises:
         InputError: The folder is not empty or cannot be written, or webdataset is not installed.
     """
-    shards.require_webdataset("output")
+    require_webdataset("output")
     path = expand_user(folder)
     require_writable(path, "output", folder)
     if any(path.iterdir()):
@@ -63,16 +71,16 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         for split, utterances in (("train", data.train), ("val", data.val))
     }
     index = Index(
-        format=shards.FORMAT_VERSION,
+        format=FORMAT_VERSION,
         mel=data.mel.settings,
         speaker_encoder=data.encoder_identity,
         speaker_embedding=data.speaker_embedding,
         vtlp_factors=data.features.files.factors[1:],
-        pitch_tracker=tracker_name() if data.files.with_f0 else None,
-        teacher=data.features.teacher.identity if data.features.teacher else None,
+        pitch_tracker=tracker_name() if data.needs.f0 else None,
+        teacher=data.needs.teacher.identity if data.needs.teacher else None,
         teacher_std=data.teacher_std.tolist(),
         mean_mel=data.mean_mel().tolist(),
-        recogniser=data.features.recogniser.identity if data.features.recogniser else None,
+        recogniser=data.needs.recogniser.identity if data.needs.recogniser else None,
         heard_mean=data.heard_statistics[0].tolist(),
         heard_std=data.heard_statistics[1].tolist(),
         clean_acoustics=data.clean_acoustics().tolist(),
@@ -99,7 +107,7 @@ def _write_split(
     """Write a split to shards of about equal size, in random order to mix the speakers."""
     files, embeddings = data.features.files, None
     if data.speaker_embedding == "speaker":
-        embeddings = speaker_embeddings(utterances, files, data.features.speaker_encoder.average)
+        embeddings = speaker_embeddings(utterances, files, data.needs.speaker_encoder.average)
     n_numbers = len(files.factors) * (data.mel.n_mels + len(data.heard_statistics[0]))
     n_numbers += len(data.teacher_std)  # per frame
     n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
@@ -113,8 +121,8 @@ def _write_split(
     with progress:
         for part in np.array_split(order, n_shards) if utterances else []:
             with (
-                (folder / shards.shard_name(split, len(counts))).open("wb") as file,
-                shards.webdataset.TarWriter(file, user="", group="", mtime=0) as tar,
+                (folder / shard_name(split, len(counts))).open("wb") as file,
+                webdataset.TarWriter(file, user="", group="", mtime=0) as tar,
             ):
                 for utterance in (utterances[i] for i in part):
                     tar.write(_files_of(utterance, data, embeddings, key))
@@ -132,28 +140,25 @@ def _files_of(
     key: int,
 ) -> dict[str, str | bytes | dict]:
     """Encode an utterance as files, with its own embeddings or its speaker's mean embeddings."""
-    files, segment = data.features.files, utterance.segment
-    copies = range(len(files.factors))
-    mels = torch.stack([files.read_mel(segment, 0, segment.n_frames, copy).T for copy in copies])
-    if mean_embeddings is None:
-        embeddings = torch.stack([files.read_embedding(segment, copy) for copy in copies])
-    else:
-        embeddings = mean_embeddings[utterance.speaker]
-    f0 = files.read_f0(segment, 0, segment.n_frames)
-    encoded = {
-        "mels.npy": shards.webdataset.numpy_dumps(mels.half().numpy()),
-        "embeddings.npy": shards.webdataset.numpy_dumps(embeddings.float().numpy()),
-        "f0.npy": shards.webdataset.numpy_dumps(f0.numpy()),
-        "teacher.npy": shards.webdataset.numpy_dumps(
-            files.read_teacher(segment, 0, segment.n_frames).half().numpy()
-        ),
+    files = data.features.files
+    voices = None if mean_embeddings is None else mean_embeddings[utterance.speaker]
+    one, n, copies = (
+        files.of(utterance.segment, voices),
+        utterance.n_frames,
+        range(len(files.factors)),
+    )
+    arrays = {
+        "mels.npy": torch.stack([one.read_mel(0, n, copy).T for copy in copies]).half(),
+        "embeddings.npy": torch.stack([one.read_embedding(copy) for copy in copies]).float(),
+        "f0.npy": one.read_f0(0, n),
+        "teacher.npy": one.read_teacher(0, n).half(),
     }
-    if files.with_heard:
-        heard = [files.read_heard(segment, 0, segment.n_frames, copy).T for copy in copies]
-        encoded[shards.HEARD] = shards.webdataset.numpy_dumps(torch.stack(heard).half().numpy())
+    if files.has("heard"):
+        arrays[HEARD] = torch.stack([one.read_heard(0, n, copy).T for copy in copies]).half()
+    encoded = {name: webdataset.numpy_dumps(array.numpy()) for name, array in arrays.items()}
     about = {
         "speaker": utterance.speaker,
         "n_frames": utterance.n_frames,
-        "crc32": shards.checksum(encoded),  # a tar has none for contents
+        "crc32": checksum(encoded),  # a tar has none for contents
     }
     return {"__key__": f"{key:08d}", "json": about, **encoded}

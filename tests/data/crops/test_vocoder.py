@@ -5,14 +5,14 @@ import pytest
 import soundfile
 import torch
 
-from helpers import DATA_DEFAULTS, VOCODER_DATA_DEFAULTS
+from helpers import DATA_DEFAULTS, VOCODER_DATA_DEFAULTS, data_module
 from vc_lightning.audio import voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.datamodule import VoiceDataModule
-from vc_lightning.data.reconstruction import reconstruct
-from vc_lightning.data.vocoder_crops import VocoderCrops
-from vc_lightning.data.vocoder_datamodule import VocoderDataModule
+from vc_lightning.data.crops.vocoder import VocoderCrops
+from vc_lightning.data.features.reconstruction import reconstruct
+from vc_lightning.data.modules.vocoder import VocoderSettings
+from vc_lightning.data.modules.voice import VoiceSettings
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 
@@ -25,9 +25,9 @@ def module(mel_settings, encoder, cache_dir, corpus):
 
     def make(**changes):
         settings = VOCODER_DATA_DEFAULTS | {"cache_dir": str(cache_dir), "dir": str(corpus)}
-        settings |= {"crop_frames": LENGTH, "context_frames": CONTEXT, "with_f0": False} | changes
+        settings |= {"crop_frames": LENGTH, "context_frames": CONTEXT, "f0": False} | changes
         mel = MelSpectrogram(**mel_settings)
-        data = VocoderDataModule(mel, encoder, "ge2e-test", **settings)
+        data = data_module(VocoderSettings, mel, encoder, **settings)
         data.setup()
         return data
 
@@ -87,10 +87,10 @@ def test_crops_are_padded_with_silence(module):
 
 
 def test_pitch_matches_frames(module):
-    data = module(with_f0=True, crop_frames=300)
+    data = module(f0=True, crop_frames=300)
     segment = data.train[0].segment
     _, _, f0 = VocoderCrops(data.train, data.files, 300, CONTEXT, seed=0)[0, 0, 0]
-    known = data.files.read_f0(segment, 0, segment.n_frames)
+    known = data.files.of(segment).read_f0(0, segment.n_frames)
     assert (known > 0).sum() > 20
     assert torch.equal(f0[CONTEXT : CONTEXT + segment.n_frames], known)
     assert not f0[CONTEXT + segment.n_frames :].any()
@@ -101,16 +101,18 @@ def test_pitch_matches_frames(module):
 def test_adds_waveforms_to_cache(module, tmp_path, mel_settings, encoder, corpus):
     mel = MelSpectrogram(**mel_settings)
     settings = DATA_DEFAULTS | {"cache_dir": str(tmp_path / "cache"), "dir": str(corpus)}
-    plain = VoiceDataModule(mel, encoder, "ge2e-test", **settings)
+    plain = data_module(VoiceSettings, mel, encoder, **settings)
     plain.setup()
     contents = [u.segment.content for u in plain.train]
-    times = [plain.files.mel_file(content, 0).stat().st_mtime_ns for content in contents]
-    assert not plain.files.wavs.exists()
+    times = [plain.files.path("mels", content).stat().st_mtime_ns for content in contents]
+    assert not plain.files.has("wavs")
     data = module(cache_dir=str(tmp_path / "cache"))
-    assert [data.files.mel_file(content, 0).stat().st_mtime_ns for content in contents] == times
-    shutil.rmtree(data.files.wavs)
+    assert [data.files.path("mels", content).stat().st_mtime_ns for content in contents] == times
+    shutil.rmtree(data.files.folders["wavs"])
     again = module(cache_dir=str(tmp_path / "cache"))
-    assert {path.stem for path in again.files.wavs.rglob("*.safetensors")} == set(contents)
+    assert {path.stem for path in again.files.folders["wavs"].rglob("*.safetensors")} == set(
+        contents
+    )
 
 
 def test_segments_have_their_own_waveform(module, tmp_path, speech, mel_settings):
@@ -124,7 +126,7 @@ def test_segments_have_their_own_waveform(module, tmp_path, speech, mel_settings
         segment = utterance.segment
         start, stop = spans[segment.index]
         prepared = torch.from_numpy(mel.prepare(speech[start:stop], 16_000))
-        wav = data.files.read_wav(segment, 0, segment.n_frames)
+        wav = data.files.of(segment).read_wav(0, segment.n_frames)
         torch.testing.assert_close(wav[: len(prepared)], prepared, atol=1e-4, rtol=0)
         assert not wav[len(prepared) :].any()
 
@@ -133,11 +135,11 @@ def test_mels_reconstructed_by_autovc(module, tiny_autovc, tiny_checkpoint):
     plain, data = module(), module(mels_from=str(tiny_checkpoint))
     utterance = data.train[0]
     segment = utterance.segment
-    voice = data.files.read_embedding(segment)[None]
-    recorded = plain.files.read_mel(segment, 0, segment.n_frames)
+    voice = data.files.of(segment).read_embedding()[None]
+    recorded = plain.files.of(segment).read_mel(0, segment.n_frames)
     with torch.no_grad():
         expected = tiny_autovc(recorded[None], voice, voice)[1][0].clamp(0, 1)
-    reconstructed = data.files.read_mel(segment, 0, segment.n_frames)
+    reconstructed = data.files.of(segment).read_mel(0, segment.n_frames)
     torch.testing.assert_close(reconstructed, expected, atol=1e-3, rtol=0)
     assert not torch.allclose(reconstructed, recorded, atol=0.05)
     batch = next(iter(data.train_dataloader()))
@@ -147,7 +149,7 @@ def test_mels_reconstructed_by_autovc(module, tiny_autovc, tiny_checkpoint):
     state = {key: value + 0.01 for key, value in tiny_autovc.state_dict().items()}
     card = Card("autovc", tiny_autovc.arguments, data.mel.settings)
     checkpoints.save(path, state, card)
-    assert module(mels_from=str(path)).files.mels != data.files.mels
+    assert module(mels_from=str(path)).files.folders != data.files.folders
 
 
 def test_refuses_autovc_for_other_mels(module, tiny_autovc, tmp_path, mel_settings):

@@ -12,27 +12,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vc_lightning.audio import acoustics
-from vc_lightning.common.errors import (
-    InputError,
-    require_at_least,
-    require_flag,
-    require_one_of,
-    require_seed,
-    require_within,
-)
+from vc_lightning.common.errors import InputError
 from vc_lightning.common.parts import Part
-from vc_lightning.common.precision import best_precision
-from vc_lightning.data.crops import Crops, Example, ignore_signals
-from vc_lightning.data.feature_extraction import FeatureCache
-from vc_lightning.data.feature_store import Segment
+from vc_lightning.data.crops.mel import Crops, Example
+from vc_lightning.data.crops.order import EpochBatches, shares
+from vc_lightning.data.crops.vocoder import VocoderCrops
+from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.features.files import CachedFeatures, Segment
+from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.manifest import AudioFile, Utterance, list_audio_files, split_utterances
-from vc_lightning.data.sampling import SAMPLINGS, EpochBatches, shares
-from vc_lightning.data.training_data import TrainingDataModule, is_first_process
-from vc_lightning.data.vocoder_crops import VocoderCrops
+from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
+from vc_lightning.data.modules.settings import RecordingSettings
 
 log = logging.getLogger(__name__)
 
-FEATURE_PRECISIONS = ("auto", "bf16", "32")
 N_STATISTICS_UTTERANCES = 500  # that means are estimated from; more hardly change the mean mel
 
 
@@ -43,74 +36,19 @@ class RecordingsDataModule(TrainingDataModule):
     resumes exactly, in the middle of an epoch as well.
 
     Args:
+        needs: The features that the network needs.
+        settings: The settings.
         features: Computes and caches the features.
-        dir: Folder of audio files; with a manifest, the folder that its paths are relative to.
-        manifest: Table with the columns path, speaker and split.
-        exclude: Patterns of file names to leave out, such as "*_mic2.flac".
-        minutes_per_speaker: Minutes used of each speaker; None uses all.
-        val_fraction: Share of the utterances held out where no manifest names a validation set.
-        val_speakers: Speakers held out whole: their names, or how many.
-        sampling: Unit drawn with equal probability: "utterance", "duration" or "speaker", see
-            `sampling.shares`.
-        batch_size: Size of the training batches of one process.
-        shuffle: Whether each epoch has a random order of its own.
-        num_workers: Number of processes that load data and compute features.
-        pin_memory: Whether batches are copied to page-locked memory on a machine with a GPU.
-        seed: Seed of split, order and crops.
     """
 
-    def __init__(
-        self,
-        features: FeatureCache,
-        *,
-        dir: str | None,
-        manifest: str | None,
-        exclude: str | Sequence[str],
-        minutes_per_speaker: float | None,
-        val_fraction: float,
-        val_speakers: int | str | Sequence[str | int],
-        sampling: str,
-        batch_size: int,
-        shuffle: bool,
-        num_workers: int,
-        pin_memory: bool,
-        seed: int,
-    ):
-        super().__init__()
-        if not dir:
-            if manifest is None:
-                raise InputError("say what to train on: data.dir=FOLDER or data.manifest=TABLE")
-            dir = str(Path(manifest).parent)
-        if minutes_per_speaker is not None:
-            require_within(0, float("inf"), "data", minutes_per_speaker=minutes_per_speaker)
-        require_within(0, 1, "data", val_fraction=val_fraction)
-        if not isinstance(val_speakers, str | Sequence):
-            require_at_least(0, "data", val_speakers=val_speakers)
-        require_one_of(SAMPLINGS, "data", sampling=sampling)
-        require_at_least(1, "data", batch_size=batch_size)
-        require_at_least(0, "data", num_workers=num_workers)
-        for name, flag in {"shuffle": shuffle, "pin_memory": pin_memory}.items():
-            require_flag(f"data.{name}", flag)
-        require_seed("data.seed", seed)
+    def __init__(self, needs: FeatureNeeds, settings: RecordingSettings, features: FeatureCache):
+        super().__init__(needs, settings)
         self.features = features
         self.files = features.files
-        self.mel = features.mel
-        self.dir = Path(dir)
-        self.manifest = Path(manifest) if manifest is not None else None
-        self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
-        self.minutes_per_speaker = minutes_per_speaker
-        self.val_fraction = val_fraction
-        self.val_speakers = val_speakers
-        self.sampling = sampling
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.num_workers = num_workers
-        self.pin_memory = pin_memory and torch.cuda.is_available()
-        self.seed = seed
+        self.recordings = settings
         self.train: list[Utterance] = []
         self.val: list[Utterance] = []
         self.unusable: dict[Path, str] = {}
-        self.resumed: dict | None = None
 
     # Recordings ---------------------------------------------------------------------------------
 
@@ -130,13 +68,14 @@ class RecordingsDataModule(TrainingDataModule):
             for segment in segments.get(r.path, [])
         ]
         self._warn_of_unusable(listed, {u.speaker for u in usable})
-        place = self.manifest or self.dir
+        settings = self.recordings
+        place = settings.table or settings.folder
         if not usable:
             raise InputError(
                 f"{place}: none of {len(listed)} files is usable; the warnings above say why"
             )
         self.train, self.val = split_utterances(
-            usable, self.val_fraction, self.val_speakers, self.seed
+            usable, settings.val_fraction, settings.val_speakers, self.seed
         )
         if not self.train:
             raise InputError(
@@ -147,7 +86,7 @@ class RecordingsDataModule(TrainingDataModule):
             log.warning(
                 "no validation: data.val_fraction=%s holds out none of %d utterances; "
                 "raise it or set data.val_speakers",
-                self.val_fraction,
+                settings.val_fraction,
                 len(self.train),
             )
 
@@ -169,11 +108,14 @@ class RecordingsDataModule(TrainingDataModule):
         return len(segments), len(self.unusable)
 
     def _list(self) -> list[AudioFile]:
-        return list_audio_files(self.dir, self.manifest, self.exclude, self.minutes_per_speaker)
+        settings = self.recordings
+        return list_audio_files(
+            settings.folder, settings.table, settings.patterns, settings.minutes_per_speaker
+        )
 
     def _prepare(self, paths: Sequence[Path]) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
         is_shown = is_first_process()
-        return self.features.prepare(paths, self.num_workers, show_progress=is_shown)
+        return self.features.prepare(paths, self.settings.num_workers, show_progress=is_shown)
 
     def _warn_of_unusable(self, listed: list[AudioFile], usable_speakers: set[str]) -> None:
         for path, reason in self.unusable.items():
@@ -192,56 +134,43 @@ class RecordingsDataModule(TrainingDataModule):
         utterances = self._sampled()
         total = torch.zeros(self.mel.n_mels)
         for u in utterances:
-            total += self.files.read_mel(u.segment, 0, u.n_frames).sum(dim=-1)
+            total += u.read_mel(0, u.n_frames).sum(dim=-1)
         return total / sum(u.n_frames for u in utterances)
 
     @functools.cached_property
     def teacher_std(self) -> Tensor:
         """Standard deviation (D,) of the teacher's features; D is 0 without a teacher."""
-        squares = [
-            self.files.read_teacher(u.segment, 0, u.n_frames).square() for u in self._sampled()
-        ]
+        squares = [u.read_teacher(0, u.n_frames).square() for u in self._sampled()]
         return torch.cat(squares).mean(dim=0).sqrt()  # the features of a recording have mean 0
 
     @functools.cached_property
     def heard_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (D,) of what the recogniser hears; D is 0 without one."""
-        if not self.files.with_heard:
+        if not self.files.has("heard"):
             return torch.zeros(0), torch.zeros(0)
-        heard = [self.files.read_heard(u.segment, 0, u.n_frames) for u in self._sampled()]
-        joined = torch.cat(heard, dim=1)
+        joined = torch.cat([u.read_heard(0, u.n_frames) for u in self._sampled()], dim=1)
         return joined.mean(dim=1), joined.std(dim=1)
 
     def clean_acoustics(self) -> Tensor:
         """Return the acoustics of clean training recordings (N_ACOUSTICS,)."""
-        mels = (self.files.read_mel(u.segment, 0, u.n_frames) for u in self._sampled())
-        return acoustics.clean(torch.stack([acoustics.describe(mel) for mel in mels]))
+        return acoustics.clean(torch.stack([u.acoustics for u in self._sampled()]))
 
-    def _sampled(self) -> list[Utterance]:
+    def _sampled(self) -> list[CachedFeatures]:
         """Choose random training utterances to estimate means from."""
         rng = np.random.default_rng(self.seed)
         chosen = rng.permutation(len(self.train))[:N_STATISTICS_UTTERANCES]
-        return [self.train[index] for index in chosen]
+        return [self.files.of(self.train[index].segment) for index in chosen]
 
     def examples(self, n_speakers: int) -> list[Example]:
         """Read an utterance each of up to `n_speakers` speakers, held-out ones if there are any."""
         by_speaker = {u.speaker: u for u in reversed(self.val or self.train)}
         chosen = [by_speaker[speaker] for speaker in sorted(by_speaker)][:n_speakers]
-        return [
-            Example(
-                u.speaker,
-                self.files.read_mel(u.segment, 0, u.n_frames),
-                self.files.read_embedding(u.segment),
-                self.files.read_f0(u.segment, 0, u.n_frames),
-                self.files.read_heard(u.segment, 0, u.n_frames),
-            )
-            for u in chosen
-        ]
+        return [Example.of(u.speaker, self.files.of(u.segment)) for u in chosen]
 
     def embeddings(self, limit: int) -> tuple[Tensor, list[str]]:
         """Read embeddings (N, E) and speakers of up to `limit` utterances."""
         shown = (self.val + self.train)[:limit]
-        embeddings = [self.files.read_embedding(u.segment) for u in shown]
+        embeddings = [self.files.of(u.segment).read_embedding() for u in shown]
         return torch.stack(embeddings), [u.speaker for u in shown]
 
     # Batches ------------------------------------------------------------------------------------
@@ -259,17 +188,17 @@ class RecordingsDataModule(TrainingDataModule):
         if len(self.val) < self.process[1]:
             return []
         batches = EpochBatches(
-            len(self.val), self.batch_size, False, self.seed, None, *self.process
+            len(self.val), self.settings.batch_size, False, self.seed, None, *self.process
         )
         return self._loader(self.make_crops(self.val, training=False), batches)
 
     def train_batches(self) -> EpochBatches:
         """Return the batches of an epoch that this process trains on."""
-        probabilities = shares(self.train, self.sampling)
+        probabilities = shares(self.train, self.recordings.sampling)
         return EpochBatches(
             len(self.train),
-            self.batch_size,
-            self.shuffle,
+            self.settings.batch_size,
+            self.settings.shuffle,
             self.seed,
             probabilities,
             *self.process,
@@ -279,26 +208,25 @@ class RecordingsDataModule(TrainingDataModule):
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches of this process in an epoch of the Trainer."""
-        size = len(self.train), self.batch_size, self.shuffle, self.seed
+        size = len(self.train), self.settings.batch_size, self.settings.shuffle, self.seed
         return self.limited(len(EpochBatches(*size, None, *self.process)))
 
     def _loader(self, crops: Crops | VocoderCrops, batches: EpochBatches) -> DataLoader:
-        return DataLoader(
-            crops,
-            batch_sampler=batches,
-            num_workers=min(self.num_workers, len(crops)),
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.pin_memory,
-            collate_fn=crops.collate,
-            worker_init_fn=ignore_signals,
-        )
+        options = self.loader_options(min(self.settings.num_workers, len(crops)))
+        return DataLoader(crops, batch_sampler=batches, collate_fn=crops.collate, **options)
 
     # Resuming -----------------------------------------------------------------------------------
 
     @functools.cached_property  # every checkpoint uses it
     def fingerprint(self) -> str:
         """Hash of the training utterances and of all that decides their order."""
-        order = (self.seed, self.shuffle, self.sampling, self.batch_size, self.process[1])
+        order = (
+            self.seed,
+            self.settings.shuffle,
+            self.recordings.sampling,
+            self.settings.batch_size,
+            self.process[1],
+        )
         digest = hashlib.sha256(repr(order).encode())
         for utterance in self.train:
             segment = utterance.segment
@@ -331,15 +259,3 @@ class RecordingsDataModule(TrainingDataModule):
 
 def _paths(listed: list[AudioFile]) -> list[Path]:
     return list(dict.fromkeys(recording.path for recording in listed))
-
-
-def use_bf16(feature_precision: str | int) -> bool:
-    """Return whether `data.feature_precision` means bfloat16 on this machine.
-
-    Raises:
-        InputError: It is none of `FEATURE_PRECISIONS`.
-    """
-    require_one_of(FEATURE_PRECISIONS, "data", feature_precision=str(feature_precision))
-    if feature_precision == "auto":
-        return best_precision("cpu") == "bf16-mixed"
-    return feature_precision == "bf16"

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.feature_store import Segment
+from vc_lightning.data.crops.order import EpochBatches, shares
+from vc_lightning.data.features.files import Segment
 from vc_lightning.data.manifest import Utterance
-from vc_lightning.data.sampling import EpochBatches, shares
 
 
 def test_every_epoch_holds_every_utterance_once():

@@ -5,29 +5,19 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
 
 from vc_lightning.audio import containers, io, pitch, voice_activity
-from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.common.files import expand_user, require_file, require_writable, write_json
-from vc_lightning.data.feature_store import (
-    INT16_SCALE,
-    FeatureFiles,
-    Segment,
-    read_json_or_empty,
-    save,
-)
-from vc_lightning.data.parallel import compute_all
-from vc_lightning.models.recogniser import Recogniser
-from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.models.teachers import Teacher, features_at_frames
+from vc_lightning.data.features.files import FeatureFiles, Segment, read_json_or_empty
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.features.parallel import compute_all
+from vc_lightning.data.features.writer import FeatureWriter, Recording
 
 log = logging.getLogger(__name__)
 
@@ -45,59 +35,43 @@ class FeatureCache:
 
     Args:
         root: Folder of the cache.
-        mel: Makes the mels.
-        speaker_encoder: Makes the embeddings.
-        encoder_identity: Name of the speaker encoder's weights.
+        needs: The features, and the models that compute them.
         vtlp_factors: Factors of the VTLP copies, see `mel.mel_filters`.
         max_seconds: Longer recordings are cut at pauses into segments of at most this length.
         bf16: Whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
         keep_wavs: Whether waveforms are kept as well, as a vocoder needs them.
-        with_f0: Whether the pitch is computed as well.
-        teacher: Speech recogniser whose features are computed as well, or None.
-        recogniser: Recogniser whose features of every copy are computed as well, for a network
-            that listens; None for one that reads mels.
     """
 
     def __init__(
         self,
         root: Path | str,
-        mel: MelSpectrogram,
-        speaker_encoder: SpeakerEncoder,
-        encoder_identity: str,
+        needs: FeatureNeeds,
         vtlp_factors: Sequence[float] = (),
         max_seconds: float = 30.0,
         bf16: bool = False,
         keep_wavs: bool = False,
-        with_f0: bool = False,
-        teacher: Teacher | None = None,
-        recogniser: Recogniser | None = None,
     ):
         require_within(2, 3600, "data", max_seconds=max_seconds)
         self.root = expand_user(root)
-        self.mel = mel
-        self.speaker_encoder = speaker_encoder
+        self.needs = needs
+        self.mel = needs.mel
         self.max_seconds = max_seconds
-        self.bf16 = bf16
-        self.teacher = teacher
-        self.recogniser = recogniser
-        level = mel.settings["level_dbfs"]
-        mel_key = _key(mel.settings, max_seconds)
-        voice_key = _key(encoder_identity, level, max_seconds, bf16)
-        pitch_key = _key(mel.settings, max_seconds, pitch.tracker_name()) if with_f0 else None
-        teacher_key = _key(mel.settings, max_seconds, teacher.identity) if teacher else None
-        heard_key = _key(mel.settings, max_seconds, recogniser.identity) if recogniser else None
-        self.files = FeatureFiles(
-            self.root,
-            mel_key,
-            voice_key,
-            vtlp_factors,
-            mel.hop_length,
-            keep_wavs,
-            pitch_key,
-            teacher_key,
-            heard_key,
-        )
-        self.key = f"{mel_key}-{voice_key}"
+        mels, level = needs.mel.settings, needs.mel.settings["level_dbfs"]
+        keys = {
+            "mels": _key(mels, max_seconds),
+            "voices": _key(needs.encoder_identity, level, max_seconds, bf16),
+        }
+        if keep_wavs:
+            keys["wavs"] = keys["mels"]
+        if needs.f0:
+            keys["pitches"] = _key(mels, max_seconds, pitch.tracker_name())
+        if needs.teacher:
+            keys["teacher"] = _key(mels, max_seconds, needs.teacher.identity)
+        if needs.recogniser:
+            keys["heard"] = _key(mels, max_seconds, needs.recogniser.identity)
+        self.key = f"{keys['mels']}-{keys['voices']}"
+        self.files = FeatureFiles(self.root, keys, vtlp_factors, needs.mel.hop_length)
+        self.writer = FeatureWriter(self.files, needs, bf16)
 
     def prepare(
         self, paths: Sequence[Path], num_workers: int, show_progress: bool = True
@@ -168,13 +142,13 @@ class FeatureCache:
             except OSError as error:
                 reasons[path] = f"cannot be opened ({error.strerror})"
             if sum(recording.seconds for recording in waiting) > SECONDS_AT_ONCE:
-                self._write_features(waiting)
+                self.writer.write(waiting)
                 waiting = []
-        self._write_features(waiting)
+        self.writer.write(waiting)
         return reasons
 
-    def _prepare(self, path: Path, content: str) -> "_Recording":
-        """Read a recording and bring its segments to one level, for `_write_features`.
+    def _prepare(self, path: Path, content: str) -> Recording:
+        """Read a recording and bring its segments to one level, for the writer.
 
         Raises:
             InputError: The recording is unusable; the reason is stored in the cache.
@@ -185,7 +159,7 @@ class FeatureCache:
         for start, stop in voice_activity.cut_at_pauses(wav, sample_rate, self.max_seconds):
             try:
                 leveled = self.mel.leveled(wav[start:stop], sample_rate)
-                speech = self.speaker_encoder.mel.prepare(leveled, self.mel.sample_rate)
+                speech = self.needs.speaker_encoder.mel.prepare(leveled, self.mel.sample_rate)
                 prepared = self.mel.filtered(leveled)
             except InputError as error:
                 prepared, speech = None, None
@@ -201,113 +175,7 @@ class FeatureCache:
         write_json(self._sound_file(content), sound)
         if unusable:
             raise InputError(reason)
-        return _Recording(content, len(wav) / sample_rate, wavs, speeches)
-
-    @torch.inference_mode()
-    def _write_features(self, recordings: "Sequence[_Recording]") -> None:
-        """Write the feature files that are missing."""
-        try:
-            for recording in recordings:
-                self._write_mels(recording)
-                self._write_wav(recording)
-                self._write_f0(recording)
-                self._write_heard(recording)
-                self._write_teacher(recording)
-            self._write_voices(recordings)
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"data.cache_dir {self.root} cannot be written ({error}); free some space or name "
-                "another folder, then start again: finished features are kept"
-            ) from error
-
-    def _write_voices(self, recordings: "Sequence[_Recording]") -> None:
-        files = self.files
-        lacking = {r.content: files.missing(files.voice_file, r.content) for r in recordings}
-        copies = sorted({copy for missing in lacking.values() for copy in missing})
-        recordings = [r for r in recordings if lacking[r.content]]
-        speeches = [speech for r in recordings for speech in r.speeches if speech is not None]
-        if not speeches:
-            return
-        factors = [files.factors[copy] for copy in copies]
-        # (n_segments, n_copies, embedding_size)
-        voices = iter(self.speaker_encoder.embed_batch(speeches, factors, self.bf16))
-        for recording in recordings:
-            embeddings = [None if s is None else next(voices) for s in recording.speeches]
-            absent = np.full_like(next(e for e in embeddings if e is not None), np.nan)
-            stacked = np.stack([absent if e is None else e for e in embeddings])
-            for index, copy in enumerate(copies):
-                save(files.voice_file(recording.content, copy), {"embeddings": stacked[:, index]})
-
-    def _write_mels(self, recording: "_Recording") -> None:
-        copies = self.files.missing(self.files.mel_file, recording.content)
-        if not copies:
-            return
-        filters = torch.stack([self.mel.vtlp_filters(self.files.factors[copy]) for copy in copies])
-        empty = torch.zeros(len(copies), self.mel.n_mels, 0)
-        mels = [
-            empty if wav is None else self.mel(torch.from_numpy(wav), filters)
-            for wav in recording.wavs
-        ]
-        stops = np.cumsum([mel.shape[-1] for mel in mels])
-        spans = np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1)
-        whole = torch.cat(mels, dim=-1).half().transpose(1, 2).numpy()  # (n_copies, T, n_mels)
-        for copy, mel in zip(copies, whole, strict=True):
-            save(self.files.mel_file(recording.content, copy), {"mel": mel, "spans": spans})
-
-    def _write_wav(self, recording: "_Recording") -> None:
-        if not self.files.lacks_wav(recording.content):
-            return
-        hop = self.mel.hop_length
-        # A mel has one frame more than the waveform has whole hops.
-        wavs = [np.pad(wav, (0, hop - len(wav) % hop)) for wav in recording.wavs if wav is not None]
-        samples = (np.concatenate(wavs).clip(-1, 1) * INT16_SCALE).round().astype(np.int16)
-        save(self.files.wav_file(recording.content), {"wav": samples})
-
-    def _write_f0(self, recording: "_Recording") -> None:
-        if not self.files.lacks_f0(recording.content):
-            return
-        wavs = [wav for wav in recording.wavs if wav is not None]
-        tracks = [pitch.track(wav, self.mel.sample_rate, self.mel.hop_length) for wav in wavs]
-        save(self.files.pitch_file(recording.content), {"f0": np.concatenate(tracks)})
-
-    def _write_teacher(self, recording: "_Recording") -> None:
-        if self.teacher is None or not self.files.lacks_teacher(recording.content):
-            return
-        rate, hop_length = self.mel.sample_rate, self.mel.hop_length
-        wavs = [wav for wav in recording.wavs if wav is not None]
-        if self.recogniser is not None and self.recogniser.identity == self.teacher.identity:
-            stops = np.cumsum([len(wav) // hop_length + 1 for wav in wavs])
-            heard = np.split(self.files.read_all_heard(recording.content), stops[:-1])
-            features = [segment - segment.mean(axis=0) for segment in heard]
-        else:
-            features = [
-                features_at_frames(
-                    self.teacher,
-                    io.resample(wav, rate, self.teacher.sample_rate),
-                    len(wav) // hop_length + 1,
-                    rate / hop_length,
-                )
-                for wav in wavs
-            ]
-        whole = np.concatenate(features).astype(np.float16)
-        save(self.files.teacher_file(recording.content), {"features": whole})
-
-    def _write_heard(self, recording: "_Recording") -> None:
-        if self.recogniser is None:
-            return
-        rate, hop_length = self.mel.sample_rate, self.mel.hop_length
-        copies = self.files.missing(self.files.heard_file, recording.content)
-        wavs = [wav for wav in recording.wavs if wav is not None and copies]
-        sounds = [io.resample(wav, rate, self.recogniser.sample_rate) for wav in wavs]
-        counts = [len(wav) // hop_length + 1 for wav in wavs]
-        for copy in copies:
-            factor = self.files.factors[copy]
-            features = [
-                self.recogniser.hear(sound, n_frames, rate / hop_length, factor)
-                for sound, n_frames in zip(sounds, counts, strict=True)
-            ]
-            whole = np.concatenate(features).astype(np.float16)
-            save(self.files.heard_file(recording.content, copy), {"features": whole})
+        return Recording(content, len(wav) / sample_rate, wavs, speeches)
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Read a recording; InputError when it is unusable or still being written."""
@@ -360,16 +228,6 @@ class FeatureCache:
 
     def _sound(self, content: str) -> dict:
         return read_json_or_empty(self._sound_file(content))
-
-
-@dataclass(frozen=True)
-class _Recording:
-    """A recording to compute features of; its segments without speech are None."""
-
-    content: str
-    seconds: float
-    wavs: list[np.ndarray | None]  # for `mel`
-    speeches: list[np.ndarray | None]  # for the speaker encoder
 
 
 def _name(path: Path) -> str:

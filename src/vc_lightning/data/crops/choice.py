@@ -1,0 +1,110 @@
+"""The random choice of a crop: its frames, and the VTLP copies that are its input and target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vc_lightning.common.errors import InputError, require_within
+
+
+@dataclass(frozen=True)
+class VtlpCopies:
+    """VTLP copies allowed as encoder input and as target; copy 0 is the recording itself.
+
+    VTLP is vocal tract length perturbation: the same words with a stretched frequency axis sound
+    like another speaker.
+
+    Attributes:
+        input: Numbers of the copies that may be the encoder's input.
+        input_probability: Share of the crops whose input is one of them.
+        target: Numbers of the copies that may be the target, as if recorded by further speakers.
+        target_probability: Share of the crops whose target is one of them.
+    """
+
+    input: Sequence[int] = ()
+    input_probability: float = 0.0
+    target: Sequence[int] = ()
+    target_probability: float = 0.0
+
+
+NO_COPIES = VtlpCopies()
+
+
+def choose_copies(
+    factors: list[float],
+    probability: float,
+    target_factors: list[float],
+    target_probability: float,
+    available: list[float],
+) -> VtlpCopies:
+    """Find the copies that `data.vtlp_factors` and `data.vtlp_target_factors` name.
+
+    Args:
+        factors: VTLP factors of the copies allowed as input.
+        probability: Share of the crops whose input is a copy.
+        target_factors: VTLP factors of the copies allowed as target, a subset of `factors`.
+        target_probability: Share of the crops whose target is a copy.
+        available: VTLP factors of all copies 1, 2, … in the cache or the shards.
+
+    Returns:
+        The numbers of the copies.
+
+    Raises:
+        InputError: A value is out of its range, or a target factor is none of `factors`.
+    """
+    for factor in factors:
+        require_within(0.5, 2, "data", vtlp_factors=factor)
+    for factor in target_factors:
+        if factor not in factors:
+            raise InputError(
+                f"data.vtlp_target_factors={factor}: is none of data.vtlp_factors={factors}"
+            )
+    require_within(0, 1 + 1e-9, "data", vtlp_probability=probability)
+    require_within(0, 1 + 1e-9, "data", vtlp_target_probability=target_probability)
+    return VtlpCopies(
+        input=[1 + available.index(factor) for factor in factors],
+        input_probability=probability,
+        target=[1 + available.index(factor) for factor in target_factors],
+        target_probability=target_probability,
+    )
+
+
+@dataclass(frozen=True)
+class CropChoice:
+    """A random crop: frames start…stop, and the numbers of its input and target copies."""
+
+    start: int
+    stop: int
+    input_copy: int
+    target_copy: int
+
+
+def choose_crop(
+    rng: np.random.Generator, n_frames: int, crop_frames: int | None, copies: VtlpCopies
+) -> CropChoice:
+    """Choose a random crop of an utterance.
+
+    Args:
+        rng: Source of all randomness.
+        n_frames: Length of the utterance.
+        crop_frames: Length of the crop; None, or more than `n_frames`, gives the whole utterance.
+        copies: Copies to choose from.
+
+    Returns:
+        The crop; input and target are the same copy only if both are copy 0, the recording.
+    """
+    length = min(crop_frames or n_frames, n_frames)
+    start = int(rng.integers(n_frames - length + 1))
+    input_copy = _choose_copy(rng, copies.input, copies.input_probability)
+    target_copy = _choose_copy(rng, copies.target, copies.target_probability)
+    if input_copy == target_copy:
+        input_copy = 0  # the recording, so that the input's voice differs from the target's
+    return CropChoice(start, start + length, input_copy, target_copy)
+
+
+def _choose_copy(rng: np.random.Generator, copies: Sequence[int], probability: float) -> int:
+    """Choose one of the copies with the given probability, else copy 0."""
+    if not copies or rng.random() >= probability:
+        return 0
+    return copies[int(rng.integers(len(copies)))]

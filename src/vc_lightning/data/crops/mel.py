@@ -1,0 +1,259 @@
+"""Random crops of mels with their speaker embeddings, and batches of crops."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from vc_lightning.data.crops.choice import NO_COPIES, VtlpCopies, choose_crop
+from vc_lightning.data.crops.order import Item
+from vc_lightning.data.features.files import FeatureFiles
+from vc_lightning.data.manifest import Utterance
+
+Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """Crops of one batch, zero-padded to the longest.
+
+    Attributes:
+        target_mel: (B, n_mels, T), the mel to reconstruct.
+        lengths: (B,), number of frames that are not padding.
+        target_embedding: (B, E), speaker embedding of `target_mel`.
+        input_mel: (B, n_mels, T), the encoder's input: `target_mel`, or a VTLP copy of the same
+            frames, possibly augmented.
+        input_embedding: (B, E), speaker embedding of `input_mel`.
+        f0: (B, T), pitch of `target_mel` in Hz, 0 where unvoiced or not computed.
+        teacher: (B, T, D), the teacher's features; D is 0 without a teacher.
+        heard: (B, D, T), what a recogniser hears in the recording of `input_mel`; D is 0 for a
+            network that does not listen.
+        acoustics: (B, A), `acoustics.describe` of the recording of `target_mel`; A is 0 where the
+            network does not use it.
+    """
+
+    target_mel: Tensor
+    lengths: Tensor
+    target_embedding: Tensor
+    input_mel: Tensor
+    input_embedding: Tensor
+    f0: Tensor
+    teacher: Tensor
+    heard: Tensor
+    acoustics: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of crops B."""
+        return len(self.target_mel)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames of all crops, padding included."""
+        return self.target_mel.shape[0] * self.target_mel.shape[-1]
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "CropBatch":
+        """Move all tensors to a device."""
+        return CropBatch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
+
+    def pin_memory(self) -> "CropBatch":
+        """Copy all tensors to page-locked memory."""
+        return CropBatch(*(tensor.pin_memory() for tensor in vars(self).values()))
+
+
+class UtteranceFeatures(Protocol):
+    """Features of an utterance and its VTLP copies, wherever they are stored.
+
+    `CachedFeatures` reads those of the feature cache, `Sample` holds those of a shard.
+    """
+
+    @property
+    def n_frames(self) -> int: ...
+
+    def read_mel(self, start: int, stop: int, copy: int = 0) -> Tensor: ...
+
+    def read_embedding(self, copy: int = 0) -> Tensor: ...
+
+    def read_f0(self, start: int, stop: int) -> Tensor: ...
+
+    def read_teacher(self, start: int, stop: int) -> Tensor: ...
+
+    def read_heard(self, start: int, stop: int, copy: int = 0) -> Tensor: ...
+
+    @property
+    def acoustics(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Example:
+    """One whole utterance, to be converted and shown during training.
+
+    Attributes:
+        speaker: Name of the speaker.
+        mel: (n_mels, T).
+        embedding: (E,), the utterance's speaker embedding.
+        f0: (T,) in Hz, 0 where unvoiced or not computed.
+        heard: (D, T), the recogniser's features; D is 0 for a network that does not listen.
+    """
+
+    speaker: str
+    mel: Tensor
+    embedding: Tensor
+    f0: Tensor
+    heard: Tensor
+
+    @classmethod
+    def of(cls, speaker: str, features: UtteranceFeatures) -> "Example":
+        """Read an example."""
+        n = features.n_frames
+        f0, heard = features.read_f0(0, n), features.read_heard(0, n)
+        return cls(speaker, features.read_mel(0, n), features.read_embedding(), f0, heard)
+
+
+@dataclass(frozen=True)
+class Cropping:
+    """How crops are cut out of utterances.
+
+    Attributes:
+        frames: Length of the crops; None gives whole utterances.
+        copies: VTLP copies allowed as input and as target.
+        factors: VTLP factors of all copies, 1 first.
+        augmentations: Further changes to the encoder's input.
+        with_acoustics: Whether the acoustics of the targets are needed.
+    """
+
+    frames: int | None
+    copies: VtlpCopies = NO_COPIES
+    factors: Sequence[float] = (1.0,)
+    augmentations: Sequence[Augmentation] = ()
+    with_acoustics: bool = False
+
+    def plain(self) -> "Cropping":
+        """Return the same without copies and augmentations, for validation."""
+        return Cropping(self.frames, with_acoustics=self.with_acoustics)
+
+    def cut(self, features: UtteranceFeatures, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        """Cut a random crop.
+
+        Args:
+            features: The utterance.
+            rng: Source of all randomness.
+
+        Returns:
+            The tensors of a `CropBatch` without `lengths`, without the batch's dimension.
+        """
+        crop = choose_crop(rng, features.n_frames, self.frames, self.copies)
+        span = crop.start, crop.stop
+        target_mel = features.read_mel(*span, crop.target_copy)
+        input_mel = target_mel
+        if crop.input_copy != crop.target_copy:
+            input_mel = features.read_mel(*span, crop.input_copy)
+        for augment in self.augmentations:
+            input_mel = augment(input_mel, rng)
+        return (
+            target_mel,
+            features.read_embedding(crop.target_copy),
+            input_mel,
+            features.read_embedding(crop.input_copy),
+            # VTLP stretches all frequencies, the pitch among them.
+            features.read_f0(*span) * self.factors[crop.target_copy],
+            features.read_teacher(*span),
+            features.read_heard(*span, crop.input_copy),
+            features.acoustics if self.with_acoustics else torch.zeros(0),
+        )
+
+
+class Crops(Dataset):
+    """Random crops of cached features; an item is a pure function of (seed, epoch, position).
+
+    Args:
+        utterances: The utterances to crop.
+        files: Reads the cached features.
+        cropping: How crops are cut.
+        seed: Seed of all crops.
+        embeddings: Mean embeddings (n_copies, E) by speaker, used in place of each utterance's.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        files: FeatureFiles,
+        cropping: Cropping,
+        seed: int,
+        embeddings: dict[str, Tensor] | None = None,
+    ):
+        voices = embeddings or {}
+        self.features = [files.of(u.segment, voices.get(u.speaker)) for u in utterances]
+        self.cropping = cropping
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, item: Item) -> tuple[Tensor, ...]:
+        """Read a crop, for `collate`; `item` is (epoch, position, index of the utterance)."""
+        epoch, position, index = item
+        rng = np.random.default_rng((self.seed, epoch, position))
+        return self.cropping.cut(self.features[index], rng)
+
+    def collate(self, items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
+        """Make a batch of items."""
+        return collate(items)
+
+
+def collate(items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
+    """Make a batch of crops, zero-padded to the longest."""
+    columns = zip(*items, strict=True)
+    target_mels, target_embeddings, input_mels, input_embeddings, f0, teacher, *rest = columns
+    heard, acoustics = rest
+    return CropBatch(
+        target_mel=_padded(target_mels),
+        lengths=torch.tensor([mel.shape[-1] for mel in target_mels]),
+        target_embedding=torch.stack(target_embeddings),
+        input_mel=_padded(input_mels),
+        input_embedding=torch.stack(input_embeddings),
+        f0=pad_sequence(list(f0), batch_first=True),
+        teacher=pad_sequence(list(teacher), batch_first=True),
+        heard=_padded(heard),
+        acoustics=torch.stack(acoustics),
+    )
+
+
+def _padded(mels: Sequence[Tensor]) -> Tensor:
+    return pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
+
+
+def speaker_embeddings(
+    utterances: Sequence[Utterance],
+    files: FeatureFiles,
+    average: Callable[[Sequence[np.ndarray]], np.ndarray],
+) -> dict[str, Tensor]:
+    """Average the embeddings of each speaker's utterances.
+
+    Args:
+        utterances: Utterances whose features are cached.
+        files: Reads the cached features.
+        average: Averages embeddings as the speaker encoder does.
+
+    Returns:
+        Mean embeddings (n_copies, E) by speaker.
+    """
+    by_speaker = defaultdict(list)
+    for utterance in utterances:
+        by_speaker[utterance.speaker].append(files.of(utterance.segment))
+    copies = range(len(files.factors))
+    return {
+        speaker: torch.stack(
+            [
+                torch.from_numpy(average([one.read_embedding(copy).numpy() for one in features]))
+                for copy in copies
+            ]
+        )
+        for speaker, features in by_speaker.items()
+    }

@@ -1,0 +1,66 @@
+"""Recordings as batches for a vocoder: crops of mels with their waveforms."""
+
+from dataclasses import dataclass
+
+from vc_lightning.common.errors import require_at_least
+from vc_lightning.data.crops.vocoder import VocoderCrops
+from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.features.reconstruction import reconstruct
+from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.modules.recordings import RecordingsDataModule
+from vc_lightning.data.modules.settings import RecordingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderSettings(RecordingSettings):
+    """Settings of `data=vocoder`.
+
+    Attributes:
+        crop_frames: Length of the crops in mel frames.
+        context_frames: Number of further frames on each side that the vocoder needs.
+        mels_from: AutoVC file whose reconstructions replace the recordings' mels, so that the
+            vocoder is trained on mels as blurred as those of conversions; None keeps the mels.
+    """
+
+    crop_frames: int
+    context_frames: int
+    mels_from: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, "data", crop_frames=self.crop_frames)
+        require_at_least(0, "data", context_frames=self.context_frames)
+
+    def build(self, needs: FeatureNeeds) -> "VocoderDataModule":
+        """Make the data module."""
+        return VocoderDataModule(needs, self)
+
+
+class VocoderDataModule(RecordingsDataModule):
+    """Crops of mels with their waveforms and context frames on both sides.
+
+    Args:
+        needs: The features that the vocoder needs; the audit and `mels_from` need the embeddings.
+        settings: The settings.
+    """
+
+    def __init__(self, needs: FeatureNeeds, settings: VocoderSettings):
+        super().__init__(needs, settings, settings.cache(needs, keep_wavs=True))
+        self.crop_frames = settings.crop_frames
+        self.context_frames = settings.context_frames
+        self.mels_from = settings.mels_from
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the recordings and, with `mels_from`, their reconstructions."""
+        if self.train:
+            return  # the Trainer calls this again
+        super().setup(stage)
+        if self.mels_from is not None:
+            segments = [u.segment for u in self.train + self.val]
+            self.files = reconstruct(self.mels_from, segments, self.files, self.mel)
+
+    def make_crops(self, utterances: list[Utterance], training: bool) -> VocoderCrops:
+        """Make the data set of random crops, the same for training and validation."""
+        return VocoderCrops(
+            utterances, self.files, self.crop_frames, self.context_frames, self.seed
+        )
