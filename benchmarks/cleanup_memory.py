@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import pyloudnorm
 
-from vc_lightning.audio import cleanup, io
+from vc_lightning.audio import cleanup
+from vc_lightning.audio.files import io
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common.resources import ROOT
 

@@ -16,7 +16,8 @@ import numpy as np
 from vc_lightning import VoiceConverter
 from vc_lightning.audio import cleanup, voice_activity
 from vc_lightning.common.resources import ROOT
-from vc_lightning.evaluation.scorers import dnsmos, texts, whisper
+from vc_lightning.evaluation.scorers import dnsmos
+from vc_lightning.evaluation.scorers.recognisers import texts, whisper
 from vc_lightning.models.speaker_encoder import similarity
 
 SNR_DB = 10.0

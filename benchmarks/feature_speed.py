@@ -29,7 +29,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from vc_lightning.audio import io, pitch
+from vc_lightning.audio import pitch
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.data.features.cache import FeatureCache

@@ -26,8 +26,9 @@ from vc_lightning import VoiceConverter
 from vc_lightning.common.resources import ROOT
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice
-from vc_lightning.evaluation.scorers import dnsmos, texts, whisper
+from vc_lightning.evaluation.scorers import dnsmos
 from vc_lightning.evaluation.scorers.availability import MissingScorerError
+from vc_lightning.evaluation.scorers.recognisers import texts, whisper
 from vc_lightning.models.speaker_encoder import similarity
 
 SETTINGS = [  # block and lookahead in seconds

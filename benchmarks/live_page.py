@@ -27,9 +27,9 @@ import soundfile
 from playwright.sync_api import Page, sync_playwright
 
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.common.resources import ROOT
-from vc_lightning.evaluation.scorers import texts, whisper
+from vc_lightning.evaluation.scorers.recognisers import texts, whisper
 from vc_lightning.models.speaker_encoder import similarity
 
 START_SECONDS = 120

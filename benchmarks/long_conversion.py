@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.common.resources import ROOT
 
 RATE = 44_100

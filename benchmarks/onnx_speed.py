@@ -17,7 +17,7 @@ import torch
 
 from vc_lightning.common import resources
 from vc_lightning.models.checkpoints import read_autovc
-from vc_lightning.models.onnx_export import example_inputs, export_converter
+from vc_lightning.models.files.onnx_export import example_inputs, export_converter
 
 SECONDS = 6
 ROUNDS = 20

@@ -32,7 +32,7 @@ from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.common import resources
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import read_speaker_encoder

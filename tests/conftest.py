@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from helpers import SOURCE, TARGET, TINY, TINY_OVERRIDES, composed
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC

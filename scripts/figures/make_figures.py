@@ -6,7 +6,7 @@ python scripts/figures/make_figures.py
 import torch
 
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.common import resources
 from vc_lightning.common.plots import mel_figure
 from vc_lightning.conversion import provenance

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.common import resources
 from vc_lightning.conversion import provenance
 from vc_lightning.models.speaker_encoder import similarity

@@ -17,7 +17,7 @@ import numpy as np
 
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.evaluation import domains, pairs
-from vc_lightning.evaluation.scorers.campplus import SpeakerJudge
+from vc_lightning.evaluation.scorers.networks.campplus import SpeakerJudge
 from vc_lightning.evaluation.statistics import equal_error
 
 MAX_RECORDINGS = 10  # of a speaker

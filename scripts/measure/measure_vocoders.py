@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.evaluation.scorers import dnsmos, texts, whisper
+from vc_lightning.evaluation.scorers import dnsmos
+from vc_lightning.evaluation.scorers.recognisers import texts, whisper
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.factory import griffin_lim

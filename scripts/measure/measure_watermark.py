@@ -18,9 +18,10 @@ import av
 import numpy as np
 
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import io, watermark
+from vc_lightning.audio import watermark
+from vc_lightning.audio.files import io
 from vc_lightning.evaluation.pairs import from_table
-from vc_lightning.evaluation.scorers.distillmos import DistillMOSListener
+from vc_lightning.evaluation.scorers.networks.distillmos import DistillMOSListener
 
 BITS_PER_SECOND = 64_000
 SHORT_S = 3.0  # shorter recordings are counted apart

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from vc_lightning.common import resources
 from vc_lightning.models.checkpoints import METADATA_KEY
-from vc_lightning.models.checksums import sha256
+from vc_lightning.models.files.checksums import sha256
 
 TRAINED = "trained for this project on the data named in trained_on"
 ORIGINS = {  # where the numbers come from, if not trained for this project

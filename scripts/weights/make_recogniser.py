@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
-from vc_lightning.models.formats import Card
+from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
 
 SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"

@@ -29,14 +29,14 @@ def main() -> None:
         lines = [f"  {command:<11} {what}" for command, what in COMMANDS.items()]
         sys.stdout.write(USAGE.format(commands="\n".join(lines)))
     elif name == "completion":
-        from vc_lightning.commands import completion
+        from vc_lightning.commands.support import completion
 
         sys.stdout.write(completion.script(list(COMMANDS)))
     elif name in COMMANDS:
         sys.argv = [f"vc-{name}", *arguments]
         import_module(f"vc_lightning.commands.{name}").run()
     else:
-        from vc_lightning.commands import entry_point, overrides
+        from vc_lightning.commands.support import entry_point, overrides
 
         entry_point.fail(f"there is no command {name}{overrides.suggestion(name, [*COMMANDS])}")
 

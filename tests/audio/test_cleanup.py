@@ -8,7 +8,8 @@ import numpy as np
 import pyloudnorm
 import pytest
 
-from vc_lightning.audio import cleanup, io, spill_buffer, voice_activity
+from vc_lightning.audio import cleanup, spill_buffer, voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.common.errors import InputError
 
 RATE = 16_000

@@ -4,7 +4,8 @@ import pytest
 import torch
 from scipy import signal
 
-from vc_lightning.audio import io, voice_activity
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import (
     MelSpectrogram,
     PowerMel,

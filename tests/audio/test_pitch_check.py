@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from helpers import SOURCE, TINY, write_wav
-from vc_lightning.audio import io, pitch_check, voice_activity
+from vc_lightning.audio import pitch_check, voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.audio.pitch_check import voiced_share
 from vc_lightning.audio.voice_activity import VAD_WINDOW, speech_windows
-from vc_lightning.conversion.batch_converter import BatchConverter
+from vc_lightning.conversion.batch.converter import BatchConverter
+from vc_lightning.conversion.batch.jobs import Job
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.jobs import Job
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card

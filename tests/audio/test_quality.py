@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from vc_lightning.audio import io, quality, voice_activity
+from vc_lightning.audio import quality, voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.audio.quality import measure
 
 RATE = 16_000

@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from vc_lightning.audio import io, voice_activity
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.common.errors import InputError
 
 RATE = 16_000

@@ -6,7 +6,8 @@ import soundfile
 import soxr
 
 from helpers import SOURCE, TARGET
-from vc_lightning.audio import io, watermark
+from vc_lightning.audio import watermark
+from vc_lightning.audio.files import io
 
 RATE = 16_000
 

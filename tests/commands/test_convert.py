@@ -14,7 +14,7 @@ import torch
 
 from helpers import ROOT, SOURCE, TARGET, composed, refusal, write_wav
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 from vc_lightning.commands import convert
 from vc_lightning.models.vocoders.factory import griffin_lim
 

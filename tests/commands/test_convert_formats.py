@@ -6,7 +6,7 @@ import soundfile
 
 from helpers import SOURCE, TARGET, composed
 from media import write_media
-from vc_lightning.audio.io import load, resample
+from vc_lightning.audio.files.io import load, resample
 from vc_lightning.commands import convert
 from vc_lightning.conversion import provenance
 

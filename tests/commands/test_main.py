@@ -9,7 +9,7 @@ import pytest
 
 from helpers import ROOT
 from vc_lightning import __main__ as program
-from vc_lightning.commands import completion
+from vc_lightning.commands.support import completion
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning import Callback
 
-from vc_lightning.commands import entry_point
+from vc_lightning.commands.support import entry_point
 
 
 class CountEpochs(Callback):

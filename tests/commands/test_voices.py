@@ -5,7 +5,8 @@ import pytest
 import soundfile
 
 from helpers import SOURCE, composed, refusal, write_wav
-from vc_lightning.commands import convert, entry_point
+from vc_lightning.commands import convert
+from vc_lightning.commands.support import entry_point
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 
 VERBS = "learn (keep the voice of target= under a name)"

@@ -6,7 +6,8 @@ import torch
 
 from helpers import SOURCE, TARGET, TINY, tiny_multiband, tiny_wavernn, write_wav
 from vc_lightning import VoiceConverter
-from vc_lightning.audio import io, pitch, spill_buffer
+from vc_lightning.audio import pitch, spill_buffer
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, n_harmonics
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError

@@ -11,7 +11,7 @@ from vc_lightning.conversion import analysis
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.formats import Card
+from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.vocoders.factory import griffin_lim
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from helpers import SOURCE
-from vc_lightning.audio import encoding
+from vc_lightning.audio.files import encoding
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.provenance import Provenance, strings

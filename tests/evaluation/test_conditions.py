@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio.files import io as audio
 from vc_lightning.evaluation import conditions
 
 

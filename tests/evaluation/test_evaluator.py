@@ -13,7 +13,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import ROOT, SOURCE, composed, write_wav
-from vc_lightning.commands import evaluate, overrides
+from vc_lightning.commands import evaluate
+from vc_lightning.commands.support import overrides
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.evaluation import domains, pairs
 from vc_lightning.evaluation.evaluator import evaluate as evaluate_pairs

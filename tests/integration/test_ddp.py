@@ -13,7 +13,7 @@ from vc_lightning.common import resources
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
-from vc_lightning.training.autovc_module import AutoVCModule
+from vc_lightning.training.tasks.autovc import AutoVCModule
 
 KEPT = []  # DDP modules, which must not be destroyed before the process ends
 

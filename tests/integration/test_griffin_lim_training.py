@@ -9,7 +9,7 @@ from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
-from vc_lightning.training.griffin_lim_module import GriffinLimModule
+from vc_lightning.training.tasks.griffin_lim import GriffinLimModule
 
 
 @pytest.fixture

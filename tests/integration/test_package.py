@@ -54,7 +54,7 @@ def test_conversion_imports_are_light(tmp_path):
 import sys
 sys.modules.update(dict.fromkeys({TRAINING_ONLY + SLOW}))  # importing these now raises ImportError
 from vc_lightning import VoiceConverter
-from vc_lightning.audio.io import save
+from vc_lightning.audio.files.io import save
 converter = VoiceConverter.from_pretrained()
 save(sys.argv[3], converter.convert(sys.argv[1], sys.argv[2]), converter.sample_rate)
 """
@@ -62,7 +62,9 @@ save(sys.argv[3], converter.convert(sys.argv[1], sys.argv[2]), converter.sample_
     python(code, SOURCE, TARGET, output)
     with pytest.raises(AssertionError, match="hydra"):
         python(
-            code.replace("vc_lightning.audio.io", "vc_lightning.commands.entry_point"),
+            code.replace(
+                "vc_lightning.audio.files.io", "vc_lightning.commands.support.entry_point"
+            ),
             SOURCE,
             TARGET,
             output,

@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from helpers import TINY, write_wav
-from vc_lightning.audio import io, pitch, voice_activity
+from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.pitch import PitchRange
-from vc_lightning.commands import overrides
+from vc_lightning.commands.support import overrides
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.order import EpochBatches
 from vc_lightning.models import checkpoints

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from helpers import command, require_equal, require_same_result, state, weights
-from vc_lightning.commands import training_data
+from vc_lightning.commands.support import training_setup as training_data
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
 from vc_lightning.training import precision_choice

@@ -14,7 +14,7 @@ from vc_lightning.training.discriminator import (
     discriminator_loss,
     generator_losses,
 )
-from vc_lightning.training.source_filter_module import SourceFilterModule, multi_resolution_loss
+from vc_lightning.training.tasks.source_filter import SourceFilterModule, multi_resolution_loss
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from vc_lightning.models.vocoders.wavernn.distributions import mu_law_decode, mu
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.training.schedulers import noam
-from vc_lightning.training.wavernn_module import WaveRNNModule
+from vc_lightning.training.tasks.wavernn import WaveRNNModule
 
 MODELS = {
     "wavernn_multiband": ["frame_dims=8", "frame_blocks=1", "rnn_dims=8", "fc_dims=8"],

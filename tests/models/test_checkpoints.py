@@ -11,9 +11,10 @@ from helpers import TINY, tiny_multiband
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.models import checkpoints, kinds
+from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.files import kinds
 from vc_lightning.models.speaker_encoder import d_vector
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.common import resources
 from vc_lightning.models.checkpoints import load_recogniser
 from vc_lightning.models.recogniser import Recogniser, interpolate

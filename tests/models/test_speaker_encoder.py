@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.speaker_encoder import d_vector, similarity

@@ -26,7 +26,7 @@ from server_helpers import (
     running,
     server,
 )
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 from vc_lightning.commands import serve
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import soxr
 
-from vc_lightning.audio import io, voice_activity
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.audio.spill_buffer import SpillBuffer, blocks
 from vc_lightning.common.errors import InputError, require_flag, require_within
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.audio import highpass, io, voice_activity
+from vc_lightning.audio import highpass, voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.audio.pitch import FMIN_HZ
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 

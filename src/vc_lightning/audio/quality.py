@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vc_lightning.audio import io, voice_activity
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.files import io
 
 FRAME_MS = 30
 # Share of the frames, the quietest ones, that count as noise between words. In 2 s of trimmed

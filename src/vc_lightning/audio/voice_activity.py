@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import webrtcvad
 
-from vc_lightning.audio.io import resample
+from vc_lightning.audio.files.io import resample
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
 

@@ -3,7 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from vc_lightning.commands import entry_point, serve
+from vc_lightning.commands import serve
+from vc_lightning.commands.support import entry_point
 from vc_lightning.common import resources
 
 

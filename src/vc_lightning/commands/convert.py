@@ -11,16 +11,18 @@ import numpy as np
 from omegaconf import DictConfig, ListConfig
 from tqdm import tqdm
 
-from vc_lightning.audio import cleanup, io
+from vc_lightning.audio import cleanup
+from vc_lightning.audio.files import io
 from vc_lightning.audio.watermark import embed
-from vc_lightning.commands import builders, cluster, entry_point, paths
-from vc_lightning.commands.targets import NO_RECORDINGS, target_of
+from vc_lightning.commands.support import builders, cluster, entry_point, paths
+from vc_lightning.commands.support.targets import NO_RECORDINGS, target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.common.parts import MERGE, Part
-from vc_lightning.conversion import jobs, provenance
-from vc_lightning.conversion.batch_converter import BatchConverter
-from vc_lightning.conversion.jobs import Job, Target
+from vc_lightning.conversion import provenance
+from vc_lightning.conversion.batch import jobs
+from vc_lightning.conversion.batch.converter import BatchConverter
+from vc_lightning.conversion.batch.jobs import Job, Target
 from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.models.vocoders.base import Progress

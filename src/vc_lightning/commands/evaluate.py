@@ -9,7 +9,7 @@ from shlex import quote
 import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from vc_lightning.commands import builders, cluster, entry_point, paths
+from vc_lightning.commands.support import builders, cluster, entry_point, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_seed
 from vc_lightning.common.files import atomic_path

@@ -5,10 +5,10 @@ import logging
 import hydra
 from omegaconf import DictConfig
 
-from vc_lightning.commands import entry_point, paths
+from vc_lightning.commands.support import entry_point, paths
 from vc_lightning.common import resources
-from vc_lightning.models.onnx_export import export_converter
-from vc_lightning.models.sharing import push_to_hub
+from vc_lightning.models.files.onnx_export import export_converter
+from vc_lightning.models.files.sharing import push_to_hub
 
 log = logging.getLogger("export")
 

@@ -7,9 +7,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from vc_lightning.audio import io
-from vc_lightning.commands import entry_point
+from vc_lightning.audio.files import io
 from vc_lightning.commands.live_speak import speak
+from vc_lightning.commands.support import entry_point
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from vc_lightning.audio import io
-from vc_lightning.commands import builders, paths
-from vc_lightning.commands.targets import target_of
+from vc_lightning.audio.files import io
+from vc_lightning.commands.support import builders, paths
+from vc_lightning.commands.support.targets import target_of
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.converter import VoiceConverter

@@ -9,7 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.commands import cluster, entry_point, paths, training_data
+from vc_lightning.commands.support import cluster, entry_point, paths
+from vc_lightning.commands.support import training_setup as training_data
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.common.parts import Part

@@ -17,8 +17,8 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vc_lightning.commands import builders, entry_point, paths
-from vc_lightning.commands.targets import target_of
+from vc_lightning.commands.support import builders, entry_point, paths
+from vc_lightning.commands.support.targets import target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, needs_extra, require_flag, require_one_of
 from vc_lightning.common.files import require_file
@@ -124,7 +124,7 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
     from vc_lightning.service.access import Access
     from vc_lightning.service.app import ConversionApi
     from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits
-    from vc_lightning.service.live import LiveDesk, LiveLimits
+    from vc_lightning.service.live.desk import LiveDesk, LiveLimits
 
     access = Access(cfg.host, api_keys(cfg), cfg.public_name)
     limits = ServiceLimits(**{name: cfg[name] for name in LIMITS})

@@ -17,7 +17,8 @@ from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSA
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands import builders, entry_point, loggers, training_data
+from vc_lightning.commands.support import builders, entry_point, loggers
+from vc_lightning.commands.support import training_setup as training_data
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -29,12 +30,12 @@ from vc_lightning.common.threads import SECONDS, ThreadChooser
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
 from vc_lightning.data.modules.recordings import RecordingsDataModule
-from vc_lightning.models.formats import Card
-from vc_lightning.training.base_module import AnyNetwork, BaseModule
+from vc_lightning.models.files.formats import Card
+from vc_lightning.training.callbacks.progress import DivergedError
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.precision_choice import choose_precision
-from vc_lightning.training.progress import DivergedError
 from vc_lightning.training.resume import newest, require_same_training
+from vc_lightning.training.tasks.base import AnyNetwork, BaseModule
 
 log = logging.getLogger("train")
 

@@ -7,8 +7,9 @@ from shlex import quote
 import hydra
 from omegaconf import DictConfig
 
-from vc_lightning.commands import convert, entry_point, paths
-from vc_lightning.commands.targets import target_of
+from vc_lightning.commands import convert
+from vc_lightning.commands.support import entry_point, paths
+from vc_lightning.commands.support.targets import target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance

@@ -20,9 +20,9 @@ from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recording import Recording, RecordingLike
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.formats import Card
+from vc_lightning.models.files import hub
+from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vocode
 

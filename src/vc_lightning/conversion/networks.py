@@ -10,9 +10,10 @@ from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
-from vc_lightning.models import checkpoints, hub
+from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.formats import Card
+from vc_lightning.models.files import hub
+from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Vocoder

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from vc_lightning.audio import decoding, io, watermark
+from vc_lightning.audio import watermark
+from vc_lightning.audio.files import decoding, io
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import require_file
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import containers
-from vc_lightning.audio.io import AUDIO_SUFFIXES, duration, split_address
+from vc_lightning.audio.files import containers
+from vc_lightning.audio.files.io import AUDIO_SUFFIXES, duration, split_address
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.tables import table_rows
 from vc_lightning.data.features.files import Segment

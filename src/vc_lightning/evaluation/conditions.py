@@ -7,8 +7,8 @@ import numpy as np
 import scipy
 import soundfile
 
-from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
+from vc_lightning.audio.files import io as audio
 
 Change = Callable[[np.ndarray, int], np.ndarray]  # wav (n,) and its rate in Hz -> changed wav
 

@@ -24,20 +24,17 @@ from vc_lightning.evaluation.part_files import PartialResults
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.robustness import ConditionResults
 from vc_lightning.evaluation.scorers import (
-    campplus,
-    distillmos,
     distortion,
     dnsmos,
     naturalness,
-    phonemes,
-    pocket_sphinx,
     prosody,
     voices,
     weights,
-    whisper,
     words,
 )
 from vc_lightning.evaluation.scorers.availability import MissingScorerError
+from vc_lightning.evaluation.scorers.networks import campplus, distillmos
+from vc_lightning.evaluation.scorers.recognisers import phonemes, pocket_sphinx, whisper
 from vc_lightning.evaluation.scores import Rate, ScoredConversion, Sounds
 from vc_lightning.evaluation.summary import Evaluation, combine
 

@@ -13,8 +13,8 @@ from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import conditions
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.scorers.naturalness import Listener
-from vc_lightning.evaluation.scorers.phonemes import PhonemeRecogniser, phoneme_errors
-from vc_lightning.evaluation.scorers.texts import character_errors
+from vc_lightning.evaluation.scorers.recognisers.phonemes import PhonemeRecogniser, phoneme_errors
+from vc_lightning.evaluation.scorers.recognisers.texts import character_errors
 from vc_lightning.evaluation.scorers.words import WordRecogniser
 from vc_lightning.evaluation.scores import ScoredConversion, figures
 from vc_lightning.evaluation.statistics import Figure

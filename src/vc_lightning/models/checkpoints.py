@@ -26,11 +26,11 @@ from vc_lightning.common import resources, validation
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
-from vc_lightning.models import hub
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checksums import require_listed
-from vc_lightning.models.formats import Card, identify
-from vc_lightning.models.kinds import KINDS, State, sizes_in
+from vc_lightning.models.files import hub
+from vc_lightning.models.files.checksums import require_listed
+from vc_lightning.models.files.formats import Card, identify
+from vc_lightning.models.files.kinds import KINDS, State, sizes_in
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
 from vc_lightning.models.vocoders.base import Vocoder

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.audio import io, voice_activity
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, PowerMel
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError

@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.measuring import MeasuredConversion
@@ -25,7 +25,7 @@ from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.service.access import BEARER, HEADER, LIVE_ROUTE, Access, AccessMiddleware
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.form import FORMATS, SCHEMA, read_form
-from vc_lightning.service.live import LiveDesk
+from vc_lightning.service.live.desk import LiveDesk
 from vc_lightning.service.metrics import CountAnswers
 from vc_lightning.service.refusal import (
     RefusedError,

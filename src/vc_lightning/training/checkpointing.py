@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from vc_lightning.common.errors import InputError, require_at_least
 from vc_lightning.common.files import atomic_path
 from vc_lightning.models import checkpoints
-from vc_lightning.training.base_module import AnyBatch, AnyNetwork, BaseModule
-from vc_lightning.training.ema import averaged_network
+from vc_lightning.training.callbacks.ema import averaged_network
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
 from vc_lightning.training.resume import begin_epoch, place_loops
+from vc_lightning.training.tasks.base import AnyBatch, AnyNetwork, BaseModule
 
 log = logging.getLogger(__name__)
 

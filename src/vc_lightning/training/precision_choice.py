@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.models.checkpoints import read_training
-from vc_lightning.training.base_module import BaseModule
+from vc_lightning.training.tasks.base import BaseModule
 
 log = logging.getLogger("train")
 

@@ -9,7 +9,7 @@ from pytorch_lightning import Trainer
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.checkpoints import read_training
-from vc_lightning.models.formats import Card
+from vc_lightning.models.files.formats import Card
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import soundfile
 from datasets import Audio, ClassLabel, Features, Value
 from pyarrow import parquet
 
-from vc_lightning.audio.io import load
+from vc_lightning.audio.files.io import load
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.corpora.hub import read
@@ -156,7 +156,7 @@ def test_features_of_parquet_rows_are_those_of_files(
     for (one,), (other,) in zip(found.values(), expected.values(), strict=True):
         mels = of_rows.files.of(one).read_mel(0, 50), of_files.files.of(other).read_mel(0, 50)
         np.testing.assert_array_equal(*mels)
-    monkeypatch.setattr("vc_lightning.audio.containers.extracted", None)
+    monkeypatch.setattr("vc_lightning.audio.files.containers.extracted", None)
     assert of_rows.prepare(listed, 0, False)[0] == found
 
 

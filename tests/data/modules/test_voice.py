@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from helpers import DATA_DEFAULTS, data_module, write_wav
-from vc_lightning.audio import acoustics, io, pitch
+from vc_lightning.audio import acoustics, pitch
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
@@ -345,7 +346,7 @@ class Loudness(Recogniser):
 def test_what_a_recogniser_hears_of_each_copy(module, corpus, tmp_path):
     recogniser = Loudness()
     changes = {"vtlp_factors": [0.8, 1.25], "vtlp_probability": 0.5}
-    made = {"recogniser": recogniser, "teacher": recogniser, "with_acoustics": True}
+    made = {"recogniser": recogniser, "teacher": recogniser, "acoustics": True}
     data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), **made, **changes))
     utterance = data.train[0]
     n_frames, files = utterance.n_frames, data.files

@@ -18,11 +18,12 @@ import hub_server
 from helpers import TINY_OVERRIDES, composed, data_module
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.commands import prepare, train
-from vc_lightning.commands.overrides import translate
+from vc_lightning.commands.support.overrides import translate
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.crops.mel import speaker_embeddings
+from vc_lightning.data.crops.mel import Cropping, speaker_embeddings
 from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.modules import shards as module_of_shards
 from vc_lightning.data.modules.shards import ShardsSettings
 from vc_lightning.data.shards import format as shards
 from vc_lightning.data.shards import writer as shard_writer
@@ -205,14 +206,14 @@ class Keys(CropStream):
 def stream_of(many, n_epochs, epoch=0, runs=(), **settings):
     position = Position(epoch, runs, batch_size=2)
     settings = {"seed": 0, "shuffle_buffer": 4} | settings
-    return Keys(many, n_epochs, 32, position=position, **settings)
+    return Keys(many, n_epochs, Cropping(32), position=position, **settings)
 
 
 def test_epoch_has_every_utterance_once(many):
     def epoch(number, n_ranks, n_workers, seed=0):
         keys = []
         for rank in range(n_ranks):
-            ranks = {"rank": rank, "world_size": n_ranks}
+            ranks = {"process": (rank, n_ranks)}
             stream = stream_of(many, 1, number, seed=seed, **ranks)
             keys.append(list(DataLoader(stream, batch_size=None, num_workers=n_workers)))
         return keys
@@ -315,7 +316,7 @@ def test_checkpoint_has_position(module, caplog):
     skipped.resumed = data.state_dict()
     skipped.train_dataloader()
     (expected,) = first(
-        DataLoader(stream_at(skipped, Position(1, (1,), 1)), **skipped._options(0)), 1
+        DataLoader(stream_at(skipped, Position(1, (1,), 1)), **skipped._batches()), 1
     )
     assert torch.equal(batch, expected)
 
@@ -485,17 +486,23 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="4 training shards are fewer than 2 processes × 3 work"):
         module(world_size=2, num_workers=3).train_dataloader()
     index = shards.read_index(str(folder))
-    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker=None))
+    monkeypatch.setattr(
+        module_of_shards, "read_index", lambda _: replace(index, pitch_tracker=None)
+    )
     module(f0=False)
     with pytest.raises(InputError, match="the shards hold no pitch, this training needs pitch of"):
         module(f0=True)
-    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, pitch_tracker="pyin"))
+    monkeypatch.setattr(
+        module_of_shards, "read_index", lambda _: replace(index, pitch_tracker="pyin")
+    )
     with pytest.raises(InputError, match=r"hold pitch of pyin, .* pitch of swift-f0 \d.*; write"):
         module(f0=True)
     teacher = SimpleNamespace(identity="whisper-12345678")
     with pytest.raises(InputError, match=r"hold no teacher features, .* those of whisper-12345678"):
         module(teacher=teacher)
-    monkeypatch.setattr(shards, "read_index", lambda _: replace(index, teacher="hubert-1"))
+    monkeypatch.setattr(
+        module_of_shards, "read_index", lambda _: replace(index, teacher="hubert-1")
+    )
     with pytest.raises(InputError, match=r"hold teacher features of hubert-1, .* teacher=none"):
         module(teacher=teacher)
     monkeypatch.undo()

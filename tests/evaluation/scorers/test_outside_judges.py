@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.evaluation.scorers import campplus, distillmos, kaldi, weights, whisper
+from vc_lightning.evaluation.scorers import weights
+from vc_lightning.evaluation.scorers.networks import campplus, distillmos, kaldi
+from vc_lightning.evaluation.scorers.recognisers import whisper
 
 pytestmark = pytest.mark.usefixtures("outside_weights")
 

@@ -15,7 +15,7 @@ from fuzzing import media
 from fuzzing.bench import Bench
 from fuzzing.damage import damaged
 from fuzzing.trials import Trial
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 
 Content = Callable[[], bytes]  # of a file; thousands of them do not fit into memory
 RATES = (1, 7_999, 8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000, 192_001)

@@ -6,7 +6,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC

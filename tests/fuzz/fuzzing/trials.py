@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_lightning.commands.entry_point import EXIT_BAD_INPUT
+from vc_lightning.commands.support.entry_point import EXIT_BAD_INPUT
 from vc_lightning.common import resources
 
 GIB = 2**30

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import SOURCE, TARGET
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError

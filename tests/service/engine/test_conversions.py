@@ -8,7 +8,7 @@ import pytest
 
 from helpers import SOURCE, TARGET, composed, write_wav
 from server_helpers import LIMITS, broken
-from vc_lightning.audio import decoding
+from vc_lightning.audio.files import decoding
 from vc_lightning.commands import serve
 from vc_lightning.common.errors import InputError
 from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits

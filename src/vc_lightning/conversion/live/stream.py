@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vc_lightning.audio import io as audio
 from vc_lightning.audio import pitch
+from vc_lightning.audio.files import io as audio
 from vc_lightning.audio.highpass import RunningHighpass
 from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
 from vc_lightning.common.errors import InputError, require_seed, require_within

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import decoding, io
+from vc_lightning.audio.files import decoding, io
 from vc_lightning.common.errors import InputError
 
 SAMPLE_RATE = 16_000  # Hz, of recordings

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from vc_lightning.audio import io
+from vc_lightning.audio.files import io
 from vc_lightning.audio.pitch import FMAX_HZ, FMIN_HZ, PitchRange
 from vc_lightning.audio.voice_activity import INT16_MAX
 from vc_lightning.common.errors import InputError

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.jobs import Target
 from vc_lightning.conversion.voices import consent as consents
 from vc_lightning.conversion.voices import file
 from vc_lightning.conversion.voices.consent import Consent

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from vc_lightning.audio import containers
-from vc_lightning.audio.io import AUDIO_SUFFIXES
+from vc_lightning.audio.files import containers
+from vc_lightning.audio.files.io import AUDIO_SUFFIXES
 from vc_lightning.common.errors import InputError, needs_extra
 from vc_lightning.data.corpora.recordings import LeftOut, Listed, Recording, sex, split_of
 

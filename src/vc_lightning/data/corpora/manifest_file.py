@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vc_lightning.audio import containers
-from vc_lightning.audio.io import duration
+from vc_lightning.audio.files import containers
+from vc_lightning.audio.files.io import duration
 from vc_lightning.common.errors import InputError, require_at_least, require_seed, require_within
 from vc_lightning.common.files import atomic_path
 from vc_lightning.data.corpora.recordings import LeftOut, Recording

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import containers, io, pitch, voice_activity
+from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio.files import containers, io
 from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.common.files import expand_user, require_file, require_writable, write_json

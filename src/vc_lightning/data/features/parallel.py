@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vc_lightning.audio import containers
-from vc_lightning.audio.io import split_address
+from vc_lightning.audio.files import containers
+from vc_lightning.audio.files.io import split_address
 from vc_lightning.common.errors import InputError
 
 RECORDINGS_AT_ONCE = 8  # in one batch of the speaker encoder

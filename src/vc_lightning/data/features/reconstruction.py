@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vc_lightning.audio import io, pitch
+from vc_lightning.audio import pitch
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.data.features.files import FeatureFiles, Segment, is_whole, save
 from vc_lightning.models.checkpoints import identity, load_recogniser, read_autovc

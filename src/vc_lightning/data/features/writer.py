@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from vc_lightning.audio import io, pitch
+from vc_lightning.audio import pitch
+from vc_lightning.audio.files import io
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.features.files import INT16_SCALE, FeatureFiles, save
 from vc_lightning.data.features.needs import FeatureNeeds

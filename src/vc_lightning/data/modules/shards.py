@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vc_lightning.audio import containers
+from vc_lightning.audio.files import containers
 from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common.errors import InputError, needs_extra, require_at_least

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.part_files import PartialResults

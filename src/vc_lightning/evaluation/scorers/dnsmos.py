@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 from vc_lightning.evaluation.scorers.availability import SAMPLE_RATE, require_packages
 
 

@@ -7,7 +7,11 @@ from typing import Protocol
 import numpy as np
 
 from vc_lightning.evaluation.progress import show_progress
-from vc_lightning.evaluation.scorers.texts import character_errors, plain_text, word_errors
+from vc_lightning.evaluation.scorers.recognisers.texts import (
+    character_errors,
+    plain_text,
+    word_errors,
+)
 from vc_lightning.evaluation.scores import Rate, ScoredConversion
 
 UNSPACED = ("zh", "ja", "th", "yue", "my", "lo", "km")  # languages that write no spaces

@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 
 from vc_lightning.common.errors import require_at_least, require_within
+from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.jobs import Target
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
     MeasuredConversion,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import io as audio
 from vc_lightning.audio import voice_activity
+from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.common.files import require_file
 from vc_lightning.conversion.converter import VoiceConverter

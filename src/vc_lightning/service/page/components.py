@@ -8,13 +8,13 @@ from typing import Literal, TypedDict
 import gradio as gr
 from gradio.components import Component
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.jobs import Target
+from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import Converters, Settings
-from vc_lightning.service.live import LiveDesk
+from vc_lightning.service.live.desk import LiveDesk
 from vc_lightning.service.page import html as fragments
 from vc_lightning.service.page.uploads import Uploads
 from vc_lightning.service.refusal import RefusedError

@@ -9,10 +9,10 @@ import torch
 from gradio.components import Component
 from gradio.events import Dependency
 
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
-from vc_lightning.conversion.jobs import Target
+from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.measuring import MeasuredConversion
 from vc_lightning.service.engine.converters import Settings
 from vc_lightning.service.engine.queue import PreparedConversion, Watch

@@ -1,0 +1,29 @@
+"""What `target=` names: recordings, or a learned voice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vc_lightning.audio.files import io
+from vc_lightning.commands.support import paths
+from vc_lightning.common import resources
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.files import expand_user
+from vc_lightning.conversion.batch.jobs import Target
+from vc_lightning.conversion.voices.shelf import VoiceShelf
+
+NO_RECORDINGS = "give recordings: source=FILE target=FILE; --help has more"
+
+
+def target_of(value: str | Sequence[str] | None, folder: Path) -> Target:
+    """Find the recordings, or the learned voice, that `target=` names."""
+    if not value:
+        raise InputError(NO_RECORDINGS)
+    if isinstance(value, str) and not Path(value).exists() and value in VoiceShelf(folder).names():
+        return value
+    found = paths.existing_paths(value, "target", io.AUDIO_SUFFIXES)
+    if found == [expand_user(str(value))] and not io.split_address(found[0])[0].exists():
+        raise InputError(
+            f"target={value}: there is no such file, and no learned voice of this name; "
+            f"{resources.command('voices')} list names them"
+        )
+    return tuple(found)

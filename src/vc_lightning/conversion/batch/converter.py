@@ -1,0 +1,231 @@
+"""Convert many recordings: analyze each voice once, and run the vocoder on several at a time."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vc_lightning.audio.files import io as audio
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion import provenance
+from vc_lightning.conversion.batch import advice
+from vc_lightning.conversion.batch.jobs import Job, Row, Target, row_of
+from vc_lightning.conversion.converter import ANALYSIS_SHARE, VoiceConverter
+from vc_lightning.conversion.measuring import (
+    ConversionRequest,
+    MeasuredConversion,
+    convert_and_measure,
+)
+from vc_lightning.conversion.recording import Recording, prefix_errors
+from vc_lightning.conversion.voices.shelf import VoiceShelf
+from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.models.vocoders.base import Progress, no_progress
+
+log = logging.getLogger(__name__)
+
+Filter = Callable[[np.ndarray, int], np.ndarray]  # of wav (n,) and its sample rate in Hz
+
+
+@dataclass(frozen=True)
+class PreparedTarget:
+    """A target voice and the embedding for measuring the similarity to it.
+
+    Attributes:
+        voice: The voice.
+        reference: Embedding (dim_emb,) that conversions are compared with.
+        left_out: The recording of `reference` if it was left out of the voice, else None.
+    """
+
+    voice: Voice
+    reference: np.ndarray
+    left_out: Path | None = None
+
+
+def within(progress: Progress, index: int, n_jobs: int, share: float) -> Progress:
+    """Make a progress callback for one of several equal jobs.
+
+    Args:
+        progress: Called with the share of the whole work that is done.
+        index: Index of the job.
+        n_jobs: Number of jobs.
+        share: Share of the whole work that all jobs make up together.
+    """
+    return lambda part: progress(share * (index + part) / n_jobs)
+
+
+class BatchConverter:
+    """Converts the recordings of jobs and writes their files.
+
+    Args:
+        converter: Makes the conversions.
+        folder: Folder of the learned voices.
+        seed: Seed of the vocoder.
+        before: Filter for every recording after reading.
+        after: Filter for every conversion before writing.
+    """
+
+    def __init__(
+        self,
+        converter: VoiceConverter,
+        folder: Path,
+        seed: int,
+        before: Filter,
+        after: Filter,
+    ):
+        self.converter = converter
+        self.shelf = VoiceShelf(folder)
+        self.seed = seed
+        self.before = before
+        self.after = after
+        self._targets: dict[Target, PreparedTarget | InputError] = {}
+        self._last: tuple[Path, Recording] | None = None
+        self._advice: set[str] = set()
+
+    def convert(self, jobs: Sequence[Job], progress: Progress = no_progress) -> list[Row]:
+        """Convert several jobs at a time; an unusable recording fails only its own jobs.
+
+        Args:
+            jobs: The jobs.
+            progress: Called with the share of the work that is done, 0 to 1.
+
+        Returns:
+            One row per job, with its error if there is one.
+        """
+        rows: dict[Job, Row] = {}
+        ready = []
+        for index, job in enumerate(jobs):
+            try:
+                target = self.target(job.target)
+                began = time.perf_counter()
+                analyzed = self._analyze(
+                    job.source, within(progress, index, len(jobs), ANALYSIS_SHARE)
+                )
+            except InputError as error:
+                rows[job] = replace(row_of(job), error=str(error))
+            else:
+                ready.append((job, analyzed, target, time.perf_counter() - began))
+        if ready:
+            requests = [
+                ConversionRequest(source, target.voice, target.reference)
+                for _, source, target, _ in ready
+            ]
+            measured = convert_and_measure(
+                self.converter,
+                requests,
+                self.seed,
+                lambda part: progress(ANALYSIS_SHARE + (1 - ANALYSIS_SHARE) * part),
+            )
+            for (job, _, _, analysis_seconds), result in zip(ready, measured, strict=True):
+                rows[job] = self._write(job, result, analysis_seconds)
+        progress(1.0)
+        return [rows[job] for job in jobs]
+
+    def target(self, target: Target) -> PreparedTarget:
+        """Return the voice of a target, which is analyzed only once.
+
+        Args:
+            target: Recordings of one speaker, or the name of a learned voice.
+
+        Raises:
+            InputError: There is no such voice, or none of its recordings is usable.
+        """
+        if target not in self._targets:
+            try:
+                self._targets[target] = (
+                    self._learned(target)
+                    if isinstance(target, str)
+                    else self._of_recordings(target)
+                )
+            except InputError as error:
+                self._targets[target] = error
+        known = self._targets[target]
+        if isinstance(known, InputError):
+            raise known
+        return known
+
+    def _learned(self, name: str) -> PreparedTarget:
+        voice = self.shelf.voice(name, self.converter.encoder_identity)
+        return PreparedTarget(voice, voice.embedding)
+
+    def _of_recordings(self, paths: Sequence[Path]) -> PreparedTarget:
+        """Prepare the voice of recordings; the last of several serves as the reference."""
+        usable = self.voice_samples(paths)
+        left_out = usable.pop() if len(usable) > 1 else None
+        voice = self.converter.voice_from([sample for _, sample in usable])
+        if left_out is None:
+            return PreparedTarget(voice, voice.embedding)
+        return PreparedTarget(voice, left_out[1].embedding, left_out[0])
+
+    def voice_samples(self, paths: Sequence[Path]) -> list[tuple[Path, VoiceSample]]:
+        """Analyze a voice's recordings.
+
+        Args:
+            paths: The recordings. Unusable ones are logged and left out.
+
+        Returns:
+            The usable recordings, each with its analysis.
+
+        Raises:
+            InputError: None of them is usable.
+        """
+        usable, reasons = [], []
+        for path in paths:
+            try:
+                wav = self._load(path)
+                with prefix_errors(path):
+                    usable.append((path, self.converter.sample(wav, path)))
+                self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
+            except InputError as error:
+                reasons.append(error)
+        if not usable:
+            raise reasons[0]
+        for reason in reasons:
+            log.warning("left out of the voice: %s", reason)
+        self._advise(advice.of_target(usable))
+        return usable
+
+    def _analyze(self, path: Path, progress: Progress) -> Recording:
+        """Filter and analyze a source; the last one is kept for its other targets."""
+        if self._last is None or self._last[0] != path:
+            wav = self._load(path)
+            with prefix_errors(path):
+                self._last = path, self.converter.analyze(wav, progress, path)
+            self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
+        return self._last[1]
+
+    def _advise(self, sentences: Iterable[str]) -> None:
+        """Warn once of each recording or voice that will convert badly."""
+        for sentence in sentences:
+            if sentence not in self._advice:
+                self._advice.add(sentence)
+                log.warning("%s", sentence)
+
+    def _load(self, path: Path) -> np.ndarray:
+        """Load and filter a recording."""
+        wav = self.converter.load(path)
+        with prefix_errors(path):
+            return self.before(wav, self.converter.sample_rate)
+
+    def _write(self, job: Job, result: MeasuredConversion, analysis_seconds: float) -> Row:
+        """Write a conversion and describe it as a row of the table."""
+        rate = self.converter.sample_rate
+        duration = len(result.wav) / rate
+        row = replace(
+            row_of(job),
+            seconds=duration,
+            before=result.before,
+            to_target=result.to_target,
+            to_source=result.to_source,
+            real_time_factor=(analysis_seconds + result.seconds) / duration,
+        )
+        strings = provenance.strings(self.converter.note())
+        try:
+            audio.save(job.output, self.after(result.wav, rate), rate, strings)
+        except (InputError, OSError) as error:
+            return replace(row, error=f"{job.output}: {error}")
+        if result.unmeasured:
+            log.warning("%s: no voice similarity: %s", job.output, result.unmeasured)
+        return row

@@ -1,0 +1,530 @@
+"""Live speech of the page and of other programs: a bounded number of streams, and who waits."""
+
+import asyncio
+import contextlib
+import copy
+import json
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar, TypeVarTuple
+
+import numpy as np
+import torch
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from vc_lightning.common.errors import InputError, require_at_least, require_within
+from vc_lightning.common.threads import ThreadChooser
+from vc_lightning.conversion.batch.jobs import Target
+from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.live.stream import VoiceStream
+from vc_lightning.conversion.voices.voice import Voice
+from vc_lightning.service.access import Access
+from vc_lightning.service.engine.conversions import ConversionService
+from vc_lightning.service.engine.converters import Settings
+from vc_lightning.service.live import protocol
+from vc_lightning.service.live.protocol import Hello, ProtocolError
+from vc_lightning.service.refusal import STOPPING, RefusedError, without_message
+
+log = logging.getLogger(__name__)
+
+MAX_TICKETS = 100  # unused ones; older ones are dropped
+TICKET_SECONDS = 120  # validity of a ticket
+HELLO_SECONDS = 10.0  # time limit for a client's first message
+LOOK_SECONDS = 0.1  # between checks for a free place
+STATUS_SECONDS = 1.0  # between messages to clients that wait, and between checks of the limits
+MAX_BEHIND_SECONDS = 1.0  # most sound that waits for its conversion; if more waits, most is skipped
+KEPT_BEHIND_SECONDS = 0.1  # sound that is kept then: one long gap loses fewer words than many short
+HEARD_AMPLITUDE = 0.01  # -40 dBFS: softer sound counts as silence
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
+@dataclass(frozen=True)
+class LiveLimits:
+    """Limits of live streams.
+
+    Attributes:
+        max_clients: Most streams at a time.
+        max_waiting: Most clients that wait for a place; the next one is sent away.
+        max_seconds: Longest stream while others wait.
+        idle_seconds: Silence after which a stream ends while others wait.
+        max_idle_seconds: Longest time between two messages of a client.
+        max_unread_seconds: Longest time for which a client may leave its messages unread.
+        max_message_kib: Largest message, in KiB.
+    """
+
+    max_clients: int
+    max_waiting: int
+    max_seconds: float
+    idle_seconds: float
+    max_idle_seconds: float
+    max_unread_seconds: float
+    max_message_kib: int
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        require_at_least(1, "live", max_clients=self.max_clients)
+        require_at_least(0, "live", max_waiting=self.max_waiting)
+        require_at_least(1, "live", max_message_kib=self.max_message_kib)
+        for name in ("max_seconds", "idle_seconds", "max_idle_seconds", "max_unread_seconds"):
+            require_within(0.1, 1e6, "live", **{name: getattr(self, name)})
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A voice and the converter for it.
+
+    Attributes:
+        converter: The converter.
+        voice: The target voice.
+        seed: Seed of the vocoder.
+    """
+
+    converter: VoiceConverter
+    voice: Voice
+    seed: int
+
+
+class LiveDesk:
+    """Serves live clients, each with a stream in a thread of its own, and lets others wait.
+
+    Args:
+        service: Finds the voices.
+        limits: Limits of the streams.
+        access: The access rule, for clients that send their key in the first message.
+        default: Voice of clients that name none; None: they must name one.
+        block_seconds: Length of a step where a client names none; None for that in conf/live.yaml.
+        lookahead_seconds: Look-ahead of a step; None for that in conf/live.yaml.
+
+    Attributes:
+        n_clients: Clients that speak or wait.
+    """
+
+    def __init__(
+        self,
+        service: ConversionService,
+        limits: LiveLimits,
+        access: Access,
+        default: Voice | None = None,
+        block_seconds: float | None = None,
+        lookahead_seconds: float | None = None,
+    ):
+        self.service = service
+        self.limits = limits
+        self.n_clients = 0
+        self._access = access
+        self._default = default
+        self._block_seconds = block_seconds
+        self._lookahead_seconds = lookahead_seconds
+        self._tickets: OrderedDict[str, tuple[float, Chosen]] = OrderedDict()
+        self._free = [single_threaded() for _ in range(limits.max_clients)]
+        self._line: list[WebSocket] = []  # the waiting ones
+        self._is_stopping = False
+
+    async def ticket(self, target: Target, settings: Settings) -> str:
+        """Issue a ticket for one stream, valid for `TICKET_SECONDS`.
+
+        Args:
+            target: The voice: recordings, or the name of a learned one.
+            settings: Settings of the stream.
+
+        Raises:
+            InputError: The voice cannot be used.
+        """
+        converter, voice = await self.service.voice(target, settings)
+        while len(self._tickets) >= MAX_TICKETS:
+            self._tickets.popitem(last=False)
+        ticket = secrets.token_urlsafe(16)
+        self._tickets[ticket] = time.monotonic(), Chosen(converter, voice, settings.seed)
+        return ticket
+
+    def stop(self) -> None:
+        """End all streams after the sound that has come in."""
+        self._is_stopping = True
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Serve one connection, from the first message to the last.
+
+        Args:
+            socket: The connection.
+        """
+        await socket.accept()
+        try:
+            hello = await self._hello(socket)
+            with self._counted():
+                await self._converse(socket, hello)
+            await socket.close(protocol.NORMAL)
+        except ProtocolError as error:
+            log.info("a live client was refused (%d)", error.code)
+            with contextlib.suppress(WebSocketDisconnect, ProtocolError, RuntimeError):
+                await self._send(socket, {"error": error.sentence})
+                await socket.close(error.code, protocol.reason(error.sentence))
+        except WebSocketDisconnect:
+            log.debug("a live client left")
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a client, or refuse it if too many speak or wait."""
+        self._require_running()
+        if self.n_clients >= self.limits.max_clients + self.limits.max_waiting:
+            raise ProtocolError(
+                protocol.BUSY,
+                f"{self.n_clients} clients are speaking or waiting; try again in a few minutes",
+            )
+        self.n_clients += 1
+        try:
+            yield
+        finally:
+            self.n_clients -= 1
+
+    async def _converse(self, socket: WebSocket, hello: Hello) -> None:
+        chosen, speaker = await self._voices(hello)
+        inbox = Inbox(socket, hello)
+        listening = asyncio.create_task(inbox.listen())
+        try:
+            with await self._place(socket, hello, listening) as thread:
+                await self._stream(socket, hello, chosen, speaker, inbox, listening, thread)
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, ProtocolError):
+                await listening
+
+    async def _hello(self, socket: WebSocket) -> Hello:
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                message = await socket.receive()
+        except TimeoutError:
+            raise ProtocolError(
+                protocol.POLICY, f"no first message came for {HELLO_SECONDS:g} s"
+            ) from None
+        content = _content(message)
+        hello = protocol.read_hello(content)
+        if self._access.needs_key and not self._access.is_key(hello.token or ""):
+            try:
+                is_known = self._access.has_key(socket)
+            except RefusedError:
+                is_known = False
+            if not is_known:
+                raise ProtocolError(protocol.POLICY, "the token is missing or wrong")
+        return hello
+
+    async def _voices(self, hello: Hello) -> tuple[Chosen, Voice | None]:
+        """Find the voice that a client wants, and the one of its speaker."""
+        try:
+            if hello.ticket is not None:
+                chosen = self._ticket_holder(hello.ticket)
+            elif hello.voice is not None:
+                settings = self.service.converters.default
+                converter, voice = await self.service.voice(hello.voice, settings)
+                chosen = Chosen(converter, voice, settings.seed)
+            elif self._default is not None:
+                settings = self.service.converters.default
+                converter = await asyncio.to_thread(self.service.converters.get, settings)
+                chosen = Chosen(converter, self._default, settings.seed)
+            else:
+                raise InputError("voice: the server has no target; name a learned voice")
+            speaker = None
+            if hello.speaker is not None:
+                speaker = await asyncio.to_thread(
+                    self.service.learned_voice, hello.speaker, chosen.converter
+                )
+        except InputError as error:
+            raise ProtocolError(protocol.POLICY, str(error)) from None
+        except RefusedError as error:  # the service stops
+            raise ProtocolError(protocol.GOING_AWAY, str(error)) from None
+        return chosen, speaker
+
+    def _ticket_holder(self, ticket: str) -> Chosen:
+        try:
+            issued, chosen = self._tickets.pop(ticket)
+        except KeyError:
+            raise InputError("this ticket is not valid; press Start again") from None
+        if time.monotonic() - issued > TICKET_SECONDS:
+            raise InputError("this ticket is too old; press Start again")
+        return chosen
+
+    async def _place(
+        self, socket: WebSocket, hello: Hello, listening: asyncio.Task
+    ) -> contextlib.AbstractContextManager[ThreadPoolExecutor]:
+        """Wait for a free place, if the client wants to wait; return the place."""
+        if not hello.wait and (self._line or not self._free):
+            raise ProtocolError(
+                protocol.BUSY, f"{self.limits.max_clients} clients are speaking; try later"
+            )
+        self._line.append(socket)
+        told = -STATUS_SECONDS
+        try:
+            while self._line[0] is not socket or not self._free:
+                self._require_running()
+                if listening.done():
+                    listening.result()  # raises why the client has left
+                    raise WebSocketDisconnect
+                if time.monotonic() - told >= STATUS_SECONDS:
+                    told = time.monotonic()
+                    await self._send(socket, {"wait": _ahead(self._line.index(socket))})
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._line.remove(socket)
+        return self._held(self._free.pop())
+
+    @contextlib.contextmanager
+    def _held(self, thread: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+        """Hold a place while the block runs."""
+        try:
+            self.service.n_streams += 1
+            yield thread
+        finally:
+            self.service.n_streams -= 1
+            self._free.append(thread)
+
+    async def _stream(
+        self,
+        socket: WebSocket,
+        hello: Hello,
+        chosen: Chosen,
+        speaker: Voice | None,
+        inbox: "Inbox",
+        listening: asyncio.Task,
+        thread: ThreadPoolExecutor,
+    ) -> None:
+        """Convert one client's sound."""
+        try:
+            stream = await _computed(thread, self._open, hello, chosen, speaker)
+        except InputError as error:
+            raise ProtocolError(protocol.POLICY, str(error)) from None
+        answer = {
+            "rate": stream.sample_rate,
+            "format": hello.format,
+            "block_seconds": stream.block_seconds,
+            "latency_seconds": round(stream.latency_seconds, 4),
+            "voice": hello.voice,
+        }
+        await self._send(socket, answer)
+        log.info("a live client speaks at %d Hz, %s", hello.rate, hello.format)
+        inbox.open()
+        started = heard = time.monotonic()
+        end: ProtocolError | None = None
+        while end is None and not inbox.is_at_end:
+            samples, n_skipped = await inbox.take(STATUS_SECONDS)
+            if inbox.is_over:
+                await listening  # raises if the client has left, or sent something invalid
+            now = time.monotonic()
+            if np.abs(samples).max(initial=0) >= HEARD_AMPLITUDE:
+                heard = now
+            idle = 0.0 if len(samples) else now - inbox.received
+            end = self._limit(inbox, now - started, now - heard, idle)
+            if n_skipped:
+                await self._send(socket, {"skipped": n_skipped})
+            # In short pieces, so that the end of a connection is noticed between them.
+            for start in range(0, len(samples), stream.block_samples):
+                piece = samples[start : start + stream.block_samples]
+                made = await _computed(thread, stream.push, piece)
+                await self._send_sound(socket, made, hello)
+        if inbox.is_over:
+            await listening
+        await self._send_sound(socket, await _computed(thread, stream.flush), hello)
+        if end is not None:
+            raise end
+
+    def _open(self, hello: Hello, chosen: Chosen, speaker: Voice | None) -> VoiceStream:
+        networks = copy.copy(chosen.converter.networks)  # the same ones, but for:
+        networks.threads = ThreadChooser()
+        networks.threads.most = 1
+        converter = VoiceConverter(networks, chosen.converter.guidance, chosen.converter.checkpoint)
+        return converter.stream(
+            chosen.voice,
+            self._block_seconds if hello.block is None else hello.block,
+            sample_rate=hello.rate,
+            lookahead_seconds=self._lookahead_seconds,
+            source=speaker,
+            seed=chosen.seed,
+        )
+
+    def _limit(
+        self, inbox: "Inbox", seconds: float, silence: float, idle: float
+    ) -> ProtocolError | None:
+        """Return why a stream must end, or None."""
+        limits = self.limits
+        if self._is_stopping:
+            return ProtocolError(protocol.GOING_AWAY, STOPPING)
+        if idle > limits.max_idle_seconds and not inbox.is_over:
+            return ProtocolError(
+                protocol.POLICY, f"no message came for {limits.max_idle_seconds:g} s"
+            )
+        if not self._line:
+            return None
+        if seconds > limits.max_seconds:
+            return ProtocolError(
+                protocol.BUSY,
+                f"a stream lasts at most {limits.max_seconds:g} s while others wait; start again",
+            )
+        if silence > limits.idle_seconds:
+            return ProtocolError(
+                protocol.BUSY,
+                f"nothing was heard for {limits.idle_seconds:g} s, and others wait; start again",
+            )
+        return None
+
+    def _require_running(self) -> None:
+        if self._is_stopping:
+            raise ProtocolError(protocol.GOING_AWAY, STOPPING)
+
+    async def _send_sound(self, socket: WebSocket, samples: np.ndarray, hello: Hello) -> None:
+        if len(samples):
+            await self._send(socket, protocol.encode(samples, hello.format))
+
+    async def _send(self, socket: WebSocket, message: bytes | dict) -> None:
+        """Send a message; give up a client that does not read."""
+        try:
+            async with asyncio.timeout(self.limits.max_unread_seconds):
+                if isinstance(message, bytes):
+                    await socket.send_bytes(message)
+                else:
+                    await socket.send_text(json.dumps(message))
+        except TimeoutError:  # a closing message would wait behind the unread ones
+            raise WebSocketDisconnect from None
+        except RuntimeError as error:  # Starlette's, after the client has left
+            log.debug("a live client left: %s", without_message(error))
+            raise WebSocketDisconnect from None
+
+
+class Inbox:
+    """The sound of one client that waits for its conversion.
+
+    Args:
+        socket: The connection.
+        hello: The client's first message.
+
+    Attributes:
+        is_over: Whether nothing more will come.
+        received: Time of the last message.
+    """
+
+    def __init__(self, socket: WebSocket, hello: Hello):
+        self.is_over = False
+        self.received = time.monotonic()
+        self._socket = socket
+        self._hello = hello
+        self._is_open = not hello.skip
+        self._max_samples = int(MAX_BEHIND_SECONDS * hello.rate)
+        self._kept_samples = int(KEPT_BEHIND_SECONDS * hello.rate)
+        self._pieces: list[np.ndarray] = []
+        self._n_skipped = 0
+        self._has_changed = asyncio.Event()
+        self._has_room = asyncio.Event()
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether everything was taken."""
+        return self.is_over and not self._pieces and not self._n_skipped
+
+    def open(self) -> None:
+        """Start to hold sound; where late sound is skipped, earlier sound was dropped."""
+        self._is_open = True
+        self.received = time.monotonic()
+
+    async def listen(self) -> None:
+        """Take messages until the client ends its sound.
+
+        Raises:
+            ProtocolError: A message is not valid.
+            WebSocketDisconnect: The client has left.
+        """
+        try:
+            while True:
+                content = _content(await self._socket.receive())
+                self.received = time.monotonic()
+                if isinstance(content, str):
+                    protocol.require_end(content)
+                    return
+                samples = protocol.decode(content, self._hello.format)
+                if self._is_open and len(samples):
+                    self._pieces.append(samples)
+                    self._has_changed.set()
+                    await self._bound()
+        finally:
+            self.is_over = True
+            self._has_changed.set()
+
+    async def take(self, seconds: float) -> tuple[np.ndarray, int]:
+        """Take what has come; wait if there is nothing.
+
+        Args:
+            seconds: Longest wait.
+
+        Returns:
+            Samples (n,), and the number that were skipped before them.
+        """
+        if not self.is_over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._has_changed.wait()
+        self._has_changed.clear()
+        pieces, self._pieces = self._pieces, []
+        n_skipped, self._n_skipped = self._n_skipped, 0
+        self._has_room.set()
+        return np.concatenate([np.zeros(0, np.float32), *pieces]), n_skipped
+
+    async def _bound(self) -> None:
+        """Skip the oldest sound if too much waits, or read on only when it was taken."""
+        waiting = sum(map(len, self._pieces))
+        if not self._hello.skip:
+            self._has_room.clear()
+            await self._has_room.wait()
+        elif waiting > self._max_samples:
+            while waiting > self._kept_samples:
+                n = len(self._pieces.pop(0))
+                waiting -= n
+                self._n_skipped += n
+
+
+def single_threaded() -> ThreadPoolExecutor:
+    """Make a thread in which torch computes alone.
+
+    A step has hundreds of small operations. If they were divided among several threads beside a
+    busy program, each operation would wait for its slowest thread.
+    """
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
+    n_threads = torch.get_num_threads()
+    thread.submit(_use_one_thread).result()
+    torch.set_num_threads(n_threads)  # the call above also changed it here and for new threads
+    return thread
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # the first call in a thread applies the number there
+
+
+async def _computed(
+    thread: ThreadPoolExecutor,
+    function: Callable[[*Arguments], Result],
+    *arguments: *Arguments,
+) -> Result:
+    """Call a function in a stream's thread, without blocking the server."""
+    return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
+
+
+def _content(message: MutableMapping[str, Any]) -> str | bytes:
+    """Return what a message holds.
+
+    Raises:
+        WebSocketDisconnect: The client has left.
+    """
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code") or 1006)
+    text = message.get("text")
+    return message["bytes"] if text is None else text
+
+
+def _ahead(n_clients: int) -> str:
+    """Describe the reason for waiting, with n_clients before this one."""
+    if n_clients == 0:
+        return "You are the next."
+    return f"{n_clients} {'person is' if n_clients == 1 else 'people are'} before you."

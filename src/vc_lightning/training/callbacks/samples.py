@@ -1,0 +1,197 @@
+"""Mels and sound of a network's output during training, for TensorBoard."""
+
+from collections.abc import Callable
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common.errors import require_at_least
+from vc_lightning.common.plots import mel_figure, pixels
+from vc_lightning.conversion.mel_converter import MelConverter
+from vc_lightning.conversion.voices.voice import Voice
+from vc_lightning.data.crops.mel import Example
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.vocoders.base import Vocoder
+from vc_lightning.training.callbacks.ema import averaged_network
+from vc_lightning.training.lightning_types import datamodule_of, require_instance
+from vc_lightning.training.tasks.base import AnyBatch, AnyNetwork
+
+MAX_PROJECTED = 2_000  # embeddings; TensorBoard's projector is slow with more
+
+
+class Samples(Callback):
+    """Writes the averaged network's output for held-out recordings to TensorBoard.
+
+    Subclasses define the output (`show`).
+
+    Args:
+        every_n_steps: Optimizer steps between two outputs.
+        n_speakers: Number of speakers, one recording each.
+        max_frames: Longer recordings are cut to this number of frames.
+    """
+
+    def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
+        require_at_least(
+            1,
+            "callbacks.samples",
+            every_n_steps=every_n_steps,
+            n_speakers=n_speakers,
+            max_frames=max_frames,
+        )
+        self.every_n_steps = every_n_steps
+        self.n_speakers = n_speakers
+        self.max_frames = max_frames
+        self.written_step = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the recordings."""
+        if tensorboard_writer(trainer):
+            self.examples = datamodule_of(trainer).examples(self.n_speakers)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Treat the step of a resumed checkpoint as written."""
+        self.written_step = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: AnyBatch,
+        batch_idx: int,
+    ) -> None:
+        """Write every `every_n_steps` optimizer steps."""
+        step = trainer.global_step  # the same for several batches if gradients are accumulated
+        if step % self.every_n_steps == 0 and step != self.written_step:
+            self.write(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last step."""
+        if trainer.global_step != self.written_step:
+            self.write(trainer)
+
+    @torch.no_grad()
+    def write(self, trainer: Trainer) -> None:
+        """Write the averaged network's output, in the first process."""
+        self.written_step = trainer.global_step
+        writer = tensorboard_writer(trainer)
+        if writer is None:
+            return
+        network = averaged_network(trainer)
+        was_training = network.training
+        network.eval()
+        self.show(writer, network, trainer.global_step, datamodule_of(trainer).mel)
+        network.train(was_training)
+
+    def show(
+        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
+    ) -> None:
+        """Write the mels and sounds of a step.
+
+        Args:
+            writer: Writes TensorBoard's files.
+            network: The averaged network, in eval mode.
+            step: Number of optimizer steps.
+            mel: The mel-spectrogram of the recordings.
+        """
+        raise NotImplementedError
+
+
+class Conversions(Samples):
+    """AutoVC's conversions between held-out speakers, each into the next one's voice.
+
+    The arguments that are not listed here are those of `Samples`.
+
+    Args:
+        vocoder: Makes a vocoder from a mel-spectrogram.
+    """
+
+    def __init__(
+        self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
+    ):
+        super().__init__(every_n_steps, n_speakers, max_frames)
+        self.make_vocoder = vocoder
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the recordings, make the vocoder, and write speaker embeddings."""
+        super().on_fit_start(trainer, pl_module)
+        data = datamodule_of(trainer)
+        self.vocoder = self.make_vocoder(mel=data.mel)
+        if writer := tensorboard_writer(trainer):
+            embeddings, speakers = data.embeddings(MAX_PROJECTED)
+            writer.add_embedding(embeddings, speakers, tag="speakers")
+
+    def show(
+        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
+    ) -> None:
+        """Write each source, its reconstruction and its conversion."""
+        autovc = require_instance(network, AutoVC)
+        targets = self.examples[1:] + self.examples[:1]
+        for source, target in zip(self.examples, targets, strict=True):
+            mels = {
+                "source": source.mel[None, :, : self.max_frames],
+                "reconstruction": convert(autovc, mel, source, source, self.max_frames),
+                "conversion": convert(autovc, mel, source, target, self.max_frames),
+            }
+            title = f"{source.speaker}_to_{target.speaker}"
+            figure = mel_figure(mels, mel.hop_length / mel.sample_rate)
+            writer.add_image(f"mel/{title}", pixels(figure), step, dataformats="HWC")
+            for name, value in mels.items():
+                wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
+                writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, mel.sample_rate)
+
+
+def convert(
+    network: AutoVC, mel: MelSpectrogram, source: Example, target: Example, max_frames: int
+) -> Tensor:
+    """Convert the source to the target's voice, in the target's pitch range.
+
+    Args:
+        network: AutoVC in eval mode.
+        mel: Mel-spectrogram of the examples.
+        source: Utterance to convert.
+        target: Utterance of the target voice.
+        max_frames: Frames of the source that are converted; later ones are cut off.
+
+    Returns:
+        The converted mel (1, n_mels, T).
+    """
+    device = next(network.parameters()).device
+    voices = [
+        Voice(example.embedding.numpy(), pitch.range_of([example.f0.numpy()]))
+        for example in (source, target)
+    ]
+    content = (source.heard if network.listens else source.mel)[None, :, :max_frames].to(device)
+    return MelConverter(network, mel).convert(content, source.f0[:max_frames].numpy(), *voices)
+
+
+class CopySynthesis(Samples):
+    """Held-out recordings resynthesised from their mels by the vocoder being trained."""
+
+    def show(
+        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
+    ) -> None:
+        """Write the mels of each recording and of the vocoder's output, and the output."""
+        if not isinstance(network, Vocoder):
+            raise TypeError(f"a {type(network).__name__} is not a vocoder")
+        device = next(network.parameters()).device
+        for example in self.examples:
+            target = example.mel[None, :, : self.max_frames].to(device)
+            wav = network.generate(target).cpu()
+            mels = {"recording": target, "vocoder": mel(wav)[..., : target.shape[-1]]}
+            figure = mel_figure(mels, mel.hop_length / mel.sample_rate)
+            writer.add_image(f"mel/{example.speaker}", pixels(figure), step, dataformats="HWC")
+            writer.add_audio(f"{example.speaker}", wav[0].clamp(-1, 1), step, mel.sample_rate)
+
+
+def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
+    """Return the TensorBoard writer; None in other processes or without that logger."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            return logger.experiment
+    return None

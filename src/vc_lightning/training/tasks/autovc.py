@@ -1,0 +1,431 @@
+"""Training AutoVC: reconstruction through the bottleneck, and a teacher of the codes."""
+
+import copy
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
+from vc_lightning.common.errors import (
+    InputError,
+    require_at_least,
+    require_flag,
+    require_one_of,
+    require_within,
+)
+from vc_lightning.data.crops.mel import CropBatch
+from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.models.autovc import DIM_LIVE, KERNEL_SIZE, AutoVC
+from vc_lightning.models.checkpoints import load_autovc, read_autovc
+from vc_lightning.models.files.formats import Card
+from vc_lightning.training.lightning_types import datamodule_of
+from vc_lightning.training.losses import (
+    DISTANCES,
+    Valid,
+    autovc_losses,
+    masked_mean,
+    valid_elements,
+)
+from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule
+
+log = logging.getLogger(__name__)
+
+MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
+MIN_FEATURES_STD = 1e-3
+DIM_HEAD = 256
+LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
+MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
+
+
+class AutoVCModule(BaseModule[AutoVC, CropBatch]):
+    """AutoVC with its reconstruction loss: postnet + μ · decoder + λ · content + ν · teacher.
+
+    The arguments that are not listed here are those of `BaseModule`.
+
+    Args:
+        decoder_weight: μ, weight of the decoder's reconstruction.
+        content_weight: λ, weight of the difference between the codes of input and output.
+        content_per_std: Whether the content term is divided by the codes' detached std; otherwise
+            the network can lower the term by merely shrinking its codes.
+        distance: Distance between mels, "l2" or "l1".
+        teacher_weight: ν, weight of the error of the teacher's features predicted from the codes; 0
+            for no teacher.
+        reconstruction_reaches_encoder: Whether gradients of the reconstruction reach the encoder.
+            If not, only the teacher trains the encoder, so that codes hold words but no voice;
+            without a teacher, the encoder of `init_from` is frozen.
+        live_weight: Weight of the difference between the codes of a listening network and those
+            that its live encoder predicts from the mel; its gradient reaches the live encoder only.
+        align_steps: First steps of a network that listens, if it starts from the weights of one
+            that reads mels: the new encoder only learns the codes of the old one, which becomes
+            the live encoder, so that the decoder understands them.
+    """
+
+    align_until: Tensor
+
+    mean_mel: Tensor
+    trains = (AutoVC,)
+    shipped = resources.AUTOVC
+    free_arguments = ("freq", "f0")
+    convert_with = "ckpt="
+
+    def __init__(
+        self,
+        network: AutoVC,
+        card: Card,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        config: dict,
+        decoder_weight: float,
+        content_weight: float,
+        content_per_std: bool,
+        distance: str,
+        teacher_weight: float,
+        reconstruction_reaches_encoder: bool,
+        live_weight: float,
+        align_steps: int,
+    ):
+        super().__init__(network, card, optimizer, scheduler, config)
+        weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
+        weights |= {"teacher_weight": teacher_weight, "live_weight": live_weight}
+        require_within(0, MAX_WEIGHT, "task", **weights)
+        require_at_least(0, "task", align_steps=align_steps)
+        require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
+        require_one_of(tuple(DISTANCES), "task", distance=distance)
+        self.decoder_weight = decoder_weight
+        self.content_weight = content_weight
+        self.content_per_std = content_per_std
+        self.distance = distance
+        self.teacher_weight = teacher_weight
+        self.reconstruction_reaches_encoder = reconstruction_reaches_encoder
+        self.live_weight = live_weight
+        self.align_steps = align_steps
+        self.head: TeacherHead | None = None
+        self.mel = MelSpectrogram(**card.mel)
+        # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
+        self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
+        self.register_buffer("align_until", torch.zeros((), dtype=torch.long))
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether no term of the loss trains the encoder."""
+        return self.teacher_weight == 0 and not self.reconstruction_reaches_encoder
+
+    def on_train_start(self) -> None:
+        """Keep a frozen encoder in eval mode, so that its BatchNorm statistics stay."""
+        if self.encoder_is_frozen:
+            self.network.encoder.eval()
+
+    def setup(self, stage: str) -> None:
+        """Freeze an untrained encoder, and build the teacher's head before a checkpoint is loaded.
+
+        Raises:
+            InputError: The data have no teacher, but `teacher_weight` needs one.
+        """
+        if self.encoder_is_frozen:
+            self.network.encoder.requires_grad_(False)
+        if self.teacher_weight == 0 or self.head is not None:
+            return
+        std = datamodule_of(self.trainer).teacher_std
+        if len(std) == 0:
+            raise InputError(
+                f"task.teacher_weight={self.teacher_weight}: there is no teacher; set "
+                "teacher=whisper, or task.teacher_weight=0"
+            )
+        self.head = TeacherHead(2 * self.network.arguments["dim_neck"], self.network.freq, std)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Read checkpoints of version 0.3.0 and before, when no network listened."""
+        super().on_load_checkpoint(checkpoint)
+        checkpoint["state_dict"].setdefault("align_until", self.align_until)
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """List the parameters of the network and of the teacher's head."""
+        return chain(self.network.parameters(), self.head.parameters() if self.head else ())
+
+    def read(self, path: Path | str, freq: int) -> tuple[AutoVC, Card]:
+        """Read the network and the card of an AutoVC file."""
+        return read_autovc(path, freq)
+
+    def copy_weights(self, source: AutoVC, card: Card, name: str) -> None:
+        """Copy the weights of a matching network, and log the differences that are allowed."""
+        if card.speaker_encoder != self.card.speaker_encoder:
+            log.warning("%s was trained with embeddings of another speaker encoder", name)
+        if source.freq != self.network.freq:
+            log.warning(
+                "%s had freq %d, this training has %d", name, source.freq, self.network.freq
+            )
+        if self.network.listens and not source.listens:
+            log.info(
+                "%s reads mels: its encoder becomes the live encoder, and the new one learns its "
+                "codes for %d steps",
+                name,
+                self.align_steps,
+            )
+            source = listening_like(source, self.network)
+            self.align_until.fill_(self.align_steps)
+        if self.network.f0 and not source.f0:
+            log.info("%s has no F0 inputs: its decoder gets them, with zero weights", name)
+            source = add_f0_conditioning(source)
+        super().copy_weights(source, card, name)
+
+    def require_same_network(self, source: AutoVC, name: str) -> None:
+        """Raise InputError like `BaseModule`; F0 inputs may be added, but not removed."""
+        if self.network.listens and not source.listens and can_listen(source, self.network):
+            return
+        super().require_same_network(source, name)
+        if source.f0 and not self.network.f0:
+            raise InputError(f"{name}: has F0 inputs; set model.f0=true")
+
+    def initialize(self, init_from: str | None, freq: int, data: TrainingDataModule) -> str:
+        """Store the data's mean mel, and initialise the network like `BaseModule`."""
+        self.mean_mel.copy_(data.mean_mel())
+        network = self.network
+        if network.listens:  # weights of a network that listens replace this
+            mean, std = data.heard_statistics
+            network.features_mean.copy_(mean)
+            network.features_std.copy_(std.clamp(min=MIN_FEATURES_STD))
+        if network.arguments["dim_acoustics"]:
+            network.clean.copy_(data.clean_acoustics())
+        return super().initialize(init_from, freq, data)
+
+    def initialize_from_data(self, data: TrainingDataModule) -> None:
+        """Initialise the output to the mean mel.
+
+        Raises:
+            InputError: No term of the loss would train the new encoder.
+        """
+        if self.encoder_is_frozen:
+            raise InputError(
+                "task.reconstruction_reaches_encoder=false: only a teacher can train a new "
+                "encoder; set teacher=whisper and task.teacher_weight=1, or start from trained "
+                "weights with init_from="
+            )
+        self.network.initialize_output(self.mean_mel)
+
+    def losses(self, network: AutoVC, batch: CropBatch) -> dict[str, Tensor]:
+        """Compute the loss, its terms, and `normalized_losses`."""
+        speaker = batch.target_embedding
+        harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
+        n_frames = batch.target_mel.shape[-1]
+        content = batch.heard if network.listens else batch.input_mel
+        codes = network.encode(content, batch.input_embedding)
+        aligns = bool(self.global_step < self.align_until)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not aligns):
+            decoder_mel, postnet_mel = network.decode(
+                codes if self.reconstruction_reaches_encoder else codes.detach(),
+                n_frames,
+                speaker,
+                harmonics,
+                batch.acoustics if network.arguments["dim_acoustics"] else None,
+            )
+        postnet_codes = None
+        if self.content_weight > 0:
+            postnet_codes = network.encode(postnet_mel, speaker).float()
+        valid = average_counts(valid_elements(batch.lengths, n_frames, network.freq))
+        terms = autovc_losses(
+            batch.target_mel,
+            decoder_mel.float(),
+            postnet_mel.float(),
+            codes.float(),
+            postnet_codes,
+            valid,
+            self.distance,
+        )
+        normalized = self.normalized_losses(batch, codes.detach().float(), terms, valid)
+        unit = normalized["codes_std"].clamp(min=MIN_CODES_STD) if self.content_per_std else 1
+        loss = terms["postnet"] + self.decoder_weight * terms["decoder"]
+        if self.content_weight > 0:
+            loss = loss + self.content_weight * terms["content"] / unit
+        if self.head is not None:
+            frame_codes = network.repeat_codes(codes, n_frames)
+            teacher_losses = self.head.losses(frame_codes, batch.teacher, valid)
+            loss = loss + self.teacher_weight * teacher_losses["teacher"]
+            terms |= teacher_losses
+        if network.listens and (aligns or self.live_weight > 0):
+            terms["live"] = self.live_loss(network, batch, codes.float(), aligns)
+            loss = loss + (1 if aligns else self.live_weight) * terms["live"]
+        return {"loss": loss, **terms, **normalized}
+
+    def live_loss(self, network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool) -> Tensor:
+        """Compare codes with those of the live encoder: a mean absolute error.
+
+        The live encoder learns from every second crop, to save time, and these crops are cut at a
+        random frame: in a stream, the sound also ends soon after the frames that are needed. While
+        the new encoder is being aligned, it learns from the live encoder instead, and from all
+        crops, whole.
+
+        Args:
+            network: A network that listens.
+            batch: The batch.
+            codes: (B, C, ⌈T/freq⌉), codes of what the recogniser hears.
+            aligns: Whether the gradient reaches `codes` instead of the live encoder.
+        """
+        learns = torch.is_grad_enabled() and not aligns
+        part = slice(None, None, LIVE_EVERY if learns else 1)
+        n_frames = batch.target_mel.shape[-1]
+        shortest = max(MIN_LIVE_FRAMES, network.freq)
+        if learns and n_frames > shortest:  # depends on the step only, for exact resume
+            n_frames = random.Random(self.global_step).randint(shortest, n_frames)
+            n_frames -= n_frames % network.freq
+        input_mel, embedding = batch.input_mel[part, :, :n_frames], batch.input_embedding[part]
+        with torch.set_grad_enabled(learns):
+            live = network.encode_live(input_mel, embedding).float()
+        wanted = codes if aligns else codes[part, :, : live.shape[-1]].detach()
+        lengths = batch.lengths[part].clamp(max=n_frames)
+        valid = valid_elements(lengths, n_frames, network.freq)
+        return masked_mean((live - wanted).abs(), valid.codes, valid.n_codes)
+
+    @torch.no_grad()
+    def normalized_losses(
+        self, batch: CropBatch, codes: Tensor, terms: dict, valid: Valid
+    ) -> dict[str, Tensor]:
+        """Divide each term by that of a constant output, and compute the codes' std.
+
+        Args:
+            batch: The batch.
+            codes: (B, C, ⌈T/freq⌉), codes of the input.
+            terms: See `autovc_losses`.
+            valid: Masks of the elements that count.
+
+        Returns:
+            `postnet_ratio` and `decoder_ratio`, relative to the error of the mean mel;
+            `content_ratio`, relative to that of constant codes; `codes_std`.
+        """
+        deviation = DISTANCES[self.distance](batch.target_mel - self.mean_mel[:, None])
+        mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
+        # (1, C, 1), mean of every channel over the codes that are not padding
+        centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
+        variance = masked_mean((codes - centre).square(), valid.codes, valid.n_codes)
+        ratios = {
+            "postnet_ratio": terms["postnet"].detach() / mean_mel_error,
+            "decoder_ratio": terms["decoder"].detach() / mean_mel_error,
+            "codes_std": variance.sqrt(),
+        }
+        if "content" in terms:
+            constant_codes_error = masked_mean((codes - centre).abs(), valid.codes, valid.n_codes)
+            content = terms["content"].detach()
+            ratios["content_ratio"] = content / constant_codes_error.clamp(min=1e-8)
+        return ratios
+
+
+class TeacherHead(nn.Module):
+    """Predicts a teacher's features from the codes; needed in training only.
+
+    Args:
+        dim_codes: Channels of the codes.
+        freq: Frames per code; the position of a frame within its code is an input as well.
+        std: Standard deviation (D,) of the features.
+    """
+
+    std: Tensor
+
+    def __init__(self, dim_codes: int, freq: int, std: Tensor):
+        super().__init__()
+        self.freq = freq
+        self.convolution1 = nn.Conv1d(dim_codes + freq, DIM_HEAD, KERNEL_SIZE, padding="same")
+        self.convolution2 = nn.Conv1d(DIM_HEAD, len(std), KERNEL_SIZE, padding="same")
+        self.register_buffer("std", std)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Predict features (B, D, T), in units of their std, from codes per frame (B, C, T)."""
+        positions = torch.arange(codes.shape[-1], device=codes.device) % self.freq
+        positions = F.one_hot(positions, self.freq).T.expand(len(codes), -1, -1)  # (B, freq, T)
+        hidden = self.convolution1(torch.cat([codes, positions.to(codes.dtype)], dim=1))
+        return self.convolution2(F.relu(hidden))
+
+    def losses(self, codes: Tensor, features: Tensor, valid: Valid) -> dict[str, Tensor]:
+        """Compute the squared error of the predicted features.
+
+        Args:
+            codes: (B, C, T), codes repeated to frames.
+            features: (B, T, D), the teacher's features, of mean 0.
+            valid: Masks of the elements that count.
+
+        Returns:
+            `teacher`, the error; `teacher_ratio`, relative to the error of predicting 0.
+        """
+        features = features.transpose(1, 2) / self.std[:, None]
+        error = (self(codes).float() - features).square()
+        teacher = masked_mean(error, valid.frames, valid.n_frames)
+        unit = masked_mean(features.square(), valid.frames, valid.n_frames)
+        return {"teacher": teacher, "teacher_ratio": teacher.detach() / unit}
+
+
+def average_counts(valid: Valid) -> Valid:
+    """Average the counts of valid elements over all processes.
+
+    Each process divides its sums by these averages, and DDP averages the gradients. The result is
+    the gradient of the joint batch, even if the processes' parts have unequal sizes.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return valid
+    counts = torch.stack([valid.n_frames, valid.n_codes])
+    torch.distributed.all_reduce(counts)
+    n_frames, n_codes = counts / torch.distributed.get_world_size()
+    return replace(valid, n_frames=n_frames, n_codes=n_codes)
+
+
+@torch.no_grad()
+def add_f0_conditioning(network: AutoVC) -> AutoVC:
+    """Add F0 inputs with zero weights, so that the outputs stay the same."""
+    conditioned = AutoVC(**network.arguments | {"f0": True})
+    weights = network.state_dict()
+    name = "decoder.lstm1.weight_ih_l0"  # (4*dim_pre, inputs); the harmonics are the last inputs
+    n_new = conditioned.state_dict()[name].shape[1] - weights[name].shape[1]
+    weights[name] = F.pad(weights[name], (0, n_new))
+    conditioned.load_state_dict(weights)
+    return conditioned
+
+
+def can_listen(source: AutoVC, network: AutoVC) -> bool:
+    """Return whether weights of a network that reads mels fit one that listens."""
+    new = ("dim_features", "dim_acoustics", "dim_encoder")
+    same = all(source.arguments[k] == v for k, v in network.arguments.items() if k not in new)
+    return same and source.arguments["dim_encoder"] == DIM_LIVE
+
+
+@torch.no_grad()
+def listening_like(source: AutoVC, network: AutoVC) -> AutoVC:
+    """Make a network that listens from one that reads mels, see `can_listen`.
+
+    Decoder and postnet are those of `source`, whose encoder becomes the live encoder; the inputs
+    for acoustics get zero weights, and the rest is that of `network`.
+    """
+    made = copy.deepcopy(network)
+    state = made.state_dict()
+    n_new = network.arguments["dim_acoustics"]
+    n_before = 2 * network.arguments["dim_neck"] + network.arguments["dim_emb"]
+    for name, weight in source.state_dict().items():
+        if name.startswith("encoder."):
+            name = f"live_{name}"
+        elif name == "decoder.lstm1.weight_ih_l0":  # of codes, embedding and harmonics
+            before, after = weight[:, :n_before], weight[:, n_before:]
+            weight = torch.cat([F.pad(before, (0, n_new)), after], dim=1)
+        elif ".films." in name and name.endswith("weight"):
+            weight = F.pad(weight, (0, n_new))
+        state[name].copy_(weight)
+    return made
+
+
+def network_like(path: str | None, freq: int) -> AutoVC:
+    """Build the network of a weight file, for `model=pretrained`.
+
+    Args:
+        path: The weight file, or "shipped"; None for the shipped network with new weights.
+        freq: `freq` of public AutoVC files, which do not hold it.
+
+    Raises:
+        InputError: The file is unreadable or holds another kind of network.
+    """
+    network = load_autovc(resources.AUTOVC if path in (None, "shipped") else path, freq)
+    return AutoVC(**network.arguments) if path is None else network.train()

@@ -1,0 +1,235 @@
+"""Base of all tasks: first weights, optimizer, schedule, logging, and the weights' card."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vc_lightning.audio.mel import require_same_settings
+from vc_lightning.common.errors import InputError
+from vc_lightning.data.crops.mel import CropBatch
+from vc_lightning.data.crops.vocoder import VocoderBatch
+from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.files.formats import Card
+from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
+from vc_lightning.models.vocoders.source_filter.network import SourceFilter
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
+from vc_lightning.training.lightning_types import datamodule_of
+
+AnyBatch = CropBatch | VocoderBatch
+AnyNetwork = AutoVC | WaveRNN | MultiBandWaveRNN | SourceFilter | GriffinLimNet
+BatchT = TypeVar("BatchT", CropBatch, VocoderBatch)
+NetworkT = TypeVar("NetworkT", bound=AnyNetwork)
+
+MAX_WEIGHT = 1e6  # of a term of the loss; with a larger weight the others vanish in rounding
+
+
+class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
+    """A network with its optimizer and schedule.
+
+    Subclasses set the class attributes and define the loss (`losses`) and the first weights
+    (`read`, `initialize_from_data`).
+
+    Args:
+        network: The network to train.
+        card: Header of its weight files: mel settings, speaker encoder, training data.
+        optimizer: Makes an optimizer from parameters.
+        scheduler: Makes a schedule from an optimizer; it steps after every optimizer step.
+        config: The configuration of the run, stored in `last.ckpt` and compared on resuming.
+
+    Raises:
+        InputError: This class does not train the network, or its mels differ from the card's.
+    """
+
+    trains: tuple[type[nn.Module], ...]  # classes of network
+    shipped: Path  # the weights that come with the project
+    free_arguments: tuple[str, ...]  # of the network; may differ in the weights of `init_from`
+    is_averaged = False  # whether there is an `EMA` callback
+    convert_with: str  # arguments of convert.py, to be followed by the path of a weight file
+
+    def __init__(
+        self,
+        network: NetworkT,
+        card: Card,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        config: dict,
+    ):
+        super().__init__()
+        if not isinstance(network, self.trains):
+            raise InputError(
+                f"task: {type(self).__name__} does not train a network of the kind {network.kind}; "
+                "experiment=wavernn selects model, task and data of a vocoder"
+            )
+        sizes = {"n_mels": network.arguments["n_mels"]}
+        sizes |= {"hop_length": network.hop_length} if hasattr(network, "hop_length") else {}
+        for name, size in sizes.items():
+            if size != card.mel[name]:
+                raise InputError(
+                    f"model.{name}={size} does not match mel.{name}={card.mel[name]}; set "
+                    f"mel.{name} only, the model follows"
+                )
+        self.network = network
+        self.card = card
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.config = config
+
+    # For subclasses ------------------------------------------------------------------------------
+
+    def losses(self, network: NetworkT, batch: BatchT) -> dict[str, Tensor]:
+        """Compute the loss of a batch.
+
+        Args:
+            network: The network, or its moving average.
+            batch: The batch.
+
+        Returns:
+            `loss`, which is minimised, and further scalars to log.
+        """
+        raise NotImplementedError
+
+    def read(self, path: Path | str, freq: int) -> tuple[NetworkT, Card]:
+        """Read the network and the card of a weight file.
+
+        Args:
+            path: The weight file.
+            freq: `freq` of public AutoVC files, which do not hold it.
+
+        Raises:
+            InputError: The file is unreadable or holds another kind of network.
+        """
+        raise NotImplementedError
+
+    def initialize_from_data(self, data: TrainingDataModule) -> None:
+        """Initialise the network's output to the average of the data."""
+        raise NotImplementedError
+
+    # The first weights ---------------------------------------------------------------------------
+
+    def initialize(self, init_from: str | None, freq: int, data: TrainingDataModule) -> str:
+        """Initialise the network.
+
+        Args:
+            init_from: A weight file, "shipped", or None for random weights.
+            freq: `freq` of public AutoVC files, which do not hold it.
+            data: The training data, after `setup`.
+
+        Returns:
+            A sentence for the log that says which weights were taken.
+
+        Raises:
+            InputError: The file is unreadable or belongs to another network.
+        """
+        if init_from is None:
+            self.initialize_from_data(data)
+            return "weights: from scratch"
+        path = self.shipped if init_from == "shipped" else init_from
+        name = f"init_from={init_from}"
+        source, source_card = self.read(path, freq)
+        self.require_same_network(source, name)
+        require_same_settings(source_card.mel, self.card.mel, name, "this training")
+        self.copy_weights(source, source_card, name)
+        shown = "the shipped ones" if init_from == "shipped" else path
+        return f"weights: from {shown}, step {source_card.step}, with their network"
+
+    def copy_weights(self, source: NetworkT, card: Card, name: str) -> None:
+        """Copy the weights of a network that has passed `require_same_network`."""
+        self.network.load_state_dict(source.state_dict())
+
+    def require_same_network(self, source: NetworkT, name: str) -> None:
+        """Raise InputError if a network differs from this one; the message names the arguments."""
+        if type(source) is not type(self.network):
+            raise InputError(
+                f"{name}: is a {source.kind}, this training needs a {self.network.kind}"
+            )
+        differing = [
+            f"{key} {source.arguments[key]} != {value}"
+            for key, value in self.network.arguments.items()
+            if key not in self.free_arguments and source.arguments[key] != value
+        ]
+        if differing:
+            raise InputError(
+                f"{name}: is another network ({', '.join(differing)}); take its sizes by "
+                "model=pretrained, or train from nothing with init_from=null"
+            )
+
+    # Steps ---------------------------------------------------------------------------------------
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """List the parameters that the optimizer changes."""
+        return self.network.parameters()
+
+    def training_step(self, batch: BatchT, batch_idx: int) -> Tensor:
+        """Compute and log the losses of a training batch."""
+        losses = self.losses(self.network, batch)
+        self.log_losses("train", losses, batch)
+        return losses["loss"]
+
+    def validation_step(self, batch: BatchT, batch_idx: int) -> None:
+        """Log the losses of a validation batch as val/…, which `EMA` takes for its average."""
+        split = "val_original" if self.is_averaged else "val"
+        self.log_losses(split, self.losses(self.network, batch), batch)
+
+    def log_losses(self, split: str, losses: dict[str, Tensor], batch: BatchT) -> None:
+        """Log every value of `losses` as split/name, the mean over all processes."""
+        values = torch.stack([value.detach() for value in losses.values()])
+        training = split == "train"
+        if training and self.trainer.world_size > 1:
+            values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        named = {f"{split}/{name}": v for name, v in zip(losses, values, strict=True)}
+        self.log_dict(named, batch_size=batch.size, sync_dist=not training)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients by their norm, and log it; Lightning's clipping refuses fused Adam."""
+        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
+        norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), limit)
+        self.log("train/grad_norm", norm)
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Make the optimizer and its schedule.
+
+        Raises:
+            InputError: One of them refuses its arguments.
+        """
+        try:
+            optimizer = self.make_optimizer(self.trained_parameters())
+            scheduler = self.make_scheduler(optimizer)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer or scheduler: {error}") from error
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    # Checkpoints ---------------------------------------------------------------------------------
+
+    def current_card(self, weights: str) -> Card:
+        """Make the card of the weights at this step; `weights` is "average" or "original"."""
+        return replace(self.card, step=self.global_step, weights=weights)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Add card and configuration, so that `last.ckpt` can be read as a weight file."""
+        checkpoint["card"] = asdict(self.current_card("average"))
+        checkpoint["config"] = self.config
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Read old checkpoints of vocoders, whose data module was a `VoiceDataModule` too."""
+        if "VoiceDataModule" in checkpoint:
+            name = type(datamodule_of(self.trainer)).__qualname__
+            checkpoint.setdefault(name, checkpoint["VoiceDataModule"])

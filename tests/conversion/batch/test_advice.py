@@ -1,0 +1,46 @@
+"""Advice on recordings that convert badly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vc_lightning.conversion.batch import advice
+from vc_lightning.conversion.voices.voice import VoiceSample
+
+
+def test_good_recordings_need_no_advice(speech, other_speech):
+    assert advice.of_recording("a.wav", speech, 16_000) == []
+    assert advice.of_recording("b.wav", other_speech, 16_000) == []
+
+
+def test_noise_and_clipping_are_named_with_the_remedy(speech):
+    noise = np.random.default_rng(0).standard_normal(len(speech)).astype(np.float32)
+    noisy = speech + 0.5 * noise * np.sqrt(np.mean(speech**2))
+    (sentence,) = advice.of_recording("a.wav", noisy, 16_000)
+    assert sentence.startswith("a.wav: is noisy")
+    assert "cleanup.denoise=true" in sentence
+    (sentence,) = advice.of_recording(
+        "a.wav", (8 * speech / np.abs(speech).max()).clip(-1, 1), 16_000
+    )
+    assert "is clipped" in sentence
+
+
+def sample(seconds, *embedding):
+    unit = np.array(embedding) / np.linalg.norm(embedding)
+    return VoiceSample(unit.astype(np.float32), np.zeros(1), seconds)
+
+
+@pytest.mark.parametrize(
+    ("samples", "sentences"),
+    [
+        ([sample(2, 1, 0)], ["0.wav: the target has 2.0 s only"]),
+        ([sample(2, 1, 0), sample(2, 1, 0.1)], []),
+        ([sample(5, 1, 0), sample(5, 0.9, 0.3), sample(5, 0, 1)], ["0.wav, 2.wav: sound like two"]),
+    ],
+)
+def test_target_voices(samples, sentences):
+    named = [(Path(f"{number}.wav"), one) for number, one in enumerate(samples)]
+    found = advice.of_target(named)
+    assert len(found) == len(sentences)
+    assert all(one.startswith(start) for one, start in zip(found, sentences, strict=True))
