@@ -20,7 +20,9 @@ from vc_lightning.models.checkpoints import Card
 from vc_lightning.training.callbacks.ema import ema_decay
 from vc_lightning.training.losses import autovc_losses, valid_elements
 from vc_lightning.training.schedulers import noam
-from vc_lightning.training.tasks.autovc import AutoVCModule, TeacherHead, add_f0_conditioning
+from vc_lightning.training.tasks.autovc import AutoVCModule
+from vc_lightning.training.teacher_head import TeacherHead
+from vc_lightning.training.transfer import add_f0_conditioning
 
 
 def test_saves_current_and_average_weights(run, mel_settings, encoder):

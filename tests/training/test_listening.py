@@ -11,7 +11,8 @@ from vc_lightning.models.autovc import DIM_LIVE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, save
 from vc_lightning.models.files.formats import Card
 from vc_lightning.training.tasks import autovc as autovc_module
-from vc_lightning.training.tasks.autovc import AutoVCModule, can_listen, listening_like
+from vc_lightning.training.tasks.autovc import AutoVCModule
+from vc_lightning.training.transfer import can_listen, listening_like
 
 SIZES = {
     "dim_neck": 4,

@@ -124,7 +124,8 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
     from vc_lightning.service.access import Access
     from vc_lightning.service.app import ConversionApi
     from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits
-    from vc_lightning.service.live.desk import LiveDesk, LiveLimits
+    from vc_lightning.service.live.desk import LiveDesk
+    from vc_lightning.service.live.limits import LiveLimits
 
     access = Access(cfg.host, api_keys(cfg), cfg.public_name)
     limits = ServiceLimits(**{name: cfg[name] for name in LIMITS})

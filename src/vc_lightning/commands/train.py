@@ -31,11 +31,12 @@ from vc_lightning.data.audit import report as audit
 from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
 from vc_lightning.data.modules.recordings import RecordingsDataModule
 from vc_lightning.models.files.formats import Card
+from vc_lightning.models.network import Network
 from vc_lightning.training.callbacks.progress import DivergedError
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.resume import newest, require_same_training
-from vc_lightning.training.tasks.base import AnyNetwork, BaseModule
+from vc_lightning.training.tasks.base import BaseModule
 
 log = logging.getLogger("train")
 
@@ -167,7 +168,7 @@ def build_callbacks(cfg: DictConfig) -> list[Callback]:
 
 
 def build_task(
-    cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork, data: TrainingDataModule
+    cfg: DictConfig, mel: MelSpectrogram, network: Network, data: TrainingDataModule
 ) -> BaseModule:
     """Build the LightningModule of `task=` over the network."""
     card = Card(

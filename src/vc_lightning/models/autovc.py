@@ -10,13 +10,14 @@ from torch.nn import functional as F
 from vc_lightning.audio.mel import n_harmonics
 from vc_lightning.common.errors import require_at_least, require_flag, require_layers
 from vc_lightning.models.lstm import run_lstm
+from vc_lightning.models.network import Network
 
 KERNEL_SIZE = 5
 GAIN = 16  # the elements of an embedding, a unit vector of 256 numbers, are about 1/16
 DIM_LIVE = 320  # width of a live encoder's convolutions
 
 
-class AutoVC(nn.Module):
+class AutoVC(Network):
     """Network that converts mel-spectrograms between speakers, who are given by embeddings.
 
     Args:
@@ -67,22 +68,7 @@ class AutoVC(nn.Module):
         dim_features: int = 0,
         dim_acoustics: int = 0,
     ):
-        super().__init__()
-        self.arguments: dict = {
-            "dim_neck": dim_neck,
-            "dim_emb": dim_emb,
-            "dim_pre": dim_pre,
-            "freq": freq,
-            "n_mels": n_mels,
-            "dim_encoder": dim_encoder,
-            "dim_decoder": dim_decoder,
-            "decoder_layers": decoder_layers,
-            "dim_postnet": dim_postnet,
-            "f0": f0,
-            "film": film,
-            "dim_features": dim_features,
-            "dim_acoustics": dim_acoustics,
-        }
+        super().__init__(locals())
         require_flag("model.f0", f0)
         require_flag("model.film", film)
         may_be_0 = {"dim_features": dim_features, "dim_acoustics": dim_acoustics}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.audio.mel import mel_filters, power_spectra
+from vc_lightning.models.network import Network
 
 N_FFT = 400  # 25 ms
 HOP_LENGTH = 160  # 10 ms
@@ -21,7 +22,7 @@ MAX_FRAMES = 1500  # features that the stored positions allow: 30 s
 MAX_STRETCH_SECONDS = 29
 
 
-class Recogniser(nn.Module):
+class Recogniser(Network):
     """Whisper's encoder: from sound to 50 features a second that describe what is spoken.
 
     It also is a `teachers.Teacher`. Features depend on the length and the padding of the input, so
@@ -42,8 +43,7 @@ class Recogniser(nn.Module):
     window: Tensor
 
     def __init__(self, n_mels: int, dim: int, n_layers: int, n_heads: int):
-        super().__init__()
-        self.arguments = {"n_mels": n_mels, "dim": dim, "n_layers": n_layers, "n_heads": n_heads}
+        super().__init__(locals())
         self.conv1 = nn.Conv1d(n_mels, dim, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(dim, dim, kernel_size=3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.zeros(MAX_FRAMES, dim), requires_grad=False)

@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 from vc_lightning.common.errors import InputError, require_at_least
 from vc_lightning.common.files import atomic_path
 from vc_lightning.models import checkpoints
+from vc_lightning.models.network import Network
 from vc_lightning.training.callbacks.ema import averaged_network
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
 from vc_lightning.training.resume import begin_epoch, place_loops
-from vc_lightning.training.tasks.base import AnyBatch, AnyNetwork, BaseModule
+from vc_lightning.training.tasks.base import AnyBatch, BaseModule
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ class WeightFiles(Callback):
         self.saved_step = step
 
     def _save_weights(
-        self, trainer: Trainer, step: int | None, weights: str, network: AnyNetwork
+        self, trainer: Trainer, step: int | None, weights: str, network: Network
     ) -> None:
         card = require_instance(trainer.lightning_module, BaseModule).current_card(weights)
         checkpoints.save(self.path(step, weights), network.state_dict(), card)

@@ -1,6 +1,6 @@
 """AutoVC's training loss, term by term."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -93,3 +93,17 @@ def autovc_losses(
         difference = (postnet_codes - codes).abs()
         terms["content"] = masked_mean(difference, valid.codes, valid.n_codes)
     return terms
+
+
+def average_counts(valid: Valid) -> Valid:
+    """Average the counts of valid elements over all processes.
+
+    Each process divides its sums by these averages, and DDP averages the gradients. The result is
+    the gradient of the joint batch, even if the processes' parts have unequal sizes.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return valid
+    counts = torch.stack([valid.n_frames, valid.n_codes])
+    torch.distributed.all_reduce(counts)
+    n_frames, n_codes = counts / torch.distributed.get_world_size()
+    return replace(valid, n_frames=n_frames, n_codes=n_codes)

@@ -17,7 +17,7 @@ from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
 from vc_lightning.data.modules.vocoder import VocoderSettings
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import load_recogniser, read_speaker_encoder
-from vc_lightning.training.tasks.base import AnyNetwork
+from vc_lightning.models.network import Network
 
 
 def settle(cfg: DictConfig) -> None:
@@ -44,7 +44,7 @@ def settle(cfg: DictConfig) -> None:
     seed_everything(cfg.seed, workers=True, verbose=False)
 
 
-def build(cfg: DictConfig, mel: MelSpectrogram, network: AnyNetwork) -> TrainingDataModule:
+def build(cfg: DictConfig, mel: MelSpectrogram, network: Network) -> TrainingDataModule:
     """Build the data module of `data=` with all features that a network needs.
 
     Args:

@@ -1,6 +1,6 @@
 """The kinds of network whose weights files hold: the one table of classes, sizes and uses.
 
-A new vocoder is a class with `kind`, `arguments` and the members of `vocoders.base.Vocoder`, a row
+A new vocoder is a `Network` with the members of `vocoders.base.Vocoder`, a row
 here, a file in `conf/model/` and one in `conf/vocoder/`.
 """
 
@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.network import Network
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
@@ -37,7 +38,7 @@ class Kind:
         use: Example for a model card on a hub, with `{repo}` for the repository; "" for none.
     """
 
-    network: type[nn.Module]
+    network: type[Network]
     sizes: Callable[[State], dict]
     sizes_of_mels: tuple[str, ...] = ()
     is_vocoder: bool = False

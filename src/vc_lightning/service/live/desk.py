@@ -8,16 +8,14 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
-import torch
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from vc_lightning.common.errors import InputError, require_at_least, require_within
+from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
@@ -27,7 +25,10 @@ from vc_lightning.service.access import Access
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import Settings
 from vc_lightning.service.live import protocol
+from vc_lightning.service.live.inbox import Inbox, content_of
+from vc_lightning.service.live.limits import LiveLimits
 from vc_lightning.service.live.protocol import Hello, ProtocolError
+from vc_lightning.service.live.threads import computed, single_threaded
 from vc_lightning.service.refusal import STOPPING, RefusedError, without_message
 
 log = logging.getLogger(__name__)
@@ -37,43 +38,7 @@ TICKET_SECONDS = 120  # validity of a ticket
 HELLO_SECONDS = 10.0  # time limit for a client's first message
 LOOK_SECONDS = 0.1  # between checks for a free place
 STATUS_SECONDS = 1.0  # between messages to clients that wait, and between checks of the limits
-MAX_BEHIND_SECONDS = 1.0  # most sound that waits for its conversion; if more waits, most is skipped
-KEPT_BEHIND_SECONDS = 0.1  # sound that is kept then: one long gap loses fewer words than many short
 HEARD_AMPLITUDE = 0.01  # -40 dBFS: softer sound counts as silence
-
-Result = TypeVar("Result")
-Arguments = TypeVarTuple("Arguments")
-
-
-@dataclass(frozen=True)
-class LiveLimits:
-    """Limits of live streams.
-
-    Attributes:
-        max_clients: Most streams at a time.
-        max_waiting: Most clients that wait for a place; the next one is sent away.
-        max_seconds: Longest stream while others wait.
-        idle_seconds: Silence after which a stream ends while others wait.
-        max_idle_seconds: Longest time between two messages of a client.
-        max_unread_seconds: Longest time for which a client may leave its messages unread.
-        max_message_kib: Largest message, in KiB.
-    """
-
-    max_clients: int
-    max_waiting: int
-    max_seconds: float
-    idle_seconds: float
-    max_idle_seconds: float
-    max_unread_seconds: float
-    max_message_kib: int
-
-    def __post_init__(self) -> None:
-        """Check the limits."""
-        require_at_least(1, "live", max_clients=self.max_clients)
-        require_at_least(0, "live", max_waiting=self.max_waiting)
-        require_at_least(1, "live", max_message_kib=self.max_message_kib)
-        for name in ("max_seconds", "idle_seconds", "max_idle_seconds", "max_unread_seconds"):
-            require_within(0.1, 1e6, "live", **{name: getattr(self, name)})
 
 
 @dataclass(frozen=True)
@@ -203,7 +168,7 @@ class LiveDesk:
             raise ProtocolError(
                 protocol.POLICY, f"no first message came for {HELLO_SECONDS:g} s"
             ) from None
-        content = _content(message)
+        content = content_of(message)
         hello = protocol.read_hello(content)
         if self._access.needs_key and not self._access.is_key(hello.token or ""):
             try:
@@ -289,13 +254,13 @@ class LiveDesk:
         hello: Hello,
         chosen: Chosen,
         speaker: Voice | None,
-        inbox: "Inbox",
+        inbox: Inbox,
         listening: asyncio.Task,
         thread: ThreadPoolExecutor,
     ) -> None:
         """Convert one client's sound."""
         try:
-            stream = await _computed(thread, self._open, hello, chosen, speaker)
+            stream = await computed(thread, self._open, hello, chosen, speaker)
         except InputError as error:
             raise ProtocolError(protocol.POLICY, str(error)) from None
         answer = {
@@ -324,11 +289,11 @@ class LiveDesk:
             # In short pieces, so that the end of a connection is noticed between them.
             for start in range(0, len(samples), stream.block_samples):
                 piece = samples[start : start + stream.block_samples]
-                made = await _computed(thread, stream.push, piece)
+                made = await computed(thread, stream.push, piece)
                 await self._send_sound(socket, made, hello)
         if inbox.is_over:
             await listening
-        await self._send_sound(socket, await _computed(thread, stream.flush), hello)
+        await self._send_sound(socket, await computed(thread, stream.flush), hello)
         if end is not None:
             raise end
 
@@ -347,7 +312,7 @@ class LiveDesk:
         )
 
     def _limit(
-        self, inbox: "Inbox", seconds: float, silence: float, idle: float
+        self, inbox: Inbox, seconds: float, silence: float, idle: float
     ) -> ProtocolError | None:
         """Return why a stream must end, or None."""
         limits = self.limits
@@ -392,135 +357,6 @@ class LiveDesk:
         except RuntimeError as error:  # Starlette's, after the client has left
             log.debug("a live client left: %s", without_message(error))
             raise WebSocketDisconnect from None
-
-
-class Inbox:
-    """The sound of one client that waits for its conversion.
-
-    Args:
-        socket: The connection.
-        hello: The client's first message.
-
-    Attributes:
-        is_over: Whether nothing more will come.
-        received: Time of the last message.
-    """
-
-    def __init__(self, socket: WebSocket, hello: Hello):
-        self.is_over = False
-        self.received = time.monotonic()
-        self._socket = socket
-        self._hello = hello
-        self._is_open = not hello.skip
-        self._max_samples = int(MAX_BEHIND_SECONDS * hello.rate)
-        self._kept_samples = int(KEPT_BEHIND_SECONDS * hello.rate)
-        self._pieces: list[np.ndarray] = []
-        self._n_skipped = 0
-        self._has_changed = asyncio.Event()
-        self._has_room = asyncio.Event()
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether everything was taken."""
-        return self.is_over and not self._pieces and not self._n_skipped
-
-    def open(self) -> None:
-        """Start to hold sound; where late sound is skipped, earlier sound was dropped."""
-        self._is_open = True
-        self.received = time.monotonic()
-
-    async def listen(self) -> None:
-        """Take messages until the client ends its sound.
-
-        Raises:
-            ProtocolError: A message is not valid.
-            WebSocketDisconnect: The client has left.
-        """
-        try:
-            while True:
-                content = _content(await self._socket.receive())
-                self.received = time.monotonic()
-                if isinstance(content, str):
-                    protocol.require_end(content)
-                    return
-                samples = protocol.decode(content, self._hello.format)
-                if self._is_open and len(samples):
-                    self._pieces.append(samples)
-                    self._has_changed.set()
-                    await self._bound()
-        finally:
-            self.is_over = True
-            self._has_changed.set()
-
-    async def take(self, seconds: float) -> tuple[np.ndarray, int]:
-        """Take what has come; wait if there is nothing.
-
-        Args:
-            seconds: Longest wait.
-
-        Returns:
-            Samples (n,), and the number that were skipped before them.
-        """
-        if not self.is_over:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._has_changed.wait()
-        self._has_changed.clear()
-        pieces, self._pieces = self._pieces, []
-        n_skipped, self._n_skipped = self._n_skipped, 0
-        self._has_room.set()
-        return np.concatenate([np.zeros(0, np.float32), *pieces]), n_skipped
-
-    async def _bound(self) -> None:
-        """Skip the oldest sound if too much waits, or read on only when it was taken."""
-        waiting = sum(map(len, self._pieces))
-        if not self._hello.skip:
-            self._has_room.clear()
-            await self._has_room.wait()
-        elif waiting > self._max_samples:
-            while waiting > self._kept_samples:
-                n = len(self._pieces.pop(0))
-                waiting -= n
-                self._n_skipped += n
-
-
-def single_threaded() -> ThreadPoolExecutor:
-    """Make a thread in which torch computes alone.
-
-    A step has hundreds of small operations. If they were divided among several threads beside a
-    busy program, each operation would wait for its slowest thread.
-    """
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
-    n_threads = torch.get_num_threads()
-    thread.submit(_use_one_thread).result()
-    torch.set_num_threads(n_threads)  # the call above also changed it here and for new threads
-    return thread
-
-
-def _use_one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.get_num_threads()  # the first call in a thread applies the number there
-
-
-async def _computed(
-    thread: ThreadPoolExecutor,
-    function: Callable[[*Arguments], Result],
-    *arguments: *Arguments,
-) -> Result:
-    """Call a function in a stream's thread, without blocking the server."""
-    return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
-
-
-def _content(message: MutableMapping[str, Any]) -> str | bytes:
-    """Return what a message holds.
-
-    Raises:
-        WebSocketDisconnect: The client has left.
-    """
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code") or 1006)
-    text = message.get("text")
-    return message["bytes"] if text is None else text
 
 
 def _ahead(n_clients: int) -> str:

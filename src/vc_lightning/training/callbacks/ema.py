@@ -7,8 +7,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from vc_lightning.common.errors import require_within
+from vc_lightning.models.network import Network
 from vc_lightning.training.lightning_types import callbacks_of, require_instance
-from vc_lightning.training.tasks.base import AnyBatch, AnyNetwork, BaseModule
+from vc_lightning.training.tasks.base import AnyBatch, BaseModule
 
 
 def ema_decay(step: int, limit: float) -> float:
@@ -37,7 +38,7 @@ class EMA(Callback):
         decay: Upper limit of the decay, see `ema_decay`.
     """
 
-    network: AnyNetwork  # set by `setup`
+    network: Network  # set by `setup`
 
     def __init__(self, decay: float):
         require_within(0, 1, "callbacks.ema", decay=decay)
@@ -102,7 +103,7 @@ def _floats(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *buffers]
 
 
-def averaged_network(trainer: Trainer) -> AnyNetwork:
+def averaged_network(trainer: Trainer) -> Network:
     """Return the averaged network, or the trained one if there is no `EMA` callback."""
     for callback in callbacks_of(trainer):
         if isinstance(callback, EMA):

@@ -16,10 +16,11 @@ from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.data.crops.mel import Example
 from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.network import Network
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.callbacks.ema import averaged_network
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
-from vc_lightning.training.tasks.base import AnyBatch, AnyNetwork
+from vc_lightning.training.tasks.base import AnyBatch
 
 MAX_PROJECTED = 2_000  # embeddings; TensorBoard's projector is slow with more
 
@@ -88,9 +89,7 @@ class Samples(Callback):
         self.show(writer, network, trainer.global_step, datamodule_of(trainer).mel)
         network.train(was_training)
 
-    def show(
-        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
-    ) -> None:
+    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
         """Write the mels and sounds of a step.
 
         Args:
@@ -126,9 +125,7 @@ class Conversions(Samples):
             embeddings, speakers = data.embeddings(MAX_PROJECTED)
             writer.add_embedding(embeddings, speakers, tag="speakers")
 
-    def show(
-        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
-    ) -> None:
+    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
         """Write each source, its reconstruction and its conversion."""
         autovc = require_instance(network, AutoVC)
         targets = self.examples[1:] + self.examples[:1]
@@ -173,9 +170,7 @@ def convert(
 class CopySynthesis(Samples):
     """Held-out recordings resynthesised from their mels by the vocoder being trained."""
 
-    def show(
-        self, writer: SummaryWriter, network: AnyNetwork, step: int, mel: MelSpectrogram
-    ) -> None:
+    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
         """Write the mels of each recording and of the vocoder's output, and the output."""
         if not isinstance(network, Vocoder):
             raise TypeError(f"a {type(network).__name__} is not a vocoder")

@@ -1,16 +1,13 @@
 """Training AutoVC: reconstruction through the bottleneck, and a teacher of the codes."""
 
-import copy
 import logging
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -25,24 +22,26 @@ from vc_lightning.common.errors import (
 )
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models.autovc import DIM_LIVE, KERNEL_SIZE, AutoVC
-from vc_lightning.models.checkpoints import load_autovc, read_autovc
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.checkpoints import read_autovc
 from vc_lightning.models.files.formats import Card
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
     Valid,
     autovc_losses,
+    average_counts,
     masked_mean,
     valid_elements,
 )
 from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule
+from vc_lightning.training.teacher_head import TeacherHead
+from vc_lightning.training.transfer import add_f0_conditioning, can_listen, listening_like
 
 log = logging.getLogger(__name__)
 
 MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
 MIN_FEATURES_STD = 1e-3
-DIM_HEAD = 256
 LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
 MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
 
@@ -316,116 +315,3 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             content = terms["content"].detach()
             ratios["content_ratio"] = content / constant_codes_error.clamp(min=1e-8)
         return ratios
-
-
-class TeacherHead(nn.Module):
-    """Predicts a teacher's features from the codes; needed in training only.
-
-    Args:
-        dim_codes: Channels of the codes.
-        freq: Frames per code; the position of a frame within its code is an input as well.
-        std: Standard deviation (D,) of the features.
-    """
-
-    std: Tensor
-
-    def __init__(self, dim_codes: int, freq: int, std: Tensor):
-        super().__init__()
-        self.freq = freq
-        self.convolution1 = nn.Conv1d(dim_codes + freq, DIM_HEAD, KERNEL_SIZE, padding="same")
-        self.convolution2 = nn.Conv1d(DIM_HEAD, len(std), KERNEL_SIZE, padding="same")
-        self.register_buffer("std", std)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Predict features (B, D, T), in units of their std, from codes per frame (B, C, T)."""
-        positions = torch.arange(codes.shape[-1], device=codes.device) % self.freq
-        positions = F.one_hot(positions, self.freq).T.expand(len(codes), -1, -1)  # (B, freq, T)
-        hidden = self.convolution1(torch.cat([codes, positions.to(codes.dtype)], dim=1))
-        return self.convolution2(F.relu(hidden))
-
-    def losses(self, codes: Tensor, features: Tensor, valid: Valid) -> dict[str, Tensor]:
-        """Compute the squared error of the predicted features.
-
-        Args:
-            codes: (B, C, T), codes repeated to frames.
-            features: (B, T, D), the teacher's features, of mean 0.
-            valid: Masks of the elements that count.
-
-        Returns:
-            `teacher`, the error; `teacher_ratio`, relative to the error of predicting 0.
-        """
-        features = features.transpose(1, 2) / self.std[:, None]
-        error = (self(codes).float() - features).square()
-        teacher = masked_mean(error, valid.frames, valid.n_frames)
-        unit = masked_mean(features.square(), valid.frames, valid.n_frames)
-        return {"teacher": teacher, "teacher_ratio": teacher.detach() / unit}
-
-
-def average_counts(valid: Valid) -> Valid:
-    """Average the counts of valid elements over all processes.
-
-    Each process divides its sums by these averages, and DDP averages the gradients. The result is
-    the gradient of the joint batch, even if the processes' parts have unequal sizes.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return valid
-    counts = torch.stack([valid.n_frames, valid.n_codes])
-    torch.distributed.all_reduce(counts)
-    n_frames, n_codes = counts / torch.distributed.get_world_size()
-    return replace(valid, n_frames=n_frames, n_codes=n_codes)
-
-
-@torch.no_grad()
-def add_f0_conditioning(network: AutoVC) -> AutoVC:
-    """Add F0 inputs with zero weights, so that the outputs stay the same."""
-    conditioned = AutoVC(**network.arguments | {"f0": True})
-    weights = network.state_dict()
-    name = "decoder.lstm1.weight_ih_l0"  # (4*dim_pre, inputs); the harmonics are the last inputs
-    n_new = conditioned.state_dict()[name].shape[1] - weights[name].shape[1]
-    weights[name] = F.pad(weights[name], (0, n_new))
-    conditioned.load_state_dict(weights)
-    return conditioned
-
-
-def can_listen(source: AutoVC, network: AutoVC) -> bool:
-    """Return whether weights of a network that reads mels fit one that listens."""
-    new = ("dim_features", "dim_acoustics", "dim_encoder")
-    same = all(source.arguments[k] == v for k, v in network.arguments.items() if k not in new)
-    return same and source.arguments["dim_encoder"] == DIM_LIVE
-
-
-@torch.no_grad()
-def listening_like(source: AutoVC, network: AutoVC) -> AutoVC:
-    """Make a network that listens from one that reads mels, see `can_listen`.
-
-    Decoder and postnet are those of `source`, whose encoder becomes the live encoder; the inputs
-    for acoustics get zero weights, and the rest is that of `network`.
-    """
-    made = copy.deepcopy(network)
-    state = made.state_dict()
-    n_new = network.arguments["dim_acoustics"]
-    n_before = 2 * network.arguments["dim_neck"] + network.arguments["dim_emb"]
-    for name, weight in source.state_dict().items():
-        if name.startswith("encoder."):
-            name = f"live_{name}"
-        elif name == "decoder.lstm1.weight_ih_l0":  # of codes, embedding and harmonics
-            before, after = weight[:, :n_before], weight[:, n_before:]
-            weight = torch.cat([F.pad(before, (0, n_new)), after], dim=1)
-        elif ".films." in name and name.endswith("weight"):
-            weight = F.pad(weight, (0, n_new))
-        state[name].copy_(weight)
-    return made
-
-
-def network_like(path: str | None, freq: int) -> AutoVC:
-    """Build the network of a weight file, for `model=pretrained`.
-
-    Args:
-        path: The weight file, or "shipped"; None for the shipped network with new weights.
-        freq: `freq` of public AutoVC files, which do not hold it.
-
-    Raises:
-        InputError: The file is unreadable or holds another kind of network.
-    """
-    network = load_autovc(resources.AUTOVC if path in (None, "shipped") else path, freq)
-    return AutoVC(**network.arguments) if path is None else network.train()

@@ -17,18 +17,13 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
-from vc_lightning.models.vocoders.source_filter.network import SourceFilter
-from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
-from vc_lightning.models.vocoders.wavernn.network import WaveRNN
+from vc_lightning.models.network import Network
 from vc_lightning.training.lightning_types import datamodule_of
 
 AnyBatch = CropBatch | VocoderBatch
-AnyNetwork = AutoVC | WaveRNN | MultiBandWaveRNN | SourceFilter | GriffinLimNet
 BatchT = TypeVar("BatchT", CropBatch, VocoderBatch)
-NetworkT = TypeVar("NetworkT", bound=AnyNetwork)
+NetworkT = TypeVar("NetworkT", bound=Network)
 
 MAX_WEIGHT = 1e6  # of a term of the loss; with a larger weight the others vanish in rounding
 

@@ -3,11 +3,13 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vc_lightning.models.network import Network
+
 KERNEL_SIZE = 3
 AUDIBLE_DB = 60  # range below the loudest bin in which spectra are compared
 
 
-class GriffinLimNet(nn.Module):
+class GriffinLimNet(Network):
     """Corrects a rough log-magnitude spectrum by convolutions over the frames of the mel.
 
     All values are in the scale of the mel (`MelSpectrogram.logarithm`), in which 0.01 is 1 dB.
@@ -22,13 +24,7 @@ class GriffinLimNet(nn.Module):
     kind = "griffin_lim"
 
     def __init__(self, n_mels: int, n_bins: int, dim: int, n_blocks: int):
-        super().__init__()
-        self.arguments = {
-            "n_mels": n_mels,
-            "n_bins": n_bins,
-            "dim": dim,
-            "n_blocks": n_blocks,
-        }
+        super().__init__(locals())
         self.input = nn.Conv1d(n_mels, dim, KERNEL_SIZE, padding="same")
         self.blocks = nn.ModuleList(
             nn.Conv1d(dim, dim, KERNEL_SIZE, padding="same") for _ in range(n_blocks)

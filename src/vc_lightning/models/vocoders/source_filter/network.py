@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers
+from vc_lightning.models.network import Network
 from vc_lightning.models.vocoders.source_filter.convnext import ConvNeXt
 from vc_lightning.models.vocoders.source_filter.excitation import pulse_train, without_gaps
 from vc_lightning.models.vocoders.source_filter.pitch_net import PitchNet
@@ -21,7 +22,7 @@ RIDGE = 1e-3  # of the least-squares initialisation, relative to the variance of
 CHUNK_FRAMES = 1280
 
 
-class SourceFilter(nn.Module):
+class SourceFilter(Network):
     """The source-filter vocoder, which computes all frames of a mel in parallel.
 
     Args:
@@ -58,18 +59,7 @@ class SourceFilter(nn.Module):
         dim_pitch: int,
         pitch_blocks: int,
     ):
-        super().__init__()
-        self.arguments = {
-            "n_mels": n_mels,
-            "hop_length": hop_length,
-            "sample_rate": sample_rate,
-            "n_fft": n_fft,
-            "steps": steps,
-            "dim": dim,
-            "n_blocks": n_blocks,
-            "dim_pitch": dim_pitch,
-            "pitch_blocks": pitch_blocks,
-        }
+        super().__init__(locals())
         require_at_least(1, "model", n_mels=n_mels, hop_length=hop_length, sample_rate=sample_rate)
         require_at_least(1, "model", steps=steps, dim=dim, dim_pitch=dim_pitch)
         require_layers("model", n_blocks=n_blocks, pitch_blocks=pitch_blocks)

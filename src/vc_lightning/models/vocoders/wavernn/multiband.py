@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
+from vc_lightning.models.network import Network
 from vc_lightning.models.vocoders.wavernn import batched_generation
 from vc_lightning.models.vocoders.wavernn.distributions import (
     LEVEL_WIDTH,
@@ -25,7 +26,7 @@ FOLD_FRAMES = (24, 192)  # a step generates several samples: long folds are fast
 FIT_STEPS, FIT_RATE = 300, 0.3
 
 
-class MultiBandWaveRNN(nn.Module):
+class MultiBandWaveRNN(Network):
     """A GRU over the samples of a few bands, each divided by its envelope.
 
     The mel determines the envelopes, the features and the coefficients of a linear predictor. The
@@ -66,21 +67,7 @@ class MultiBandWaveRNN(nn.Module):
         n_mixtures: int,
         temperature: float,
     ):
-        super().__init__()
-        self.arguments: dict = {
-            "n_mels": n_mels,
-            "hop_length": hop_length,
-            "bands": bands,
-            "order": order,
-            "prediction_order": prediction_order,
-            "pad": pad,
-            "frame_dims": frame_dims,
-            "frame_blocks": frame_blocks,
-            "rnn_dims": rnn_dims,
-            "fc_dims": fc_dims,
-            "n_mixtures": n_mixtures,
-            "temperature": temperature,
-        }
+        super().__init__(locals())
         require_at_least(1, "model", n_mels=n_mels, bands=bands, order=order, rnn_dims=rnn_dims)
         require_at_least(1, "model", hop_length=hop_length)
         require_within(0, 2, "model", temperature=temperature)

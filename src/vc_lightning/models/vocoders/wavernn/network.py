@@ -14,6 +14,7 @@ from vc_lightning.common.errors import (
     require_one_of,
     require_within,
 )
+from vc_lightning.models.network import Network
 from vc_lightning.models.vocoders.wavernn import batched_generation
 from vc_lightning.models.vocoders.wavernn.distributions import (
     mixture_log_prob,
@@ -31,7 +32,7 @@ N_MIXTURES = 10
 MAX_HOP_LENGTH = 2**16
 
 
-class WaveRNN(nn.Module):
+class WaveRNN(Network):
     """Two GRUs and three linear layers, conditioned by an upsampled mel-spectrogram.
 
     Args:
@@ -66,21 +67,10 @@ class WaveRNN(nn.Module):
         res_out_dims: int = 128,
         res_blocks: int = 10,
     ):
-        super().__init__()
         if isinstance(upsample_factors, int):
             upsample_factors = three_factors(upsample_factors)
-        self.arguments: dict = {
-            "mode": mode,
-            "bits": bits,
-            "n_mels": n_mels,
-            "upsample_factors": list(upsample_factors),
-            "pad": pad,
-            "rnn_dims": rnn_dims,
-            "fc_dims": fc_dims,
-            "compute_dims": compute_dims,
-            "res_out_dims": res_out_dims,
-            "res_blocks": res_blocks,
-        }
+        upsample_factors = list(upsample_factors)
+        super().__init__(locals())
         for factor in upsample_factors:
             require_at_least(1, "model", upsample_factors=factor)
         require_one_of(("RAW", "MOL"), "model", mode=mode)
