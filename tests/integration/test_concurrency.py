@@ -10,7 +10,7 @@ import torch
 
 from helpers import ROOT, composed, weights
 from vc_lightning.commands import convert
-from vc_lightning.data import feature_store
+from vc_lightning.data.features import files
 
 
 def start(command: str, *arguments: str, cache) -> subprocess.Popen:
@@ -59,5 +59,5 @@ def test_concurrent_commands_do_not_interfere(run, arguments, corpus, tmp_path, 
     assert all(torch.equal(alone[key], together[key]) for key in alone)
     features = list(root.rglob("*.safetensors"))
     assert features
-    assert all(feature_store.is_whole(path) for path in features)
+    assert all(files.is_whole(path) for path in features)
     assert [path for path in tmp_path.rglob(".*") if path.is_file()] == []
