@@ -118,6 +118,12 @@ def test_later_messages(address, unharmed, n_examples):
     tried(n_examples, st.lists(st.binary(max_size=3_000) | st.text(max_size=20), max_size=5), test)
 
 
+def test_text_that_is_not_utf8(address, unharmed):
+    with connected(address) as client:
+        client.socket.sendall(b"\x81\x82\0\0\0\0\xff\xfe")
+        assert ending(client)[0] == 1007
+
+
 @pytest.mark.parametrize("n_examples", EXAMPLES)
 def test_raw_frames(address, unharmed, n_examples):
     def test(content):

@@ -17,7 +17,7 @@ from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSA
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands.support import builders, entry_point, loggers
+from vc_lightning.commands.support import builders, entry_point, loggers, paths
 from vc_lightning.commands.support import training_setup as training_data
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
@@ -199,10 +199,12 @@ def log_audit(data: TrainingDataModule) -> None:
 
 
 def find_checkpoint(cfg: DictConfig, files: WeightFiles) -> None:
-    """Replace `ckpt_path=last` by the newest checkpoint."""
+    """Find the checkpoint of `ckpt_path`; `last` is the newest one."""
     if cfg.ckpt_path == "last":
         cfg.ckpt_path = str(newest(Path(cfg.run_dir).parent, files.dir))
         log.info("resuming %s", cfg.ckpt_path)
+    elif cfg.ckpt_path is not None:
+        cfg.ckpt_path = str(paths.single_path(cfg.ckpt_path, "ckpt_path"))
 
 
 def initialize(cfg: DictConfig, model: BaseModule, data: TrainingDataModule) -> None:

@@ -89,7 +89,7 @@ class NoMessages(logging.Filter):
     """Replaces the tracebacks of a logger by type and place, see `without_message`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change a record that has a traceback; drop those about connections cut at the end.
+        """Change a record that has a traceback; drop those of cut connections and invalid text.
 
         Args:
             record: The record.
@@ -97,6 +97,8 @@ class NoMessages(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, asyncio.CancelledError) or record.getMessage().startswith("Cancel "):
             return False  # the page's connections have no end of their own
+        if isinstance(error, UnicodeDecodeError):
+            return False  # a client sent text that is not UTF-8, and was told so
         if error is not None:
             record.msg, record.args = (
                 "%s: %s",

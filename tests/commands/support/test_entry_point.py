@@ -3,7 +3,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from helpers import composed
-from vc_lightning.commands.support import builders, entry_point, overrides, paths
+from vc_lightning.commands import train
+from vc_lightning.commands.support import builders, entry_point, loggers, overrides, paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 
@@ -132,6 +133,26 @@ def test_refuses_value_for_group_of_keys():
     for name in ("checkpoint", "mel"):
         with pytest.raises(InputError, match=f"{name}=null: has keys of its own"):
             overrides.require_groups(OmegaConf.merge(cfg, {name: None}), "train")
+
+
+@pytest.mark.parametrize("name", ["voices", "cleanup"])  # of included files
+def test_refuses_text_for_group_of_keys(name):
+    cfg = composed("convert")
+    overrides.require_groups(cfg, "convert")
+    cfg[name] = "x"
+    with pytest.raises(InputError, match=f"{name}=x: has keys of its own"):
+        overrides.require_groups(cfg, "convert")
+
+
+def test_refuses_number_for_logger():
+    with pytest.raises(InputError, match=r"logger\.csv=3: has keys of its own"):
+        loggers.build_loggers(OmegaConf.create({"csv": 3}))
+
+
+def test_refuses_list_of_checkpoints():
+    cfg = OmegaConf.create({"ckpt_path": ["a"]})
+    with pytest.raises(InputError, match=r"ckpt_path=\['a'\]: name one file"):
+        train.find_checkpoint(cfg, None)
 
 
 @pytest.mark.parametrize("argument", ["optimizer=[1,2]", "model=[null]", "vocoder=-1", "mel={a:1}"])

@@ -87,6 +87,21 @@ def test_recordings_are_decoded_once(convert, monkeypatch):
     assert opened == [SOURCE, TARGET, SOURCE]
 
 
+def test_checks_advise(convert, tmp_path, speech):
+    """On what `convert.py` warns of, without the folder and what a page cannot do."""
+    noise = np.random.default_rng(0).standard_normal(40_000) * 0.5 * np.std(speech)
+    poor = write_wav(tmp_path / "poor.wav", speech[:40_000] + noise)
+    (noisy,) = asyncio.run(convert.service.check(poor))
+    assert noisy.startswith("poor.wav: is noisy")
+    assert "cleanup" not in noisy
+    (short,) = asyncio.run(convert.service.check_voice([poor]))
+    assert short.startswith("poor.wav: the target has 2.5 s only")
+    (mixed,) = asyncio.run(convert.service.check_voice([SOURCE, TARGET]))
+    assert mixed.startswith("source.wav, target.wav: sound like two speakers")
+    assert asyncio.run(convert.service.check(SOURCE)) == []
+    assert asyncio.run(convert.service.check_voice([TARGET])) == []
+
+
 def test_kept_recordings_are_bounded(convert, converter, monkeypatch, tmp_path):
     kept = convert.service.kept
     long = replace(converter.analyze(SOURCE), seconds=200.0)

@@ -64,7 +64,14 @@ def test_reads_uploads_only(served, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "status"), [(b"[" * 100_000, 400), (b"{", 400), (b'"' + b"x" * 2**18 + b'"', 413)]
+    ("content", "status"),
+    [
+        (b"[" * 100_000, 400),
+        (b"{", 400),
+        (b'"' + b"x" * 2**18 + b'"', 413),
+        (b'{"data": [], "fn_index": -1, "session_hash": "s"}', 400),
+        (b'{"data": [], "fn_index": [0], "session_hash": "s"}', 400),
+    ],
 )
 def test_refuses_malformed_requests(served, content, status):
     answer = CLIENT.post(f"{served[0]}/gradio_api/queue/join", content=content)

@@ -197,6 +197,20 @@ def test_bad_files_show_errors(visit, tmp_path):
     tab.get_by_text("maximum allowed size").wait_for()
 
 
+def test_advice_before_conversion(visit, tmp_path, speech):
+    """A short noisy voice is taken, with what helps; better recordings remove the advice."""
+    tab = visit()
+    noise = np.random.default_rng(0).standard_normal(40_000) * 0.5 * np.std(speech)
+    bring(tab, "target", write_wav(tmp_path / "b<b>.wav", speech[:40_000] + noise))
+    advice = tab.locator(".card:has(#target)").get_by_role("status")
+    advice.filter(has_text="b<b>.wav: is noisy").wait_for()
+    advice.filter(has_text="the target has 2.5 s only").wait_for()
+    assert "cleanup" not in advice.first.inner_text()  # which the page does not offer
+    bring(tab, "source", SOURCE)
+    bring(tab, "target", TARGET)
+    advice.first.wait_for(state="detached")
+
+
 def test_microphone(visit):
     tab = visit()
     tab.locator("#source").get_by_label("Record audio").click()

@@ -27,8 +27,12 @@ def build_loggers(cfg: DictConfig | None) -> list[Logger]:
     return [build_logger(str(name), logger) for name, logger in (cfg or {}).items()]
 
 
-def build_logger(name: str, cfg: DictConfig) -> Logger:
+def build_logger(name: str, cfg: object) -> Logger:
     """Build one logger; see `build_loggers`."""
+    if not isinstance(cfg, DictConfig):
+        raise InputError(
+            f"logger.{name}={cfg}: has keys of its own; to leave it out, give ~logger.{name}"
+        )
     try:
         logger = instantiate(cfg)
     except InstantiationException as error:

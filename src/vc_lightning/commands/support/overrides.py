@@ -181,15 +181,22 @@ def require_groups(cfg: DictConfig, config_name: str) -> None:
     Raises:
         InputError: A group has no keys; the message names it and its value.
     """
+    for name in groups_with_keys(config_name):
+        if name in cfg and not isinstance(cfg[name], DictConfig):
+            shown = "null" if cfg[name] is None else cfg[name]
+            raise InputError(f"{name}={shown}: has keys of its own; set those")
+
+
+def groups_with_keys(config_name: str) -> list[str]:
+    """List the groups of keys that a command always has, those of included files among them."""
     written = resources.settings("", config_name)
     groups = [name for name, value in written.items() if isinstance(value, dict)]
     for default in written.get("defaults", []):
         if isinstance(default, dict):
             groups += [name for name, choice in default.items() if choice not in (None, "none")]
-    for name in groups:
-        if name in cfg and not isinstance(cfg[name], DictConfig):
-            shown = "null" if cfg[name] is None else cfg[name]
-            raise InputError(f"{name}={shown}: has keys of its own; set those")
+        elif default != "_self_":
+            groups += groups_with_keys(default)
+    return groups
 
 
 def require_choice(argument: str) -> None:

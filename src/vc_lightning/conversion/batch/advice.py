@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning.audio import quality
+from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import VoiceSample
 from vc_lightning.models.speaker_encoder import similarity
 
@@ -24,13 +25,16 @@ MIN_TARGET_SECONDS = 3.0
 MIN_SIMILARITY = 0.6
 
 
-def of_recording(name: Path | str, wav: np.ndarray, sample_rate: int) -> list[str]:
+def of_recording(
+    name: Path | str, wav: np.ndarray, sample_rate: int, can_clean: bool = True
+) -> list[str]:
     """Advise on the quality of a source or target.
 
     Args:
         name: Name of the recording.
         wav: The recording (n,).
         sample_rate: Its sample rate in Hz.
+        can_clean: Whether the noise can be removed by `cleanup.denoise=true`.
 
     Returns:
         Sentences with the remedy; none for a good recording.
@@ -38,10 +42,10 @@ def of_recording(name: Path | str, wav: np.ndarray, sample_rate: int) -> list[st
     measured = quality.measure(wav, sample_rate)
     sentences = []
     if measured.snr_db < MIN_SNR_DB:
+        remedy = ", or try cleanup.denoise=true" if can_clean else ""
         sentences.append(
             f"{name}: is noisy (its speech is only {measured.snr_db:.0f} dB above the noise), so "
-            "words and voice will suffer; record it closer to the microphone, or try "
-            "cleanup.denoise=true"
+            f"words and voice will suffer; record it closer to the microphone{remedy}"
         )
     if measured.clipped > MAX_CLIPPED:
         sentences.append(
@@ -51,7 +55,7 @@ def of_recording(name: Path | str, wav: np.ndarray, sample_rate: int) -> list[st
     return sentences
 
 
-def of_target(samples: Sequence[tuple[Path, VoiceSample]]) -> list[str]:
+def of_target(samples: Sequence[tuple[Path | str, VoiceSample | Recording]]) -> list[str]:
     """Advise on the recordings of a target voice.
 
     Args:

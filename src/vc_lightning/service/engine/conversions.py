@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 
 from vc_lightning.common.errors import require_at_least, require_within
+from vc_lightning.conversion.batch import advice
 from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.measuring import (
@@ -133,9 +134,17 @@ class ConversionService:
         """
         return await self._in_thread(self._prepare, source, target, settings, keep)
 
-    async def check(self, recording: Path) -> None:
-        """Decode, analyze and keep a recording; see `prepare`."""
-        await self._in_thread(self._check, recording)
+    async def check(self, recording: Path) -> list[str]:
+        """Decode, analyze and keep a recording; see `prepare`.
+
+        Returns:
+            Advice, if it will convert badly; see `advice.of_recording`.
+        """
+        return await self._in_thread(self._check, recording)
+
+    async def check_voice(self, recordings: Sequence[Path]) -> list[str]:
+        """Advise on the recordings of a voice that were checked; see `advice.of_target`."""
+        return await self._in_thread(self._check_voice, recordings)
 
     async def voice(self, target: Target, settings: Settings) -> tuple[VoiceConverter, Voice]:
         """Prepare a voice for live speech; see `prepare`."""
@@ -196,8 +205,14 @@ class ConversionService:
             time.perf_counter() - began,
         )
 
-    def _check(self, recording: Path) -> None:
-        self.kept.get(recording, self.converters.get(self.converters.default))
+    def _check(self, recording: Path) -> list[str]:
+        converter = self.converters.get(self.converters.default)
+        wav = self.kept.get(recording, converter).wav
+        return advice.of_recording(recording.name, wav, converter.sample_rate, can_clean=False)
+
+    def _check_voice(self, recordings: Sequence[Path]) -> list[str]:
+        converter = self.converters.get(self.converters.default)
+        return advice.of_target([(r.name, self.kept.get(r, converter)) for r in recordings])
 
     def _prepare_voice(self, target: Target, settings: Settings) -> tuple[VoiceConverter, Voice]:
         converter = self.converters.get(settings)

@@ -68,7 +68,7 @@ class VoiceCard:
         learned: Name of a learned voice.
         target: One recording.
         more: More recordings.
-        below: Place for an error sentence or the mel-spectrogram of the recording.
+        below: Place for an error sentence, advice, or the mel-spectrogram of the recording.
     """
 
     learned: gr.Dropdown
@@ -100,13 +100,14 @@ def recording(label: str, name: str) -> gr.Audio:
     )
 
 
-def check_at_once(desk: Desk, component: gr.Audio, below: gr.HTML) -> None:
+def check_at_once(desk: Desk, component: gr.Audio, below: gr.HTML, is_voice: bool = False) -> None:
     """Check a recording when it is uploaded or recorded; remove an unusable one.
 
     Args:
         desk: The objects that the page's events use.
         component: Component of the recording.
-        below: Place for the error sentence.
+        below: Place for the error sentence, or for advice.
+        is_voice: Whether it is a recording of the target voice.
     """
 
     async def check(path: str | None, request: gr.Request) -> tuple[object, str]:
@@ -114,10 +115,12 @@ def check_at_once(desk: Desk, component: gr.Audio, below: gr.HTML) -> None:
             return gr.skip(), ""
         desk.claim(request, (Path(path),))
         try:
-            await desk.service.check(Path(path))
+            sentences = await desk.service.check(Path(path))
+            if is_voice:
+                sentences += await desk.service.check_voice([Path(path)])
         except (InputError, RefusedError) as error:
             return None, fragments.sentence(error)
-        return gr.skip(), ""
+        return gr.skip(), fragments.advice(sentences)
 
     gr.on(
         [component.upload, component.stop_recording], check, component, [component, below], **QUICK
@@ -153,8 +156,8 @@ def voice_card(desk: Desk, target_name: str, prefix: str = "") -> VoiceCard:
             elem_id=f"{prefix}more",
         )
     below = gr.HTML(elem_classes="mel")
-    check_at_once(desk, target, below)
-    more.upload(_more_checker(desk), more, [more, below], **QUICK)
+    check_at_once(desk, target, below, is_voice=True)
+    more.upload(_more_checker(desk), [target, more], [more, below], **QUICK)
     learned.change(lambda name: _credits(desk, name), learned, credit, **QUICK)
     return VoiceCard(learned, target, more, below)
 
@@ -162,16 +165,23 @@ def voice_card(desk: Desk, target_name: str, prefix: str = "") -> VoiceCard:
 def _more_checker(desk: Desk) -> Callable:
     """Make the event that checks several recordings and removes the unusable ones."""
 
-    async def check(paths: list[str] | None, request: gr.Request) -> tuple[object, str]:
-        good, sentences = [], []
+    async def check(
+        target: str | None, paths: list[str] | None, request: gr.Request
+    ) -> tuple[object, str]:
+        good, sentences, advice = [], [], []
         desk.claim(request, tuple(map(Path, paths or [])))
         for path in paths or []:
             try:
-                await desk.service.check(Path(path))
+                advice += await desk.service.check(Path(path))
                 good.append(path)
             except (InputError, RefusedError) as error:
                 sentences.append(fragments.sentence(error))
-        return good or None, "".join(sentences)
+        voice = [Path(path) for path in (target, *good) if path]
+        try:
+            advice += await desk.service.check_voice(voice) if voice else []
+        except (InputError, RefusedError) as error:
+            sentences.append(fragments.sentence(error))
+        return good or None, "".join(sentences) + fragments.advice(advice)
 
     return check
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,7 +24,7 @@ MAX_BODY_BYTES = 2**18  # of requests that are not uploads, because these only n
 
 
 class Gate:
-    """Refuse other routes, uploads beyond the limits, and files that were not uploaded here.
+    """Refuse other routes and events, uploads beyond the limits, and files not uploaded here.
 
     An upload takes a place of the queue while it comes in, like a request to /convert. If a request
     names a URL as a file, Gradio downloads it. The gate therefore reads every request but uploads
@@ -34,12 +34,16 @@ class Gate:
         app: The application behind the gate.
         uploads: The files that requests may name.
         service: Its limits and its queue bound the uploads.
+        events: The numbers of the page's events.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Uploads, service: ConversionService):
+    def __init__(
+        self, app: ASGIApp, uploads: Uploads, service: ConversionService, events: Collection[int]
+    ):
         self.app = app
         self.uploads = uploads
         self.service = service
+        self.events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it.
@@ -89,9 +93,13 @@ class Gate:
             yield
 
     def _check(self, body: bytes) -> None:
-        """Check the files that a request names."""
+        """Check the event and the files that a request names."""
         try:
-            for path in _named_files(json.loads(body or b"null")):
+            content = json.loads(body or b"null")
+            event = content.get("fn_index") if isinstance(content, dict) else None
+            if event is not None and not (isinstance(event, int) and event in self.events):
+                raise RefusedError(400, "fn_index: the page has no such event; load it again")
+            for path in _named_files(content):
                 self.uploads.require(path)
         except InputError as error:
             raise RefusedError(403, str(error)) from None

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,6 +50,16 @@ def sentence(error: InputError | RefusedError) -> str:
         error: The error.
     """
     return f'<p class="refusal" role="alert">{html.escape(capitalized(error))}</p>'
+
+
+def advice(sentences: Sequence[str]) -> str:
+    """Format advice on recordings that will convert badly; its text is escaped.
+
+    Args:
+        sentences: Without a full stop.
+    """
+    lines = (f'<p class="advice" role="status">{html.escape(one)}.</p>' for one in sentences)
+    return "".join(lines)
 
 
 def capitalized(error: InputError | RefusedError) -> str:

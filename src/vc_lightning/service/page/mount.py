@@ -69,7 +69,11 @@ def _mount(api: ConversionApi, blocks: gr.Blocks, uploads: Uploads) -> None:
         api.app,
         blocks,
         "/",
-        app_kwargs={"middleware": [Middleware(Gate, uploads=uploads, service=api.service)]},
+        app_kwargs={
+            "middleware": [
+                Middleware(Gate, uploads=uploads, service=api.service, events=list(blocks.fns))
+            ]
+        },
         max_file_size=int(limits.max_megabytes * 1e6),
         show_error=False,
         footer_links=[],
