@@ -8,7 +8,9 @@ Arguments with = are keys of the service, which runs in a process of its own on 
 
 Exit code 1 if: a client met anything else; the server did not end within 10 s, or not with code 0;
 in two minutes or more, its memory grew by more than a tenth from the second to the last quarter; a
-file of a client was left; its log names a file or a folder, or has a traceback.
+file of a client was left; its log names a file or a folder, or has a traceback. Printed are p50 and
+p99 of every kind of request by its outcome (served, or the code of the refusal), the memory at the
+start, in the middle and at the end, and the load of the machine.
 """
 
 import argparse
@@ -59,7 +61,6 @@ class Crowd:
         self.wavs = {name: (EXAMPLES / f"{name}.wav").read_bytes() for name in ("source", "target")}
         self.speech = soundfile.read(EXAMPLES / "source.wav", dtype="float32")[0]
         self.is_over = threading.Event()  # the server was told to stop
-        self.counts: collections.Counter[str] = collections.Counter()
         self.seconds: dict[str, list[float]] = collections.defaultdict(list)
         self.errors: list[str] = []
 
@@ -86,11 +87,9 @@ class Crowd:
                 else:
                     outcome = f"{type(error).__name__} {error}"[:200]
                     self.errors.append(f"{role.__name__}: {outcome}")
-            if outcome == "served":
-                self.seconds[role.__name__].append(time.monotonic() - began)
-            else:
+            self.seconds[f"{role.__name__}: {outcome[:60]}"].append(time.monotonic() - began)
+            if outcome != "served":
                 self.is_over.wait(2 * rng.random())
-            self.counts[f"{role.__name__}: {outcome[:60]}"] += 1
 
     def convert(self, rng: random.Random) -> str:
         """Convert over HTTP."""
@@ -318,11 +317,14 @@ def main() -> None:
         finally:
             process.kill()
             process.wait()
-        for outcome, number in sorted(crowd.counts.items()):
-            print(f"{number:6}  {outcome}")
-        for role, times in crowd.seconds.items():
+        for kind, times in sorted(crowd.seconds.items()):
             p50, p99 = np.percentile(times, [50, 99])
-            print(f"{role}: p50 {p50:.1f} s, p99 {p99:.1f} s")
+            print(f"{len(times):6}  p50 {p50:6.1f} s  p99 {p99:6.1f} s  {kind}")
+        middle = memory[len(memory) // 2]
+        print(
+            f"memory: {memory[0]:.0f} MB at the start, {middle:.0f} in the middle, "
+            f"{memory[-1]:.0f} at the end; load of the machine {os.getloadavg()[2]:.1f}"
+        )
         quarter = max(1, len(memory) // 4)
         early, late = max(memory[quarter : 2 * quarter]), max(memory[-quarter:])
         text = log.read_text()

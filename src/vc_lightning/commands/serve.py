@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 import webbrowser
 from pathlib import Path
@@ -66,14 +65,15 @@ def serve(cfg: DictConfig, *, opens_browser: bool = False) -> None:
     """
     with needs_extra("the service", "serve"):
         from vc_lightning.service import server
+        from vc_lightning.service.work_folder import work_folder
     require_flag("browser", opens_browser)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it itself
     with (
-        tempfile.TemporaryDirectory(prefix="vc_lightning_service_") as folder,
+        work_folder() as folder,
         server.bind(cfg.host, cfg.port) as listener,
         contextlib.ExitStack() as stack,
     ):
-        api = build_api(cfg, Path(folder))
+        api = build_api(cfg, folder)
         if has_page(cfg):
             with needs_extra("the page", "demo"):
                 from vc_lightning.service.page.mount import mounted

@@ -119,13 +119,14 @@ class ConversionApi:
 
     Attributes:
         app: The ASGI application.
+        folder: See above.
     """
 
     def __init__(self, service: ConversionService, live: LiveDesk, access: Access, folder: Path):
         self.service = service
         self.live = live
         self.access = access
-        self._folder = folder
+        self.folder = folder
         converter = service.converters.get(service.converters.default)
         self._about = {
             "software": converter.note().software,
@@ -162,7 +163,7 @@ class ConversionApi:
         service, limits = self.service, self.service.limits
         with contextlib.ExitStack() as stack:
             stack.enter_context(service.queue.place())
-            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             form = await read_form(
                 request,

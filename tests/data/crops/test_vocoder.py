@@ -160,7 +160,9 @@ def test_refuses_autovc_for_other_mels(module, tiny_autovc, tmp_path, mel_settin
         reconstruct(path, [u.segment for u in data.train], data.files, data.mel)
 
 
-@pytest.mark.parametrize("changes", [{"crop_frames": 0}, {"context_frames": -1}])
+@pytest.mark.parametrize(
+    "changes", [{"crop_frames": 0}, {"context_frames": -1}, {"context_frames": 2**31}]
+)
 def test_refuses_impossible_values(module, changes):
     ((name, value),) = changes.items()
     with pytest.raises(InputError, match=f"data.{name}={value}"):

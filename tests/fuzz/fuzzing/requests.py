@@ -29,7 +29,7 @@ from fuzzing import hostile, media
 from fuzzing.bench import EXAMPLES, Bench
 from fuzzing.damage import damaged
 from fuzzing.trials import ADDRESS_SPACE, TrialResult
-from vc_lightning.audio import io as audio
+from vc_lightning.audio.files import io as audio
 from vc_lightning.common import resources
 
 KEYS = ("rate", "format", "voice", "speaker", "block", "token", "ticket", "wait", "skip")

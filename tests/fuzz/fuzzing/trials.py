@@ -22,6 +22,7 @@ GIB = 2**30
 ADDRESS_SPACE = 8 * GIB  # beyond this the process gets no more memory
 CANARY = "code-was-run"  # a file that hostile input tries to make in the working folder
 PROGRESS_BARS = ("features:", "mels:")
+LIBRARY_NOTES = ("Note: ", "[src/libmpg123")  # that libsndfile's MP3 decoder prints on its own
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ def run(trial: Trial, folder: Path, memory: int, seconds: float) -> TrialResult:
     began = time.perf_counter()
     child = os.fork()
     if child == 0:
-        _be_the_command(trial.command, arguments, folder)
-    in_time = _wait(child, seconds)
+        be_the_command(trial.command, arguments, folder)
+    in_time = wait(child, seconds)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # and its workers, should it have left any
     _, status, usage = os.wait4(child, 0)
     took = time.perf_counter() - began
     stdout, stderr = ((folder / name).read_text(errors="replace") for name in ("out", "err"))
-    lines = [line for line in stderr.split("\n") if line and not _is_progress(line)]
+    lines = [line for line in stderr.split("\n") if line and not _is_other(line)]
     peak = max(0, usage.ru_maxrss * 1024 - inherited)
     code = os.waitstatus_to_exitcode(status)
     verdict = _verdict(code, lines, stdout, folder) if in_time else f"not done in {seconds:g} s"
@@ -104,8 +105,13 @@ def _anonymous_bytes() -> int:
     return (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _be_the_command(command: str, arguments: list[str], folder: Path) -> None:
-    """Become `python COMMAND.py ARGUMENTS`, without importing everything again; never return."""
+def be_the_command(
+    command: str, arguments: list[str], folder: Path, trouble: Callable[[], object] = lambda: None
+) -> None:
+    """Become `python COMMAND.py ARGUMENTS`, without importing everything again; never return.
+
+    Args: trouble, called before the command begins.
+    """
     code = 70
     try:
         os.setsid()
@@ -118,6 +124,7 @@ def _be_the_command(command: str, arguments: list[str], folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.argv = [f"{command}.py", *arguments]
+        trouble()
         try:
             runpy.run_path(str(resources.ROOT / f"{command}.py"), run_name="__main__")
             code = 0
@@ -132,7 +139,7 @@ def _be_the_command(command: str, arguments: list[str], folder: Path) -> None:
         os._exit(code)
 
 
-def _wait(child: int, seconds: float) -> bool:
+def wait(child: int, seconds: float) -> bool:
     """Whether a process ends in time."""
     descriptor = os.pidfd_open(child)
     try:
@@ -142,8 +149,9 @@ def _wait(child: int, seconds: float) -> bool:
     return bool(ready)
 
 
-def _is_progress(line: str) -> bool:
-    return line.rsplit("\r", 1)[-1].startswith(PROGRESS_BARS)
+def _is_other(line: str) -> bool:
+    """Whether a line is of a progress bar or a library."""
+    return line.rsplit("\r", 1)[-1].startswith(PROGRESS_BARS + LIBRARY_NOTES)
 
 
 def _verdict(code: int, lines: list[str], stdout: str, folder: Path) -> str:

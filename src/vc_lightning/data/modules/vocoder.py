@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
-from vc_lightning.common.errors import require_at_least
+from vc_lightning.common.errors import require_at_least, require_within
 from vc_lightning.data.crops.vocoder import VocoderCrops
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.features.reconstruction import reconstruct
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.modules.recordings import RecordingsDataModule
 from vc_lightning.data.modules.settings import RecordingSettings
+
+MAX_CONTEXT_FRAMES = 1000  # no vocoder needs so many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class VocoderSettings(RecordingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, "data", crop_frames=self.crop_frames)
-        require_at_least(0, "data", context_frames=self.context_frames)
+        require_within(0, MAX_CONTEXT_FRAMES, "data", context_frames=self.context_frames)
 
     def build(self, needs: FeatureNeeds) -> "VocoderDataModule":
         """Make the data module."""

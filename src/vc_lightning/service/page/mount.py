@@ -44,7 +44,7 @@ def mounted(api: ConversionApi, keep_minutes: float, examples: Sequence[Path]) -
         InputError: `keep_minutes` is out of range.
     """
     require_within(1, 1e6, "", keep_minutes=keep_minutes)
-    with tempfile.TemporaryDirectory(prefix="vc_lightning_page_") as folder:
+    with tempfile.TemporaryDirectory(prefix="page_", dir=api.folder) as folder:
         copies = Path(folder, "examples")
         copies.mkdir()
         gr.set_static_paths([copies])
