@@ -57,3 +57,34 @@ def test_narrow_layers_stay_in_float32_without_a_bfloat16_lstm(network, monkeypa
     with torch.autocast("cpu", torch.bfloat16):
         outputs = run_lstm(network, x)
     torch.testing.assert_close(outputs, run_lstm(network, x), atol=0, rtol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("n_frames", [256, 300, 449])
+def test_segments_equal_one_run(n_frames):
+    torch.manual_seed(0)
+    network = nn.LSTM(8, 512, num_layers=2, batch_first=True)
+    x = torch.randn(2, n_frames, 8)
+    calls = []
+    network.register_forward_hook(lambda _, inputs, __: calls.append(inputs[0].shape))
+    outputs = run_lstm(network, x)
+    assert [shape[1] for shape in calls] == [128]  # frames of a segment and its warm-up
+    torch.testing.assert_close(outputs, network(x)[0], atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_network_that_remembers_runs_frame_by_frame():
+    torch.manual_seed(0)
+    network = nn.LSTM(8, 512, batch_first=True)
+    network.bias_hh_l0[512:1024] = 10  # gates that forget nothing
+    x = torch.randn(1, 300, 8)
+    torch.testing.assert_close(run_lstm(network, x), network(x)[0], atol=0, rtol=0)
+
+
+def test_training_runs_frame_by_frame():
+    network = nn.LSTM(8, 512, batch_first=True)
+    x = torch.randn(1, 300, 8)
+    assert not lstm.pays_in_segments(network, x)
+    with torch.inference_mode():
+        assert lstm.pays_in_segments(network, x)
+        assert not lstm.pays_in_segments(network, x[:, :200])

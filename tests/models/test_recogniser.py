@@ -40,6 +40,14 @@ def test_equals_ctranslate2(recogniser, wav, tmp_path):
     assert expected.abs().max() > 5
 
 
+def test_bfloat16_hears_the_same(recogniser, wav):
+    features = recogniser.features(wav)
+    rounded = load_recogniser().use_bfloat16().features(wav)
+    assert rounded.dtype == np.float32
+    difference = np.square(rounded - features).mean() ** 0.5
+    assert 0.001 < difference / (features - features.mean(axis=0)).std() < 0.02
+
+
 def _their_names(state):
     made = {}
     for name, value in state.items():

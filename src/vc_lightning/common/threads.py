@@ -1,16 +1,21 @@
 """Choose how many threads PyTorch uses: those for which other programs leave cores free.
 
 PyTorch's threads wait for each other after every operation, and they wait by spinning. Beside a
-busy program on each core, two threads can take fifty times as long as one.
+busy program on each core, two threads can take fifty times as long as one. Two large tasks that
+need not wait for each other cost nothing there: `second_thread`.
 """
 
 import os
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psutil
 import torch
 
 SECONDS = 0.5  # a shorter time says too little of what other programs do
+FIRST_SECONDS = 0.1  # but more than the load of the last minute, which is the only other number
 FREE_SHARE = 0.7  # of a core that must be free for a further thread
 
 
@@ -20,19 +25,20 @@ class CoreMeter:
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._wall, self._theirs = time.monotonic(), self._time_of_others()
-        self._others = psutil.getloadavg()[0]  # of the last minute, until something was measured
+        self._others: float | None = None  # not measured
 
     def others(self) -> float:
         """Return the mean number of cores that other programs used in the last `SECONDS` or more.
 
-        Calls within `SECONDS` return the same number.
+        Calls within `SECONDS` return the same number. The first one may measure a shorter time, of
+        at least `FIRST_SECONDS`; before that it returns the load of the last minute.
         """
         wall = time.monotonic() - self._wall
-        if wall >= SECONDS:
+        if wall >= (FIRST_SECONDS if self._others is None else SECONDS):
             theirs = self._time_of_others()
             self._others = max(0.0, (theirs - self._theirs) / wall)
             self._wall, self._theirs = time.monotonic(), theirs
-        return self._others
+        return psutil.getloadavg()[0] if self._others is None else self._others
 
     def _time_of_others(self) -> float:
         """Return the processor time of all programs but this one, in seconds."""
@@ -60,3 +66,25 @@ class ThreadChooser:
             if n_threads != torch.get_num_threads():
                 torch.set_num_threads(n_threads)
         return torch.get_num_threads()
+
+
+@contextmanager
+def second_thread() -> Iterator[ThreadPoolExecutor]:
+    """Open a thread beside the present one; PyTorch computes alone in each of them.
+
+    Yields:
+        An executor for tasks that take about as long as what the present thread does meanwhile.
+    """
+    n_threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1, "beside", use_one_thread) as thread:
+            use_one_thread()
+            yield thread
+    finally:
+        torch.set_num_threads(n_threads)  # in this thread, and in those that begin later
+
+
+def use_one_thread() -> None:
+    """Let PyTorch compute alone in the present thread, and in those that begin later."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # the first call in a thread applies the number there

@@ -14,6 +14,7 @@ from vc_lightning.audio.pitch_check import PitchCheck
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.audio.voice_activity import Level
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.threads import second_thread
 from vc_lightning.conversion.chunking import Chunk, cross_fade, split_into_chunks
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.recording import Recording, RecordingLike, prefix_errors
@@ -66,30 +67,37 @@ class RecordingAnalyzer:
         name: Path | str | None = None,
     ) -> Recording:
         """Analyze a recording to be converted; see `VoiceConverter.analyze`."""
-        wav, level, embedding = self._embedded(recording)
+        wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
         contours, content = [], SpillBuffer()
-        for chunk in chunks:
-            filtered = self._filtered(wav, level, chunk)
-            content.append(self._content(filtered, chunk))
-            contours.append(self._f0(filtered, chunk))
-            progress(chunk.stop / chunks[-1].stop)
-        f0 = np.concatenate(contours)
+        # The recogniser takes about as long as embedding and pitch together.
+        with second_thread() as beside:
+            embedding = beside.submit(self._embedding, recording, wav, level)
+            for chunk in chunks:
+                filtered = self._filtered(wav, level, chunk)
+                contours.append(beside.submit(self._f0, filtered, chunk))
+                content.append(self._content(filtered, chunk))
+                progress(chunk.stop / chunks[-1].stop)
+        voice = embedding.result()
+        f0 = np.concatenate([contour.result() for contour in contours])
         self._check_pitch(recording if name is None else name, f0, level)
         seconds = len(wav) / self.mel.sample_rate
-        return Recording(wav, level, embedding, f0, seconds, chunks, content.array())
+        return Recording(wav, level, voice, f0, seconds, chunks, content.array())
 
     def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
         """Analyze a recording of a target's voice; see `VoiceConverter.sample`."""
-        wav, level, embedding = self._embedded(recording)
+        wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
-        f0 = np.concatenate([self._f0(self._filtered(wav, level, c), c) for c in chunks])
+        with second_thread() as beside:
+            embedding = beside.submit(self._embedding, recording, wav, level)
+            f0 = np.concatenate([self._f0(self._filtered(wav, level, c), c) for c in chunks])
+        voice = embedding.result()
         self._check_pitch(recording if name is None else name, f0, level)
-        return VoiceSample(embedding, f0, len(wav) / self.mel.sample_rate)
+        return VoiceSample(voice, f0, len(wav) / self.mel.sample_rate)
 
     def embed(self, recording: RecordingLike) -> np.ndarray:
         """Compute the speaker embedding (dim_emb,) of a recording."""
-        return self._embedded(recording)[2]
+        return self._embedding(recording, *self.leveled(recording))
 
     def leveled(self, recording: RecordingLike) -> tuple[np.ndarray, Level]:
         """Load a recording and measure its level -> wav (n,) and its level."""
@@ -130,14 +138,12 @@ class RecordingAnalyzer:
         """Cross-fade the mels of consecutive chunks, see `cross_fade`."""
         return cross_fade(parts, self.frames(FADE_SECONDS))
 
-    def _embedded(self, recording: RecordingLike) -> tuple[np.ndarray, Level, np.ndarray]:
-        """Load a recording, measure its level and embed its speaker."""
-        wav, level = self.leveled(recording)
+    def _embedding(self, recording: RecordingLike, wav: np.ndarray, level: Level) -> np.ndarray:
+        """Embed the speaker of a recording, whose samples (n,) and level are known."""
         with prefix_errors(recording):
-            embedding = self.networks.speaker_encoder.embed_recording(
+            return self.networks.speaker_encoder.embed_recording(
                 wav, self.mel.sample_rate, self.mel.level_dbfs, level.gain_db
             )
-        return wav, level, embedding
 
     def _filtered(self, wav: np.ndarray, level: Level, chunk: Chunk) -> np.ndarray:
         """Return the samples (m,) of a chunk at the level of the mels, filtered."""

@@ -9,6 +9,7 @@ from torch import nn
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.precision import best_precision
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -91,6 +92,7 @@ class Networks(nn.Module):
         Raises:
             InputError: A file is unreadable, or the files do not belong together.
         """
+        threads = ThreadChooser()  # measures what other programs do meanwhile
         path = hub.local_path(path)
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
@@ -100,7 +102,12 @@ class Networks(nn.Module):
             raise InputError(f"{path}: its mel settings are not usable ({error})") from error
         built = (vocoder or default_vocoder)(mel)
         recogniser = checkpoints.load_recogniser() if autovc.listens else None
-        return cls(autovc, card, encoder, encoder_card.speaker_encoder, mel, built, recogniser)
+        if recogniser is not None and best_precision("auto") == "bf16-mixed":
+            recogniser.use_bfloat16()
+        identity = encoder_card.speaker_encoder
+        networks = cls(autovc, card, encoder, identity, mel, built, recogniser)
+        networks.threads = threads
+        return networks
 
     @property
     def sample_rate(self) -> int:

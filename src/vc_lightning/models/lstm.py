@@ -13,6 +13,10 @@ from vc_lightning.common.precision import HAS_AMX, HAS_BFLOAT16_LSTM
 
 MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN's float32 is faster than its bfloat16
+SEGMENT = 64  # frames
+WARM_UP = 64  # frames before a segment, after which the state depends on them only
+CHECKED = 16  # of them, compared with those of the segment before
+MAX_DRIFT = 1e-5  # largest difference there; an output is between −1 and 1
 
 
 def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
@@ -30,7 +34,7 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
         Outputs (B, T, cells of all directions).
     """
     if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return lstm(x)[0]
+        return run_in_segments(lstm, x) if pays_in_segments(lstm, x) else lstm(x)[0]
     if lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional:
         dtype = torch.get_autocast_dtype("cpu")
         x = x.to(dtype).transpose(0, 1)
@@ -41,6 +45,43 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
         return lstm(x)[0]
     with torch.autocast("cpu", enabled=False):
         return lstm(x.float())[0]
+
+
+def pays_in_segments(lstm: nn.LSTM, x: Tensor) -> bool:
+    """Return whether `run_in_segments` is faster for x (B, T, dim_in)."""
+    is_inference = not torch.is_grad_enabled() and not torch.jit.is_tracing()
+    is_wide = lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional
+    is_long = x.shape[1] >= 2 * (WARM_UP + SEGMENT) and x.shape[0] < MIN_BATCH
+    return is_inference and is_wide and is_long and x.device.type == "cpu"
+
+
+def run_in_segments(lstm: nn.LSTM, x: Tensor) -> Tensor:
+    """Run a few long sequences as a batch of short ones, which takes half the time or less.
+
+    Frame by frame a processor reads all recurrent weights for one row. Networks trained on short
+    crops forget within a second, so segments can run side by side, each after a warm-up on the
+    frames before it. Where the outputs at the end of the warm-ups are not those of the segment
+    before, the state has not been forgotten, and the LSTM runs once more, frame by frame.
+
+    Args:
+        lstm: A batch-first LSTM of one direction.
+        x: Inputs (B, T, dim_in).
+
+    Returns:
+        Outputs (B, T, cells), as of `lstm` up to `MAX_DRIFT`.
+    """
+    batch, n_frames, _ = x.shape
+    padded = F.pad(x, (0, 0, 0, -(n_frames - WARM_UP) % SEGMENT))
+    segments = padded.unfold(1, WARM_UP + SEGMENT, SEGMENT).transpose(
+        2, 3
+    )  # (B, S, frames, dim_in)
+    outputs = lstm(segments.flatten(0, 1))[0].unflatten(0, (batch, -1))  # (B, S, n, cells)
+    ends = outputs[:, :-1, -CHECKED:]
+    starts = outputs[:, 1:, WARM_UP - CHECKED : WARM_UP]
+    if (ends - starts).abs().max() > MAX_DRIFT:
+        return lstm(x)[0]
+    first, rest = outputs[:, 0, :WARM_UP], outputs[:, :, WARM_UP:].flatten(1, 2)
+    return torch.cat([first, rest], dim=1)[:, :n_frames]
 
 
 def run_layer(x: Tensor, w_in: Tensor, w_rec: Tensor, b_in: Tensor, b_rec: Tensor) -> Tensor:

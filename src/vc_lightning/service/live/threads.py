@@ -7,6 +7,8 @@ from typing import TypeVar, TypeVarTuple
 
 import torch
 
+from vc_lightning.common.threads import use_one_thread
+
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
@@ -19,14 +21,9 @@ def single_threaded() -> ThreadPoolExecutor:
     """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
     n_threads = torch.get_num_threads()
-    thread.submit(_use_one_thread).result()
+    thread.submit(use_one_thread).result()
     torch.set_num_threads(n_threads)  # the call above also changed it here and for new threads
     return thread
-
-
-def _use_one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.get_num_threads()  # the first call in a thread applies the number there
 
 
 async def computed(
