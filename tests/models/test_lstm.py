@@ -60,7 +60,7 @@ def test_narrow_layers_stay_in_float32_without_a_bfloat16_lstm(network, monkeypa
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("n_frames", [256, 300, 449])
+@pytest.mark.parametrize("n_frames", [192, 300, 449])
 def test_segments_equal_one_run(n_frames):
     torch.manual_seed(0)
     network = nn.LSTM(8, 512, num_layers=2, batch_first=True)
@@ -68,8 +68,8 @@ def test_segments_equal_one_run(n_frames):
     calls = []
     network.register_forward_hook(lambda _, inputs, __: calls.append(inputs[0].shape))
     outputs = run_lstm(network, x)
-    assert [shape[1] for shape in calls] == [128]  # frames of a segment and its warm-up
-    torch.testing.assert_close(outputs, network(x)[0], atol=1e-5, rtol=0)
+    assert [shape[1] for shape in calls] == [96]  # frames of a segment and its warm-up
+    torch.testing.assert_close(outputs, network(x)[0], atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()
@@ -87,4 +87,4 @@ def test_training_runs_frame_by_frame():
     assert not lstm.pays_in_segments(network, x)
     with torch.inference_mode():
         assert lstm.pays_in_segments(network, x)
-        assert not lstm.pays_in_segments(network, x[:, :200])
+        assert not lstm.pays_in_segments(network, x[:, :190])

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from vc_lightning.common.precision import HAS_AMX, HAS_BFLOAT16_LSTM
 
 MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
-MIN_BATCH = 8  # below it oneDNN's float32 is faster than its bfloat16
-SEGMENT = 64  # frames
-WARM_UP = 64  # frames before a segment, after which the state depends on them only
-CHECKED = 16  # of them, compared with those of the segment before
-MAX_DRIFT = 1e-5  # largest difference there; an output is between −1 and 1
+MIN_BATCH = 8  # below it oneDNN trains faster in float32 than in bfloat16
+SEGMENT = 48  # frames
+WARM_UP = 48  # frames before a segment, after which the state depends on them only
+CHECKED = 4  # of them, compared with those of the segment before
+MAX_DRIFT = 1e-4  # largest difference there; an output is between −1 and 1
 
 
 def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
 
     Under autocast, the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in
     float32. Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small
-    batches, and on processors for which oneDNN has no LSTM in bfloat16.
+    batches in training, and on processors for which oneDNN has no LSTM in bfloat16.
 
     Args:
         lstm: The LSTM.
@@ -41,7 +41,7 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
         for weights in lstm.all_weights:
             x = uncompiled_run_layer()(x, *(weight.to(dtype) for weight in weights))
         return x.transpose(0, 1)
-    if HAS_BFLOAT16_LSTM and len(x) >= MIN_BATCH:
+    if HAS_BFLOAT16_LSTM and (len(x) >= MIN_BATCH or not torch.is_grad_enabled()):
         return lstm(x)[0]
     with torch.autocast("cpu", enabled=False):
         return lstm(x.float())[0]

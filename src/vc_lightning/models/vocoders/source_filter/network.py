@@ -142,7 +142,8 @@ class SourceFilter(Network):
         """
         spectra = [self.stft(pulses), self.stft(noise)]
         n = spectra[0].shape[-1]
-        spectrum = spectra[0] * pulse_filter[..., :n].exp()
+        logarithm = pulse_filter[..., :n]
+        spectrum = spectra[0] * torch.polar(logarithm.real.exp(), logarithm.imag)  # faster than exp
         spectrum = spectrum + spectra[1] * noise_filter[..., :n].exp()
         return torch.istft(
             spectrum,
