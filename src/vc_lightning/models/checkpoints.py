@@ -5,7 +5,6 @@ are opened with `weights_only=True`, so that no code in them ever runs.
 """
 
 import contextlib
-import hashlib
 import inspect
 import json
 import pickle
@@ -19,7 +18,8 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources, validation
@@ -28,7 +28,7 @@ from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.files import hub
-from vc_lightning.models.files.checksums import require_listed
+from vc_lightning.models.files.checksums import identity, require_listed
 from vc_lightning.models.files.formats import Card, identify
 from vc_lightning.models.files.kinds import KINDS, State, sizes_in
 from vc_lightning.models.recogniser import Recogniser
@@ -104,11 +104,9 @@ def load_griffin_lim(path: Path | str = resources.GRIFFIN_LIM) -> GriffinLimNet:
 
 
 def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
-    """Load a recogniser in eval mode, with its weights' `identity`."""
+    """Load a recogniser in eval mode."""
     state, card = read(path, Recogniser.kind)
-    network = _network(card, state, path).requires_grad_(False)
-    network.identity = identity("whisper", network.state_dict())
-    return network
+    return _network(card, state, path).requires_grad_(False)
 
 
 def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
@@ -261,10 +259,23 @@ def _network(card: Card, state: State, path: Path | str) -> Any:
             )
     try:
         validation.require_arguments(network, card.network)
-        built = network(**card.network)
+        with _Uninitialized():
+            built = network(**card.network)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its header does not describe the network ({error})") from error
     return _fill(built, state, path)
+
+
+class _Uninitialized(TorchFunctionMode):
+    """Draws no random weights for a network whose weights are read from a file."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.uniform_, Tensor.normal_, nn.init.kaiming_uniform_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _fill(network: Network, state: State, path: Path | str) -> Network:
@@ -279,9 +290,14 @@ def _fill(network: Network, state: State, path: Path | str) -> Network:
         first = (missing or unexpected)[0]
         fault = "lacks" if missing else "has an unknown"
         raise InputError(f"{path}: {fault} weight {first}; it belongs to another network")
-    if not all(value.isfinite().all() for value in network.state_dict().values()):
+    if not all(_is_finite(value) for value in network.state_dict().values()):
         raise InputError(f"{path}: has weights that are NaN or infinite; its training diverged")
     return network.eval()
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Return whether no value is NaN or infinite; a sum shows it much faster than a comparison."""
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 # Saving ------------------------------------------------------------------------------------------
@@ -302,7 +318,7 @@ def save(path: Path | str, state: State, card: Card, dtype: torch.dtype | None =
     Raises:
         InputError: A weight is not finite; an existing file stays as it is.
     """
-    if not all(value.isfinite().all() for value in state.values()):
+    if not all(_is_finite(value) for value in state.values()):
         raise InputError("the weights are NaN or infinite; lower optimizer.lr")
     tensors = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
@@ -314,15 +330,6 @@ def save(path: Path | str, state: State, card: Card, dtype: torch.dtype | None =
 
 
 # Identity of frozen networks ---------------------------------------------------------------------
-
-
-def identity(kind: str, state: State) -> str:
-    """Name a frozen network by its kind and a hash of its weights, such as "ge2e-1f2e3d4c"."""
-    digest = hashlib.sha256()
-    for key, value in sorted(state.items()):
-        digest.update(key.encode())
-        digest.update(value.float().cpu().numpy().tobytes())
-    return f"{kind}-{digest.hexdigest()[:8]}"
 
 
 def require_same_encoder(wanted: str, given: str, name: str) -> None:

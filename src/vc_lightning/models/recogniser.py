@@ -4,6 +4,7 @@ Radford et al. 2022, arXiv 2212.04356. The shipped weights are those of the mult
 "base"; checkpoints/README.md says where they come from.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.audio.mel import mel_filters, power_spectra
+from vc_lightning.models.files.checksums import identity
 from vc_lightning.models.network import Network
 
 N_FFT = 400  # 25 ms
@@ -38,7 +40,6 @@ class Recogniser(Network):
     kind = "recogniser"
     sample_rate = 16_000
     frame_rate = 50.0
-    identity = ""  # set by `checkpoints.load_recogniser`
     filters: Tensor
     window: Tensor
 
@@ -51,6 +52,11 @@ class Recogniser(Network):
         self.norm = nn.LayerNorm(dim)
         self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Name with a hash of the weights, part of the key of cached features."""
+        return identity("whisper", self.state_dict())
 
     def forward(self, mel: Tensor) -> Tensor:
         """Encode a log-mel (B, n_mels, T), T ≤ 3000 -> features (B, ⌈T/2⌉, dim)."""

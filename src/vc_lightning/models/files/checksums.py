@@ -1,9 +1,12 @@
-"""Load only weight files whose SHA-256 stands in a list, if VC_LIGHTNING_CHECKSUMS names one."""
+"""Checksums of weight files, which VC_LIGHTNING_CHECKSUMS may ask for, and of weights."""
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
@@ -51,3 +54,12 @@ def _digests(listing: Path) -> set[str]:
             f"{VARIABLE}={listing}: is not a list of weight files ({type(error).__name__}); give "
             f'{SHIPPED}, or a JSON file such as {{"a.safetensors": {{"sha256": "…"}}}}'
         ) from error
+
+
+def identity(kind: str, state: Mapping[str, Tensor]) -> str:
+    """Name a frozen network by its kind and a hash of its weights, such as "ge2e-1f2e3d4c"."""
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(key.encode())
+        digest.update(value.float().cpu().numpy().tobytes())
+    return f"{kind}-{digest.hexdigest()[:8]}"
