@@ -116,6 +116,20 @@ def test_a_device_that_vanishes_ends_the_session_and_the_file_is_whole(tmp_path)
     assert soundfile.info(path).frames > 1000
 
 
+def test_the_delay_is_measured_from_the_word_to_the_loudspeaker():
+    one = session(ramp(0.4))
+    push = one.stream.push
+    one.stream.push = lambda samples: time.sleep(0.005) or push(samples)
+    one.source.latency_seconds, one.sink.latency_seconds = 0.2, 0.3
+    run(one)
+    # 100 ms of the stream, 50 ms of cushion and both devices; computing takes of the cushion.
+    expected = 0.1 + 0.05 + 0.2 + 0.3
+    assert expected - 0.01 < one.status.delay_seconds < expected + 0.1
+    assert one.status.delay_seconds <= one.status.longest_delay_seconds
+    assert "delay" in line(one.status, is_muted=False, is_paused=False)
+    assert session(ramp(0.1)).status.delay_seconds == 0
+
+
 def test_levels_and_load_are_counted():
     one = session(np.full(RATE // 2, 0.1, np.float32))
     run(one)

@@ -178,8 +178,11 @@ def stopped_at_the_end(session: Session) -> Iterator[None]:
         session.stop()
         status = session.status
         log.info(
-            "%.1f s converted, %d under-runs, %d gaps in the input, computing took %.0f %% of it",
+            "%.1f s converted, measured delay %.0f ms (longest %.0f ms), %d under-runs, %d gaps in "
+            "the input, computing took %.0f %% of it",
             status.seconds,
+            1000 * status.delay_seconds,
+            1000 * status.longest_delay_seconds,
             status.n_underruns,
             status.n_gaps,
             100 * status.load,

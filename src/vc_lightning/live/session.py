@@ -158,6 +158,9 @@ class Status:
         n_gaps: Number of times that sound of the input was lost.
         seconds: Length of the sound that came in.
         load: Computing time as a share of `seconds`.
+        delay_seconds: Mean time from a word to its conversion as measured, devices included; 0
+            before the first conversion.
+        longest_delay_seconds: The longest such time.
     """
 
     input_dbfs: float
@@ -166,6 +169,8 @@ class Status:
     n_gaps: int
     seconds: float
     load: float
+    delay_seconds: float = 0.0
+    longest_delay_seconds: float = 0.0
 
 
 class Session:
@@ -196,8 +201,10 @@ class Session:
         self._to_output = StreamResampler(source.rate, sink.rate)
         self._stopping = threading.Event()
         self._error: BaseException | None = None
-        self._n_in = 0
+        self._n_in = self._n_made = 0
         self._computing_seconds = 0.0
+        self._n_delays = 0
+        self._sum_of_delays = self._longest_delay = 0.0
         self._input_dbfs = self._output_dbfs = SILENCE_DBFS
         self._thread = threading.Thread(target=self._work, name="live conversion", daemon=True)
 
@@ -209,9 +216,12 @@ class Session:
     @property
     def latency_seconds(self) -> float:
         """Time from a word to its conversion, without computing."""
-        rate = self.sink.rate
-        devices = self.source.latency_seconds + self.sink.latency_seconds
-        return self.stream.latency_seconds + devices + self.sink.buffer.cushion_samples / rate
+        cushion = self.sink.buffer.cushion_samples / self.sink.rate
+        return self.stream.latency_seconds + self._devices_seconds + cushion
+
+    @property
+    def _devices_seconds(self) -> float:
+        return self.source.latency_seconds + self.sink.latency_seconds
 
     @property
     def status(self) -> Status:
@@ -224,6 +234,8 @@ class Session:
             n_gaps=self.source.n_gaps,
             seconds=seconds,
             load=self._computing_seconds / seconds if seconds else 0.0,
+            delay_seconds=self._sum_of_delays / max(1, self._n_delays),
+            longest_delay_seconds=self._longest_delay,
         )
 
     def start(self) -> None:
@@ -269,6 +281,22 @@ class Session:
         self._n_in += len(samples)
         self._input_dbfs = level_dbfs(samples)
         self._deliver(made)
+        self._n_made += len(made)
+        if len(made):
+            self._measure_delay(begun)
+
+    def _measure_delay(self, arrived: float) -> None:
+        """Measure how long after it was spoken the newest converted sample will be played.
+
+        Args:
+            arrived: When the newest sample of the input arrived.
+        """
+        behind = (self._n_in - self._n_made) / self.source.rate
+        waiting = len(self.sink.buffer) / self.sink.rate
+        delay = behind + time.perf_counter() - arrived + waiting + self._devices_seconds
+        self._n_delays += 1
+        self._sum_of_delays += delay
+        self._longest_delay = max(self._longest_delay, delay)
 
     def _deliver(self, made: np.ndarray) -> None:
         if not len(made):

@@ -37,6 +37,7 @@ def line(status: Status, is_muted: bool, is_paused: bool) -> str:
             f"{minutes:02}:{seconds:02}",
             f"in {bar(status.input_dbfs)} {status.input_dbfs:4.0f} dB",
             f"out {bar(status.output_dbfs)} {status.output_dbfs:4.0f} dB",
+            f"delay {1000 * status.delay_seconds:.0f} ms",
             f"load {100 * status.load:.0f} %",
             f"under-runs {status.n_underruns}",
             *([f"gaps {status.n_gaps}"] if status.n_gaps else []),
