@@ -126,7 +126,7 @@ def run_evaluate(tiny_checkpoint, corpus, tmp_path):
         *("man/0.wav\twoman/0.wav|woman/1.wav\tman/1.wav", "man/2.wav\twoman/0.wav|woman/1.wav\t"),
         "woman/2.wav\tman/0.wav|man/1.wav\twoman/1.wav",
     ]
-    table.write_text("\n".join(["source\ttarget\tsource_other", *rows]) + "\n")
+    table.write_text("\n".join(["source\ttarget\tsource_reference", *rows]) + "\n")
 
     def run(**settings):
         settings = {

@@ -130,6 +130,7 @@ def test_names_words(config_name, line, expected):
         ("train", ["data.check=false"], "data.check: train.py has no such key any more; leave it"),
         ("train", ["extras.print_config=true"], "this key is called print_config"),
         ("evaluate", ["judges=words"], "judges: this key is called scorers"),
+        ("train", ["init_freq=8"], "init_freq: this key is called ckpt_freq"),
         ("train", ["test=true"], "python evaluate.py data.manifest=TABLE ckpt=FILE scores"),
         ("prepare", ["chek", "data.dir=D"], "chek: is not a verb; say what to do: manifest (make"),
         ("prepare", ["shards", "data.dir=D"], "shards: name a new folder for them with output="),

@@ -196,7 +196,7 @@ def test_skips_words_of_unknown_languages(converter, listed, monkeypatch):
 def test_table_of_pairs_and_reused_folder(run, corpus, tmp_path, capsys):
     table = tmp_path / "my pairs, 1.tsv"
     table.write_text(
-        "source\ttarget\tsource_other\nman/0.wav\twoman/0.wav|woman/1.wav\tman/1.wav\n"
+        "source\ttarget\tsource_reference\nman/0.wav\twoman/0.wav|woman/1.wav\tman/1.wav\n"
     )
     settings = {"data.pairs": f"'{table}'", "scorers": "null"}
     report = json.loads((run(**settings) / "report.json").read_text())

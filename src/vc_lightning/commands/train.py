@@ -212,7 +212,7 @@ def initialize(cfg: DictConfig, model: BaseModule, data: TrainingDataModule) -> 
     if cfg.ckpt_path is not None:
         require_same_training(cfg.ckpt_path, model.card, model.config)
     else:
-        log.info(model.initialize(cfg.init_from, cfg.init_freq, data))
+        log.info(model.initialize(cfg.init_from, cfg.ckpt_freq, data))
 
 
 def compile_network(cfg: DictConfig, network: nn.Module) -> None:

@@ -16,8 +16,9 @@ N_SOURCES = 3  # recordings per speaker that take turns as source
 MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are often single words
 SEXES = ("F", "M")
 PAIR_COLUMNS = (  # every other column of a table of pairs is a group
-    *("source", "target", "source_other", "parallel", "language"),
+    *("source", "target", "source_reference", "parallel", "language"),
     *("source_speaker", "target_speaker", "text"),
+    "source_other",  # name of source_reference until version 0.3.0
 )
 
 
@@ -146,7 +147,7 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
     - `source`: the recording to convert.
     - `target`: recordings separated by `|`. The last one is left out of the voice, as the reference
       for similarity. A single one is voice and reference, which makes the similarity too high.
-    - Optional: `source_other`, reference for the similarity to the source speaker (default: the
+    - Optional: `source_reference`, reference for the similarity to the source speaker (default: the
       source); `source_speaker` and `target_speaker` (default: the parent folders); `parallel`;
       `language`; `text` of the source.
     - Every other column is a kind of group.
@@ -173,8 +174,11 @@ def from_table(path: Path, root: Path | None) -> list[Pair]:
             )
         source = folder / row["source"]
         other, parallel = (
-            folder / row[column] if row.get(column) else None
-            for column in ("source_other", "parallel")
+            folder / name if name else None
+            for name in (
+                row.get("source_reference") or row.get("source_other"),
+                row.get("parallel"),
+            )
         )
         for file in [source, *targets, *filter(None, [other, parallel])]:
             if not is_file(file):

@@ -13,8 +13,8 @@ from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import conditions
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.scorers.naturalness import Listener
-from vc_lightning.evaluation.scorers.recognisers.phonemes import PhonemeRecogniser, phoneme_errors
-from vc_lightning.evaluation.scorers.recognisers.texts import character_errors
+from vc_lightning.evaluation.scorers.recognisers.phonemes import PhonemeRecogniser
+from vc_lightning.evaluation.scorers.recognisers.texts import character_errors, word_errors
 from vc_lightning.evaluation.scorers.words import WordRecogniser
 from vc_lightning.evaluation.scores import ScoredConversion, figures
 from vc_lightning.evaluation.statistics import Figure
@@ -194,38 +194,35 @@ def score_words(
         conditions: The results, those for clean sources first.
         sample_rate: Sample rate of the sound in Hz.
     """
-    for results in conditions[1:]:
-        for index, conversion in results.conversions.items():
-            reference = conditions[0].conversions[index].transcripts.get("words/source")
-            if not reference:
-                continue
-            after = ""  # without speech, Whisper would make up words
-            if conversion.scores.has_speech:
-                language = conversion.pair.language
-                wav = conversion.sounds.conversion
-                after = recogniser.transcript(wav, sample_rate, language)
-            conversion.scores["words/character_errors"] = character_errors(reference, after)
-            conversion.transcripts["words/conversion"] = after
+    for conversion, reference in _with_references(conditions, "words/source"):
+        after = ""  # without speech, Whisper would make up words
+        if conversion.scores.has_speech:
+            wav, language = conversion.sounds.conversion, conversion.pair.language
+            after = recogniser.transcript(wav, sample_rate, language)
+        conversion.scores["words/character_errors"] = character_errors(reference, after)
+        conversion.transcripts["words/conversion"] = after
 
 
 def score_phonemes(
     recogniser: PhonemeRecogniser, conditions: Sequence[ConditionResults], sample_rate: int
 ) -> None:
-    """Set the phoneme error rates against the phonemes of the clean sources.
+    """Set the phoneme error rates against the phonemes of the clean sources; see `score_words`."""
+    for conversion, reference in _with_references(conditions, "phonemes/source"):
+        after: list[str] = []
+        if conversion.scores.has_speech:
+            after = recogniser.phonemes(conversion.sounds.conversion, sample_rate)
+        conversion.scores["phonemes/errors"] = word_errors(reference, " ".join(after))
 
-    Args:
-        recogniser: Hears phonemes.
-        conditions: The results, those for clean sources first.
-        sample_rate: Sample rate of the sound in Hz.
-    """
+
+def _with_references(
+    conditions: Sequence[ConditionResults], transcript: str
+) -> Iterator[tuple[ScoredConversion, str]]:
+    """Yield conversions under worse conditions, with transcripts of their clean sources."""
     for results in conditions[1:]:
         for index, conversion in results.conversions.items():
-            clean = conditions[0].conversions[index].transcripts.get("phonemes/source")
-            if clean:
-                after = []
-                if conversion.scores.has_speech:
-                    after = recogniser.phonemes(conversion.sounds.conversion, sample_rate)
-                conversion.scores["phonemes/errors"] = phoneme_errors(clean.split(), after)
+            reference = conditions[0].conversions[index].transcripts.get(transcript)
+            if reference:
+                yield conversion, reference
 
 
 def summary(results: ConditionResults) -> dict[str, Figure]:

@@ -14,13 +14,14 @@ from vc_lightning.models.files.formats import Card
 log = logging.getLogger(__name__)
 
 FREE_KEYS = (  # may differ: they do not change the result of a number of steps
-    *("run_dir", "ckpt_path", "init_from", "init_freq", "speaker_encoder", "compile"),
+    *("run_dir", "ckpt_path", "init_from", "ckpt_freq", "speaker_encoder", "compile"),
     *("task_name", "tags", "print_config", "monitor", "optimized_metric", "trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
     "callbacks.conversion_monitor",
     "data._target_",  # renamed in 0.4.0; other data have other keys
     *("data.cache_dir", "data.num_workers", "data.pin_memory"),
     *("data.check", "data.shard_megabytes", "data.shard_utterances"),  # of version 0.3.0
+    "init_freq",  # ckpt_freq in version 0.3.0
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.profiler"),
     *("trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
     *("trainer.limit_test_batches", "trainer.benchmark", "trainer.detect_anomaly"),

@@ -68,7 +68,7 @@ def long_trials(bench: Bench) -> list[Trial]:
 def readers(bench: Bench) -> dict[str, Given]:
     """Every key of a command line that names a file of weights, and a command line with it."""
     vocoder = {"vocoder": "wavernn", "vocoder.n_iter": None}
-    two_steps = {"init_freq": 8, "trainer.max_steps": 2}
+    two_steps = {"ckpt_freq": 8, "trainer.max_steps": 2}
     return {
         "ckpt": lambda path: bench.convert(ckpt=path, ckpt_freq=8),
         "speaker_encoder": lambda path: bench.convert(speaker_encoder=path),

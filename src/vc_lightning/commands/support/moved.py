@@ -26,6 +26,7 @@ MOVED = {  # command: key of version 0.3.0: command, verb and, in place of the k
     },
 }
 RENAMED_HERE = {  # of version 0.3.0, within a command
+    "train": {"init_freq": "ckpt_freq"},
     "evaluate": {"judges": "scorers"},
     "app": {"max_waiting": "max_requests"},
 }

@@ -16,7 +16,8 @@ import numpy as np
 from vc_lightning.audio.files import io as audio
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.scorers.availability import SAMPLE_RATE, require_packages
-from vc_lightning.evaluation.scores import Rate, ScoredConversion
+from vc_lightning.evaluation.scorers.recognisers.texts import word_errors
+from vc_lightning.evaluation.scores import ScoredConversion
 
 ASPECT = "phonemes"  # its name in scorers=
 ENGLISH = ("", "en")
@@ -30,8 +31,8 @@ class PhonemeRecogniser(Protocol):
 
 
 def require_installed() -> None:
-    """Raise MissingScorerError where the package of `Hama` is not installed."""
-    require_packages(ASPECT, "hama")
+    """Raise MissingScorerError where the packages of `Hama` are not installed."""
+    require_packages(ASPECT, "hama", "jiwer")
 
 
 class Hama:
@@ -85,22 +86,7 @@ def score(
             continue
         if conversion.scores.has_speech:
             after = recogniser.phonemes(sounds.conversion, sample_rate)
-        conversion.transcripts |= {
-            f"{ASPECT}/source": " ".join(before),
-            f"{ASPECT}/conversion": " ".join(after),
-        }
-        conversion.scores[f"{ASPECT}/errors"] = phoneme_errors(before, after)
+        texts = " ".join(before), " ".join(after)
+        conversion.transcripts |= {f"{ASPECT}/source": texts[0], f"{ASPECT}/conversion": texts[1]}
+        conversion.scores[f"{ASPECT}/errors"] = word_errors(*texts)
     return left_out
-
-
-def phoneme_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> Rate:
-    """Count the phonemes that were substituted, deleted or inserted (Levenshtein 1966)."""
-    row = np.arange(len(hypothesis) + 1)
-    for number, phoneme in enumerate(reference, start=1):
-        differs = np.array([phoneme != other for other in hypothesis], dtype=int)
-        new = np.minimum(row[1:] + 1, row[:-1] + differs)
-        row = np.concatenate([[number], new])
-        # An insertion costs 1 a step to the right.
-        steps = np.arange(len(row))
-        row = np.minimum.accumulate(row - steps) + steps
-    return Rate(int(row[-1]), len(reference))
