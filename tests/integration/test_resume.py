@@ -200,6 +200,34 @@ def test_full_disk_skips_checkpoint(run, monkeypatch, caplog, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "file"),
+    [
+        (checkpoints, "save", "autovc_step2_original.safetensors: File too large"),
+        (Trainer, "save_checkpoint", "last.ckpt: File too large"),
+    ],
+)
+def test_full_disk_at_the_end_is_one_sentence(
+    run, monkeypatch, capsys, tmp_path, owner, name, file
+):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    save = getattr(owner, name)
+
+    def save_with_little_space(*arguments, **options):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+        try:
+            save(*arguments, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(owner, name, save_with_little_space)
+    with pytest.raises(SystemExit, match="2"):
+        run("trainer.max_steps=2", "logger=none", "checkpoint.every_n_steps=1000")
+    folder = tmp_path / "run/checkpoints"
+    assert f"error: {folder}/{file}\n" in capsys.readouterr().err
+    assert list(folder.glob(".*")) == []
+
+
 def test_retries_failed_last_checkpoint(run, monkeypatch):
     save, steps = Trainer.save_checkpoint, []
 

@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from vc_lightning.common.errors import InputError
 
@@ -54,6 +57,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
     Yields:
         A temporary path in the same folder.
+
+    Raises:
+        OSError: The file cannot be written, for example on a full disk.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
@@ -65,6 +71,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide the file from a group
         temporary.replace(path)
+    except SafetensorError as error:  # has the operating system's error in its text only
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

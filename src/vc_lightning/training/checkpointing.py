@@ -8,7 +8,6 @@ from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from safetensors import SafetensorError
 
 from vc_lightning.common.errors import InputError, require_at_least
 from vc_lightning.common.files import atomic_path
@@ -181,7 +180,7 @@ class WeightFiles(Callback):
             return
         try:
             self.save(trainer, weights=planned == "weights")
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except (OSError, RuntimeError) as error:
             if trainer.world_size > 1:
                 raise  # the other processes would wait for this one
             log.error(
@@ -203,8 +202,10 @@ class WeightFiles(Callback):
         unfinished = self.dir / ".last.ckpt"
         try:
             trainer.save_checkpoint(unfinished, weights_only=False)  # must run on every rank
-        except BaseException:
+        except BaseException as error:
             unfinished.unlink(missing_ok=True)  # Lightning may have written half of it
+            if isinstance(error, OSError) and error.errno:  # Lightning's names no file
+                raise OSError(error.errno, error.strerror, str(self.last)) from error
             raise
         if trainer.is_global_zero:
             unfinished.replace(self.last)
