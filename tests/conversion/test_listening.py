@@ -91,7 +91,7 @@ def test_refuses_another_recogniser(converter):
             parts["autovc"],
             converter.card,
             parts["speaker_encoder"],
-            converter.encoder_identity,
+            converter.networks.encoder_identity,
             parts["mel"],
             parts["vocoder"],
             small_recogniser(16),

@@ -74,7 +74,7 @@ def main(cfg: DictConfig) -> None:
             cfg.vocoder_alone,
             cfg.seed,
             robust,
-            converter.encoder_identity,
+            converter.networks.encoder_identity,
             cfg.vocoder,
         ]
         files = PartFiles(folder, listed, [*decisive, replace(converter.note(), made="")])

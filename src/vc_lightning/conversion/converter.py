@@ -113,11 +113,6 @@ class VoiceConverter(nn.Module):
         return self.networks.speaker_encoder
 
     @property
-    def encoder_identity(self) -> str:
-        """Identity of the speaker encoder's weights, see `checkpoints.identity`."""
-        return self.networks.encoder_identity
-
-    @property
     def mel(self) -> MelSpectrogram:
         """The mel-spectrogram."""
         return self.networks.mel
@@ -131,16 +126,6 @@ class VoiceConverter(nn.Module):
     def sample_rate(self) -> int:
         """Sample rate in Hz of the arrays that `convert` takes and returns."""
         return self.networks.sample_rate
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the networks."""
-        return self.networks.device
-
-    @property
-    def mel_converter(self) -> MelConverter:
-        """Converter of mels with the present guidance."""
-        return MelConverter(self.autovc, self.mel, self.guidance)
 
     def note(self) -> Provenance:
         """Make the provenance note for a conversion made now."""
@@ -214,7 +199,7 @@ class VoiceConverter(nn.Module):
                 buffer.append(piece[0].clamp(0, 1).t().cpu().numpy())
                 done += piece.shape[-1]
                 progress(NETWORK_SHARE * done / total)
-            mels.append(torch.from_numpy(buffer.array()).t().to(self.device))
+            mels.append(torch.from_numpy(buffer.array()).t().to(self.networks.device))
         return vocode(
             self.vocoder,
             mels,
@@ -234,7 +219,7 @@ class VoiceConverter(nn.Module):
         Yields:
             Pieces (1, n_mels, T) of the converted mel, in order.
         """
-        converter = self.mel_converter
+        converter = MelConverter(self.autovc, self.mel, self.guidance)
         return self.analyzer.converted(
             source, lambda mel, f0: converter.convert(mel, f0, source.voice, target)
         )
@@ -250,10 +235,10 @@ class VoiceConverter(nn.Module):
             float32 (2·dim_neck, ⌈T/freq⌉).
         """
         freq = self.autovc.freq
-        embedding = torch.from_numpy(recording.embedding)[None].to(self.device)
+        embedding = torch.from_numpy(recording.embedding)[None].to(self.networks.device)
         found = []
         for chunk, content, _ in recording.parts():
-            heard = torch.from_numpy(content).t()[None].to(self.device)
+            heard = torch.from_numpy(content).t()[None].to(self.networks.device)
             codes = self.autovc.encode(heard, embedding)[0].float().cpu().numpy()
             first = (chunk.start - chunk.first) // freq
             found.append(codes[:, first : first + math.ceil((chunk.stop - chunk.start) / freq)])

@@ -96,7 +96,7 @@ class VoiceShelf:
             InputError: There is no such voice, or a recording cannot be used.
         """
         if isinstance(target, str):
-            return self.voice(target, converter.encoder_identity)
+            return self.voice(target, converter.networks.encoder_identity)
         return converter.voice(target)
 
     def learn(
@@ -126,7 +126,7 @@ class VoiceShelf:
             LearnedVoice(
                 name,
                 converter.voice_from(samples),
-                converter.encoder_identity,
+                converter.networks.encoder_identity,
                 len(samples),
                 sum(sample.seconds for sample in samples),
                 consents.today(),

@@ -223,6 +223,6 @@ def _pictures(prepared: PreparedConversion, result: MeasuredConversion) -> list[
     mels = [
         converter.mel.extract(prepared.source.wav, converter.sample_rate),
         reference and converter.mel.extract(reference.wav, converter.sample_rate),
-        converter.mel(filtered.to(converter.device)).cpu().numpy(),
+        converter.mel(filtered.to(converter.networks.device)).cpu().numpy(),
     ]
     return [fragments.spectrogram(mel) for mel in mels]
