@@ -1,6 +1,7 @@
 """The folder of learned voices."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def shelf(tmp_path):
 class Converter:
     """Averages nothing: the voice of samples is the first one's."""
 
-    encoder_identity = ENCODER
+    networks = SimpleNamespace(encoder_identity=ENCODER)
 
     def voice_from(self, samples):
         return Voice(samples[0].embedding)
