@@ -42,7 +42,10 @@ def test_equals_ctranslate2(recogniser, wav, tmp_path):
 
 def test_bfloat16_hears_the_same(recogniser, wav):
     features = recogniser.features(wav)
-    rounded = load_recogniser().use_bfloat16().features(wav)
+    other = load_recogniser()
+    assert other.identity == recogniser.identity
+    rounded = other.use_bfloat16().features(wav)
+    assert other.identity != recogniser.identity
     assert rounded.dtype == np.float32
     difference = np.square(rounded - features).mean() ** 0.5
     assert 0.001 < difference / (features - features.mean(axis=0)).std() < 0.02

@@ -4,19 +4,23 @@ import os
 import resource
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from helpers import NEEDS, write_wav
+from helpers import NEEDS, RECORDINGS_DEFAULTS, write_wav
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.features import cache as features
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.features.parallel import RECORDINGS_AT_ONCE
+from vc_lightning.data.modules.settings import RecordingSettings
+from vc_lightning.models.recogniser import Recogniser
 
 
 @pytest.fixture
@@ -347,3 +351,21 @@ def test_full_disk(cache, recording, num_workers):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert written(cache, "mels") == {}
     assert prepared(cache, recording)
+
+
+def test_bfloat16_features_of_a_recogniser_have_files_of_their_own(tmp_path, mel_settings, encoder):
+    settings = RecordingSettings(**RECORDINGS_DEFAULTS | {"dir": "a", "cache_dir": tmp_path})
+
+    def opened(precision):
+        recogniser = Recogniser(n_mels=80, dim=8, n_layers=1, n_heads=2)
+        torch.manual_seed(0)
+        for parameter in recogniser.parameters():
+            nn.init.normal_(parameter)
+        mel = MelSpectrogram(**mel_settings)
+        needs = FeatureNeeds(mel, encoder, "ge2e-1", teacher=recogniser, recogniser=recogniser)
+        return replace(settings, feature_precision=precision).cache(needs)
+
+    files = {opened(precision).files.path("heard", "a", 0) for precision in ("32", "auto", "bf16")}
+    assert len(files) == 2
+    assert opened("bf16").needs.recogniser.positions.dtype == torch.bfloat16
+    assert opened("auto").needs.recogniser.positions.dtype == torch.float32

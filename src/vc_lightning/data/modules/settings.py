@@ -22,6 +22,7 @@ from vc_lightning.data.crops.mel import Augmentation
 from vc_lightning.data.crops.order import SAMPLINGS
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.models.recogniser import Recogniser
 
 FEATURE_PRECISIONS = ("auto", "bf16", "32")
 
@@ -105,6 +106,7 @@ class RecordingSettings(LoadingSettings):
         cache_dir: Folder of the feature cache, shared by all data sets and runs.
         feature_precision: Precision of the speaker embeddings: "32"; "bf16", whose embeddings have
             a cosine above 0.999 to those of "32"; or "auto", bf16 where the CPU supports it.
+            "bf16" is also that of the recogniser's features, see `Recogniser.use_bfloat16`.
         val_fraction: Share of the utterances held out where no manifest names a validation set.
         val_speakers: Speakers held out whole: their names, or how many.
         sampling: Unit drawn with equal probability: "utterance", "duration" or "speaker", see
@@ -156,6 +158,9 @@ class RecordingSettings(LoadingSettings):
     ) -> FeatureCache:
         """Open the feature cache; see `FeatureCache` for the arguments."""
         bf16 = self.feature_precision == "bf16"
+        for model in (needs.recogniser, needs.teacher):
+            if bf16 and isinstance(model, Recogniser):
+                model.use_bfloat16()
         if self.feature_precision == "auto":
             bf16 = best_precision("cpu") == "bf16-mixed"
         return FeatureCache(self.cache_dir, needs, vtlp_factors, self.max_seconds, bf16, keep_wavs)
