@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -31,6 +32,7 @@ from vc_lightning.commands import serve
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.service.access import is_loopback
+from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.form import preferred
 from vc_lightning.service.refusal import RefusedError
 
@@ -162,6 +164,34 @@ def test_wait_limit(build, slow, tmp_path):
         answer = ask(address)
         assert "0.3 s" in error_of(answer, 503)
         assert "retry-after" in answer.headers
+
+
+def test_wait_limit_covers_analysis(build, tmp_path, monkeypatch):
+    may_go = threading.Event()
+    monkeypatch.setattr(ConversionService, "_prepare", lambda *_: may_go.wait(20))
+    with running(build(tmp_path, "wait_seconds=0.3")) as (address, _):
+        assert "0.3 s" in error_of(ask(address), 503)
+        may_go.set()
+
+
+def test_does_not_analyse_for_clients_that_left(build, tmp_path, monkeypatch):
+    may_go, calls = threading.Event(), []
+
+    def prepare(*_):
+        calls.append(1)
+        may_go.wait(20)
+        raise InputError("no")
+
+    monkeypatch.setattr(ConversionService, "_prepare", prepare)
+    with running(build(tmp_path)) as (address, _), ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, address)
+        eventually(lambda: calls == [1])
+        with pytest.raises(httpx.ReadTimeout):
+            CLIENT.post(f"{address}/convert", files=form(), timeout=0.3)
+        eventually(lambda: CLIENT.get(f"{address}/health").json()["requests"] == 1)
+        may_go.set()
+        assert error_of(first.result(), 400) == "no"
+        assert calls == [1]
 
 
 def test_failing_conversion_does_not_affect_next(build, tmp_path, caplog):

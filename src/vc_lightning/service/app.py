@@ -178,7 +178,7 @@ class ConversionApi:
 
             try:
                 settings = replace(service.converters.default, **form.settings)
-                prepared = await service.prepare(form.source, form.target, settings)
+                prepared = await service.prepare(form.source, form.target, settings, watch=watch)
             except InputError as error:
                 raise RefusedError(400, str(error)) from None
             made = await service.convert(prepared, watch)

@@ -78,6 +78,14 @@ def test_refuses_malformed_requests(served, content, status):
     error_of(answer, status)
 
 
+def test_log_has_nothing_that_a_client_sent(served, caplog, capfd):
+    body = ["a secret", "", None, None, "tiny", "auto", 0, 0]
+    assert "secret" not in call(served[0], "press_convert", body)
+    assert "an event of the page failed: ValidationError (" in caplog.text
+    assert "secret" not in caplog.text
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_endpoint_for_programs(served, converter):
     client = client_of(served)
     source, target = (gradio_client.handle_file(path) for path in (SOURCE, TARGET))

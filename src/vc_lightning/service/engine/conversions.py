@@ -34,6 +34,7 @@ from vc_lightning.service.engine.queue import (
 )
 from vc_lightning.service.engine.recordings import KeptRecordings, RecordingLimits, hidden_folders
 from vc_lightning.service.metrics import Metrics
+from vc_lightning.service.refusal import RefusedError
 
 Result = TypeVar("Result")
 Samples = Callable[[Path, VoiceConverter], VoiceSample | Recording]
@@ -120,6 +121,7 @@ class ConversionService:
         target: Target,
         settings: Settings,
         keep: bool = False,
+        watch: Watch | None = None,
     ) -> PreparedConversion:
         """Decode and analyze the recordings of a conversion.
 
@@ -128,11 +130,15 @@ class ConversionService:
             target: Recordings of one speaker, or the name of a learned voice.
             settings: Settings of the conversion.
             keep: Whether the analyzed recordings are kept for another conversion.
+            watch: See `ConversionQueue.convert`; None: the client does not leave.
 
         Raises:
             InputError: Something is not offered or cannot be used. The message names no folder.
+            RefusedError: It took too long, the client has left, or the service stops.
         """
-        return await self._in_thread(self._prepare, source, target, settings, keep)
+        began = time.monotonic()
+        arguments = (source, target, settings, keep, began)
+        return await self._in_thread(self._prepare, *arguments, watch=watch)
 
     async def check(self, recording: Path) -> list[str]:
         """Decode, analyze and keep a recording; see `prepare`.
@@ -185,7 +191,7 @@ class ConversionService:
         return convert_and_measure(first.converter, requests, first.settings.seed, progress)
 
     def _prepare(
-        self, source: Path, target: Target, settings: Settings, keep: bool
+        self, source: Path, target: Target, settings: Settings, keep: bool, asked: float
     ) -> PreparedConversion:
         began = time.perf_counter()
         limits = self.limits.recordings
@@ -203,6 +209,7 @@ class ConversionService:
             voice,
             reference,
             time.perf_counter() - began,
+            asked,
         )
 
     def _check(self, recording: Path) -> list[str]:
@@ -235,14 +242,26 @@ class ConversionService:
         self.queue.abandon()
         self._preparing.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
+    async def _in_thread(
+        self, function: Callable[..., Result], *arguments: object, watch: Watch | None = None
+    ) -> Result:
+        """Call a function when its turn comes, unless nobody waits for its result any more."""
         loop = asyncio.get_running_loop()
+        began = time.monotonic()
         if self.queue.is_abandoned:
             raise self.queue.stopping_error()
         made = loop.run_in_executor(self._preparing, function, *arguments)
-        while not made.done():
-            await asyncio.wait([made], timeout=LOOK_SECONDS)
-            if self.queue.is_abandoned:
-                made.add_done_callback(lambda made: made.cancelled() or made.exception())  # known
-                raise self.queue.stopping_error()
+        made.add_done_callback(lambda made: made.cancelled() or made.exception())  # known
+        try:
+            while not made.done():
+                await asyncio.wait([made], timeout=LOOK_SECONDS)
+                if made.done():
+                    break
+                if self.queue.is_abandoned:
+                    raise self.queue.stopping_error()
+                self.queue.require_in_time(began)
+                if watch is not None and await watch(None):
+                    raise RefusedError(400, "the client has left")
+        finally:
+            made.cancel()  # if it has not begun
         return made.result()

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ class PreparedConversion:
         voice: The target voice.
         reference: The first recording of the voice, if it is kept.
         preparation_seconds: Computing time of the analysis.
+        began: Time (`time.monotonic`) when the request began to wait.
     """
 
     converter: VoiceConverter
@@ -47,6 +49,7 @@ class PreparedConversion:
     voice: Voice
     reference: Recording | None
     preparation_seconds: float
+    began: float
 
 
 Converts = Callable[[Sequence[PreparedConversion], Progress], Sequence[MeasuredConversion]]
@@ -88,7 +91,7 @@ class ConversionQueue:
         batch_size: Most conversions in a batch.
         batch_seconds: Largest product of a batch's size and its longest source, in seconds;
             a batch of one is not limited.
-        wait_seconds: Longest time in the queue, including the conversion.
+        wait_seconds: Longest time from a request's analysis to the end of its conversion.
 
     Attributes:
         is_stopping: Whether new requests are refused.
@@ -161,21 +164,25 @@ class ConversionQueue:
         self._waiting.append(waiting)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
-        deadline = loop.time() + self._wait_seconds
         try:
             while not waiting.result.done():
                 await asyncio.wait([waiting.result], timeout=LOOK_SECONDS)
                 if not waiting.result.done() and await watch(waiting.share):
                     raise RefusedError(400, "the client has left")
-                if not waiting.result.done() and loop.time() > deadline:
-                    raise RefusedError(
-                        503,
-                        f"not converted within {self._wait_seconds:g} s; try again later",
-                        self._retry_seconds(),
-                    )
+                if not waiting.result.done():
+                    self.require_in_time(prepared.began)
         finally:
             waiting.result.cancel()
         return waiting.result.result()
+
+    def require_in_time(self, began: float) -> None:
+        """Raise RefusedError (503) if a request that began then has waited too long."""
+        if time.monotonic() - began > self._wait_seconds:
+            raise RefusedError(
+                503,
+                f"not converted within {self._wait_seconds:g} s; try again later",
+                self._retry_seconds(),
+            )
 
     def stop(self) -> None:
         """Refuse new requests from now on; finish those that are being served."""

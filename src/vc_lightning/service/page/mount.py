@@ -1,13 +1,17 @@
 """Mounts the page on the server at /, without the other routes of Gradio."""
 
 import contextlib
+import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
+from gradio import queueing
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
@@ -18,6 +22,9 @@ from vc_lightning.service.page.components import Desk
 from vc_lightning.service.page.gate import Gate
 from vc_lightning.service.page.html import ASSETS
 from vc_lightning.service.page.uploads import Uploads
+from vc_lightning.service.refusal import without_message
+
+log = logging.getLogger(__name__)
 
 FONT = ("system-ui", "sans-serif")  # installed on every computer: nothing is downloaded
 HEAD = '<script src="page/live.js"></script>'
@@ -59,7 +66,16 @@ def mounted(api: ConversionApi, keep_minutes: float, examples: Sequence[Path]) -
             yield uploads.folder
 
 
+def _log_failure() -> None:
+    """Log the failure of an event without its message, which may have what a client sent."""
+    error = sys.exception()
+    if error is not None:
+        log.warning("an event of the page failed: %s", without_message(error))
+
+
 def _mount(api: ConversionApi, blocks: gr.Blocks, uploads: Uploads) -> None:
+    # Gradio's queue would print the traceback.
+    vars(queueing)["traceback"] = SimpleNamespace(print_exc=_log_failure)
     limits = api.service.limits
     api.app.add_api_route(
         "/login", api.access.login, methods=["GET", "POST"], include_in_schema=False
