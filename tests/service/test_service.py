@@ -149,12 +149,14 @@ def test_full_queue_gives_retry_after(build, slow, tmp_path):
 def test_leaving_client_frees_its_place(build, slow, tmp_path):
     with running(build(tmp_path, convert=slow)) as (address, _):
         with pytest.raises(httpx.ReadTimeout):
-            CLIENT.post(f"{address}/convert", files=form(), timeout=0.3)
+            CLIENT.post(
+                f"{address}/convert", files=form(), timeout=2
+            )  # it has been analysed by then
         eventually(lambda: CLIENT.get(f"{address}/health").json()["requests"] == 0)
         assert not [path for path in tmp_path.iterdir() if path.is_dir()]
         with ThreadPoolExecutor(1) as pool:
             later = pool.submit(ask, address)
-            eventually(lambda: slow.batches == [1, 1])  # the first batch has ended by itself
+            eventually(lambda: slow.batches == [1, 1], 60)  # the first batch has ended by itself
             slow.may_go.set()
             assert later.result().status_code == 200
 
