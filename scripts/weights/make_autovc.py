@@ -5,6 +5,7 @@ python scripts/weights/make_autovc.py RUN/checkpoints/autovc_step<n>_average.saf
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from vc_lightning.models import checkpoints
 
 
 def main(path: Path) -> None:
-    """Write the weights as float16, with the same card."""
+    """Write the weights as float16, with data and licence in the card."""
     network, card = checkpoints.read_autovc(path)
+    card = replace(card, trained_on="see checkpoints/README.md", licence="CC BY-SA 4.0")
     checkpoints.save(resources.AUTOVC, network.state_dict(), card, torch.float16)
 
 

@@ -166,7 +166,7 @@ def test_missing_scorers_are_named_and_skipped(run, monkeypatch, robustness):
             f"{scorer}: {modules[0]} not installed; pip install 'vc-lightning[eval]'"
         )
 
-    for module in ("whisper", "pocket_sphinx", "dnsmos"):
+    for module in ("recognisers.whisper", "recognisers.pocket_sphinx", "dnsmos"):
         name = f"vc_lightning.evaluation.scorers.{module}.require_packages"
         monkeypatch.setattr(name, require_packages)
     monkeypatch.setenv("VC_LIGHTNING_CACHE", "/nowhere")

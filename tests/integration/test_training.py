@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningDataModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import composed, weights
@@ -305,6 +305,9 @@ UNUSED = torch.zeros(2, 0, 1), torch.zeros(2, 0)  # what a recogniser hears, and
 
 class TaughtData(TrainingDataModule):
     teacher_std = torch.tensor([1.0, 2.0, 0.5])
+
+    def __init__(self):
+        LightningDataModule.__init__(self)
 
 
 def test_encoder_trained_by_teacher_only(module, tiny_autovc):

@@ -98,7 +98,7 @@ def test_resumes_exactly(run, model):
     require_same_result(whole, rest)
 
 
-def test_resumes_checkpoint_of_version_0_1(run, caplog):
+def test_resumes_checkpoint_of_version_0_1(run):
     """In version 0.1 the data module of vocoders was VoiceDataModule."""
     last = run("logger=none", "trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
@@ -106,7 +106,6 @@ def test_resumes_checkpoint_of_version_0_1(run, caplog):
     content["config"]["data"]["_target_"] = "vc_lightning.data.VoiceDataModule"
     torch.save(content, last)
     rest = run("logger=none", f"ckpt_path={last}", name="rest")
-    assert "resuming with another data._target_: VocoderDataModule, was VoiceData" in caplog.text
     require_same_result(run("logger=none", name="whole"), rest)
 
 

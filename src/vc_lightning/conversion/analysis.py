@@ -142,7 +142,7 @@ class RecordingAnalyzer:
         """Embed the speaker of a recording, whose samples (n,) and level are known."""
         with prefix_errors(recording):
             return self.networks.speaker_encoder.embed_recording(
-                wav, self.mel.sample_rate, self.mel.level_dbfs, level.gain_db, self.networks.bf16
+                wav, self.mel.sample_rate, self.mel.level_dbfs, level.gain_db
             )
 
     def _filtered(self, wav: np.ndarray, level: Level, chunk: Chunk) -> np.ndarray:

@@ -9,7 +9,6 @@ from torch import nn
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.precision import best_precision
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
@@ -71,11 +70,6 @@ class Networks(nn.Module):
         self.vocoder = vocoder
         self.threads = ThreadChooser()
         self.recogniser = recogniser
-        # Where the processor has such instructions, recogniser and speaker encoder take a third of
-        # the time with them.
-        self.bf16 = best_precision("auto") == "bf16-mixed"
-        if recogniser is not None and self.bf16:
-            recogniser.use_bfloat16()
         self.eval().requires_grad_(False)
 
     @classmethod

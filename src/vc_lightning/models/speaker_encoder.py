@@ -81,11 +81,9 @@ class SpeakerEncoder(nn.Module):
         wav = np.asarray(wav, dtype=np.float32)
         return self.embed_speech(self.mel.prepare(wav, self.sample_rate))
 
-    def embed_speech(
-        self, speech: np.ndarray, factor: float = 1.0, bf16: bool = False
-    ) -> np.ndarray:
+    def embed_speech(self, speech: np.ndarray, factor: float = 1.0) -> np.ndarray:
         """Embed one recording prepared by `mel.prepare`, see `embed_batch`."""
-        return self.embed_batch([speech], [factor], bf16)[0, 0]
+        return self.embed_batch([speech], [factor])[0, 0]
 
     @torch.inference_mode()
     def embed_batch(
@@ -128,7 +126,6 @@ class SpeakerEncoder(nn.Module):
         sample_rate: int,
         level_dbfs: float,
         gain_db: float | None = None,
-        bf16: bool = False,
     ) -> np.ndarray:
         """Embed a recording of any sample rate and length after bringing it to one level.
 
@@ -141,7 +138,6 @@ class SpeakerEncoder(nn.Module):
             sample_rate: Rate of wav in Hz.
             level_dbfs: Level of the speech, in dB relative to full scale.
             gain_db: Gain in dB for that level; None: measured by `voice_activity.level_gain`.
-            bf16: See `embed_batch`.
 
         Returns:
             float32 (embedding_size,).
@@ -156,7 +152,7 @@ class SpeakerEncoder(nn.Module):
         for piece in blocks(wav, self.sample_rate * SECONDS_AT_ONCE):
             try:
                 speech = self.mel.prepare(voice_activity.amplify(piece, gain_db), self.sample_rate)
-                embeddings.append(self.embed_speech(speech, bf16=bf16))
+                embeddings.append(self.embed_speech(speech))
             except InputError as error:  # a part that is silent, or too short
                 reasons.append(error)
         if not embeddings:

@@ -65,7 +65,7 @@ def test_a_stream_agrees_with_the_offline_conversion(converter, voice, speech):
     assert near > offline_near - 0.03
     mels = [converter.mel.extract(recording, 16_000) for recording in (wav, offline)]
     shifted = np.abs(mels[0][:, 8:] - mels[1][:, :-8]).mean()
-    assert np.abs(mels[0] - mels[1]).mean() < 0.03 < shifted  # and nothing is out of time
+    assert np.abs(mels[0] - mels[1]).mean() < 0.035 < shifted  # and nothing is out of time
 
 
 def test_blocks_of_any_size_give_the_same_sound(quick, voice, speech):
