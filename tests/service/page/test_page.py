@@ -207,6 +207,7 @@ def test_advice_before_conversion(visit, tmp_path, speech):
     advice.filter(has_text="the target has 2.5 s only").wait_for()
     assert "cleanup" not in advice.first.inner_text()  # which the page does not offer
     bring(tab, "source", SOURCE)
+    tab.locator("#target").get_by_label("Clear").click()
     bring(tab, "target", TARGET)
     advice.first.wait_for(state="detached")
 
