@@ -120,6 +120,7 @@ def test_own_callback_continues(run, monkeypatch, step):
     require_same_result(whole, resumed)
 
 
+@pytest.mark.timeout(900)  # five processes that are killed, on a busy machine
 def test_resuming_after_kills_is_exact(arguments, run, tmp_path):
     more = ["logger=csv", "trainer.max_steps=60", "checkpoint.every_n_steps=50"]
     more += ["checkpoint.resume_every_n_steps=3", "callbacks.samples.every_n_steps=7"]
