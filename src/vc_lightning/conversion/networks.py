@@ -31,6 +31,7 @@ class Networks(nn.Module):
         mel: Mel-spectrogram with the settings of the network.
         vocoder: Vocoder for such mels.
         recogniser: The recogniser that AutoVC listens through; None if it reads mels.
+        threads: Chooses their number; one that already measures what other programs do.
 
     Raises:
         InputError: The parts do not belong together.
@@ -45,6 +46,7 @@ class Networks(nn.Module):
         mel: MelSpectrogram,
         vocoder: Vocoder,
         recogniser: Recogniser | None = None,
+        threads: ThreadChooser | None = None,
     ):
         super().__init__()
         require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
@@ -68,7 +70,7 @@ class Networks(nn.Module):
         self.encoder_identity = encoder_identity
         self.mel = mel
         self.vocoder = vocoder
-        self.threads = ThreadChooser()
+        self.threads = threads or ThreadChooser()
         self.recogniser = recogniser
         self.eval().requires_grad_(False)
 
@@ -102,9 +104,7 @@ class Networks(nn.Module):
         built = (vocoder or default_vocoder)(mel)
         recogniser = checkpoints.load_recogniser() if autovc.listens else None
         identity = encoder_card.speaker_encoder
-        networks = cls(autovc, card, encoder, identity, mel, built, recogniser)
-        networks.threads = threads
-        return networks
+        return cls(autovc, card, encoder, identity, mel, built, recogniser, threads)
 
     @property
     def sample_rate(self) -> int:
