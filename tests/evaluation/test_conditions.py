@@ -90,8 +90,9 @@ def test_whispering_has_no_pitch_but_the_envelope(speech):
     assert np.corrcoef(*np.log(np.array(levels) + 1e-9))[0, 1] > 0.8
 
 
-def test_second_speaker_is_5_db_below(speech, other_speech):
-    other = conditions.with_second_speaker(speech, other_speech[:30_000]) - speech
-    difference = voice_activity.rms_dbfs(speech) - voice_activity.rms_dbfs(other)
-    assert difference == pytest.approx(5, abs=0.01)
+@pytest.mark.parametrize("level", [0, -10])
+def test_second_speaker_has_level(speech, other_speech, level):
+    other = conditions.with_second_speaker(speech, other_speech[:30_000], level) - speech
+    difference = voice_activity.rms_dbfs(other) - voice_activity.rms_dbfs(speech)
+    assert difference == pytest.approx(level, abs=0.01)
     assert other[30_000:40_000] == pytest.approx(other[:10_000], abs=1e-5)

@@ -8,7 +8,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import robustness
-from vc_lightning.evaluation.conditions import SECOND_SPEAKER, SOURCES, TARGETS
+from vc_lightning.evaluation.conditions import SECOND_SPEAKERS, SOURCES, TARGETS
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.robustness import CLEAN
 from vc_lightning.evaluation.scores import Rate, ScoredConversion, Scores, Sounds
@@ -124,8 +124,10 @@ def test_no_error_rate_without_words(tmp_path):
 def test_second_speaker_and_length_of_the_voice(tmp_path):
     clean = {0: conversion(tmp_path, "boy"), 1: conversion(tmp_path, "girl")}
     found = {r.condition: r for r in robustness.convert(Analyzer(), clean, unchanged)}
-    mixed = found[SECOND_SPEAKER].conversions
-    assert mixed.keys() == {0, 1}
-    assert mixed[0].sounds.conversion == pytest.approx(1 + 10**-0.25)
+    for (condition, level), peak in zip(SECOND_SPEAKERS.items(), (1, 10**-0.5), strict=True):
+        assert level == pytest.approx(20 * np.log10(peak))
+        mixed = found[condition].conversions
+        assert mixed.keys() == {0, 1}
+        assert mixed[0].sounds.conversion == pytest.approx(1 + peak)
     assert len(found["target of 1 s"].conversions[0].sounds.conversion) == 1
     assert "target of 3 s" not in found

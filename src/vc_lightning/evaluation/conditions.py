@@ -158,8 +158,10 @@ SOURCES: dict[str, Change] = {
     "mp3 at 64 kbit/s": mp3,
     "whispered": whispered,
 }
-SECOND_SPEAKER = "a second speaker, 5 dB below"
-SECOND_SPEAKER_DB = -5.0
+SECOND_SPEAKERS = {  # level of the other recording in dB, relative to the recording
+    "a second speaker, as loud": 0.0,
+    "a second speaker, 10 dB below": -10.0,
+}
 TARGETS: dict[str, tuple[float | None, Change | None]] = {  # seconds of the voice, and a change
     "target of 1 s": (1.0, None),
     "target of 3 s": (3.0, None),
@@ -169,10 +171,16 @@ TARGETS: dict[str, tuple[float | None, Change | None]] = {  # seconds of the voi
 }
 
 
-def with_second_speaker(wav: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Add another recording, repeated or cut to the same length, 5 dB below."""
+def with_second_speaker(wav: np.ndarray, other: np.ndarray, level_db: float) -> np.ndarray:
+    """Add another recording, repeated or cut to the same length.
+
+    Args:
+        wav: float32 (n,), the recording.
+        other: float32 (m,), the other recording.
+        level_db: Level of the other recording, relative to the recording.
+    """
     other = np.resize(other, len(wav))
-    level = voice_activity.rms_dbfs(wav) + SECOND_SPEAKER_DB
+    level = voice_activity.rms_dbfs(wav) + level_db
     return wav + voice_activity.amplify(other, level - voice_activity.rms_dbfs(other))
 
 

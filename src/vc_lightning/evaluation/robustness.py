@@ -100,22 +100,29 @@ def convert(
         if conditions.is_available(change):
             changed = {i: change(c.sounds.source, rate) for i, c in clean.items()}
             found.append(_with_sources(condition, converter, clean, changed, converted))
-    mixed = {}
-    numbers = list(clean)
-    for place, index in enumerate(numbers):
-        other = clean[numbers[(place + 1) % len(numbers)]]
-        if other.pair.source_speaker != clean[index].pair.source_speaker:
-            sounds = clean[index].sounds.source, other.sounds.source
-            mixed[index] = conditions.with_second_speaker(*sounds)
-    if mixed:
-        name = conditions.SECOND_SPEAKER
-        found.append(_with_sources(name, converter, clean, mixed, converted))
+    others = _second_speakers(clean)
+    for condition, level in conditions.SECOND_SPEAKERS.items() if others else ():
+        mixed = {
+            i: conditions.with_second_speaker(clean[i].sounds.source, other, level)
+            for i, other in others.items()
+        }
+        found.append(_with_sources(condition, converter, clean, mixed, converted))
     voices = {i: [converter.load(path) for path in c.pair.voice] for i, c in clean.items()}
     for condition, (seconds, noise) in conditions.TARGETS.items():
         results = _with_targets(condition, converter, clean, voices, seconds, noise, converted)
         if results.conversions or results.refused:
             found.append(results)
     return found
+
+
+def _second_speakers(clean: Mapping[int, ScoredConversion]) -> dict[int, np.ndarray]:
+    """Find the source of the next pair for every source, unless both have the same speaker."""
+    pairs = zip(clean.items(), [*clean.values()][1:] + [*clean.values()][:1], strict=True)
+    return {
+        index: other.sounds.source
+        for (index, conversion), other in pairs
+        if other.pair.source_speaker != conversion.pair.source_speaker
+    }
 
 
 def _with_sources(
