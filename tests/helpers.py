@@ -17,6 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from vc_lightning.audio.files.io import resample
 from vc_lightning.common import resources
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.models import checkpoints
@@ -186,6 +187,11 @@ def write_wav(path: Path, wav: np.ndarray, sample_rate: int = 16_000, **kwargs: 
     """Write a recording for a test."""
     soundfile.write(path, wav, sample_rate, **kwargs)
     return path
+
+
+def two_speakers(speech: np.ndarray, other_speech: np.ndarray) -> np.ndarray:
+    """Two speakers after each other; the second is spoken 1.3 times as fast and as high."""
+    return np.concatenate([speech, resample(other_speech, 16_000, 12_300)])
 
 
 def state(folder):

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from helpers import ROOT, SOURCE, TARGET, composed, refusal, write_wav
+from helpers import ROOT, SOURCE, TARGET, composed, refusal, two_speakers, write_wav
 from vc_lightning import VoiceConverter
 from vc_lightning.audio.files import io as audio
 from vc_lightning.commands import convert
@@ -171,6 +171,12 @@ def test_refuses_bad_checkpoints_and_outputs(run, tmp_path, capsys, tiny_checkpo
         message = capsys.readouterr().err
         assert (stop.value.code, message.count("\n")) == (2, 1)
         assert reason in message
+
+
+def test_warns_of_target_with_two_speakers(run, tmp_path, speech, other_speech, caplog):
+    both = write_wav(tmp_path / "both.wav", two_speakers(speech, other_speech))
+    run(source=SOURCE, target=both, output=tmp_path / "a.wav")
+    assert f"{both}: begins and ends like two speakers" in caplog.text
 
 
 @pytest.fixture

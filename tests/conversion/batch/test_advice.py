@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers import two_speakers
 from vc_lightning.conversion.batch import advice
+from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.voices.voice import VoiceSample
 
 
@@ -44,3 +46,13 @@ def test_target_voices(samples, sentences):
     found = advice.of_target(named)
     assert len(found) == len(sentences)
     assert all(one.startswith(start) for one, start in zip(found, sentences, strict=True))
+
+
+def test_two_speakers_in_one_recording(tiny_checkpoint, speech, other_speech):
+    converter = VoiceConverter.from_checkpoint(tiny_checkpoint)
+    both = two_speakers(speech, other_speech)
+    (sentence,) = advice.of_speakers("a.wav", both, converter)
+    assert sentence.startswith("a.wav: begins and ends like two speakers (similarity 0.")
+    nothing = np.zeros_like(speech)  # neither silence nor a second of speech is a speaker
+    for wav in (speech, other_speech, speech[:60_000], np.concatenate([speech, nothing])):
+        assert advice.of_speakers("a.wav", wav, converter) == []

@@ -178,6 +178,7 @@ class BatchConverter:
                 with prefix_errors(path):
                     usable.append((path, self.converter.sample(wav, path)))
                 self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
+                self._advise(advice.of_speakers(path, wav, self.converter))
             except InputError as error:
                 reasons.append(error)
         if not usable:

@@ -1,6 +1,7 @@
 """What HTTP, the page and live speech share: one model, one queue, one set of limits."""
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -219,7 +220,9 @@ class ConversionService:
 
     def _check_voice(self, recordings: Sequence[Path]) -> list[str]:
         converter = self.converters.get(self.converters.default)
-        return advice.of_target([(r.name, self.kept.get(r, converter)) for r in recordings])
+        kept = [(recording.name, self.kept.get(recording, converter)) for recording in recordings]
+        mixed = (advice.of_speakers(name, one.wav, converter) for name, one in kept)
+        return [*itertools.chain(*mixed), *advice.of_target(kept)]
 
     def _prepare_voice(self, target: Target, settings: Settings) -> tuple[VoiceConverter, Voice]:
         converter = self.converters.get(settings)
