@@ -126,14 +126,19 @@ def event(address, function):
 
 def call(address, function, data, session="tester"):
     """Trigger an event of the page; what comes back, as text."""
-    body = {"data": data, "fn_index": event(address, function), "session_hash": session}
-    joined = CLIENT.post(f"{address}/gradio_api/queue/join", json=body)
+    joined = join(address, function, data, session)
     if joined.status_code != 200:
         return joined.text
     with CLIENT.stream(
         "GET", f"{address}/gradio_api/queue/data?session_hash={session}", timeout=60
     ) as stream:
         return "".join(stream.iter_text())
+
+
+def join(address, function, data, session):
+    """Trigger an event of the page; its answer must be asked for."""
+    body = {"data": data, "fn_index": event(address, function), "session_hash": session}
+    return CLIENT.post(f"{address}/gradio_api/queue/join", json=body)
 
 
 def given(path):

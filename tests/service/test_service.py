@@ -506,6 +506,23 @@ def test_stop_refuses_slow_requests(build, slow, tmp_path):
         assert "stopping" in error_of(begun.result(), 503)
 
 
+@pytest.mark.parametrize("seconds", [0, 20])
+def test_server_that_hangs_is_overdue(build, tmp_path, monkeypatch, seconds):
+    """A thread tells the program, which then deletes the recordings and ends."""
+    monkeypatch.setattr(server, "OVERDUE_SECONDS", 0.5)
+    called = threading.Event()
+    api = build(tmp_path)
+    made = server.make(api, 0.1, overdue=called.set)
+    monkeypatch.setattr(api.service, "abandon", lambda: called.wait(seconds))
+    with server.bind("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
+        thread.start()
+        eventually(lambda: made.started)
+        made.handle_exit(signal.SIGTERM, None)
+        thread.join(30)
+    assert called.wait(1) == bool(seconds)
+
+
 def test_sigterm_finishes_running_requests(overrides, speech, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()

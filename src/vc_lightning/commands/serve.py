@@ -5,6 +5,7 @@ import copy
 import importlib.util
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -80,7 +81,13 @@ def serve(cfg: DictConfig, *, opens_browser: bool = False) -> None:
             logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's
             stack.enter_context(mounted(api, cfg.keep_minutes, sorted(EXAMPLES.glob("*.wav"))))
         opened = open_page if opens_browser else None
-        server.make(api, cfg.stop_seconds, opened).run(sockets=[listener])
+
+        def overdue() -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+            log.info("stopped late")
+            exit_at_once()
+
+        server.make(api, cfg.stop_seconds, opened, overdue).run(sockets=[listener])
     log.info("stopped")
 
 

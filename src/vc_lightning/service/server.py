@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # connections that wait to be accepted
 CLOSE_SECONDS = 1  # for closing the connections at the end
+OVERDUE_SECONDS = 3  # after the time for finishing, when a busy machine's server must end anyhow
 SEND_BUFFER_BYTES = 2**18  # of the operating system, per connection
 UNREAD_SECONDS = 30  # a connection whose client reads nothing for so long is cut
 KEEPALIVE_SECONDS = 15  # without traffic, after which the system probes a connection
@@ -31,6 +33,8 @@ class Server(uvicorn.Server):
         api: The endpoints.
         stop_seconds: Time limit for finishing; then the remaining requests are refused.
         opened: Called with the address once the server listens; None: nothing is called.
+        overdue: Called in a thread if the server has not ended `OVERDUE_SECONDS` after the time
+            limit; None: nothing is called.
     """
 
     def __init__(
@@ -39,12 +43,26 @@ class Server(uvicorn.Server):
         api: ConversionApi,
         stop_seconds: float,
         opened: Callable[[str], object] | None = None,
+        overdue: Callable[[], object] | None = None,
     ):
         super().__init__(config)
         self._api = api
         self._stop_seconds = stop_seconds
         self._opened = opened
         self._deadline = float("inf")
+        self._overdue = threading.Timer(stop_seconds + OVERDUE_SECONDS, overdue or (lambda: None))
+        self._overdue.daemon = True
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal.
+
+        Args:
+            sockets: Bound sockets.
+        """
+        try:
+            super().run(sockets)
+        finally:
+            self._overdue.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve and log the address.
@@ -66,7 +84,11 @@ class Server(uvicorn.Server):
             frame: Stack frame that the signal interrupted.
         """
         queue = self._api.service.queue
-        self._deadline = 0.0 if queue.is_stopping else time.monotonic() + self._stop_seconds
+        if not queue.is_stopping:
+            self._deadline = time.monotonic() + self._stop_seconds
+            self._overdue.start()
+        else:
+            self._deadline = 0.0
         queue.stop()
         self._api.live.stop()
 
@@ -156,7 +178,10 @@ def address_of(listener: socket.socket) -> str:
 
 
 def make(
-    api: ConversionApi, stop_seconds: float, opened: Callable[[str], object] | None = None
+    api: ConversionApi,
+    stop_seconds: float,
+    opened: Callable[[str], object] | None = None,
+    overdue: Callable[[], object] | None = None,
 ) -> Server:
     """Make a server, whose `run` serves until SIGTERM or SIGINT.
 
@@ -164,6 +189,7 @@ def make(
         api: The endpoints.
         stop_seconds: Longest time for finishing running requests.
         opened: Called with the address once the server listens.
+        overdue: Called if the server ends too late; see `Server`.
 
     Raises:
         InputError: stop_seconds is out of range.
@@ -183,4 +209,4 @@ def make(
         backlog=BACKLOG,
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
-    return Server(config, api, stop_seconds, opened)
+    return Server(config, api, stop_seconds, opened, overdue)

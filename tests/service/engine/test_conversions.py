@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from helpers import SOURCE, TARGET, composed, write_wav
+from helpers import SOURCE, TARGET, composed, two_speakers, write_wav
 from server_helpers import LIMITS, broken
 from vc_lightning.audio.files import decoding
 from vc_lightning.commands import serve
@@ -87,7 +87,24 @@ def test_recordings_are_decoded_once(convert, monkeypatch):
     assert opened == [SOURCE, TARGET, SOURCE]
 
 
-def test_checks_advise(convert, tmp_path, speech):
+def test_recording_of_closed_page_is_not_kept(convert, tmp_path, speech, monkeypatch):
+    """Its file was deleted while it was analyzed."""
+    path = write_wav(tmp_path / "gone.wav", speech[:40_000])
+    limits = RecordingLimits(20, 1)
+    analyzed = limits.analyzed(
+        path, convert.service.converters.get(convert.service.converters.default)
+    )
+
+    def analyze(self, recording, converter):
+        recording.unlink()
+        return analyzed
+
+    monkeypatch.setattr(RecordingLimits, "analyzed", analyze)
+    asyncio.run(convert.service.check(path))
+    assert not convert.service.kept._kept
+
+
+def test_checks_advise(convert, tmp_path, speech, other_speech):
     """On what `convert.py` warns of, without the folder and what a page cannot do."""
     noise = np.random.default_rng(0).standard_normal(40_000) * 0.5 * np.std(speech)
     poor = write_wav(tmp_path / "poor.wav", speech[:40_000] + noise)
@@ -98,6 +115,9 @@ def test_checks_advise(convert, tmp_path, speech):
     assert short.startswith("poor.wav: the target has 2.5 s only")
     (mixed,) = asyncio.run(convert.service.check_voice([SOURCE, TARGET]))
     assert mixed.startswith("source.wav, target.wav: sound like two speakers")
+    both = write_wav(tmp_path / "both.wav", two_speakers(speech, other_speech))
+    (mixed,) = asyncio.run(convert.service.check_voice([both]))
+    assert mixed.startswith("both.wav: begins and ends like two speakers")
     assert asyncio.run(convert.service.check(SOURCE)) == []
     assert asyncio.run(convert.service.check_voice([TARGET])) == []
 
@@ -107,7 +127,9 @@ def test_kept_recordings_are_bounded(convert, converter, monkeypatch, tmp_path):
     long = replace(converter.analyze(SOURCE), seconds=200.0)
     monkeypatch.setattr(RecordingLimits, "analyzed", lambda *_: long)
     for index in range(9):
-        kept.get(tmp_path / f"{index}", converter)
+        recording = tmp_path / f"{index}"
+        recording.touch()
+        kept.get(recording, converter)
     assert sum(recording.seconds for recording in kept._kept.values()) <= KEPT_SECONDS
     assert [path.name for path, _ in kept._kept] == ["6", "7", "8"]
 

@@ -11,7 +11,17 @@ import pytest
 import soundfile
 
 from helpers import SOURCE, TARGET, write_wav
-from server_helpers import CLIENT, arguments, call, error_of, eventually, upload
+from server_helpers import (
+    CLIENT,
+    arguments,
+    call,
+    error_of,
+    eventually,
+    files,
+    join,
+    running,
+    upload,
+)
 from vc_lightning.commands import app
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
@@ -19,6 +29,7 @@ from vc_lightning.service.page.uploads import Uploads
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra demo is not installed")
 mount = pytest.importorskip("vc_lightning.service.page.mount", reason="the extra demo is missing")
+sessions = pytest.importorskip("vc_lightning.service.page.sessions", reason="needs the extra demo")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:gradio")
 
@@ -194,3 +205,64 @@ def test_conversions_share_the_queue_of_the_service(served):
         assert "8 requests are being served already; try again later." in answer
     assert '"success":true' in call(address, "press_convert", arguments(good, good))
     eventually(lambda: api.service.queue.n_requests == 0)
+
+
+def page_of(api):
+    apps = (getattr(route, "app", None) for route in api.app.routes)
+    return next(app for app in apps if hasattr(app, "get_blocks")).get_blocks()
+
+
+def remembered(page):
+    """The names of the sessions of which Gradio still holds anything."""
+    queue = page._queue
+    kept = (queue.pending_messages_per_session, queue.pending_event_ids_session)
+    return {*page.state_holder.session_data, *page.state_holder.time_last_used}.union(*kept)
+
+
+def test_forgets_closed_pages(served):
+    """Gradio keeps 0.1 MB of every page that was ever open, and messages that nobody reads."""
+    address, _, api = served
+    page, body = page_of(api), ["", "", None, None, "tiny", "auto", 0, 0]
+    for reads in (True, False):
+        name = f"closes{reads}"
+        with CLIENT.stream("GET", f"{address}/gradio_api/heartbeat/{name}"):
+            if reads:
+                call(address, "press_convert", body, name)
+            else:
+                join(address, "press_convert", body, name)
+            assert name in remembered(page)
+        eventually(lambda name=name: name not in remembered(page))
+
+
+def test_remembers_so_many_pages(served):
+    page = page_of(served[2])
+    messages = page._queue.pending_messages_per_session
+    for n in range(sessions.MAX_SESSIONS + 10):
+        _ = page.state_holder[f"never closed {n}"]
+        messages[f"never closed {n}"] = None
+    assert len(page.state_holder.session_data) == len(messages) == sessions.MAX_SESSIONS
+    for n in range(sessions.MAX_SESSIONS + 10):
+        sessions.forget(page, f"never closed {n}")
+    messages["closed"].put_nowait("is dropped")
+    assert not {name for name in remembered(page) if "closed" in name}
+
+
+def test_refuses_long_names_of_sessions(served):
+    name = "s" * (sessions.MAX_NAME + 1)
+    for answer in (
+        join(served[0], "press_convert", [], name),
+        CLIENT.get(f"{served[0]}/gradio_api/heartbeat/{name}"),
+    ):
+        assert error_of(answer, 400) == f"session_hash: give at most {sessions.MAX_NAME} characters"
+
+
+def test_closed_page_ends_its_conversion(build, slow, tmp_path):
+    api = build(tmp_path, convert=slow)
+    with mount.mounted(api, 60, []) as folder, running(api) as (address, _):
+        good = upload(address, "good.wav", SOURCE.read_bytes())
+        with CLIENT.stream("GET", f"{address}/gradio_api/heartbeat/leaver"):
+            join(address, "press_convert", arguments(good, good), "leaver")
+            eventually(lambda: slow.batches)
+            assert api.service.queue.n_requests == 1
+        eventually(lambda: api.service.queue.n_requests == 0)  # nothing was converted
+        assert files(folder) == []

@@ -7,15 +7,20 @@ from vc_lightning.service.page.uploads import Uploads
 
 
 def test_deletes_files_with_last_session(tmp_path):
-    deleted = []
-    uploads = Uploads(tmp_path / "uploads", deleted=deleted.extend)
+    deleted = []  # what is told; the files are gone by then
+    uploads = Uploads(
+        tmp_path / "uploads",
+        deleted=lambda paths: deleted.extend(p for p in paths if not p.exists()),
+    )
     folder, foreign = uploads.new_folder(), tmp_path / "foreign.wav"
     shared, own = folder / "shared.wav", uploads.new_folder() / "own.wav"
     for path in (shared, own, foreign):
         path.touch()
     uploads.claim("anna", [shared, own, foreign, tmp_path / "uploads" / ".." / "foreign.wav"])
     uploads.claim("ben", [shared])
+    assert uploads.is_open("anna")
     uploads.release("anna")
+    assert not uploads.is_open("anna")
     assert (shared.exists(), own.parent.exists(), foreign.exists()) == (True, False, True)
     assert deleted == [own]
     uploads.release("ben")

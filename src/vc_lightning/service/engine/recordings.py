@@ -104,6 +104,8 @@ class KeptRecordings:
                 return self._kept[key]
         analyzed = self.limits.analyzed(recording, converter)
         with self._lock:
+            if not recording.exists():  # its page was closed meanwhile
+                return analyzed
             self._kept[key] = analyzed
             while sum(kept.seconds for kept in self._kept.values()) > KEPT_SECONDS:
                 self._kept.popitem(last=False)

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.service.engine.conversions import ConversionService
+from vc_lightning.service.page.sessions import MAX_NAME
 from vc_lightning.service.page.uploads import Uploads
 from vc_lightning.service.refusal import SENTENCES, RefusedError, answer_refusal, as_json, body_of
 
@@ -20,6 +21,7 @@ ROUTES = (  # requested by the page and gradio_client; Gradio has many more
     *("/gradio_api/info", "/gradio_api/reset"),
 )
 UPLOAD = "/gradio_api/upload"
+HEARTBEAT = "/gradio_api/heartbeat/"  # open for as long as a page, whose session it names
 MAX_BODY_BYTES = 2**18  # of requests that are not uploads, because these only name files
 
 
@@ -63,6 +65,8 @@ class Gate:
         try:
             if path not in ("", "/") and not path.startswith(ROUTES):
                 raise RefusedError(404, SENTENCES[404])
+            if path.startswith(HEARTBEAT):
+                _check_name(path.removeprefix(HEARTBEAT))
             if scope["method"] == "POST" and path == UPLOAD:
                 with self._upload():
                     async with asyncio.timeout(self.service.limits.transfer_seconds):
@@ -99,12 +103,20 @@ class Gate:
             event = content.get("fn_index") if isinstance(content, dict) else None
             if event is not None and not (isinstance(event, int) and event in self.events):
                 raise RefusedError(400, "fn_index: the page has no such event; load it again")
+            if isinstance(content, dict):
+                _check_name(content.get("session_hash") or "")
             for path in _named_files(content):
                 self.uploads.require(path)
         except InputError as error:
             raise RefusedError(403, str(error)) from None
         except (ValueError, RecursionError):
             raise RefusedError(400, "the request is not JSON") from None
+
+
+def _check_name(session: object) -> None:
+    """Refuse a name of a session that takes more memory than those of Gradio."""
+    if not isinstance(session, str) or len(session) > MAX_NAME:
+        raise RefusedError(400, f"session_hash: give at most {MAX_NAME} characters")
 
 
 def _named_files(content: object) -> Iterator[object]:

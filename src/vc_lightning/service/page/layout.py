@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import gradio as gr
 
-from vc_lightning.service.page import components, live_tab, recordings_tab
+from vc_lightning.service.page import components, live_tab, recordings_tab, sessions
 from vc_lightning.service.page import html as fragments
 from vc_lightning.service.page.components import Desk
 
@@ -33,14 +33,15 @@ def build(desk: Desk, examples: Sequence[str], keep_minutes: float) -> gr.Blocks
             row.render()
         gr.HTML(fragments.asset("footer.html"))
         recordings_tab.build_endpoint(desk)
-        page.unload(_file_deleter(desk))
+        page.unload(_forgetter(desk, page))
     return page
 
 
-def _file_deleter(desk: Desk) -> Callable:
-    """Make the event that deletes a session's files when its page is closed."""
+def _forgetter(desk: Desk, page: gr.Blocks) -> Callable:
+    """Make the event that deletes a session's files when its page is closed, and forgets it."""
 
     def leave(request: gr.Request) -> None:
         desk.uploads.release(request.session_hash)
+        sessions.forget(page, request.session_hash)
 
     return leave

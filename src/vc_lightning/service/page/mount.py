@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from vc_lightning.common.errors import require_within
 from vc_lightning.service.app import ConversionApi
-from vc_lightning.service.page import layout
+from vc_lightning.service.page import layout, sessions
 from vc_lightning.service.page.components import Desk
 from vc_lightning.service.page.gate import Gate
 from vc_lightning.service.page.html import ASSETS
@@ -62,6 +62,7 @@ def mounted(api: ConversionApi, keep_minutes: float, examples: Sequence[Path]) -
             blocks = layout.build(Desk(api.service, api.live, uploads), shown, keep_minutes)
             # The server's own queue bounds the conversions.
             blocks.queue(max_size=None, default_concurrency_limit=None)
+            sessions.bound(blocks)
             _mount(api, blocks, uploads)
             yield uploads.folder
 

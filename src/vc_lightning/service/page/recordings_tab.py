@@ -15,7 +15,7 @@ from vc_lightning.conversion import provenance
 from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.measuring import MeasuredConversion
 from vc_lightning.service.engine.converters import Settings
-from vc_lightning.service.engine.queue import PreparedConversion, Watch
+from vc_lightning.service.engine.queue import PreparedConversion
 from vc_lightning.service.page import html as fragments
 from vc_lightning.service.page.components import (
     QUICK,
@@ -30,6 +30,7 @@ from vc_lightning.service.refusal import RefusedError
 
 PROGRESS = gr.Progress()
 PREPARED = 0.3  # share of the progress at which the conversion begins
+Show = Callable[[float | None], None]  # takes the share of a conversion that is done
 PAIRS = ("his words, her voice", "her words, his voice")
 
 
@@ -181,13 +182,21 @@ async def _converted(
     target: Target,
     settings: Settings,
     request: gr.Request,
-    watch: Watch,
+    show: Show,
 ) -> tuple[PreparedConversion, MeasuredConversion, Path]:
-    """Convert for one session and write the file, which is deleted with the session."""
+    """Convert until the session ends and write the file, which is deleted with the session."""
     desk.claim(request, (source,))
     desk.claim(request, target)
+
+    async def has_left(_: float | None) -> bool:
+        return not desk.uploads.is_open(request.session_hash)
+
+    async def watch(share: float | None) -> bool:
+        show(share)
+        return await has_left(share)
+
     with desk.service.queue.place():
-        prepared = await desk.service.prepare(source, target, settings, keep=True)
+        prepared = await desk.service.prepare(source, target, settings, keep=True, watch=has_left)
         result = await desk.service.convert(prepared, watch)
     voice = target if isinstance(target, str) else target[0].stem
     path = desk.uploads.new_folder() / f"{source.stem}_to_{voice}.wav"
@@ -198,21 +207,20 @@ async def _converted(
     return prepared, result, path
 
 
-def _shown(progress: gr.Progress) -> Watch:
+def _shown(progress: gr.Progress) -> Show:
     """Make the function that shows the progress of a conversion on the page."""
 
-    async def show(share: float | None) -> bool:
+    def show(share: float | None) -> None:
         if share is None:
             progress(PREPARED, desc="Waiting for other conversions")
         else:
             progress(PREPARED + (1 - PREPARED) * share, desc="Converting")
-        return False
 
     return show
 
 
-async def _not_shown(_: float | None) -> bool:
-    return False
+def _not_shown(_: float | None) -> None:
+    pass
 
 
 @torch.inference_mode()

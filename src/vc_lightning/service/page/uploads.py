@@ -72,6 +72,11 @@ class Uploads:
         with self._lock:
             self._files.setdefault(session, set()).update(own)
 
+    def is_open(self, session: str | None) -> bool:
+        """Return whether a session keeps files, that is, claimed some and did not end."""
+        with self._lock:
+            return session in self._files
+
     def release(self, session: str | None) -> None:
         """Delete the files that only this session used.
 
@@ -81,9 +86,9 @@ class Uploads:
         with self._lock:
             kept = set().union(*(v for name, v in self._files.items() if name != session))
             gone = self._files.pop(session, set()) - kept
-            self._deleted(gone)
             for path in gone:
                 path.unlink(missing_ok=True)
                 if path.parent != self.folder:
                     with contextlib.suppress(OSError):  # it holds other files, or is gone
                         path.parent.rmdir()
+            self._deleted(gone)
