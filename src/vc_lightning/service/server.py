@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # connections that wait to be accepted
 CLOSE_SECONDS = 1  # for closing the connections at the end
-OVERDUE_SECONDS = 3  # after the time for finishing, when a busy machine's server must end anyhow
+OVERDUE_SECONDS = 2  # after the time for finishing, when a busy machine's server must end anyhow
 SEND_BUFFER_BYTES = 2**18  # of the operating system, per connection
 UNREAD_SECONDS = 30  # a connection whose client reads nothing for so long is cut
 KEEPALIVE_SECONDS = 15  # without traffic, after which the system probes a connection
