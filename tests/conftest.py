@@ -86,30 +86,36 @@ def tiny_checkpoint(tmp_path, shared_checkpoint):
     return Path(shutil.copy(shared_checkpoint, tmp_path))
 
 
+def quick_training(corpus: Path, cache_dir: Path, run_dir: Path) -> list[str]:
+    """The command line of a training run of a tiny network: four steps, saved after every two."""
+    settings = {
+        "data.dir": corpus,
+        "data.cache_dir": cache_dir,
+        "data.num_workers": 0,
+        "data.val_fraction": 0.34,
+        "data.crop_frames": 32,
+        "run_dir": run_dir,
+        "init_from": "null",
+        "scheduler.warmup": 20,
+        "trainer.max_steps": 4,
+        "trainer.precision": "32-true",
+        "trainer.val_check_interval": 2,
+        "trainer.log_every_n_steps": 1,
+        "logger": "csv",  # drawing TensorBoard's pictures takes longer than the training
+        "callbacks.samples.every_n_steps": 1000,
+        "callbacks.samples.max_frames": 20,
+        "callbacks.samples.vocoder.n_iter": 1,
+        "checkpoint.every_n_steps": 2,
+    }
+    return [*(f"{key}={value}" for key, value in settings.items()), *TINY_OVERRIDES]
+
+
 @pytest.fixture
 def arguments(corpus, cache_dir, tmp_path):
     """Make the command line of a training of a tiny network into the folder tmp_path/name."""
 
     def arguments(*more, name="run"):
-        settings = {
-            "data.dir": corpus,
-            "data.cache_dir": cache_dir,
-            "data.num_workers": 0,
-            "data.val_fraction": 0.34,
-            "data.crop_frames": 32,
-            "run_dir": tmp_path / name,
-            "init_from": "null",
-            "scheduler.warmup": 20,
-            "trainer.max_steps": 4,
-            "trainer.precision": "32-true",
-            "trainer.val_check_interval": 2,
-            "trainer.log_every_n_steps": 1,
-            "callbacks.samples.every_n_steps": 1000,
-            "callbacks.samples.max_frames": 20,
-            "callbacks.samples.vocoder.n_iter": 1,
-            "checkpoint.every_n_steps": 2,
-        }
-        return [*(f"{key}={value}" for key, value in settings.items()), *TINY_OVERRIDES, *more]
+        return [*quick_training(corpus, cache_dir, tmp_path / name), *more]
 
     return arguments
 
@@ -124,3 +130,13 @@ def run(arguments, tmp_path):
         return tmp_path / name
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(corpus, cache_dir, tmp_path_factory):
+    """The folder of one such run, for tests that only read it."""
+    from vc_lightning.commands import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    train.main(composed("train", *quick_training(corpus, cache_dir, folder)))
+    return folder

@@ -66,7 +66,8 @@ def test_ema_decay_warm_up():
 
 
 def test_training_lowers_losses(run):
-    folder = run("trainer.max_steps=150", "optimizer.lr=3e-3", "logger=csv")
+    rarely = ("trainer.val_check_interval=50", "checkpoint.every_n_steps=150")
+    folder = run("trainer.max_steps=150", "optimizer.lr=3e-3", *rarely)
     with (folder / "csv/metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["train/postnet"]]
     terms = {
@@ -95,7 +96,8 @@ def test_training_lowers_losses(run):
 @pytest.mark.parametrize("accumulated", [1, 2])  # batches per optimizer step
 def test_tensorboard_content(run, accumulated):
     batches = f"trainer.accumulate_grad_batches={accumulated}"
-    folder = run("callbacks.samples.every_n_steps=2", batches) / "tensorboard"
+    line = ("logger=tensorboard", "callbacks.samples.every_n_steps=2", batches)
+    folder = run(*line) / "tensorboard"
     events = EventAccumulator(str(folder), size_guidance={"images": 0, "audio": 0}).Reload()
     scalars = set(events.Tags()["scalars"])
     for split in ("train", "val", "val_original"):
@@ -115,7 +117,7 @@ def test_tensorboard_content(run, accumulated):
 
 
 def test_validates_average_and_current_network(run):
-    folder = run("logger=csv", "trainer.max_steps=6", "optimizer.lr=1e-2")
+    folder = run("trainer.max_steps=6", "optimizer.lr=1e-2")
     with (folder / "csv/metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["val/loss"]]
     assert len(rows) == 3
@@ -123,9 +125,8 @@ def test_validates_average_and_current_network(run):
     assert float(last["val/loss"]) != float(last["val_original/loss"])
 
 
-def test_init_from_starts_at_step_zero(run):
-    first = run(name="first")
-    path = first / "checkpoints/autovc_step4_average.safetensors"
+def test_init_from_starts_at_step_zero(run, trained):
+    path = trained / "checkpoints/autovc_step4_average.safetensors"
     second = run(f"init_from={path}", "optimizer.lr=1e-12", "trainer.max_steps=1", name="second")
     wanted, reached = checkpoints.load_autovc(path), weights(second, 1, "original")[0]
     for ours, theirs in zip(wanted.parameters(), reached.parameters(), strict=True):
@@ -242,7 +243,7 @@ def test_trains_without_callbacks(arguments, tmp_path, caplog):
     """Then the validation's values are those of the network itself, which is also resumed."""
     caplog.set_level("INFO")
     for steps, more in ((2, []), (4, [f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])):
-        line = arguments("callbacks=none", "logger=csv", "checkpoint.best=val/loss", *more)
+        line = arguments("callbacks=none", "checkpoint.best=val/loss", *more)
         kept = [one for one in line if not one.startswith("callbacks.")]
         train.main(composed("train", *kept, f"trainer.max_steps={steps}"))
     average, original = (weights(tmp_path / "run", 4, k)[0] for k in ("average", "original"))
@@ -413,8 +414,8 @@ def test_gradient_clipping_and_logged_norm(module, monkeypatch, limit, after):
     assert logged["train/lr"] == 0.25
 
 
-def test_frozen_modules_are_neither_averaged_nor_saved(run):
-    content = torch.load(run() / "checkpoints/last.ckpt", weights_only=True)
+def test_frozen_modules_are_neither_averaged_nor_saved(trained):
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     names = {key.split(".")[0] for key in content["state_dict"]}
     assert names == {"network", "mean_mel", "align_until"}
     assert (
@@ -449,7 +450,7 @@ def test_finetuning_sizes_and_early_stopping(
 ):
     """Sizes are those of `init_from`; the learning rate is too small to improve anything."""
     more = ("experiment=finetune", f"init_from={tiny_checkpoint}", "optimizer.lr=1e-12")
-    more += ("trainer.max_steps=500", "data.vtlp_factors=[]", "logger=csv")
+    more += ("trainer.max_steps=500", "data.vtlp_factors=[]")
     line = [a for a in arguments(*more) if not a.startswith(("model.", "experiment=none"))]
     train.main(composed("train", *line))
     (folder,) = {p.parent for p in tmp_path.glob("run/checkpoints/*")}

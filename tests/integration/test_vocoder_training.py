@@ -42,6 +42,7 @@ def run(corpus, cache_dir, tmp_path):
             "trainer.precision": "32-true",
             "trainer.val_check_interval": 2,
             "trainer.log_every_n_steps": 1,
+            "logger": "csv",
             "callbacks.samples.every_n_steps": 1000,
             "callbacks.samples.max_frames": 4,
             "checkpoint.every_n_steps": 2,
@@ -63,7 +64,7 @@ def weights(folder, step, kind):
 )
 def test_trains_vocoder_on_folder(run, model, network, mel_settings, tmp_path, caplog, capsys):
     with caplog.at_level("INFO", "train"):
-        folder = run(model=model)
+        folder = run("logger=tensorboard", model=model)
     original, card = weights(folder, 4, "original")
     average, _ = weights(folder, 4, "average")
     assert type(original) is network
@@ -92,21 +93,21 @@ def test_trained_vocoder_converts(run, tmp_path, tiny_checkpoint):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_resumes_exactly(run, model):
-    whole = run("logger=none", model=model, name="whole")
-    first = run("logger=none", "trainer.max_steps=3", model=model, name="first")
-    rest = run("logger=none", f"ckpt_path={first}/checkpoints/last.ckpt", model=model, name="rest")
+    whole = run(model=model, name="whole")
+    first = run("trainer.max_steps=3", model=model, name="first")
+    rest = run(f"ckpt_path={first}/checkpoints/last.ckpt", model=model, name="rest")
     require_same_result(whole, rest)
 
 
 def test_resumes_checkpoint_of_version_0_1(run):
     """In version 0.1 the data module of vocoders was VoiceDataModule."""
-    last = run("logger=none", "trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
+    last = run("trainer.max_steps=3", name="first") / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     content["VoiceDataModule"] = content.pop("VocoderDataModule")
     content["config"]["data"]["_target_"] = "vc_lightning.data.VoiceDataModule"
     torch.save(content, last)
-    rest = run("logger=none", f"ckpt_path={last}", name="rest")
-    require_same_result(run("logger=none", name="whole"), rest)
+    rest = run(f"ckpt_path={last}", name="rest")
+    require_same_result(run(name="whole"), rest)
 
 
 def test_init_from_vocoder_weights(run, caplog):

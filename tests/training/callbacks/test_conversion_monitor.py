@@ -88,7 +88,6 @@ def test_logs_similarities(run, caplog, accumulated):
         "callbacks.conversion_monitor.min_codes_std=0.99",
         "callbacks.conversion_monitor.vocoder.n_iter=1",
         f"trainer.accumulate_grad_batches={accumulated}",
-        "logger=csv",
     )
     with (folder / "csv/metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["val/similarity_to_target"]]
