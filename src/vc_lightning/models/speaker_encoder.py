@@ -159,21 +159,6 @@ class SpeakerEncoder(nn.Module):
             raise reasons[0]
         return self.average(embeddings) if len(embeddings) > 1 else embeddings[0]
 
-    def prepare_recording(self, wav: np.ndarray, sample_rate: int, level_dbfs: float) -> np.ndarray:
-        """Prepare a recording (n,) of any rate and level for `embed_speech`.
-
-        Args:
-            wav: float32 (n,).
-            sample_rate: Rate of wav in Hz.
-            level_dbfs: Level of the speech, in dB relative to full scale.
-
-        Raises:
-            InputError: The recording holds too little speech.
-        """
-        wav = io.resample(wav, sample_rate, self.sample_rate)
-        wav = voice_activity.level(wav, self.sample_rate, level_dbfs)
-        return self.mel.prepare(wav, self.sample_rate)
-
     def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
         """Embed a speaker: average over recordings (n,) at 16 kHz -> (embedding_size,)."""
         return self.average([self.embed_utterance(wav) for wav in wavs])

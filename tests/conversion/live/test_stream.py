@@ -116,8 +116,9 @@ def test_broken_samples_are_replaced_and_counted(quick, voice, speech):
     assert np.isfinite(wav).all()
 
 
-def test_minutes_of_silence_stay_finite_and_nothing_grows(quick, voice):
+def test_silence_stays_finite_and_nothing_grows(quick, voice):
     stream = quick.stream(voice)
+    silence = np.zeros(64 * stream.block_samples, np.float32)  # 10 s; the same blocks every time
 
     def held():
         values = [*vars(stream).values(), *vars(stream._vocoder).values()]
@@ -126,11 +127,11 @@ def test_minutes_of_silence_stay_finite_and_nothing_grows(quick, voice):
             v.numel() for v in values if isinstance(v, torch.Tensor)
         )
 
-    stream.push(np.zeros(10 * 16_000, np.float32))
+    stream.push(silence)
     before = held()
-    wav = stream.push(np.zeros(60 * 16_000, np.float32))
+    wav = stream.push(silence)
     assert np.isfinite(wav).all()
-    assert held() <= before + 2 * stream.block_samples
+    assert held() <= before + 640  # one number per hop would be more
 
 
 @pytest.mark.parametrize(

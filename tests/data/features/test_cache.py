@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from helpers import NEEDS, RECORDINGS_DEFAULTS, write_wav
+from vc_lightning.audio import voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.features import cache as features
@@ -74,7 +75,8 @@ def test_embeddings_of_vtlp_copies(make_cache, recording, speech, encoder):
     (segment,) = prepared(cache, recording)
     mel = cache.mel
     wav = torch.from_numpy(mel.prepare(speech[:32_000], 16_000))
-    for_voice = encoder.prepare_recording(speech[:32_000], 16_000, -24)
+    leveled = voice_activity.level(speech[:32_000], 16_000, -24)
+    for_voice = encoder.mel.prepare(leveled, 16_000)
     for copy, factor in enumerate([1.0, 0.8, 1.25]):
         expected = mel(wav, mel.vtlp_filters(factor))
         found = cache.files.of(segment).read_mel(0, 126, copy)
