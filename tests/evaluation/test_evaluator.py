@@ -80,7 +80,6 @@ def test_evaluates_folder_of_speakers(run, corpus, monkeypatch):
     found = report["figures"]["all"]["all pairs"]
     means = [pair["figures"]["dnsmos/vocoder"] for pair in report["pairs"]]
     assert found["dnsmos/vocoder"]["mean"] == pytest.approx(np.mean(means))
-    assert found["dnsmos/recording"]["mean"] > found["dnsmos/vocoder"]["mean"]
     assert all(figure["n"] <= 2 for figure in found.values())
     speeds = {key.split("/")[1]: found[key]["mean"] for key in found if key.startswith("speed/")}
     assert speeds.keys() == {"speaker_encoder", "mel", "autovc", "vocoder", "conversion"}

@@ -225,7 +225,8 @@ def compile_network(cfg: DictConfig, network: nn.Module) -> None:
 def choose_threads() -> None:
     """Choose the number of threads once, as exact resuming needs the same number throughout."""
     chooser = ThreadChooser()
-    time.sleep(SECONDS)  # to see what other programs do
+    if chooser.has_choice:
+        time.sleep(SECONDS)  # to see what other programs do
     n_threads = chooser.choose()
     if n_threads < chooser.most:
         log.info(

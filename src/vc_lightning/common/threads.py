@@ -57,11 +57,12 @@ class ThreadChooser:
 
     def __init__(self) -> None:
         self.most = torch.get_num_threads()
-        self._meter = None if "OMP_NUM_THREADS" in os.environ else CoreMeter()
+        self.has_choice = self.most > 1 and "OMP_NUM_THREADS" not in os.environ
+        self._meter = CoreMeter() if self.has_choice else None
 
     def choose(self) -> int:
         """Set the number of threads by what other programs did last, and return it."""
-        if self._meter is not None and self.most > 1:
+        if self._meter is not None:
             n_threads = min(self.most, threads_beside(self._meter.others(), self.most))
             if n_threads != torch.get_num_threads():
                 torch.set_num_threads(n_threads)
