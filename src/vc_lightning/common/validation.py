@@ -1,7 +1,9 @@
 """Validate config values against the type hints of their targets.
 
-Pydantic would do it too, but takes 4 to 5 % of the start of a conversion (0.12 s of CPU time, this
-module 0.7 ms), and refuses a mapping with a `_target_` where the object that it builds is wanted.
+Pydantic 2.14 would do it too, but takes 5 to 7 % of the start of a conversion (0.18 to 0.22 s of
+CPU time of 3.2 s, with `validate_call` on sixty constructors; this module 0.7 ms). Its errors are
+three lines that name a position in place of a key, and it refuses a mapping with a `_target_` where
+the object that it builds is wanted.
 """
 
 import inspect

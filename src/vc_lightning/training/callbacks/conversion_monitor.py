@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
-from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.callbacks.ema import averaged_network
+from vc_lightning.training.callbacks.regular import RegularCallback
 from vc_lightning.training.callbacks.samples import convert
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
 from vc_lightning.training.tasks.autovc import AutoVCModule
@@ -23,7 +23,7 @@ from vc_lightning.training.tasks.autovc import AutoVCModule
 log = logging.getLogger(__name__)
 
 
-class ConversionMonitor(Callback):
+class ConversionMonitor(RegularCallback):
     """Converts held-out recordings, and compares the voices with targets and sources.
 
     Logs `val/similarity_to_target` and `val/similarity_to_source`, cosines between the speaker
@@ -55,15 +55,11 @@ class ConversionMonitor(Callback):
         vocoder: Callable[..., Vocoder],
         speaker_encoder: Path | str | None,
     ):
-        counts = {"every_n_steps": every_n_steps, "n_speakers": n_speakers, "patience": patience}
-        require_at_least(1, "callbacks.conversion_monitor", **counts, max_frames=max_frames)
-        require_at_least(0, "callbacks.conversion_monitor", leak_after_steps=leak_after_steps)
-        require_within(
-            0, 1, "callbacks.conversion_monitor", min_codes_std=min_codes_std, min_rise=min_rise
-        )
-        self.every_n_steps = every_n_steps
-        self.n_speakers = n_speakers
-        self.max_frames = max_frames
+        group = "callbacks.conversion_monitor"
+        super().__init__(group, every_n_steps, n_speakers, max_frames)
+        require_at_least(1, group, patience=patience)
+        require_at_least(0, group, leak_after_steps=leak_after_steps)
+        require_within(0, 1, group, min_codes_std=min_codes_std, min_rise=min_rise)
         self.min_codes_std = min_codes_std
         self.leak_after_steps = leak_after_steps
         self.patience = patience
@@ -72,7 +68,6 @@ class ConversionMonitor(Callback):
         self.encoder_path = speaker_encoder or resources.SPEAKER_ENCODER
         self.best, self.best_step, self.since_best = -1.0, 0, 0
         self.warned: set[str] = set()
-        self.measured_step = 0
 
     def state_dict(self) -> dict:
         """Return what a resumed training run continues from."""
@@ -94,47 +89,34 @@ class ConversionMonitor(Callback):
         self.vocoder = self.make_vocoder(mel=require_instance(pl_module, AutoVCModule).mel)
         self.encoder = checkpoints.load_speaker_encoder(self.encoder_path)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Treat the step of a resumed checkpoint as measured."""
-        self.measured_step = trainer.global_step
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: CropBatch,
-        batch_idx: int,
-    ) -> None:
-        """Measure, log and check every `every_n_steps` optimizer steps."""
-        step = trainer.global_step  # the same for several batches if gradients are accumulated
-        if step % self.every_n_steps != 0 or step == self.measured_step:
-            return
-        self.measured_step = step
+    def act(self, trainer: Trainer) -> None:
+        """Measure, log and check, in the first process."""
         if not trainer.is_global_zero:
             return
+        step = trainer.global_step
         self.check_codes(step, float(trainer.callback_metrics["train/codes_std"]))
         if len(self.examples) > 1:  # conversion needs another voice
-            measured = self.similarities(trainer, require_instance(pl_module, AutoVCModule))
+            measured = self.similarities(trainer)
             names = ("val/similarity_to_target", "val/similarity_to_source")
             for logger in trainer.loggers:
                 logger.log_metrics(dict(zip(names, measured, strict=True)), step)
             self.check_similarity(step, *measured)
 
     @torch.no_grad()
-    def similarities(self, trainer: Trainer, pl_module: AutoVCModule) -> tuple[float, float]:
+    def similarities(self, trainer: Trainer) -> tuple[float, float]:
         """Convert with the averaged network; return mean similarities to targets and to sources."""
+        module = require_instance(trainer.lightning_module, AutoVCModule)
         network = require_instance(averaged_network(trainer), AutoVC)
         was_training = network.training
         network.eval()
         targets = self.examples[1:] + self.examples[:1]
         found = []
         for source, target in zip(self.examples, targets, strict=True):
-            mel = convert(network, pl_module.mel, source, target, self.max_frames)
+            mel = convert(network, module.mel, source, target, self.max_frames)
             wav = self.vocoder.generate(mel.float().clamp(0, 1).cpu())[0].numpy()
-            level = pl_module.card.mel["level_dbfs"]
+            level = module.card.mel["level_dbfs"]
             try:
-                voice = self.encoder.embed_recording(wav, pl_module.mel.sample_rate, level)
+                voice = self.encoder.embed_recording(wav, module.mel.sample_rate, level)
             except InputError:  # no speech, as from an untrained network
                 voice = np.zeros_like(target.embedding.numpy())
             others = [example.embedding.numpy() for example in (target, source)]

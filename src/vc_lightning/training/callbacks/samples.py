@@ -3,14 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.common.errors import require_at_least
 from vc_lightning.common.plots import mel_figure, pixels
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.voices.voice import Voice
@@ -19,67 +18,34 @@ from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.network import Network
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.callbacks.ema import averaged_network
+from vc_lightning.training.callbacks.regular import RegularCallback
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
-from vc_lightning.training.tasks.base import AnyBatch
 
 MAX_PROJECTED = 2_000  # embeddings; TensorBoard's projector is slow with more
 
 
-class Samples(Callback):
+class Samples(RegularCallback):
     """Writes the averaged network's output for held-out recordings to TensorBoard.
 
-    Subclasses define the output (`show`).
-
-    Args:
-        every_n_steps: Optimizer steps between two outputs.
-        n_speakers: Number of speakers, one recording each.
-        max_frames: Longer recordings are cut to this number of frames.
+    Subclasses define the output (`show`). For the arguments see `RegularCallback`.
     """
 
     def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
-        require_at_least(
-            1,
-            "callbacks.samples",
-            every_n_steps=every_n_steps,
-            n_speakers=n_speakers,
-            max_frames=max_frames,
-        )
-        self.every_n_steps = every_n_steps
-        self.n_speakers = n_speakers
-        self.max_frames = max_frames
-        self.written_step = 0
+        super().__init__("callbacks.samples", every_n_steps, n_speakers, max_frames)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the recordings."""
         if tensorboard_writer(trainer):
             self.examples = datamodule_of(trainer).examples(self.n_speakers)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Treat the step of a resumed checkpoint as written."""
-        self.written_step = trainer.global_step
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: AnyBatch,
-        batch_idx: int,
-    ) -> None:
-        """Write every `every_n_steps` optimizer steps."""
-        step = trainer.global_step  # the same for several batches if gradients are accumulated
-        if step % self.every_n_steps == 0 and step != self.written_step:
-            self.write(trainer)
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last step."""
-        if trainer.global_step != self.written_step:
-            self.write(trainer)
+        if trainer.global_step != self.last_step:
+            self.act(trainer)
 
     @torch.no_grad()
-    def write(self, trainer: Trainer) -> None:
+    def act(self, trainer: Trainer) -> None:
         """Write the averaged network's output, in the first process."""
-        self.written_step = trainer.global_step
         writer = tensorboard_writer(trainer)
         if writer is None:
             return
@@ -104,7 +70,7 @@ class Samples(Callback):
 class Conversions(Samples):
     """AutoVC's conversions between held-out speakers, each into the next one's voice.
 
-    The arguments that are not listed here are those of `Samples`.
+    For the other arguments see `RegularCallback`.
 
     Args:
         vocoder: Makes a vocoder from a mel-spectrogram.
