@@ -17,12 +17,11 @@ from vc_lightning.common.plots import histogram, pixels
 from vc_lightning.data.audit.checks import (
     CLIPPED_SHARE,
     NOISY_DB,
-    SERIOUS,
     SHORT_SECONDS,
     SILENT_SHARE,
-    Finding,
     findings,
 )
+from vc_lightning.data.audit.finding import SERIOUS, Finding
 from vc_lightning.data.audit.table import UtteranceTable, number
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.manifest import Utterance
