@@ -144,6 +144,19 @@ def test_resuming_after_kills_is_exact(arguments, run, tmp_path):
     assert logged(resumed).items() <= logged(whole).items()
 
 
+def test_finished_training_writes_lost_weights(run):
+    """The program was killed at the end, between last.ckpt and the weights of its step."""
+    whole = run("trainer.max_steps=2", name="whole")
+    kept = {}
+    for path in sorted((whole / "checkpoints").glob("*_step2_*.safetensors")):
+        kept[path] = checkpoints.load_autovc(path).state_dict()
+        path.unlink()
+    assert len(kept) == 2
+    run("trainer.max_steps=2", f"ckpt_path={whole}/checkpoints/last.ckpt", name="whole")
+    for path, state_dict in kept.items():
+        require_equal(checkpoints.load_autovc(path).state_dict(), state_dict)
+
+
 def test_restores_signal_handlers(run):
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]

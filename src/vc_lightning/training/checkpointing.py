@@ -173,6 +173,16 @@ class WeightFiles(Callback):
         """Save the last step."""
         self.save(trainer)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last step's weights, if the program was killed between `last.ckpt` and them.
+
+        A training that is resumed after its last step calls no hook of a training but this one.
+        """
+        step = trainer.global_step
+        written = [self.path(step, weights).is_file() for weights in ("original", "average")]
+        if step and self.last.is_file() and trainer.is_global_zero and not all(written):
+            self._save_step(trainer, step)
+
     def _save_planned(self, trainer: Trainer) -> None:
         """Save, or log an error and continue the training, for example on a full disk."""
         planned, self.planned = self.planned, ""
@@ -193,9 +203,7 @@ class WeightFiles(Callback):
         """Write `last.ckpt` and, with `weights`, both weight files; each is replaced atomically."""
         step = trainer.global_step
         if weights and step != self.weights_step and trainer.is_global_zero:
-            network = require_instance(trainer.lightning_module, BaseModule).network
-            self._save_weights(trainer, step, "original", network)
-            self._save_weights(trainer, step, "average", averaged_network(trainer))
+            self._save_step(trainer, step)
             self.weights_step = step
         if step == self.saved_step:
             return
@@ -210,6 +218,11 @@ class WeightFiles(Callback):
         if trainer.is_global_zero:
             unfinished.replace(self.last)
         self.saved_step = step
+
+    def _save_step(self, trainer: Trainer, step: int) -> None:
+        network = require_instance(trainer.lightning_module, BaseModule).network
+        self._save_weights(trainer, step, "original", network)
+        self._save_weights(trainer, step, "average", averaged_network(trainer))
 
     def _save_weights(
         self, trainer: Trainer, step: int | None, weights: str, network: Network
