@@ -17,7 +17,7 @@ from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording, prefix_errors
 from vc_lightning.conversion.voices.voice import VoiceSample
 
-KEPT_SECONDS = 600  # of analyzed recordings; about 50 MB
+KEPT_SECONDS = 600  # of analyzed recordings; about 120 MB
 
 
 @dataclass(frozen=True)
