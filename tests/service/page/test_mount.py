@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +176,33 @@ def test_refuses_paths_outside_folder(served):
 def test_refuses_large_upload(served):
     answer = upload(served[0], "large.wav", bytes(1_100_000))
     assert answer.status_code == 413
+
+
+def test_refuses_upload_without_files(served):
+    sent = {"files": (None, "text")}
+    answer = CLIENT.post(f"{served[0]}/gradio_api/upload", files=sent)
+    assert error_of(answer, 400) == "files: give recordings, not text"
+
+
+def test_upload_that_breaks_off_leaves_nothing(served):
+    address, folder, api = served
+    host, port = address.removeprefix("http://").split(":")
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="cut.wav"\r\n\r\n'
+    head = "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+
+    def parts():
+        return [path for path in folder.iterdir() if path.is_file()]
+
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(head.encode() + part + bytes(50_000))
+        eventually(parts)
+        assert api.service.queue.n_requests == 1
+    eventually(lambda: api.service.queue.n_requests == 0)
+    assert parts() == []
+    CLIENT.post(f"{address}/gradio_api/upload", files={"other": ("a.wav", b"1")})
+    eventually(lambda: api.service.queue.n_requests == 0)
+    assert parts() == []
 
 
 def take_all_places(api, stack):

@@ -1,5 +1,7 @@
 """Whose the page's files are."""
 
+import os
+
 import pytest
 
 from vc_lightning.common.errors import InputError
@@ -26,6 +28,19 @@ def test_deletes_files_with_last_session(tmp_path):
     uploads.release("ben")
     uploads.release("ben")
     assert (folder.exists(), foreign.exists()) == (False, True)
+
+
+def test_deletes_parts_of_uploads(tmp_path):
+    uploads = Uploads(tmp_path / "uploads")
+    old, new, whole = uploads.folder / "old", uploads.folder / "new", uploads.new_folder() / "whole"
+    for path in (old, new, whole):
+        path.touch()
+    for path in (old, whole):
+        os.utime(path, (0, 0))
+    uploads.delete_parts(60)
+    assert (old.exists(), new.exists(), whole.exists()) == (False, True, True)
+    uploads.delete_parts(0)
+    assert (new.exists(), whole.exists()) == (False, True)
 
 
 def test_refuses_other_files(tmp_path):

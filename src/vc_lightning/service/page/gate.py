@@ -5,7 +5,7 @@ import contextlib
 import json
 from collections.abc import Collection, Iterator
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vc_lightning.common.errors import InputError
@@ -46,6 +46,7 @@ class Gate:
         self.uploads = uploads
         self.service = service
         self.events = events
+        self._n_uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it.
@@ -87,14 +88,32 @@ class Gate:
 
     @contextlib.contextmanager
     def _upload(self) -> Iterator[None]:
-        """Hold a place of the queue, if the disk has room for the upload."""
+        """Hold a place of the queue, if the disk has room for the upload.
+
+        What Gradio leaves of an upload that breaks off, or of files that are not `files`, is
+        deleted: at once if it is the only upload, else when it is too old to be one of the others.
+
+        Raises:
+            RefusedError: There is no room, or the upload is none.
+        """
         limits = self.service.limits
+        self.uploads.delete_parts(limits.transfer_seconds)
         if self.uploads.n_bytes() > limits.max_requests * limits.max_megabytes * 1e6:
             raise RefusedError(
                 503, "the server holds too many recordings; try again in some minutes", unread=True
             )
         with self.service.queue.place():
-            yield
+            self._n_uploads += 1
+            try:
+                yield
+            except TypeError:  # of Gradio
+                raise RefusedError(400, "files: give recordings, not text") from None
+            except ClientDisconnect:
+                raise RefusedError(400, "the upload was cut short") from None
+            finally:
+                self._n_uploads -= 1
+                if not self._n_uploads:
+                    self.uploads.delete_parts(0)
 
     def _check(self, body: bytes) -> None:
         """Check the event and the files that a request names."""

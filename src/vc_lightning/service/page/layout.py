@@ -1,5 +1,6 @@
 """The page for converting recordings and live speech, built with Gradio."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import gradio as gr
@@ -40,8 +41,8 @@ def build(desk: Desk, examples: Sequence[str], keep_minutes: float) -> gr.Blocks
 def _forgetter(desk: Desk, page: gr.Blocks) -> Callable:
     """Make the event that deletes a session's files when its page is closed, and forgets it."""
 
-    def leave(request: gr.Request) -> None:
-        desk.uploads.release(request.session_hash)
+    async def leave(request: gr.Request) -> None:
+        await asyncio.to_thread(desk.uploads.release, request.session_hash)
         sessions.forget(page, request.session_hash)
 
     return leave

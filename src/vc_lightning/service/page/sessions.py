@@ -31,13 +31,15 @@ def bound(blocks: gr.Blocks) -> None:
     blocks._queue.pending_messages_per_session = Messages(MAX_SESSIONS)
 
 
-def forget(blocks: gr.Blocks, session: str) -> None:
+def forget(blocks: gr.Blocks, session: str | None) -> None:
     """Drop everything that a page remembers of a session.
 
     Args:
         blocks: The page.
-        session: Name of the session.
+        session: Name of the session; None where Gradio gives none, and remembers nothing.
     """
+    if session is None:
+        return
     blocks.state_holder.session_data.pop(session, None)
     blocks.state_holder.time_last_used.pop(session, None)
     blocks._queue.pending_messages_per_session.pop(session, None)

@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -44,6 +45,18 @@ class Uploads:
             with contextlib.suppress(OSError):  # it was deleted meanwhile
                 total += path.stat().st_size
         return total
+
+    def delete_parts(self, seconds: float) -> None:
+        """Delete the files of uploads that broke off; Gradio moves whole ones into folders.
+
+        Args:
+            seconds: Those to which nothing was written for so long.
+        """
+        now = time.time()
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):  # it was deleted or moved meanwhile
+                if path.is_file() and now - path.stat().st_mtime >= seconds:
+                    path.unlink()
 
     def require(self, path: object) -> Path:
         """Return a file that a request names, if the request may use it.
