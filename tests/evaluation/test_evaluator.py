@@ -1,10 +1,7 @@
 """evaluate.py as a user runs it, and converters whose scores are known."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,7 +9,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers import ROOT, SOURCE, composed, write_wav
+from helpers import SOURCE, composed, refusal, write_wav
 from vc_lightning.commands import evaluate
 from vc_lightning.commands.support import overrides
 from vc_lightning.conversion.converter import VoiceConverter
@@ -360,17 +357,11 @@ def test_refuses_bad_inputs(run, tmp_path, corpus, capsys):
         assert reason in message
 
 
-def test_script_with_unusual_path(tmp_path):
-    result = subprocess.run(
-        [sys.executable, ROOT / "evaluate.py", "data.pairs=a, b = (c).tsv", "scorers=words,codes"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: data.pairs=a, b = (c).tsv: cannot be read")
-    assert result.stderr.count("\n") == 1
+def test_script_with_unusual_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, reported = refusal("evaluate", "data.pairs=a, b = (c).tsv", "scorers=words,codes")
+    assert code == 2
+    assert reported.startswith("error: data.pairs=a, b = (c).tsv: cannot be read")
+    assert reported.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
     assert {"data.pairs", "recogniser", "vocoder.n_iter"} <= set(overrides.known_keys("evaluate"))

@@ -147,7 +147,7 @@ def test_wheel_works_in_other_folder(wheel, tmp_path):
     output = python(run.format("convert"), *arguments, **environment)
     assert output.startswith("conversion.wav: 6.05 s of sound")
     assert [path.name for path in elsewhere.iterdir()] == ["conversion.wav"]
-    assert "vc-train data.dir=FOLDER" in python(run.format("train"), "--help", **environment)
+    assert "vc-convert source=a.wav" in python(run.format("convert"), "--help", **environment)
 
 
 def test_torch_hub_equals_package():

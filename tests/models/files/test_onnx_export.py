@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from helpers import ROOT, TINY
+from helpers import ROOT, TINY, refusal
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
@@ -103,19 +103,15 @@ def test_missing_package_is_named(tmp_path, monkeypatch):
 
 
 def test_command_writes_file(tmp_path, tiny_checkpoint):
-    def export(*arguments):
-        return subprocess.run(
-            [sys.executable, ROOT / "export.py", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
-
-    done = export(f"ckpt={tiny_checkpoint}", "output=a, b = (c).onnx")
+    done = subprocess.run(
+        [sys.executable, ROOT / "export.py", f"ckpt={tiny_checkpoint}", "output=a, b = (c).onnx"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert (done.stdout, done.stderr) == ("a, b = (c).onnx: 0.3 MB\n", "")
     network = checkpoints.load_autovc(tiny_checkpoint)
     require_same_results(tmp_path / "a, b = (c).onnx", network, [(2, 13)])
-    refused = export("output=a.wav")
-    assert refused.returncode == 2
-    assert refused.stderr == "error: output=a.wav: cannot be written; let the name end in .onnx\n"
+    sentence = "error: output=a.wav: cannot be written; let the name end in .onnx\n"
+    assert refusal("export", "output=a.wav") == (2, sentence)
