@@ -50,8 +50,8 @@ PATHS = ("/", "/convert", "/live", "/voices", "/metrics", "/login", "/%00", "/..
 PAGE = "/gradio_api"
 # The log's line about values that Gradio refuses before any function of ours sees them.
 REFUSED_BY_GRADIO = re.compile(
-    r"an event of the page failed: \w+Error "
-    r"\((?:(?:route_utils|queueing|blocks|main)\.py:\d+(?: > )?)+\)\n"
+    r"an event of the page failed: \w*Error "
+    r"\((?:(?:route_utils|queueing|blocks|main|to_thread|_asyncio|dropdown)\.py:\d+(?: > )?)+\)\n"
 )
 ALLOWED = {200, 303, 400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 426, 429, 431, 503}
 CLOSES = {None, 1000, 1002, 1003, 1006, 1007, 1008, 1009, 1013}
