@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +161,23 @@ def test_guidance_extrapolates(converter, tiny_checkpoint, speech, other_speech)
     torch.testing.assert_close(heard[0], expected, rtol=0, atol=1e-4)
     guided.convert(speech, speech)
     torch.testing.assert_close(heard[1], ours.clamp(0, 1), rtol=0, atol=1e-4)
+
+
+def test_contrast_of_the_weights_or_of_the_caller(tmp_path, tiny_autovc, tiny_checkpoint, speech):
+    card = checkpoints.read_autovc(tiny_checkpoint)[1]
+    card = replace(card, network=card.network | {"contrast": 0.25})
+    path = checkpoints.save(tmp_path / "a.safetensors", tiny_autovc.state_dict(), card)
+    own, plain, flat = (
+        VoiceConverter.from_checkpoint(path, contrast=contrast) for contrast in (None, 0.0, 0.25)
+    )
+    assert (own.autovc.contrast, plain.autovc.contrast) == (0.25, 0)
+    source = plain.analyze(speech)
+    mels = [next(iter(one.converted_mel(source, source.voice))) for one in (own, plain, flat)]
+    torch.testing.assert_close(mels[0], own.autovc.sharpened(mels[1]))
+    assert torch.equal(mels[0], mels[2])
+    assert (mels[0] - mels[1]).abs().max() > 1e-3
+    with pytest.raises(InputError, match=r"^contrast=9: give a number from 0"):
+        VoiceConverter.from_checkpoint(path, contrast=9)
 
 
 def test_guidance_default_and_limits(tiny_checkpoint):

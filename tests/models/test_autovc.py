@@ -109,3 +109,18 @@ def test_f0_reaches_decoder_only():
 def test_f0_flag_must_be_boolean():
     with pytest.raises(InputError, match=r"model\.f0=1: give true or false"):
         AutoVC(**TINY, f0=1)
+
+
+def test_sharpening_multiplies_what_rises_above_the_average():
+    torch.manual_seed(0)
+    mel = torch.rand(1, 80, 3)
+    assert torch.equal(AutoVC(**TINY).sharpened(mel), mel)
+    sharp = AutoVC(**TINY, contrast=0.5).sharpened(mel)
+    average = mel[0, 30:51].mean(dim=0)  # of the 21 bands around band 40
+    torch.testing.assert_close(sharp[0, 40], 1.5 * mel[0, 40] - 0.5 * average)
+    first = (11 * mel[0, 0] + mel[0, 1:11].sum(dim=0)) / 21  # beyond the edge, it repeats
+    torch.testing.assert_close(sharp[0, 0], 1.5 * mel[0, 0] - 0.5 * first)
+    flat = torch.full((1, 80, 3), 0.3)
+    torch.testing.assert_close(AutoVC(**TINY, contrast=0.5).sharpened(flat), flat)
+    with pytest.raises(InputError, match=r"model\.contrast=5"):
+        AutoVC(**TINY, contrast=5.0)

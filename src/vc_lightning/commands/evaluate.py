@@ -145,7 +145,7 @@ def describe(
     about = {
         "converter": f"{cfg.ckpt or 'the shipped one'} (step {converter.card.step})",
         "trained on": converter.card.trained_on or "unknown",
-        "guidance": str(cfg.guidance),
+        "guidance, contrast": f"{cfg.guidance}, {converter.autovc.contrast}",
         "vocoder": f"{type(converter.vocoder).__name__}, seed {cfg.seed}",
         "pairs": f"{len(listed)} of {origin}",
         "recogniser": str(cfg.recogniser),

@@ -20,7 +20,7 @@ from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recording import Recording, RecordingLike
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.autovc import MAX_CONTRAST, AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
@@ -78,6 +78,7 @@ class VoiceConverter(nn.Module):
         speaker_encoder: Path | str = resources.SPEAKER_ENCODER,
         freq: int = 32,
         guidance: float | None = None,
+        contrast: float | None = None,
     ) -> "VoiceConverter":
         """Load a converter from any AutoVC file, ours or public.
 
@@ -87,14 +88,19 @@ class VoiceConverter(nn.Module):
             speaker_encoder: Weight file of the speaker encoder that the network was trained with.
             freq: Frames per code, for public files, which do not store it.
             guidance: See the class; None for the value in conf/converter.yaml.
+            contrast: See `AutoVC.sharpened`; None for that of the weights.
 
         Raises:
-            InputError: A file is unreadable, or the files do not belong together.
+            InputError: A file is unreadable, the files do not belong together, or a value is out of
+                range.
         """
         if guidance is None:
             guidance = resources.settings("", "converter")["guidance"]
         path = hub.local_path(path)
         networks = Networks.load(path, vocoder, speaker_encoder, freq)
+        if contrast is not None:
+            require_within(0, MAX_CONTRAST, "", contrast=contrast)
+            networks.autovc.contrast = contrast
         return cls(networks, guidance, fingerprint(path))
 
     @property

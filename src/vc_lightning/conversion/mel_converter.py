@@ -60,12 +60,14 @@ class MelConverter:
         source_embedding, target_embedding = self._embedding(source), self._embedding(target)
         harmonics = self._harmonics(f0, source, target)
         if self.guidance == 0:
-            return self.autovc.decode(codes, len(f0), target_embedding, harmonics)[1]
+            mel = self.autovc.decode(codes, len(f0), target_embedding, harmonics)[1]
+            return self.autovc.sharpened(mel)
         codes = codes.expand(2, -1, -1)
         harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
         embeddings = torch.cat([target_embedding, source_embedding])
         converted, unconverted = self.autovc.decode(codes, len(f0), embeddings, harmonics)[1]
-        return (converted + self.guidance * (converted - unconverted))[None]
+        guided = converted + self.guidance * (converted - unconverted)
+        return self.autovc.sharpened(guided[None])
 
     def _harmonics(self, f0: np.ndarray, source: Voice, target: Voice) -> Tensor | None:
         """Compute the harmonics (1, n_mels + 2, T) of the moved pitch; None if not needed."""

@@ -8,12 +8,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.audio.mel import n_harmonics
-from vc_lightning.common.errors import require_at_least, require_flag, require_layers
+from vc_lightning.common.errors import (
+    require_at_least,
+    require_flag,
+    require_layers,
+    require_within,
+)
 from vc_lightning.models.lstm import run_lstm
 from vc_lightning.models.network import Network
 
 KERNEL_SIZE = 5
 GAIN = 16  # the elements of an embedding, a unit vector of 256 numbers, are about 1/16
+MAX_CONTRAST = 4
+SMOOTHED_SHARE = 0.25  # of the bands, over which a spectrum is smoothed to find its contrast
 DIM_LIVE = 320  # width of a live encoder's convolutions
 
 
@@ -41,9 +48,11 @@ class AutoVC(Network):
         dim_acoustics: Numbers that describe how the target was recorded (`audio.acoustics`), an
             input of the decoder beside the embedding. Conversions use `clean`, those of clean
             recordings. 0: no such input.
+        contrast: By how much conversions raise the spectral contrast of the postnet's mels, see
+            `sharpened`; 0 leaves them as they are.
 
     Raises:
-        InputError: A size is below 1, or a switch is not true or false.
+        InputError: A size is below 1, a switch is not true or false, or `contrast` is out of range.
     """
 
     kind = "autovc"
@@ -67,17 +76,20 @@ class AutoVC(Network):
         film: bool = False,
         dim_features: int = 0,
         dim_acoustics: int = 0,
+        contrast: float = 0.0,
     ):
         super().__init__(locals())
         require_flag("model.f0", f0)
         require_flag("model.film", film)
         may_be_0 = {"dim_features": dim_features, "dim_acoustics": dim_acoustics}
         require_at_least(0, "model", **may_be_0)
-        sizes = self.arguments.keys() - may_be_0.keys() - {"f0", "film"}
+        require_within(0, MAX_CONTRAST, "model", contrast=contrast)
+        sizes = self.arguments.keys() - may_be_0.keys() - {"f0", "film", "contrast"}
         require_at_least(1, "model", **{name: self.arguments[name] for name in sorted(sizes)})
         require_layers("model", decoder_layers=decoder_layers)
         self.freq = freq
         self.f0 = f0
+        self.contrast = contrast
         self.encoder = ContentEncoder(dim_features or n_mels + dim_emb, dim_encoder, dim_neck, freq)
         if dim_features:
             self.live_encoder = ContentEncoder(n_mels + dim_emb, DIM_LIVE, dim_neck, freq)
@@ -198,6 +210,26 @@ class AutoVC(Network):
     def repeat_codes(self, codes: Tensor, n_frames: int) -> Tensor:
         """Repeat codes (B, C, ⌈n_frames/freq⌉) for `freq` frames each -> (B, C, n_frames)."""
         return codes[..., None].expand(-1, -1, -1, self.freq).flatten(2)[..., :n_frames]
+
+    def sharpened(self, mel: Tensor) -> Tensor:
+        """Raise the spectral contrast of converted mels, as a postfilter of the formants.
+
+        A network that minimises a distance predicts the mean of all mels that fit, whose formants
+        are flatter than those of any of them. What rises above the spectrum's moving average over
+        a quarter of the bands is multiplied by 1 + `contrast`, frame by frame.
+
+        Args:
+            mel: (B, n_mels, T), of the postnet.
+
+        Returns:
+            (B, n_mels, T).
+        """
+        if self.contrast == 0:
+            return mel
+        reach = round(SMOOTHED_SHARE * self.arguments["n_mels"] / 2)  # bands on each side
+        spectra = F.pad(mel.transpose(1, 2), (reach, reach), mode="replicate")
+        average = F.avg_pool1d(spectra, 2 * reach + 1, stride=1).transpose(1, 2)
+        return mel + self.contrast * (mel - average)
 
     @torch.no_grad()
     def initialize_output(self, mean_mel: Tensor) -> None:

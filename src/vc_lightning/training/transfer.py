@@ -24,7 +24,7 @@ def add_f0_conditioning(network: AutoVC) -> AutoVC:
 
 def can_listen(source: AutoVC, network: AutoVC) -> bool:
     """Return whether weights of a network that reads mels fit one that listens."""
-    new = ("dim_features", "dim_acoustics", "dim_encoder")
+    new = ("dim_features", "dim_acoustics", "dim_encoder", "contrast")
     same = all(source.arguments[k] == v for k, v in network.arguments.items() if k not in new)
     return same and source.arguments["dim_encoder"] == DIM_LIVE
 

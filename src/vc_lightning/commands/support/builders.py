@@ -30,6 +30,7 @@ def build_converter(cfg: DictConfig) -> VoiceConverter:
         ),
         freq=cfg.ckpt_freq,
         guidance=cfg.guidance,
+        contrast=cfg.contrast,
     ).to(select_device(cfg.device))
 
 

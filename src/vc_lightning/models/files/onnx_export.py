@@ -21,7 +21,7 @@ VOICE = {0: "batch"}
 
 
 class ConvertedMel(nn.Module):
-    """AutoVC with the postnet's mel as its only output; it reads mels also if it can listen."""
+    """AutoVC with the sharpened mel as its only output; it reads mels also if it can listen."""
 
     def __init__(self, autovc: AutoVC):
         super().__init__()
@@ -34,9 +34,10 @@ class ConvertedMel(nn.Module):
         target_embedding: Tensor,
         harmonics: Tensor | None = None,
     ) -> Tensor:
-        """Convert a mel, see `AutoVC.forward` -> the postnet's mel (B, n_mels, T)."""
+        """Convert a mel, see `AutoVC.forward` -> the sharpened mel (B, n_mels, T)."""
         codes = self.autovc.encode_live(mel, source_embedding)
-        return self.autovc.decode(codes, mel.shape[-1], target_embedding, harmonics)[1]
+        made = self.autovc.decode(codes, mel.shape[-1], target_embedding, harmonics)[1]
+        return self.autovc.sharpened(made)
 
 
 def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Path:
@@ -44,9 +45,10 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
 
     Inputs are float32 with any B ≥ 1 and T ≥ 1: `mel` (B, n_mels, T), `source_embedding` and
     `target_embedding` (B, dim_emb), and `harmonics` (B, n_mels + 2, T) where the network has F0
-    inputs. The output `converted_mel` (B, n_mels, T) is the postnet's mel. A network that listens
-    through a recogniser is written with its live encoder, which reads mels. The metadata hold the
-    file's `Card` as JSON: mel settings, identity of the speaker encoder, step and licence.
+    inputs. The output `converted_mel` (B, n_mels, T) is the postnet's mel, sharpened. A network
+    that listens through a recogniser is written with its live encoder, which reads mels. The
+    metadata hold the file's `Card` as JSON: mel settings, identity of the speaker encoder, step and
+    licence.
 
     Args:
         path: AutoVC file, ours or public.

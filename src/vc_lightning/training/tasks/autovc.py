@@ -74,7 +74,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     mean_mel: Tensor
     trains = (AutoVC,)
     shipped = resources.AUTOVC
-    free_arguments = ("freq", "f0")
+    free_arguments = ("freq", "f0", "contrast")
     convert_with = "ckpt="
 
     def __init__(
