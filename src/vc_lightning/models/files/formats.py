@@ -99,7 +99,8 @@ def _identify_public(state: State, wrapper: str, path: Path) -> tuple[State, Car
         state = _renamed(state, AUTOVC_RENAMES, path)
         seed = wrapper == "model_state"  # the first version of this project: GE2E, 22.05 kHz
         mel, encoder = ("wavernn", "ge2e") if seed else ("autovc", "d_vector")
-        return state, Card("autovc", sizes_in(state, "autovc", path), settings("mel", mel), encoder)
+        arguments = sizes_in(state, "autovc", path) | {"contrast": 0.0}  # mels as published
+        return state, Card("autovc", arguments, settings("mel", mel), encoder)
     if "upsample.resnet.conv_in.weight" in state:
         state = _renamed({k: v for k, v in state.items() if k != "step"}, WAVERNN_RENAMES, path)
         arguments = sizes_in(state, "wavernn", path)
