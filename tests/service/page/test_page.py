@@ -117,7 +117,10 @@ def converted(tab):
 
 def expected(converter, source, target):
     """The samples that the file of a conversion has."""
-    wav = converter.convert(source, target)
+    return samples_of(converter.convert(source, target))
+
+
+def samples_of(wav):
     wav = wav / max(1.0, np.abs(wav).max())
     return np.clip(np.round(wav * 2**15), -(2**15), 2**15 - 1)
 
@@ -166,10 +169,16 @@ def test_concurrent_users_get_their_own_results(visit, converter, served, tmp_pa
         bring(tab, "target", TARGET)
     press(anna)
     press(ben)
-    for tab, source in ((ben, other), (anna, SOURCE)):
+    # Whether they were converted one by one or in one batch, whose shorter mels are padded.
+    voice = converter.voice(TARGET)
+    batch = converter.convert_analyzed(
+        [converter.analyze(SOURCE), converter.analyze(other)], [voice, voice]
+    )
+    for tab, source, in_batch in ((ben, other, batch[1]), (anna, SOURCE, batch[0])):
         name, wav = converted(tab)
         assert name == f"{source.stem}_to_target.wav"
-        assert np.abs(wav - expected(converter, source, TARGET)).max() <= 1
+        allowed = expected(converter, source, TARGET), samples_of(in_batch)
+        assert min(np.abs(wav - one).max() for one in allowed) <= 1
     folder = served[1]
     assert {"source.wav", "other.wav", "source_to_target.wav"} <= {p.name for p in files(folder)}
     ben.close()
