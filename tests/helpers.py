@@ -65,13 +65,14 @@ DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
     "vtlp_target_factors": [],
     "vtlp_target_probability": 0.5,
     "augmentations": [],
+    "reference_frames": 100,
 }
 VOCODER_DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
     "crop_frames": 4,
     "context_frames": 0,
     "mels_from": None,
 }
-NEEDS = {"f0", "teacher", "recogniser", "acoustics"}
+NEEDS = {"f0", "teacher", "recogniser", "acoustics", "reference"}
 LEARNT = (
     "state_dict",
     "optimizer_states",

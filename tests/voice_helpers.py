@@ -30,6 +30,10 @@ def require_same(one, other):
     assert np.array_equal(one.voice.embedding, other.voice.embedding)
     assert one.voice.embedding.dtype == np.float32
     assert one.voice.pitch == other.voice.pitch
+    assert (one.voice.reference is None) == (other.voice.reference is None)
+    if one.voice.reference is not None:
+        np.testing.assert_allclose(one.voice.reference, other.voice.reference, atol=1e-3)
+        assert one.voice.reference.dtype == np.float32
 
 
 def old_files(folder, spoken=None, **changes):

@@ -38,6 +38,7 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
     heard = (
         ("recogniser", "Whisper base, frozen") if listens else ("mel", f"{network['n_mels']} bands")
     )
+    attends = bool(network.get("dim_reference"))  # to the target's own frames
     told = f"embedding, {network['dim_emb']} numbers"
     if network.get("dim_acoustics"):
         told += f"; acoustics, {network['dim_acoustics']}"
@@ -49,7 +50,8 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
         f'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8Z" fill="{GREY}"/></marker></defs>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="10" fill="{WHITE}"/>',
         # The frame around the trained parts.
-        f'<rect x="352" y="42" width="500" height="266" rx="12" fill="none" stroke="{ORANGE}" '
+        f'<rect x="352" y="42" width="500" height="{348 if attends else 266}" rx="12" '
+        f'fill="none" stroke="{ORANGE}" '
         'stroke-dasharray="5 4"/>',
         text(602, 30, f"AutoVC: trained, {millions:.1f} M parameters", ORANGE, "middle"),
         # Recordings.
@@ -78,6 +80,11 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
             *(676, 228, 150, 60, PALE_ORANGE, ORANGE, "postnet"),
             f"5 conv, {network['dim_postnet']} wide",
         ),
+        *(
+            box(676, 318, 150, 60, PALE_ORANGE, ORANGE, "attention", "to the target's frames")
+            if attends
+            else []
+        ),
         # The output.
         *box(900, 221, 130, 74, PALE_BLUE, BLUE, "vocoder", "source-filter,", "or another"),
         *box(900, 372, 130, 60, WHITE, GREY, "conversion", "in the target's voice"),
@@ -96,10 +103,14 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
         arrow("M325 265H634V156H676"),
         arrow("M325 402H654V170H676"),
         text(380, 258, "harmonics", GREY, size=12),
-        text(380, 395, told, GREY, size=12),
+        text(380, 416 if attends else 395, told, GREY, size=12),
         # To the output.
         arrow("M751 184V228"),
-        arrow("M826 258H900"),
+        *(
+            [arrow("M751 288V318"), arrow("M826 348H866V258H900"), arrow("M80 432V442H751V378")]
+            if attends
+            else [arrow("M826 258H900")]
+        ),
         text(876, 250, "mel", GREY, "middle", 12),
         arrow("M965 295V372"),
         *training(),

@@ -1,5 +1,7 @@
 """A network that listens: files are heard by the recogniser, streams by the live encoder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.vocoders.factory import griffin_lim
+from vc_lightning.training.transfer import add_reference
 
 
 def small_recogniser(dim=8):
@@ -82,6 +85,57 @@ def test_stream_uses_the_live_encoder(converter, speech, other_speech, monkeypat
     wav = np.concatenate([stream.push(speech[:16_000]), stream.flush()])
     assert wav.shape == (16_000,)
     assert set(calls) == {"live"}
+
+
+def attending(path):
+    """The same weights with an attention to the target's frames that changes the mel."""
+    network, card = checkpoints.read_autovc(path)
+    made = add_reference(network, 16)
+    torch.nn.init.normal_(made.reference.output.weight, std=0.2)
+    card = replace(card, network=made.arguments)
+    return checkpoints.save(path, made.state_dict(), card)
+
+
+def test_target_is_a_reference(listening, converter, speech, other_speech, monkeypatch):
+    """In files and in streams, from recordings that were analyzed as a source or as a target."""
+    attending(listening)
+    plain, converter = (
+        converter,
+        VoiceConverter.from_checkpoint(
+            listening,
+            vocoder=lambda mel: griffin_lim(mel, None, 1, n_iter=1, momentum=0),
+            guidance=0,
+        ),
+    )
+    voice = converter.voice(other_speech)
+    n_frames = len(other_speech) // 256 + 1
+    assert voice.reference.shape == (n_frames, 128 + 80)
+    mel = converter.analyzer.mel_of(*converter.analyzer.leveled(other_speech)).T.numpy()
+    frames = voice.reference[:, -80:]
+    assert not np.array_equal(frames, mel)  # nobody can hear the words, but all frames are there
+    np.testing.assert_allclose(np.sort(frames, axis=0), np.sort(mel, axis=0), atol=1e-5)
+    analyzed = converter.voice_from([converter.analyze(other_speech)])
+    np.testing.assert_allclose(analyzed.reference, voice.reference, atol=1e-5)
+
+    made = converter.convert_to(speech, voice)
+    without = converter.convert_to(speech, replace(voice, reference=None))
+    np.testing.assert_allclose(without, plain.convert(speech, other_speech), atol=1e-5)
+    assert np.abs(made - without).max() > 0.01
+    streams = [converter.stream(one) for one in (voice, replace(voice, reference=None))]
+    live = [np.concatenate([s.push(speech), s.flush()]) for s in streams]
+    assert np.abs(live[0] - live[1]).max() > 0.01
+    assert plain.voice(other_speech).reference is None
+    for wrong in (voice.reference[:, 1:], np.full_like(voice.reference, np.inf), voice.reference[0]):
+        with pytest.raises(InputError, match="give finite frames of 208 numbers"):
+            converter.convert_to(speech, replace(voice, reference=wrong))
+
+    monkeypatch.setattr(analysis, "REFERENCE_SECONDS", 2)
+    monkeypatch.setattr("vc_lightning.conversion.converter.REFERENCE_SECONDS", 3)
+    both = converter.voice([speech, other_speech])
+    first = converter.voice(speech).reference
+    assert len(first) == converter.analyzer.frames(2)
+    assert len(both.reference) == converter.analyzer.frames(3)
+    assert np.array_equal(both.reference[: len(first)], first)
 
 
 def test_refuses_another_recogniser(converter):

@@ -25,7 +25,10 @@ from vc_lightning.common import resources
 
 TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "sklearn")
 HEAVY = ("av", "torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
-WEIGHTS = (*("autovc", "griffin_lim", "recogniser", "source_filter", "speaker_encoder", "wavernn"),)
+WEIGHTS = (
+    *("autovc", "griffin_lim", "recogniser", "source_filter", "speaker_critic", "speaker_encoder"),
+    "wavernn",
+)
 SLOW = ("scipy.signal", "scipy.ndimage", "numba")  # to import
 COMMANDS = ("app", "prepare", "train", "convert", "voices", "evaluate", "export", "live")
 

@@ -55,6 +55,7 @@ def test_own_files_round_trip(tiny_checkpoint, tiny_autovc, mel_settings):
         "film": False,
         "dim_features": 0,
         "dim_acoustics": 0,
+        "dim_reference": 0,
         "contrast": 0.0,
     }
     assert (card.mel, card.step) == (mel_settings, 7)

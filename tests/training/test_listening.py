@@ -1,10 +1,12 @@
 """Training a network that listens: live encoder, acoustics, and a start from another network."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
+from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import DIM_LIVE, AutoVC
@@ -133,6 +135,91 @@ def test_alignment_trains_the_new_encoder_only(module):
             assert has_gradient, name
         if not name.startswith("encoder."):
             assert not has_gradient, name
+
+
+def attending_module(network=None, **changes):
+    torch.manual_seed(0)
+    if network is None:
+        network = AutoVC(**SIZES, dim_encoder=8, dim_features=6, dim_acoustics=9, dim_reference=16)
+        torch.nn.init.normal_(network.reference.output.weight, std=0.1)
+    card = Card("autovc", network.arguments, settings("mel", "autovc"))
+    values = settings("task", "autovc")
+    values |= {"distance": "l1", "content_weight": 0.0, "teacher_weight": 0.0, "align_steps": 0}
+    adam, constant = torch.optim.Adam, torch.optim.lr_scheduler.ConstantLR
+    return AutoVCModule(network, card, adam, constant, config={}, **values | changes)
+
+
+def attending_batch():
+    torch.manual_seed(3)
+    return replace(
+        batch(),
+        reference_mel=torch.rand(4, 80, 30),
+        reference_heard=torch.randn(4, 6, 30),
+        reference_lengths=torch.tensor([30, 12, 30, 30]),
+    )
+
+
+def test_refined_mels_train_the_attention_only():
+    module, given = attending_module(), attending_batch()
+    losses = module.losses(module.network, given)
+    total = losses["loss"] - losses["postnet"] - losses["decoder"] - losses["live"]
+    expected = module.reference_weight * losses["refined"]
+    expected += module.critic_feature_weight * losses["critic_features"]
+    expected += module.critic_similarity_weight * losses["critic_distance"]
+    torch.testing.assert_close(total, expected)
+    expected.backward()
+    for name, parameter in module.network.named_parameters():
+        has_gradient = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+        assert has_gradient == name.startswith("reference."), name
+    assert not any("critic" in name for name in module.state_dict())
+    padded = replace(given, reference_mel=given.reference_mel.clone())
+    padded.reference_mel[1, :, 15:] = 9  # beyond the reach of the last frame's convolution
+    again = module.losses(module.network.eval(), padded)["refined"]
+    same = module.losses(module.network, given)["refined"]
+    torch.testing.assert_close(again, same)
+
+
+def test_attention_may_stay_as_it_is():
+    module = attending_module(reference_weight=0.0)
+    module.setup("fit")
+    assert "refined" not in module.losses(module.network, attending_batch())
+    assert not any(p.requires_grad for p in module.network.reference.parameters())
+    without_critic = attending_module(critic_feature_weight=0.0, critic_similarity_weight=0.0)
+    losses = without_critic.losses(without_critic.network, attending_batch())
+    assert "refined" in losses
+    assert "critic_features" not in losses
+
+
+def test_attention_alone_is_trained():
+    module = attending_module(reference_only=True, reference_weight=5.0)
+    module.setup("fit")
+    module.on_train_start()
+    before = {name: value.clone() for name, value in module.network.state_dict().items()}
+    optimizer = torch.optim.Adam(module.trained_parameters(), lr=0.01)
+    module.losses(module.network, attending_batch())["loss"].backward()
+    optimizer.step()
+    after = module.network.state_dict()
+    changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"reference"}
+    for changes in ({"reference_weight": 0.0}, {"network": listening()}):
+        with pytest.raises(InputError, match=r"task\.reference_only=true: there is nothing"):
+            attending_module(reference_only=True, **changes)
+
+
+def test_older_weights_get_an_attention_that_changes_nothing(tmp_path):
+    module, source = attending_module(), listening()
+    card = Card("autovc", source.arguments, settings("mel", "autovc"))
+    path = save(tmp_path / "a.safetensors", source.state_dict(), card)
+    read, card = module.read(path, 8)
+    module.require_same_network(read, "init_from")
+    module.copy_weights(read, card, "init_from")
+    module.network.eval()
+    codes, mel = source.encode(torch.randn(1, 6, 16), None), torch.rand(1, 80, 16)
+    reference = module.network.remember(torch.randn(1, 6, 30), None, torch.rand(1, 80, 30))
+    before = source.state_dict()
+    assert all(torch.equal(module.network.state_dict()[k], v) for k, v in before.items())
+    module.network.reference.output.weight.data.zero_()
+    assert torch.equal(module.network.refined(codes, mel, reference), mel)
 
 
 def test_a_network_that_reads_mels_goes_on_as_the_live_half():

@@ -16,6 +16,7 @@ WAVERNN = CHECKPOINTS / "wavernn.safetensors"
 GRIFFIN_LIM = CHECKPOINTS / "griffin_lim.safetensors"
 SOURCE_FILTER = CHECKPOINTS / "source_filter.safetensors"
 RECOGNISER = CHECKPOINTS / "recogniser.safetensors"
+SPEAKER_CRITIC = CHECKPOINTS / "speaker_critic.safetensors"
 
 
 def settings(group: str, name: str) -> dict:

@@ -23,6 +23,7 @@ from vc_lightning.models.vocoders.base import Progress, no_progress
 
 CHUNK_SECONDS = 60  # processed at once
 CONTEXT_SECONDS = 4  # on each side of a chunk, processed with it and then dropped
+REFERENCE_SECONDS = 30  # of a target's speech, which conversions attend to
 FADE_SECONDS = 0.25  # cross-fade from one chunk's mel to the next one's
 
 
@@ -84,16 +85,56 @@ class RecordingAnalyzer:
         seconds = len(wav) / self.mel.sample_rate
         return Recording(wav, level, voice, f0, seconds, chunks, content.array())
 
+    @torch.inference_mode()
     def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
         """Analyze a recording of a target's voice; see `VoiceConverter.sample`."""
         wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
+        heard = None
         with second_thread() as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
+            if self.networks.autovc.has_reference:
+                start = self._start(wav)
+                heard = self._content(self._filtered(wav, level, start), start)
             f0 = np.concatenate([self._f0(self._filtered(wav, level, c), c) for c in chunks])
         voice = embedding.result()
         self._check_pitch(recording if name is None else name, f0, level)
-        return VoiceSample(voice, f0, len(wav) / self.mel.sample_rate)
+        reference = None if heard is None else self._reference(wav, level, voice, heard)
+        return VoiceSample(voice, f0, len(wav) / self.mel.sample_rate, reference)
+
+    @torch.inference_mode()
+    def sample_of(self, recording: Recording) -> VoiceSample:
+        """Return what an analyzed recording contributes to a voice."""
+        one, reference = recording, None
+        if self.networks.autovc.has_reference:
+            reference = self._reference(one.wav, one.level, one.embedding, one.content)
+        return VoiceSample(one.embedding, one.f0, one.seconds, reference)
+
+    def _start(self, wav: np.ndarray) -> Chunk:
+        """Return the first `REFERENCE_SECONDS` of wav (n,) as a chunk."""
+        n_frames = min(self.n_frames(wav), self.frames(REFERENCE_SECONDS))
+        return Chunk(0, 0, n_frames, n_frames)
+
+    def _reference(
+        self, wav: np.ndarray, level: Level, embedding: np.ndarray, heard: np.ndarray
+    ) -> np.ndarray:
+        """Make the reference (R, D) of the start of wav (n,), see `AutoVC.remember`.
+
+        The frames are shuffled, so that nobody can hear what was said.
+
+        Args:
+            wav: The recording.
+            level: Its level.
+            embedding: Embedding of its speaker.
+            heard: (at least R, C), what the content encoder reads of its first frames.
+        """
+        start, device = self._start(wav), self.networks.device
+        mel = self._mel(self._filtered(wav, level, start), start)
+        content = torch.from_numpy(heard[: mel.shape[-1]]).t()[None].to(device)
+        speaker = torch.from_numpy(embedding)[None].to(device)
+        found = self.networks.autovc.remember(content, speaker, mel.to(device))
+        frames = found[0].t().float().cpu().numpy()
+        return np.random.default_rng(0).permutation(frames)
 
     def embed(self, recording: RecordingLike) -> np.ndarray:
         """Compute the speaker embedding (dim_emb,) of a recording."""

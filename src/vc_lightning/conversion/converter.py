@@ -13,7 +13,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
-from vc_lightning.conversion.analysis import RecordingAnalyzer
+from vc_lightning.conversion.analysis import REFERENCE_SECONDS, RecordingAnalyzer
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.networks import Networks
@@ -336,9 +336,16 @@ class VoiceConverter(nn.Module):
         Args:
             samples: Results of `sample` or `analyze`.
         """
-        kept = [(one.embedding, one.f0) for one in samples]  # the sound is not kept
-        embeddings, contours = zip(*kept, strict=True)
-        return Voice(self.speaker_encoder.average(embeddings), pitch.range_of(contours))
+        kept = [  # the sound is not kept
+            self.analyzer.sample_of(one) if isinstance(one, Recording) else one for one in samples
+        ]
+        references = [one.reference for one in kept if one.reference is not None]
+        n_frames = self.analyzer.frames(REFERENCE_SECONDS)
+        return Voice(
+            self.speaker_encoder.average([one.embedding for one in kept]),
+            pitch.range_of([one.f0 for one in kept]),
+            np.concatenate(references)[:n_frames] if references else None,
+        )
 
     def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
         """Analyze a recording of a target's voice, whose sound is not kept.

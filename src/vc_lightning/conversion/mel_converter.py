@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.conversion.voices.voice import Voice, require_embedding
+from vc_lightning.conversion.voices.voice import Voice, require_embedding, require_reference
 from vc_lightning.models.autovc import AutoVC
 
 
@@ -61,13 +61,21 @@ class MelConverter:
         harmonics = self._harmonics(f0, source, target)
         if self.guidance == 0:
             mel = self.autovc.decode(codes, len(f0), target_embedding, harmonics)[1]
-            return self.autovc.sharpened(mel)
-        codes = codes.expand(2, -1, -1)
+            return self._finished(codes, mel, target)
+        both = codes.expand(2, -1, -1)
         harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
         embeddings = torch.cat([target_embedding, source_embedding])
-        converted, unconverted = self.autovc.decode(codes, len(f0), embeddings, harmonics)[1]
+        converted, unconverted = self.autovc.decode(both, len(f0), embeddings, harmonics)[1]
         guided = converted + self.guidance * (converted - unconverted)
-        return self.autovc.sharpened(guided[None])
+        return self._finished(codes, guided[None], target)
+
+    def _finished(self, codes: Tensor, mel: Tensor, target: Voice) -> Tensor:
+        """Refine a decoded mel (1, n_mels, T) by the target's frames, and sharpen it."""
+        if self.autovc.has_reference and target.reference is not None:
+            frames = require_reference(target.reference, self.autovc.reference.dim_remembered)
+            reference = torch.from_numpy(frames.T)[None].to(self._device)
+            mel = self.autovc.refined(codes, mel, reference)
+        return self.autovc.sharpened(mel)
 
     def _harmonics(self, f0: np.ndarray, source: Voice, target: Voice) -> Tensor | None:
         """Compute the harmonics (1, n_mels + 2, T) of the moved pitch; None if not needed."""

@@ -16,6 +16,7 @@ from vc_lightning.common.errors import (
 )
 from vc_lightning.models.lstm import run_lstm
 from vc_lightning.models.network import Network
+from vc_lightning.models.reference import ReferenceAttention
 
 KERNEL_SIZE = 5
 GAIN = 16  # the elements of an embedding, a unit vector of 256 numbers, are about 1/16
@@ -48,6 +49,8 @@ class AutoVC(Network):
         dim_acoustics: Numbers that describe how the target was recorded (`audio.acoustics`), an
             input of the decoder beside the embedding. Conversions use `clean`, those of clean
             recordings. 0: no such input.
+        dim_reference: Width of the attention to the target's own frames, see `ReferenceAttention`;
+            0: there is none.
         contrast: By how much conversions raise the spectral contrast of the postnet's mels, see
             `sharpened`; 0 leaves them as they are.
 
@@ -60,6 +63,7 @@ class AutoVC(Network):
     features_mean: Tensor
     features_std: Tensor
     clean: Tensor  # only with `dim_acoustics`
+    reference: ReferenceAttention  # only with `dim_reference`
 
     def __init__(
         self,
@@ -76,12 +80,14 @@ class AutoVC(Network):
         film: bool = False,
         dim_features: int = 0,
         dim_acoustics: int = 0,
+        dim_reference: int = 0,
         contrast: float = 0.0,
     ):
         super().__init__(locals())
         require_flag("model.f0", f0)
         require_flag("model.film", film)
         may_be_0 = {"dim_features": dim_features, "dim_acoustics": dim_acoustics}
+        may_be_0 |= {"dim_reference": dim_reference}
         require_at_least(0, "model", **may_be_0)
         require_within(0, MAX_CONTRAST, "model", contrast=contrast)
         sizes = self.arguments.keys() - may_be_0.keys() - {"f0", "film", "contrast"}
@@ -102,6 +108,8 @@ class AutoVC(Network):
         dim_film = dim_voice if film else None
         self.decoder = Decoder(dim_in, dim_pre, dim_decoder, decoder_layers, n_mels, dim_film)
         self.postnet = Postnet(n_mels, dim_postnet, dim_film)
+        if dim_reference:
+            self.reference = ReferenceAttention(n_mels, 2 * dim_neck, dim_reference)
 
     def forward(
         self,
@@ -126,6 +134,11 @@ class AutoVC(Network):
         """
         codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
         return *self.decode(codes, mel.shape[-1], target_embedding, harmonics), codes
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether conversions attend to the target's own frames."""
+        return self.arguments["dim_reference"] > 0
 
     @property
     def listens(self) -> bool:
@@ -210,6 +223,36 @@ class AutoVC(Network):
     def repeat_codes(self, codes: Tensor, n_frames: int) -> Tensor:
         """Repeat codes (B, C, ⌈n_frames/freq⌉) for `freq` frames each -> (B, C, n_frames)."""
         return codes[..., None].expand(-1, -1, -1, self.freq).flatten(2)[..., :n_frames]
+
+    def remember(self, content: Tensor, embedding: Tensor, mel: Tensor) -> Tensor:
+        """Make the reference of a voice from its speech.
+
+        Args:
+            content: What the content encoder reads, see `encode`.
+            embedding: Embedding of the speaker (B, dim_emb).
+            mel: Mel of the speech (B, n_mels, R).
+
+        Returns:
+            (B, D, R), see `ReferenceAttention.remember`.
+        """
+        codes = self.repeat_codes(self.encode(content, embedding), mel.shape[-1])
+        return self.reference.remember(codes, mel)
+
+    def refined(
+        self, codes: Tensor, mel: Tensor, reference: Tensor, valid: Tensor | None = None
+    ) -> Tensor:
+        """Refine converted mels by frames of the target, see `ReferenceAttention`.
+
+        Args:
+            codes: Codes of the source (B, 2·dim_neck, ⌈T/freq⌉).
+            mel: Mel of the postnet (B, n_mels, T).
+            reference: (B, D, R), a result of `remember`.
+            valid: (B, R), which frames of the reference are no padding; None for all.
+
+        Returns:
+            (B, n_mels, T).
+        """
+        return self.reference(self.repeat_codes(codes, mel.shape[-1]), mel, reference, valid)
 
     def sharpened(self, mel: Tensor) -> Tensor:
         """Raise the spectral contrast of converted mels, as a postfilter of the formants.

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources, validation
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
@@ -32,6 +32,7 @@ from vc_lightning.models.files.checksums import identity, require_listed
 from vc_lightning.models.files.formats import Card, identify
 from vc_lightning.models.files.kinds import KINDS, State, sizes_in
 from vc_lightning.models.recogniser import Recogniser
+from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
@@ -107,6 +108,21 @@ def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
     """Load a recogniser in eval mode."""
     state, card = read(path, Recogniser.kind)
     return _network(card, state, path).requires_grad_(False)
+
+
+def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) -> SpeakerCritic:
+    """Load the speaker critic of trainings in eval mode.
+
+    Args:
+        mel: Settings of the mels that it will judge.
+        path: See `read`.
+
+    Raises:
+        InputError: The file cannot be used, or it judges other mels.
+    """
+    critic, card = _read_for_mels(path, SpeakerCritic.kind)
+    require_same_settings(card.mel, mel, "the speaker critic", "this training")
+    return critic.requires_grad_(False)
 
 
 def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:

@@ -22,9 +22,17 @@ def add_f0_conditioning(network: AutoVC) -> AutoVC:
     return conditioned
 
 
+@torch.no_grad()
+def add_reference(network: AutoVC, dim_reference: int) -> AutoVC:
+    """Add an untrained `ReferenceAttention`, which leaves the mels as they are."""
+    attending = AutoVC(**network.arguments | {"dim_reference": dim_reference})
+    attending.load_state_dict(attending.state_dict() | network.state_dict())
+    return attending
+
+
 def can_listen(source: AutoVC, network: AutoVC) -> bool:
     """Return whether weights of a network that reads mels fit one that listens."""
-    new = ("dim_features", "dim_acoustics", "dim_encoder", "contrast")
+    new = ("dim_features", "dim_acoustics", "dim_encoder", "dim_reference", "contrast")
     same = all(source.arguments[k] == v for k, v in network.arguments.items() if k not in new)
     return same and source.arguments["dim_encoder"] == DIM_LIVE
 

@@ -39,6 +39,25 @@ def test_voice_without_pitch(tmp_path):
     assert file.read(file.write(unpitched, tmp_path / "a")).voice.pitch is None
 
 
+def test_reference_round_trips(tmp_path):
+    reference = np.random.default_rng(0).random((1900, 208), np.float32)
+    voice = replace(VOICE, reference=reference)
+    attending = replace(ANNA, voice=voice, network="autovc.safetensors 01234567")
+    path = file.write(attending, tmp_path / "a")
+    require_same(file.read(path), attending)
+    assert path.stat().st_size < 800_000
+
+
+def test_reads_voices_without_the_name_of_a_network(shared):
+    """Those of 0.3 and before have no reference."""
+    with shared.open("rb") as opened:
+        (size,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(json.loads(opened.read(size))["__metadata__"][file.KEY])
+    assert header.pop("network") == ""
+    save_file(load_file(shared), shared, {file.KEY: json.dumps(header)})
+    require_same(file.read(shared), ANNA)
+
+
 def test_reads_voices_of_0_3(tmp_path, speech):
     old_files(tmp_path)
     shelf = VoiceShelf(tmp_path)
@@ -114,6 +133,11 @@ def rewritten(path, tensors=None, **changes):
         ({"pitch": np.array([7.0])}, "its pitch"),
         ({"consent": np.zeros(61 * 16_000, np.int16)}, "its consent"),
         ({"consent": np.zeros(100, np.float32)}, "its consent"),
+        ({"reference": np.zeros((9, 208), np.float16)}, "does not name the network"),
+        ({"reference": np.zeros((9, 208), np.float32)}, "its reference is float32"),
+        ({"reference": np.zeros(9, np.float16)}, r"its reference is float16 \(9,\)"),
+        ({"reference": np.zeros((0, 208), np.float16)}, r"its reference is float16 \(0, 208\)"),
+        ({"reference": np.full((9, 208), np.inf, np.float16)}, "its reference is not finite"),
         ({"more": np.zeros(1)}, "unknown tensor 'more'"),
         ({"more": np.zeros(500_000)}, "has 40.* bytes"),
     ],
@@ -134,6 +158,7 @@ def test_refuses_unknown_tensors(tmp_path, shared, tensors, reason):
         {"made_by": "\x1b[2J"},
         {"licence": "a" * 1001},
         {"speaker_encoder": None},
+        {"network": 3},
         {"consent": "one\ntwo"},
         {"n_recordings": 0},
         {"n_recordings": 1e99},

@@ -24,10 +24,13 @@ def shelf(tmp_path):
 class Converter:
     """Averages nothing: the voice of samples is the first one's."""
 
-    networks = SimpleNamespace(encoder_identity=ENCODER)
+    def __init__(self, encoder=ENCODER, checkpoint="autovc.safetensors 01234567", attends=True):
+        self.networks = SimpleNamespace(encoder_identity=encoder)
+        self.autovc = SimpleNamespace(has_reference=attends)
+        self.checkpoint = checkpoint
 
     def voice_from(self, samples):
-        return Voice(samples[0].embedding)
+        return Voice(samples[0].embedding, reference=samples[0].reference)
 
     def voice(self, recordings):
         return recordings
@@ -36,9 +39,9 @@ class Converter:
 def test_stores_and_finds_voices(shelf):
     require_same(shelf.get("Anna"), ANNA)
     assert shelf.path_of("Anna").name == "Anna.voice.safetensors"
-    assert np.array_equal(shelf.voice("Anna", ENCODER).embedding, VOICE.embedding)
+    assert np.array_equal(shelf.voice("Anna", Converter()).embedding, VOICE.embedding)
     with pytest.raises(InputError, match="voice Anna was made with embeddings of ge2e-01234567"):
-        shelf.voice("Anna", "ge2e-76543210")
+        shelf.voice("Anna", Converter("ge2e-76543210"))
     assert shelf.find("Anna", Converter()).pitch == VOICE.pitch
     assert shelf.find(("a.wav",), Converter()) == ("a.wav",)
 
@@ -48,6 +51,26 @@ def test_learns_voices(shelf):
     learned = shelf.learn("Ben", samples, Converter(), made_by="me", licence="CC0")
     assert (learned.n_recordings, learned.seconds) == (2, 5.5)
     require_same(shelf.get("Ben"), learned)
+
+
+def test_reference_belongs_to_the_weights_that_made_it(shelf, caplog):
+    """A voice learned with other weights converts without its reference, and says why."""
+    reference = np.random.default_rng(0).standard_normal((50, 208)).astype(np.float32)
+    sample = VoiceSample(VOICE.embedding, np.zeros(3), 1.0, reference)
+    learned = shelf.learn("Ben", [sample], Converter())
+    assert learned.network == "autovc.safetensors 01234567"
+    np.testing.assert_allclose(shelf.voice("Ben", Converter()).reference, reference, atol=1e-3)
+    assert not caplog.messages
+    other = Converter(checkpoint="autovc.safetensors 76543210")
+    assert shelf.voice("Ben", other).reference is None
+    assert caplog.messages == [
+        "voice Ben: was learned with autovc.safetensors 01234567; learn it again, so that it "
+        "sounds more like its speaker"
+    ]
+    assert shelf.voice("Anna", Converter()).reference is None
+    assert "an older version; learn it again" in caplog.messages[1]
+    assert shelf.voice("Anna", Converter(attends=False)).reference is None
+    assert len(caplog.messages) == 2
 
 
 def test_file_name_is_the_name(shelf):

@@ -14,6 +14,7 @@ from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
+from vc_lightning.data.crops.choice import CropChoice, reference_spans
 from vc_lightning.data.crops.mel import Cropping, Crops, collate, speaker_embeddings
 from vc_lightning.data.manifest import (
     AudioFile,
@@ -364,7 +365,8 @@ def test_what_a_recogniser_hears_of_each_copy(module, corpus, tmp_path):
     crops = Crops(data.train, files, data.cropping, 0)
     seen = set()
     for position in range(20):
-        target_mel, _, input_mel, _, _, _, features, described = crops[0, position, 0]
+        target_mel, _, input_mel, _, _, _, features, described, *unused = crops[0, position, 0]
+        assert [reference.shape[-1] for reference in unused] == [0, 0]
         starts = [s for s in range(63) if torch.equal(heard[0][:4, s : s + 64], features[:4])]
         whole = files.of(utterance.segment).read_mel(0, n_frames)
         assert torch.equal(target_mel, whole[:, starts[0] : starts[0] + 64])
@@ -380,6 +382,46 @@ def test_what_a_recogniser_hears_of_each_copy(module, corpus, tmp_path):
     torch.testing.assert_close(mean[4:], torch.ones(4))
     without = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), **changes))
     assert next(iter(without.train_dataloader())).heard.shape[1] == 0
+
+
+def test_reference_is_what_surrounds_the_crop_in_the_target_voice(module, corpus, tmp_path):
+    changes = {"vtlp_factors": [0.8], "vtlp_target_factors": [0.8]}
+    made = {"recogniser": Loudness(), "reference": True}
+    data = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), **made, **changes))
+    utterance = data.train[0]
+    features, n_frames = data.files.of(utterance.segment), utterance.n_frames
+    wholes = [features.read_mel(0, n_frames, copy) for copy in range(2)]
+    heard = [features.read_heard(0, n_frames, copy) for copy in range(2)]
+    crops = Crops(data.train, data.files, data.cropping, 0)
+    seen = set()
+    for position in range(12):
+        target, *_, mel, features_of_mel = crops[0, position, 0]
+        copy = int(not any(torch.equal(wholes[0][:, s : s + 64], target) for s in range(n_frames)))
+        seen.add(copy)
+        start = next(s for s in range(n_frames) if torch.equal(wholes[copy][:, s : s + 64], target))
+        around = torch.arange(n_frames)
+        around = around[(around < start) | (around >= start + 64)]
+        assert len(around) <= 100
+        assert torch.equal(mel, wholes[copy][:, around])
+        assert torch.equal(features_of_mel, heard[copy][:, around])
+    assert seen == {0, 1}
+    batch = next(iter(data.train_dataloader()))
+    assert batch.reference_mel.shape[-1] == batch.reference_lengths.max()
+    assert batch.reference_heard.shape == (2, 8, batch.reference_mel.shape[-1])
+
+
+@pytest.mark.parametrize(
+    ("start", "n_frames", "expected"),
+    [
+        (0, 300, [(0, 0), (64, 164)]),
+        (236, 300, [(136, 236), (300, 300)]),
+        (100, 300, [(50, 100), (164, 214)]),
+        (20, 300, [(0, 20), (84, 164)]),
+        (10, 80, [(10, 74)]),  # too little around it
+    ],
+)
+def test_spans_of_a_reference(start, n_frames, expected):
+    assert reference_spans(CropChoice(start, start + 64, 0, 0), n_frames, 100) == expected
 
 
 def test_excludes_files(module, corpus):
@@ -407,8 +449,9 @@ def test_short_files_and_whole_utterances(module, corpus):
     zero, one = torch.zeros(4), torch.ones(4)
     short, f0, teacher = whole[:, :50], torch.full((126,), 100.0), torch.ones(126, 3)
     heard, described = torch.ones(2, 126), torch.zeros(9)
-    first = whole, zero, whole, one, f0, teacher, heard, described
-    second = short, one, short, one, f0[:50], teacher[:50], heard[:, :50], described
+    around = torch.ones(80, 30), torch.ones(2, 30)
+    first = whole, zero, whole, one, f0, teacher, heard, described, *around
+    second = short, one, short, one, f0[:50], teacher[:50], heard[:, :50], described, *around
     batch = collate([first, second])
     assert batch.heard.sum(dim=2).tolist() == [[126] * 2, [50] * 2]
     assert batch.teacher.sum(dim=1).tolist() == [[126] * 3, [50] * 3]

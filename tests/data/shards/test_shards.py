@@ -44,6 +44,7 @@ DEFAULTS = {
     "vtlp_target_factors": [],
     "vtlp_target_probability": 0.5,
     "augmentations": [],
+    "reference_frames": 100,
     "seed": 1,
 }
 

@@ -76,5 +76,6 @@ def build(cfg: DictConfig, mel: MelSpectrogram, network: Network) -> TrainingDat
         teacher=instantiate(cfg.teacher) if isinstance(network, AutoVC) else None,
         recogniser=load_recogniser() if listens else None,
         acoustics=network.arguments.get("dim_acoustics", 0) > 0,
+        reference=network.arguments.get("dim_reference", 0) > 0,
     )
     return settings.build(needs)

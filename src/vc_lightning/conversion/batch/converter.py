@@ -147,7 +147,7 @@ class BatchConverter:
         return known
 
     def _learned(self, name: str) -> PreparedTarget:
-        voice = self.shelf.voice(name, self.converter.networks.encoder_identity)
+        voice = self.shelf.voice(name, self.converter)
         return PreparedTarget(voice, voice.embedding)
 
     def _of_recordings(self, paths: Sequence[Path]) -> PreparedTarget:

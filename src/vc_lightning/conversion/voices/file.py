@@ -1,8 +1,9 @@
 """The file of a voice, learned here or shared by others: safetensors, and the JSON of 0.3.
 
-A file holds the tensors `embedding` (dim_emb,), `pitch` (centre, spread) if it is known, and
-`consent`, a recording (n,) of 16-bit samples at 16 kHz, if the speaker spoke it. Its header says
-who made the voice, under which licence, and with which speaker encoder.
+A file holds the tensors `embedding` (dim_emb,), `pitch` (centre, spread) if it is known,
+`reference` (R, D) in float16, if the network uses one, and `consent`, a recording (n,) of 16-bit
+samples at 16 kHz, if the speaker spoke it. Its header says who made the voice, under which licence,
+with which speaker encoder, and with which network its reference.
 """
 
 import hashlib
@@ -29,9 +30,10 @@ KEY = "vc_lightning_voice"
 MAX_BYTES = 4_000_000  # a minute of consent takes 1.9 MB
 MAX_HEADER_BYTES = 50_000
 MAX_DIM = 4096
+MAX_FRAMES = 20_000  # of a reference
 LENGTH_TOLERANCE = 1e-3  # of an embedding of unit length
-TEXTS = ("name", "speaker_encoder", "learned", "made_by", "licence")
-OPTIONAL_TEXTS = ("made_by", "licence")
+TEXTS = ("name", "speaker_encoder", "learned", "made_by", "licence", "network")
+OPTIONAL_TEXTS = ("made_by", "licence", "network")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class LearnedVoice:
 
     Attributes:
         name: Its name.
-        voice: Embedding and pitch range.
+        voice: Embedding, pitch range and reference.
         speaker_encoder: Identity of the speaker encoder that made the embedding.
         n_recordings: Number of recordings that it was learned from.
         seconds: Their length together.
@@ -48,6 +50,8 @@ class LearnedVoice:
         made_by: Who learned it; "" if unknown.
         licence: Terms of its use; "" if none are stated.
         consent: Consent of the speaker; None if none was stored.
+        network: The weights that made the voice's reference, see `provenance.fingerprint`; "" if it
+            has none.
     """
 
     name: str
@@ -59,6 +63,7 @@ class LearnedVoice:
     made_by: str = ""
     licence: str = ""
     consent: Consent | None = None
+    network: str = ""
 
 
 def write(learned: LearnedVoice, path: Path) -> Path:
@@ -75,6 +80,8 @@ def write(learned: LearnedVoice, path: Path) -> Path:
     pitch, consent = learned.voice.pitch, learned.consent
     if pitch is not None:
         tensors["pitch"] = np.array([pitch.centre, pitch.spread], dtype=np.float64)
+    if learned.voice.reference is not None:
+        tensors["reference"] = learned.voice.reference.astype(np.float16)
     if consent is not None and consent.wav is not None:
         tensors["consent"] = np.round(consent.wav.clip(-1, 1) * INT16_MAX).astype(np.int16)
     header = {key: getattr(learned, key) for key in TEXTS} | {
@@ -110,6 +117,7 @@ def read(path: Path) -> LearnedVoice:
         voice = Voice(
             _embedding(tensors.pop("embedding"), header["speaker_encoder"]),
             _pitch(tensors.pop("pitch", None)),
+            _reference(tensors.pop("reference", None), header["network"]),
         )
         consent = _consent(tensors.pop("consent", None), header)
         if tensors:
@@ -158,6 +166,7 @@ def _header(header: object) -> dict:
     """Return a header whose values are of the right types and lengths."""
     if not isinstance(header, dict):
         raise ValueError("its header describes no voice")
+    header.setdefault("network", "")  # voices before 0.4 have none
     for key in (*TEXTS, "consent", "consent_given"):
         text = header[key]
         if not isinstance(text, str):
@@ -196,6 +205,20 @@ def _pitch(pitch: np.ndarray | None) -> PitchRange | None:
     if not (low <= centre <= high and 0 <= spread <= high - low):  # NaN, too
         raise ValueError(f"its pitch is 2^{centre:g} Hz with a spread of {spread:g} octaves")
     return PitchRange(centre, spread)
+
+
+def _reference(frames: np.ndarray | None, network: str) -> np.ndarray | None:
+    """Return a reference that a network can have made."""
+    if frames is None:
+        return None
+    n_frames, dim = frames.shape if frames.ndim == 2 else (0, 0)
+    if frames.dtype != np.float16 or not (1 <= n_frames <= MAX_FRAMES and 1 <= dim <= MAX_DIM):
+        raise ValueError(f"its reference is {frames.dtype} {frames.shape}")
+    if not np.isfinite(frames).all():
+        raise ValueError("its reference is not finite")
+    if not network:
+        raise ValueError("its header does not name the network of its reference")
+    return frames.astype(np.float32)
 
 
 def _consent(wav: np.ndarray | None, header: dict) -> Consent | None:

@@ -1,5 +1,6 @@
 """The learned voices: find them, learn new ones, import and export shared ones."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from vc_lightning.conversion.voices.consent import Consent
 from vc_lightning.conversion.voices.file import LearnedVoice
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
 from vc_lightning.models.checkpoints import require_same_encoder
+
+log = logging.getLogger(__name__)
 
 SUFFIX = f".voice{file.SUFFIX}"
 OLD_SUFFIX, OLD_CONSENT_SUFFIX = ".voice.json", ".consent.flac"  # of version 0.3 and before
@@ -70,19 +73,30 @@ class VoiceShelf:
         known = ", ".join(self.names()) or "none"
         raise InputError(f"voice {name}: not learned yet; in {self.folder} there are: {known}")
 
-    def voice(self, name: str, speaker_encoder: str) -> Voice:
+    def voice(self, name: str, converter: VoiceConverter) -> Voice:
         """Return a voice for a converter.
+
+        A reference that other weights made is left out, with a warning.
 
         Args:
             name: The voice's name.
-            speaker_encoder: Identity of the converter's speaker encoder.
+            converter: The converter that will use it.
 
         Raises:
             InputError: There is no such voice, its file is damaged, or another speaker encoder made
                 it.
         """
         learned = self.get(name)
-        require_same_encoder(learned.speaker_encoder, speaker_encoder, f"voice {name}")
+        identity = converter.networks.encoder_identity
+        require_same_encoder(learned.speaker_encoder, identity, f"voice {name}")
+        if converter.autovc.has_reference and learned.network != converter.checkpoint:
+            log.warning(
+                "voice %s: was learned with %s; learn it again, so that it sounds more like its "
+                "speaker",
+                name,
+                learned.network or "an older version",
+            )
+            return replace(learned.voice, reference=None)
         return learned.voice
 
     def find(self, target: Target, converter: VoiceConverter) -> Voice:
@@ -96,7 +110,7 @@ class VoiceShelf:
             InputError: There is no such voice, or a recording cannot be used.
         """
         if isinstance(target, str):
-            return self.voice(target, converter.networks.encoder_identity)
+            return self.voice(target, converter)
         return converter.voice(target)
 
     def learn(
@@ -122,10 +136,11 @@ class VoiceShelf:
         Raises:
             InputError: The name cannot be used.
         """
+        voice = converter.voice_from(samples)
         return self.put(
             LearnedVoice(
                 name,
-                converter.voice_from(samples),
+                voice,
                 converter.networks.encoder_identity,
                 len(samples),
                 sum(sample.seconds for sample in samples),
@@ -133,6 +148,7 @@ class VoiceShelf:
                 made_by,
                 licence,
                 consent,
+                "" if voice.reference is None else converter.checkpoint,
             )
         )
 

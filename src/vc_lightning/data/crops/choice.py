@@ -29,6 +29,7 @@ class VtlpCopies:
 
 
 NO_COPIES = VtlpCopies()
+MIN_REFERENCE = 32  # frames
 
 
 def choose_copies(
@@ -101,6 +102,28 @@ def choose_crop(
     if input_copy == target_copy:
         input_copy = 0  # the recording, so that the input's voice differs from the target's
     return CropChoice(start, start + length, input_copy, target_copy)
+
+
+def reference_spans(crop: CropChoice, n_frames: int, longest: int) -> list[tuple[int, int]]:
+    """Choose the frames next to a crop that show its voice, as evenly on both sides as possible.
+
+    Args:
+        crop: The crop.
+        n_frames: Length of the utterance.
+        longest: Most frames to choose; 0 for none.
+
+    Returns:
+        First frame and end of the spans before and after the crop; of the crop itself where the
+        utterance has fewer than `MIN_REFERENCE` other frames.
+    """
+    if longest == 0:
+        return [(0, 0)]
+    n_before, n_after = crop.start, n_frames - crop.stop
+    if n_before + n_after < MIN_REFERENCE:
+        return [(crop.start, min(crop.stop, crop.start + longest))]
+    before = min(n_before, max(longest // 2, longest - n_after))
+    after = min(n_after, longest - before)
+    return [(crop.start - before, crop.start), (crop.stop, crop.stop + after)]
 
 
 def _choose_copy(rng: np.random.Generator, copies: Sequence[int], probability: float) -> int:

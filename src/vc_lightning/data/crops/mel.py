@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from vc_lightning.data.crops.choice import NO_COPIES, VtlpCopies, choose_crop
+from vc_lightning.data.crops.choice import (
+    NO_COPIES,
+    CropChoice,
+    VtlpCopies,
+    choose_crop,
+    reference_spans,
+)
 from vc_lightning.data.crops.order import Item
 from vc_lightning.data.features.files import FeatureFiles
 from vc_lightning.data.manifest import Utterance
@@ -36,6 +42,10 @@ class CropBatch:
             network that does not listen.
         acoustics: (B, A), `acoustics.describe` of the recording of `target_mel`; A is 0 where the
             network does not use it.
+        reference_mel: (B, n_mels, R), other frames of the recording of `target_mel`, from which a
+            network takes the detail of the voice; R is 0 where it does not.
+        reference_heard: (B, D, R), what a recogniser hears in them.
+        reference_lengths: (B,), number of them that are not padding.
     """
 
     target_mel: Tensor
@@ -47,6 +57,9 @@ class CropBatch:
     teacher: Tensor
     heard: Tensor
     acoustics: Tensor
+    reference_mel: Tensor = field(default_factory=lambda: torch.zeros(0))
+    reference_heard: Tensor = field(default_factory=lambda: torch.zeros(0))
+    reference_lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
     @property
     def size(self) -> int:
@@ -126,6 +139,7 @@ class Cropping:
         factors: VTLP factors of all copies, 1 first.
         augmentations: Further changes to the encoder's input.
         with_acoustics: Whether the acoustics of the targets are needed.
+        reference_frames: Most frames around a crop that are its reference; 0 for none.
     """
 
     frames: int | None
@@ -133,10 +147,15 @@ class Cropping:
     factors: Sequence[float] = (1.0,)
     augmentations: Sequence[Augmentation] = ()
     with_acoustics: bool = False
+    reference_frames: int = 0
 
     def plain(self) -> "Cropping":
         """Return the same without copies and augmentations, for validation."""
-        return Cropping(self.frames, with_acoustics=self.with_acoustics)
+        return Cropping(
+            self.frames,
+            with_acoustics=self.with_acoustics,
+            reference_frames=self.reference_frames,
+        )
 
     def cut(self, features: UtteranceFeatures, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """Cut a random crop.
@@ -166,6 +185,16 @@ class Cropping:
             features.read_teacher(*span),
             features.read_heard(*span, crop.input_copy),
             features.acoustics if self.with_acoustics else torch.zeros(0),
+            *self._reference(features, crop),
+        )
+
+    def _reference(self, features: UtteranceFeatures, crop: CropChoice) -> tuple[Tensor, Tensor]:
+        """Read mel (n_mels, R) and features (D, R) of the frames next to a crop, in its voice."""
+        spans = reference_spans(crop, features.n_frames, self.reference_frames)
+        copy = crop.target_copy
+        return (
+            torch.cat([features.read_mel(*span, copy) for span in spans], dim=-1),
+            torch.cat([features.read_heard(*span, copy) for span in spans], dim=-1),
         )
 
 
@@ -211,7 +240,7 @@ def collate(items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
     """Make a batch of crops, zero-padded to the longest."""
     columns = zip(*items, strict=True)
     target_mels, target_embeddings, input_mels, input_embeddings, f0, teacher, *rest = columns
-    heard, acoustics = rest
+    heard, acoustics, reference_mels, reference_heard = rest
     return CropBatch(
         target_mel=_padded(target_mels),
         lengths=torch.tensor([mel.shape[-1] for mel in target_mels]),
@@ -222,6 +251,9 @@ def collate(items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
         teacher=pad_sequence(list(teacher), batch_first=True),
         heard=_padded(heard),
         acoustics=torch.stack(acoustics),
+        reference_mel=_padded(reference_mels),
+        reference_heard=_padded(reference_heard),
+        reference_lengths=torch.tensor([mel.shape[-1] for mel in reference_mels]),
     )
 
 

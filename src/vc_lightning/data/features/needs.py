@@ -20,6 +20,7 @@ class FeatureNeeds:
         teacher: Speech recogniser whose features the codes learn to predict, or None.
         recogniser: Recogniser that the network listens through, or None for one that reads mels.
         acoustics: Whether the network uses the acoustics of the targets.
+        reference: Whether the network attends to other frames of the targets.
     """
 
     mel: MelSpectrogram
@@ -29,3 +30,4 @@ class FeatureNeeds:
     teacher: Teacher | None = None
     recogniser: Recogniser | None = None
     acoustics: bool = False
+    reference: bool = False

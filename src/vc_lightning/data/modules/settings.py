@@ -64,6 +64,8 @@ class CropSettings(LoadingSettings):
             by further speakers.
         vtlp_target_probability: Share of the crops in which the target is a copy.
         augmentations: Further changes to the encoder's input, see `augmentations`.
+        reference_frames: Most frames around a crop from which a network with `dim_reference` takes
+            the detail of the voice.
     """
 
     crop_frames: int | None
@@ -71,9 +73,11 @@ class CropSettings(LoadingSettings):
     vtlp_target_factors: Sequence[float]
     vtlp_target_probability: float
     augmentations: Sequence[Augmentation]
+    reference_frames: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_at_least(1, "data", reference_frames=self.reference_frames)
         if self.crop_frames is not None:
             require_at_least(1, "data", crop_frames=self.crop_frames)
         for augmentation in self.augmentations:

@@ -107,6 +107,7 @@ class ShardsDataModule(TrainingDataModule):
             [1.0, *index.vtlp_factors],
             list(self.crops.augmentations),
             self.needs.acoustics,
+            self.crops.reference_frames if self.needs.reference else 0,
         )
         n_copies = 1 + len(index.vtlp_factors)
         self.train = Shards(self.dir, "train", index.train.shards, n_copies)

@@ -53,6 +53,7 @@ class VoiceDataModule(RecordingsDataModule):
             [1.0, *factors],
             list(settings.augmentations),
             needs.acoustics,
+            settings.reference_frames if needs.reference else 0,
         )
         super().__init__(needs, settings, settings.cache(needs, factors))
         self.speaker_embedding = settings.speaker_embedding

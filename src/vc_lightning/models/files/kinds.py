@@ -14,6 +14,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.network import Network
 from vc_lightning.models.recogniser import Recogniser
+from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
@@ -73,6 +74,7 @@ def _autovc(state: State) -> dict:
         dim_in = state["live_encoder.convolutions.0.conv.weight"].shape[1]
     dim_emb = dim_in - n_mels
     dim_voice = dim_emb + dim_acoustics
+    has_reference = "reference.input.weight" in state
     return {
         "dim_neck": dim_neck,
         "dim_emb": dim_emb,
@@ -86,6 +88,7 @@ def _autovc(state: State) -> dict:
         "film": "decoder.films.0.linear.weight" in state,
         "dim_features": dim_features,
         "dim_acoustics": dim_acoustics,
+        "dim_reference": len(state["reference.input.weight"]) if has_reference else 0,
     }
 
 
@@ -124,6 +127,12 @@ def _multiband(state: State) -> dict:
         "fc_dims": state["fc1.weight"].shape[0],
         "n_mixtures": state["fc2.weight"].shape[0] // (3 * bands),
     }
+
+
+def _speaker_critic(state: State) -> dict:
+    dim, n_mels, _ = state["input.weight"].shape
+    dim_emb, n_statistics = state["linear.weight"].shape
+    return {"n_mels": n_mels, "dim": dim, "dim_joined": n_statistics // 2, "dim_emb": dim_emb}
 
 
 def _griffin_lim(state: State) -> dict:
@@ -166,6 +175,7 @@ KINDS = {
             'wav = converter.convert("source.wav", "target.wav")'
         ),
     ),
+    "speaker_critic": Kind(SpeakerCritic, _speaker_critic, ("n_mels",)),
     "source_filter": Kind(
         SourceFilter,
         _source_filter,

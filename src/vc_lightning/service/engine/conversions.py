@@ -168,7 +168,7 @@ class ConversionService:
             InputError: There is no such voice, or it belongs to another speaker encoder.
         """
         with hidden_folders([self.voices]):
-            return VoiceShelf(self.voices).voice(name, converter.networks.encoder_identity)
+            return VoiceShelf(self.voices).voice(name, converter)
 
     async def convert(self, prepared: PreparedConversion, watch: Watch) -> MeasuredConversion:
         """Convert when the queue comes to it; see `ConversionQueue.convert`."""

@@ -23,8 +23,9 @@ from vc_lightning.common.errors import (
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import read_autovc
+from vc_lightning.models.checkpoints import load_speaker_critic, read_autovc
 from vc_lightning.models.files.formats import Card
+from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
@@ -36,7 +37,12 @@ from vc_lightning.training.losses import (
 )
 from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule
 from vc_lightning.training.teacher_head import TeacherHead
-from vc_lightning.training.transfer import add_f0_conditioning, can_listen, listening_like
+from vc_lightning.training.transfer import (
+    add_f0_conditioning,
+    add_reference,
+    can_listen,
+    listening_like,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +70,13 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             without a teacher, the encoder of `init_from` is frozen.
         live_weight: Weight of the difference between the codes of a listening network and those
             that its live encoder predicts from the mel; its gradient reaches the live encoder only.
+        reference_weight: Weight of the mels that a network with `dim_reference` refines by other
+            frames of the target; its gradient reaches the `ReferenceAttention` only. 0 leaves it
+            as it is.
+        critic_feature_weight: Weight of the difference between what the speaker critic hears in
+            these mels and in the recording, see `critic_losses`.
+        critic_similarity_weight: Weight of 1 − cosine of the critic's two embeddings.
+        reference_only: Whether everything but the `ReferenceAttention` stays as it is.
         align_steps: First steps of a network that listens, if it starts from the weights of one
             that reads mels: the new encoder only learns the codes of the old one, which becomes
             the live encoder, so that the decoder understands them.
@@ -92,22 +105,44 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         reconstruction_reaches_encoder: bool,
         live_weight: float,
         align_steps: int,
+        reference_weight: float = 0.0,
+        critic_feature_weight: float = 0.0,
+        critic_similarity_weight: float = 0.0,
+        reference_only: bool = False,
     ):
         super().__init__(network, card, optimizer, scheduler, config)
         weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
         weights |= {"teacher_weight": teacher_weight, "live_weight": live_weight}
-        require_within(0, MAX_WEIGHT, "task", **weights)
+        weights |= {"reference_weight": reference_weight}
+        critic = {
+            "critic_feature_weight": critic_feature_weight,
+            "critic_similarity_weight": critic_similarity_weight,
+        }
+        require_within(0, MAX_WEIGHT, "task", **weights, **critic)
         require_at_least(0, "task", align_steps=align_steps)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
         require_one_of(tuple(DISTANCES), "task", distance=distance)
+        require_flag("task.reference_only", reference_only)
+        if reference_only and not (network.has_reference and reference_weight > 0):
+            raise InputError(
+                "task.reference_only=true: there is nothing to train; it needs model.dim_reference "
+                "and task.reference_weight above 0, as model=autovc_listening has them"
+            )
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
         self.content_per_std = content_per_std
         self.distance = distance
-        self.teacher_weight = teacher_weight
+        self.reference_only = reference_only
+        self.teacher_weight = 0.0 if reference_only else teacher_weight
         self.reconstruction_reaches_encoder = reconstruction_reaches_encoder
-        self.live_weight = live_weight
+        self.live_weight = 0.0 if reference_only else live_weight
         self.align_steps = align_steps
+        self.reference_weight = reference_weight if network.has_reference else 0.0
+        self.critic_feature_weight = critic_feature_weight
+        self.critic_similarity_weight = critic_similarity_weight
+        self.critics: tuple[SpeakerCritic, ...] = ()  # one; not a part of the checkpoints
+        if self.reference_weight > 0 and max(critic.values()) > 0:
+            self.critics = (load_speaker_critic(card.mel),)
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**card.mel)
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
@@ -120,8 +155,10 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         return self.teacher_weight == 0 and not self.reconstruction_reaches_encoder
 
     def on_train_start(self) -> None:
-        """Keep a frozen encoder in eval mode, so that its BatchNorm statistics stay."""
-        if self.encoder_is_frozen:
+        """Keep what is frozen in eval mode, so that its BatchNorm statistics stay."""
+        if self.reference_only:
+            self.network.eval()
+        elif self.encoder_is_frozen:
             self.network.encoder.eval()
 
     def setup(self, stage: str) -> None:
@@ -132,6 +169,11 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         """
         if self.encoder_is_frozen:
             self.network.encoder.requires_grad_(False)
+        if self.network.has_reference and self.reference_weight == 0:
+            self.network.reference.requires_grad_(False)
+        if self.reference_only:
+            self.network.requires_grad_(False)
+            self.network.reference.requires_grad_(True)
         if self.teacher_weight == 0 or self.head is not None:
             return
         std = datamodule_of(self.trainer).teacher_std
@@ -175,12 +217,17 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         if self.network.f0 and not source.f0:
             log.info("%s has no F0 inputs: its decoder gets them, with zero weights", name)
             source = add_f0_conditioning(source)
+        if self.network.has_reference and not source.has_reference:
+            log.info("%s does not attend to the target's frames: it begins to learn that", name)
+            source = add_reference(source, self.network.arguments["dim_reference"])
         super().copy_weights(source, card, name)
 
     def require_same_network(self, source: AutoVC, name: str) -> None:
         """Raise InputError like `BaseModule`; F0 inputs may be added, but not removed."""
         if self.network.listens and not source.listens and can_listen(source, self.network):
             return
+        if self.network.has_reference and not source.has_reference:
+            source = add_reference(source, self.network.arguments["dim_reference"])
         super().require_same_network(source, name)
         if source.f0 and not self.network.f0:
             raise InputError(f"{name}: has F0 inputs; set model.f0=true")
@@ -253,7 +300,48 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         if network.listens and (aligns or self.live_weight > 0):
             terms["live"] = self.live_loss(network, batch, codes.float(), aligns)
             loss = loss + (1 if aligns else self.live_weight) * terms["live"]
+        if self.reference_weight > 0 and not aligns:
+            found = self.reference_losses(network, batch, codes, postnet_mel, valid)
+            loss = loss + self.reference_weight * found["refined"]
+            if self.critics:
+                loss = loss + self.critic_feature_weight * found["critic_features"]
+                loss = loss + self.critic_similarity_weight * found["critic_distance"]
+            terms |= found
         return {"loss": loss, **terms, **normalized}
+
+    def reference_losses(
+        self, network: AutoVC, batch: CropBatch, codes: Tensor, mel: Tensor, valid: Valid
+    ) -> dict[str, Tensor]:
+        """Compare refined mels with the recordings.
+
+        Args:
+            network: A network with `dim_reference`.
+            batch: The batch.
+            codes: (B, C, ⌈T/freq⌉), codes of the input.
+            mel: (B, n_mels, T), the postnet's mels.
+            valid: Masks of the elements that count.
+
+        Returns:
+            `refined`, the mean absolute error, and with a critic `critic_features` and
+            `critic_distance`, see `critic_losses`.
+        """
+        reference_mel = batch.reference_mel
+        content = batch.reference_heard if network.listens else reference_mel
+        with torch.no_grad():
+            spoken = network.encode(content, batch.target_embedding)
+            spoken = network.repeat_codes(spoken, reference_mel.shape[-1])
+        reference = network.reference.remember(spoken, reference_mel)
+        frames = torch.arange(reference_mel.shape[-1], device=mel.device)
+        is_frame = frames < batch.reference_lengths[:, None]
+        refined = network.refined(codes.detach(), mel.detach(), reference, is_frame).float()
+        difference = (refined - batch.target_mel).abs()
+        losses = {"refined": masked_mean(difference, valid.frames, valid.n_frames)}
+        for critic in self.critics:
+            features, distance = critic_losses(
+                critic.to(mel.device), refined * valid.frames, batch.target_mel * valid.frames
+            )
+            losses |= {"critic_features": features, "critic_distance": distance}
+        return losses
 
     def live_loss(self, network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool) -> Tensor:
         """Compare codes with those of the live encoder: a mean absolute error.
