@@ -125,7 +125,11 @@ def test_target_is_a_reference(listening, converter, speech, other_speech, monke
     live = [np.concatenate([s.push(speech), s.flush()]) for s in streams]
     assert np.abs(live[0] - live[1]).max() > 0.01
     assert plain.voice(other_speech).reference is None
-    for wrong in (voice.reference[:, 1:], np.full_like(voice.reference, np.inf), voice.reference[0]):
+    for wrong in (
+        voice.reference[:, 1:],
+        np.full_like(voice.reference, np.inf),
+        voice.reference[0],
+    ):
         with pytest.raises(InputError, match="give finite frames of 208 numbers"):
             converter.convert_to(speech, replace(voice, reference=wrong))
 

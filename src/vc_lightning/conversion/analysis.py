@@ -94,9 +94,12 @@ class RecordingAnalyzer:
         with second_thread() as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
             if self.networks.autovc.has_reference:
+                contour = beside.submit(self._contour, wav, level, chunks)
                 start = self._start(wav)
                 heard = self._content(self._filtered(wav, level, start), start)
-            f0 = np.concatenate([self._f0(self._filtered(wav, level, c), c) for c in chunks])
+                f0 = contour.result()
+            else:
+                f0 = self._contour(wav, level, chunks)
         voice = embedding.result()
         self._check_pitch(recording if name is None else name, f0, level)
         reference = None if heard is None else self._reference(wav, level, voice, heard)
@@ -211,6 +214,10 @@ class RecordingAnalyzer:
         """Track the pitch (stop − start,) of the frames that a chunk keeps."""
         f0 = pitch.track(filtered, self.mel.sample_rate, self.mel.hop_length)
         return f0[chunk.start - chunk.first : chunk.stop - chunk.first]
+
+    def _contour(self, wav: np.ndarray, level: Level, chunks: list[Chunk]) -> np.ndarray:
+        """Track the pitch (T,) of wav (n,)."""
+        return np.concatenate([self._f0(self._filtered(wav, level, c), c) for c in chunks])
 
     def _check_pitch(self, name: RecordingLike, f0: np.ndarray, level: Level) -> None:
         """Warn if a named recording has speech but hardly any pitch, which the network needs."""

@@ -97,12 +97,12 @@ class ReferenceAttention(nn.Module):
         The last channel of the result (B, N_HEADS · DIM_VALUE + 1, T) is 1 where all weight is on
         one frame, and 1 / R where it is on all alike.
         """
-        scores = torch.einsum("bhct,bhcr->bhtr", queries, keys) * self.log_scale.exp()
+        scores = (queries * self.log_scale.exp()).transpose(2, 3) @ keys  # (B, N_HEADS, T, R)
         if valid is not None:
             scores = scores.masked_fill(~valid[:, None, None], float("-inf"))
         weights = scores.softmax(dim=-1)
-        found = torch.einsum("bhtr,bhcr->bhct", weights, values).flatten(1, 2)
-        sharpness = weights.square().sum(dim=-1).mean(dim=1, keepdim=True)
+        found = (weights @ values.transpose(2, 3)).transpose(2, 3).flatten(1, 2)
+        sharpness = torch.linalg.vector_norm(weights, dim=-1).square().mean(dim=1, keepdim=True)
         return torch.cat([found, sharpness], dim=1)
 
     def _keys(self, codes: Tensor, mel: Tensor) -> Tensor:
