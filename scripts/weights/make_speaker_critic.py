@@ -3,7 +3,7 @@
 python scripts/weights/make_speaker_critic.py MANIFEST.tsv 4500
 
 The manifest has the columns path, speaker, split and, optionally, snr_db. Clean recordings of the
-split train are used, at most eight of each speaker; two cores take about twenty minutes.
+split train are used, at most eight of each speaker.
 """
 
 import csv

@@ -90,19 +90,20 @@ class RecordingAnalyzer:
         """Analyze a recording of a target's voice; see `VoiceConverter.sample`."""
         wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
-        heard = None
+        attends = self.networks.autovc.has_reference
         with second_thread() as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
-            if self.networks.autovc.has_reference:
+            if attends:
                 contour = beside.submit(self._contour, wav, level, chunks)
                 start = self._start(wav)
-                heard = self._content(self._filtered(wav, level, start), start)
+                filtered = self._filtered(wav, level, start)
+                heard = self._content(filtered, start)
                 f0 = contour.result()
             else:
                 f0 = self._contour(wav, level, chunks)
         voice = embedding.result()
         self._check_pitch(recording if name is None else name, f0, level)
-        reference = None if heard is None else self._reference(wav, level, voice, heard)
+        reference = self._reference(filtered, start, voice, heard) if attends else None
         return VoiceSample(voice, f0, len(wav) / self.mel.sample_rate, reference)
 
     @torch.inference_mode()
@@ -110,7 +111,9 @@ class RecordingAnalyzer:
         """Return what an analyzed recording contributes to a voice."""
         one, reference = recording, None
         if self.networks.autovc.has_reference:
-            reference = self._reference(one.wav, one.level, one.embedding, one.content)
+            start = self._start(one.wav)
+            filtered = self._filtered(one.wav, one.level, start)
+            reference = self._reference(filtered, start, one.embedding, one.content)
         return VoiceSample(one.embedding, one.f0, one.seconds, reference)
 
     def _start(self, wav: np.ndarray) -> Chunk:
@@ -119,20 +122,20 @@ class RecordingAnalyzer:
         return Chunk(0, 0, n_frames, n_frames)
 
     def _reference(
-        self, wav: np.ndarray, level: Level, embedding: np.ndarray, heard: np.ndarray
+        self, filtered: np.ndarray, start: Chunk, embedding: np.ndarray, heard: np.ndarray
     ) -> np.ndarray:
-        """Make the reference (R, D) of the start of wav (n,), see `AutoVC.remember`.
+        """Make the reference (R, D) of the start of a recording, see `AutoVC.remember`.
 
         The frames are shuffled, so that nobody can hear what was said.
 
         Args:
-            wav: The recording.
-            level: Its level.
-            embedding: Embedding of its speaker.
-            heard: (at least R, C), what the content encoder reads of its first frames.
+            filtered: Its samples (m,), see `_filtered`.
+            start: Its frames.
+            embedding: Embedding of the speaker.
+            heard: (at least R, C), what the content encoder reads of the recording's first frames.
         """
-        start, device = self._start(wav), self.networks.device
-        mel = self._mel(self._filtered(wav, level, start), start)
+        device = self.networks.device
+        mel = self._mel(filtered, start)
         content = torch.from_numpy(heard[: mel.shape[-1]]).t()[None].to(device)
         speaker = torch.from_numpy(embedding)[None].to(device)
         found = self.networks.autovc.remember(content, speaker, mel.to(device))

@@ -110,14 +110,12 @@ def reference_spans(crop: CropChoice, n_frames: int, longest: int) -> list[tuple
     Args:
         crop: The crop.
         n_frames: Length of the utterance.
-        longest: Most frames to choose; 0 for none.
+        longest: Most frames to choose, at least 1.
 
     Returns:
         First frame and end of the spans before and after the crop; of the crop itself where the
         utterance has fewer than `MIN_REFERENCE` other frames.
     """
-    if longest == 0:
-        return [(0, 0)]
     n_before, n_after = crop.start, n_frames - crop.stop
     if n_before + n_after < MIN_REFERENCE:
         return [(crop.start, min(crop.stop, crop.start + longest))]

@@ -175,6 +175,10 @@ class Cropping:
             input_mel = features.read_mel(*span, crop.input_copy)
         for augment in self.augmentations:
             input_mel = augment(input_mel, rng)
+        heard = features.read_heard(*span, crop.input_copy)
+        reference = target_mel[:, :0], heard[:, :0]
+        if self.reference_frames:
+            reference = self._reference(features, crop)
         return (
             target_mel,
             features.read_embedding(crop.target_copy),
@@ -183,9 +187,9 @@ class Cropping:
             # VTLP stretches all frequencies, the pitch among them.
             features.read_f0(*span) * self.factors[crop.target_copy],
             features.read_teacher(*span),
-            features.read_heard(*span, crop.input_copy),
+            heard,
             features.acoustics if self.with_acoustics else torch.zeros(0),
-            *self._reference(features, crop),
+            *reference,
         )
 
     def _reference(self, features: UtteranceFeatures, crop: CropChoice) -> tuple[Tensor, Tensor]:
