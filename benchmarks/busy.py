@@ -3,9 +3,10 @@
     python benchmarks/busy.py [--rounds 7] [--threads 1 2]
 
 Converts the README's example, target known, with the threads that the converter chooses, and with
-fixed numbers of them (`OMP_NUM_THREADS`). All of them take turns, quiet and busy, so that they meet
-the same load of other programs. The busy programs are started and ended here; each has a session of
-its own, like a program in another window.
+fixed numbers of them (`OMP_NUM_THREADS`); and as the service answers a request, which also hears
+the target and measures similarities. All of them take turns, quiet and busy, so that they meet the
+same load of other programs. The busy programs are started and ended here; each has a session of its
+own, like a program in another window.
 """
 
 import argparse
@@ -23,17 +24,43 @@ from vc_lightning.common import resources
 from vc_lightning.common.threads import SECONDS
 
 CONVERT = """
-import sys, time, pathlib, torch, vc_lightning
+import pathlib, vc_lightning
 folder = pathlib.Path("examples")
 converter = vc_lightning.VoiceConverter.from_pretrained()
 target = converter.voice(folder / "target.wav")
-wav = converter.convert_to(folder / "source.wav", target)
-print(len(wav) / converter.sample_rate, flush=True)
+def convert():
+    return converter.convert_to(folder / "source.wav", target)
+"""
+SERVE = """
+import asyncio, pathlib, hydra
+from vc_lightning.commands import serve
+with hydra.initialize_config_dir(str(serve.resources.CONF), version_base="1.3"):
+    cfg = hydra.compose("serve")
+cfg.voices.dir = "voices"
+converters = serve.build_converters(cfg)
+converter = converters.get(converters.default)
+folder = pathlib.Path("examples")
+async def stays(_):
+    return False
+async def answer():
+    from vc_lightning.service.engine import conversions
+    limits = conversions.ServiceLimits(**{name: cfg[name] for name in serve.LIMITS})
+    service = conversions.ConversionService(converters, pathlib.Path("voices"), limits)
+    prepared = await service.prepare(
+        folder / "source.wav", (folder / "target.wav",), converters.default
+    )
+    return (await service.convert(prepared, stays)).wav
+def convert():
+    return asyncio.run(answer())
+"""
+TIME = """
+import sys, time, torch
+print(len(convert()) / converter.sample_rate, flush=True)
 for _ in sys.stdin:
     converter.networks.threads.choose()  # begins to measure what others do
     time.sleep({seconds})
     began = time.perf_counter()
-    converter.convert_to(folder / "source.wav", target)
+    convert()
     print(time.perf_counter() - began, torch.get_num_threads(), flush=True)
 """
 ENOUGH = 10.0  # summed seconds per second of sound, after which a variant is left out
@@ -49,15 +76,16 @@ class Worker:
     """A process with a converter, which converts the example when it is asked to.
 
     Args:
+        program: Defines `converter` and `convert`.
         n_threads: Its `OMP_NUM_THREADS`; None: the converter chooses.
     """
 
-    def __init__(self, n_threads: int | None):
+    def __init__(self, program: str, n_threads: int | None = None):
         environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
         if n_threads is not None:
             environment["OMP_NUM_THREADS"] = str(n_threads)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CONVERT.format(seconds=SECONDS + 0.1)],
+            [sys.executable, "-c", program + TIME.format(seconds=SECONDS + 0.1)],
             cwd=resources.ROOT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -115,9 +143,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2], help="fixed numbers")
     options = parser.parse_args()
     n_cores = psutil.cpu_count() or 1
-    workers = {n: Worker(n) for n in (None, *options.threads)}
-    rows: dict[tuple[int | None, bool], list[tuple[float, int]]] = {
-        (n, busy): [] for n in workers for busy in (False, True)
+    workers = {"chosen": Worker(CONVERT), "the service": Worker(SERVE)}
+    workers |= {f"always {n}": Worker(CONVERT, n) for n in options.threads}
+    rows: dict[tuple[str, bool], list[tuple[float, int]]] = {
+        (name, busy): [] for name in workers for busy in (False, True)
     }
     load = []
     try:
@@ -125,9 +154,9 @@ def main() -> None:
             load.append(others())
             for busy in (False, True):
                 with busy_programs(n_cores if busy else 0):
-                    for n, worker in workers.items():
-                        if sum(seconds for seconds, _ in rows[n, busy]) < ENOUGH:
-                            rows[n, busy].append(worker.convert())
+                    for name, worker in workers.items():
+                        if sum(seconds for seconds, _ in rows[name, busy]) < ENOUGH:
+                            rows[name, busy].append(worker.convert())
     except KeyboardInterrupt:
         pass  # print what there is
     finally:
@@ -139,15 +168,16 @@ def main() -> None:
     )
     print("| threads | quiet | beside busy programs | | quiet, least | busy, least |")
     print("|---|---|---|---|---|---|")
-    for n in workers:
-        if rows[n, False] and rows[n, True]:
-            print_row(n, rows[n, False], rows[n, True])
+    for name in workers:
+        if rows[name, False] and rows[name, True]:
+            print_row(name, rows[name, False], rows[name, True])
 
 
-def print_row(n: int | None, quiet: list[tuple[float, int]], busy: list[tuple[float, int]]) -> None:
+def print_row(name: str, quiet: list[tuple[float, int]], busy: list[tuple[float, int]]) -> None:
     """Print medians and least values of one variant, and the numbers of threads it chose."""
     (alone, n_alone), (beside, n_beside) = zip(*quiet, strict=True), zip(*busy, strict=True)
-    name = n or f"chosen: {numbers(n_alone)} quiet, {numbers(n_beside)} busy"
+    if name == "chosen":
+        name += f": {numbers(n_alone)} quiet, {numbers(n_beside)} busy"
     ratio = statistics.median(beside) / statistics.median(alone)
     print(
         f"| {name} | {statistics.median(alone):.3f} | {statistics.median(beside):.3f} | "

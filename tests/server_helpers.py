@@ -1,10 +1,12 @@
 """What the tests of the server share: it runs in a thread; requests as programs send them."""
 
+import os
 import signal
 import threading
 import time
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,7 +99,8 @@ def error_of(response, status):
 
 
 def files(folder):
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """The files in a folder and its folders, of which some may be deleted meanwhile."""
+    return sorted(Path(inside, name) for inside, _, names in os.walk(folder) for name in names)
 
 
 def broken(tmp_path, name, content=b"", seconds=0.0):

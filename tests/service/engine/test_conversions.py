@@ -1,6 +1,9 @@
 """What every door of the server uses: networks, recordings and queue, without a server."""
 
 import asyncio
+import os
+import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +14,20 @@ from server_helpers import LIMITS, broken
 from vc_lightning.audio.files import decoding
 from vc_lightning.commands import serve
 from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.measuring import convert_and_measure
+from vc_lightning.service.engine import conversions
 from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits
 from vc_lightning.service.engine.converters import KEPT_CONVERTERS, Converters
+from vc_lightning.service.engine.priority import NICENESS
 from vc_lightning.service.engine.recordings import KEPT_SECONDS, RecordingLimits
 
 
 async def no_watch(_):
     return False
+
+
+def niceness_of_thread():
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 @pytest.fixture
@@ -132,6 +142,46 @@ def test_kept_recordings_are_bounded(convert, converter, monkeypatch, tmp_path):
         kept.get(recording, converter)
     assert sum(recording.seconds for recording in kept._kept.values()) <= KEPT_SECONDS
     assert [path.name for path, _ in kept._kept] == ["6", "7", "8"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives each thread a priority")
+def test_gives_way_to_live_speech_only(convert, monkeypatch):
+    """Beside busy programs, a lower priority would make conversions many times slower."""
+    found = []
+
+    def noting(function):
+        def noted(*arguments):
+            found.append(niceness_of_thread())
+            return function(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(conversions, "convert_and_measure", noting(convert_and_measure))
+    monkeypatch.setattr(RecordingLimits, "analyzed", noting(RecordingLimits.analyzed))
+    convert()
+    convert.service.n_streams = 1
+    convert()
+    convert.service.n_streams = 0
+    convert()
+    own = niceness_of_thread()
+    low = max(own, NICENESS)
+    assert found == [own, own, low, low, own, own]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives each thread a priority")
+def test_gives_way_to_speech_that_begins_meanwhile(convert, converter, monkeypatch):
+    found = []
+
+    def interrupted(converter, requests, seed, progress):
+        convert.service.n_streams = 1
+        progress(0.5)
+        found.append(niceness_of_thread())
+        return convert_and_measure(converter, requests, seed, progress)
+
+    monkeypatch.setattr(conversions, "convert_and_measure", interrupted)
+    _, result = convert()
+    assert found == [max(niceness_of_thread(), NICENESS)]
+    assert np.array_equal(result.wav, converter.convert(SOURCE, TARGET))
 
 
 def test_settings_share_one_network(converters):

@@ -26,12 +26,12 @@ from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
 from vc_lightning.models.vocoders.base import Progress
 from vc_lightning.service.engine.converters import Converters, Settings
+from vc_lightning.service.engine.priority import give_way, in_new_thread
 from vc_lightning.service.engine.queue import (
     LOOK_SECONDS,
     ConversionQueue,
     PreparedConversion,
     Watch,
-    give_way_to_live_speech,
 )
 from vc_lightning.service.engine.recordings import KeptRecordings, RecordingLimits, hidden_folders
 from vc_lightning.service.metrics import Metrics
@@ -114,7 +114,7 @@ class ConversionService:
             wait_seconds=limits.wait_seconds,
         )
         # One at a time, which bounds the memory.
-        self._preparing = ThreadPoolExecutor(1, "preparation", give_way_to_live_speech)
+        self._preparing = ThreadPoolExecutor(1, "preparations")
 
     async def prepare(
         self,
@@ -187,17 +187,21 @@ class ConversionService:
             progress: Called with the share of the work that is done, up to 1.
         """
         requests = [ConversionRequest(each.source, each.voice) for each in batch]
-        first = batch[0]
-        self._leave_cores_to_streams(first.converter)
-        return convert_and_measure(first.converter, requests, first.settings.seed, progress)
+        converter, seed = self._beside_streams(batch[0].converter), batch[0].settings.seed
+
+        def note(share: float) -> None:
+            if self.n_streams:  # it began meanwhile
+                give_way()
+            progress(share)
+
+        return convert_and_measure(converter, requests, seed, note)
 
     def _prepare(
         self, source: Path, target: Target, settings: Settings, keep: bool, asked: float
     ) -> PreparedConversion:
         began = time.perf_counter()
         limits = self.limits.recordings
-        converter = self.converters.get(settings)
-        self._leave_cores_to_streams(converter)
+        converter = self._beside_streams(self.converters.get(settings))
         voice = self._voice(target, converter, self.kept.get if keep else limits.sample)
         reference = None
         if keep and not isinstance(target, str):
@@ -214,18 +218,18 @@ class ConversionService:
         )
 
     def _check(self, recording: Path) -> list[str]:
-        converter = self.converters.get(self.converters.default)
+        converter = self._beside_streams(self.converters.get(self.converters.default))
         wav = self.kept.get(recording, converter).wav
         return advice.of_recording(recording.name, wav, converter.sample_rate, can_clean=False)
 
     def _check_voice(self, recordings: Sequence[Path]) -> list[str]:
-        converter = self.converters.get(self.converters.default)
+        converter = self._beside_streams(self.converters.get(self.converters.default))
         kept = [(recording.name, self.kept.get(recording, converter)) for recording in recordings]
         mixed = (advice.of_speakers(name, one.wav, converter) for name, one in kept)
         return [*itertools.chain(*mixed), *advice.of_target(kept)]
 
     def _prepare_voice(self, target: Target, settings: Settings) -> tuple[VoiceConverter, Voice]:
-        converter = self.converters.get(settings)
+        converter = self._beside_streams(self.converters.get(settings))
         return converter, self._voice(target, converter, self.kept.get)
 
     def _voice(self, target: Target, converter: VoiceConverter, sample: Samples) -> Voice:
@@ -233,12 +237,15 @@ class ConversionService:
             return self.learned_voice(target, converter)
         return converter.voice_from(sample(path, converter) for path in target)
 
-    def _leave_cores_to_streams(self, converter: VoiceConverter) -> None:
-        """Use as many threads as there are cores without a live stream; see `common.threads`."""
+    def _beside_streams(self, converter: VoiceConverter) -> VoiceConverter:
+        """Let the calling thread and the converter leave time and cores to live streams."""
+        if self.n_streams:
+            give_way()
         if "OMP_NUM_THREADS" not in os.environ:
             n_threads = max(1, self._n_threads - self.n_streams)
             converter.networks.threads.most = n_threads
             torch.set_num_threads(n_threads)
+        return converter
 
     def abandon(self) -> None:
         """Refuse also the requests that are being served, so that the program can end."""
@@ -253,7 +260,7 @@ class ConversionService:
         began = time.monotonic()
         if self.queue.is_abandoned:
             raise self.queue.stopping_error()
-        made = loop.run_in_executor(self._preparing, function, *arguments)
+        made = loop.run_in_executor(self._preparing, in_new_thread, function, *arguments)
         made.add_done_callback(lambda made: made.cancelled() or made.exception())  # known
         try:
             while not made.done():

@@ -4,9 +4,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -19,6 +16,7 @@ from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.vocoders.base import Progress
 from vc_lightning.service.engine.converters import Settings
+from vc_lightning.service.engine.priority import in_new_thread
 from vc_lightning.service.metrics import Metrics
 from vc_lightning.service.refusal import STOPPING, RefusedError, without_message
 
@@ -26,7 +24,6 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25  # between two checks of a client's connection
 MAX_RETRY_SECONDS = 60
-NICENESS = 10  # of the threads for recordings: live speech cannot wait, they can
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Waiting:
 
 
 class ConversionQueue:
-    """Queue whose conversions run in batches, in one thread.
+    """Queue whose conversions run in batches, one batch at a time.
 
     All methods must be called in the thread of the event loop.
 
@@ -114,7 +111,7 @@ class ConversionQueue:
         self._batch_size = batch_size
         self._batch_seconds = batch_seconds
         self._wait_seconds = wait_seconds
-        self._thread = ThreadPoolExecutor(1, "conversion", give_way_to_live_speech)
+        self._line = ThreadPoolExecutor(1, "conversions")
         self._waiting: deque[Waiting] = deque()
         self._batch: list[Waiting] = []
         self._worker: asyncio.Task | None = None
@@ -206,7 +203,9 @@ class ConversionQueue:
             self._batch = batch
             started = loop.time()
             work = [waiting.prepared for waiting in batch]
-            made = loop.run_in_executor(self._thread, self._convert, work, self._progress(batch))
+            made = loop.run_in_executor(
+                self._line, in_new_thread, self._convert, work, self._progress(batch)
+            )
             await asyncio.wait([made])
             self._answer(batch, made)
             self._batch = []
@@ -266,9 +265,3 @@ class ConversionQueue:
         """Estimate the seconds until about half of the present requests are done."""
         seconds = self._seconds_each * self._n_requests / 2
         return max(1, min(MAX_RETRY_SECONDS, math.ceil(seconds)))
-
-
-def give_way_to_live_speech() -> None:
-    """Lower the priority of the calling thread on Linux, where every thread has its own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
