@@ -7,14 +7,13 @@ separated by |, the first is used); without it the two examples are converted. E
 output is one setting. The latency "with computing" is the time from speaking a sample until its
 conversion could be played, if pieces of 16 ms arrive in real time and are converted one after
 another. Computing time is CPU time; with --wall it is wall time, which includes waiting for other
-programs. Quality is shown beside that of the offline conversion of the same recordings; words and
-naturalness need the extra eval. Character errors are counted against the recogniser's transcript
-of the source.
+programs. Quality is shown beside that of the offline conversion of the same recordings, as CAM++,
+Whisper base, DistillMOS and DNSMOS hear it (extra eval). Character errors are counted against
+Whisper's transcript of the source, at most 1 each: where it repeats itself endlessly, all is lost.
 """
 
 import argparse
 import csv
-import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,19 +24,19 @@ import torch
 from vc_lightning import VoiceConverter
 from vc_lightning.common.resources import ROOT
 from vc_lightning.conversion.live.stream import VoiceStream
-from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation.scorers import dnsmos
-from vc_lightning.evaluation.scorers.availability import MissingScorerError
+from vc_lightning.evaluation.scorers.networks.campplus import SpeakerJudge
+from vc_lightning.evaluation.scorers.networks.distillmos import DistillMOSListener
 from vc_lightning.evaluation.scorers.recognisers import texts, whisper
 from vc_lightning.models.speaker_encoder import similarity
 
 SETTINGS = [  # block and lookahead in seconds
-    (0.32, 0.19),
     (0.16, 0.19),
-    (0.16, 0.112),
     (0.16, 0.064),
+    (0.08, 0.112),
     (0.08, 0.064),
-    (0.08, 0.016),
+    (0.064, 0.048),
+    (0.064, 0.016),
 ]
 PIECE_SECONDS = 0.016  # length of the pieces of sound, as from a sound card
 PERCENTILES = [50, 95, 99, 100]
@@ -119,66 +118,61 @@ def print_quality(
 ) -> None:
     """Print means over the pairs of the offline conversion and of every setting."""
     rows: dict[str, list[list[float]]] = {}
-    recogniser, listener = made_scorers()
+    judges = Judges(converter)
     for source, target in pairs:
         speech, voice = converter.load(source), converter.voice(target)
         speaker = converter.voice(speech)
-        said = recogniser.transcript(speech, converter.sample_rate) if recogniser else ""
+        judges.hear(speech, converter.load(target))
         offline = converter.convert_to(speech, voice)
-        measured = functools.partial(
-            scores, converter, voice, speaker, offline, said, recogniser, listener
-        )
-
-        rows.setdefault("offline", []).append(measured(offline))
+        rows.setdefault("offline", []).append(judges.scores(offline))
         for block, lookahead in SETTINGS:
             stream = converter.stream(
                 voice, block, lookahead_seconds=lookahead, source=speaker if is_known else None
             )
             wav = np.concatenate([stream.push(speech), stream.flush()])
             name = f"{1000 * block:.0f} ms, lookahead {1000 * lookahead:.0f} ms"
-            rows.setdefault(name, []).append(measured(wav))
+            rows.setdefault(name, []).append(judges.scores(wav))
     print(f"\n{len(pairs)} pairs, the source's voice is {'given' if is_known else 'learned'}")
-    print("                          mel dB  to target  to source  character errors  DNSMOS")
+    print(f"{'':<26}" + "".join(f"{name:>12}" for name in Judges.NAMES))
     for name, values in rows.items():
-        mel, near, far, words, natural = np.mean(values, axis=0)
-        print(f"{name:<24}  {mel:6.2f}  {near:9.3f}  {far:9.3f}  {words:16.3f}  {natural:6.2f}")
+        means = np.mean(values, axis=0)
+        print(f"{name:<26}" + "".join(f"{mean:12.3f}" for mean in means), flush=True)
 
 
-def scores(
-    converter: VoiceConverter,
-    voice: Voice,
-    speaker: Voice,
-    offline: np.ndarray,
-    said: str,
-    recogniser: whisper.Recogniser | None,
-    listener: dnsmos.DNSMOSListener | None,
-    wav: np.ndarray,
-) -> list[float]:
-    """Compute the numbers of one row of the table; NaN where a scorer is missing."""
-    rate = converter.sample_rate
-    embedding = converter.embed(wav)
-    words = naturalness = float("nan")
-    if recogniser and said:
-        words = texts.character_errors(said, recogniser.transcript(wav, rate)).value
-    if listener:
-        naturalness = listener.naturalness(wav, rate)
-    difference = converter.mel.extract(wav, rate) - converter.mel.extract(offline, rate)
-    return [
-        100 * float(np.abs(difference).mean()),
-        similarity(embedding, voice.embedding),
-        similarity(embedding, speaker.embedding),
-        words,
-        naturalness,
-    ]
+class Judges:
+    """Score conversions by judges that heard their source and their target.
 
+    Args:
+        converter: Its speaker encoder is one of the judges.
+    """
 
-def made_scorers() -> tuple[whisper.Recogniser | None, dnsmos.DNSMOSListener | None]:
-    """Load the recogniser and DNSMOS, if the extra eval is installed."""
-    try:
-        return whisper.Recogniser(whisper.TINY_EN), dnsmos.DNSMOSListener()
-    except MissingScorerError as error:
-        print(error)
-        return None, None
+    NAMES = ("GE2E", "CAM++", "to source", "char. err.", "DistillMOS", "DNSMOS")
+
+    def __init__(self, converter: VoiceConverter):
+        self.converter = converter
+        self.voices = SpeakerJudge()
+        self.recogniser = whisper.Recogniser()
+        self.listeners = (DistillMOSListener(), dnsmos.DNSMOSListener())
+        self.rate = converter.sample_rate
+
+    def hear(self, source: np.ndarray, target: np.ndarray) -> None:
+        """Listen to source and target (n,), to which the next conversions are compared."""
+        self.said = self.recogniser.transcript(source, self.rate)
+        self.source = self.voices.embed(source, self.rate)
+        self.target = self.voices.embed(target, self.rate)
+        self.target_embedding = self.converter.embed(target)
+
+    def scores(self, wav: np.ndarray) -> list[float]:
+        """Score a conversion (n,) -> numbers in the order of `NAMES`."""
+        voice = self.voices.embed(wav, self.rate)
+        errors = texts.character_errors(self.said, self.recogniser.transcript(wav, self.rate)).value
+        return [
+            similarity(self.converter.embed(wav), self.target_embedding),
+            similarity(voice, self.target),
+            similarity(voice, self.source),
+            min(1.0, errors),
+            *(listener.naturalness(wav, self.rate) for listener in self.listeners),
+        ]
 
 
 if __name__ == "__main__":

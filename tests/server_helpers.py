@@ -32,6 +32,7 @@ LIVE_LIMITS = {
     "live.max_waiting": 1,
     "live.max_seconds": 20,
     "live.idle_seconds": 5,
+    "live.block_seconds": 0.08,  # whatever the computer affords
 }
 CLIENT = httpx.Client(verify=False, timeout=60)  # reading certificates takes long
 

@@ -5,7 +5,6 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -15,6 +14,7 @@ from vc_lightning.commands.support.targets import target_of
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.live.pace import SHORTEST_SECONDS, affordable_block
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice
@@ -48,11 +48,16 @@ def speak(cfg: DictConfig) -> None:
     torch.set_num_threads(1)  # faster for small tensors
     converter = builders.build_converter(cfg)
     target, speaker = voices_of(cfg, converter)
-    warm_up(open_stream(cfg, converter, target, speaker, converter.sample_rate))
+    # Also where a length is given: the first steps of a process are slow.
+    block_seconds = affordable_block(
+        open_stream(cfg, converter, target, speaker, converter.sample_rate, SHORTEST_SECONDS)
+    )
+    if cfg.block_seconds is not None:
+        block_seconds = cfg.block_seconds
     with contextlib.ExitStack() as stack:
         source = source_of(cfg, microphone)
         stack.callback(source.close)
-        stream = open_stream(cfg, converter, target, speaker, source.rate)
+        stream = open_stream(cfg, converter, target, speaker, source.rate, block_seconds)
         sink = sink_of(cfg, loudspeaker, source.rate)
         stack.callback(sink.close)
         recorder = None
@@ -80,9 +85,14 @@ def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice 
 
 
 def open_stream(
-    cfg: DictConfig, converter: VoiceConverter, target: Voice, speaker: Voice | None, rate: int
+    cfg: DictConfig,
+    converter: VoiceConverter,
+    target: Voice,
+    speaker: Voice | None,
+    rate: int,
+    block_seconds: float,
 ) -> VoiceStream:
-    """Open a stream with the lengths of the configuration.
+    """Open a stream with the settings of the configuration.
 
     Args:
         cfg: The configuration `conf/live.yaml`.
@@ -90,6 +100,7 @@ def open_stream(
         target: The target voice.
         speaker: Voice of the person who speaks; None: estimated while speaking.
         rate: Sample rate in Hz of input and output.
+        block_seconds: Length of a step.
 
     Raises:
         InputError: A length or the rate is out of range.
@@ -99,18 +110,12 @@ def open_stream(
         target,
         guidance=converter.guidance,
         sample_rate=rate,
-        block_seconds=cfg.block_seconds,
+        block_seconds=block_seconds,
         lookahead_seconds=cfg.lookahead_seconds,
         context_seconds=cfg.context_seconds,
         source=speaker,
         seed=cfg.seed,
     )
-
-
-def warm_up(stream: VoiceStream) -> None:
-    """Convert a second of noise, because the first steps of a process are slow."""
-    noise = np.random.default_rng(0).normal(0, 0.01, stream.sample_rate)
-    stream.push(noise.astype(np.float32))
 
 
 def run_session(session: Session) -> None:

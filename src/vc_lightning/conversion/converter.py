@@ -14,6 +14,7 @@ from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
 from vc_lightning.conversion.analysis import REFERENCE_SECONDS, RecordingAnalyzer
+from vc_lightning.conversion.live.pace import SHORTEST_SECONDS
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.conversion.networks import Networks
@@ -264,7 +265,7 @@ class VoiceConverter(nn.Module):
 
         Args:
             voice: The target voice.
-            block_seconds: Length of a step; None for the value in conf/live.yaml.
+            block_seconds: Length of a step; None for `pace.SHORTEST_SECONDS`.
             sample_rate: Rate in Hz of input and output; None for `sample_rate`.
             lookahead_seconds: Sound after a step that the network also gets; None for the value in
                 conf/live.yaml.
@@ -276,7 +277,7 @@ class VoiceConverter(nn.Module):
         """
         settings = resources.settings("", "live")
         if block_seconds is None:
-            block_seconds = settings["block_seconds"]
+            block_seconds = SHORTEST_SECONDS
         if lookahead_seconds is None:
             lookahead_seconds = settings["lookahead_seconds"]
         return VoiceStream(

@@ -1,10 +1,12 @@
 """Pitch → harmonics → network: the mel of a conversion, for files, live speech and samples."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
@@ -51,9 +53,17 @@ class MelConverter:
         return self._decoded(codes, f0, source, target)
 
     def convert_live(self, mel: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
-        """Convert the mel (1, n_mels, T) of live speech, see `convert` and `AutoVC.encode_live`."""
+        """Convert the mel (1, n_mels, T) of live speech, see `convert` and `AutoVC.encode_live`.
+
+        The decoder also reads later frames, which are not spoken yet: it gets the last code and the
+        last pitch over and over, which is much closer to them than the zeros that its convolutions
+        are padded with.
+        """
         codes = self.autovc.encode_live(mel, self._embedding(source))
-        return self._decoded(codes, f0, source, target)
+        n_more = math.ceil(self.autovc.lookahead / self.autovc.freq)  # codes
+        codes = F.pad(codes, (0, n_more), mode="replicate")
+        f0_and_more = np.pad(f0, (0, n_more * self.autovc.freq), mode="edge")
+        return self._decoded(codes, f0_and_more, source, target)[..., : len(f0)]
 
     def _decoded(self, codes: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
         """Decode codes (1, 2·dim_neck, ⌈T/freq⌉) -> the converted mel (1, n_mels, T)."""

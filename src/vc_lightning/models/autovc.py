@@ -145,6 +145,12 @@ class AutoVC(Network):
         """Whether the content encoder reads a recogniser's features in place of the mel."""
         return self.arguments["dim_features"] > 0
 
+    @property
+    def lookahead(self) -> int:
+        """Later frames that the convolutions of decoder and postnet read for a frame."""
+        n_convolutions = len(self.decoder.convolutions) + len(self.postnet.convolutions)
+        return n_convolutions * (KERNEL_SIZE // 2)
+
     def encode(self, mel: Tensor, embedding: Tensor) -> Tensor:
         """Encode speech, padded with zeros to a multiple of `freq` frames.
 

@@ -1,7 +1,11 @@
 """The source-filter vocoder in steps."""
 
+import numpy as np
 import torch
 
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.models.checkpoints import load_source_filter
+from vc_lightning.models.vocoders.base import PAST_FRAMES
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter, SourceFilterStream
 
 
@@ -41,3 +45,23 @@ def sources(network, n_frames):
     pulses, _ = pulse_train(f0, 256, 16_000, torch.zeros(1, dtype=torch.float64))
     noise = torch.randn(pulses.shape, generator=torch.Generator().manual_seed(3))
     return pulses, noise
+
+
+@torch.inference_mode()
+def test_short_steps_change_less_than_another_noise(speech):
+    """Steps of 64 ms with 32 ms of look-ahead, the shipped weights, and speech."""
+    network = load_source_filter()
+    extractor = MelSpectrogram(**network.mel_settings)
+    n_step, n_ahead, reach = 4, 2, 2
+    mel = torch.from_numpy(extractor.extract(speech, 16_000))[None]
+    mel = mel[..., : mel.shape[-1] // n_step * n_step]
+    seen = torch.nn.functional.pad(mel, (0, n_step + reach + n_ahead))
+    stream, pieces, n_final = network.stream(reach, seed=0), [], 0
+    for n_out in range(n_step, mel.shape[-1] + 1, n_step):
+        start, stop = max(0, n_final - PAST_FRAMES), n_out + reach
+        steps = n_final - start, stop - n_final, n_step
+        pieces.append(stream.step(seen[..., start : stop + n_ahead], *steps))
+        n_final = stop
+    sounds = [torch.cat(pieces), *(network.generate(mel, seed)[0] for seed in (0, 1))]
+    streamed, whole, other = (extractor.extract(sound.numpy(), 16_000) for sound in sounds)
+    assert np.abs(streamed - whole).mean() < np.abs(other - whole).mean()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from helpers import TARGET
-from server_helpers import eventually, running
+from server_helpers import LIVE_LIMITS, eventually, running
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.service.live import desk as live
@@ -93,7 +93,7 @@ def test_a_client_gets_what_the_stream_gives(serve, converter, speech):
     _, address = serve()
     speech = speech[:20_000]
     answer, heard = spoken(address, [speech[:999], speech[999:999], speech[999:]])
-    stream = converter.stream(converter.voice(TARGET))
+    stream = converter.stream(converter.voice(TARGET), LIVE_LIMITS["live.block_seconds"])
     assert answer == {
         "rate": 16_000,
         "format": "float32",

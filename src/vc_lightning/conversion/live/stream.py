@@ -32,10 +32,11 @@ class VoiceStream:
 
     Every step runs the network over the last `context_seconds` of mel frames and keeps the new
     ones. On whole recordings the network looks ahead 16 frames with the convolutions of its decoder
-    and postnet, 6 more with those of its encoder, and to the end with the backward half of its
-    LSTM. Here it gets `lookahead_seconds`; after that come the zeros that its convolutions are
-    padded with, as at the end of a recording. Its input ends at the newest frame and is a whole
-    number of codes long.
+    and postnet, 6 more with those of its encoder, to the end with the backward half of its LSTM,
+    and the vocoder looks ahead, too. Here the encoder gets `lookahead_seconds`, and after that the
+    zeros that its convolutions are padded with, as at the end of a recording: it was trained so.
+    Decoder and vocoder get the last frame over and over. The input ends at the newest frame and is
+    a whole number of codes long.
 
     Sample n of the output is the conversion of sample n of the input: in total as many samples
     come out as went in. The result does not depend on the sizes of the blocks.

@@ -19,6 +19,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.live.pace import affordable_block
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.service.access import Access
@@ -64,7 +65,7 @@ class LiveDesk:
         limits: Limits of the streams.
         access: The access rule, for clients that send their key in the first message.
         default: Voice of clients that name none; None: they must name one.
-        block_seconds: Length of a step where a client names none; None for that in conf/live.yaml.
+        block_seconds: Length of a step where a client names none; None: what the computer affords.
         lookahead_seconds: Look-ahead of a step; None for that in conf/live.yaml.
 
     Attributes:
@@ -302,6 +303,8 @@ class LiveDesk:
         networks.threads = ThreadChooser()
         networks.threads.most = 1
         converter = VoiceConverter(networks, chosen.converter.guidance, chosen.converter.checkpoint)
+        if self._block_seconds is None:
+            self._block_seconds = affordable_block(converter.stream(chosen.voice))
         return converter.stream(
             chosen.voice,
             self._block_seconds if hello.block is None else hello.block,

@@ -250,7 +250,7 @@ class SourceFilterStream:
     """Continue pulses, noise and filters from step to step, so that steps join without a seam.
 
     The network gets as many past frames as it needs and the look-ahead of the step; after that,
-    zeros, as at the end of a recording.
+    the last frame over and over, which is much closer to the frames to come than zeros are.
 
     A sample needs the sources one frame further than the filters, so the pitch of a frame is fixed
     one frame before its filter.
@@ -282,6 +282,7 @@ class SourceFilterStream:
         seen = torch.cat([past, mel[..., n_past:]], dim=-1)
         new = slice(past.shape[-1], past.shape[-1] + n_new)
         self.past = seen[..., max(0, new.stop - vocoder.context) : new.stop].clone()
+        seen = F.pad(seen, (0, vocoder.context), mode="replicate")
 
         found = F.pad(vocoder.pitch(seen)[None], (0, 1), mode="replicate")[0]
         f0 = without_gaps(torch.cat([self.f0, found[:, new.start + 1 : new.stop + 1]], dim=1))
