@@ -24,24 +24,26 @@ import torch
 from vc_lightning import VoiceConverter
 from vc_lightning.common.resources import ROOT
 from vc_lightning.conversion.live.stream import VoiceStream
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation.scorers import dnsmos
 from vc_lightning.evaluation.scorers.networks.campplus import SpeakerJudge
 from vc_lightning.evaluation.scorers.networks.distillmos import DistillMOSListener
 from vc_lightning.evaluation.scorers.recognisers import texts, whisper
 from vc_lightning.models.speaker_encoder import similarity
 
-SETTINGS = [  # block and lookahead in seconds
-    (0.16, 0.19),
-    (0.16, 0.064),
-    (0.08, 0.112),
-    (0.08, 0.064),
-    (0.064, 0.048),
-    (0.064, 0.016),
+SETTINGS = [  # block and lookahead in seconds, and whether the recogniser listens
+    (0.16, 0.19, False),
+    (0.16, 0.064, True),
+    (0.112, 0.064, True),
+    (0.112, 0.064, False),
+    (0.064, 0.064, False),
+    (0.064, 0.032, False),
 ]
 PIECE_SECONDS = 0.016  # length of the pieces of sound, as from a sound card
 PERCENTILES = [50, 95, 99, 100]
 
 Clock = Callable[[], float]  # seconds
+Setting = tuple[float, float, bool]
 
 
 def main() -> None:
@@ -81,16 +83,33 @@ def print_speed(
     """Print real-time factor and latency of every setting over some seconds of speech."""
     voice, speech = converter.voice(target), converter.load(source)
     speech = np.resize(speech, round(seconds * converter.sample_rate))
-    print("block  lookahead  algorithmic  with computing p50   p95   p99   max  real-time factor")
-    for block, lookahead in SETTINGS:
-        stream = converter.stream(voice, block, lookahead_seconds=lookahead)
+    print(f"{'':<36}algorithmic  with computing p50   p95   p99   max  real-time factor")
+    for setting in SETTINGS:
+        stream = opened(converter, voice, setting, None)
         waits, took = latencies(stream, speech, clock)
         found = "  ".join(f"{1000 * value:4.0f}" for value in np.percentile(waits, PERCENTILES))
         print(
-            f"{1000 * stream.block_seconds:3.0f} ms     {1000 * lookahead:3.0f} ms       "
-            f"{1000 * stream.latency_seconds:3.0f} ms                {found}  {took / seconds:.2f}",
+            f"{name_of(setting):<36}     {1000 * stream.latency_seconds:3.0f} ms                "
+            f"{found}  {took / seconds:.2f}",
             flush=True,
         )
+
+
+def opened(
+    converter: VoiceConverter, voice: Voice, setting: Setting, speaker: Voice | None
+) -> VoiceStream:
+    """Open a stream with block, look-ahead and listener of a setting."""
+    block, lookahead, listens = setting
+    return converter.stream(
+        voice, block, lookahead_seconds=lookahead, listens=listens, source=speaker
+    )
+
+
+def name_of(setting: Setting) -> str:
+    """Describe a setting in a few words."""
+    block, lookahead, listens = setting
+    listener = "recogniser" if listens else "live encoder"
+    return f"{1000 * block:.0f} ms + {1000 * lookahead:.0f} ms, {listener}"
 
 
 def latencies(stream: VoiceStream, speech: np.ndarray, clock: Clock) -> tuple[np.ndarray, float]:
@@ -125,18 +144,15 @@ def print_quality(
         judges.hear(speech, converter.load(target))
         offline = converter.convert_to(speech, voice)
         rows.setdefault("offline", []).append(judges.scores(offline))
-        for block, lookahead in SETTINGS:
-            stream = converter.stream(
-                voice, block, lookahead_seconds=lookahead, source=speaker if is_known else None
-            )
+        for setting in SETTINGS:
+            stream = opened(converter, voice, setting, speaker if is_known else None)
             wav = np.concatenate([stream.push(speech), stream.flush()])
-            name = f"{1000 * block:.0f} ms, lookahead {1000 * lookahead:.0f} ms"
-            rows.setdefault(name, []).append(judges.scores(wav))
+            rows.setdefault(name_of(setting), []).append(judges.scores(wav))
     print(f"\n{len(pairs)} pairs, the source's voice is {'given' if is_known else 'learned'}")
-    print(f"{'':<26}" + "".join(f"{name:>12}" for name in Judges.NAMES))
+    print(f"{'':<36}" + "".join(f"{name:>12}" for name in Judges.NAMES))
     for name, values in rows.items():
         means = np.mean(values, axis=0)
-        print(f"{name:<26}" + "".join(f"{mean:12.3f}" for mean in means), flush=True)
+        print(f"{name:<36}" + "".join(f"{mean:12.3f}" for mean in means), flush=True)
 
 
 class Judges:

@@ -14,7 +14,7 @@ from vc_lightning.commands.support.targets import target_of
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.live.pace import SHORTEST_SECONDS, affordable_block
+from vc_lightning.conversion.live.pace import Pace, affordable
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice
@@ -48,16 +48,15 @@ def speak(cfg: DictConfig) -> None:
     torch.set_num_threads(1)  # faster for small tensors
     converter = builders.build_converter(cfg)
     target, speaker = voices_of(cfg, converter)
-    # Also where a length is given: the first steps of a process are slow.
-    block_seconds = affordable_block(
-        open_stream(cfg, converter, target, speaker, converter.sample_rate, SHORTEST_SECONDS)
-    )
-    if cfg.block_seconds is not None:
-        block_seconds = cfg.block_seconds
+
+    def opened(pace: Pace, rate: int = converter.sample_rate) -> VoiceStream:
+        return open_stream(cfg, converter, target, speaker, rate, pace)
+
+    pace = affordable(opened, cfg.block_seconds, cfg.listens)
     with contextlib.ExitStack() as stack:
         source = source_of(cfg, microphone)
         stack.callback(source.close)
-        stream = open_stream(cfg, converter, target, speaker, source.rate, block_seconds)
+        stream = opened(pace, source.rate)
         sink = sink_of(cfg, loudspeaker, source.rate)
         stack.callback(sink.close)
         recorder = None
@@ -90,7 +89,7 @@ def open_stream(
     target: Voice,
     speaker: Voice | None,
     rate: int,
-    block_seconds: float,
+    pace: Pace,
 ) -> VoiceStream:
     """Open a stream with the settings of the configuration.
 
@@ -100,7 +99,7 @@ def open_stream(
         target: The target voice.
         speaker: Voice of the person who speaks; None: estimated while speaking.
         rate: Sample rate in Hz of input and output.
-        block_seconds: Length of a step.
+        pace: How it converts.
 
     Raises:
         InputError: A length or the rate is out of range.
@@ -110,9 +109,10 @@ def open_stream(
         target,
         guidance=converter.guidance,
         sample_rate=rate,
-        block_seconds=block_seconds,
+        block_seconds=pace.block_seconds,
         lookahead_seconds=cfg.lookahead_seconds,
         context_seconds=cfg.context_seconds,
+        listens=pace.listens,
         source=speaker,
         seed=cfg.seed,
     )

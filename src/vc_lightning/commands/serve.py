@@ -143,9 +143,8 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
     if cfg.live.target:
         converter = service.converters.get(service.converters.default)
         target = VoiceShelf(voices).find(target_of(cfg.live.target, voices), converter)
-    live = LiveDesk(
-        service, live_limits, access, target, cfg.live.block_seconds, cfg.live.lookahead_seconds
-    )
+    lengths = (cfg.live.block_seconds, cfg.live.lookahead_seconds)
+    live = LiveDesk(service, live_limits, access, target, *lengths, cfg.live.listens)
     return ConversionApi(service, live, access, folder)
 
 

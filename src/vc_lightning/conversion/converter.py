@@ -258,6 +258,7 @@ class VoiceConverter(nn.Module):
         *,
         sample_rate: int | None = None,
         lookahead_seconds: float | None = None,
+        listens: bool = False,
         source: Voice | None = None,
         seed: int = 0,
     ) -> VoiceStream:
@@ -269,6 +270,8 @@ class VoiceConverter(nn.Module):
             sample_rate: Rate in Hz of input and output; None for `sample_rate`.
             lookahead_seconds: Sound after a step that the network also gets; None for the value in
                 conf/live.yaml.
+            listens: Whether the recogniser hears every step, see `VoiceStream`; `pace.affordable`
+                measures whether the computer is fast enough.
             source: Voice of the speaker; None: the stream estimates it.
             seed: Seed of the vocoder.
 
@@ -288,6 +291,7 @@ class VoiceConverter(nn.Module):
             block_seconds=block_seconds,
             lookahead_seconds=lookahead_seconds,
             context_seconds=settings["context_seconds"],
+            listens=listens,
             source=source,
             seed=seed,
         )

@@ -49,17 +49,23 @@ class MelConverter:
         Raises:
             InputError: An embedding has another shape, or is not finite.
         """
-        codes = self.autovc.encode(content, self._embedding(source))
-        return self._decoded(codes, f0, source, target)
+        return self._decoded(self.encode(content, source), f0, source, target)
 
-    def convert_live(self, mel: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
-        """Convert the mel (1, n_mels, T) of live speech, see `convert` and `AutoVC.encode_live`.
+    def encode_live(self, mel: Tensor, source: Voice) -> Tensor:
+        """Encode the mel (1, n_mels, T) of live speech, see `AutoVC.encode_live`."""
+        return self.autovc.encode_live(mel, self._embedding(source))
+
+    def encode(self, content: Tensor, source: Voice) -> Tensor:
+        """Encode what the content encoder reads (1, C, T), see `AutoVC.encode`."""
+        return self.autovc.encode(content, self._embedding(source))
+
+    def decode_live(self, codes: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
+        """Decode codes of live speech (1, 2·dim_neck, ⌈T/freq⌉), see `convert`.
 
         The decoder also reads later frames, which are not spoken yet: it gets the last code and the
         last pitch over and over, which is much closer to them than the zeros that its convolutions
         are padded with.
         """
-        codes = self.autovc.encode_live(mel, self._embedding(source))
         n_more = math.ceil(self.autovc.lookahead / self.autovc.freq)  # codes
         codes = F.pad(codes, (0, n_more), mode="replicate")
         f0_and_more = np.pad(f0, (0, n_more * self.autovc.freq), mode="edge")

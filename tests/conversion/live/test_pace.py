@@ -1,34 +1,58 @@
-"""Steps as short as the computer allows."""
+"""What a computer affords in live speech."""
 
 import pytest
 
 from vc_lightning.conversion.live import pace
+from vc_lightning.conversion.live.pace import Pace, affordable
 
 
-class Clock:
-    """A stream whose steps take a given time, and the clock that shows it."""
+class Computer:
+    """Opens streams whose steps take a given time, and is the clock that shows it."""
 
-    sample_rate = 16_000
-    block_seconds = pace.SHORTEST_SECONDS
-    block_samples = round(16_000 * pace.SHORTEST_SECONDS)
+    def __init__(self, listening, encoding):
+        self.seconds = {True: listening, False: encoding}
+        self.now = 0.0
+        self.opened = []
 
-    def __init__(self, seconds, first_seconds):
-        self.now, self.seconds, self.first_seconds = 0.0, seconds, first_seconds
-        self.lengths = []
-
-    def push(self, samples):
-        self.lengths.append(len(samples))
-        self.now += self.seconds if len(self.lengths) > 1 else self.first_seconds
+    def open_stream(self, wanted):
+        self.opened.append(wanted)
+        return Stream(self, wanted.listens)
 
     def perf_counter(self):
         return self.now
 
 
+class Stream:
+    block_samples = 2560
+
+    def __init__(self, computer, listens):
+        self.computer, self.listens = computer, listens
+        self.n_steps = 0
+
+    def push(self, samples):
+        assert len(samples) == self.block_samples
+        self.n_steps += 1
+        slow_start = 9.0 if self.n_steps <= 2 else 1.0
+        self.computer.now += self.computer.seconds[self.listens] * slow_start
+
+
 @pytest.mark.parametrize(
-    ("seconds", "block"), [(0.005, 0.064), (0.032, 0.064), (0.04, 0.08), (0.07, 0.14), (1.0, 0.16)]
+    ("listening", "encoding", "asked", "expected"),
+    [
+        (0.02, 0.005, (None, None), Pace(0.064, True)),  # a fast computer
+        (0.06, 0.02, (None, None), Pace(0.12, True)),
+        (0.09, 0.02, (None, None), Pace(0.064, False)),  # it would have to listen for too long
+        (0.2, 0.04, (None, None), Pace(0.08, False)),
+        (2.0, 1.0, (None, None), Pace(0.16, False)),  # too slow for anything
+        (0.2, 0.04, (None, True), Pace(0.16, True)),  # as asked for
+        (0.02, 0.005, (None, False), Pace(0.064, False)),
+        (0.06, 0.02, (0.08, None), Pace(0.08, False)),
+        (0.06, 0.02, (0.32, None), Pace(0.32, True)),
+    ],
 )
-def test_step_lasts_twice_its_computing(monkeypatch, seconds, block):
-    clock = Clock(seconds, first_seconds=9.0)
-    monkeypatch.setattr(pace, "time", clock)
-    assert pace.affordable_block(clock) == pytest.approx(block)
-    assert clock.lengths == [24_000, *[1024] * 5]  # the slow first steps are not timed
+def test_words_first_then_little_delay(monkeypatch, listening, encoding, asked, expected):
+    computer = Computer(listening, encoding)
+    monkeypatch.setattr(pace, "time", computer)
+    found = affordable(computer.open_stream, *asked)
+    assert found.block_seconds == pytest.approx(expected.block_seconds)
+    assert found.listens == expected.listens

@@ -1,8 +1,10 @@
-"""The length of a stream's steps: as short as this computer allows."""
+"""The pace of live speech: what this computer computes in time."""
 
 import logging
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,33 +15,60 @@ log = logging.getLogger(__name__)
 SHORTEST_SECONDS = 0.064
 LONGEST_SECONDS = 0.16
 MOST_LOAD = 0.5  # share of a step's length that computing it may take
-CONTEXT_SECONDS = 1.5  # of sound before the first step that is timed; the first ones are slow
-N_TIMED = 5  # steps
+N_FIRST = 10  # steps that fill the context of the network; the first ones are slow
+N_TIMED = 3  # steps after them
 
 
-def affordable_block(stream: VoiceStream) -> float:
-    """Return the shortest length of a step, in seconds, that this computer computes in half of it.
+@dataclass(frozen=True)
+class Pace:
+    """How a stream converts.
 
-    Computing a step takes about as long whatever its length: the network hears the sound before the
-    step in each of them.
+    Attributes:
+        block_seconds: Length of a step.
+        listens: Whether the recogniser hears the sound of each step.
+    """
+
+    block_seconds: float
+    listens: bool
+
+
+def affordable(
+    open_stream: Callable[[Pace], VoiceStream], block_seconds: float | None, listens: bool | None
+) -> Pace:
+    """Find the pace that keeps the most words, then the shortest, that this computer keeps.
 
     Args:
-        stream: A stream with steps of `SHORTEST_SECONDS`. It is spent on noise.
+        open_stream: Opens a stream, which is spent on noise.
+        block_seconds: Length of a step; None: the shortest, up to `LONGEST_SECONDS`, that takes
+            half of its length to compute.
+        listens: Whether the recogniser hears; None: if its steps take at most half of their length.
+    """
+    longest = LONGEST_SECONDS if block_seconds is None else block_seconds
+    for asked in (True, False) if listens is None else (listens,):
+        stream = open_stream(Pace(LONGEST_SECONDS, asked))
+        needed = step_seconds(stream) / MOST_LOAD
+        if needed <= longest:
+            break
+    if block_seconds is None:
+        block_seconds = min(max(needed, SHORTEST_SECONDS), LONGEST_SECONDS)
+    listener = "recogniser" if stream.listens else "live encoder"
+    log.info("live speech in steps of %.0f ms, heard by the %s", 1000 * block_seconds, listener)
+    return Pace(block_seconds, stream.listens)
+
+
+def step_seconds(stream: VoiceStream) -> float:
+    """Measure the computing time of a step.
+
+    It hardly depends on the length of the step: the network hears the sound before it each time.
+
+    Args:
+        stream: The stream, which is spent on noise.
     """
     random = np.random.default_rng(0)
-
-    def noise(n_samples: int) -> np.ndarray:
-        return random.normal(0, 0.01, n_samples).astype(np.float32)
-
-    stream.push(noise(round(CONTEXT_SECONDS * stream.sample_rate)))
     seconds = []
-    for _ in range(N_TIMED):
+    for _ in range(N_FIRST + N_TIMED):
+        noise = random.normal(0, 0.01, stream.block_samples).astype(np.float32)
         began = time.perf_counter()
-        stream.push(noise(stream.block_samples))
+        stream.push(noise)
         seconds.append(time.perf_counter() - began)
-    needed = statistics.median(seconds) / MOST_LOAD
-    if needed <= stream.block_seconds:
-        return stream.block_seconds
-    chosen = min(needed, LONGEST_SECONDS)
-    log.info("this computer needs steps of %.0f ms, which delays live speech", 1000 * chosen)
-    return chosen
+    return statistics.median(seconds[-N_TIMED:])

@@ -11,7 +11,7 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io as audio
 from vc_lightning.audio.highpass import RunningHighpass
 from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
-from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.common.errors import InputError, require_flag, require_seed, require_within
 from vc_lightning.conversion.live.resampling import StreamResampler
 from vc_lightning.conversion.live.source import RunningPitch, RunningSource
 from vc_lightning.conversion.mel_converter import MelConverter
@@ -38,6 +38,10 @@ class VoiceStream:
     Decoder and vocoder get the last frame over and over. The input ends at the newest frame and is
     a whole number of codes long.
 
+    Where the network listens, its recogniser may hear the same sound in every step (`listens`),
+    which keeps more words, but takes more time than the rest together. Else a live encoder predicts
+    the codes from the mel.
+
     Sample n of the output is the conversion of sample n of the input: in total as many samples
     come out as went in. The result does not depend on the sizes of the blocks.
 
@@ -49,6 +53,7 @@ class VoiceStream:
         block_seconds: Length of a step, rounded to whole mel frames.
         lookahead_seconds: Length of the mel after the kept frames that the network also gets.
         context_seconds: Length of the mel before them that it gets.
+        listens: Whether the recogniser hears the sound of each step, where the network has one.
         source: The speaker's voice; None: the stream estimates it.
         seed: Seed of the vocoder.
 
@@ -66,6 +71,7 @@ class VoiceStream:
         block_seconds: float,
         lookahead_seconds: float,
         context_seconds: float,
+        listens: bool,
         source: Voice | None = None,
         seed: int = 0,
     ):
@@ -76,8 +82,10 @@ class VoiceStream:
         )
         require_within(0.01, 10, "", block_seconds=block_seconds, context_seconds=context_seconds)
         require_within(0, 10, "", lookahead_seconds=lookahead_seconds)
+        require_flag("listens", listens)
         require_seed("seed", seed)
         self.networks = networks
+        self._recogniser = networks.recogniser if listens else None
         self._mel_converter = MelConverter(networks.autovc, mel, guidance)
         self.sample_rate = int(sample_rate)
         self._hop = mel.hop_length
@@ -125,6 +133,11 @@ class VoiceStream:
     def block_seconds(self) -> float:
         """Length of a step."""
         return self._n_step * self._hop / self.networks.sample_rate
+
+    @property
+    def listens(self) -> bool:
+        """Whether the recogniser hears the sound of each step."""
+        return self._recogniser is not None
 
     @property
     def block_samples(self) -> int:
@@ -282,10 +295,22 @@ class VoiceStream:
         freq = self.networks.autovc.freq
         n_frames = self._mel.shape[-1] // freq * freq
         source = Voice(self._source.embedding, self._pitch_range.range)
-        made = self._mel_converter.convert_live(
-            self._mel[..., -n_frames:], self._f0[-n_frames:], source, self._target
+        made = self._mel_converter.decode_live(
+            self._codes(n_frames, source), self._f0[-n_frames:], source, self._target
         )
         return F.pad(made.clamp(0, 1), (self._mel.shape[-1] - n_frames, 0), mode="replicate")
+
+    def _codes(self, n_frames: int, source: Voice) -> Tensor:
+        """Encode the newest frames -> codes (1, 2·dim_neck, n_frames / freq)."""
+        mel = self._mel[..., -n_frames:]
+        if self._recogniser is None:
+            return self._mel_converter.encode_live(mel, source)
+        first = self._first + self._mel.shape[-1] - n_frames
+        wav = self._wav[(first - self._wav_first) * self._hop :]
+        rate = self.networks.sample_rate
+        wav = audio.resample(wav, rate, self._recogniser.sample_rate)
+        heard = self._recogniser.hear(wav, n_frames, rate / self._hop)
+        return self._mel_converter.encode(self._tensor(heard.T), source)
 
     def _drop_old(self) -> None:
         """Drop the frames and samples that no later step needs."""
@@ -296,6 +321,8 @@ class VoiceStream:
         first = min(
             self._n_pitch_learned - PITCH_PAST_FRAMES - 1, self._first + self._mel.shape[-1]
         )
+        if self._recogniser is not None:
+            first = min(first, self._first)
         first -= self._reach
         if first > self._wav_first:
             self._wav = self._wav[(first - self._wav_first) * self._hop :]

@@ -19,7 +19,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.live.pace import affordable_block
+from vc_lightning.conversion.live.pace import Pace, affordable
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.service.access import Access
@@ -65,8 +65,9 @@ class LiveDesk:
         limits: Limits of the streams.
         access: The access rule, for clients that send their key in the first message.
         default: Voice of clients that name none; None: they must name one.
-        block_seconds: Length of a step where a client names none; None: what the computer affords.
+        block_seconds: Length of a step where a client names none, see `affordable`.
         lookahead_seconds: Look-ahead of a step; None for that in conf/live.yaml.
+        listens: See `affordable`.
 
     Attributes:
         n_clients: Clients that speak or wait.
@@ -80,6 +81,7 @@ class LiveDesk:
         default: Voice | None = None,
         block_seconds: float | None = None,
         lookahead_seconds: float | None = None,
+        listens: bool | None = None,
     ):
         self.service = service
         self.limits = limits
@@ -88,6 +90,8 @@ class LiveDesk:
         self._default = default
         self._block_seconds = block_seconds
         self._lookahead_seconds = lookahead_seconds
+        self._listens = listens
+        self._pace: Pace | None = None  # measured with the first client
         self._tickets: OrderedDict[str, tuple[float, Chosen]] = OrderedDict()
         self._free = [single_threaded() for _ in range(limits.max_clients)]
         self._line: list[WebSocket] = []  # the waiting ones
@@ -303,16 +307,24 @@ class LiveDesk:
         networks.threads = ThreadChooser()
         networks.threads.most = 1
         converter = VoiceConverter(networks, chosen.converter.guidance, chosen.converter.checkpoint)
-        if self._block_seconds is None:
-            self._block_seconds = affordable_block(converter.stream(chosen.voice))
-        return converter.stream(
-            chosen.voice,
-            self._block_seconds if hello.block is None else hello.block,
-            sample_rate=hello.rate,
-            lookahead_seconds=self._lookahead_seconds,
-            source=speaker,
-            seed=chosen.seed,
-        )
+
+        def opened(pace: Pace) -> VoiceStream:
+            return converter.stream(
+                chosen.voice,
+                pace.block_seconds,
+                sample_rate=hello.rate,
+                lookahead_seconds=self._lookahead_seconds,
+                listens=pace.listens,
+                source=speaker,
+                seed=chosen.seed,
+            )
+
+        pace = self._pace
+        if pace is None:
+            pace = self._pace = affordable(opened, self._block_seconds, self._listens)
+        if hello.block is not None:
+            pace = Pace(hello.block, pace.listens and hello.block >= pace.block_seconds)
+        return opened(pace)
 
     def _limit(
         self, inbox: Inbox, seconds: float, silence: float, idle: float
