@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vc_lightning.common.errors import InputError, require_within
-
 
 @dataclass(frozen=True)
 class VtlpCopies:
@@ -30,45 +28,6 @@ class VtlpCopies:
 
 NO_COPIES = VtlpCopies()
 MIN_REFERENCE = 32  # frames
-
-
-def choose_copies(
-    factors: list[float],
-    probability: float,
-    target_factors: list[float],
-    target_probability: float,
-    available: list[float],
-) -> VtlpCopies:
-    """Find the copies that `data.vtlp_factors` and `data.vtlp_target_factors` name.
-
-    Args:
-        factors: VTLP factors of the copies allowed as input.
-        probability: Share of the crops whose input is a copy.
-        target_factors: VTLP factors of the copies allowed as target, a subset of `factors`.
-        target_probability: Share of the crops whose target is a copy.
-        available: VTLP factors of all copies 1, 2, … in the cache or the shards.
-
-    Returns:
-        The numbers of the copies.
-
-    Raises:
-        InputError: A value is out of its range, or a target factor is none of `factors`.
-    """
-    for factor in factors:
-        require_within(0.5, 2, "data", vtlp_factors=factor)
-    for factor in target_factors:
-        if factor not in factors:
-            raise InputError(
-                f"data.vtlp_target_factors={factor}: is none of data.vtlp_factors={factors}"
-            )
-    require_within(0, 1 + 1e-9, "data", vtlp_probability=probability)
-    require_within(0, 1 + 1e-9, "data", vtlp_target_probability=target_probability)
-    return VtlpCopies(
-        input=[1 + available.index(factor) for factor in factors],
-        input_probability=probability,
-        target=[1 + available.index(factor) for factor in target_factors],
-        target_probability=target_probability,
-    )
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class FeatureCache:
         if missing:
             require_writable(self.root, "data.cache_dir")
             log.info("computing features of %d of %d recordings", len(missing), len(paths))
-            reasons = compute_all(self, missing, num_workers, show_progress)
+            reasons = compute_all(self.compute, missing, num_workers, show_progress)
             for path in missing:
                 found[path] = reasons[path] or self.lookup(path) or "its features are missing"
         segments = {path: result for path, result in found.items() if isinstance(result, list)}

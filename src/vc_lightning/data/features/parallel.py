@@ -3,11 +3,11 @@
 import os
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vc_lightning.audio.files import containers
@@ -18,20 +18,16 @@ RECORDINGS_AT_ONCE = 8  # in one batch of the speaker encoder
 ROWS_AT_ONCE = 100  # of a Parquet file: a row group of public data sets has about as many
 
 
-class Computes(Protocol):
-    """The method of `FeatureCache` that `compute_all` uses."""
-
-    def compute(self, paths: list[Path]) -> dict[Path, str]:
-        """Compute the features of recordings; return why each is unusable, or ""."""
-
-
 def compute_all(
-    cache: Computes, paths: list[Path], num_workers: int, show_progress: bool
+    compute: Callable[[list[Path]], dict[Path, str]],
+    paths: list[Path],
+    num_workers: int,
+    show_progress: bool,
 ) -> dict[Path, str]:
     """Compute the features of recordings, with a progress bar.
 
     Args:
-        cache: Computes the features of a few recordings at a time.
+        compute: Computes the features of a few recordings, see `FeatureCache.compute`.
         paths: The recordings.
         num_workers: Number of processes; 0 computes in this one.
         show_progress: Whether to show the progress bar.
@@ -43,9 +39,10 @@ def compute_all(
         InputError: A process died.
     """
     batches = _batches(paths, num_workers)
-    loader = DataLoader(
-        _Computation(cache, batches),
+    loader: DataLoader = DataLoader(
+        batches,  # type: ignore[arg-type]  # a list will do
         batch_size=None,
+        collate_fn=compute,
         num_workers=min(num_workers, len(batches)),
         generator=torch.Generator(),  # leaves the training's random numbers alone
     )
@@ -91,17 +88,3 @@ def _batches(paths: list[Path], num_workers: int) -> list[list[Path]]:
     for together in rng.sample(list(inside.values()), len(inside)):
         batches += [together[i : i + ROWS_AT_ONCE] for i in range(0, len(together), ROWS_AT_ONCE)]
     return batches
-
-
-class _Computation(Dataset):
-    """Computes features in DataLoader workers: item i is what `compute` returns for batch i."""
-
-    def __init__(self, cache: Computes, batches: list[list[Path]]):
-        self.cache = cache
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> dict[Path, str]:
-        return self.cache.compute(self.batches[index])

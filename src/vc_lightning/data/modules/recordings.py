@@ -20,7 +20,7 @@ from vc_lightning.data.crops.vocoder import VocoderCrops
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.files import CachedFeatures, Segment
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.manifest import AudioFile, Utterance, list_audio_files, split_utterances
+from vc_lightning.data.manifest import AudioFile, Utterance, split_utterances
 from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
 from vc_lightning.data.modules.settings import RecordingSettings
 
@@ -41,11 +41,12 @@ class RecordingsDataModule(TrainingDataModule):
         features: Computes and caches the features.
     """
 
+    settings: RecordingSettings
+
     def __init__(self, needs: FeatureNeeds, settings: RecordingSettings, features: FeatureCache):
         super().__init__(needs, settings)
         self.features = features
         self.files = features.files
-        self.recordings = settings
         self.train: list[Utterance] = []
         self.val: list[Utterance] = []
         self.unusable: dict[Path, str] = {}
@@ -60,7 +61,8 @@ class RecordingsDataModule(TrainingDataModule):
         """
         if self.train:
             return  # the Trainer calls this again
-        listed = self._list()
+        settings = self.settings
+        listed = settings.list_files()
         segments, self.unusable = self._prepare(_paths(listed))
         usable = [
             Utterance(r.path, r.speaker, r.split, segment)
@@ -68,8 +70,7 @@ class RecordingsDataModule(TrainingDataModule):
             for segment in segments.get(r.path, [])
         ]
         self._warn_of_unusable(listed, {u.speaker for u in usable})
-        settings = self.recordings
-        place = settings.table or settings.folder
+        place = Path(settings.manifest or str(settings.dir))
         if not usable:
             raise InputError(
                 f"{place}: none of {len(listed)} files is usable; the warnings above say why"
@@ -99,19 +100,13 @@ class RecordingsDataModule(TrainingDataModule):
         Returns:
             Number of usable and of unusable recordings of this part.
         """
-        listed = self._list()
+        listed = self.settings.list_files()
         paths = part.turns(_paths(listed))
         segments, self.unusable = self._prepare(paths)
         own = set(paths)
         usable_speakers = {r.speaker for r in listed if r.path in segments}
         self._warn_of_unusable([r for r in listed if r.path in own], usable_speakers)
         return len(segments), len(self.unusable)
-
-    def _list(self) -> list[AudioFile]:
-        settings = self.recordings
-        return list_audio_files(
-            settings.folder, settings.table, settings.patterns, settings.minutes_per_speaker
-        )
 
     def _prepare(self, paths: Sequence[Path]) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
         is_shown = is_first_process()
@@ -194,7 +189,7 @@ class RecordingsDataModule(TrainingDataModule):
 
     def train_batches(self) -> EpochBatches:
         """Return the batches of an epoch that this process trains on."""
-        probabilities = shares(self.train, self.recordings.sampling)
+        probabilities = shares(self.train, self.settings.sampling)
         return EpochBatches(
             len(self.train),
             self.settings.batch_size,
@@ -223,7 +218,7 @@ class RecordingsDataModule(TrainingDataModule):
         order = (
             self.seed,
             self.settings.shuffle,
-            self.recordings.sampling,
+            self.settings.sampling,
             self.settings.batch_size,
             self.process[1],
         )
