@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,57 +111,42 @@ class Evaluator:
         self.vocoder_alone = vocoder_alone
         self.missing: list[str] = []
         self.aspects = list(aspects)
-        self._require("campplus", lambda: weights.require(weights.CAMPPLUS))
-        self._require("distillmos", lambda: weights.require(weights.DISTILLMOS))
-        self._require("words", lambda: whisper.model_path(recogniser))
-        self._require(pocket_sphinx.ASPECT, pocket_sphinx.require_installed)
-        self._require(phonemes.ASPECT, phonemes.require_installed)
-        self._require("tiny_en", lambda: whisper.model_path(whisper.TINY_EN))
-        self._require("dnsmos", dnsmos.require_installed)
+        checks: dict[str, Callable[[], object]] = {
+            "campplus": lambda: weights.require(weights.CAMPPLUS),
+            "distillmos": lambda: weights.require(weights.DISTILLMOS),
+            "words": lambda: whisper.model_path(recogniser),
+            pocket_sphinx.ASPECT: pocket_sphinx.require_installed,
+            phonemes.ASPECT: phonemes.require_installed,
+            "tiny_en": lambda: whisper.model_path(whisper.TINY_EN),
+            "dnsmos": dnsmos.require_installed,
+        }
+        for aspect, check in checks.items():
+            try:
+                if aspect in self.aspects:
+                    check()
+            except MissingScorerError as error:
+                log.warning("%s", error)
+                self.missing.append(str(error))
+                self.aspects.remove(aspect)
         self.sources: dict[Path, Recording] = {}
         self.samples: dict[Path, Recording | VoiceSample] = {}  # of all recordings
         self.voices: dict[tuple[Path, ...], Voice] = {}
         self.by_campplus: dict[Path, np.ndarray] = {}
         self.is_warm = False
 
-    def _require(self, aspect: str, check: Callable[[], object]) -> None:
-        """Leave out an aspect whose packages or weights are missing."""
-        if aspect not in self.aspects:
-            return
-        try:
-            check()
-        except MissingScorerError as error:
-            log.warning("%s", error)
-            self.missing.append(str(error))
-            self.aspects.remove(aspect)
-
     @functools.cached_property
-    def _campplus(self) -> campplus.SpeakerJudge:
-        return campplus.SpeakerJudge()
-
-    @functools.cached_property
-    def _listeners(self) -> dict[str, naturalness.Listener]:
-        makers: dict[str, Callable[[], naturalness.Listener]] = {
+    def _judges(self) -> dict[str, Any]:
+        """The judges by their aspect: made once, after the first conversions were timed."""
+        makers: dict[str, Callable[[], object]] = {
+            "campplus": campplus.SpeakerJudge,
             "distillmos": distillmos.DistillMOSListener,
+            "words": lambda: whisper.Recogniser(self.recogniser),
+            pocket_sphinx.ASPECT: pocket_sphinx.PocketSphinx,
+            phonemes.ASPECT: phonemes.Hama,
+            "tiny_en": lambda: whisper.Recogniser(whisper.TINY_EN),
             "dnsmos": dnsmos.DNSMOSListener,
         }
-        return {judge: make() for judge, make in makers.items() if judge in self.aspects}
-
-    @functools.cached_property
-    def _whisper(self) -> whisper.Recogniser:
-        return whisper.Recogniser(self.recogniser)
-
-    @functools.cached_property
-    def _tiny_en(self) -> whisper.Recogniser:
-        return whisper.Recogniser(whisper.TINY_EN)
-
-    @functools.cached_property
-    def _pocket_sphinx(self) -> pocket_sphinx.PocketSphinx:
-        return pocket_sphinx.PocketSphinx()
-
-    @functools.cached_property
-    def _hama(self) -> phonemes.Hama:
-        return phonemes.Hama()
+        return {aspect: make() for aspect, make in makers.items() if aspect in self.aspects}
 
     def analyze(self, pairs: Iterable[Pair]) -> None:
         """Read all recordings of some pairs, with their speaker embedding and pitch.
@@ -283,7 +269,9 @@ class Evaluator:
         for path in show_progress(paths, "campplus"):
             if path not in self.by_campplus:
                 wav = self.converter.load(path)
-                self.by_campplus[path] = self._campplus.embed(wav, self.converter.sample_rate)
+                self.by_campplus[path] = self._judges["campplus"].embed(
+                    wav, self.converter.sample_rate
+                )
         return {path: self.by_campplus[path] for path in paths}
 
     def _judge(
@@ -301,25 +289,27 @@ class Evaluator:
             tested = [c for results in conditions[1:] for c in results.conversions.values()]
             for conversion in show_progress([*conversions, *tested], "campplus"):
                 self._judge_by_campplus(conversion)
-        for judge, listener in self._listeners.items():
-            naturalness.score(judge, listener, conversions, converter.mel)
-            robustness.score_naturalness(judge, listener, conditions, rate)
-        if "words" in self.aspects:
-            left_out.update(words.score(self._whisper, conversions, rate))
-            robustness.score_words(self._whisper, conditions, rate)
-        if "tiny_en" in self.aspects:
-            left_out.update(words.score(self._tiny_en, conversions, rate, "tiny_en", False))
-        if pocket_sphinx.ASPECT in self.aspects:
-            left_out.update(pocket_sphinx.score(self._pocket_sphinx, conversions, rate))
-        if phonemes.ASPECT in self.aspects:
-            left_out.update(phonemes.score(self._hama, conversions, rate))
-            robustness.score_phonemes(self._hama, conditions, rate)
+        judges = self._judges
+        for name in ("distillmos", "dnsmos"):
+            if judge := judges.get(name):
+                naturalness.score(name, judge, conversions, converter.mel)
+                robustness.score_naturalness(name, judge, conditions, rate)
+        if judge := judges.get("words"):
+            left_out.update(words.score(judge, conversions, rate))
+            robustness.score_words(judge, conditions, rate)
+        if judge := judges.get("tiny_en"):
+            left_out.update(words.score(judge, conversions, rate, "tiny_en", False))
+        if judge := judges.get(pocket_sphinx.ASPECT):
+            left_out.update(pocket_sphinx.score(judge, conversions, rate))
+        if judge := judges.get(phonemes.ASPECT):
+            left_out.update(phonemes.score(judge, conversions, rate))
+            robustness.score_phonemes(judge, conditions, rate)
 
     def _judge_by_campplus(self, conversion: ScoredConversion) -> None:
         embedding = None
         if conversion.scores.has_speech:
             wav = conversion.sounds.conversion
-            embedding = self._campplus.embed(wav, self.converter.sample_rate)
+            embedding = self._judges["campplus"].embed(wav, self.converter.sample_rate)
         pair, scores = conversion.pair, conversion.scores
         voices.score("campplus", scores, pair, self.by_campplus, embedding)
 

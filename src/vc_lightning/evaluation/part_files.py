@@ -174,7 +174,7 @@ class PartFiles:
 
 def _as_json(conversions: dict[int, ScoredConversion]) -> dict[int, dict[str, object]]:
     return {
-        index: {"scores": c.scores.to_json(), "transcripts": c.transcripts}
+        index: {"scores": c.scores, "transcripts": c.transcripts}
         for index, c in conversions.items()
     }
 

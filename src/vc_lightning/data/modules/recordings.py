@@ -176,35 +176,33 @@ class RecordingsDataModule(TrainingDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Load the batches of an epoch, without those that a resumed training run has used."""
-        return self._loader(self.make_crops(self.train, training=True), self.train_batches())
+        settings = self.settings
+        likely = shares(self.train, settings.sampling)
+        batches = self._batches(self.train, settings.shuffle, likely, self.start)
+        return self._loader(self.make_crops(self.train, training=True), batches)
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the validation set in order; [] where it is smaller than the number of processes."""
         if len(self.val) < self.process[1]:
             return []
-        batches = EpochBatches(
-            len(self.val), self.settings.batch_size, False, self.seed, None, *self.process
-        )
+        batches = self._batches(self.val, shuffle=False)
         return self._loader(self.make_crops(self.val, training=False), batches)
-
-    def train_batches(self) -> EpochBatches:
-        """Return the batches of an epoch that this process trains on."""
-        probabilities = shares(self.train, self.settings.sampling)
-        return EpochBatches(
-            len(self.train),
-            self.settings.batch_size,
-            self.settings.shuffle,
-            self.seed,
-            probabilities,
-            *self.process,
-            start=self.start,
-        )
 
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches of this process in an epoch of the Trainer."""
-        size = len(self.train), self.settings.batch_size, self.settings.shuffle, self.seed
-        return self.limited(len(EpochBatches(*size, None, *self.process)))
+        return self.limited(len(self._batches(self.train, self.settings.shuffle)))
+
+    def _batches(
+        self,
+        utterances: list[Utterance],
+        shuffle: bool,
+        likely: np.ndarray | None = None,
+        start: tuple[int, int] = (0, 0),
+    ) -> EpochBatches:
+        """Return the batches of an epoch for this process; see `EpochBatches`."""
+        size, batch_size = len(utterances), self.settings.batch_size
+        return EpochBatches(size, batch_size, shuffle, self.seed, likely, *self.process, start)
 
     def _loader(self, crops: Crops | VocoderCrops, batches: EpochBatches) -> DataLoader:
         options = self.loader_options(min(self.settings.num_workers, len(crops)))
@@ -235,11 +233,6 @@ class RecordingsDataModule(TrainingDataModule):
             "epoch_batches": self.batches_per_epoch,
             "of": self.fingerprint,
         }
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Keep the position of a checkpoint, where `train_dataloader` then starts."""
-        self.resumed = state_dict
-        vars(self).pop("start", None)
 
     @functools.cached_property
     def start(self) -> tuple[int, int]:

@@ -222,10 +222,6 @@ class ShardsDataModule(TrainingDataModule):
             "readers": self._readers(),
         }
 
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Keep the position of a checkpoint, where `train_dataloader` then starts."""
-        self.resumed = state_dict
-
     @property
     def start(self) -> tuple[int, int]:
         """Epoch and batch in it at which `train_dataloader` begins: (0, 0) unless resumed."""

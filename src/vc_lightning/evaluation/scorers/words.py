@@ -68,9 +68,7 @@ def score(
                     known[key][name] = recogniser.transcript(wav, sample_rate, language)
         heard = dict(known[key])
         language = heard.pop("language")
-        heard["conversion"] = ""  # without speech, Whisper would make up words
-        if conversion.scores.has_speech:
-            heard["conversion"] = recogniser.transcript(sounds.conversion, sample_rate, language)
+        heard["conversion"] = conversion.heard(recogniser.transcript, sample_rate, language)
         conversion.transcripts |= {f"{judge}/{name}": text for name, text in heard.items()}
         reference = plain_text(pair.text) if known_texts else ""
         _set_errors(conversion, judge, reference, heard, language not in UNSPACED)

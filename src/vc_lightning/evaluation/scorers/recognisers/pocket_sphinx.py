@@ -109,9 +109,8 @@ def score(
             continue
         if pair.source not in known:
             known[pair.source] = recogniser.transcript(sounds.source, sample_rate)
-        before, after = known[pair.source], ""
-        if conversion.scores.has_speech:
-            after = recogniser.transcript(sounds.conversion, sample_rate)
+        before = known[pair.source]
+        after = conversion.heard(recogniser.transcript, sample_rate)
         transcripts |= {f"{ASPECT}/source": before, f"{ASPECT}/conversion": after}
         conversion.scores[f"{ASPECT}/source"] = character_errors(reference, before)
         conversion.scores[f"{ASPECT}/conversion"] = character_errors(reference, after)
