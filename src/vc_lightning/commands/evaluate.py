@@ -11,7 +11,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vc_lightning.commands.support import builders, cluster, entry_point, paths
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_seed
+from vc_lightning.common.errors import (
+    InputError,
+    require_at_least,
+    require_flag,
+    require_one_of,
+    require_seed,
+)
 from vc_lightning.common.files import atomic_path
 from vc_lightning.common.parts import MERGE, Part
 from vc_lightning.conversion import provenance
@@ -94,8 +100,7 @@ def require_valid(cfg: DictConfig) -> None:
     require_flag("robustness", cfg.robustness)
     require_flag("vocoder_alone", cfg.vocoder_alone)
     for key in ("n_pairs", "n_targets", "n_robustness", "n_worst"):
-        if isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < 1:
-            raise InputError(f"{key}={cfg[key]}: give an integer of at least 1")
+        require_at_least(1, "", **{key: cfg[key]})
     if cfg.part is not None:
         if cfg.part != MERGE:
             Part.parse(cfg.part)

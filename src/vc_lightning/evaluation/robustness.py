@@ -128,12 +128,10 @@ def _changed(
     voices = {
         i: np.concatenate([converter.load(path) for path in c.pair.voice]) for i, c in clean.items()
     }
-    for condition, (seconds, worsen) in conditions.TARGETS.items():
-        length = None if seconds is None else round(seconds * rate)
-        cut = {i: wav[:length] for i, wav in voices.items() if len(wav) >= (length or 0)}
-        if cut:
-            worse = {i: worsen(wav, rate) if worsen else wav for i, wav in cut.items()}
-            yield condition, True, worse
+    for condition, change in conditions.TARGETS.items():
+        changed = {i: change(wav, rate) for i, wav in voices.items()}
+        if long_enough := {i: wav for i, wav in changed.items() if len(wav)}:
+            yield condition, True, long_enough
 
 
 def _second_speakers(clean: Mapping[int, ScoredConversion]) -> dict[int, np.ndarray]:

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from vc_lightning.data.crops.choice import (
 )
 from vc_lightning.data.crops.order import Item
 from vc_lightning.data.features.files import FeatureFiles
+from vc_lightning.data.features.utterance import UtteranceFeatures
 from vc_lightning.data.manifest import Utterance
 
 Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
@@ -78,29 +78,6 @@ class CropBatch:
     def pin_memory(self) -> "CropBatch":
         """Copy all tensors to page-locked memory."""
         return CropBatch(*(tensor.pin_memory() for tensor in vars(self).values()))
-
-
-class UtteranceFeatures(Protocol):
-    """Features of an utterance and its VTLP copies, wherever they are stored.
-
-    `CachedFeatures` reads those of the feature cache, `Sample` holds those of a shard.
-    """
-
-    @property
-    def n_frames(self) -> int: ...
-
-    def read_mel(self, start: int, stop: int, copy: int = 0) -> Tensor: ...
-
-    def read_embedding(self, copy: int = 0) -> Tensor: ...
-
-    def read_f0(self, start: int, stop: int) -> Tensor: ...
-
-    def read_teacher(self, start: int, stop: int) -> Tensor: ...
-
-    def read_heard(self, start: int, stop: int, copy: int = 0) -> Tensor: ...
-
-    @property
-    def acoustics(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)

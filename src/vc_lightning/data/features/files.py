@@ -1,7 +1,6 @@
 """Files of the feature cache: names, reading and writing."""
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from vc_lightning.audio import acoustics
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, read_json
+from vc_lightning.data.features.utterance import UtteranceFeatures
 
 INT16_SCALE = 32_767
 OF_EVERY_COPY = ("mels", "voices", "heard")  # the other features are of the recording alone
@@ -130,7 +129,7 @@ class FeatureFiles:
         ]
 
 
-class CachedFeatures:
+class CachedFeatures(UtteranceFeatures):
     """Reads the features of a segment, and of its VTLP copies.
 
     Args:
@@ -149,40 +148,19 @@ class CachedFeatures:
         """Number of frames."""
         return self.segment.n_frames
 
-    def read_mel(self, start: int, stop: int, copy: int = 0) -> Tensor:
-        """Read frames start…stop of the mel: float32 (n_mels, stop − start)."""
-        return self._read("mels", start, stop, copy).T
+    def read(
+        self, feature: str, start: int, stop: int, copy: int = 0, values_per_frame: int = 1
+    ) -> Tensor:
+        """Read frames start…stop of a feature; zeros where it is not needed."""
+        if not self.files.has(feature):
+            return torch.zeros((stop - start,) if feature == "pitches" else (stop - start, 0))
+        first, last = (values_per_frame * (self.segment.start + frame) for frame in (start, stop))
+        with _opened(self.files.path(feature, self.segment.content, copy)) as file:
+            return file.get_slice(ARRAYS[feature])[first:last].float()
 
     def read_wav(self, start: int, stop: int) -> Tensor:
         """Read the waveform of frames start…stop: float32 ((stop − start) · hop_length,)."""
-        return self._read("wavs", start, stop, unit=self.files.hop_length) / INT16_SCALE
-
-    def read_f0(self, start: int, stop: int) -> Tensor:
-        """Read the pitch of frames start…stop: float32 (stop − start,) in Hz, 0 where unvoiced.
-
-        All values are 0 where the pitch is not needed.
-        """
-        if not self.files.has("pitches"):
-            return torch.zeros(stop - start)
-        return self._read("pitches", start, stop)
-
-    def read_teacher(self, start: int, stop: int) -> Tensor:
-        """Read the teacher's features of frames start…stop: float32 (stop − start, D).
-
-        D is 0 without a teacher.
-        """
-        if not self.files.has("teacher"):
-            return torch.zeros(stop - start, 0)
-        return self._read("teacher", start, stop)
-
-    def read_heard(self, start: int, stop: int, copy: int = 0) -> Tensor:
-        """Read the recogniser's features of frames start…stop: float32 (D, stop − start).
-
-        D is 0 for a network that does not listen.
-        """
-        if not self.files.has("heard"):
-            return torch.zeros(0, stop - start)
-        return self._read("heard", start, stop, copy).T
+        return self.read("wavs", start, stop, 0, self.files.hop_length) / INT16_SCALE
 
     def read_embedding(self, copy: int = 0) -> Tensor:
         """Read the speaker embedding (E,) of a copy."""
@@ -190,17 +168,6 @@ class CachedFeatures:
             return self.embeddings[copy]
         with _opened(self.files.path("voices", self.segment.content, copy)) as file:
             return file.get_slice(ARRAYS["voices"])[self.segment.index]
-
-    @functools.cached_property
-    def acoustics(self) -> Tensor:
-        """Acoustics (N_ACOUSTICS,) of the segment, see `acoustics.describe`."""
-        return acoustics.describe(self.read_mel(0, self.n_frames))
-
-    def _read(self, feature: str, start: int, stop: int, copy: int = 0, unit: int = 1) -> Tensor:
-        """Read frames start…stop of a feature, which has `unit` values a frame."""
-        first, last = (unit * (self.segment.start + frame) for frame in (start, stop))
-        with _opened(self.files.path(feature, self.segment.content, copy)) as file:
-            return file.get_slice(ARRAYS[feature])[first:last].float()
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ def write(
         n_worst: Number of worst conversions of each domain that are shown first.
     """
     ranked = worst.ranked(evaluation.conversions, n_worst)
-    text = markdown.text(evaluation, about, ranked, folder)
+    text = "\n".join(markdown.lines(evaluation, about, ranked, folder)) + "\n"
     for name, content in {
         "report.md": text,
         "report.json": as_json.text(evaluation, about, ranked),

@@ -16,13 +16,13 @@ MAX_COLUMNS = 3  # groups side by side in a table
 JUDGES = {"campplus": "CAM++", "ge2e": "GE2E"}
 
 
-def text(
+def lines(
     evaluation: Evaluation,
     about: dict[str, str],
     ranked: Sequence[tuple[int, ScoredConversion]],
     folder: Path,
-) -> str:
-    """Return the text of report.md: the worst conversions first, every pair at the end.
+) -> Iterator[str]:
+    """Yield the lines of report.md: the worst conversions first, every pair at the end.
 
     Args:
         evaluation: The results.
@@ -30,15 +30,6 @@ def text(
         ranked: The worst conversions, see `worst.ranked`.
         folder: Folder of the report, to which links are relative.
     """
-    return "\n".join(_lines(evaluation, about, ranked, folder)) + "\n"
-
-
-def _lines(
-    evaluation: Evaluation,
-    about: dict[str, str],
-    ranked: Sequence[tuple[int, ScoredConversion]],
-    folder: Path,
-) -> Iterator[str]:
     yield from ("# Evaluation", "")
     yield from (f"- {name}: {value}" for name, value in about.items())
     yield from (

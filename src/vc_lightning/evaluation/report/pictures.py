@@ -57,10 +57,7 @@ def write_robustness(folder: Path, conditions: Sequence[ConditionResults]) -> No
         axes.set_title(heading, fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
     rows[0].invert_yaxis()
-    path = folder / ROBUSTNESS
-    path.parent.mkdir(exist_ok=True)
-    with atomic_path(path) as temporary:
-        drawing.savefig(temporary, format="png", dpi=DPI)
+    _save(drawing, folder / ROBUSTNESS)
 
 
 def path_of(index: int, conversion: ScoredConversion) -> Path:
@@ -80,9 +77,11 @@ def write(
         sounds: Its sound.
         mel: The mel-spectrogram of the converter.
     """
-    if not conversion.scores.has_speech:
-        return
-    path = folder / path_of(index, conversion)
+    if conversion.scores.has_speech:
+        _save(mels(sounds, mel), folder / path_of(index, conversion))
+
+
+def _save(figure: "Figure", path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     with atomic_path(path) as temporary:
-        mels(sounds, mel).savefig(temporary, format="png", dpi=DPI)
+        figure.savefig(temporary, format="png", dpi=DPI)
