@@ -66,7 +66,7 @@ def main(cfg: DictConfig) -> None:
     evaluator = Evaluator(converter, aspects, recogniser, cfg.seed, cfg.vocoder_alone)
     folder = report_files.require_folder(cfg.output, "output", part=cfg.part is not None)
     log.info("%d pairs of %s", len(listed), origin)
-    robust = robustness.chosen(listed, cfg.n_robustness if cfg.robustness else 0, domains.GROUP)
+    robust = robustness.chosen(listed, cfg.n_robustness if cfg.robustness else 0, pairs.DOMAIN)
     note = provenance.strings(converter.note())
     if cfg.part is None:
         evaluator.analyze(listed)
@@ -162,7 +162,7 @@ def describe(
 
 def log_results(evaluation: Evaluation, folder: Path) -> None:
     """Log the most important means, the worst conversions and the path of the report."""
-    for name, conversions in evaluation.groups().get(domains.GROUP, {}).items():
+    for name, conversions in evaluation.groups().get(pairs.DOMAIN, {}).items():
         found = figures(conversions, SHOWN)
         shown = ", ".join(f"{key} {value.mean:.3f}" for key, value in found.items())
         log.info("%s (%d pairs): %s", name, len(conversions), shown)

@@ -102,9 +102,9 @@ def write_manifest(cfg: DictConfig) -> None:
 
 def compute_features(data: RecordingsDataModule, part: str | None) -> None:
     """Compute the missing features of all recordings, or of one part of them."""
-    usable, unusable = data.prepare_part(Part.parse(part or "1/1"))
+    _, usable = data.prepare_part(Part.parse(part or "1/1"))
     of = f"part {part}: " if part else ""
-    log.info("%sfeatures of %d recordings, %d are unusable", of, usable, unusable)
+    log.info("%sfeatures of %d recordings, %d are unusable", of, len(usable), len(data.unusable))
 
 
 def check(data: RecordingsDataModule, folder: Path) -> None:

@@ -19,8 +19,8 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.evaluation import domains, robustness
-from vc_lightning.evaluation.pairs import Pair
+from vc_lightning.evaluation import robustness
+from vc_lightning.evaluation.pairs import DOMAIN, Pair
 from vc_lightning.evaluation.part_files import PartialResults
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.robustness import ConditionResults
@@ -76,7 +76,7 @@ def evaluate(
     """
     evaluator = Evaluator(converter, aspects, recogniser, seed, vocoder_alone)
     evaluator.analyze(pairs)
-    robust = robustness.chosen(pairs, n_robustness, domains.GROUP)
+    robust = robustness.chosen(pairs, n_robustness, DOMAIN)
     return combine(pairs, [evaluator.score(dict(enumerate(pairs)), robust)], aspects)
 
 

@@ -15,6 +15,7 @@ from vc_lightning.data.manifest import find_audio_files, is_file, path_in
 N_SOURCES = 3  # recordings per speaker that take turns as source
 MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are often single words
 SEXES = ("F", "M")
+DOMAIN = "domain"  # kind of the groups that are manifests and tables
 PAIR_COLUMNS = (  # every other column of a table of pairs is a group
     *("source", "target", "source_reference", "parallel", "language"),
     *("source_speaker", "target_speaker", "text"),
@@ -74,6 +75,11 @@ class Pair:
     groups: dict[str, str] = field(default_factory=dict)
     parallel: Path | None = None
     text: str = ""
+
+    @property
+    def domain(self) -> str:
+        """Name of the pair's manifest or table; "" where there is one only."""
+        return self.groups.get(DOMAIN, "")
 
 
 def from_manifest(

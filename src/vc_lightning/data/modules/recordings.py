@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from vc_lightning.data.modules.settings import RecordingSettings
 log = logging.getLogger(__name__)
 
 N_STATISTICS_UTTERANCES = 500  # that means are estimated from; more hardly change the mean mel
+EVERYTHING = Part(1, 1)
 
 
 class RecordingsDataModule(TrainingDataModule):
@@ -62,14 +62,12 @@ class RecordingsDataModule(TrainingDataModule):
         if self.train:
             return  # the Trainer calls this again
         settings = self.settings
-        listed = settings.list_files()
-        segments, self.unusable = self._prepare(_paths(listed))
+        listed, segments = self.prepare_part(EVERYTHING)
         usable = [
             Utterance(r.path, r.speaker, r.split, segment)
             for r in listed
             for segment in segments.get(r.path, [])
         ]
-        self._warn_of_unusable(listed, {u.speaker for u in usable})
         place = Path(settings.manifest or str(settings.dir))
         if not usable:
             raise InputError(
@@ -91,36 +89,32 @@ class RecordingsDataModule(TrainingDataModule):
                 len(self.train),
             )
 
-    def prepare_part(self, part: Part) -> tuple[int, int]:
-        """Compute the missing features of one part of the recordings.
+    def prepare_part(self, part: Part) -> tuple[list[AudioFile], dict[Path, list[Segment]]]:
+        """Compute the missing features of one part of the recordings, and warn of unusable ones.
 
         Args:
             part: The part; the recordings are dealt to the parts in turn.
 
         Returns:
-            Number of usable and of unusable recordings of this part.
+            The recordings of this part, and the segments of the usable ones.
         """
         listed = self.settings.list_files()
-        paths = part.turns(_paths(listed))
-        segments, self.unusable = self._prepare(paths)
+        paths = part.turns(list(dict.fromkeys(recording.path for recording in listed)))
         own = set(paths)
-        usable_speakers = {r.speaker for r in listed if r.path in segments}
-        self._warn_of_unusable([r for r in listed if r.path in own], usable_speakers)
-        return len(segments), len(self.unusable)
-
-    def _prepare(self, paths: Sequence[Path]) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
-        is_shown = is_first_process()
-        return self.features.prepare(paths, self.settings.num_workers, show_progress=is_shown)
-
-    def _warn_of_unusable(self, listed: list[AudioFile], usable_speakers: set[str]) -> None:
+        listed = [recording for recording in listed if recording.path in own]
+        segments, self.unusable = self.features.prepare(
+            paths, self.settings.num_workers, show_progress=is_first_process()
+        )
         for path, reason in self.unusable.items():
             log.warning("skipped %s: %s", path, reason)
         if self.unusable:
             log.warning("%d of %d files were skipped", len(self.unusable), len(listed))
-        lost = {recording.speaker for recording in listed} - usable_speakers
-        if lost and usable_speakers:
+        usable = {recording.speaker for recording in listed if recording.path in segments}
+        lost = {recording.speaker for recording in listed} - usable
+        if lost and usable:
             names = ", ".join(sorted(lost)[:10]) + ", …" * (len(lost) > 10)
             log.warning("%d speakers without a usable file: %s", len(lost), names)
+        return listed, segments
 
     # Statistics and examples --------------------------------------------------------------------
 
@@ -243,7 +237,3 @@ class RecordingsDataModule(TrainingDataModule):
             return divmod(self.resumed["batches"], self.batches_per_epoch)
         log.warning("the training data or their order have changed; a new epoch begins")
         return -(-self.resumed["batches"] // self.resumed["epoch_batches"]), 0
-
-
-def _paths(listed: list[AudioFile]) -> list[Path]:
-    return list(dict.fromkeys(recording.path for recording in listed))

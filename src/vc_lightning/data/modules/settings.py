@@ -12,7 +12,6 @@ from pathlib import Path
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
-    require_flag,
     require_one_of,
     require_seed,
     require_within,
@@ -50,8 +49,6 @@ class LoadingSettings:
     def __post_init__(self) -> None:
         require_at_least(1, "data", batch_size=self.batch_size)
         require_at_least(0, "data", num_workers=self.num_workers)
-        require_flag("data.shuffle", self.shuffle)
-        require_flag("data.pin_memory", self.pin_memory)
         require_seed("data.seed", self.seed)
 
 
