@@ -116,7 +116,7 @@ def score_part(
     note: dict[str, str],
 ) -> None:
     """Score the unfinished pairs of a part, a few at a time, and write the results."""
-    left = files.unfinished(part)
+    _, left = files.load(part)
     log.info("part %s: %d pairs to do", part, len(left))
     evaluator.analyze(files.pairs[index] for index in left)
     for start in range(0, len(left), PAIRS_AT_A_TIME):
@@ -133,7 +133,7 @@ def complete(files: PartFiles, required: bool) -> list[PartialResults] | None:
         files: The files of the results.
         required: Whether missing pairs are an error.
     """
-    parts, missing = files.load_all()
+    parts, missing = files.load()
     if not missing:
         return parts
     state = f"{len(missing)} of {len(files.pairs)} pairs of other parts are missing"

@@ -1,6 +1,7 @@
 """Files of the feature cache: names, reading and writing."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from vc_lightning.audio import acoustics
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, read_json
-from vc_lightning.data.features.utterance import UtteranceFeatures
 
 INT16_SCALE = 32_767
 OF_EVERY_COPY = ("mels", "voices", "heard")  # the other features are of the recording alone
@@ -127,6 +128,47 @@ class FeatureFiles:
             for index, (start, stop) in enumerate(spans)
             if stop > start and has_voice[index]
         ]
+
+
+class UtteranceFeatures:
+    """Features of an utterance and its VTLP copies; copy 0 is the recording itself.
+
+    `CachedFeatures` reads those of the feature cache, `Sample` holds those of a shard.
+    """
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames T."""
+        raise NotImplementedError
+
+    def read(self, feature: str, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Read frames start…stop of a feature of `FeatureFiles`: float32 (stop − start, …)."""
+        raise NotImplementedError
+
+    def read_embedding(self, copy: int = 0) -> Tensor:
+        """Read the speaker embedding (E,) of a copy."""
+        raise NotImplementedError
+
+    def read_mel(self, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Read frames start…stop of the mel: float32 (n_mels, stop − start)."""
+        return self.read("mels", start, stop, copy).T
+
+    def read_f0(self, start: int, stop: int) -> Tensor:
+        """Read the pitch (stop − start,) in Hz: 0 where unvoiced, all 0 where it is not needed."""
+        return self.read("pitches", start, stop)
+
+    def read_teacher(self, start: int, stop: int) -> Tensor:
+        """Read the teacher's features (stop − start, D); D is 0 without a teacher."""
+        return self.read("teacher", start, stop)
+
+    def read_heard(self, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Read the recogniser's features (D, stop − start); D is 0 where a network reads mels."""
+        return self.read("heard", start, stop, copy).T
+
+    @functools.cached_property
+    def acoustics(self) -> Tensor:
+        """Acoustics (N_ACOUSTICS,) of the utterance, see `acoustics.describe`."""
+        return acoustics.describe(self.read_mel(0, self.n_frames))
 
 
 class CachedFeatures(UtteranceFeatures):

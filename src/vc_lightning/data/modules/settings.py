@@ -17,8 +17,7 @@ from vc_lightning.common.errors import (
     require_within,
 )
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data.crops.choice import VtlpCopies
-from vc_lightning.data.crops.mel import Augmentation, Cropping
+from vc_lightning.data.crops.mel import Augmentation, Cropping, VtlpCopies
 from vc_lightning.data.crops.order import SAMPLINGS
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds

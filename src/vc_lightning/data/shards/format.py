@@ -30,7 +30,7 @@ from torch import Tensor
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user
-from vc_lightning.data.features.utterance import UtteranceFeatures
+from vc_lightning.data.features.files import UtteranceFeatures
 
 try:
     import webdataset
