@@ -21,8 +21,12 @@ from vc_lightning.data.audit.checks import (
     SILENT_SHARE,
     findings,
 )
-from vc_lightning.data.audit.finding import SERIOUS, Finding
-from vc_lightning.data.audit.table import UtteranceTable, number
+from vc_lightning.data.audit.table import (
+    SERIOUS,
+    Finding,
+    UtteranceTable,
+    number,
+)
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.manifest import Utterance
 
