@@ -131,7 +131,7 @@ class Evaluator:
         self.sources: dict[Path, Recording] = {}
         self.samples: dict[Path, Recording | VoiceSample] = {}  # of all recordings
         self.voices: dict[tuple[Path, ...], Voice] = {}
-        self.by_campplus: dict[Path, np.ndarray] = {}
+        self.embeddings: dict[str, dict[Path, np.ndarray]] = {"ge2e": {}, "campplus": {}}
         self.is_warm = False
 
     @functools.cached_property
@@ -162,6 +162,7 @@ class Evaluator:
                 self.sources[path] = self.samples[path] = self.converter.analyze(path)
             elif path not in self.samples:
                 self.samples[path] = self.converter.sample(path)
+            self.embeddings["ge2e"][path] = self.samples[path].embedding
 
     def score(self, pairs: Mapping[int, Pair], robust: Collection[int]) -> PartialResults:
         """Convert and score some of the pairs of an evaluation.
@@ -186,11 +187,15 @@ class Evaluator:
             # Not |=, with which a Counter drops all reasons counted as 0.
             left_out.update(dict.fromkeys(robustness.unavailable(), 0))
         paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs.values())))
-        embeddings = {"ge2e": {path: self.samples[path].embedding for path in paths}}
         if "campplus" in self.aspects:
-            embeddings["campplus"] = self._embed_by_campplus(paths)
+            self._embed_by_campplus(paths)
         self._judge(list(conversions.values()), conditions, left_out)
         codes = self._codes(paths) if "codes" in self.aspects else {}
+        embeddings = {
+            judge: {path: known[path] for path in paths}
+            for judge, known in self.embeddings.items()
+            if known
+        }
         return PartialResults(conversions, conditions, embeddings, codes, left_out)
 
     # Conversion ----------------------------------------------------------------------------------
@@ -203,8 +208,7 @@ class Evaluator:
         with contextlib.suppress(InputError):  # there is no speech in it
             embedding = self.converter.embed(wav)
         conversion.scores["ge2e/speech"] = float(embedding is not None)
-        embeddings = {path: self.samples[path].embedding for path in recordings(pair)}
-        voices.score("ge2e", conversion.scores, pair, embeddings, embedding)
+        voices.score("ge2e", conversion.scores, pair, self.embeddings["ge2e"], embedding)
         return conversion
 
     def convert(self, pair: Pair, source: Recording, voice: Voice | None = None) -> np.ndarray:
@@ -265,14 +269,11 @@ class Evaluator:
 
     # Judges --------------------------------------------------------------------------------------
 
-    def _embed_by_campplus(self, paths: Collection[Path]) -> dict[Path, np.ndarray]:
+    def _embed_by_campplus(self, paths: Collection[Path]) -> None:
+        known, rate = self.embeddings["campplus"], self.converter.sample_rate
         for path in show_progress(paths, "campplus"):
-            if path not in self.by_campplus:
-                wav = self.converter.load(path)
-                self.by_campplus[path] = self._judges["campplus"].embed(
-                    wav, self.converter.sample_rate
-                )
-        return {path: self.by_campplus[path] for path in paths}
+            if path not in known:
+                known[path] = self._judges["campplus"].embed(self.converter.load(path), rate)
 
     def _judge(
         self,
@@ -306,12 +307,12 @@ class Evaluator:
             robustness.score_phonemes(judge, conditions, rate)
 
     def _judge_by_campplus(self, conversion: ScoredConversion) -> None:
-        embedding = None
-        if conversion.scores.has_speech:
-            wav = conversion.sounds.conversion
-            embedding = self._judges["campplus"].embed(wav, self.converter.sample_rate)
-        pair, scores = conversion.pair, conversion.scores
-        voices.score("campplus", scores, pair, self.by_campplus, embedding)
+        embedding, scores = None, conversion.scores
+        if scores.has_speech:
+            wav, rate = conversion.sounds.conversion, self.converter.sample_rate
+            embedding = self._judges["campplus"].embed(wav, rate)
+        known = self.embeddings["campplus"]
+        voices.score("campplus", scores, conversion.pair, known, embedding)
 
 
 def recordings(pair: Pair) -> list[Path]:

@@ -110,7 +110,9 @@ def from_manifest(
             f"n_targets={n_targets} needs, but two must have them; lower n_targets or name another "
             "data.split"
         )
-    seen = _shuffled(able["train"])
+    # In order of names, all pairs would come from the first corpus.
+    order = np.random.default_rng(0).permutation(len(able["train"]))
+    seen = [able["train"][index] for index in order]
     unseen = able[split] if split != "train" else []
     categories = [(unseen, unseen), (unseen, seen), (seen, seen)]
     alike = [(pair for pair in _between(*both) if _is_one_language(*pair)) for both in categories]
@@ -253,11 +255,6 @@ def _seconds(row: dict[str, str]) -> float:
         return float(row.get("seconds") or "inf")
     except ValueError:
         return float("inf")  # unknown
-
-
-def _shuffled(speakers: Sequence[Speaker]) -> list[Speaker]:
-    """Shuffle with a fixed seed; in order of names, all pairs would come from the first corpus."""
-    return [speakers[index] for index in np.random.default_rng(0).permutation(len(speakers))]
 
 
 def _between(
