@@ -22,7 +22,7 @@ from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.common.files import expand_user, require_file, require_writable, write_json
 from vc_lightning.data.features.files import FeatureFiles, Segment, read_json_or_empty
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.features.writer import FeatureWriter, Recording
+from vc_lightning.data.features.writer import FeatureWriter, PreparedRecording
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class FeatureCache:
         self.writer.write(waiting)
         return reasons
 
-    def _prepare(self, path: Path, content: str) -> Recording:
+    def _prepare(self, path: Path, content: str) -> PreparedRecording:
         """Read a recording and bring its segments to one level, for the writer.
 
         Raises:
@@ -216,7 +216,7 @@ class FeatureCache:
         write_json(self._sound_file(content), sound)
         if unusable:
             raise InputError(reason)
-        return Recording(content, len(wav) / sample_rate, wavs, speeches)
+        return PreparedRecording(content, len(wav) / sample_rate, wavs, speeches)
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Read a recording; InputError when it is unusable or still being written."""

@@ -18,7 +18,7 @@ Arrays = dict[str, np.ndarray]  # content of a file
 
 
 @dataclass(frozen=True)
-class Recording:
+class PreparedRecording:
     """A recording to compute features of; its segments without speech are None."""
 
     content: str
@@ -48,13 +48,13 @@ class FeatureWriter:
         self.bf16 = bf16
 
     @torch.inference_mode()
-    def write(self, recordings: Sequence[Recording]) -> None:
+    def write(self, recordings: Sequence[PreparedRecording]) -> None:
         """Write the feature files of recordings that are missing.
 
         Raises:
             InputError: The cache cannot be written.
         """
-        computed: dict[str, Callable[[Recording, list[int]], Iterable[Arrays]]] = {
+        computed: dict[str, Callable[[PreparedRecording, list[int]], Iterable[Arrays]]] = {
             "mels": self._mels,
             "wavs": self._wavs,
             "pitches": self._pitches,
@@ -74,7 +74,7 @@ class FeatureWriter:
                 "name another folder, then start again: finished features are kept"
             ) from error
 
-    def _write_voices(self, recordings: Sequence[Recording]) -> None:
+    def _write_voices(self, recordings: Sequence[PreparedRecording]) -> None:
         """Write the speaker embeddings, which are computed for many segments at once."""
         files = self.files
         lacking = {r.content: files.missing("voices", r.content) for r in recordings}
@@ -96,7 +96,7 @@ class FeatureWriter:
 
     # The content of one recording's files of a feature, a file for each copy in `copies`
 
-    def _mels(self, recording: Recording, copies: list[int]) -> Iterable[Arrays]:
+    def _mels(self, recording: PreparedRecording, copies: list[int]) -> Iterable[Arrays]:
         filters = torch.stack([self.mel.vtlp_filters(self.files.factors[copy]) for copy in copies])
         empty = torch.zeros(len(copies), self.mel.n_mels, 0)
         mels = [
@@ -108,19 +108,19 @@ class FeatureWriter:
         whole = torch.cat(mels, dim=-1).half().transpose(1, 2).numpy()  # (n_copies, T, n_mels)
         return [{ARRAYS["mels"]: mel, "spans": spans} for mel in whole]
 
-    def _wavs(self, recording: Recording, _: list[int]) -> Iterable[Arrays]:
+    def _wavs(self, recording: PreparedRecording, _: list[int]) -> Iterable[Arrays]:
         hop = self.mel.hop_length
         # A mel has one frame more than the waveform has whole hops.
         wavs = [np.pad(wav, (0, hop - len(wav) % hop)) for wav in recording.spoken]
         samples = (np.concatenate(wavs).clip(-1, 1) * INT16_SCALE).round().astype(np.int16)
         return [{ARRAYS["wavs"]: samples}]
 
-    def _pitches(self, recording: Recording, _: list[int]) -> Iterable[Arrays]:
+    def _pitches(self, recording: PreparedRecording, _: list[int]) -> Iterable[Arrays]:
         rate, hop = self.mel.sample_rate, self.mel.hop_length
         tracks = [pitch.track(wav, rate, hop) for wav in recording.spoken]
         return [{ARRAYS["pitches"]: np.concatenate(tracks)}]
 
-    def _heard(self, recording: Recording, copies: list[int]) -> Iterator[Arrays]:
+    def _heard(self, recording: PreparedRecording, copies: list[int]) -> Iterator[Arrays]:
         recogniser = self.needs.recogniser
         assert recogniser is not None  # else its features are not missing
         sounds = self._sounds(recording, recogniser.sample_rate)
@@ -130,7 +130,7 @@ class FeatureWriter:
             features = [recogniser.hear(sound, n, frame_rate, factor) for sound, n in sounds]
             yield {ARRAYS["heard"]: np.concatenate(features).astype(np.float16)}
 
-    def _teacher(self, recording: Recording, _: list[int]) -> Iterable[Arrays]:
+    def _teacher(self, recording: PreparedRecording, _: list[int]) -> Iterable[Arrays]:
         teacher, recogniser = self.needs.teacher, self.needs.recogniser
         assert teacher is not None  # else its features are not missing
         if recogniser is not None and recogniser.identity == teacher.identity:
@@ -145,7 +145,7 @@ class FeatureWriter:
             ]
         return [{ARRAYS["teacher"]: np.concatenate(features).astype(np.float16)}]
 
-    def _sounds(self, recording: Recording, rate: int) -> list[tuple[np.ndarray, int]]:
+    def _sounds(self, recording: PreparedRecording, rate: int) -> list[tuple[np.ndarray, int]]:
         """Resample the segments with speech, for a recogniser; each with its number of frames."""
         own = self.mel.sample_rate
         return [(io.resample(wav, own, rate), self._n_frames(wav)) for wav in recording.spoken]
