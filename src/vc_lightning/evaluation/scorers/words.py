@@ -1,4 +1,4 @@
-"""Score words by any recogniser: Whisper, in any language, or PocketSphinx, in English."""
+"""Score words by a recogniser of any language, such as Whisper."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -11,7 +11,6 @@ from vc_lightning.audio.voice_activity import INT16_MAX
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.scorers.availability import SAMPLE_RATE, require_packages
 from vc_lightning.evaluation.scorers.recognisers.texts import character_errors, plain_text
-from vc_lightning.evaluation.scorers.words import WordRecogniser
 from vc_lightning.evaluation.scores import ScoredConversion
 
 ASPECT = "pocketsphinx"  # its name in scorers=
@@ -41,8 +40,6 @@ class PocketSphinx:
         MissingScorerError: A package is not installed.
     """
 
-    name = "PocketSphinx"
-
     def __init__(self) -> None:
         require_installed()
         from pocketsphinx import Decoder
@@ -53,13 +50,12 @@ class PocketSphinx:
         """Return whether a language is English, or "" where it is unknown."""
         return language in ENGLISH
 
-    def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
+    def transcript(self, wav: np.ndarray, sample_rate: int) -> str:
         """Transcribe a recording.
 
         Args:
             wav: The recording (n,).
             sample_rate: Its sample rate in Hz.
-            language: Not used; see `understands`.
 
         Returns:
             Lower-case text without punctuation; "" if no word is found.
@@ -75,13 +71,9 @@ class PocketSphinx:
         found = self.decoder.hyp()
         return plain_text(found.hypstr) if found else ""
 
-    def language_of(self, wav: np.ndarray, sample_rate: int) -> str:
-        """Return "en", the only language of the model."""
-        return "en"
-
 
 def score(
-    recogniser: WordRecogniser, conversions: Sequence[ScoredConversion], sample_rate: int
+    recogniser: PocketSphinx, conversions: Sequence[ScoredConversion], sample_rate: int
 ) -> Counter[str]:
     """Set PocketSphinx's character error rates on sources and on conversions.
 
