@@ -28,6 +28,7 @@ from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.part_files import PartFiles, PartialResults
 from vc_lightning.evaluation.report import comparison, sound_files, worst
 from vc_lightning.evaluation.report import files as report_files
+from vc_lightning.evaluation.report.contents import Contents
 from vc_lightning.evaluation.scores import TITLES, figures
 from vc_lightning.evaluation.summary import Evaluation, combine
 
@@ -90,7 +91,8 @@ def main(cfg: DictConfig) -> None:
             return
         found = combine(listed, parts, aspects)
     about = describe(cfg, converter, listed, origin)
-    report_files.write(found, folder, about, converter.mel, converter.load, cfg.n_worst)
+    mel, load = converter.mel, converter.load
+    report_files.write(Contents(found, folder, about, mel, load, cfg.n_worst))
     log_results(found, folder)
 
 
