@@ -57,19 +57,11 @@ def evaluate(
     n_robustness: int,
     vocoder_alone: bool = True,
 ) -> Evaluation:
-    """Convert and score pairs.
+    """Convert and score pairs; `Evaluator` explains the arguments that are not named here.
 
     Args:
-        converter: The converter.
         pairs: The pairs.
-        aspects: Some of `ASPECTS`, to score besides the voice.
-        recogniser: Whisper model that scores words, see `whisper.Recogniser`.
-        seed: Seed of the vocoder.
         n_robustness: Number of pairs of each domain to convert under worse conditions as well.
-        vocoder_alone: Whether to score sources resynthesised by the vocoder alone as well.
-
-    Returns:
-        The results.
 
     Raises:
         InputError: A recording is unusable; all are read before any is converted.
