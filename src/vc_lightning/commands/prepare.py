@@ -9,8 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.commands.support import cluster, entry_point, paths
-from vc_lightning.commands.support import training_setup as training_data
+from vc_lightning.commands.support import cluster, entry_point, paths, training_setup
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.common.parts import Part
@@ -45,9 +44,9 @@ def main(cfg: DictConfig) -> None:
         if cluster.run_parts(cfg, "prepare"):
             log.info("the features are complete; train with the same settings")
         return
-    training_data.settle(cfg)
+    training_setup.settle(cfg)
     mel, network = instantiate(cfg.mel), instantiate(cfg.model)
-    data = training_data.build(cfg, mel, network)
+    data = training_setup.build(cfg, mel, network)
     if not isinstance(data, RecordingsDataModule):
         raise InputError(f"{cfg.verb}: data=shards has its features already; give data=folder")
     if cfg.verb == "features":
