@@ -103,16 +103,7 @@ class Evaluator:
         self.vocoder_alone = vocoder_alone
         self.missing: list[str] = []
         self.aspects = list(aspects)
-        checks: dict[str, Callable[[], object]] = {
-            "campplus": lambda: weights.require(weights.CAMPPLUS),
-            "distillmos": lambda: weights.require(weights.DISTILLMOS),
-            "words": lambda: whisper.model_path(recogniser),
-            pocket_sphinx.ASPECT: pocket_sphinx.require_installed,
-            phonemes.ASPECT: phonemes.require_installed,
-            "tiny_en": lambda: whisper.model_path(whisper.TINY_EN),
-            "dnsmos": dnsmos.require_installed,
-        }
-        for aspect, check in checks.items():
+        for aspect, (check, _) in self._known_judges().items():
             try:
                 if aspect in self.aspects:
                     check()
@@ -129,16 +120,22 @@ class Evaluator:
     @functools.cached_property
     def _judges(self) -> dict[str, Any]:
         """The judges by their aspect: made once, after the first conversions were timed."""
-        makers: dict[str, Callable[[], object]] = {
-            "campplus": campplus.SpeakerJudge,
-            "distillmos": distillmos.DistillMOSListener,
-            "words": lambda: whisper.Recogniser(self.recogniser),
-            pocket_sphinx.ASPECT: pocket_sphinx.PocketSphinx,
-            phonemes.ASPECT: phonemes.Hama,
-            "tiny_en": lambda: whisper.Recogniser(whisper.TINY_EN),
-            "dnsmos": dnsmos.DNSMOSListener,
+        known = self._known_judges().items()
+        return {aspect: make() for aspect, (_, make) in known if aspect in self.aspects}
+
+    def _known_judges(self) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+        """For each aspect, what checks that packages and weights are there, and its judge."""
+        base, tiny_en = self.recogniser, whisper.TINY_EN
+        require, listener = weights.require, distillmos.DistillMOSListener
+        return {
+            "campplus": (lambda: require(weights.CAMPPLUS), campplus.SpeakerJudge),
+            "distillmos": (lambda: require(weights.DISTILLMOS), listener),
+            "words": (lambda: whisper.model_path(base), lambda: whisper.Recogniser(base)),
+            pocket_sphinx.ASPECT: (pocket_sphinx.require_installed, pocket_sphinx.PocketSphinx),
+            phonemes.ASPECT: (phonemes.require_installed, phonemes.Hama),
+            "tiny_en": (lambda: whisper.model_path(tiny_en), lambda: whisper.Recogniser(tiny_en)),
+            "dnsmos": (dnsmos.require_installed, dnsmos.DNSMOSListener),
         }
-        return {aspect: make() for aspect, make in makers.items() if aspect in self.aspects}
 
     def analyze(self, pairs: Iterable[Pair]) -> None:
         """Read all recordings of some pairs, with their speaker embedding and pitch.
