@@ -171,19 +171,19 @@ class UtteranceFeatures:
         return acoustics.describe(self.read_mel(0, self.n_frames))
 
 
+@dataclass(frozen=True, eq=False)
 class CachedFeatures(UtteranceFeatures):
     """Reads the features of a segment, and of its VTLP copies.
 
-    Args:
+    Attributes:
         files: Names the files.
         segment: The segment.
         embeddings: Speaker embeddings (n_copies, E) in place of the segment's own.
     """
 
-    def __init__(self, files: FeatureFiles, segment: Segment, embeddings: Tensor | None = None):
-        self.files = files
-        self.segment = segment
-        self.embeddings = embeddings
+    files: FeatureFiles
+    segment: Segment
+    embeddings: Tensor | None = None
 
     @property
     def n_frames(self) -> int:

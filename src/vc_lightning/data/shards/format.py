@@ -188,10 +188,11 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:06d}.tar"
 
 
+@dataclass(frozen=True)
 class Shards:
     """The shards of a split, each of which is read from beginning to end.
 
-    Args:
+    Attributes:
         place: A folder, a URL, `hf://datasets/OWNER/NAME`, or `pipe:` and a command in which {}
             stands for a file's name.
         split: "train" or "val".
@@ -199,11 +200,10 @@ class Shards:
         n_copies: Number of copies of each utterance, 1 + W.
     """
 
-    def __init__(self, place: str, split: str, counts: Sequence[int], n_copies: int):
-        self.place = place
-        self.split = split
-        self.counts = counts
-        self.n_copies = n_copies
+    place: str
+    split: str
+    counts: Sequence[int]
+    n_copies: int
 
     def __len__(self) -> int:
         return len(self.counts)
