@@ -22,11 +22,7 @@ ENGLISH = ("", "en")
 
 
 def require_installed() -> None:
-    """Check that the packages of `PocketSphinx` are installed.
-
-    Raises:
-        MissingScorerError: A package is not installed.
-    """
+    """Raise MissingScorerError where the packages of `PocketSphinx` are not installed."""
     require_packages(ASPECT, "pocketsphinx", "jiwer")
 
 
