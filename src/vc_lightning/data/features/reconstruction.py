@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,19 +46,15 @@ def reconstruct(
     name = identity("autovc", network.state_dict())
     mels = files.folders["mels"]
     reconstructed.folders = files.folders | {"mels": mels.with_name(f"{mels.name}-{name}")}
-    by_content: dict[str, list[Segment]] = {}
+    by_content = defaultdict(list)
     for segment in segments:
-        by_content.setdefault(segment.content, []).append(segment)
-    missing = {
-        content: of_content
-        for content, of_content in by_content.items()
-        if not is_whole(reconstructed.path("mels", content))
-    }
+        by_content[segment.content].append(segment)
+    missing = [one for one in by_content if not is_whole(reconstructed.path("mels", one))]
     if missing:
         log.info("reconstructing the mels of %d of %d recordings", len(missing), len(by_content))
-    for content, of_content in tqdm(missing.items(), disable=not missing, desc="mels"):
+    for content in tqdm(missing, disable=not missing, desc="mels"):
         whole = files.read_whole("mels", content)  # (T, n_mels)
-        for segment in of_content:
+        for segment in by_content[content]:
             features = files.of(segment)
             embedding = features.read_embedding()[None]
             segment_mel = features.read_mel(0, segment.n_frames)[None]
