@@ -1,7 +1,7 @@
 """Lists of recordings with their speakers and splits."""
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,8 +167,7 @@ def split_utterances(
     Raises:
         InputError: A speaker is unknown, or none is left for training.
     """
-    if any(utterance.split == "val" for utterance in utterances):
-        val = [utterance for utterance in utterances if utterance.split == "val"]
+    if val := [utterance for utterance in utterances if utterance.split == "val"]:
         return [utterance for utterance in utterances if utterance.split != "val"], val
     rng = np.random.default_rng(seed)
     speakers = sorted({utterance.speaker for utterance in utterances})
@@ -185,9 +184,7 @@ def split_utterances(
         if unknown := held_out - set(speakers):
             raise InputError(f"data.val_speakers: there is no speaker {sorted(unknown)[0]}")
     others = [u for u in utterances if u.speaker not in held_out]
-    left: dict[str, int] = defaultdict(int)
-    for utterance in others:
-        left[utterance.speaker] += 1
+    left = Counter(utterance.speaker for utterance in others)
     wanted = round(val_fraction * len(others))
     chosen: set[int] = set()
     for index in rng.permutation(len(others)):
