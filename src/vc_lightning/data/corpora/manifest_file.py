@@ -4,7 +4,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -170,7 +170,7 @@ def _merged(left_out: Iterable[LeftOut]) -> list[LeftOut]:
 
 
 def _cells(recording: Recording, folder: Path) -> list[str]:
-    values = asdict(recording) | {"path": _written_path(recording.path, folder)}
+    values = vars(recording) | {"path": _written_path(recording.path, folder)}
     values["seconds"] = "" if recording.seconds is None else f"{recording.seconds:.2f}"
     return [values["path"], *(" ".join(values[name].split()) for name in COLUMNS[1:])]
 
