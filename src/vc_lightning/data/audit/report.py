@@ -21,12 +21,7 @@ from vc_lightning.data.audit.checks import (
     SILENT_SHARE,
     findings,
 )
-from vc_lightning.data.audit.table import (
-    SERIOUS,
-    Finding,
-    UtteranceTable,
-    number,
-)
+from vc_lightning.data.audit.table import SERIOUS, Finding, UtteranceTable, number
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.manifest import Utterance
 
