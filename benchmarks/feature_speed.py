@@ -33,9 +33,8 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.features.cache import RECORDINGS_AT_ONCE, FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.features.parallel import RECORDINGS_AT_ONCE
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 

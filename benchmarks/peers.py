@@ -28,6 +28,7 @@ from vc_lightning.evaluation.evaluator import Evaluator
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.part_files import PartialResults
 from vc_lightning.evaluation.report import files, sound_files
+from vc_lightning.evaluation.report.contents import Contents
 from vc_lightning.evaluation.scores import ScoredConversion
 from vc_lightning.evaluation.summary import combine
 
@@ -107,7 +108,8 @@ def score(
     sound_files.write(output, results, converter.sample_rate, {})
     about = {"converter": peer, "pairs": f"{len(listed)} of {', '.join(map(str, tables))}"}
     evaluation = combine(listed, [results], aspects)
-    files.write(evaluation, output, about, converter.mel, converter.load, N_WORST)
+    mel, load = converter.mel, converter.load
+    files.write(Contents(evaluation, output, about, mel, load, N_WORST))
     print_table([output / "report.json"])
 
 

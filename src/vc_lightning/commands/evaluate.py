@@ -11,7 +11,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vc_lightning.commands.support import builders, cluster, entry_point, paths
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError, require_flag, require_one_of, require_seed
+from vc_lightning.common.errors import (
+    InputError,
+    require_at_least,
+    require_flag,
+    require_one_of,
+    require_seed,
+)
 from vc_lightning.common.files import atomic_path
 from vc_lightning.common.parts import MERGE, Part
 from vc_lightning.conversion import provenance
@@ -22,6 +28,7 @@ from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.part_files import PartFiles, PartialResults
 from vc_lightning.evaluation.report import comparison, sound_files, worst
 from vc_lightning.evaluation.report import files as report_files
+from vc_lightning.evaluation.report.contents import Contents
 from vc_lightning.evaluation.scores import TITLES, figures
 from vc_lightning.evaluation.summary import Evaluation, combine
 
@@ -60,7 +67,7 @@ def main(cfg: DictConfig) -> None:
     evaluator = Evaluator(converter, aspects, recogniser, cfg.seed, cfg.vocoder_alone)
     folder = report_files.require_folder(cfg.output, "output", part=cfg.part is not None)
     log.info("%d pairs of %s", len(listed), origin)
-    robust = robustness.chosen(listed, cfg.n_robustness if cfg.robustness else 0, domains.GROUP)
+    robust = robustness.chosen(listed, cfg.n_robustness if cfg.robustness else 0, pairs.DOMAIN)
     note = provenance.strings(converter.note())
     if cfg.part is None:
         evaluator.analyze(listed)
@@ -84,7 +91,8 @@ def main(cfg: DictConfig) -> None:
             return
         found = combine(listed, parts, aspects)
     about = describe(cfg, converter, listed, origin)
-    report_files.write(found, folder, about, converter.mel, converter.load, cfg.n_worst)
+    mel, load = converter.mel, converter.load
+    report_files.write(Contents(found, folder, about, mel, load, cfg.n_worst))
     log_results(found, folder)
 
 
@@ -94,8 +102,7 @@ def require_valid(cfg: DictConfig) -> None:
     require_flag("robustness", cfg.robustness)
     require_flag("vocoder_alone", cfg.vocoder_alone)
     for key in ("n_pairs", "n_targets", "n_robustness", "n_worst"):
-        if isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < 1:
-            raise InputError(f"{key}={cfg[key]}: give an integer of at least 1")
+        require_at_least(1, "", **{key: cfg[key]})
     if cfg.part is not None:
         if cfg.part != MERGE:
             Part.parse(cfg.part)
@@ -111,7 +118,7 @@ def score_part(
     note: dict[str, str],
 ) -> None:
     """Score the unfinished pairs of a part, a few at a time, and write the results."""
-    left = files.unfinished(part)
+    _, left = files.load(part)
     log.info("part %s: %d pairs to do", part, len(left))
     evaluator.analyze(files.pairs[index] for index in left)
     for start in range(0, len(left), PAIRS_AT_A_TIME):
@@ -128,7 +135,7 @@ def complete(files: PartFiles, required: bool) -> list[PartialResults] | None:
         files: The files of the results.
         required: Whether missing pairs are an error.
     """
-    parts, missing = files.load_all()
+    parts, missing = files.load()
     if not missing:
         return parts
     state = f"{len(missing)} of {len(files.pairs)} pairs of other parts are missing"
@@ -157,7 +164,7 @@ def describe(
 
 def log_results(evaluation: Evaluation, folder: Path) -> None:
     """Log the most important means, the worst conversions and the path of the report."""
-    for name, conversions in evaluation.groups().get(domains.GROUP, {}).items():
+    for name, conversions in evaluation.groups().get(pairs.DOMAIN, {}).items():
         found = figures(conversions, SHOWN)
         shown = ", ".join(f"{key} {value.mean:.3f}" for key, value in found.items())
         log.info("%s (%d pairs): %s", name, len(conversions), shown)

@@ -9,8 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.commands.support import cluster, entry_point, paths
-from vc_lightning.commands.support import training_setup as training_data
+from vc_lightning.commands.support import cluster, entry_point, paths, training_setup
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.common.parts import Part
@@ -45,9 +44,9 @@ def main(cfg: DictConfig) -> None:
         if cluster.run_parts(cfg, "prepare"):
             log.info("the features are complete; train with the same settings")
         return
-    training_data.settle(cfg)
+    training_setup.settle(cfg)
     mel, network = instantiate(cfg.mel), instantiate(cfg.model)
-    data = training_data.build(cfg, mel, network)
+    data = training_setup.build(cfg, mel, network)
     if not isinstance(data, RecordingsDataModule):
         raise InputError(f"{cfg.verb}: data=shards has its features already; give data=folder")
     if cfg.verb == "features":
@@ -102,9 +101,9 @@ def write_manifest(cfg: DictConfig) -> None:
 
 def compute_features(data: RecordingsDataModule, part: str | None) -> None:
     """Compute the missing features of all recordings, or of one part of them."""
-    usable, unusable = data.prepare_part(Part.parse(part or "1/1"))
+    _, usable = data.prepare_part(Part.parse(part or "1/1"))
     of = f"part {part}: " if part else ""
-    log.info("%sfeatures of %d recordings, %d are unusable", of, usable, unusable)
+    log.info("%sfeatures of %d recordings, %d are unusable", of, len(usable), len(data.unusable))
 
 
 def check(data: RecordingsDataModule, folder: Path) -> None:

@@ -17,8 +17,7 @@ from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSA
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.commands.support import builders, entry_point, loggers, paths
-from vc_lightning.commands.support import training_setup as training_data
+from vc_lightning.commands.support import builders, entry_point, loggers, paths, training_setup
 from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
@@ -61,13 +60,13 @@ def main(cfg: DictConfig) -> float | None:
         The value of `optimized_metric`, for searches; see `score`.
     """
     has_choice = cfg.trainer.precision == "auto"
-    training_data.settle(cfg)
+    training_setup.settle(cfg)
     require_valid(cfg)
     if cfg.print_config:
         log.info("%s", OmegaConf.to_yaml(cfg, resolve=True))
     # All that may be refused is built before the features, which may take hours.
     mel, network = instantiate(cfg.mel), instantiate(cfg.model)
-    data = training_data.build(cfg, mel, network)
+    data = training_setup.build(cfg, mel, network)
     files = instantiate(cfg.checkpoint)
     callbacks, own_loggers = build_callbacks(cfg), loggers.build_loggers(cfg.get("logger"))
     data.setup("fit")

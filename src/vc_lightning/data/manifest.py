@@ -1,8 +1,7 @@
 """Lists of recordings with their speakers and splits."""
 
-import fnmatch
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,29 +54,6 @@ class Utterance:
     def n_frames(self) -> int:
         """Number of mel frames."""
         return self.segment.n_frames
-
-
-def list_audio_files(
-    dir: Path, manifest: Path | None, exclude: Sequence[str], minutes: float | None
-) -> list[AudioFile]:
-    """List the recordings of a folder or a manifest, without reading them.
-
-    Args:
-        dir: Folder of audio files; with a manifest, the folder that its paths are relative to.
-        manifest: Table with the columns path, speaker and split, or None.
-        exclude: Patterns of file names to leave out, such as "*_mic2.flac".
-        minutes: Minutes used of each speaker; None uses all.
-
-    Raises:
-        InputError: No recording is left, or the manifest is unreadable.
-    """
-    listed = find_audio_files(dir) if manifest is None else read_manifest(manifest, dir)
-    kept = [r for r in listed if not any(fnmatch.fnmatch(r.path.name, p) for p in exclude)]
-    if not kept:
-        raise InputError(
-            f"data.exclude={exclude}: leaves out all {len(listed)} files; name fewer patterns"
-        )
-    return kept if minutes is None else limit_minutes(kept, minutes)
 
 
 def find_audio_files(root: Path) -> list[AudioFile]:
@@ -191,8 +167,7 @@ def split_utterances(
     Raises:
         InputError: A speaker is unknown, or none is left for training.
     """
-    if any(utterance.split == "val" for utterance in utterances):
-        val = [utterance for utterance in utterances if utterance.split == "val"]
+    if val := [utterance for utterance in utterances if utterance.split == "val"]:
         return [utterance for utterance in utterances if utterance.split != "val"], val
     rng = np.random.default_rng(seed)
     speakers = sorted({utterance.speaker for utterance in utterances})
@@ -209,9 +184,7 @@ def split_utterances(
         if unknown := held_out - set(speakers):
             raise InputError(f"data.val_speakers: there is no speaker {sorted(unknown)[0]}")
     others = [u for u in utterances if u.speaker not in held_out]
-    left: dict[str, int] = defaultdict(int)
-    for utterance in others:
-        left[utterance.speaker] += 1
+    left = Counter(utterance.speaker for utterance in others)
     wanted = round(val_fraction * len(others))
     chosen: set[int] = set()
     for index in rng.permutation(len(others)):

@@ -112,6 +112,16 @@ def telephone(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     return _of_length(audio.resample(narrow, TELEPHONE_HZ, sample_rate), len(wav))
 
 
+def shortened(seconds: float) -> Change:
+    """Keep the first seconds; nothing of a recording that has fewer."""
+
+    def change(wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        length = round(seconds * sample_rate)
+        return wav[: length if len(wav) >= length else 0]
+
+    return change
+
+
 def mp3(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     """Encode as MP3 (libsndfile's LAME) at a constant bit rate of 64 kbit/s, and decode."""
     file = io.BytesIO(mp3_bytes(wav, sample_rate))
@@ -162,12 +172,12 @@ SECOND_SPEAKERS = {  # level of the other recording in dB, relative to the recor
     "a second speaker, as loud": 0.0,
     "a second speaker, 10 dB below": -10.0,
 }
-TARGETS: dict[str, tuple[float | None, Change | None]] = {  # seconds of the voice, and a change
-    "target of 1 s": (1.0, None),
-    "target of 3 s": (3.0, None),
-    "target of 10 s": (10.0, None),
-    "target of 60 s": (60.0, None),
-    "target with noise, 10 dB below": (None, noisy(10)),
+TARGETS: dict[str, Change] = {
+    "target of 1 s": shortened(1.0),
+    "target of 3 s": shortened(3.0),
+    "target of 10 s": shortened(10.0),
+    "target of 60 s": shortened(60.0),
+    "target with noise, 10 dB below": noisy(10),
 }
 
 
@@ -184,6 +194,6 @@ def with_second_speaker(wav: np.ndarray, other: np.ndarray, level_db: float) -> 
     return wav + voice_activity.amplify(other, level - voice_activity.rms_dbfs(other))
 
 
-def is_available(change: Change | None) -> bool:
+def is_available(change: Change) -> bool:
     """Return whether this machine can make a change: not every libsndfile writes MP3."""
     return change is not mp3 or "MP3" in soundfile.available_formats()

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.evaluation.pairs import Pair
+from vc_lightning.evaluation.pairs import DOMAIN, Pair
 
-GROUP = "domain"  # kind of the groups that are manifests and tables
 USUAL = ("manifest", "pairs")  # names of files that say nothing
 
 
@@ -62,9 +61,9 @@ def together(listed: Sequence[tuple[str, Sequence[Pair]]]) -> list[Pair]:
     found = []
     for domain, pairs in listed:
         for pair in pairs:
-            if GROUP in pair.groups:
+            if DOMAIN in pair.groups:
                 raise InputError(
-                    f"data.pairs: {domain}: with several tables, the column {GROUP} is reserved "
+                    f"data.pairs: {domain}: with several tables, the column {DOMAIN} is reserved "
                     "for their names; give it another name"
                 )
             found.append(
@@ -72,7 +71,7 @@ def together(listed: Sequence[tuple[str, Sequence[Pair]]]) -> list[Pair]:
                     pair,
                     source_speaker=full(domain, pair.source_speaker),
                     target_speaker=full(domain, pair.target_speaker),
-                    groups={GROUP: domain} | pair.groups,
+                    groups={DOMAIN: domain} | pair.groups,
                 )
             )
     return found

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.evaluation import domains, robustness
-from vc_lightning.evaluation.pairs import Pair
+from vc_lightning.evaluation import robustness
+from vc_lightning.evaluation.pairs import DOMAIN, Pair
 from vc_lightning.evaluation.part_files import PartialResults
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.robustness import ConditionResults
@@ -56,26 +57,18 @@ def evaluate(
     n_robustness: int,
     vocoder_alone: bool = True,
 ) -> Evaluation:
-    """Convert and score pairs.
+    """Convert and score pairs; `Evaluator` explains the arguments that are not named here.
 
     Args:
-        converter: The converter.
         pairs: The pairs.
-        aspects: Some of `ASPECTS`, to score besides the voice.
-        recogniser: Whisper model that scores words, see `whisper.Recogniser`.
-        seed: Seed of the vocoder.
         n_robustness: Number of pairs of each domain to convert under worse conditions as well.
-        vocoder_alone: Whether to score sources resynthesised by the vocoder alone as well.
-
-    Returns:
-        The results.
 
     Raises:
         InputError: A recording is unusable; all are read before any is converted.
     """
     evaluator = Evaluator(converter, aspects, recogniser, seed, vocoder_alone)
     evaluator.analyze(pairs)
-    robust = robustness.chosen(pairs, n_robustness, domains.GROUP)
+    robust = robustness.chosen(pairs, n_robustness, DOMAIN)
     return combine(pairs, [evaluator.score(dict(enumerate(pairs)), robust)], aspects)
 
 
@@ -110,57 +103,39 @@ class Evaluator:
         self.vocoder_alone = vocoder_alone
         self.missing: list[str] = []
         self.aspects = list(aspects)
-        self._require("campplus", lambda: weights.require(weights.CAMPPLUS))
-        self._require("distillmos", lambda: weights.require(weights.DISTILLMOS))
-        self._require("words", lambda: whisper.model_path(recogniser))
-        self._require(pocket_sphinx.ASPECT, pocket_sphinx.require_installed)
-        self._require(phonemes.ASPECT, phonemes.require_installed)
-        self._require("tiny_en", lambda: whisper.model_path(whisper.TINY_EN))
-        self._require("dnsmos", dnsmos.require_installed)
+        for aspect, (check, _) in self._known_judges().items():
+            try:
+                if aspect in self.aspects:
+                    check()
+            except MissingScorerError as error:
+                log.warning("%s", error)
+                self.missing.append(str(error))
+                self.aspects.remove(aspect)
         self.sources: dict[Path, Recording] = {}
         self.samples: dict[Path, Recording | VoiceSample] = {}  # of all recordings
         self.voices: dict[tuple[Path, ...], Voice] = {}
-        self.by_campplus: dict[Path, np.ndarray] = {}
+        self.embeddings: dict[str, dict[Path, np.ndarray]] = {"ge2e": {}, "campplus": {}}
         self.is_warm = False
 
-    def _require(self, aspect: str, check: Callable[[], object]) -> None:
-        """Leave out an aspect whose packages or weights are missing."""
-        if aspect not in self.aspects:
-            return
-        try:
-            check()
-        except MissingScorerError as error:
-            log.warning("%s", error)
-            self.missing.append(str(error))
-            self.aspects.remove(aspect)
-
     @functools.cached_property
-    def _campplus(self) -> campplus.SpeakerJudge:
-        return campplus.SpeakerJudge()
+    def _judges(self) -> dict[str, Any]:
+        """The judges by their aspect: made once, after the first conversions were timed."""
+        known = self._known_judges().items()
+        return {aspect: make() for aspect, (_, make) in known if aspect in self.aspects}
 
-    @functools.cached_property
-    def _listeners(self) -> dict[str, naturalness.Listener]:
-        makers: dict[str, Callable[[], naturalness.Listener]] = {
-            "distillmos": distillmos.DistillMOSListener,
-            "dnsmos": dnsmos.DNSMOSListener,
+    def _known_judges(self) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+        """For each aspect, what checks that packages and weights are there, and its judge."""
+        base, tiny_en = self.recogniser, whisper.TINY_EN
+        require, listener = weights.require, distillmos.DistillMOSListener
+        return {
+            "campplus": (lambda: require(weights.CAMPPLUS), campplus.SpeakerJudge),
+            "distillmos": (lambda: require(weights.DISTILLMOS), listener),
+            "words": (lambda: whisper.model_path(base), lambda: whisper.Recogniser(base)),
+            pocket_sphinx.ASPECT: (pocket_sphinx.require_installed, pocket_sphinx.PocketSphinx),
+            phonemes.ASPECT: (phonemes.require_installed, phonemes.Hama),
+            "tiny_en": (lambda: whisper.model_path(tiny_en), lambda: whisper.Recogniser(tiny_en)),
+            "dnsmos": (dnsmos.require_installed, dnsmos.DNSMOSListener),
         }
-        return {judge: make() for judge, make in makers.items() if judge in self.aspects}
-
-    @functools.cached_property
-    def _whisper(self) -> whisper.Recogniser:
-        return whisper.Recogniser(self.recogniser)
-
-    @functools.cached_property
-    def _tiny_en(self) -> whisper.Recogniser:
-        return whisper.Recogniser(whisper.TINY_EN)
-
-    @functools.cached_property
-    def _pocket_sphinx(self) -> pocket_sphinx.PocketSphinx:
-        return pocket_sphinx.PocketSphinx()
-
-    @functools.cached_property
-    def _hama(self) -> phonemes.Hama:
-        return phonemes.Hama()
 
     def analyze(self, pairs: Iterable[Pair]) -> None:
         """Read all recordings of some pairs, with their speaker embedding and pitch.
@@ -176,6 +151,7 @@ class Evaluator:
                 self.sources[path] = self.samples[path] = self.converter.analyze(path)
             elif path not in self.samples:
                 self.samples[path] = self.converter.sample(path)
+            self.embeddings["ge2e"][path] = self.samples[path].embedding
 
     def score(self, pairs: Mapping[int, Pair], robust: Collection[int]) -> PartialResults:
         """Convert and score some of the pairs of an evaluation.
@@ -200,11 +176,15 @@ class Evaluator:
             # Not |=, with which a Counter drops all reasons counted as 0.
             left_out.update(dict.fromkeys(robustness.unavailable(), 0))
         paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs.values())))
-        embeddings = {"ge2e": {path: self.samples[path].embedding for path in paths}}
         if "campplus" in self.aspects:
-            embeddings["campplus"] = self._embed_by_campplus(paths)
+            self._embed_by_campplus(paths)
         self._judge(list(conversions.values()), conditions, left_out)
         codes = self._codes(paths) if "codes" in self.aspects else {}
+        embeddings = {
+            judge: {path: known[path] for path in paths}
+            for judge, known in self.embeddings.items()
+            if known
+        }
         return PartialResults(conversions, conditions, embeddings, codes, left_out)
 
     # Conversion ----------------------------------------------------------------------------------
@@ -217,8 +197,7 @@ class Evaluator:
         with contextlib.suppress(InputError):  # there is no speech in it
             embedding = self.converter.embed(wav)
         conversion.scores["ge2e/speech"] = float(embedding is not None)
-        embeddings = {path: self.samples[path].embedding for path in recordings(pair)}
-        voices.score("ge2e", conversion.scores, pair, embeddings, embedding)
+        voices.score("ge2e", conversion.scores, pair, self.embeddings["ge2e"], embedding)
         return conversion
 
     def convert(self, pair: Pair, source: Recording, voice: Voice | None = None) -> np.ndarray:
@@ -279,12 +258,11 @@ class Evaluator:
 
     # Judges --------------------------------------------------------------------------------------
 
-    def _embed_by_campplus(self, paths: Collection[Path]) -> dict[Path, np.ndarray]:
+    def _embed_by_campplus(self, paths: Collection[Path]) -> None:
+        known, rate = self.embeddings["campplus"], self.converter.sample_rate
         for path in show_progress(paths, "campplus"):
-            if path not in self.by_campplus:
-                wav = self.converter.load(path)
-                self.by_campplus[path] = self._campplus.embed(wav, self.converter.sample_rate)
-        return {path: self.by_campplus[path] for path in paths}
+            if path not in known:
+                known[path] = self._judges["campplus"].embed(self.converter.load(path), rate)
 
     def _judge(
         self,
@@ -301,27 +279,29 @@ class Evaluator:
             tested = [c for results in conditions[1:] for c in results.conversions.values()]
             for conversion in show_progress([*conversions, *tested], "campplus"):
                 self._judge_by_campplus(conversion)
-        for judge, listener in self._listeners.items():
-            naturalness.score(judge, listener, conversions, converter.mel)
-            robustness.score_naturalness(judge, listener, conditions, rate)
-        if "words" in self.aspects:
-            left_out.update(words.score(self._whisper, conversions, rate))
-            robustness.score_words(self._whisper, conditions, rate)
-        if "tiny_en" in self.aspects:
-            left_out.update(words.score(self._tiny_en, conversions, rate, "tiny_en", False))
-        if pocket_sphinx.ASPECT in self.aspects:
-            left_out.update(pocket_sphinx.score(self._pocket_sphinx, conversions, rate))
-        if phonemes.ASPECT in self.aspects:
-            left_out.update(phonemes.score(self._hama, conversions, rate))
-            robustness.score_phonemes(self._hama, conditions, rate)
+        judges = self._judges
+        for name in ("distillmos", "dnsmos"):
+            if judge := judges.get(name):
+                naturalness.score(name, judge, conversions, converter.mel)
+                robustness.score_naturalness(name, judge, conditions, rate)
+        if judge := judges.get("words"):
+            left_out.update(words.score(judge, conversions, rate))
+            robustness.score_words(judge, conditions, rate)
+        if judge := judges.get("tiny_en"):
+            left_out.update(words.score(judge, conversions, rate, "tiny_en", False))
+        if judge := judges.get(pocket_sphinx.ASPECT):
+            left_out.update(pocket_sphinx.score(judge, conversions, rate))
+        if judge := judges.get(phonemes.ASPECT):
+            left_out.update(phonemes.score(judge, conversions, rate))
+            robustness.score_phonemes(judge, conditions, rate)
 
     def _judge_by_campplus(self, conversion: ScoredConversion) -> None:
-        embedding = None
-        if conversion.scores.has_speech:
-            wav = conversion.sounds.conversion
-            embedding = self._campplus.embed(wav, self.converter.sample_rate)
-        pair, scores = conversion.pair, conversion.scores
-        voices.score("campplus", scores, pair, self.by_campplus, embedding)
+        embedding, scores = None, conversion.scores
+        if scores.has_speech:
+            wav, rate = conversion.sounds.conversion, self.converter.sample_rate
+            embedding = self._judges["campplus"].embed(wav, rate)
+        known = self.embeddings["campplus"]
+        voices.score("campplus", scores, conversion.pair, known, embedding)
 
 
 def recordings(pair: Pair) -> list[Path]:

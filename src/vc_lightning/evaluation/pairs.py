@@ -15,6 +15,7 @@ from vc_lightning.data.manifest import find_audio_files, is_file, path_in
 N_SOURCES = 3  # recordings per speaker that take turns as source
 MIN_SECONDS = 2.0  # of a manifest's recordings; shorter ones are often single words
 SEXES = ("F", "M")
+DOMAIN = "domain"  # kind of the groups that are manifests and tables
 PAIR_COLUMNS = (  # every other column of a table of pairs is a group
     *("source", "target", "source_reference", "parallel", "language"),
     *("source_speaker", "target_speaker", "text"),
@@ -75,6 +76,11 @@ class Pair:
     parallel: Path | None = None
     text: str = ""
 
+    @property
+    def domain(self) -> str:
+        """Name of the pair's manifest or table; "" where there is one only."""
+        return self.groups.get(DOMAIN, "")
+
 
 def from_manifest(
     path: Path, root: Path | None, split: str, n_pairs: int, n_targets: int
@@ -104,7 +110,9 @@ def from_manifest(
             f"n_targets={n_targets} needs, but two must have them; lower n_targets or name another "
             "data.split"
         )
-    seen = _shuffled(able["train"])
+    # In order of names, all pairs would come from the first corpus.
+    order = np.random.default_rng(0).permutation(len(able["train"]))
+    seen = [able["train"][index] for index in order]
     unseen = able[split] if split != "train" else []
     categories = [(unseen, unseen), (unseen, seen), (seen, seen)]
     alike = [(pair for pair in _between(*both) if _is_one_language(*pair)) for both in categories]
@@ -247,11 +255,6 @@ def _seconds(row: dict[str, str]) -> float:
         return float(row.get("seconds") or "inf")
     except ValueError:
         return float("inf")  # unknown
-
-
-def _shuffled(speakers: Sequence[Speaker]) -> list[Speaker]:
-    """Shuffle with a fixed seed; in order of names, all pairs would come from the first corpus."""
-    return [speakers[index] for index in np.random.default_rng(0).permutation(len(speakers))]
 
 
 def _between(

@@ -75,28 +75,18 @@ class PartFiles:
         text = repr((list(pairs), settings))
         self.evaluation = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
-    def unfinished(self, part: Part) -> list[int]:
-        """List the numbers of the pairs of a part that have no results yet.
+    def load(self, part: Part | None = None) -> tuple[list[PartialResults], list[int]]:
+        """Read the results of a part, or of all, and list the numbers of the pairs without results.
 
         Raises:
             InputError: The folder holds results of another evaluation.
         """
-        done: set[int] = set()
-        for path in self._files(f"results_{part.stem}_*.json"):
-            if (results := self._load(path)) is not None:
-                done |= results.conversions.keys()
-        return [index for index in part.block(range(len(self.pairs))) if index not in done]
-
-    def load_all(self) -> tuple[list[PartialResults], list[int]]:
-        """Read the results of all parts, and list the numbers of the pairs without results.
-
-        Raises:
-            InputError: The folder holds results of another evaluation.
-        """
-        loaded = map(self._load, self._files("results_*.json"))
-        parts = [results for results in loaded if results is not None]
-        done = {index for results in parts for index in results.conversions}
-        return parts, [index for index in range(len(self.pairs)) if index not in done]
+        paths = sorted(self._folder.glob(f"results_{f'{part.stem}_' if part else ''}*.json"))
+        results = [found for found in map(self._load, paths) if found is not None]
+        done = {index for found in results for index in found.conversions}
+        all_pairs = range(len(self.pairs))
+        wanted = part.block(all_pairs) if part else all_pairs
+        return results, [index for index in wanted if index not in done]
 
     def save(self, part: Part, results: PartialResults) -> None:
         """Write results, without their sound.
@@ -136,9 +126,6 @@ class PartFiles:
     def _folder(self) -> Path:
         return self.folder / parts.FOLDER
 
-    def _files(self, pattern: str) -> list[Path]:
-        return sorted(self._folder.glob(pattern))
-
     def _load(self, path: Path) -> PartialResults | None:
         """Read results; None where their files are missing or damaged."""
         try:
@@ -174,7 +161,7 @@ class PartFiles:
 
 def _as_json(conversions: dict[int, ScoredConversion]) -> dict[int, dict[str, object]]:
     return {
-        index: {"scores": c.scores.to_json(), "transcripts": c.transcripts}
+        index: {"scores": c.scores, "transcripts": c.transcripts}
         for index, c in conversions.items()
     }
 

@@ -95,24 +95,43 @@ def convert(
         Results for clean sources, then for each condition.
     """
     found = [ConditionResults(CLEAN, dict(clean))]
+    for condition, of_voices, changed in _changed(converter, clean):
+        results = ConditionResults(condition)
+        for index, wav in changed.items():
+            pair, source = clean[index].pair, clean[index].sounds.source
+            wav = wav.astype(np.float32)
+            try:
+                analyzed = converter.analyze(source if of_voices else wav)
+                voice = converter.voice(wav) if of_voices else None
+            except InputError as error:
+                path = pair.voice[0] if of_voices else pair.source
+                results.refused.append(f"{path}: {error}")
+                continue
+            results.conversions[index] = converted(pair, analyzed, voice)
+        found.append(results)
+    return found
+
+
+def _changed(
+    converter: VoiceConverter, clean: Mapping[int, ScoredConversion]
+) -> Iterator[tuple[str, bool, dict[int, np.ndarray]]]:
+    """Yield each condition, whether it is one of voices, and the changed sound of each pair."""
     rate = converter.sample_rate
+    sources = {index: conversion.sounds.source for index, conversion in clean.items()}
     for condition, change in conditions.SOURCES.items():
         if conditions.is_available(change):
-            changed = {i: change(c.sounds.source, rate) for i, c in clean.items()}
-            found.append(_with_sources(condition, converter, clean, changed, converted))
+            yield condition, False, {i: change(wav, rate) for i, wav in sources.items()}
     others = _second_speakers(clean)
     for condition, level in conditions.SECOND_SPEAKERS.items() if others else ():
-        mixed = {
-            i: conditions.with_second_speaker(clean[i].sounds.source, other, level)
-            for i, other in others.items()
-        }
-        found.append(_with_sources(condition, converter, clean, mixed, converted))
-    voices = {i: [converter.load(path) for path in c.pair.voice] for i, c in clean.items()}
-    for condition, (seconds, noise) in conditions.TARGETS.items():
-        results = _with_targets(condition, converter, clean, voices, seconds, noise, converted)
-        if results.conversions or results.refused:
-            found.append(results)
-    return found
+        mix = conditions.with_second_speaker
+        yield condition, False, {i: mix(sources[i], wav, level) for i, wav in others.items()}
+    voices = {
+        i: np.concatenate([converter.load(path) for path in c.pair.voice]) for i, c in clean.items()
+    }
+    for condition, change in conditions.TARGETS.items():
+        changed = {i: change(wav, rate) for i, wav in voices.items()}
+        if long_enough := {i: wav for i, wav in changed.items() if len(wav)}:
+            yield condition, True, long_enough
 
 
 def _second_speakers(clean: Mapping[int, ScoredConversion]) -> dict[int, np.ndarray]:
@@ -123,55 +142,6 @@ def _second_speakers(clean: Mapping[int, ScoredConversion]) -> dict[int, np.ndar
         for (index, conversion), other in pairs
         if other.pair.source_speaker != conversion.pair.source_speaker
     }
-
-
-def _with_sources(
-    condition: str,
-    converter: VoiceConverter,
-    clean: Mapping[int, ScoredConversion],
-    changed: Mapping[int, np.ndarray],
-    converted: Converted,
-) -> ConditionResults:
-    """Convert changed sources to the voices of their pairs."""
-    results = ConditionResults(condition)
-    for index, wav in changed.items():
-        pair = clean[index].pair
-        try:
-            source = converter.analyze(wav.astype(np.float32))
-        except InputError as error:
-            results.refused.append(f"{pair.source}: {error}")
-            continue
-        results.conversions[index] = converted(pair, source, None)
-    return results
-
-
-def _with_targets(
-    condition: str,
-    converter: VoiceConverter,
-    clean: Mapping[int, ScoredConversion],
-    voices: Mapping[int, Sequence[np.ndarray]],
-    seconds: float | None,
-    change: conditions.Change | None,
-    converted: Converted,
-) -> ConditionResults:
-    """Convert the clean sources to voices that are cut to some seconds, or changed."""
-    results = ConditionResults(condition)
-    for index, conversion in clean.items():
-        pair, wav = conversion.pair, np.concatenate(voices[index])
-        if seconds is not None:
-            if len(wav) < seconds * converter.sample_rate:
-                continue
-            wav = wav[: round(seconds * converter.sample_rate)]
-        if change is not None:
-            wav = change(wav, converter.sample_rate).astype(np.float32)
-        try:
-            voice = converter.voice(wav)
-        except InputError as error:
-            results.refused.append(f"{pair.voice[0]}: {error}")
-            continue
-        source = converter.analyze(conversion.sounds.source)
-        results.conversions[index] = converted(pair, source, voice)
-    return results
 
 
 def score_naturalness(
@@ -202,10 +172,7 @@ def score_words(
         sample_rate: Sample rate of the sound in Hz.
     """
     for conversion, reference in _with_references(conditions, "words/source"):
-        after = ""  # without speech, Whisper would make up words
-        if conversion.scores.has_speech:
-            wav, language = conversion.sounds.conversion, conversion.pair.language
-            after = recogniser.transcript(wav, sample_rate, language)
+        after = conversion.heard(recogniser.transcript, sample_rate, conversion.pair.language)
         conversion.scores["words/character_errors"] = character_errors(reference, after)
         conversion.transcripts["words/conversion"] = after
 
@@ -215,10 +182,8 @@ def score_phonemes(
 ) -> None:
     """Set the phoneme error rates against the phonemes of the clean sources; see `score_words`."""
     for conversion, reference in _with_references(conditions, "phonemes/source"):
-        after: list[str] = []
-        if conversion.scores.has_speech:
-            after = recogniser.phonemes(conversion.sounds.conversion, sample_rate)
-        conversion.scores["phonemes/errors"] = word_errors(reference, " ".join(after))
+        after = " ".join(conversion.heard(recogniser.phonemes, sample_rate))
+        conversion.scores["phonemes/errors"] = word_errors(reference, after)
 
 
 def _with_references(

@@ -1,8 +1,8 @@
 """Scores of one conversion, what they mean, and their means over conversions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -80,8 +80,10 @@ TITLES = {  # ↑ higher is better, ↓ lower is better
 VOICE_JUDGES = ("campplus", "ge2e")
 
 
-@dataclass(frozen=True)
-class Rate:
+Heard = TypeVar("Heard")  # what a recogniser returns: text, or a list of phonemes
+
+
+class Rate(NamedTuple):
     """A score that is weighted by its base when it is averaged.
 
     Attributes:
@@ -137,22 +139,10 @@ class Scores(dict[str, float | Rate]):
         """Return the bases of all rates."""
         return {name: score.base for name, score in self.items() if isinstance(score, Rate)}
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the scores for a file, see `from_json`."""
-        return {
-            name: [score.amount, score.base] if isinstance(score, Rate) else score
-            for name, score in self.items()
-        }
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Scores":
-        """Read what `to_json` has returned."""
-        return cls(
-            {
-                name: Rate(*score) if isinstance(score, list) else score
-                for name, score in content.items()
-            }
-        )
+        """Read scores from a file, in which a rate is a list of amount and base."""
+        return cls({k: Rate(*v) if isinstance(v, list) else v for k, v in content.items()})
 
 
 @dataclass(frozen=True)
@@ -201,6 +191,18 @@ class ScoredConversion:
         if self.sounds_in_memory is None:
             raise ValueError("the sound of this conversion is in files only")
         return self.sounds_in_memory
+
+    def heard(self, recognise: Callable[..., Heard], *arguments: object) -> Heard | str:
+        """Let a recogniser hear the conversion.
+
+        Args:
+            recognise: Transcribes a recording (n,).
+            arguments: Its other arguments.
+
+        Returns:
+            What it hears; "" without speech, in which recognisers would make up words.
+        """
+        return recognise(self.sounds.conversion, *arguments) if self.scores.has_speech else ""
 
 
 def figures(

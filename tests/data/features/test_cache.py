@@ -17,9 +17,8 @@ from vc_lightning.audio import voice_activity
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.features import cache as features
-from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.features.cache import RECORDINGS_AT_ONCE, FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.features.parallel import RECORDINGS_AT_ONCE
 from vc_lightning.data.modules.settings import RecordingSettings
 from vc_lightning.models.recogniser import Recogniser
 

@@ -14,8 +14,14 @@ from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.crops.choice import CropChoice, reference_spans
-from vc_lightning.data.crops.mel import Cropping, Crops, collate, speaker_embeddings
+from vc_lightning.data.crops.mel import (
+    CropChoice,
+    Cropping,
+    Crops,
+    collate,
+    reference_spans,
+    speaker_embeddings,
+)
 from vc_lightning.data.manifest import (
     AudioFile,
     find_audio_files,

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.data.audit.finding import HINT, SERIOUS, SEVERITIES, WARNING, Finding
-from vc_lightning.data.audit.table import UtteranceTable, listed, number
+from vc_lightning.data.audit.table import (
+    HINT,
+    SERIOUS,
+    SEVERITIES,
+    WARNING,
+    Finding,
+    UtteranceTable,
+    listed,
+    number,
+)
 from vc_lightning.data.audit.voice_checks import voice_findings
 
 MANY = 0.2  # share of the files or utterances above which a problem is not an exception

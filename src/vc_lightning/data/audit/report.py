@@ -21,8 +21,7 @@ from vc_lightning.data.audit.checks import (
     SILENT_SHARE,
     findings,
 )
-from vc_lightning.data.audit.finding import SERIOUS, Finding
-from vc_lightning.data.audit.table import UtteranceTable, number
+from vc_lightning.data.audit.table import SERIOUS, Finding, UtteranceTable, number
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.manifest import Utterance
 
@@ -69,22 +68,16 @@ class AuditReport:
     """Result of an audit.
 
     Attributes:
+        data: The utterances.
         speakers: The speakers, the longest first.
         findings: The findings, the most serious first.
         sizes: Numbers of utterances, speakers and minutes of "training" and "validation".
-        seconds: Length of every utterance (n,).
-        snr_db: Signal-to-noise ratio of every recording (m,).
-        voiced: Share of speech in every recording (m,).
-        clipped: Share of clipped samples in every recording (m,).
     """
 
+    data: UtteranceTable
     speakers: list[SpeakerSummary]
     findings: list[Finding]
     sizes: dict[str, tuple[int, int, float]]
-    seconds: np.ndarray
-    snr_db: np.ndarray
-    voiced: np.ndarray
-    clipped: np.ndarray
 
 
 def audit(
@@ -134,13 +127,10 @@ def examine(
     """
     data = UtteranceTable(train, val, qualities, voices, mel)
     return AuditReport(
+        data,
         speakers=sorted(_speakers(data), key=lambda speaker: (-speaker.minutes, speaker.name)),
         findings=findings(data, unusable, mel, max_seconds),
         sizes={"training": data.size(~data.is_val), "validation": data.size(data.is_val)},
-        seconds=data.seconds,
-        snr_db=data.snr_db[data.is_first],
-        voiced=data.voiced[data.is_first],
-        clipped=data.clipped[data.is_first],
     )
 
 
@@ -208,30 +198,30 @@ def markdown(report: AuditReport) -> str:
 
 def figures(report: AuditReport) -> dict[str, Figure]:
     """Draw the histograms of minutes, durations, SNR, speech and clipping."""
-    minutes = np.array([speaker.minutes for speaker in report.speakers])
-    longest = report.seconds.max()
+    data, minutes = report.data, np.array([speaker.minutes for speaker in report.speakers])
+    longest = data.seconds.max()
     step = next((step for step in STEPS if longest <= 25 * step), STEPS[-1])
     seconds = [step * i for i in range(min(26, int(longest / step) + 2))]
     return {
         "minutes": histogram("Minutes of each speaker", "minutes", "speakers", minutes, MINUTES),
         "seconds": histogram(
             f"Seconds of each utterance, red below {SHORT_SECONDS:g}",
-            *("s", "utterances", report.seconds, seconds),
+            *("s", "utterances", data.seconds, seconds),
             lambda values: values < SHORT_SECONDS,
         ),
         "snr": histogram(
             f"Speech over noise, red below {NOISY_DB:g} dB",
-            *("dB", "recordings", report.snr_db, range(-10, 81, 5)),
+            *("dB", "recordings", data.snr_db[data.is_first], range(-10, 81, 5)),
             lambda values: values < NOISY_DB,
         ),
         "speech": histogram(
             f"Share of speech, red below {SILENT_SHARE:.0%}",
-            *("%", "recordings", 100 * report.voiced, range(0, 101, 5)),
+            *("%", "recordings", 100 * data.voiced[data.is_first], range(0, 101, 5)),
             lambda values: values < 100 * SILENT_SHARE,
         ),
         "clipped": histogram(
             f"Share of clipped samples, red above {CLIPPED_SHARE:.2%}",
-            *("%", "recordings", 100 * report.clipped, PERCENT_CLIPPED),
+            *("%", "recordings", 100 * data.clipped[data.is_first], PERCENT_CLIPPED),
             lambda values: values > 100 * CLIPPED_SHARE,
         ),
     }

@@ -1,14 +1,31 @@
-"""Utterances as a table of columns, for the checks of the audit."""
+"""What the checks of the audit take, a table of utterances, and what they find."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from vc_lightning.audio.quality import Quality
 from vc_lightning.data.manifest import Utterance
 
+SERIOUS, WARNING, HINT = SEVERITIES = ("serious", "warning", "hint")
 UNKNOWN = Quality(np.nan, 0, np.nan, np.nan, np.nan, np.nan)
 MAX_NAMED = 3  # files or speakers that a sentence names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem and its remedy.
+
+    Attributes:
+        severity: One of `SEVERITIES`.
+        problem: One sentence.
+        remedy: What to do about it, one sentence.
+    """
+
+    severity: str
+    problem: str
+    remedy: str
 
 
 class UtteranceTable:

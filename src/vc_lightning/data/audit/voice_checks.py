@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vc_lightning.data.audit.finding import SERIOUS, WARNING, Finding
-from vc_lightning.data.audit.table import UtteranceTable, listed, number
+from vc_lightning.data.audit.table import SERIOUS, WARNING, Finding, UtteranceTable, listed, number
 
 # Thresholds on cosines of GE2E embeddings, measured on 2 931 utterances of 68 speakers in five
 # languages:

@@ -5,10 +5,9 @@ only the columns of texts and labels are read here, of tars the headers and smal
 recordings stay where they are: the manifest holds their addresses, see `audio.containers`.
 """
 
-import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from vc_lightning.common.errors import InputError, needs_extra
 from vc_lightning.data.corpora.recordings import LeftOut, Listed, Recording, sex, split_of
 
 if TYPE_CHECKING:
-    from datasets import DatasetBuilder, Features
+    from datasets import Features
 
 GUESSES = {  # names of columns in public data sets; the first that exists is taken
     "speaker": ("speaker_id", "speaker", "client_id", "spk_id", "spk", "speaker_name", "reader_id"),
@@ -72,8 +71,9 @@ def read(
     about = _card(name)
     licence = licence or about.get("license", "")
     lang = lang or about.get("language", "")
-    for split, files in _files(builder, max_files):
-        for file in files:
+    for name_of_split, files in builder.config.data_files.items():
+        split = split_of(str(name_of_split))
+        for file in map(str, files[:max_files]):
             try:
                 rows: Iterable[dict[str, Any] | LeftOut] = (
                     _parquet_rows(file, columns, f"root={root}")
@@ -86,12 +86,6 @@ def read(
                 if isinstance(error, InputError):
                     raise
                 raise InputError(f"{file}: cannot be read ({_first_line(error)})") from error
-
-
-def _files(builder: "DatasetBuilder", max_files: int | None) -> Iterator[tuple[str, Sequence[str]]]:
-    """List the splits of a data set with their files."""
-    for name, files in builder.config.data_files.items():
-        yield split_of(str(name)), [str(file) for file in files][:max_files]
 
 
 def _recording(row: dict[str, Any], split: str, lang: str, licence: str) -> Recording | LeftOut:
@@ -224,8 +218,8 @@ def _labels(
     for extension, member in members.items():
         opened = tar.extractfile(member) if member.size <= MAX_LABELS else None
         if extension in ("json", "txt", "cls", "speaker") and opened is not None:
-            content = opened.read().decode(errors="replace")
-            value = _json(content) if extension == "json" else content.strip()
+            content = opened.read().decode(errors="replace").strip()
+            value = _json(content) if extension == "json" else content
             fields |= value if isinstance(value, dict) else {extension: value}
     found = {}
     for kind, guesses in GUESSES.items():
@@ -239,7 +233,7 @@ def _labels(
 
 def _json(content: str) -> object:
     try:
-        return json.load(io.StringIO(content))
+        return json.loads(content)
     except ValueError:
         return {}
 

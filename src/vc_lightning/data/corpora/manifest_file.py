@@ -169,19 +169,10 @@ def _merged(left_out: Iterable[LeftOut]) -> list[LeftOut]:
     return sorted(joined.values(), key=lambda item: -item.count)
 
 
-def _cells(recording: Recording, folder: Path) -> tuple[str, ...]:
-    seconds = "" if recording.seconds is None else f"{recording.seconds:.2f}"
-    cells = (
-        _written_path(recording.path, folder),
-        recording.speaker,
-        recording.split,
-        seconds,
-        recording.lang,
-        recording.sex,
-        recording.text,
-        recording.licence,
-    )
-    return cells[0], *(" ".join(cell.split()) for cell in cells[1:])
+def _cells(recording: Recording, folder: Path) -> list[str]:
+    values = vars(recording) | {"path": _written_path(recording.path, folder)}
+    values["seconds"] = "" if recording.seconds is None else f"{recording.seconds:.2f}"
+    return [values["path"], *(" ".join(values[name].split()) for name in COLUMNS[1:])]
 
 
 def _written_path(path: Path, folder: Path) -> str:

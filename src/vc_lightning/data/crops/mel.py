@@ -1,9 +1,8 @@
-"""Random crops of mels with their speaker embeddings, and batches of crops."""
+"""Random crops of mels with their speaker embeddings: chosen, cut, and joined to batches."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,18 +10,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from vc_lightning.data.crops.choice import (
-    NO_COPIES,
-    CropChoice,
-    VtlpCopies,
-    choose_crop,
-    reference_spans,
-)
 from vc_lightning.data.crops.order import Item
-from vc_lightning.data.features.files import FeatureFiles
+from vc_lightning.data.features.files import FeatureFiles, UtteranceFeatures
 from vc_lightning.data.manifest import Utterance
 
 Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
+MIN_REFERENCE = 32  # frames
 
 
 @dataclass(frozen=True)
@@ -80,29 +73,6 @@ class CropBatch:
         return CropBatch(*(tensor.pin_memory() for tensor in vars(self).values()))
 
 
-class UtteranceFeatures(Protocol):
-    """Features of an utterance and its VTLP copies, wherever they are stored.
-
-    `CachedFeatures` reads those of the feature cache, `Sample` holds those of a shard.
-    """
-
-    @property
-    def n_frames(self) -> int: ...
-
-    def read_mel(self, start: int, stop: int, copy: int = 0) -> Tensor: ...
-
-    def read_embedding(self, copy: int = 0) -> Tensor: ...
-
-    def read_f0(self, start: int, stop: int) -> Tensor: ...
-
-    def read_teacher(self, start: int, stop: int) -> Tensor: ...
-
-    def read_heard(self, start: int, stop: int, copy: int = 0) -> Tensor: ...
-
-    @property
-    def acoustics(self) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Example:
     """One whole utterance, to be converted and shown during training.
@@ -130,6 +100,39 @@ class Example:
 
 
 @dataclass(frozen=True)
+class VtlpCopies:
+    """VTLP copies allowed as encoder input and as target; copy 0 is the recording itself.
+
+    VTLP is vocal tract length perturbation: the same words with a stretched frequency axis sound
+    like another speaker.
+
+    Attributes:
+        input: Numbers of the copies that may be the encoder's input.
+        input_probability: Share of the crops whose input is one of them.
+        target: Numbers of the copies that may be the target, as if recorded by further speakers.
+        target_probability: Share of the crops whose target is one of them.
+    """
+
+    input: Sequence[int] = ()
+    input_probability: float = 0.0
+    target: Sequence[int] = ()
+    target_probability: float = 0.0
+
+
+NO_COPIES = VtlpCopies()
+
+
+@dataclass(frozen=True)
+class CropChoice:
+    """A random crop: frames start…stop, and the numbers of its input and target copies."""
+
+    start: int
+    stop: int
+    input_copy: int
+    target_copy: int
+
+
+@dataclass(frozen=True)
 class Cropping:
     """How crops are cut out of utterances.
 
@@ -151,11 +154,7 @@ class Cropping:
 
     def plain(self) -> "Cropping":
         """Return the same without copies and augmentations, for validation."""
-        return Cropping(
-            self.frames,
-            with_acoustics=self.with_acoustics,
-            reference_frames=self.reference_frames,
-        )
+        return replace(self, copies=NO_COPIES, augmentations=())
 
     def cut(self, features: UtteranceFeatures, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """Cut a random crop.
@@ -167,7 +166,7 @@ class Cropping:
         Returns:
             The tensors of a `CropBatch` without `lengths`, without the batch's dimension.
         """
-        crop = choose_crop(rng, features.n_frames, self.frames, self.copies)
+        crop = self._choose(features.n_frames, rng)
         span = crop.start, crop.stop
         target_mel = features.read_mel(*span, crop.target_copy)
         input_mel = target_mel
@@ -192,6 +191,17 @@ class Cropping:
             *reference,
         )
 
+    def _choose(self, n_frames: int, rng: np.random.Generator) -> CropChoice:
+        """Choose frames; input and target are one copy only if both are copy 0, the recording."""
+        length = min(self.frames or n_frames, n_frames)
+        start = int(rng.integers(n_frames - length + 1))
+        copies = self.copies
+        input_copy = _choose_copy(rng, copies.input, copies.input_probability)
+        target_copy = _choose_copy(rng, copies.target, copies.target_probability)
+        if input_copy == target_copy:
+            input_copy = 0  # so that the input's voice differs from the target's
+        return CropChoice(start, start + length, input_copy, target_copy)
+
     def _reference(self, features: UtteranceFeatures, crop: CropChoice) -> tuple[Tensor, Tensor]:
         """Read mel (n_mels, R) and features (D, R) of the frames next to a crop, in its voice."""
         spans = reference_spans(crop, features.n_frames, self.reference_frames)
@@ -200,6 +210,33 @@ class Cropping:
             torch.cat([features.read_mel(*span, copy) for span in spans], dim=-1),
             torch.cat([features.read_heard(*span, copy) for span in spans], dim=-1),
         )
+
+
+def _choose_copy(rng: np.random.Generator, copies: Sequence[int], probability: float) -> int:
+    """Choose one of the copies with the given probability, else copy 0."""
+    if not copies or rng.random() >= probability:
+        return 0
+    return copies[int(rng.integers(len(copies)))]
+
+
+def reference_spans(crop: CropChoice, n_frames: int, longest: int) -> list[tuple[int, int]]:
+    """Choose the frames next to a crop that show its voice, as evenly on both sides as possible.
+
+    Args:
+        crop: The crop.
+        n_frames: Length of the utterance.
+        longest: Most frames to choose, at least 1.
+
+    Returns:
+        First frame and end of the spans before and after the crop; of the crop itself where the
+        utterance has fewer than `MIN_REFERENCE` other frames.
+    """
+    n_before, n_after = crop.start, n_frames - crop.stop
+    if n_before + n_after < MIN_REFERENCE:
+        return [(crop.start, min(crop.stop, crop.start + longest))]
+    before = min(n_before, max(longest // 2, longest - n_after))
+    after = min(n_after, longest - before)
+    return [(crop.start - before, crop.start), (crop.stop, crop.stop + after)]
 
 
 class Crops(Dataset):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -35,6 +36,7 @@ def shares(utterances: Sequence[Utterance], sampling: str) -> np.ndarray | None:
     return likely / likely.sum()
 
 
+@dataclass(eq=False)
 class EpochBatches(Sampler[list[Item]]):
     """The batches of one of `world_size` processes; items are (epoch, position, utterance).
 
@@ -43,7 +45,7 @@ class EpochBatches(Sampler[list[Item]]):
     all processes, batch b is the batch b that one process would get with world_size times the
     batch size. Only the last batch of an epoch has another size.
 
-    Args:
+    Attributes:
         size: Number of utterances.
         batch_size: Size of the batches of one process.
         shuffle: Whether each epoch has a random order of its own.
@@ -54,29 +56,22 @@ class EpochBatches(Sampler[list[Item]]):
         start: First epoch and first batch of it, after a resume.
     """
 
-    def __init__(
-        self,
-        size: int,
-        batch_size: int,
-        shuffle: bool,
-        seed: int,
-        shares: np.ndarray | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        start: tuple[int, int] = (0, 0),
-    ):
-        if size < world_size:
-            raise InputError(f"{size} utterances are fewer than {world_size} processes")
-        self.size = size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.shares = shares
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch, self.first_batch = start
-        self.joint_size = batch_size * world_size
-        self.n_batches = -(-size // self.joint_size)
-        if self.n_batches > 1 and 0 < size % self.joint_size < world_size:
+    size: int
+    batch_size: int
+    shuffle: bool
+    seed: int
+    shares: np.ndarray | None = None
+    rank: int = 0
+    world_size: int = 1
+    start: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.size < self.world_size:
+            raise InputError(f"{self.size} utterances are fewer than {self.world_size} processes")
+        self.epoch, self.first_batch = self.start
+        self.joint_size = self.batch_size * self.world_size
+        self.n_batches = -(-self.size // self.joint_size)
+        if self.n_batches > 1 and 0 < self.size % self.joint_size < self.world_size:
             self.n_batches -= 1  # a rest smaller than world_size joins the batch before it
 
     def __len__(self) -> int:

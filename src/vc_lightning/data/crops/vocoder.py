@@ -48,12 +48,13 @@ class VocoderBatch:
         return VocoderBatch(mel, wav, self.n_frames, f0)
 
 
+@dataclass(eq=False)
 class VocoderCrops(Dataset):
     """Random crops of recordings; an item is a pure function of (seed, epoch, position).
 
     Frames and samples beyond the ends of an utterance are zeros.
 
-    Args:
+    Attributes:
         utterances: The utterances to crop.
         files: Reads mels, waveforms and pitch from the feature cache.
         n_frames: Length N of a crop, without context.
@@ -61,19 +62,11 @@ class VocoderCrops(Dataset):
         seed: Seed of all crops.
     """
 
-    def __init__(
-        self,
-        utterances: Sequence[Utterance],
-        files: FeatureFiles,
-        n_frames: int,
-        context: int,
-        seed: int,
-    ):
-        self.utterances = list(utterances)
-        self.files = files
-        self.n_frames = n_frames
-        self.context = context
-        self.seed = seed
+    utterances: Sequence[Utterance]
+    files: FeatureFiles
+    n_frames: int
+    context: int
+    seed: int
 
     def __len__(self) -> int:
         return len(self.utterances)

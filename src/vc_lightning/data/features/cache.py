@@ -4,11 +4,16 @@ import hashlib
 import json
 import logging
 import os
+import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from vc_lightning.audio import pitch, voice_activity
 from vc_lightning.audio.files import containers, io
@@ -17,12 +22,13 @@ from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.common.files import expand_user, require_file, require_writable, write_json
 from vc_lightning.data.features.files import FeatureFiles, Segment, read_json_or_empty
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.features.parallel import compute_all
-from vc_lightning.data.features.writer import FeatureWriter, Recording
+from vc_lightning.data.features.writer import FeatureWriter, PreparedRecording
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2  # part of every key; raise it when the same settings give other features
+RECORDINGS_AT_ONCE = 8  # in one batch of the speaker encoder
+ROWS_AT_ONCE = 100  # of a Parquet file: a row group of public data sets has about as many
 SECONDS_AT_ONCE = 120  # of recordings held before their features are written, to bound memory
 
 
@@ -95,11 +101,45 @@ class FeatureCache:
         if missing:
             require_writable(self.root, "data.cache_dir")
             log.info("computing features of %d of %d recordings", len(missing), len(paths))
-            reasons = compute_all(self, missing, num_workers, show_progress)
+            reasons = self._compute_all(missing, num_workers, show_progress)
             for path in missing:
                 found[path] = reasons[path] or self.lookup(path) or "its features are missing"
         segments = {path: result for path, result in found.items() if isinstance(result, list)}
         return segments, {path: str(found[path]) for path in found.keys() - segments.keys()}
+
+    def _compute_all(
+        self, paths: list[Path], num_workers: int, show_progress: bool
+    ) -> dict[Path, str]:
+        """Compute the features of recordings in parallel; see `prepare` and `compute`."""
+        batches = _batches(paths, num_workers)
+        loader: DataLoader = DataLoader(
+            batches,  # type: ignore[arg-type]  # a list will do
+            batch_size=None,
+            collate_fn=self.compute,
+            num_workers=min(num_workers, len(batches)),
+            generator=torch.Generator(),  # leaves the training's random numbers alone
+        )
+        reasons: dict[Path, str] = {}
+        progress = tqdm(
+            total=len(paths),
+            desc="features",
+            unit="file",
+            dynamic_ncols=True,
+            disable=not show_progress,
+        )
+        try:
+            with progress:
+                for of_batch in loader:
+                    reasons |= of_batch
+                    progress.update(len(of_batch))
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                f"a process that computed features died ({error}): it was killed or ran out of "
+                "memory; lower data.num_workers and start again, finished features are kept"
+            ) from error
+        return reasons
 
     def lookup(self, path: Path) -> list[Segment] | str | None:
         """Look up a recording without reading it.
@@ -148,7 +188,7 @@ class FeatureCache:
         self.writer.write(waiting)
         return reasons
 
-    def _prepare(self, path: Path, content: str) -> Recording:
+    def _prepare(self, path: Path, content: str) -> PreparedRecording:
         """Read a recording and bring its segments to one level, for the writer.
 
         Raises:
@@ -176,7 +216,7 @@ class FeatureCache:
         write_json(self._sound_file(content), sound)
         if unusable:
             raise InputError(reason)
-        return Recording(content, len(wav) / sample_rate, wavs, speeches)
+        return PreparedRecording(content, len(wav) / sample_rate, wavs, speeches)
 
     def _load(self, path: Path) -> tuple[np.ndarray, int]:
         """Read a recording; InputError when it is unusable or still being written."""
@@ -229,6 +269,27 @@ class FeatureCache:
 
     def _sound(self, content: str) -> dict:
         return read_json_or_empty(self._sound_file(content))
+
+
+def _batches(paths: list[Path], num_workers: int) -> list[list[Path]]:
+    """Divide recordings into batches, in random order.
+
+    So programs that prepare the same folder at once rarely compute the same recording; each skips
+    those that another one has finished. Recordings inside one file stay together and in order,
+    because they are read by the row group.
+    """
+    inside: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        if containers.parse(path) is not None:
+            inside[io.split_address(path)[0]].append(path)
+    files = [path for path in paths if containers.parse(path) is None]
+    rng = random.Random(os.urandom(8))
+    rng.shuffle(files)
+    size = max(1, min(RECORDINGS_AT_ONCE, len(files) // (4 * max(1, num_workers))))
+    batches = [files[i : i + size] for i in range(0, len(files), size)]
+    for together in rng.sample(list(inside.values()), len(inside)):
+        batches += [together[i : i + ROWS_AT_ONCE] for i in range(0, len(together), ROWS_AT_ONCE)]
+    return batches
 
 
 def _name(path: Path) -> str:

@@ -18,6 +18,14 @@ from vc_lightning.common.files import atomic_path, read_json
 
 INT16_SCALE = 32_767
 OF_EVERY_COPY = ("mels", "voices", "heard")  # the other features are of the recording alone
+ARRAYS = {  # the array of each feature's files; those of mels hold `spans` as well
+    "mels": "mel",
+    "voices": "embeddings",
+    "wavs": "wav",
+    "pitches": "f0",
+    "teacher": "features",
+    "heard": "features",
+}
 
 
 @dataclass(frozen=True)
@@ -98,15 +106,10 @@ class FeatureFiles:
         """Return the features of a segment; see `CachedFeatures`."""
         return CachedFeatures(self, segment, embeddings)
 
-    def read_all_mels(self, content: str) -> Tensor:
-        """Read the mels of all segments of a recording: float32 (T, n_mels)."""
-        with _opened(self.path("mels", content)) as file:
-            return file.get_tensor("mel").float()
-
-    def read_all_heard(self, content: str) -> np.ndarray:
-        """Read the recogniser's features of all segments of a recording: float32 (T, D)."""
-        with _opened(self.path("heard", content)) as file:
-            return file.get_tensor("features").float().numpy()
+    def read_whole(self, feature: str, content: str) -> Tensor:
+        """Read a feature of all segments of a recording: float32 (T, …)."""
+        with _opened(self.path(feature, content)) as file:
+            return file.get_tensor(ARRAYS[feature]).float()
 
     def segments(self, content: str) -> list[Segment] | None:
         """List the usable segments of a recording; None when a file is missing or damaged."""
@@ -117,7 +120,7 @@ class FeatureFiles:
             with safe_open(self.path("mels", content), "numpy") as file:
                 spans = file.get_tensor("spans").tolist()
             with safe_open(self.path("voices", content), "numpy") as file:
-                has_voice = np.isfinite(file.get_tensor("embeddings")).all(axis=1)
+                has_voice = np.isfinite(file.get_tensor(ARRAYS["voices"])).all(axis=1)
         except (OSError, SafetensorError):
             return None
         return [
@@ -127,79 +130,86 @@ class FeatureFiles:
         ]
 
 
-class CachedFeatures:
+class UtteranceFeatures:
+    """Features of an utterance and its VTLP copies; copy 0 is the recording itself.
+
+    `CachedFeatures` reads those of the feature cache, `Sample` holds those of a shard.
+    """
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames T."""
+        raise NotImplementedError
+
+    def read(self, feature: str, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Read frames start…stop of a feature of `FeatureFiles`: float32 (stop − start, …)."""
+        raise NotImplementedError
+
+    def read_embedding(self, copy: int = 0) -> Tensor:
+        """Read the speaker embedding (E,) of a copy."""
+        raise NotImplementedError
+
+    def read_mel(self, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Read frames start…stop of the mel: float32 (n_mels, stop − start)."""
+        return self.read("mels", start, stop, copy).T
+
+    def read_f0(self, start: int, stop: int) -> Tensor:
+        """Read the pitch (stop − start,) in Hz: 0 where unvoiced, all 0 where it is not needed."""
+        return self.read("pitches", start, stop)
+
+    def read_teacher(self, start: int, stop: int) -> Tensor:
+        """Read the teacher's features (stop − start, D); D is 0 without a teacher."""
+        return self.read("teacher", start, stop)
+
+    def read_heard(self, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Read the recogniser's features (D, stop − start); D is 0 where a network reads mels."""
+        return self.read("heard", start, stop, copy).T
+
+    @functools.cached_property
+    def acoustics(self) -> Tensor:
+        """Acoustics (N_ACOUSTICS,) of the utterance, see `acoustics.describe`."""
+        return acoustics.describe(self.read_mel(0, self.n_frames))
+
+
+@dataclass(frozen=True, eq=False)
+class CachedFeatures(UtteranceFeatures):
     """Reads the features of a segment, and of its VTLP copies.
 
-    Args:
+    Attributes:
         files: Names the files.
         segment: The segment.
         embeddings: Speaker embeddings (n_copies, E) in place of the segment's own.
     """
 
-    def __init__(self, files: FeatureFiles, segment: Segment, embeddings: Tensor | None = None):
-        self.files = files
-        self.segment = segment
-        self.embeddings = embeddings
+    files: FeatureFiles
+    segment: Segment
+    embeddings: Tensor | None = None
 
     @property
     def n_frames(self) -> int:
         """Number of frames."""
         return self.segment.n_frames
 
-    def read_mel(self, start: int, stop: int, copy: int = 0) -> Tensor:
-        """Read frames start…stop of the mel: float32 (n_mels, stop − start)."""
-        return self._read("mels", "mel", start, stop, copy).T
+    def read(
+        self, feature: str, start: int, stop: int, copy: int = 0, values_per_frame: int = 1
+    ) -> Tensor:
+        """Read frames start…stop of a feature; zeros where it is not needed."""
+        if not self.files.has(feature):
+            return torch.zeros((stop - start,) if feature == "pitches" else (stop - start, 0))
+        first, last = (values_per_frame * (self.segment.start + frame) for frame in (start, stop))
+        with _opened(self.files.path(feature, self.segment.content, copy)) as file:
+            return file.get_slice(ARRAYS[feature])[first:last].float()
 
     def read_wav(self, start: int, stop: int) -> Tensor:
         """Read the waveform of frames start…stop: float32 ((stop − start) · hop_length,)."""
-        return self._read("wavs", "wav", start, stop, unit=self.files.hop_length) / INT16_SCALE
-
-    def read_f0(self, start: int, stop: int) -> Tensor:
-        """Read the pitch of frames start…stop: float32 (stop − start,) in Hz, 0 where unvoiced.
-
-        All values are 0 where the pitch is not needed.
-        """
-        if not self.files.has("pitches"):
-            return torch.zeros(stop - start)
-        return self._read("pitches", "f0", start, stop)
-
-    def read_teacher(self, start: int, stop: int) -> Tensor:
-        """Read the teacher's features of frames start…stop: float32 (stop − start, D).
-
-        D is 0 without a teacher.
-        """
-        if not self.files.has("teacher"):
-            return torch.zeros(stop - start, 0)
-        return self._read("teacher", "features", start, stop)
-
-    def read_heard(self, start: int, stop: int, copy: int = 0) -> Tensor:
-        """Read the recogniser's features of frames start…stop: float32 (D, stop − start).
-
-        D is 0 for a network that does not listen.
-        """
-        if not self.files.has("heard"):
-            return torch.zeros(0, stop - start)
-        return self._read("heard", "features", start, stop, copy).T
+        return self.read("wavs", start, stop, 0, self.files.hop_length) / INT16_SCALE
 
     def read_embedding(self, copy: int = 0) -> Tensor:
         """Read the speaker embedding (E,) of a copy."""
         if self.embeddings is not None:
             return self.embeddings[copy]
         with _opened(self.files.path("voices", self.segment.content, copy)) as file:
-            return file.get_slice("embeddings")[self.segment.index]
-
-    @functools.cached_property
-    def acoustics(self) -> Tensor:
-        """Acoustics (N_ACOUSTICS,) of the segment, see `acoustics.describe`."""
-        return acoustics.describe(self.read_mel(0, self.n_frames))
-
-    def _read(
-        self, feature: str, name: str, start: int, stop: int, copy: int = 0, unit: int = 1
-    ) -> Tensor:
-        """Read frames start…stop of the array `name`, which has `unit` values a frame."""
-        first, last = (unit * (self.segment.start + frame) for frame in (start, stop))
-        with _opened(self.files.path(feature, self.segment.content, copy)) as file:
-            return file.get_slice(name)[first:last].float()
+            return file.get_slice(ARRAYS["voices"])[self.segment.index]
 
 
 @contextlib.contextmanager

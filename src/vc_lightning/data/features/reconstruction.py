@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,31 +46,26 @@ def reconstruct(
     name = identity("autovc", network.state_dict())
     mels = files.folders["mels"]
     reconstructed.folders = files.folders | {"mels": mels.with_name(f"{mels.name}-{name}")}
-    by_content: dict[str, list[Segment]] = {}
+    by_content = defaultdict(list)
     for segment in segments:
-        by_content.setdefault(segment.content, []).append(segment)
-    missing = {
-        content: of_content
-        for content, of_content in by_content.items()
-        if not is_whole(reconstructed.path("mels", content))
-    }
+        by_content[segment.content].append(segment)
+    missing = [one for one in by_content if not is_whole(reconstructed.path("mels", one))]
     if missing:
         log.info("reconstructing the mels of %d of %d recordings", len(missing), len(by_content))
-    for content, of_content in tqdm(missing.items(), disable=not missing, desc="mels"):
-        whole = files.read_all_mels(content)  # (T, n_mels)
-        for segment in of_content:
+    for content in tqdm(missing, disable=not missing, desc="mels"):
+        whole = files.read_whole("mels", content)  # (T, n_mels)
+        for segment in by_content[content]:
             features = files.of(segment)
             embedding = features.read_embedding()[None]
             segment_mel = features.read_mel(0, segment.n_frames)[None]
             span = slice(segment.start, segment.start + segment.n_frames)
+            wav = features.read_wav(0, segment.n_frames).numpy()
             harmonics = None
             if network.f0:
-                wav = features.read_wav(0, segment.n_frames).numpy()
                 f0 = pitch.track(wav, mel.sample_rate, mel.hop_length)[: segment.n_frames]
                 harmonics = mel.harmonics(torch.from_numpy(f0)[None])
             heard = segment_mel
             if recogniser is not None:
-                wav = features.read_wav(0, segment.n_frames).numpy()
                 wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
                 rate = mel.sample_rate / mel.hop_length
                 heard = torch.from_numpy(recogniser.hear(wav, segment.n_frames, rate).T)[None]

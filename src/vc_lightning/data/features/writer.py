@@ -1,6 +1,6 @@
 """The features of a few recordings: computed and written, each into a file of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,19 +10,26 @@ from safetensors import SafetensorError
 from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.common.errors import InputError
-from vc_lightning.data.features.files import INT16_SCALE, FeatureFiles, save
+from vc_lightning.data.features.files import ARRAYS, INT16_SCALE, FeatureFiles, save
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.models.teachers import features_at_frames
 
+Arrays = dict[str, np.ndarray]  # content of a file
+
 
 @dataclass(frozen=True)
-class Recording:
+class PreparedRecording:
     """A recording to compute features of; its segments without speech are None."""
 
     content: str
     seconds: float
     wavs: list[np.ndarray | None]  # for the mels
     speeches: list[np.ndarray | None]  # for the speaker encoder
+
+    @property
+    def spoken(self) -> list[np.ndarray]:
+        """The waveforms of the segments with speech."""
+        return [wav for wav in self.wavs if wav is not None]
 
 
 class FeatureWriter:
@@ -41,19 +48,25 @@ class FeatureWriter:
         self.bf16 = bf16
 
     @torch.inference_mode()
-    def write(self, recordings: Sequence[Recording]) -> None:
+    def write(self, recordings: Sequence[PreparedRecording]) -> None:
         """Write the feature files of recordings that are missing.
 
         Raises:
             InputError: The cache cannot be written.
         """
+        computed: dict[str, Callable[[PreparedRecording, list[int]], Iterable[Arrays]]] = {
+            "mels": self._mels,
+            "wavs": self._wavs,
+            "pitches": self._pitches,
+            "heard": self._heard,
+            "teacher": self._teacher,  # may be made of what is heard
+        }
         try:
             for recording in recordings:
-                self._write_mels(recording)
-                self._write_wav(recording)
-                self._write_f0(recording)
-                self._write_heard(recording)
-                self._write_teacher(recording)
+                for feature, compute in computed.items():
+                    if copies := self.files.missing(feature, recording.content):
+                        for copy, arrays in zip(copies, compute(recording, copies), strict=True):
+                            save(self.files.path(feature, recording.content, copy), arrays)
             self._write_voices(recordings)
         except (OSError, SafetensorError) as error:
             raise InputError(
@@ -61,7 +74,8 @@ class FeatureWriter:
                 "name another folder, then start again: finished features are kept"
             ) from error
 
-    def _write_voices(self, recordings: Sequence[Recording]) -> None:
+    def _write_voices(self, recordings: Sequence[PreparedRecording]) -> None:
+        """Write the speaker embeddings, which are computed for many segments at once."""
         files = self.files
         lacking = {r.content: files.missing("voices", r.content) for r in recordings}
         copies = sorted({copy for missing in lacking.values() for copy in missing})
@@ -77,14 +91,12 @@ class FeatureWriter:
             absent = np.full_like(next(e for e in embeddings if e is not None), np.nan)
             stacked = np.stack([absent if e is None else e for e in embeddings])
             for index, copy in enumerate(copies):
-                save(
-                    files.path("voices", recording.content, copy), {"embeddings": stacked[:, index]}
-                )
+                path = files.path("voices", recording.content, copy)
+                save(path, {ARRAYS["voices"]: stacked[:, index]})
 
-    def _write_mels(self, recording: Recording) -> None:
-        copies = self.files.missing("mels", recording.content)
-        if not copies:
-            return
+    # The content of one recording's files of a feature, a file for each copy in `copies`
+
+    def _mels(self, recording: PreparedRecording, copies: list[int]) -> Iterable[Arrays]:
         filters = torch.stack([self.mel.vtlp_filters(self.files.factors[copy]) for copy in copies])
         empty = torch.zeros(len(copies), self.mel.n_mels, 0)
         mels = [
@@ -94,58 +106,49 @@ class FeatureWriter:
         stops = np.cumsum([mel.shape[-1] for mel in mels])
         spans = np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1)
         whole = torch.cat(mels, dim=-1).half().transpose(1, 2).numpy()  # (n_copies, T, n_mels)
-        for copy, mel in zip(copies, whole, strict=True):
-            save(self.files.path("mels", recording.content, copy), {"mel": mel, "spans": spans})
+        return [{ARRAYS["mels"]: mel, "spans": spans} for mel in whole]
 
-    def _write_wav(self, recording: Recording) -> None:
-        if not self.files.missing("wavs", recording.content):
-            return
+    def _wavs(self, recording: PreparedRecording, _: list[int]) -> Iterable[Arrays]:
         hop = self.mel.hop_length
         # A mel has one frame more than the waveform has whole hops.
-        wavs = [np.pad(wav, (0, hop - len(wav) % hop)) for wav in recording.wavs if wav is not None]
+        wavs = [np.pad(wav, (0, hop - len(wav) % hop)) for wav in recording.spoken]
         samples = (np.concatenate(wavs).clip(-1, 1) * INT16_SCALE).round().astype(np.int16)
-        save(self.files.path("wavs", recording.content), {"wav": samples})
+        return [{ARRAYS["wavs"]: samples}]
 
-    def _write_f0(self, recording: Recording) -> None:
-        if not self.files.missing("pitches", recording.content):
-            return
-        wavs = [wav for wav in recording.wavs if wav is not None]
-        tracks = [pitch.track(wav, self.mel.sample_rate, self.mel.hop_length) for wav in wavs]
-        save(self.files.path("pitches", recording.content), {"f0": np.concatenate(tracks)})
+    def _pitches(self, recording: PreparedRecording, _: list[int]) -> Iterable[Arrays]:
+        rate, hop = self.mel.sample_rate, self.mel.hop_length
+        tracks = [pitch.track(wav, rate, hop) for wav in recording.spoken]
+        return [{ARRAYS["pitches"]: np.concatenate(tracks)}]
 
-    def _write_heard(self, recording: Recording) -> None:
-        recogniser, copies = self.needs.recogniser, self.files.missing("heard", recording.content)
-        if recogniser is None or not copies:
-            return
-        rate, hop_length = self.mel.sample_rate, self.mel.hop_length
-        wavs = [wav for wav in recording.wavs if wav is not None]
-        sounds = [io.resample(wav, rate, recogniser.sample_rate) for wav in wavs]
-        counts = [len(wav) // hop_length + 1 for wav in wavs]
+    def _heard(self, recording: PreparedRecording, copies: list[int]) -> Iterator[Arrays]:
+        recogniser = self.needs.recogniser
+        assert recogniser is not None  # else its features are not missing
+        sounds = self._sounds(recording, recogniser.sample_rate)
+        frame_rate = self.mel.sample_rate / self.mel.hop_length
         for copy in copies:
             factor = self.files.factors[copy]
-            features = [
-                recogniser.hear(sound, n_frames, rate / hop_length, factor)
-                for sound, n_frames in zip(sounds, counts, strict=True)
-            ]
-            whole = np.concatenate(features).astype(np.float16)
-            save(self.files.path("heard", recording.content, copy), {"features": whole})
+            features = [recogniser.hear(sound, n, frame_rate, factor) for sound, n in sounds]
+            yield {ARRAYS["heard"]: np.concatenate(features).astype(np.float16)}
 
-    def _write_teacher(self, recording: Recording) -> None:
+    def _teacher(self, recording: PreparedRecording, _: list[int]) -> Iterable[Arrays]:
         teacher, recogniser = self.needs.teacher, self.needs.recogniser
-        if teacher is None or not self.files.missing("teacher", recording.content):
-            return
-        rate, hop_length = self.mel.sample_rate, self.mel.hop_length
-        wavs = [wav for wav in recording.wavs if wav is not None]
-        counts = [len(wav) // hop_length + 1 for wav in wavs]
+        assert teacher is not None  # else its features are not missing
         if recogniser is not None and recogniser.identity == teacher.identity:
-            heard = self.files.read_all_heard(recording.content)
-            parts = np.split(heard, np.cumsum(counts)[:-1])
-            features = [part - part.mean(axis=0) for part in parts]
+            heard = self.files.read_whole("heard", recording.content).numpy()
+            stops = np.cumsum([self._n_frames(wav) for wav in recording.spoken])
+            features = [part - part.mean(axis=0) for part in np.split(heard, stops[:-1])]
         else:
-            sounds = [io.resample(wav, rate, teacher.sample_rate) for wav in wavs]
+            frame_rate = self.mel.sample_rate / self.mel.hop_length
             features = [
-                features_at_frames(teacher, sound, n_frames, rate / hop_length)
-                for sound, n_frames in zip(sounds, counts, strict=True)
+                features_at_frames(teacher, sound, n, frame_rate)
+                for sound, n in self._sounds(recording, teacher.sample_rate)
             ]
-        whole = np.concatenate(features).astype(np.float16)
-        save(self.files.path("teacher", recording.content), {"features": whole})
+        return [{ARRAYS["teacher"]: np.concatenate(features).astype(np.float16)}]
+
+    def _sounds(self, recording: PreparedRecording, rate: int) -> list[tuple[np.ndarray, int]]:
+        """Resample the segments with speech, for a recogniser; each with its number of frames."""
+        own = self.mel.sample_rate
+        return [(io.resample(wav, own, rate), self._n_frames(wav)) for wav in recording.spoken]
+
+    def _n_frames(self, wav: np.ndarray) -> int:
+        return len(wav) // self.mel.hop_length + 1

@@ -74,6 +74,11 @@ class TrainingDataModule(LightningDataModule):
         """Epoch and batch in it at which `train_dataloader` begins: (0, 0) unless resumed."""
         raise NotImplementedError
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Keep the position of a checkpoint, where `train_dataloader` then starts."""
+        self.resumed = state_dict
+        vars(self).pop("start", None)  # where it is cached
+
     def first_batches(self, number: int) -> list[Any]:
         """Read training batches, also of later epochs where one has fewer."""
         loader = self.train_dataloader()

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,14 @@ from vc_lightning.data.crops.vocoder import VocoderCrops
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.files import CachedFeatures, Segment
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.manifest import AudioFile, Utterance, list_audio_files, split_utterances
+from vc_lightning.data.manifest import AudioFile, Utterance, split_utterances
 from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
 from vc_lightning.data.modules.settings import RecordingSettings
 
 log = logging.getLogger(__name__)
 
 N_STATISTICS_UTTERANCES = 500  # that means are estimated from; more hardly change the mean mel
+EVERYTHING = Part(1, 1)
 
 
 class RecordingsDataModule(TrainingDataModule):
@@ -41,11 +41,12 @@ class RecordingsDataModule(TrainingDataModule):
         features: Computes and caches the features.
     """
 
+    settings: RecordingSettings
+
     def __init__(self, needs: FeatureNeeds, settings: RecordingSettings, features: FeatureCache):
         super().__init__(needs, settings)
         self.features = features
         self.files = features.files
-        self.recordings = settings
         self.train: list[Utterance] = []
         self.val: list[Utterance] = []
         self.unusable: dict[Path, str] = {}
@@ -60,16 +61,14 @@ class RecordingsDataModule(TrainingDataModule):
         """
         if self.train:
             return  # the Trainer calls this again
-        listed = self._list()
-        segments, self.unusable = self._prepare(_paths(listed))
+        settings = self.settings
+        listed, segments = self.prepare_part(EVERYTHING)
         usable = [
             Utterance(r.path, r.speaker, r.split, segment)
             for r in listed
             for segment in segments.get(r.path, [])
         ]
-        self._warn_of_unusable(listed, {u.speaker for u in usable})
-        settings = self.recordings
-        place = settings.table or settings.folder
+        place = Path(settings.manifest or str(settings.dir))
         if not usable:
             raise InputError(
                 f"{place}: none of {len(listed)} files is usable; the warnings above say why"
@@ -90,42 +89,32 @@ class RecordingsDataModule(TrainingDataModule):
                 len(self.train),
             )
 
-    def prepare_part(self, part: Part) -> tuple[int, int]:
-        """Compute the missing features of one part of the recordings.
+    def prepare_part(self, part: Part) -> tuple[list[AudioFile], dict[Path, list[Segment]]]:
+        """Compute the missing features of one part of the recordings, and warn of unusable ones.
 
         Args:
             part: The part; the recordings are dealt to the parts in turn.
 
         Returns:
-            Number of usable and of unusable recordings of this part.
+            The recordings of this part, and the segments of the usable ones.
         """
-        listed = self._list()
-        paths = part.turns(_paths(listed))
-        segments, self.unusable = self._prepare(paths)
+        listed = self.settings.list_files()
+        paths = part.turns(list(dict.fromkeys(recording.path for recording in listed)))
         own = set(paths)
-        usable_speakers = {r.speaker for r in listed if r.path in segments}
-        self._warn_of_unusable([r for r in listed if r.path in own], usable_speakers)
-        return len(segments), len(self.unusable)
-
-    def _list(self) -> list[AudioFile]:
-        settings = self.recordings
-        return list_audio_files(
-            settings.folder, settings.table, settings.patterns, settings.minutes_per_speaker
+        listed = [recording for recording in listed if recording.path in own]
+        segments, self.unusable = self.features.prepare(
+            paths, self.settings.num_workers, show_progress=is_first_process()
         )
-
-    def _prepare(self, paths: Sequence[Path]) -> tuple[dict[Path, list[Segment]], dict[Path, str]]:
-        is_shown = is_first_process()
-        return self.features.prepare(paths, self.settings.num_workers, show_progress=is_shown)
-
-    def _warn_of_unusable(self, listed: list[AudioFile], usable_speakers: set[str]) -> None:
         for path, reason in self.unusable.items():
             log.warning("skipped %s: %s", path, reason)
         if self.unusable:
             log.warning("%d of %d files were skipped", len(self.unusable), len(listed))
-        lost = {recording.speaker for recording in listed} - usable_speakers
-        if lost and usable_speakers:
+        usable = {recording.speaker for recording in listed if recording.path in segments}
+        lost = {recording.speaker for recording in listed} - usable
+        if lost and usable:
             names = ", ".join(sorted(lost)[:10]) + ", …" * (len(lost) > 10)
             log.warning("%d speakers without a usable file: %s", len(lost), names)
+        return listed, segments
 
     # Statistics and examples --------------------------------------------------------------------
 
@@ -181,35 +170,33 @@ class RecordingsDataModule(TrainingDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Load the batches of an epoch, without those that a resumed training run has used."""
-        return self._loader(self.make_crops(self.train, training=True), self.train_batches())
+        settings = self.settings
+        likely = shares(self.train, settings.sampling)
+        batches = self._batches(self.train, settings.shuffle, likely, self.start)
+        return self._loader(self.make_crops(self.train, training=True), batches)
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the validation set in order; [] where it is smaller than the number of processes."""
         if len(self.val) < self.process[1]:
             return []
-        batches = EpochBatches(
-            len(self.val), self.settings.batch_size, False, self.seed, None, *self.process
-        )
+        batches = self._batches(self.val, shuffle=False)
         return self._loader(self.make_crops(self.val, training=False), batches)
-
-    def train_batches(self) -> EpochBatches:
-        """Return the batches of an epoch that this process trains on."""
-        probabilities = shares(self.train, self.recordings.sampling)
-        return EpochBatches(
-            len(self.train),
-            self.settings.batch_size,
-            self.settings.shuffle,
-            self.seed,
-            probabilities,
-            *self.process,
-            start=self.start,
-        )
 
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches of this process in an epoch of the Trainer."""
-        size = len(self.train), self.settings.batch_size, self.settings.shuffle, self.seed
-        return self.limited(len(EpochBatches(*size, None, *self.process)))
+        return self.limited(len(self._batches(self.train, self.settings.shuffle)))
+
+    def _batches(
+        self,
+        utterances: list[Utterance],
+        shuffle: bool,
+        likely: np.ndarray | None = None,
+        start: tuple[int, int] = (0, 0),
+    ) -> EpochBatches:
+        """Return the batches of an epoch for this process; see `EpochBatches`."""
+        size, batch_size = len(utterances), self.settings.batch_size
+        return EpochBatches(size, batch_size, shuffle, self.seed, likely, *self.process, start)
 
     def _loader(self, crops: Crops | VocoderCrops, batches: EpochBatches) -> DataLoader:
         options = self.loader_options(min(self.settings.num_workers, len(crops)))
@@ -223,7 +210,7 @@ class RecordingsDataModule(TrainingDataModule):
         order = (
             self.seed,
             self.settings.shuffle,
-            self.recordings.sampling,
+            self.settings.sampling,
             self.settings.batch_size,
             self.process[1],
         )
@@ -241,11 +228,6 @@ class RecordingsDataModule(TrainingDataModule):
             "of": self.fingerprint,
         }
 
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Keep the position of a checkpoint, where `train_dataloader` then starts."""
-        self.resumed = state_dict
-        vars(self).pop("start", None)
-
     @functools.cached_property
     def start(self) -> tuple[int, int]:
         """Epoch and batch in it at which `train_dataloader` begins: (0, 0) unless resumed."""
@@ -255,7 +237,3 @@ class RecordingsDataModule(TrainingDataModule):
             return divmod(self.resumed["batches"], self.batches_per_epoch)
         log.warning("the training data or their order have changed; a new epoch begins")
         return -(-self.resumed["batches"] // self.resumed["epoch_batches"]), 0
-
-
-def _paths(listed: list[AudioFile]) -> list[Path]:
-    return list(dict.fromkeys(recording.path for recording in listed))

@@ -4,6 +4,7 @@ The settings of each data module stand beside it. Hydra builds them from `data=`
 makes the data module, once it is known which features the network needs.
 """
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,16 @@ from pathlib import Path
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
-    require_flag,
     require_one_of,
     require_seed,
     require_within,
 )
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data.crops.choice import VtlpCopies, choose_copies
-from vc_lightning.data.crops.mel import Augmentation
+from vc_lightning.data.crops.mel import Augmentation, Cropping, VtlpCopies
 from vc_lightning.data.crops.order import SAMPLINGS
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.manifest import AudioFile, find_audio_files, limit_minutes, read_manifest
 from vc_lightning.models.recogniser import Recogniser
 
 FEATURE_PRECISIONS = ("auto", "bf16", "32")
@@ -48,8 +48,6 @@ class LoadingSettings:
     def __post_init__(self) -> None:
         require_at_least(1, "data", batch_size=self.batch_size)
         require_at_least(0, "data", num_workers=self.num_workers)
-        require_flag("data.shuffle", self.shuffle)
-        require_flag("data.pin_memory", self.pin_memory)
         require_seed("data.seed", self.seed)
 
 
@@ -80,20 +78,48 @@ class CropSettings(LoadingSettings):
         require_at_least(1, "data", reference_frames=self.reference_frames)
         if self.crop_frames is not None:
             require_at_least(1, "data", crop_frames=self.crop_frames)
+        for name in ("vtlp_probability", "vtlp_target_probability"):
+            require_within(0, 1 + 1e-9, "data", **{name: getattr(self, name)})
         for augmentation in self.augmentations:
             if not callable(augmentation):
                 raise InputError(
                     f"data.augmentations: {augmentation} is not an augmentation; see data=augmented"
                 )
 
-    def copies(self, factors: Sequence[float], available: Sequence[float]) -> VtlpCopies:
-        """Choose among the copies of `available` VTLP factors those of `factors`."""
-        return choose_copies(
-            list(factors),
-            self.vtlp_probability,
-            list(self.vtlp_target_factors),
-            self.vtlp_target_probability,
-            list(available),
+    def cropping(
+        self, needs: FeatureNeeds, factors: Sequence[float], available: Sequence[float]
+    ) -> Cropping:
+        """Say how crops are cut.
+
+        Args:
+            needs: The features that the network needs.
+            factors: VTLP factors of the copies allowed as input.
+            available: VTLP factors of all copies 1, 2, … in the cache or the shards.
+
+        Raises:
+            InputError: A factor is out of its range, or a target factor is none of `factors`.
+        """
+        for factor in factors:
+            require_within(0.5, 2, "data", vtlp_factors=factor)
+        for factor in self.vtlp_target_factors:
+            if factor not in factors:
+                raise InputError(
+                    f"data.vtlp_target_factors={factor}: is none of "
+                    f"data.vtlp_factors={list(factors)}"
+                )
+        copies = VtlpCopies(
+            input=[1 + available.index(factor) for factor in factors],
+            input_probability=self.vtlp_probability,
+            target=[1 + available.index(factor) for factor in self.vtlp_target_factors],
+            target_probability=self.vtlp_target_probability,
+        )
+        return Cropping(
+            self.crop_frames,
+            copies,
+            [1.0, *available],
+            self.augmentations,
+            needs.acoustics,
+            self.reference_frames if needs.reference else 0,
         )
 
 
@@ -142,20 +168,24 @@ class RecordingSettings(LoadingSettings):
         precision = str(self.feature_precision)
         require_one_of(FEATURE_PRECISIONS, "data", feature_precision=precision)
 
-    @property
-    def folder(self) -> Path:
-        """Folder of the recordings."""
-        return Path(self.dir or Path(str(self.manifest)).parent)
+    def list_files(self) -> list[AudioFile]:
+        """List the recordings, without reading them.
 
-    @property
-    def table(self) -> Path | None:
-        """The manifest, if there is one."""
-        return None if self.manifest is None else Path(self.manifest)
-
-    @property
-    def patterns(self) -> Sequence[str]:
-        """Patterns of file names to leave out."""
-        return [self.exclude] if isinstance(self.exclude, str) else self.exclude
+        Raises:
+            InputError: No recording is left, or the manifest is unreadable.
+        """
+        if self.manifest is None:
+            listed = find_audio_files(Path(str(self.dir)))
+        else:
+            listed = read_manifest(Path(self.manifest), Path(self.dir) if self.dir else None)
+        patterns = [self.exclude] if isinstance(self.exclude, str) else self.exclude
+        kept = [r for r in listed if not any(fnmatch.fnmatch(r.path.name, p) for p in patterns)]
+        if not kept:
+            raise InputError(
+                f"data.exclude={patterns}: leaves out all {len(listed)} files; name fewer patterns"
+            )
+        minutes = self.minutes_per_speaker
+        return kept if minutes is None else limit_minutes(kept, minutes)
 
     def cache(
         self, needs: FeatureNeeds, vtlp_factors: Sequence[float] = (), keep_wavs: bool = False

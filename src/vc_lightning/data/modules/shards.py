@@ -63,6 +63,7 @@ class ShardsDataModule(TrainingDataModule):
         settings: The settings.
     """
 
+    settings: ShardsSettings
     index: Index  # this and the next three are set by `setup`
     cropping: Cropping
     train: Shards
@@ -71,11 +72,7 @@ class ShardsDataModule(TrainingDataModule):
     def __init__(self, needs: FeatureNeeds, settings: ShardsSettings):
         super().__init__(needs, settings)
         self.dir = str(settings.dir)
-        self.vtlp_factors = settings.vtlp_factors
-        self.crops = settings
-        self.batch_size = settings.batch_size
         self.shuffle_buffer = settings.shuffle_buffer if settings.shuffle else 0
-        self.num_workers = settings.num_workers
         self.begun_at = START
 
     def setup(self, stage: str | None = None) -> None:
@@ -94,22 +91,15 @@ class ShardsDataModule(TrainingDataModule):
         require_same_settings(index.mel, self.mel.settings, name, "this training")
         require_same_encoder(index.speaker_encoder, self.encoder_identity, name)
         self._require_features(index, name)
-        wanted = index.vtlp_factors if self.vtlp_factors is None else self.vtlp_factors
-        for factor in wanted:
-            if factor not in index.vtlp_factors:
+        held, wanted = index.vtlp_factors, self.settings.vtlp_factors
+        for factor in wanted or ():
+            if factor not in held:
                 raise InputError(
-                    f"data.vtlp_factors={factor}: the shards of {self.dir} hold only "
-                    f"{index.vtlp_factors}; name some of these, or write them again"
+                    f"data.vtlp_factors={factor}: the shards of {self.dir} hold only {held}; name "
+                    "some of these, or write them again"
                 )
-        self.cropping = Cropping(
-            self.crops.crop_frames,
-            self.crops.copies(wanted, index.vtlp_factors),
-            [1.0, *index.vtlp_factors],
-            list(self.crops.augmentations),
-            self.needs.acoustics,
-            self.crops.reference_frames if self.needs.reference else 0,
-        )
-        n_copies = 1 + len(index.vtlp_factors)
+        self.cropping = self.settings.cropping(self.needs, held if wanted is None else wanted, held)
+        n_copies = 1 + len(held)
         self.train = Shards(self.dir, "train", index.train.shards, n_copies)
         self.val = Shards(self.dir, "val", index.val.shards, n_copies)
         self.index = index
@@ -172,7 +162,7 @@ class ShardsDataModule(TrainingDataModule):
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches of this process in an epoch, as if all shards had the same size."""
-        n_batches = -(-self.index.train.utterances // (self.batch_size * self.process[1]))
+        n_batches = -(-self.index.train.utterances // (self.settings.batch_size * self.process[1]))
         return self.limited(n_batches)
 
     def train_dataloader(self) -> StreamLoader:
@@ -181,7 +171,7 @@ class ShardsDataModule(TrainingDataModule):
         Raises:
             InputError: There are fewer shards than readers.
         """
-        n_processes, n_workers = self.process[1], max(1, self.num_workers)
+        n_processes, n_workers = self.process[1], max(1, self.settings.num_workers)
         n_shards = len(self.index.train.shards)
         if n_shards < n_processes * n_workers:
             raise InputError(
@@ -199,10 +189,8 @@ class ShardsDataModule(TrainingDataModule):
             self.process,
             self.begun_at if self.shuffle_buffer else START,
         )
-        options = self.loader_options(self.num_workers)
-        return StreamLoader(
-            stream, self.batches_per_epoch, self.start[1], **self._batches(), **options
-        )
+        options = self._batches() | self.loader_options(self.settings.num_workers)
+        return StreamLoader(stream, self.batches_per_epoch, self.start[1], **options)
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the validation set once."""
@@ -211,11 +199,11 @@ class ShardsDataModule(TrainingDataModule):
         if not self.index.val.utterances:
             return []
         stream = CropStream(self.val, 1, self.cropping.plain(), self.seed)
-        options = self.loader_options(min(self.num_workers, len(self.val)))
+        options = self.loader_options(min(self.settings.num_workers, len(self.val)))
         return DataLoader(stream, **self._batches(), **options)
 
     def _batches(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, "collate_fn": collate}
+        return {"batch_size": self.settings.batch_size, "collate_fn": collate}
 
     def state_dict(self) -> dict:
         """Return the position in the shards, for `last.ckpt`.
@@ -234,10 +222,6 @@ class ShardsDataModule(TrainingDataModule):
             "readers": self._readers(),
         }
 
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Keep the position of a checkpoint, where `train_dataloader` then starts."""
-        self.resumed = state_dict
-
     @property
     def start(self) -> tuple[int, int]:
         """Epoch and batch in it at which `train_dataloader` begins: (0, 0) unless resumed."""
@@ -254,7 +238,7 @@ class ShardsDataModule(TrainingDataModule):
             return START
         if resumed.get("readers") == self._readers():
             log.info("reading shards from where the checkpoint was saved, see docs/cluster.md")
-            return Position(resumed["epoch"], tuple(resumed["runs"]), self.batch_size)
+            return Position(resumed["epoch"], tuple(resumed["runs"]), self.settings.batch_size)
         log.info(
             "processes, workers or batches have changed: reading shards from epoch %d",
             resumed["epochs"],
@@ -263,8 +247,9 @@ class ShardsDataModule(TrainingDataModule):
 
     def _readers(self) -> list[int]:
         """List all numbers that decide what each reader has read after a number of batches."""
-        numbers = self.process[1], max(1, self.num_workers), self.batch_size, self.shuffle_buffer
-        return [*numbers, self.seed, *self.index.train.shards]
+        n_workers, batch_size = max(1, self.settings.num_workers), self.settings.batch_size
+        numbers = self.process[1], n_workers, batch_size, self.shuffle_buffer, self.seed
+        return [*numbers, *self.index.train.shards]
 
 
 def _made_by(features: str, maker: str | None) -> str:

@@ -46,23 +46,21 @@ class VocoderDataModule(RecordingsDataModule):
         settings: The settings.
     """
 
+    settings: VocoderSettings
+
     def __init__(self, needs: FeatureNeeds, settings: VocoderSettings):
         super().__init__(needs, settings, settings.cache(needs, keep_wavs=True))
-        self.crop_frames = settings.crop_frames
-        self.context_frames = settings.context_frames
-        self.mels_from = settings.mels_from
 
     def setup(self, stage: str | None = None) -> None:
         """Prepare the recordings and, with `mels_from`, their reconstructions."""
         if self.train:
             return  # the Trainer calls this again
         super().setup(stage)
-        if self.mels_from is not None:
+        if self.settings.mels_from is not None:
             segments = [u.segment for u in self.train + self.val]
-            self.files = reconstruct(self.mels_from, segments, self.files, self.mel)
+            self.files = reconstruct(self.settings.mels_from, segments, self.files, self.mel)
 
     def make_crops(self, utterances: list[Utterance], training: bool) -> VocoderCrops:
         """Make the data set of random crops, the same for training and validation."""
-        return VocoderCrops(
-            utterances, self.files, self.crop_frames, self.context_frames, self.seed
-        )
+        frames, context = self.settings.crop_frames, self.settings.context_frames
+        return VocoderCrops(utterances, self.files, frames, context, self.seed)

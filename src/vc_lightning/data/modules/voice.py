@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from vc_lightning.common.errors import require_one_of
-from vc_lightning.data.crops.mel import Cropping, Crops, speaker_embeddings
+from vc_lightning.data.crops.mel import Crops, speaker_embeddings
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.modules.recordings import RecordingsDataModule
@@ -46,23 +48,18 @@ class VoiceDataModule(RecordingsDataModule):
     """
 
     def __init__(self, needs: FeatureNeeds, settings: VoiceSettings):
-        factors = list(settings.vtlp_factors)
-        self.cropping = Cropping(
-            settings.crop_frames,
-            settings.copies(factors, factors),
-            [1.0, *factors],
-            list(settings.augmentations),
-            needs.acoustics,
-            settings.reference_frames if needs.reference else 0,
-        )
+        factors = settings.vtlp_factors
+        self.cropping = settings.cropping(needs, factors, factors)
         super().__init__(needs, settings, settings.cache(needs, factors))
         self.speaker_embedding = settings.speaker_embedding
 
     def make_crops(self, utterances: list[Utterance], training: bool) -> Crops:
         """Make the data set of random crops; validation gets neither copies nor augmentations."""
-        embeddings = None
-        if self.speaker_embedding == "speaker":
-            average = self.needs.speaker_encoder.average
-            embeddings = speaker_embeddings(utterances, self.files, average)
         cropping = self.cropping if training else self.cropping.plain()
-        return Crops(utterances, self.files, cropping, self.seed, embeddings)
+        return Crops(utterances, self.files, cropping, self.seed, self.voices(utterances))
+
+    def voices(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
+        """Average the embeddings of each speaker, if these replace the utterances' own; else {}."""
+        if self.speaker_embedding == "utterance":
+            return {}
+        return speaker_embeddings(utterances, self.files, self.needs.speaker_encoder.average)

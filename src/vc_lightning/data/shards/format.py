@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vc_lightning.audio import acoustics
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user
+from vc_lightning.data.features.files import UtteranceFeatures
 
 try:
     import webdataset
@@ -106,8 +106,8 @@ class Index:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """An utterance of a shard, see `UtteranceFeatures`.
+class Sample(UtteranceFeatures):
+    """An utterance of a shard.
 
     Attributes:
         key: Number of the utterance in its split.
@@ -132,30 +132,19 @@ class Sample:
         """Number of frames T."""
         return self.mels.shape[1]
 
-    def read_mel(self, start: int, stop: int, copy: int = 0) -> Tensor:
-        """Copy frames of a mel to float32 (n_mels, stop − start), to free the utterance."""
-        return torch.from_numpy(self.mels[copy, start:stop]).float().T
+    def read(self, feature: str, start: int, stop: int, copy: int = 0) -> Tensor:
+        """Copy frames start…stop of a feature to float32, to free the utterance."""
+        whole = {
+            "mels": self.mels[copy],
+            "pitches": self.f0,
+            "teacher": self.teacher,
+            "heard": self.heard[copy],
+        }
+        return torch.from_numpy(whole[feature][start:stop]).float()
 
     def read_embedding(self, copy: int = 0) -> Tensor:
         """Return the speaker embedding (E,) of a copy."""
         return torch.from_numpy(self.embeddings)[copy]
-
-    def read_f0(self, start: int, stop: int) -> Tensor:
-        """Return the pitch of frames start…stop in Hz."""
-        return torch.from_numpy(self.f0[start:stop])
-
-    def read_teacher(self, start: int, stop: int) -> Tensor:
-        """Copy the teacher's features of frames start…stop to float32 (stop − start, D)."""
-        return torch.from_numpy(self.teacher[start:stop]).float()
-
-    def read_heard(self, start: int, stop: int, copy: int = 0) -> Tensor:
-        """Copy the recogniser's features of frames start…stop to float32 (D, stop − start)."""
-        return torch.from_numpy(self.heard[copy, start:stop]).float().T
-
-    @property
-    def acoustics(self) -> Tensor:
-        """Acoustics (N_ACOUSTICS,) of the utterance, see `acoustics.describe`."""
-        return acoustics.describe(self.read_mel(0, self.n_frames))
 
 
 def checksum(files: dict[str, bytes]) -> int:
@@ -199,10 +188,11 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:06d}.tar"
 
 
+@dataclass(frozen=True)
 class Shards:
     """The shards of a split, each of which is read from beginning to end.
 
-    Args:
+    Attributes:
         place: A folder, a URL, `hf://datasets/OWNER/NAME`, or `pipe:` and a command in which {}
             stands for a file's name.
         split: "train" or "val".
@@ -210,11 +200,10 @@ class Shards:
         n_copies: Number of copies of each utterance, 1 + W.
     """
 
-    def __init__(self, place: str, split: str, counts: Sequence[int], n_copies: int):
-        self.place = place
-        self.split = split
-        self.counts = counts
-        self.n_copies = n_copies
+    place: str
+    split: str
+    counts: Sequence[int]
+    n_copies: int
 
     def __len__(self) -> int:
         return len(self.counts)

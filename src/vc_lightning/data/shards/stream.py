@@ -32,13 +32,14 @@ class Position:
 START = Position()
 
 
+@dataclass(eq=False)
 class CropStream(IterableDataset):
     """Random crops of streamed mels; a crop is a pure function of (seed, epoch, key).
 
     Each worker of each process is a reader. In an epoch every shard is read once, by one reader;
     every epoch distributes the shards over the readers in a new random order.
 
-    Args:
+    Attributes:
         source: The shards.
         epochs: Number of epochs to read, one after the other.
         cropping: How crops are cut.
@@ -48,24 +49,13 @@ class CropStream(IterableDataset):
         position: How far the training has read before.
     """
 
-    def __init__(
-        self,
-        source: Shards,
-        epochs: int,
-        cropping: Cropping,
-        seed: int,
-        shuffle_buffer: int = 0,
-        process: tuple[int, int] = (0, 1),
-        position: Position = START,
-    ):
-        super().__init__()
-        self.source = source
-        self.epochs = epochs
-        self.cropping = cropping
-        self.seed = seed
-        self.shuffle_buffer = shuffle_buffer
-        self.rank, self.world_size = process
-        self.position = position
+    source: Shards
+    epochs: int
+    cropping: Cropping
+    seed: int
+    shuffle_buffer: int = 0
+    process: tuple[int, int] = (0, 1)
+    position: Position = START
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         first, n_done = self.place()
@@ -116,8 +106,8 @@ class CropStream(IterableDataset):
 
     def _reader(self) -> tuple[int, int]:
         """Return the number of this reader, and the number of readers."""
-        worker_id, n_workers = _worker()
-        return self.rank * n_workers + worker_id, self.world_size * n_workers
+        (rank, n_processes), (worker_id, n_workers) = self.process, _worker()
+        return rank * n_workers + worker_id, n_processes * n_workers
 
     def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
         """Crop an utterance, as `Crops.__getitem__` does."""

@@ -9,14 +9,13 @@ from shlex import quote
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user, require_writable, write_json
-from vc_lightning.data.crops.mel import speaker_embeddings
+from vc_lightning.data.features.files import CachedFeatures
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.modules.voice import VoiceDataModule
 from vc_lightning.data.shards.format import (
@@ -105,9 +104,7 @@ def _write_split(
     max_utterances: int,
 ) -> Split:
     """Write a split to shards of about equal size, in random order to mix the speakers."""
-    files, embeddings = data.features.files, None
-    if data.speaker_embedding == "speaker":
-        embeddings = speaker_embeddings(utterances, files, data.needs.speaker_encoder.average)
+    files, voices = data.features.files, data.voices(utterances)
     n_numbers = len(files.factors) * (data.mel.n_mels + len(data.heard_statistics[0]))
     n_numbers += len(data.teacher_std)  # per frame
     n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
@@ -125,7 +122,8 @@ def _write_split(
                 webdataset.TarWriter(file, user="", group="", mtime=0) as tar,
             ):
                 for utterance in (utterances[i] for i in part):
-                    tar.write(_files_of(utterance, data, embeddings, key))
+                    features = files.of(utterance.segment, voices.get(utterance.speaker))
+                    tar.write(_files_of(utterance.speaker, features, key))
                     key += 1
                     progress.update()
             counts.append(len(part))
@@ -133,32 +131,21 @@ def _write_split(
     return Split(len(utterances), len(speakers), frames, counts)
 
 
-def _files_of(
-    utterance: Utterance,
-    data: VoiceDataModule,
-    mean_embeddings: dict[str, Tensor] | None,
-    key: int,
-) -> dict[str, str | bytes | dict]:
-    """Encode an utterance as files, with its own embeddings or its speaker's mean embeddings."""
-    files = data.features.files
-    voices = None if mean_embeddings is None else mean_embeddings[utterance.speaker]
-    one, n, copies = (
-        files.of(utterance.segment, voices),
-        utterance.n_frames,
-        range(len(files.factors)),
-    )
+def _files_of(speaker: str, one: CachedFeatures, key: int) -> dict[str, str | bytes | dict]:
+    """Encode an utterance as files."""
+    n, copies = one.n_frames, range(len(one.files.factors))
     arrays = {
         "mels.npy": torch.stack([one.read_mel(0, n, copy).T for copy in copies]).half(),
         "embeddings.npy": torch.stack([one.read_embedding(copy) for copy in copies]).float(),
         "f0.npy": one.read_f0(0, n),
         "teacher.npy": one.read_teacher(0, n).half(),
     }
-    if files.has("heard"):
+    if one.files.has("heard"):
         arrays[HEARD] = torch.stack([one.read_heard(0, n, copy).T for copy in copies]).half()
     encoded = {name: webdataset.numpy_dumps(array.numpy()) for name, array in arrays.items()}
     about = {
-        "speaker": utterance.speaker,
-        "n_frames": utterance.n_frames,
+        "speaker": speaker,
+        "n_frames": n,
         "crc32": checksum(encoded),  # a tar has none for contents
     }
     return {"__key__": f"{key:08d}", "json": about, **encoded}

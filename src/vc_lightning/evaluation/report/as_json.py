@@ -1,21 +1,19 @@
 """The text of report.json."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from vc_lightning.evaluation import robustness
 from vc_lightning.evaluation.report import worst
+from vc_lightning.evaluation.report.contents import Contents
 from vc_lightning.evaluation.report.sound_files import CONVERSION, wav_path
 from vc_lightning.evaluation.scores import ScoredConversion, figures
 from vc_lightning.evaluation.statistics import Verification, figure
-from vc_lightning.evaluation.summary import Evaluation
 
 
-def text(
-    evaluation: Evaluation, about: dict[str, str], ranked: Sequence[tuple[int, ScoredConversion]]
-) -> str:
+def text(contents: Contents) -> str:
     """Return the text of report.json: all means, and the scores of every conversion."""
+    evaluation = contents.evaluation
     groups = {
         kind or "all": {
             name: {key: asdict(value) for key, value in figures(group).items()}
@@ -23,8 +21,8 @@ def text(
         }
         for kind, by_name in evaluation.groups().items()
     }
-    content = {
-        "about": about,
+    found = {
+        "about": contents.about,
         "left_out": evaluation.left_out,
         "real_pairs": {
             judge: {name: _verification(one) for name, one in verified.items()}
@@ -40,12 +38,12 @@ def text(
                 "wav": wav_path(index, conversion, CONVERSION).as_posix(),
             }
             | _pair(conversion)
-            for index, conversion in ranked
+            for index, conversion in contents.ranked
         ],
         "robustness": robustness.to_json(evaluation.conditions),
         "pairs": [_pair(conversion) for conversion in evaluation.conversions],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _verification(verification: Verification) -> dict[str, object]:

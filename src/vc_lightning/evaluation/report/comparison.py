@@ -8,7 +8,7 @@ from typing import Any
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import require_file
-from vc_lightning.evaluation import domains
+from vc_lightning.evaluation.pairs import DOMAIN
 from vc_lightning.evaluation.scorers.voices import EVERYWHERE
 from vc_lightning.evaluation.scores import SECTIONS, TITLES
 from vc_lightning.evaluation.statistics import Figure, figure, paired_difference
@@ -83,7 +83,7 @@ def differences(
         )
     groups = {EVERYWHERE: both}
     for one, other in both:
-        if name := one["groups"].get(domains.GROUP):
+        if name := one["groups"].get(DOMAIN):
             groups.setdefault(name, []).append((one, other))
     found = []
     for score, title in TITLES.items():

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from vc_lightning.evaluation import robustness
 from vc_lightning.evaluation.report import pictures, worst
+from vc_lightning.evaluation.report.contents import Contents
 from vc_lightning.evaluation.report.sound_files import CONVERSION, VOCODER, speaker_names, wav_path
 from vc_lightning.evaluation.scores import SECTIONS, TITLES, ScoredConversion, figures
 from vc_lightning.evaluation.statistics import Figure, figure
@@ -16,31 +17,11 @@ MAX_COLUMNS = 3  # groups side by side in a table
 JUDGES = {"campplus": "CAM++", "ge2e": "GE2E"}
 
 
-def text(
-    evaluation: Evaluation,
-    about: dict[str, str],
-    ranked: Sequence[tuple[int, ScoredConversion]],
-    folder: Path,
-) -> str:
-    """Return the text of report.md: the worst conversions first, every pair at the end.
-
-    Args:
-        evaluation: The results.
-        about: Names and values that describe the evaluation, such as the weights.
-        ranked: The worst conversions, see `worst.ranked`.
-        folder: Folder of the report, to which links are relative.
-    """
-    return "\n".join(_lines(evaluation, about, ranked, folder)) + "\n"
-
-
-def _lines(
-    evaluation: Evaluation,
-    about: dict[str, str],
-    ranked: Sequence[tuple[int, ScoredConversion]],
-    folder: Path,
-) -> Iterator[str]:
+def lines(contents: Contents) -> Iterator[str]:
+    """Yield the lines of report.md: the worst conversions first, every pair at the end."""
+    evaluation, ranked = contents.evaluation, contents.ranked
     yield from ("# Evaluation", "")
-    yield from (f"- {name}: {value}" for name, value in about.items())
+    yield from (f"- {name}: {value}" for name, value in contents.about.items())
     yield from (
         "",
         "Means [95 % bootstrap interval] (number of pairs); ↑ higher is better, ↓ lower is better. "
@@ -56,7 +37,7 @@ def _lines(
             "",
         )
     names = [_cell(" → ".join(speaker_names(conversion.pair))) for _, conversion in ranked]
-    links = [_cell(_links(index, conversion, folder)) for index, conversion in ranked]
+    links = [_cell(_links(index, conversion, contents.folder)) for index, conversion in ranked]
     yield from worst.lines(ranked, list(zip(names, links, strict=True)))
     if any(evaluation.verified.values()):
         yield from _verified(evaluation)

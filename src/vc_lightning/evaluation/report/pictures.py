@@ -10,6 +10,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.files import atomic_path
 from vc_lightning.common.plots import mel_figure
 from vc_lightning.evaluation import robustness
+from vc_lightning.evaluation.report.contents import Contents
 from vc_lightning.evaluation.report.sound_files import title
 from vc_lightning.evaluation.robustness import ConditionResults
 from vc_lightning.evaluation.scores import ScoredConversion, Sounds
@@ -57,10 +58,7 @@ def write_robustness(folder: Path, conditions: Sequence[ConditionResults]) -> No
         axes.set_title(heading, fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
     rows[0].invert_yaxis()
-    path = folder / ROBUSTNESS
-    path.parent.mkdir(exist_ok=True)
-    with atomic_path(path) as temporary:
-        drawing.savefig(temporary, format="png", dpi=DPI)
+    _save(drawing, folder / ROBUSTNESS)
 
 
 def path_of(index: int, conversion: ScoredConversion) -> Path:
@@ -68,21 +66,14 @@ def path_of(index: int, conversion: ScoredConversion) -> Path:
     return Path(FOLDER) / f"{title(index, conversion)}.png"
 
 
-def write(
-    folder: Path, index: int, conversion: ScoredConversion, sounds: Sounds, mel: MelSpectrogram
-) -> None:
-    """Write the picture of a conversion; there is none of a conversion without speech.
+def write(contents: Contents, index: int, conversion: ScoredConversion) -> None:
+    """Write the picture of a conversion with speech, given the number of its pair."""
+    if conversion.scores.has_speech:
+        drawing = mels(contents.sounds(index, conversion), contents.mel)
+        _save(drawing, contents.folder / path_of(index, conversion))
 
-    Args:
-        folder: Folder of the report.
-        index: Number of the pair.
-        conversion: The conversion.
-        sounds: Its sound.
-        mel: The mel-spectrogram of the converter.
-    """
-    if not conversion.scores.has_speech:
-        return
-    path = folder / path_of(index, conversion)
+
+def _save(figure: "Figure", path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     with atomic_path(path) as temporary:
-        mels(sounds, mel).savefig(temporary, format="png", dpi=DPI)
+        figure.savefig(temporary, format="png", dpi=DPI)

@@ -1,17 +1,12 @@
-"""Sound files of an evaluation: names, writing and reading."""
+"""Sound files of an evaluation: their names, and writing them."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
 from vc_lightning.audio.files import io as audio
-from vc_lightning.common.errors import InputError
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.part_files import PartialResults
-from vc_lightning.evaluation.scores import ScoredConversion, Sounds
+from vc_lightning.evaluation.scores import ScoredConversion
 
 FOLDER = "wavs"
 CONVERSION, VOCODER = "conversion", "vocoder"  # last part of the file names
@@ -63,29 +58,3 @@ def write(folder: Path, results: PartialResults, sample_rate: int, note: dict[st
         for index, conversion in condition.conversions.items():
             path = folder / wav_path(index, conversion, condition.condition)
             audio.save(path, conversion.sounds.conversion, sample_rate, note)
-
-
-def read(
-    folder: Path, index: int, conversion: ScoredConversion, load: Callable[[Path], np.ndarray]
-) -> Sounds:
-    """Read the sound of a conversion that `write` has written, and its source.
-
-    Args:
-        folder: Folder of the report.
-        index: Number of the pair.
-        conversion: The conversion.
-        load: Reads a source as float32 (n,) at the rate of the conversions.
-
-    Raises:
-        InputError: A file is missing or damaged.
-    """
-    path, vocoder_path = (
-        folder / wav_path(index, conversion, name) for name in (CONVERSION, VOCODER)
-    )
-    try:
-        after, vocoder = soundfile.read(path, dtype="float32")[0], None
-        if vocoder_path.is_file():
-            vocoder = soundfile.read(vocoder_path, dtype="float32")[0]
-    except (OSError, soundfile.SoundFileError) as error:
-        raise InputError(f"{folder}: the sound of pair {index} cannot be read ({error})") from error
-    return Sounds(load(conversion.pair.source), after, vocoder)

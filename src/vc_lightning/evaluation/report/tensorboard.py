@@ -1,54 +1,44 @@
 """Write an evaluation for TensorBoard: means, histograms, sound and mels."""
 
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.plots import histogram, pixels
 from vc_lightning.evaluation import robustness
 from vc_lightning.evaluation.report import pictures, worst
+from vc_lightning.evaluation.report.contents import Contents
 from vc_lightning.evaluation.report.sound_files import plain, title
 from vc_lightning.evaluation.scorers.voices import EVERYWHERE
-from vc_lightning.evaluation.scores import VOICE_JUDGES, ScoredConversion, Sounds, figures
+from vc_lightning.evaluation.scores import VOICE_JUDGES, figures
 from vc_lightning.evaluation.summary import Evaluation
 
 MAX_SHOWN = 12  # conversions in addition to the worst ones
 SIMILARITY_EDGES = np.arange(0.3, 1.01, 0.05).round(2).tolist()
 
 
-def show(
-    evaluation: Evaluation,
-    writer: SummaryWriter,
-    text: str,
-    mel: MelSpectrogram,
-    ranked: Sequence[tuple[int, ScoredConversion]],
-    read_sounds: Callable[[int, ScoredConversion], Sounds],
-) -> None:
+def show(contents: Contents, writer: SummaryWriter, text: str) -> None:
     """Write the means of all groups, histograms, and sound and mels of some conversions.
 
     Args:
-        evaluation: The results.
+        contents: Contents of the report; the worst conversions have tags of their own.
         writer: Writes TensorBoard's files.
         text: Text of report.md.
-        mel: The mel-spectrogram of the converter.
-        ranked: The worst conversions, see `worst.ranked`, which have tags of their own.
-        read_sounds: Reads the sound of a conversion, given the number of its pair.
     """
+    evaluation, mel = contents.evaluation, contents.mel
     writer.add_text("report", text)
     _show_means(evaluation, writer)
     for name, image in similarity_pictures(evaluation).items():
         writer.add_image(name, image, dataformats="HWC")
-    places = [(f"worst_{place:02d}_", *one) for place, one in enumerate(ranked, start=1)]
+    places = [(f"worst_{place:02d}_", *one) for place, one in enumerate(contents.ranked, start=1)]
     for prefix, _, conversion in places:
         writer.add_text(prefix.rstrip("_"), worst.reason(conversion))
     first = [("", *one) for one in enumerate(evaluation.conversions)][:MAX_SHOWN]
     for prefix, index, conversion in [*places, *first]:
         tag = f"{prefix}{title(index, conversion)}"
-        sounds = read_sounds(index, conversion)
+        sounds = contents.sounds(index, conversion)
         for name, wav in sounds.named().items():
             sound = torch.from_numpy(np.array(wav)).clamp(-1, 1)
             writer.add_audio(f"{tag}/{name}", sound, sample_rate=mel.sample_rate)

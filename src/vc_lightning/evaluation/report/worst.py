@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from vc_lightning.evaluation import domains
 from vc_lightning.evaluation.scores import TITLES, ScoredConversion, Scores
 
 MAX_COLUMNS = 5  # conversions side by side
@@ -88,8 +87,7 @@ def ranked(conversions: Sequence[ScoredConversion], n: int) -> list[tuple[int, S
     """
     by_domain: dict[str, list[tuple[int, ScoredConversion]]] = {}
     for index, conversion in enumerate(conversions):
-        domain = conversion.pair.groups.get(domains.GROUP, "")
-        by_domain.setdefault(domain, []).append((index, conversion))
+        by_domain.setdefault(conversion.pair.domain, []).append((index, conversion))
     return [
         one
         for own in by_domain.values()

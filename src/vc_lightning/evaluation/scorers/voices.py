@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.evaluation import domains
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.scores import Scores
 from vc_lightning.evaluation.statistics import Verification, equal_error
@@ -54,7 +53,7 @@ def score_acceptance(
     """
     if f"{judge}/nearer" not in scores:
         return
-    threshold = verified.get(pair.groups.get(domains.GROUP, ""), verified[EVERYWHERE]).threshold
+    threshold = verified.get(pair.domain, verified[EVERYWHERE]).threshold
     to_target = scores.value(f"{judge}/to_target")
     scores[f"{judge}/accepted"] = float(to_target is not None and to_target >= threshold)
 
@@ -75,8 +74,8 @@ def verify(pairs: Sequence[Pair], embeddings: Mapping[Path, np.ndarray]) -> dict
     compared: dict[str, dict[Path, str]] = {}  # domain -> recording -> speaker
     references: dict[str, dict[Path, str]] = {}
     for pair in pairs:
-        domain = pair.groups.get(domains.GROUP, "")
-        own, others = compared.setdefault(domain, {}), references.setdefault(domain, {})
+        own = compared.setdefault(pair.domain, {})
+        others = references.setdefault(pair.domain, {})
         own |= dict.fromkeys(pair.voice, pair.target_speaker)
         own[pair.source] = pair.source_speaker
         others[pair.source_reference] = pair.source_speaker

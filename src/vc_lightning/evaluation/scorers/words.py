@@ -1,4 +1,4 @@
-"""Score words by any recogniser: Whisper, in any language, or PocketSphinx, in English."""
+"""Score words by a recogniser of any language, such as Whisper."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -68,9 +68,7 @@ def score(
                     known[key][name] = recogniser.transcript(wav, sample_rate, language)
         heard = dict(known[key])
         language = heard.pop("language")
-        heard["conversion"] = ""  # without speech, Whisper would make up words
-        if conversion.scores.has_speech:
-            heard["conversion"] = recogniser.transcript(sounds.conversion, sample_rate, language)
+        heard["conversion"] = conversion.heard(recogniser.transcript, sample_rate, language)
         conversion.transcripts |= {f"{judge}/{name}": text for name, text in heard.items()}
         reference = plain_text(pair.text) if known_texts else ""
         _set_errors(conversion, judge, reference, heard, language not in UNSPACED)

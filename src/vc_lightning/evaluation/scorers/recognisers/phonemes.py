@@ -71,7 +71,7 @@ def score(
     Returns:
         Reasons why pairs were left out, with the number of pairs.
     """
-    known: dict[Path, list[str]] = {}
+    known: dict[Path, str] = {}
     left_out: Counter[str] = Counter()
     for conversion in show_progress(conversions, ASPECT):
         pair, sounds = conversion.pair, conversion.sounds
@@ -79,14 +79,12 @@ def score(
             left_out[f"{ASPECT}: understands English only"] += 1
             continue
         if pair.source not in known:
-            known[pair.source] = recogniser.phonemes(sounds.source, sample_rate)
-        before, after = known[pair.source], []
+            known[pair.source] = " ".join(recogniser.phonemes(sounds.source, sample_rate))
+        before = known[pair.source]
         if not before:
             left_out[f"{ASPECT}: none are heard in the source"] += 1
             continue
-        if conversion.scores.has_speech:
-            after = recogniser.phonemes(sounds.conversion, sample_rate)
-        texts = " ".join(before), " ".join(after)
-        conversion.transcripts |= {f"{ASPECT}/source": texts[0], f"{ASPECT}/conversion": texts[1]}
-        conversion.scores[f"{ASPECT}/errors"] = word_errors(*texts)
+        after = " ".join(conversion.heard(recogniser.phonemes, sample_rate))
+        conversion.transcripts |= {f"{ASPECT}/source": before, f"{ASPECT}/conversion": after}
+        conversion.scores[f"{ASPECT}/errors"] = word_errors(before, after)
     return left_out

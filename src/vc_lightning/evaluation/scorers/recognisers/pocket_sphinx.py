@@ -11,7 +11,6 @@ from vc_lightning.audio.voice_activity import INT16_MAX
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.scorers.availability import SAMPLE_RATE, require_packages
 from vc_lightning.evaluation.scorers.recognisers.texts import character_errors, plain_text
-from vc_lightning.evaluation.scorers.words import WordRecogniser
 from vc_lightning.evaluation.scores import ScoredConversion
 
 ASPECT = "pocketsphinx"  # its name in scorers=
@@ -23,11 +22,7 @@ ENGLISH = ("", "en")
 
 
 def require_installed() -> None:
-    """Check that the packages of `PocketSphinx` are installed.
-
-    Raises:
-        MissingScorerError: A package is not installed.
-    """
+    """Raise MissingScorerError where the packages of `PocketSphinx` are not installed."""
     require_packages(ASPECT, "pocketsphinx", "jiwer")
 
 
@@ -41,8 +36,6 @@ class PocketSphinx:
         MissingScorerError: A package is not installed.
     """
 
-    name = "PocketSphinx"
-
     def __init__(self) -> None:
         require_installed()
         from pocketsphinx import Decoder
@@ -53,13 +46,12 @@ class PocketSphinx:
         """Return whether a language is English, or "" where it is unknown."""
         return language in ENGLISH
 
-    def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
+    def transcript(self, wav: np.ndarray, sample_rate: int) -> str:
         """Transcribe a recording.
 
         Args:
             wav: The recording (n,).
             sample_rate: Its sample rate in Hz.
-            language: Not used; see `understands`.
 
         Returns:
             Lower-case text without punctuation; "" if no word is found.
@@ -75,13 +67,9 @@ class PocketSphinx:
         found = self.decoder.hyp()
         return plain_text(found.hypstr) if found else ""
 
-    def language_of(self, wav: np.ndarray, sample_rate: int) -> str:
-        """Return "en", the only language of the model."""
-        return "en"
-
 
 def score(
-    recogniser: WordRecogniser, conversions: Sequence[ScoredConversion], sample_rate: int
+    recogniser: PocketSphinx, conversions: Sequence[ScoredConversion], sample_rate: int
 ) -> Counter[str]:
     """Set PocketSphinx's character error rates on sources and on conversions.
 
@@ -109,9 +97,8 @@ def score(
             continue
         if pair.source not in known:
             known[pair.source] = recogniser.transcript(sounds.source, sample_rate)
-        before, after = known[pair.source], ""
-        if conversion.scores.has_speech:
-            after = recogniser.transcript(sounds.conversion, sample_rate)
+        before = known[pair.source]
+        after = conversion.heard(recogniser.transcript, sample_rate)
         transcripts |= {f"{ASPECT}/source": before, f"{ASPECT}/conversion": after}
         conversion.scores[f"{ASPECT}/source"] = character_errors(reference, before)
         conversion.scores[f"{ASPECT}/conversion"] = character_errors(reference, after)
