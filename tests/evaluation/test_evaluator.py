@@ -340,6 +340,7 @@ def test_refuses_bad_inputs(run, tmp_path, corpus, capsys):
         ({"vocoder_alone": "perhaps"}, "vocoder_alone=perhaps: give true or false"),
         ({"compare": f"[{tmp_path}/file]"}, "compare: give two reports"),
         ({"compare": f"[{tmp_path}/file,{tmp_path}/file]"}, "is not a report.json of this version"),
+        ({"compare": f"[{tmp_path}/gone,{tmp_path}/file]"}, "gone: there is no such file"),
         ({"seed": -1}, "seed=-1"),
         ({"ckpt": tmp_path / "missing"}, "no such file"),
         ({"ckpt": SOURCE}, "cannot be read"),

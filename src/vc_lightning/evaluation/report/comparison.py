@@ -49,10 +49,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Read the pairs of a report.json.
 
     Raises:
-        InputError: The file is not a report of this version.
+        InputError: The file is missing, or not a report of this version.
     """
+    require_file(path)
     try:
-        pairs = json.loads(require_file(path).read_text(encoding="utf-8"))["pairs"]
+        pairs = json.loads(path.read_text(encoding="utf-8"))["pairs"]
         if all({*IDENTITY, "figures", "bases", "groups"} <= pair.keys() for pair in pairs):
             return pairs
     except (ValueError, KeyError, TypeError, AttributeError):
