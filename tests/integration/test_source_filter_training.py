@@ -57,7 +57,7 @@ def test_trained_file_converts(run, tmp_path, tiny_checkpoint, mel_settings):
     from vc_lightning.commands import convert
 
     path = run() / "source_filter_step6_average.safetensors"
-    network, card = checkpoints.read_source_filter(path)
+    network, card = checkpoints.read_network(path, "source_filter")
     assert (card.step, card.mel) == (6, mel_settings)
     assert network.head.weight.abs().max() > 0  # initially 0
     settings = [f"ckpt={tiny_checkpoint}", f"output={tmp_path / 'a.wav'}"]

@@ -56,7 +56,8 @@ def run(corpus, cache_dir, tmp_path):
 
 
 def weights(folder, step, kind):
-    return checkpoints.read_wavernn(folder / f"checkpoints/wavernn_step{step}_{kind}.safetensors")
+    path = folder / f"checkpoints/wavernn_step{step}_{kind}.safetensors"
+    return checkpoints.read_network(path, "wavernn", "multiband_wavernn")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_init_from_vocoder_weights(run, caplog):
     path = folder / "checkpoints/wavernn_step4_average.safetensors"
     run(f"init_from={path}", "optimizer.lr=1e-12", "model.temperature=0.5", name="next")
     next_one, card = weights(folder.parent / "next", 4, "original")
-    before, _ = checkpoints.read_wavernn(path)
+    before, _ = checkpoints.read_network(path, "wavernn", "multiband_wavernn")
     torch.testing.assert_close(next_one.fc1.weight, before.fc1.weight)
     assert next_one.temperature == 0.5
     assert card.step == 4

@@ -4,7 +4,6 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from vc_lightning.common.errors import (
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import load_speaker_critic, read_autovc
+from vc_lightning.models.checkpoints import load_speaker_critic
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
 from vc_lightning.training.lightning_types import datamodule_of
@@ -192,10 +191,6 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     def trained_parameters(self) -> Iterable[nn.Parameter]:
         """List the parameters of the network and of the teacher's head."""
         return chain(self.network.parameters(), self.head.parameters() if self.head else ())
-
-    def read(self, path: Path | str, freq: int) -> tuple[AutoVC, Card]:
-        """Read the network and the card of an AutoVC file."""
-        return read_autovc(path, freq)
 
     def copy_weights(self, source: AutoVC, card: Card, name: str) -> None:
         """Copy the weights of a matching network, and log the differences that are allowed."""

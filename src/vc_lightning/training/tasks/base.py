@@ -17,6 +17,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.models.checkpoints import read_network
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.network import Network
 from vc_lightning.training.lightning_types import datamodule_of
@@ -32,7 +33,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     """A network with its optimizer and schedule.
 
     Subclasses set the class attributes and define the loss (`losses`) and the first weights
-    (`read`, `initialize_from_data`).
+    (`initialize_from_data`).
 
     Args:
         network: The network to train.
@@ -45,7 +46,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         InputError: This class does not train the network, or its mels differ from the card's.
     """
 
-    trains: tuple[type[nn.Module], ...]  # classes of network
+    trains: tuple[type[Network], ...]  # classes of network
     shipped: Path  # the weights that come with the project
     free_arguments: tuple[str, ...]  # of the network; may differ in the weights of `init_from`
     is_averaged = False  # whether there is an `EMA` callback
@@ -93,18 +94,6 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         """
         raise NotImplementedError
 
-    def read(self, path: Path | str, freq: int) -> tuple[NetworkT, Card]:
-        """Read the network and the card of a weight file.
-
-        Args:
-            path: The weight file.
-            freq: `freq` of public AutoVC files, which do not hold it.
-
-        Raises:
-            InputError: The file is unreadable or holds another kind of network.
-        """
-        raise NotImplementedError
-
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the network's output to the average of the data."""
         raise NotImplementedError
@@ -130,7 +119,8 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
             return "weights: from scratch"
         path = self.shipped if init_from == "shipped" else init_from
         name = f"init_from={init_from}"
-        source, source_card = self.read(path, freq)
+        kinds = (network.kind for network in self.trains)
+        source, source_card = read_network(path, *kinds, freq=freq)
         self.require_same_network(source, name)
         require_same_settings(source_card.mel, self.card.mel, name, "this training")
         self.copy_weights(source, source_card, name)

@@ -1,7 +1,6 @@
 """Training Griffin-Lim's network, which predicts magnitude spectra from mels."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models import checkpoints
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet, log_spectral_distance
 from vc_lightning.training.tasks.base import BaseModule
@@ -50,10 +48,6 @@ class GriffinLimModule(BaseModule[GriffinLimNet, VocoderBatch]):
                 f"model.n_bins={network.arguments['n_bins']}: spectra of mel.n_fft="
                 f"{card.mel['n_fft']} have {n_bins} bins; set model.n_bins={n_bins}"
             )
-
-    def read(self, path: Path | str, freq: int) -> tuple[GriffinLimNet, Card]:
-        """Read the network and the card of a file of Griffin-Lim's network."""
-        return checkpoints.load_griffin_lim(path), checkpoints.read(path, GriffinLimNet.kind)[1]
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output bias to the mean error of the rough spectra in the first batch."""

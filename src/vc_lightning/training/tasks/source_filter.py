@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import require_at_least, require_within
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models.checkpoints import read_source_filter
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
@@ -80,10 +78,6 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         self.adversarial_weight = adversarial_weight
         self.feature_weight = feature_weight
         self.adversarial_after = adversarial_after
-
-    def read(self, path: Path | str, freq: int) -> tuple[SourceFilter, Card]:
-        """Read the network and the card of a source-filter file."""
-        return read_source_filter(path)
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Fit the filters to the average spectrum of the first batches."""

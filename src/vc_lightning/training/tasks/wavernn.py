@@ -1,7 +1,6 @@
 """Training WaveRNN on the likelihood of a recording's samples, given its mel."""
 
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,8 +8,6 @@ from torch import Tensor
 from vc_lightning.common import resources
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models.checkpoints import read_wavernn
-from vc_lightning.models.files.formats import Card
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.training.tasks.base import BaseModule
@@ -28,10 +25,6 @@ class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
     shipped = resources.WAVERNN
     free_arguments = ("temperature",)
     convert_with = "vocoder=wavernn vocoder.path="
-
-    def read(self, path: Path | str, freq: int) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
-        """Read the network and the card of a WaveRNN file."""
-        return read_wavernn(path)
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output to the distribution of the samples in the first batches."""
