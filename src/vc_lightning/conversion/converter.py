@@ -24,7 +24,7 @@ from vc_lightning.models.autovc import MAX_CONTRAST, AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vocode
+from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, part_of, vocode
 
 ANALYSIS_SHARE = 0.5  # of the computing time: embedding and pitch
 NETWORK_SHARE = 0.45  # of the remaining time: AutoVC; the vocoder takes the rest
@@ -168,13 +168,9 @@ class VoiceConverter(nn.Module):
             seed: Seed of the vocoder.
             progress: Called with the share of the work that is done, up to 1.
         """
-        analyzed = self.analyze(source, progress=lambda share: progress(ANALYSIS_SHARE * share))
-        return self.convert_analyzed(
-            [analyzed],
-            [target],
-            seed,
-            lambda share: progress(ANALYSIS_SHARE + (1 - ANALYSIS_SHARE) * share),
-        )[0]
+        analyzed = self.analyze(source, part_of(progress, 0, ANALYSIS_SHARE))
+        rest = part_of(progress, ANALYSIS_SHARE, 1)
+        return self.convert_analyzed([analyzed], [target], seed, rest)[0]
 
     @torch.inference_mode()
     def convert_analyzed(
@@ -212,7 +208,7 @@ class VoiceConverter(nn.Module):
             [len(source.wav) for source in sources],
             self.analyzer.chunk_frames,
             seed,
-            lambda share: progress(NETWORK_SHARE + (1 - NETWORK_SHARE) * share),
+            part_of(progress, NETWORK_SHARE, 1),
         )
 
     def converted_mel(self, source: Recording, target: Voice) -> Iterator[Tensor]:
@@ -226,9 +222,7 @@ class VoiceConverter(nn.Module):
             Pieces (1, n_mels, T) of the converted mel, in order.
         """
         converter = MelConverter(self.autovc, self.mel, self.guidance)
-        return self.analyzer.converted(
-            source, lambda mel, f0: converter.convert(mel, f0, source.voice, target)
-        )
+        return converter.convert_recording(source, target)
 
     @torch.inference_mode()
     def codes(self, recording: Recording) -> np.ndarray:
@@ -244,7 +238,7 @@ class VoiceConverter(nn.Module):
         embedding = torch.from_numpy(recording.embedding)[None].to(self.networks.device)
         found = []
         for chunk, content, _ in recording.parts():
-            heard = torch.from_numpy(content).t()[None].to(self.networks.device)
+            heard = content.to(self.networks.device)
             codes = self.autovc.encode(heard, embedding)[0].float().cpu().numpy()
             first = (chunk.start - chunk.first) // freq
             found.append(codes[:, first : first + math.ceil((chunk.stop - chunk.start) / freq)])

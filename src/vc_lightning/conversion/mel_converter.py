@@ -1,5 +1,6 @@
 """Pitch → harmonics → network: the mel of a conversion, for files, live speech and samples."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,9 @@ from torch import Tensor
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.conversion.voices.voice import Voice, require_embedding, require_reference
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.recording import FADE_SECONDS, Recording, cross_fade, whole_codes
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.autovc import AutoVC
 
 
@@ -30,8 +33,24 @@ class MelConverter:
     mel: MelSpectrogram
     guidance: float = 0.0
 
+    def convert_recording(self, recording: Recording, target: Voice) -> Iterator[Tensor]:
+        """Convert the mel of a recording chunk by chunk; the chunks are cross-faded.
+
+        Args:
+            recording: The source.
+            target: The target's voice.
+
+        Yields:
+            Pieces (1, n_mels, T) of the converted mel, in order.
+        """
+        converted = (
+            (chunk, self.convert(content.to(self._device), f0, recording.voice, target))
+            for chunk, content, f0 in recording.parts()
+        )
+        return cross_fade(converted, whole_codes(FADE_SECONDS, self.mel, self.autovc.freq))
+
     def convert(self, content: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
-        """Convert the mel of a recording.
+        """Convert the mel of a recording, or of a part of one.
 
         Args:
             content: (1, C, T), what the content encoder reads: the mel of the source, or, where the
@@ -92,3 +111,31 @@ class MelConverter:
     @property
     def _device(self) -> torch.device:
         return next(self.autovc.parameters()).device
+
+
+def require_embedding(embedding: np.ndarray, dim_emb: int) -> np.ndarray:
+    """Return a target's embedding as float32.
+
+    Raises:
+        InputError: It does not have the shape (dim_emb,), or is not finite.
+    """
+    embedding = np.asarray(embedding, dtype=np.float32)
+    if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
+        raise InputError(
+            f"a voice's embedding has shape {embedding.shape}; give {dim_emb} finite numbers"
+        )
+    return embedding
+
+
+def require_reference(reference: np.ndarray, dim: int) -> np.ndarray:
+    """Return a target's reference as float32.
+
+    Raises:
+        InputError: It does not have the shape (R, dim), or is not finite.
+    """
+    reference = np.asarray(reference, dtype=np.float32)
+    if reference.ndim != 2 or reference.shape[1] != dim or not np.isfinite(reference).all():
+        raise InputError(
+            f"a voice's reference has shape {reference.shape}; give finite frames of {dim} numbers"
+        )
+    return reference

@@ -106,6 +106,15 @@ class Networks(nn.Module):
         identity = encoder_card.speaker_encoder
         return cls(autovc, card, encoder, identity, mel, built, recogniser, threads)
 
+    def with_vocoder(self, vocoder: Vocoder) -> "Networks":
+        """Return the same networks with another vocoder.
+
+        Raises:
+            InputError: It is for other mels.
+        """
+        own = (self.autovc, self.card, self.speaker_encoder, self.encoder_identity, self.mel)
+        return Networks(*own, vocoder, self.recogniser).to(self.device)
+
     @property
     def sample_rate(self) -> int:
         """Sample rate in Hz of the mels, and of the sound that the vocoder makes."""
