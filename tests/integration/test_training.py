@@ -267,6 +267,10 @@ def module(tiny_autovc, mel_settings):
         reconstruction_reaches_encoder=True,
         live_weight=1.0,
         align_steps=0,
+        reference_weight=0.0,
+        critic_feature_weight=0.0,
+        critic_similarity_weight=0.0,
+        reference_only=False,
         config={},
     )
     module.mean_mel.fill_(0.4)
