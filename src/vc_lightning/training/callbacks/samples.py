@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
@@ -17,7 +16,6 @@ from vc_lightning.data.crops.mel import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.network import Network
 from vc_lightning.models.vocoders.base import Vocoder
-from vc_lightning.training.callbacks.ema import averaged_network
 from vc_lightning.training.callbacks.regular import RegularCallback
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
 
@@ -33,27 +31,15 @@ class Samples(RegularCallback):
     def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
         super().__init__("callbacks.samples", every_n_steps, n_speakers, max_frames)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the recordings."""
-        if tensorboard_writer(trainer):
-            self.examples = datamodule_of(trainer).examples(self.n_speakers)
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last step."""
         if trainer.global_step != self.last_step:
-            self.act(trainer)
+            self.act_with_average(trainer)
 
-    @torch.no_grad()
-    def act(self, trainer: Trainer) -> None:
-        """Write the averaged network's output, in the first process."""
-        writer = tensorboard_writer(trainer)
-        if writer is None:
-            return
-        network = averaged_network(trainer)
-        was_training = network.training
-        network.eval()
-        self.show(writer, network, trainer.global_step, datamodule_of(trainer).mel)
-        network.train(was_training)
+    def act(self, trainer: Trainer, network: Network) -> None:
+        """Write the network's output."""
+        if writer := tensorboard_writer(trainer):
+            self.show(writer, network, trainer.global_step, datamodule_of(trainer).mel)
 
     def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
         """Write the mels and sounds of a step.
@@ -94,8 +80,7 @@ class Conversions(Samples):
     def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
         """Write each source, its reconstruction and its conversion."""
         autovc = require_instance(network, AutoVC)
-        targets = self.examples[1:] + self.examples[:1]
-        for source, target in zip(self.examples, targets, strict=True):
+        for source, target in self.pairs():
             mels = {
                 "source": source.mel[None, :, : self.max_frames],
                 "reconstruction": convert(autovc, mel, source, source, self.max_frames),
