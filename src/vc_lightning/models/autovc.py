@@ -225,7 +225,7 @@ class AutoVC(Network):
         return codes[..., None].expand(-1, -1, -1, self.freq).flatten(2)[..., :n_frames]
 
     def remember(self, content: Tensor, embedding: Tensor, mel: Tensor) -> Tensor:
-        """Make the reference of a voice from its speech.
+        """Make the reference of a voice from its speech; no gradient reaches the encoder.
 
         Args:
             content: What the content encoder reads, see `encode`.
@@ -235,7 +235,8 @@ class AutoVC(Network):
         Returns:
             (B, D, R), see `ReferenceAttention.remember`.
         """
-        codes = self.repeat_codes(self.encode(content, embedding), mel.shape[-1])
+        with torch.no_grad():
+            codes = self.repeat_codes(self.encode(content, embedding), mel.shape[-1])
         return self.reference.remember(codes, mel)
 
     def refined(
