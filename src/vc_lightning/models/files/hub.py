@@ -163,7 +163,7 @@ def _sentences(address: str) -> Iterator[None]:
     """Turn exceptions of the package into an InputError of one sentence about an address."""
     with needs_extra(f"{address}:", "hub"):
         from huggingface_hub import errors
-    known = {  # the more specific ones first
+    known: dict[type[Exception], str] = {  # the more specific ones first
         errors.GatedRepoError: "its owner grants access on request; accept the terms on its page, "
         "then `hf auth login`",
         errors.RepositoryNotFoundError: "there is no such repository, or it is private; check the "
