@@ -71,7 +71,16 @@ class RecordingAnalyzer:
         progress: Progress = no_progress,
         name: Path | str | None = None,
     ) -> Recording:
-        """Analyze a recording to be converted; see `VoiceConverter.analyze`."""
+        """Analyze a recording for conversions.
+
+        Args:
+            recording: See `load`.
+            progress: Called with the share of the pitch tracking that is done, up to 1.
+            name: Name of the recording in the warning that hardly any pitch was found.
+
+        Raises:
+            InputError: The recording cannot be used; the message names it.
+        """
         wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
         contours, content = [], SpillBuffer()
@@ -91,7 +100,7 @@ class RecordingAnalyzer:
 
     @torch.inference_mode()
     def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
-        """Analyze a recording of a target's voice; see `VoiceConverter.sample`."""
+        """Analyze a recording of a target's voice, whose sound is not kept; see `analyze`."""
         wav, level = self.leveled(recording)
         attends = self.networks.autovc.has_reference
         with second_thread() as beside:

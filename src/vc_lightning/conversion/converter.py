@@ -212,17 +212,8 @@ class VoiceConverter(nn.Module):
         )
 
     def converted_mel(self, source: Recording, target: Voice) -> Iterator[Tensor]:
-        """Convert the mel of a recording chunk by chunk.
-
-        Args:
-            source: The recording.
-            target: The target voice.
-
-        Yields:
-            Pieces (1, n_mels, T) of the converted mel, in order.
-        """
-        converter = MelConverter(self.autovc, self.mel, self.guidance)
-        return converter.convert_recording(source, target)
+        """Convert the mel of a recording, see `MelConverter.convert_recording`."""
+        return MelConverter(self.autovc, self.mel, self.guidance).convert_recording(source, target)
 
     @torch.inference_mode()
     def codes(self, recording: Recording) -> np.ndarray:
@@ -313,7 +304,7 @@ class VoiceConverter(nn.Module):
         """Make a voice for `convert_to` from recordings of one speaker.
 
         Args:
-            recordings: One or several recordings, see `analyze`.
+            recordings: One or several recordings, each a path or samples as for `convert`.
 
         Raises:
             InputError: There is no recording, or one of them cannot be used.
@@ -342,15 +333,7 @@ class VoiceConverter(nn.Module):
         )
 
     def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
-        """Analyze a recording of a target's voice, whose sound is not kept.
-
-        Args:
-            recording: See `analyze`.
-            name: See `analyze`.
-
-        Raises:
-            InputError: The recording cannot be used; the message names it.
-        """
+        """Analyze a recording of a target's voice, see `RecordingAnalyzer.sample`."""
         return self.analyzer.sample(recording, name)
 
     def analyze(
@@ -359,16 +342,7 @@ class VoiceConverter(nn.Module):
         progress: Progress = no_progress,
         name: Path | str | None = None,
     ) -> Recording:
-        """Analyze a recording for conversions.
-
-        Args:
-            recording: A path, or float samples (n,) at `sample_rate`.
-            progress: Called with the share of the pitch tracking that is done, up to 1.
-            name: Name of the recording in the warning that hardly any pitch was found.
-
-        Raises:
-            InputError: The recording cannot be used; the message names it.
-        """
+        """Analyze a recording for conversions, see `RecordingAnalyzer.analyze`."""
         self.networks.threads.choose()
         return self.analyzer.analyze(recording, progress, name)
 
