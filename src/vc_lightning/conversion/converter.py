@@ -13,6 +13,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.analysis import REFERENCE_SECONDS, RecordingAnalyzer
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.mel_converter import MelConverter
@@ -20,11 +21,13 @@ from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recording import Recording, RecordingLike
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import MAX_CONTRAST, AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, part_of, vocode
+from vc_lightning.models.vocoders.factory import default_vocoder
 
 ANALYSIS_SHARE = 0.5  # of the computing time: embedding and pitch
 NETWORK_SHARE = 0.45  # of the remaining time: AutoVC; the vocoder takes the rest
@@ -94,13 +97,29 @@ class VoiceConverter(nn.Module):
             InputError: A file is unreadable, the files do not belong together, or a value is out of
                 range.
         """
-        if guidance is None:
-            guidance = resources.settings("", "converter")["guidance"]
+        threads = ThreadChooser()  # measures what other programs do meanwhile
         path = hub.local_path(path)
-        networks = Networks.load(path, vocoder, speaker_encoder, freq)
+        autovc, card = checkpoints.read_autovc(path, freq)
+        encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
+        try:
+            mel = MelSpectrogram(**card.mel)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: its mel settings are not usable ({error})") from error
         if contrast is not None:
             require_within(0, MAX_CONTRAST, "", contrast=contrast)
-            networks.autovc.contrast = contrast
+            autovc.contrast = contrast
+        if guidance is None:
+            guidance = resources.settings("", "converter")["guidance"]
+        networks = Networks(
+            autovc,
+            card,
+            encoder,
+            encoder_card.speaker_encoder,
+            mel,
+            (vocoder or default_vocoder)(mel),
+            checkpoints.load_recogniser() if autovc.listens else None,
+            threads,
+        )
         return cls(networks, guidance, fingerprint(path))
 
     @property
