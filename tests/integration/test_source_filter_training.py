@@ -14,6 +14,7 @@ from vc_lightning.training.discriminator import (
     discriminator_loss,
     generator_losses,
 )
+from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.tasks.source_filter import SourceFilterModule, multi_resolution_loss
 
 
@@ -103,7 +104,7 @@ def test_adversarial_gradients_are_separate(mel_settings):
     def gradients(**more):
         card = Card("source_filter", network.arguments, mel_settings)
         module = SourceFilterModule(
-            network, card, None, None, {}, discriminators, [256], **weights | more
+            network, RunSettings(card, None, None, {}), discriminators, [256], **weights | more
         )
         module.log_losses = lambda *_: None
         module.zero_grad()

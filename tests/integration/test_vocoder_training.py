@@ -13,6 +13,7 @@ from vc_lightning.models.vocoders.wavernn.distributions import mu_law_decode, mu
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.training.schedulers import noam
+from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.tasks.wavernn import WaveRNNModule
 
 MODELS = {
@@ -200,7 +201,8 @@ def test_loss_is_in_bits_per_sample():
     network = tiny_public("RAW")
     mel = {"n_mels": 5, "hop_length": network.hop_length}
     card = Card("wavernn", network.arguments, mel)
-    module = WaveRNNModule(network, card, torch.optim.Adam, lambda o: noam(o, 10), {})
+    run = RunSettings(card, torch.optim.Adam, lambda o: noam(o, 10), {})
+    module = WaveRNNModule(network, run)
     batch = VocoderBatch(torch.rand(2, 5, 8), torch.rand(2, 48) - 0.5, 8, torch.zeros(2, 8))
     loss = module.losses(network, batch)["loss"]
     expected = -network.log_prob(batch.wav, batch.mel).mean() / math.log(2)

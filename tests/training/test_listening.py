@@ -14,6 +14,7 @@ from vc_lightning.models.checkpoints import load_autovc, read_autovc, save
 from vc_lightning.models.files.formats import Card
 from vc_lightning.training import losses as losses_module
 from vc_lightning.training.tasks.autovc import AutoVCModule
+from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.transfer import can_listen, listening_like
 
 SIZES = {
@@ -61,10 +62,7 @@ def module():
     weights = {"decoder_weight": 1.0, "content_weight": 0.0, "teacher_weight": 0.0}
     return AutoVCModule(
         network,
-        card,
-        optimizer=torch.optim.Adam,
-        scheduler=torch.optim.lr_scheduler.ConstantLR,
-        config={},
+        RunSettings(card, torch.optim.Adam, torch.optim.lr_scheduler.ConstantLR, {}),
         **weights,
         content_per_std=False,
         distance="l1",
@@ -150,7 +148,7 @@ def attending_module(network=None, **changes):
     values = settings("task", "autovc")
     values |= {"distance": "l1", "content_weight": 0.0, "teacher_weight": 0.0, "align_steps": 0}
     adam, constant = torch.optim.Adam, torch.optim.lr_scheduler.ConstantLR
-    return AutoVCModule(network, card, adam, constant, config={}, **values | changes)
+    return AutoVCModule(network, RunSettings(card, adam, constant, {}), **values | changes)
 
 
 def attending_batch():

@@ -1,13 +1,11 @@
 """Training AutoVC: reconstruction through the bottleneck, and a teacher of the codes."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
@@ -34,7 +32,7 @@ from vc_lightning.training.losses import (
     reference_losses,
     valid_elements,
 )
-from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule
+from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings
 from vc_lightning.training.teacher_head import TeacherHead
 from vc_lightning.training.transfer import (
     add_f0_conditioning,
@@ -89,10 +87,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     def __init__(
         self,
         network: AutoVC,
-        card: Card,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler],
-        config: dict,
+        run: RunSettings,
         decoder_weight: float,
         content_weight: float,
         content_per_std: bool,
@@ -106,7 +101,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         critic_similarity_weight: float,
         reference_only: bool,
     ):
-        super().__init__(network, card, optimizer, scheduler, config)
+        super().__init__(network, run)
         require_within(
             0,
             MAX_WEIGHT,
@@ -147,9 +142,9 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.critic_similarity_weight = critic_similarity_weight
         self.critics: tuple[SpeakerCritic, ...] = ()  # one; not a part of the checkpoints
         if self.reference_weight > 0 and max(critic_feature_weight, critic_similarity_weight) > 0:
-            self.critics = (load_speaker_critic(card.mel),)
+            self.critics = (load_speaker_critic(self.card.mel),)
         self.head: TeacherHead | None = None
-        self.mel = MelSpectrogram(**card.mel)
+        self.mel = MelSpectrogram(**self.card.mel)
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
         self.register_buffer("align_until", torch.zeros((), dtype=torch.long))

@@ -1,7 +1,7 @@
 """Base of all tasks: first weights, optimizer, schedule, logging, and the weights' card."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -29,6 +29,23 @@ NetworkT = TypeVar("NetworkT", bound=Network)
 MAX_WEIGHT = 1e6  # of a term of the loss; with a larger weight the others vanish in rounding
 
 
+@dataclass(frozen=True)
+class RunSettings:
+    """What every task needs of a run.
+
+    Attributes:
+        card: Header of the weight files: mel settings, speaker encoder, training data.
+        optimizer: Makes an optimizer from parameters.
+        scheduler: Makes a schedule from an optimizer; it steps after every optimizer step.
+        config: The configuration of the run, stored in `last.ckpt` and compared on resuming.
+    """
+
+    card: Card
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[[Optimizer], LRScheduler]
+    config: dict
+
+
 class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     """A network with its optimizer and schedule.
 
@@ -37,10 +54,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
 
     Args:
         network: The network to train.
-        card: Header of its weight files: mel settings, speaker encoder, training data.
-        optimizer: Makes an optimizer from parameters.
-        scheduler: Makes a schedule from an optimizer; it steps after every optimizer step.
-        config: The configuration of the run, stored in `last.ckpt` and compared on resuming.
+        run: The settings of the run.
 
     Raises:
         InputError: This class does not train the network, or its mels differ from the card's.
@@ -52,14 +66,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     is_averaged = False  # whether there is an `EMA` callback
     convert_with: str  # arguments of convert.py, to be followed by the path of a weight file
 
-    def __init__(
-        self,
-        network: NetworkT,
-        card: Card,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler],
-        config: dict,
-    ):
+    def __init__(self, network: NetworkT, run: RunSettings):
         super().__init__()
         if not isinstance(network, self.trains):
             raise InputError(
@@ -69,16 +76,15 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         sizes = {"n_mels": network.arguments["n_mels"]}
         sizes |= {"hop_length": network.hop_length} if hasattr(network, "hop_length") else {}
         for name, size in sizes.items():
-            if size != card.mel[name]:
+            if size != run.card.mel[name]:
                 raise InputError(
-                    f"model.{name}={size} does not match mel.{name}={card.mel[name]}; set "
+                    f"model.{name}={size} does not match mel.{name}={run.card.mel[name]}; set "
                     f"mel.{name} only, the model follows"
                 )
         self.network = network
-        self.card = card
-        self.make_optimizer = optimizer
-        self.make_scheduler = scheduler
-        self.config = config
+        self.run = run
+        self.card = run.card
+        self.config = run.config
 
     # For subclasses ------------------------------------------------------------------------------
 
@@ -193,8 +199,8 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
             InputError: One of them refuses its arguments.
         """
         try:
-            optimizer = self.make_optimizer(self.trained_parameters())
-            scheduler = self.make_scheduler(optimizer)
+            optimizer = self.run.optimizer(self.trained_parameters())
+            scheduler = self.run.scheduler(optimizer)
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer or scheduler: {error}") from error
         return {
