@@ -39,7 +39,7 @@ class Networks(nn.Module):
         encoder_identity: str,
         mel: MelSpectrogram,
         vocoder: Vocoder,
-        recogniser: Recogniser | None = None,
+        recogniser: Recogniser | None,
         threads: ThreadChooser | None = None,
     ):
         super().__init__()
