@@ -105,11 +105,12 @@ class RecordingAnalyzer:
         attends = self.networks.autovc.has_reference
         with second_thread() as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
-            contour = beside.submit(self._contour, wav, level)
             if attends:
+                contour = beside.submit(self._contour, wav, level)
                 start, filtered = self._start(wav, level)
                 heard = self._content(filtered, start)
-        voice, f0 = embedding.result(), contour.result()
+            f0 = contour.result() if attends else self._contour(wav, level)
+        voice = embedding.result()
         self._check_pitch(recording if name is None else name, f0, level)
         reference = self._reference(filtered, start, voice, heard) if attends else None
         return VoiceSample(voice, f0, len(wav) / self.mel.sample_rate, reference)

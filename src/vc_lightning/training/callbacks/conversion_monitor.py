@@ -43,6 +43,8 @@ class ConversionMonitor(RegularCallback):
         speaker_encoder: Weight file of the speaker encoder; None is the shipped one.
     """
 
+    group = "callbacks.conversion_monitor"
+
     def __init__(
         self,
         every_n_steps: int,
@@ -55,11 +57,10 @@ class ConversionMonitor(RegularCallback):
         vocoder: Callable[..., Vocoder],
         speaker_encoder: Path | str | None,
     ):
-        group = "callbacks.conversion_monitor"
-        super().__init__(group, every_n_steps, n_speakers, max_frames)
-        require_at_least(1, group, patience=patience)
-        require_at_least(0, group, leak_after_steps=leak_after_steps)
-        require_within(0, 1, group, min_codes_std=min_codes_std, min_rise=min_rise)
+        super().__init__(every_n_steps, n_speakers, max_frames)
+        require_at_least(1, self.group, patience=patience)
+        require_at_least(0, self.group, leak_after_steps=leak_after_steps)
+        require_within(0, 1, self.group, min_codes_std=min_codes_std, min_rise=min_rise)
         self.min_codes_std = min_codes_std
         self.leak_after_steps = leak_after_steps
         self.patience = patience

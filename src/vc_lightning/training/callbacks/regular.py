@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -21,15 +22,17 @@ class RegularCallback(Callback):
     Subclasses define what (`act`).
 
     Args:
-        group: Group of the keys, for error messages.
         every_n_steps: Optimizer steps between two times.
         n_speakers: Number of speakers, one recording each.
         max_frames: Longer recordings are cut to this number of frames.
     """
 
-    def __init__(self, group: str, every_n_steps: int, n_speakers: int, max_frames: int):
+    group: ClassVar[str]  # of the keys, for error messages
+    acts_at_end: ClassVar[bool] = False  # whether it also acts after the last step
+
+    def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
         counts = {"every_n_steps": every_n_steps, "n_speakers": n_speakers}
-        require_at_least(1, group, **counts, max_frames=max_frames)
+        require_at_least(1, self.group, **counts, max_frames=max_frames)
         self.every_n_steps = every_n_steps
         self.n_speakers = n_speakers
         self.max_frames = max_frames
@@ -55,6 +58,11 @@ class RegularCallback(Callback):
         step = trainer.global_step  # the same for several batches if gradients are accumulated
         if step % self.every_n_steps == 0 and step != self.last_step:
             self.last_step = step
+            self.act_with_average(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Act after the last step, if that is wanted."""
+        if self.acts_at_end and trainer.global_step != self.last_step:
             self.act_with_average(trainer)
 
     @torch.no_grad()

@@ -22,45 +22,17 @@ from vc_lightning.training.lightning_types import datamodule_of, require_instanc
 MAX_PROJECTED = 2_000  # embeddings; TensorBoard's projector is slow with more
 
 
-class Samples(RegularCallback):
-    """Writes the averaged network's output for held-out recordings to TensorBoard.
-
-    Subclasses define the output (`show`). For the arguments see `RegularCallback`.
-    """
-
-    def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
-        super().__init__("callbacks.samples", every_n_steps, n_speakers, max_frames)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last step."""
-        if trainer.global_step != self.last_step:
-            self.act_with_average(trainer)
-
-    def act(self, trainer: Trainer, network: Network) -> None:
-        """Write the network's output."""
-        if writer := tensorboard_writer(trainer):
-            self.show(writer, network, trainer.global_step, datamodule_of(trainer).mel)
-
-    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
-        """Write the mels and sounds of a step.
-
-        Args:
-            writer: Writes TensorBoard's files.
-            network: The averaged network, in eval mode.
-            step: Number of optimizer steps.
-            mel: The mel-spectrogram of the recordings.
-        """
-        raise NotImplementedError
-
-
-class Conversions(Samples):
-    """AutoVC's conversions between held-out speakers, each into the next one's voice.
+class Conversions(RegularCallback):
+    """Writes AutoVC's conversions between held-out speakers, each into the next one's voice.
 
     For the other arguments see `RegularCallback`.
 
     Args:
         vocoder: Makes a vocoder from a mel-spectrogram.
     """
+
+    group = "callbacks.samples"
+    acts_at_end = True
 
     def __init__(
         self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
@@ -77,8 +49,11 @@ class Conversions(Samples):
             embeddings, speakers = data.embeddings(MAX_PROJECTED)
             writer.add_embedding(embeddings, speakers, tag="speakers")
 
-    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
+    def act(self, trainer: Trainer, network: Network) -> None:
         """Write each source, its reconstruction and its conversion."""
+        if not (writer := tensorboard_writer(trainer)):
+            return
+        step, mel = trainer.global_step, datamodule_of(trainer).mel
         autovc = require_instance(network, AutoVC)
         for source, target in self.pairs():
             mels = {
@@ -118,11 +93,17 @@ def convert(
     return MelConverter(network, mel).convert(content, source.f0[:max_frames].numpy(), *voices)
 
 
-class CopySynthesis(Samples):
-    """Held-out recordings resynthesised from their mels by the vocoder being trained."""
+class CopySynthesis(RegularCallback):
+    """Writes held-out recordings that the vocoder being trained makes from their mels."""
 
-    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
+    group = "callbacks.samples"
+    acts_at_end = True
+
+    def act(self, trainer: Trainer, network: Network) -> None:
         """Write the mels of each recording and of the vocoder's output, and the output."""
+        if not (writer := tensorboard_writer(trainer)):
+            return
+        step, mel = trainer.global_step, datamodule_of(trainer).mel
         if not isinstance(network, Vocoder):
             raise TypeError(f"a {type(network).__name__} is not a vocoder")
         device = next(network.parameters()).device
