@@ -121,15 +121,13 @@ def read_network(path: Path | str, *kinds: str, freq: int = 32) -> tuple[Any, Ca
 
     Args:
         path: See `read`.
-        kinds: The kinds that are accepted, see `KINDS`.
-        freq: Frames per code, for public AutoVC files, which do not store it.
+        kinds: See `read`.
+        freq: See `read`.
 
     Raises:
         InputError: The file cannot be used, see `read`.
     """
-    state, card = read(path, *kinds)
-    if card.kind == AutoVC.kind and "freq" not in card.network:
-        card = replace(card, network=card.network | {"freq": freq})
+    state, card = read(path, *kinds, freq=freq)
     for name in KINDS[card.kind].sizes_of_mels:
         of_network, of_mels = card.network.get(name), card.mel.get(name)
         if of_network != of_mels:
@@ -142,13 +140,14 @@ def read_network(path: Path | str, *kinds: str, freq: int = 32) -> tuple[Any, Ca
     return network, card
 
 
-def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
+def read(path: Path | str, *kinds: str, freq: int = 32) -> tuple[State, Card]:
     """Read weights and card of a file of any known layout.
 
     Args:
         path: A file, or an address on a hub (hf://OWNER/REPO). Of a Lightning checkpoint the
             averaged weights are read.
         kinds: Kinds of network that are accepted, see `Card`.
+        freq: Frames per code, for public AutoVC files, which do not store it.
 
     Returns:
         The weights under our names, and the card.
@@ -160,6 +159,8 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
     state, card = identify(content_of(path), path)
     if card.kind not in kinds:
         raise InputError(f"{path}: holds {card.kind} weights; {' or '.join(kinds)} are needed here")
+    if card.kind == AutoVC.kind and "freq" not in card.network:
+        card = replace(card, network=card.network | {"freq": freq})
     return state, card
 
 
