@@ -75,21 +75,20 @@ class MelConverter:
         return self._decoded(codes, f0, source, target)
 
     def _decoded(self, codes: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
-        """Decode codes (1, 2·dim_neck, ⌈T/freq⌉) -> the converted mel (1, n_mels, T)."""
+        """Decode codes (1, 2·dim_neck, ⌈T/freq⌉) -> the converted mel (1, n_mels, T).
+
+        It is refined by the target's own frames, and sharpened.
+        """
         source_embedding, target_embedding = self._embedding(source), self._embedding(target)
         harmonics = self._harmonics(f0, source, target)
         if self.guidance == 0:
             mel = self.autovc.decode(codes, len(f0), target_embedding, harmonics)[1]
-            return self._finished(codes, mel, target)
-        both = codes.expand(2, -1, -1)
-        harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
-        embeddings = torch.cat([target_embedding, source_embedding])
-        converted, unconverted = self.autovc.decode(both, len(f0), embeddings, harmonics)[1]
-        guided = converted + self.guidance * (converted - unconverted)
-        return self._finished(codes, guided[None], target)
-
-    def _finished(self, codes: Tensor, mel: Tensor, target: Voice) -> Tensor:
-        """Refine a decoded mel (1, n_mels, T) by the target's frames, and sharpen it."""
+        else:
+            both = codes.expand(2, -1, -1)
+            harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
+            embeddings = torch.cat([target_embedding, source_embedding])
+            converted, unconverted = self.autovc.decode(both, len(f0), embeddings, harmonics)[1]
+            mel = (converted + self.guidance * (converted - unconverted))[None]
         if self.autovc.has_reference and target.reference is not None:
             frames = require_reference(target.reference, self.autovc.reference.dim_remembered)
             reference = torch.from_numpy(frames.T)[None].to(self._device)
