@@ -26,6 +26,7 @@ AnyBatch = CropBatch | VocoderBatch
 BatchT = TypeVar("BatchT", CropBatch, VocoderBatch)
 NetworkT = TypeVar("NetworkT", bound=Network)
 
+N_FIRST_BATCHES = 16  # to which a vocoder's first output is fitted
 MAX_WEIGHT = 1e6  # of a term of the loss; with a larger weight the others vanish in rounding
 
 
@@ -224,3 +225,10 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         if "VoiceDataModule" in checkpoint:
             name = type(datamodule_of(self.trainer)).__qualname__
             checkpoint.setdefault(name, checkpoint["VoiceDataModule"])
+
+
+def first_sound(data: TrainingDataModule) -> tuple[Tensor, Tensor]:
+    """Return samples and mels of the first batches of a vocoder's data."""
+    batches = data.first_batches(N_FIRST_BATCHES)
+    wav, mel = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("wav", "mel"))
+    return wav, mel

@@ -13,9 +13,8 @@ from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
-from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings
+from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings, first_sound
 
-N_FIRST_BATCHES = 16  # that the first output is fitted to
 FLOOR = 1e-3  # magnitude; quieter sound is inaudible
 
 
@@ -75,9 +74,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Fit the filters to the average spectrum of the first batches."""
-        batches = data.first_batches(N_FIRST_BATCHES)
-        wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
-        self.network.initialize_output(wav, mel)
+        self.network.initialize_output(*first_sound(data))
 
     def trained_parameters(self) -> Iterable[nn.Parameter]:
         """List the parameters of the vocoder and of the discriminators."""

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from vc_lightning.common import resources
@@ -10,9 +9,7 @@ from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
-from vc_lightning.training.tasks.base import BaseModule
-
-N_FIRST_BATCHES = 16  # from which the first output is estimated
+from vc_lightning.training.tasks.base import BaseModule, first_sound
 
 
 class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
@@ -28,9 +25,7 @@ class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output to the distribution of the samples in the first batches."""
-        batches = data.first_batches(N_FIRST_BATCHES)
-        wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
-        self.network.initialize_output(wav, mel)
+        self.network.initialize_output(*first_sound(data))
 
     def losses(self, network: WaveRNN | MultiBandWaveRNN, batch: VocoderBatch) -> dict[str, Tensor]:
         """Compute `loss` in bits per sample, given the mel and the samples before it."""
