@@ -223,7 +223,7 @@ class AutoVC(Network):
         return codes[..., None].expand(-1, -1, -1, self.freq).flatten(2)[..., :n_frames]
 
     def remember(self, content: Tensor, embedding: Tensor, mel: Tensor) -> Tensor:
-        """Make the reference of a voice from its speech; no gradient reaches the encoder.
+        """Make the reference of a voice from its speech.
 
         Args:
             content: What the content encoder reads, see `encode`.
@@ -233,8 +233,7 @@ class AutoVC(Network):
         Returns:
             (B, D, R), see `ReferenceAttention.remember`.
         """
-        with torch.no_grad():
-            codes = self.repeat_codes(self.encode(content, embedding), mel.shape[-1])
+        codes = self.repeat_codes(self.encode(content, embedding), mel.shape[-1])
         return self.reference.remember(codes, mel)
 
     def refined(

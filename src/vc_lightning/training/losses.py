@@ -196,7 +196,10 @@ def reference_losses(
     """
     reference_mel = batch.reference_mel
     content = batch.reference_heard if network.listens else reference_mel
-    reference = network.remember(content, batch.target_embedding, reference_mel)
+    with torch.no_grad():
+        spoken = network.encode(content, batch.target_embedding)
+        spoken = network.repeat_codes(spoken, reference_mel.shape[-1])
+    reference = network.reference.remember(spoken, reference_mel)
     frames = torch.arange(reference_mel.shape[-1], device=mel.device)
     is_frame = frames < batch.reference_lengths[:, None]
     refined = network.refined(codes.detach(), mel.detach(), reference, is_frame).float()
