@@ -15,7 +15,7 @@ from vc_lightning.models import checkpoints
 
 def main(path: Path) -> None:
     """Write the weights as float16, with the same card."""
-    network, card = checkpoints.read_source_filter(path)
+    network, card = checkpoints.read_network(path, "source_filter")
     checkpoints.save(resources.SOURCE_FILTER, network.state_dict(), card, torch.float16)
 
 

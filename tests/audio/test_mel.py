@@ -6,12 +6,9 @@ from scipy import signal
 
 from vc_lightning.audio import voice_activity
 from vc_lightning.audio.files import io
-from vc_lightning.audio.mel import (
-    MelSpectrogram,
-    PowerMel,
-    power_spectra,
-    require_same_settings,
-)
+from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.audio.mel_filters import power_spectra
+from vc_lightning.audio.power_mel import PowerMel
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 
@@ -103,7 +100,7 @@ def test_vtlp_filters_scale_frequencies(mel_settings, factor):
 
 @pytest.mark.parametrize("frames_at_once", [1, 7, 4096])
 def test_spectra_in_blocks_are_seamless(mel_settings, speech, monkeypatch, frames_at_once):
-    monkeypatch.setattr("vc_lightning.audio.mel.FRAMES_AT_ONCE", frames_at_once)
+    monkeypatch.setattr("vc_lightning.audio.mel_filters.FRAMES_AT_ONCE", frames_at_once)
     wav = torch.from_numpy(speech[:20_011])
     for n_fft, hop, pad_mode in ((1024, 256, "reflect"), (400, 160, "constant")):
         window = torch.hann_window(n_fft)

@@ -142,6 +142,17 @@ def test_target_is_a_reference(listening, converter, speech, other_speech, monke
     assert np.array_equal(both.reference[: len(first)], first)
 
 
+def test_another_vocoder_keeps_the_networks(converter, speech):
+    networks = converter.networks
+    vocoder = griffin_lim(converter.mel, None, 1, n_iter=2, momentum=0)
+    other = networks.with_vocoder(vocoder)
+    assert (other.vocoder, other.recogniser, other.autovc) == (
+        *(vocoder, networks.recogniser, networks.autovc),
+    )
+    assert networks.vocoder is not vocoder
+    assert VoiceConverter(other, 0.0, "").convert(speech, speech).shape == speech.shape
+
+
 def test_refuses_another_recogniser(converter):
     parts = vars(converter.networks)["_modules"]
     with pytest.raises(InputError, match="listens to 8 features of a recogniser, which gives 16"):

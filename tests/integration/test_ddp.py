@@ -14,6 +14,7 @@ from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.training.tasks.autovc import AutoVCModule
+from vc_lightning.training.tasks.base import RunSettings
 
 KEPT = []  # DDP modules, which must not be destroyed before the process ends
 
@@ -34,12 +35,13 @@ def gradients(batch, rank=0, world_size=1, port=0):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = AutoVC(**TINY).eval()
-    parts = {"optimizer": None, "scheduler": None, "config": {}}
     weighed = {"decoder_weight": 1.0, "content_weight": 1.0, "content_per_std": False}
     weighed |= {"distance": "l2", "teacher_weight": 0.0, "reconstruction_reaches_encoder": True}
-    weighed |= {"live_weight": 0.0, "align_steps": 0}
+    weighed |= {"live_weight": 0.0, "align_steps": 0, "reference_only": False}
+    weighed |= {"reference_weight": 0.0, "critic_feature_weight": 0.0}
+    weighed |= {"critic_similarity_weight": 0.0}
     card = Card("autovc", network.arguments, resources.settings("mel", "autovc"))
-    module = Loss(AutoVCModule(network=network, card=card, **parts, **weighed))
+    module = Loss(AutoVCModule(network, RunSettings(card, None, None, {}), **weighed))
     if world_size > 1:
         address = f"tcp://127.0.0.1:{port}"
         torch.distributed.init_process_group("gloo", address, rank=rank, world_size=world_size)

@@ -9,6 +9,7 @@ from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.models import checkpoints
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
+from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.tasks.griffin_lim import GriffinLimModule
 
 
@@ -61,7 +62,7 @@ def test_training_lowers_the_loss(run, speech, mel_settings):
         checkpoints.load_griffin_lim(folder / f"griffin_lim_step{step}_original.safetensors")
         for step in (1, 60)
     )
-    module = GriffinLimModule(first, card, None, None, {})
+    module = GriffinLimModule(first, RunSettings(card, None, None, {}))
     wav = torch.from_numpy(MelSpectrogram(**mel_settings).prepare(speech, 16_000))[None]
     batch = VocoderBatch(torch.zeros(1, 80, 1), wav, 1, torch.zeros(1, 1))
     with torch.no_grad():
@@ -74,7 +75,8 @@ def test_loss_is_squared_error(mel_settings):
     torch.manual_seed(0)
     mel = MelSpectrogram(**mel_settings)
     network = GriffinLimNet(80, 513, dim=4, n_blocks=1)
-    module = GriffinLimModule(network, Card("griffin_lim", {}, mel_settings), None, None, {})
+    run = RunSettings(Card("griffin_lim", {}, mel_settings), None, None, {})
+    module = GriffinLimModule(network, run)
     wav = 0.1 * torch.randn(2, 16_000)
     losses = module.losses(network, VocoderBatch(torch.zeros(2, 80, 1), wav, 2, torch.zeros(2, 1)))
     spectrum, target = mel.spectrum(mel(wav)), mel.log_magnitude(wav).clamp(min=0)
@@ -83,5 +85,6 @@ def test_loss_is_squared_error(mel_settings):
 
 def test_refuses_other_spectrum_size(mel_settings):
     network = GriffinLimNet(80, 257, dim=4, n_blocks=1)
+    run = RunSettings(Card("griffin_lim", {}, mel_settings), None, None, {})
     with pytest.raises(ValueError, match=r"model\.n_bins=257: .*set model\.n_bins=513"):
-        GriffinLimModule(network, Card("griffin_lim", {}, mel_settings), None, None, {})
+        GriffinLimModule(network, run)

@@ -14,6 +14,7 @@ from vc_lightning.training.discriminator import (
     discriminator_loss,
     generator_losses,
 )
+from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.tasks.source_filter import SourceFilterModule, multi_resolution_loss
 
 
@@ -57,7 +58,7 @@ def test_trained_file_converts(run, tmp_path, tiny_checkpoint, mel_settings):
     from vc_lightning.commands import convert
 
     path = run() / "source_filter_step6_average.safetensors"
-    network, card = checkpoints.read_source_filter(path)
+    network, card = checkpoints.read_network(path, "source_filter")
     assert (card.step, card.mel) == (6, mel_settings)
     assert network.head.weight.abs().max() > 0  # initially 0
     settings = [f"ckpt={tiny_checkpoint}", f"output={tmp_path / 'a.wav'}"]
@@ -103,7 +104,7 @@ def test_adversarial_gradients_are_separate(mel_settings):
     def gradients(**more):
         card = Card("source_filter", network.arguments, mel_settings)
         module = SourceFilterModule(
-            network, card, None, None, {}, discriminators, [256], **weights | more
+            network, RunSettings(card, None, None, {}), discriminators, [256], **weights | more
         )
         module.log_losses = lambda *_: None
         module.zero_grad()

@@ -21,6 +21,7 @@ from vc_lightning.training.callbacks.ema import ema_decay
 from vc_lightning.training.losses import autovc_losses, valid_elements
 from vc_lightning.training.schedulers import noam
 from vc_lightning.training.tasks.autovc import AutoVCModule
+from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.teacher_head import TeacherHead
 from vc_lightning.training.transfer import add_f0_conditioning
 
@@ -256,9 +257,12 @@ def test_trains_without_callbacks(arguments, tmp_path, caplog):
 def module(tiny_autovc, mel_settings):
     module = AutoVCModule(
         network=tiny_autovc,
-        card=Card("autovc", tiny_autovc.arguments, mel_settings),
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
-        scheduler=lambda optimizer: noam(optimizer, 10),
+        run=RunSettings(
+            card=Card("autovc", tiny_autovc.arguments, mel_settings),
+            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+            scheduler=lambda optimizer: noam(optimizer, 10),
+            config={},
+        ),
         decoder_weight=0.5,
         content_weight=3.0,
         content_per_std=False,
@@ -267,7 +271,10 @@ def module(tiny_autovc, mel_settings):
         reconstruction_reaches_encoder=True,
         live_weight=1.0,
         align_steps=0,
-        config={},
+        reference_weight=0.0,
+        critic_feature_weight=0.0,
+        critic_similarity_weight=0.0,
+        reference_only=False,
     )
     module.mean_mel.fill_(0.4)
     return module

@@ -13,6 +13,7 @@ from vc_lightning.models.vocoders.wavernn.distributions import mu_law_decode, mu
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.training.schedulers import noam
+from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.tasks.wavernn import WaveRNNModule
 
 MODELS = {
@@ -56,7 +57,8 @@ def run(corpus, cache_dir, tmp_path):
 
 
 def weights(folder, step, kind):
-    return checkpoints.read_wavernn(folder / f"checkpoints/wavernn_step{step}_{kind}.safetensors")
+    path = folder / f"checkpoints/wavernn_step{step}_{kind}.safetensors"
+    return checkpoints.read_network(path, "wavernn", "multiband_wavernn")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_init_from_vocoder_weights(run, caplog):
     path = folder / "checkpoints/wavernn_step4_average.safetensors"
     run(f"init_from={path}", "optimizer.lr=1e-12", "model.temperature=0.5", name="next")
     next_one, card = weights(folder.parent / "next", 4, "original")
-    before, _ = checkpoints.read_wavernn(path)
+    before, _ = checkpoints.read_network(path, "wavernn", "multiband_wavernn")
     torch.testing.assert_close(next_one.fc1.weight, before.fc1.weight)
     assert next_one.temperature == 0.5
     assert card.step == 4
@@ -199,7 +201,8 @@ def test_loss_is_in_bits_per_sample():
     network = tiny_public("RAW")
     mel = {"n_mels": 5, "hop_length": network.hop_length}
     card = Card("wavernn", network.arguments, mel)
-    module = WaveRNNModule(network, card, torch.optim.Adam, lambda o: noam(o, 10), {})
+    run = RunSettings(card, torch.optim.Adam, lambda o: noam(o, 10), {})
+    module = WaveRNNModule(network, run)
     batch = VocoderBatch(torch.rand(2, 5, 8), torch.rand(2, 48) - 0.5, 8, torch.zeros(2, 8))
     loss = module.losses(network, batch)["loss"]
     expected = -network.log_prob(batch.wav, batch.mel).mean() / math.log(2)

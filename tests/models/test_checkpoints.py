@@ -199,7 +199,7 @@ def test_multi_band_wavernn_round_trips(tmp_path, mel_settings):
     network = tiny_multiband(n_mels=80, hop_length=256).float()
     card = Card(network.kind, network.arguments, mel_settings, step=5)
     path = checkpoints.save(tmp_path / "vocoder.safetensors", network.state_dict(), card)
-    again, read = checkpoints.read_wavernn(path)
+    again, read = checkpoints.read_network(path, "wavernn", "multiband_wavernn")
     assert read == card
     assert again.mel_settings == mel_settings
     mel = torch.rand(1, 80, 3)
@@ -219,7 +219,7 @@ def test_multi_band_wavernn_round_trips(tmp_path, mel_settings):
 
 
 def test_shipped_wavernn_fits_shipped_autovc():
-    network, card = checkpoints.read_wavernn(resources.WAVERNN)
+    network, card = checkpoints.read_network(resources.WAVERNN, "multiband_wavernn")
     assert card.mel == checkpoints.read_autovc(resources.AUTOVC)[1].mel
     assert card.licence
     assert network.generate(torch.rand(1, 80, 2)).shape == (1, 512)

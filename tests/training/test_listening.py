@@ -10,10 +10,11 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import DIM_LIVE, AutoVC
-from vc_lightning.models.checkpoints import load_autovc, save
+from vc_lightning.models.checkpoints import load_autovc, read_autovc, save
 from vc_lightning.models.files.formats import Card
-from vc_lightning.training.tasks import autovc as autovc_module
+from vc_lightning.training import losses as losses_module
 from vc_lightning.training.tasks.autovc import AutoVCModule
+from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.transfer import can_listen, listening_like
 
 SIZES = {
@@ -61,16 +62,17 @@ def module():
     weights = {"decoder_weight": 1.0, "content_weight": 0.0, "teacher_weight": 0.0}
     return AutoVCModule(
         network,
-        card,
-        optimizer=torch.optim.Adam,
-        scheduler=torch.optim.lr_scheduler.ConstantLR,
-        config={},
+        RunSettings(card, torch.optim.Adam, torch.optim.lr_scheduler.ConstantLR, {}),
         **weights,
         content_per_std=False,
         distance="l1",
         reconstruction_reaches_encoder=True,
         live_weight=2.0,
         align_steps=5,
+        reference_weight=0.0,
+        critic_feature_weight=0.0,
+        critic_similarity_weight=0.0,
+        reference_only=False,
     )
 
 
@@ -107,7 +109,7 @@ def test_conversions_ask_for_clean_recordings():
 
 def test_live_encoder_learns_from_the_codes_but_not_the_other_way_round(module, monkeypatch):
     network, crops = module.network, batch()
-    monkeypatch.setattr(autovc_module, "MIN_LIVE_FRAMES", 12)
+    monkeypatch.setattr(losses_module, "MIN_LIVE_FRAMES", 12)
     losses = module.losses(network, crops)
     parts = {k: losses[k] for k in ("postnet", "decoder")}
     torch.testing.assert_close(losses["loss"], sum(parts.values()) + 2 * losses["live"])
@@ -146,7 +148,7 @@ def attending_module(network=None, **changes):
     values = settings("task", "autovc")
     values |= {"distance": "l1", "content_weight": 0.0, "teacher_weight": 0.0, "align_steps": 0}
     adam, constant = torch.optim.Adam, torch.optim.lr_scheduler.ConstantLR
-    return AutoVCModule(network, card, adam, constant, config={}, **values | changes)
+    return AutoVCModule(network, RunSettings(card, adam, constant, {}), **values | changes)
 
 
 def attending_batch():
@@ -206,11 +208,16 @@ def test_attention_alone_is_trained():
             attending_module(reference_only=True, **changes)
 
 
+def test_a_network_that_listens_has_no_content_term():
+    with pytest.raises(InputError, match=r"set task\.content_weight=0"):
+        attending_module(content_weight=0.5)
+
+
 def test_older_weights_get_an_attention_that_changes_nothing(tmp_path):
     module, source = attending_module(), listening()
     card = Card("autovc", source.arguments, settings("mel", "autovc"))
     path = save(tmp_path / "a.safetensors", source.state_dict(), card)
-    read, card = module.read(path, 8)
+    read, card = read_autovc(path, 8)
     module.require_same_network(read, "init_from")
     module.copy_weights(read, card, "init_from")
     module.network.eval()

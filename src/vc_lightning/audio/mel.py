@@ -1,15 +1,14 @@
-"""Mel-spectrograms: the log-mel of the converter and the power mel of GE2E."""
+"""The mel-spectrogram of the converter and the vocoders, and what its values mean."""
 
-import functools
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vc_lightning.audio import highpass, voice_activity
 from vc_lightning.audio.files import io
+from vc_lightning.audio.mel_filters import mel_filters, mel_frequencies, power_spectra
 from vc_lightning.audio.pitch import FMIN_HZ
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 
@@ -18,11 +17,6 @@ AMPLITUDE_FLOOR = 1e-5  # -100 dB
 DB_PER_UNIT = 100  # of a mel, whose values 0…1 span 100 dB
 DECONVOLUTION_ROUNDS = 9
 REFERENCE_HZ = 150  # between the voices of men and women
-HZ_PER_MEL = 200 / 3  # below the knee of Slaney's mel scale
-KNEE_HZ = 1000.0
-KNEE_MEL = KNEE_HZ / HZ_PER_MEL
-LOG_STEP = np.log(6.4) / 27  # natural logarithm of the frequency per mel above the knee
-FRAMES_AT_ONCE = 4096  # bounds the memory: the spectrum of an hour takes more than a gigabyte
 
 
 class MelSpectrogram(nn.Module):
@@ -72,20 +66,10 @@ class MelSpectrogram(nn.Module):
         gain: float,
         level_dbfs: float,
     ):
+        arguments = dict(locals())
         super().__init__()
-        self.settings = {
-            "sample_rate": sample_rate,
-            "n_fft": n_fft,
-            "hop_length": hop_length,
-            "win_length": win_length,
-            "n_mels": n_mels,
-            "fmin": fmin,
-            "fmax": fmax,
-            "ref_db": ref_db,
-            "highpass_hz": highpass_hz,
-            "gain": gain,
-            "level_dbfs": level_dbfs,
-        }
+        own = ("self", "__class__")
+        self.settings = {name: value for name, value in arguments.items() if name not in own}
         require_at_least(1, "mel", sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
         require_at_least(1, "mel", hop_length=hop_length, win_length=win_length)
         require_within(1, io.MAX_SAMPLE_RATE + 1, "mel", sample_rate=sample_rate)
@@ -234,64 +218,6 @@ def n_harmonics(n_mels: int) -> int:
     return n_mels + 2
 
 
-def power_spectra(
-    wav: Tensor, n_fft: int, hop_length: int, window: Tensor, pad_mode: str
-) -> Iterator[Tensor]:
-    """Yield |STFT|² of samples (..., n) in blocks (..., n_fft/2 + 1, up to FRAMES_AT_ONCE).
-
-    Frames are centred on the samples 0, hop_length, …, as those of `torch.stft` are.
-    """
-    wav = F.pad(wav[None], (n_fft // 2, n_fft // 2), mode=pad_mode)[0]
-    n_frames = (wav.shape[-1] - n_fft) // hop_length + 1
-    for first in range(0, n_frames, FRAMES_AT_ONCE):
-        last = min(first + FRAMES_AT_ONCE, n_frames) - 1
-        spectrum = torch.stft(
-            wav[..., first * hop_length : last * hop_length + n_fft],
-            n_fft=n_fft,
-            hop_length=hop_length,
-            win_length=len(window),
-            window=window,
-            center=False,
-            return_complex=True,
-        )
-        yield spectrum.real.square() + spectrum.imag.square()  # several times as fast as abs()
-
-
-def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
-    """Return n frequencies in Hz, equally spaced from fmin to fmax on Slaney's mel scale.
-
-    The scale is linear up to 1000 Hz, three mels every 200 Hz, and logarithmic above.
-    """
-    ends = np.array([fmin, fmax])
-    logarithmic = KNEE_MEL + np.log(np.maximum(ends, KNEE_HZ) / KNEE_HZ) / LOG_STEP
-    low, high = np.where(ends < KNEE_HZ, ends / HZ_PER_MEL, logarithmic)
-    mels = np.linspace(low, high, n)
-    above = KNEE_HZ * np.exp(LOG_STEP * (mels - KNEE_MEL))
-    return np.where(mels < KNEE_MEL, HZ_PER_MEL * mels, above)
-
-
-@functools.cache
-def mel_filters(
-    sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, factor: float
-) -> Tensor:
-    """Compute Slaney's mel filters (n_mels, n_fft/2 + 1) on a stretched frequency axis.
-
-    A VTLP factor of 1.2 makes a voice's formants and pitch 1.2 times as high at the same tempo.
-    Bands above the recorded frequencies repeat the highest band below.
-    """
-    # Reading the bins as those of another sample rate moves every frequency by the same factor.
-    bins = np.fft.rfftfreq(n_fft, 1 / (sample_rate * factor))
-    edges = mel_frequencies(n_mels + 2, fmin, fmax)[:, None]
-    lower_edges, centres, upper_edges = edges[:-2], edges[1:-1], edges[2:]
-    rising = (bins - lower_edges) / (centres - lower_edges)
-    falling = (upper_edges - bins) / (upper_edges - centres)
-    triangles = np.minimum(rising, falling).clip(min=0)
-    filters = (triangles * 2 / (upper_edges - lower_edges)).astype(np.float32)  # of equal area
-    n_recorded = int((upper_edges <= sample_rate * factor / 2 * (1 + 1e-6)).sum())
-    filters[n_recorded:] = filters[n_recorded - 1]
-    return torch.from_numpy(filters * np.float32(factor))  # the area is that of unstretched bins
-
-
 def require_same_settings(settings: dict, other: dict, name: str, other_name: str) -> None:
     """Check that two parts have the same mel settings.
 
@@ -314,47 +240,3 @@ def require_same_settings(settings: dict, other: dict, name: str, other_name: st
             f"mel settings of {name} and {other_name} differ ({', '.join(differing)}); "
             "use two that were made with the same `mel=`"
         )
-
-
-class PowerMel(nn.Module):
-    """Mel power (no logarithm) of speech without pauses, the input of GE2E (Resemblyzer 0.1.4)."""
-
-    sample_rate = voice_activity.VAD_SAMPLE_RATE
-    hop_length = 160  # 10 ms
-    n_fft = 400  # 25 ms
-    n_mels = 40
-    filters: Tensor
-    window: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
-        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
-
-    def prepare(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Cut the pauses out of a recording (n,) and resample it.
-
-        Raises:
-            InputError: Too little speech is left.
-        """
-        speech = voice_activity.trim_silences(io.resample(wav, sample_rate, self.sample_rate))
-        seconds = len(speech) / self.sample_rate
-        if seconds == 0:
-            raise InputError("no speech found by the voice activity detector")
-        if seconds < voice_activity.MIN_SECONDS:
-            raise InputError(
-                f"{seconds:.2f} s of speech are too short for the speaker encoder; "
-                f"give at least {voice_activity.MIN_SECONDS} s"
-            )
-        return speech
-
-    def vtlp_filters(self, factor: float) -> Tensor:
-        """Return mel filters (40, 201) that multiply every frequency by a VTLP factor."""
-        fmax = self.sample_rate / 2
-        return mel_filters(self.sample_rate, self.n_fft, self.n_mels, 0, fmax, factor)
-
-    def forward(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
-        """Compute mel power (..., 40, n // 160 + 1) of samples (..., n) at 16 kHz."""
-        filters = self.filters if filters is None else filters
-        blocks = power_spectra(wav, self.n_fft, self.hop_length, self.window, pad_mode="constant")
-        return torch.cat([filters @ power for power in blocks], dim=-1)

@@ -35,7 +35,7 @@ from vc_lightning.training.callbacks.progress import DivergedError
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.resume import newest, require_same_training
-from vc_lightning.training.tasks.base import BaseModule
+from vc_lightning.training.tasks.base import BaseModule, RunSettings
 
 log = logging.getLogger("train")
 
@@ -178,13 +178,9 @@ def build_task(
         trained_on=str(cfg.trained_on),
         licence=str(cfg.licence),
     )
-    return instantiate(cfg.task)(
-        network=network,
-        card=card,
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
-        config=builders.plain(cfg),
-    )
+    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
+    run = RunSettings(card, optimizer, scheduler, builders.plain(cfg))
+    return instantiate(cfg.task)(network=network, run=run)
 
 
 def log_audit(data: TrainingDataModule) -> None:

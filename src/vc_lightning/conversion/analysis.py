@@ -1,7 +1,5 @@
 """Analysis of recordings before a conversion: level, speaker embedding, pitch and content."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +13,23 @@ from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.audio.voice_activity import Level
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import second_thread
-from vc_lightning.conversion.chunking import Chunk, cross_fade, split_into_chunks
 from vc_lightning.conversion.networks import Networks
-from vc_lightning.conversion.recording import Recording, RecordingLike, prefix_errors
+from vc_lightning.conversion.recording import (
+    FADE_SECONDS,
+    Chunk,
+    Recording,
+    RecordingLike,
+    cross_fade,
+    prefix_errors,
+    split_into_chunks,
+    whole_codes,
+)
 from vc_lightning.conversion.voices.voice import VoiceSample
 from vc_lightning.models.vocoders.base import Progress, no_progress
 
 CHUNK_SECONDS = 60  # processed at once
 CONTEXT_SECONDS = 4  # on each side of a chunk, processed with it and then dropped
 REFERENCE_SECONDS = 30  # of a target's speech, which conversions attend to
-FADE_SECONDS = 0.25  # cross-fade from one chunk's mel to the next one's
 
 
 class RecordingAnalyzer:
@@ -37,7 +42,6 @@ class RecordingAnalyzer:
     def __init__(self, networks: Networks):
         self.networks = networks
         self.mel = networks.mel
-        self.freq = networks.autovc.freq  # chunks begin at whole codes
         self.pitch_check = PitchCheck()
 
     def load(self, recording: RecordingLike) -> np.ndarray:
@@ -67,7 +71,16 @@ class RecordingAnalyzer:
         progress: Progress = no_progress,
         name: Path | str | None = None,
     ) -> Recording:
-        """Analyze a recording to be converted; see `VoiceConverter.analyze`."""
+        """Analyze a recording for conversions.
+
+        Args:
+            recording: See `load`.
+            progress: Called with the share of the pitch tracking that is done, up to 1.
+            name: Name of the recording in the warning that hardly any pitch was found.
+
+        Raises:
+            InputError: The recording cannot be used; the message names it.
+        """
         wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
         contours, content = [], SpillBuffer()
@@ -87,20 +100,16 @@ class RecordingAnalyzer:
 
     @torch.inference_mode()
     def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
-        """Analyze a recording of a target's voice; see `VoiceConverter.sample`."""
+        """Analyze a recording of a target's voice, whose sound is not kept; see `analyze`."""
         wav, level = self.leveled(recording)
-        chunks = self.chunks(wav)
         attends = self.networks.autovc.has_reference
         with second_thread() as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
             if attends:
-                contour = beside.submit(self._contour, wav, level, chunks)
-                start = self._start(wav)
-                filtered = self._filtered(wav, level, start)
+                contour = beside.submit(self._contour, wav, level)
+                start, filtered = self._start(wav, level)
                 heard = self._content(filtered, start)
-                f0 = contour.result()
-            else:
-                f0 = self._contour(wav, level, chunks)
+            f0 = contour.result() if attends else self._contour(wav, level)
         voice = embedding.result()
         self._check_pitch(recording if name is None else name, f0, level)
         reference = self._reference(filtered, start, voice, heard) if attends else None
@@ -111,15 +120,15 @@ class RecordingAnalyzer:
         """Return what an analyzed recording contributes to a voice."""
         one, reference = recording, None
         if self.networks.autovc.has_reference:
-            start = self._start(one.wav)
-            filtered = self._filtered(one.wav, one.level, start)
+            start, filtered = self._start(one.wav, one.level)
             reference = self._reference(filtered, start, one.embedding, one.content)
         return VoiceSample(one.embedding, one.f0, one.seconds, reference)
 
-    def _start(self, wav: np.ndarray) -> Chunk:
-        """Return the first `REFERENCE_SECONDS` of wav (n,) as a chunk."""
+    def _start(self, wav: np.ndarray, level: Level) -> tuple[Chunk, np.ndarray]:
+        """Return the first `REFERENCE_SECONDS` of wav (n,) as a chunk, with its samples (m,)."""
         n_frames = min(self.n_frames(wav), self.frames(REFERENCE_SECONDS))
-        return Chunk(0, 0, n_frames, n_frames)
+        start = Chunk(0, 0, n_frames, n_frames)
+        return start, self._filtered(wav, level, start)
 
     def _reference(
         self, filtered: np.ndarray, start: Chunk, embedding: np.ndarray, heard: np.ndarray
@@ -159,31 +168,7 @@ class RecordingAnalyzer:
             (chunk, self._mel(self._filtered(wav, level, chunk), chunk)[0])
             for chunk in self.chunks(wav)
         )
-        return torch.cat(list(self.joined(parts)), dim=-1)
-
-    def converted(
-        self,
-        recording: Recording,
-        convert: Callable[[Tensor, np.ndarray], Tensor],
-    ) -> Iterator[Tensor]:
-        """Convert a recording chunk by chunk and cross-fade the mels, see `cross_fade`.
-
-        Args:
-            recording: The recording.
-            convert: Converts the content (1, C, T) of a chunk with its pitch (T,).
-
-        Yields:
-            Pieces (1, n_mels, T) of the converted mel, in order.
-        """
-        device = self.networks.device
-        return self.joined(
-            (chunk, convert(torch.from_numpy(content).t()[None].to(device), f0))
-            for chunk, content, f0 in recording.parts()
-        )
-
-    def joined(self, parts: Iterable[tuple[Chunk, Tensor]]) -> Iterator[Tensor]:
-        """Cross-fade the mels of consecutive chunks, see `cross_fade`."""
-        return cross_fade(parts, self.frames(FADE_SECONDS))
+        return torch.cat(list(cross_fade(parts, self.frames(FADE_SECONDS))), dim=-1)
 
     def _embedding(self, recording: RecordingLike, wav: np.ndarray, level: Level) -> np.ndarray:
         """Embed the speaker of a recording, whose samples (n,) and level are known."""
@@ -218,8 +203,9 @@ class RecordingAnalyzer:
         f0 = pitch.track(filtered, self.mel.sample_rate, self.mel.hop_length)
         return f0[chunk.start - chunk.first : chunk.stop - chunk.first]
 
-    def _contour(self, wav: np.ndarray, level: Level, chunks: list[Chunk]) -> np.ndarray:
+    def _contour(self, wav: np.ndarray, level: Level) -> np.ndarray:
         """Track the pitch (T,) of wav (n,)."""
+        chunks = self.chunks(wav)
         return np.concatenate([self._f0(self._filtered(wav, level, c), c) for c in chunks])
 
     def _check_pitch(self, name: RecordingLike, f0: np.ndarray, level: Level) -> None:
@@ -243,5 +229,4 @@ class RecordingAnalyzer:
 
     def frames(self, seconds: float) -> int:
         """Convert seconds to frames, rounded up to whole codes."""
-        codes = seconds * self.mel.sample_rate / self.mel.hop_length / self.freq
-        return self.freq * math.ceil(codes)
+        return whole_codes(seconds, self.mel, self.networks.autovc.freq)

@@ -13,6 +13,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.analysis import REFERENCE_SECONDS, RecordingAnalyzer
 from vc_lightning.conversion.live.pace import SHORTEST_SECONDS
 from vc_lightning.conversion.live.stream import VoiceStream
@@ -21,11 +22,13 @@ from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recording import Recording, RecordingLike
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import MAX_CONTRAST, AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, vocode
+from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, part_of, vocode
+from vc_lightning.models.vocoders.factory import default_vocoder
 
 ANALYSIS_SHARE = 0.5  # of the computing time: embedding and pitch
 NETWORK_SHARE = 0.45  # of the remaining time: AutoVC; the vocoder takes the rest
@@ -95,13 +98,29 @@ class VoiceConverter(nn.Module):
             InputError: A file is unreadable, the files do not belong together, or a value is out of
                 range.
         """
-        if guidance is None:
-            guidance = resources.settings("", "converter")["guidance"]
+        threads = ThreadChooser()  # measures what other programs do meanwhile
         path = hub.local_path(path)
-        networks = Networks.load(path, vocoder, speaker_encoder, freq)
+        autovc, card = checkpoints.read_autovc(path, freq)
+        encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
+        try:
+            mel = MelSpectrogram(**card.mel)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: its mel settings are not usable ({error})") from error
         if contrast is not None:
             require_within(0, MAX_CONTRAST, "", contrast=contrast)
-            networks.autovc.contrast = contrast
+            autovc.contrast = contrast
+        if guidance is None:
+            guidance = resources.settings("", "converter")["guidance"]
+        networks = Networks(
+            autovc,
+            card,
+            encoder,
+            encoder_card.speaker_encoder,
+            mel,
+            (vocoder or default_vocoder)(mel),
+            checkpoints.load_recogniser() if autovc.listens else None,
+            threads,
+        )
         return cls(networks, guidance, fingerprint(path))
 
     @property
@@ -169,13 +188,9 @@ class VoiceConverter(nn.Module):
             seed: Seed of the vocoder.
             progress: Called with the share of the work that is done, up to 1.
         """
-        analyzed = self.analyze(source, progress=lambda share: progress(ANALYSIS_SHARE * share))
-        return self.convert_analyzed(
-            [analyzed],
-            [target],
-            seed,
-            lambda share: progress(ANALYSIS_SHARE + (1 - ANALYSIS_SHARE) * share),
-        )[0]
+        analyzed = self.analyze(source, part_of(progress, 0, ANALYSIS_SHARE))
+        rest = part_of(progress, ANALYSIS_SHARE, 1)
+        return self.convert_analyzed([analyzed], [target], seed, rest)[0]
 
     @torch.inference_mode()
     def convert_analyzed(
@@ -213,23 +228,12 @@ class VoiceConverter(nn.Module):
             [len(source.wav) for source in sources],
             self.analyzer.chunk_frames,
             seed,
-            lambda share: progress(NETWORK_SHARE + (1 - NETWORK_SHARE) * share),
+            part_of(progress, NETWORK_SHARE, 1),
         )
 
     def converted_mel(self, source: Recording, target: Voice) -> Iterator[Tensor]:
-        """Convert the mel of a recording chunk by chunk.
-
-        Args:
-            source: The recording.
-            target: The target voice.
-
-        Yields:
-            Pieces (1, n_mels, T) of the converted mel, in order.
-        """
-        converter = MelConverter(self.autovc, self.mel, self.guidance)
-        return self.analyzer.converted(
-            source, lambda mel, f0: converter.convert(mel, f0, source.voice, target)
-        )
+        """Convert the mel of a recording, see `MelConverter.convert_recording`."""
+        return MelConverter(self.autovc, self.mel, self.guidance).convert_recording(source, target)
 
     @torch.inference_mode()
     def codes(self, recording: Recording) -> np.ndarray:
@@ -245,7 +249,7 @@ class VoiceConverter(nn.Module):
         embedding = torch.from_numpy(recording.embedding)[None].to(self.networks.device)
         found = []
         for chunk, content, _ in recording.parts():
-            heard = torch.from_numpy(content).t()[None].to(self.networks.device)
+            heard = content.to(self.networks.device)
             codes = self.autovc.encode(heard, embedding)[0].float().cpu().numpy()
             first = (chunk.start - chunk.first) // freq
             found.append(codes[:, first : first + math.ceil((chunk.stop - chunk.start) / freq)])
@@ -324,7 +328,7 @@ class VoiceConverter(nn.Module):
         """Make a voice for `convert_to` from recordings of one speaker.
 
         Args:
-            recordings: One or several recordings, see `analyze`.
+            recordings: One or several recordings, each a path or samples as for `convert`.
 
         Raises:
             InputError: There is no recording, or one of them cannot be used.
@@ -353,15 +357,7 @@ class VoiceConverter(nn.Module):
         )
 
     def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:
-        """Analyze a recording of a target's voice, whose sound is not kept.
-
-        Args:
-            recording: See `analyze`.
-            name: See `analyze`.
-
-        Raises:
-            InputError: The recording cannot be used; the message names it.
-        """
+        """Analyze a recording of a target's voice, see `RecordingAnalyzer.sample`."""
         return self.analyzer.sample(recording, name)
 
     def analyze(
@@ -370,16 +366,7 @@ class VoiceConverter(nn.Module):
         progress: Progress = no_progress,
         name: Path | str | None = None,
     ) -> Recording:
-        """Analyze a recording for conversions.
-
-        Args:
-            recording: A path, or float samples (n,) at `sample_rate`.
-            progress: Called with the share of the pitch tracking that is done, up to 1.
-            name: Name of the recording in the warning that hardly any pitch was found.
-
-        Raises:
-            InputError: The recording cannot be used; the message names it.
-        """
+        """Analyze a recording for conversions, see `RecordingAnalyzer.analyze`."""
         self.networks.threads.choose()
         return self.analyzer.analyze(recording, progress, name)
 

@@ -16,19 +16,17 @@ from vc_lightning.models.vocoders.base import Progress, no_progress
 
 @dataclass(frozen=True)
 class ConversionRequest:
-    """A source, a target voice and the embeddings that the result is compared with.
+    """A source, a target voice and the embedding of the target that the result is compared with.
 
     Attributes:
         source: The analyzed source recording.
         target: The voice to convert to.
         target_reference: Embedding (dim_emb,) of the target speaker; None for that of `target`.
-        source_reference: Embedding (dim_emb,) of the source speaker; None for that of `source`.
     """
 
     source: Recording
     target: Voice
     target_reference: np.ndarray | None = None
-    source_reference: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,9 @@ def _measure(
     converter: VoiceConverter, request: ConversionRequest, wav: np.ndarray, seconds: float
 ) -> MeasuredConversion:
     """Compare a conversion with both speakers."""
-    target, source = request.target_reference, request.source_reference
+    source, target = request.source.embedding, request.target_reference
     target = request.target.embedding if target is None else target
-    source = request.source.embedding if source is None else source
-    before = similarity(request.source.embedding, target)
+    before = similarity(source, target)
     try:
         result = converter.embed(wav)
     except InputError as error:

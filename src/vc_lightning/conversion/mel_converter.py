@@ -1,6 +1,7 @@
 """Pitch → harmonics → network: the mel of a conversion, for files, live speech and samples."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ from torch.nn import functional as F
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.conversion.voices.voice import Voice, require_embedding, require_reference
+from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.recording import FADE_SECONDS, Recording, cross_fade, whole_codes
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.autovc import AutoVC
 
 
@@ -32,8 +35,24 @@ class MelConverter:
     mel: MelSpectrogram
     guidance: float = 0.0
 
+    def convert_recording(self, recording: Recording, target: Voice) -> Iterator[Tensor]:
+        """Convert the mel of a recording chunk by chunk; the chunks are cross-faded.
+
+        Args:
+            recording: The source.
+            target: The target's voice.
+
+        Yields:
+            Pieces (1, n_mels, T) of the converted mel, in order.
+        """
+        converted = (
+            (chunk, self.convert(content.to(self._device), f0, recording.voice, target))
+            for chunk, content, f0 in recording.parts()
+        )
+        return cross_fade(converted, whole_codes(FADE_SECONDS, self.mel, self.autovc.freq))
+
     def convert(self, content: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
-        """Convert the mel of a recording.
+        """Convert the mel of a recording, or of a part of one.
 
         Args:
             content: (1, C, T), what the content encoder reads: the mel of the source, or, where the
@@ -72,21 +91,20 @@ class MelConverter:
         return self._decoded(codes, f0_and_more, source, target)[..., : len(f0)]
 
     def _decoded(self, codes: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
-        """Decode codes (1, 2·dim_neck, ⌈T/freq⌉) -> the converted mel (1, n_mels, T)."""
+        """Decode codes (1, 2·dim_neck, ⌈T/freq⌉) -> the converted mel (1, n_mels, T).
+
+        It is refined by the target's own frames, and sharpened.
+        """
         source_embedding, target_embedding = self._embedding(source), self._embedding(target)
         harmonics = self._harmonics(f0, source, target)
         if self.guidance == 0:
             mel = self.autovc.decode(codes, len(f0), target_embedding, harmonics)[1]
-            return self._finished(codes, mel, target)
-        both = codes.expand(2, -1, -1)
-        harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
-        embeddings = torch.cat([target_embedding, source_embedding])
-        converted, unconverted = self.autovc.decode(both, len(f0), embeddings, harmonics)[1]
-        guided = converted + self.guidance * (converted - unconverted)
-        return self._finished(codes, guided[None], target)
-
-    def _finished(self, codes: Tensor, mel: Tensor, target: Voice) -> Tensor:
-        """Refine a decoded mel (1, n_mels, T) by the target's frames, and sharpen it."""
+        else:
+            both = codes.expand(2, -1, -1)
+            harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
+            embeddings = torch.cat([target_embedding, source_embedding])
+            converted, unconverted = self.autovc.decode(both, len(f0), embeddings, harmonics)[1]
+            mel = (converted + self.guidance * (converted - unconverted))[None]
         if self.autovc.has_reference and target.reference is not None:
             frames = require_reference(target.reference, self.autovc.reference.dim_remembered)
             reference = torch.from_numpy(frames.T)[None].to(self._device)
@@ -108,3 +126,31 @@ class MelConverter:
     @property
     def _device(self) -> torch.device:
         return next(self.autovc.parameters()).device
+
+
+def require_embedding(embedding: np.ndarray, dim_emb: int) -> np.ndarray:
+    """Return a target's embedding as float32.
+
+    Raises:
+        InputError: It does not have the shape (dim_emb,), or is not finite.
+    """
+    embedding = np.asarray(embedding, dtype=np.float32)
+    if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
+        raise InputError(
+            f"a voice's embedding has shape {embedding.shape}; give {dim_emb} finite numbers"
+        )
+    return embedding
+
+
+def require_reference(reference: np.ndarray, dim: int) -> np.ndarray:
+    """Return a target's reference as float32.
+
+    Raises:
+        InputError: It does not have the shape (R, dim), or is not finite.
+    """
+    reference = np.asarray(reference, dtype=np.float32)
+    if reference.ndim != 2 or reference.shape[1] != dim or not np.isfinite(reference).all():
+        raise InputError(
+            f"a voice's reference has shape {reference.shape}; give finite frames of {dim} numbers"
+        )
+    return reference

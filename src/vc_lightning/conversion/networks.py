@@ -1,23 +1,17 @@
 """The networks of a conversion: AutoVC, speaker encoder, vocoder and, for some, a recogniser."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
-from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.files import hub
+from vc_lightning.models.checkpoints import require_same_encoder
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Vocoder
-from vc_lightning.models.vocoders.factory import default_vocoder
 
 
 class Networks(nn.Module):
@@ -27,7 +21,7 @@ class Networks(nn.Module):
         autovc: The conversion network.
         card: Header of its file.
         speaker_encoder: The speaker encoder that it was trained with.
-        encoder_identity: Identity of the speaker encoder's weights, see `checkpoints.identity`.
+        encoder_identity: Identity of the speaker encoder's weights, see `checksums.identity`.
         mel: Mel-spectrogram with the settings of the network.
         vocoder: Vocoder for such mels.
         recogniser: The recogniser that AutoVC listens through; None if it reads mels.
@@ -45,13 +39,13 @@ class Networks(nn.Module):
         encoder_identity: str,
         mel: MelSpectrogram,
         vocoder: Vocoder,
-        recogniser: Recogniser | None = None,
+        recogniser: Recogniser | None,
         threads: ThreadChooser | None = None,
     ):
         super().__init__()
         require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
         require_same_settings(vocoder.mel_settings, mel.settings, "the vocoder", "the checkpoint")
-        checkpoints.require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
+        require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
         if autovc.arguments["dim_emb"] != speaker_encoder.linear.out_features:
             raise InputError(
                 f"the checkpoint takes embeddings of {autovc.arguments['dim_emb']} numbers, the "
@@ -74,37 +68,14 @@ class Networks(nn.Module):
         self.recogniser = recogniser
         self.eval().requires_grad_(False)
 
-    @classmethod
-    def load(
-        cls,
-        path: Path | str,
-        vocoder: Callable[[MelSpectrogram], Vocoder] | None = None,
-        speaker_encoder: Path | str = resources.SPEAKER_ENCODER,
-        freq: int = 32,
-    ) -> "Networks":
-        """Load all networks that belong to an AutoVC file.
-
-        Args:
-            path: A file, or an address on a hub (`hf://OWNER/REPO[/FILE][@REVISION]`).
-            vocoder: Function that makes a vocoder for a mel-spectrogram; None for `vocoder=auto`.
-            speaker_encoder: Weight file of the speaker encoder that the network was trained with.
-            freq: Frames per code, for public files, which do not store it.
+    def with_vocoder(self, vocoder: Vocoder) -> "Networks":
+        """Return the same networks with another vocoder.
 
         Raises:
-            InputError: A file is unreadable, or the files do not belong together.
+            InputError: It is for other mels.
         """
-        threads = ThreadChooser()  # measures what other programs do meanwhile
-        path = hub.local_path(path)
-        autovc, card = checkpoints.read_autovc(path, freq)
-        encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
-        try:
-            mel = MelSpectrogram(**card.mel)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: its mel settings are not usable ({error})") from error
-        built = (vocoder or default_vocoder)(mel)
-        recogniser = checkpoints.load_recogniser() if autovc.listens else None
-        identity = encoder_card.speaker_encoder
-        return cls(autovc, card, encoder, identity, mel, built, recogniser, threads)
+        own = (self.autovc, self.card, self.speaker_encoder, self.encoder_identity, self.mel)
+        return Networks(*own, vocoder, self.recogniser).to(self.device)
 
     @property
     def sample_rate(self) -> int:

@@ -1,7 +1,6 @@
 """AutoVC: an autoencoder with a narrow bottleneck (Qian et al. 2019, arXiv 1905.05879)."""
 
 import itertools
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +13,11 @@ from vc_lightning.common.errors import (
     require_layers,
     require_within,
 )
+from vc_lightning.models.autovc_layers import GAIN, KERNEL_SIZE, ConvNorm, films, with_speaker
 from vc_lightning.models.lstm import run_lstm
 from vc_lightning.models.network import Network
 from vc_lightning.models.reference import ReferenceAttention
 
-KERNEL_SIZE = 5
-GAIN = 16  # the elements of an embedding, a unit vector of 256 numbers, are about 1/16
 MAX_CONTRAST = 4
 SMOOTHED_SHARE = 0.25  # of the bands, over which a spectrum is smoothed to find its contrast
 DIM_LIVE = 320  # width of a live encoder's convolutions
@@ -344,7 +342,7 @@ class Decoder(nn.Module):
         dim_out: int,
         n_layers: int,
         n_mels: int,
-        dim_film: int | None = None,
+        dim_film: int | None,
     ):
         super().__init__()
         self.lstm1 = nn.LSTM(dim_in, dim, batch_first=True)
@@ -372,7 +370,7 @@ class Postnet(nn.Module):
         dim_film: Size of the embedding for `FiLM` layers; None for no such layers.
     """
 
-    def __init__(self, n_mels: int, dim: int, dim_film: int | None = None):
+    def __init__(self, n_mels: int, dim: int, dim_film: int | None):
         super().__init__()
         self.films = films(dim_film, dim, 4)
         self.convolutions = nn.ModuleList(
@@ -388,63 +386,3 @@ class Postnet(nn.Module):
         for convolution, film in zip(self.convolutions[:-1], self.films, strict=True):
             x = torch.tanh(film(convolution(x), embedding))
         return self.convolutions[-1](x)
-
-
-class ConvNorm(nn.Module):
-    """Convolution that keeps the length, then BatchNorm.
-
-    Args:
-        dim_in: Channels of the input.
-        dim_out: Channels of the output.
-        follows: The nonlinearity that follows; it sets the gain of the Xavier initialisation.
-    """
-
-    def __init__(self, dim_in: int, dim_out: int, follows: Literal["relu", "tanh", "linear"]):
-        super().__init__()
-        self.conv = nn.Conv1d(dim_in, dim_out, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
-        self.norm = nn.BatchNorm1d(dim_out)
-        nn.init.xavier_uniform_(self.conv.weight, gain=nn.init.calculate_gain(follows))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve and normalize x (B, dim_in, T) -> (B, dim_out, T)."""
-        return self.norm(self.conv(x))
-
-
-class FiLM(nn.Module):
-    """Scale and shift of channels by a speaker embedding; starts as the identity.
-
-    Args:
-        dim_emb: Size of the embedding.
-        dim: Channels.
-    """
-
-    def __init__(self, dim_emb: int, dim: int):
-        super().__init__()
-        self.linear = nn.Linear(dim_emb, 2 * dim)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Scale and shift x (B, dim, T) by embedding (B, dim_emb) -> (B, dim, T)."""
-        scale, shift = self.linear(GAIN * embedding)[..., None].chunk(2, dim=1)
-        return x + scale * x + shift
-
-
-class Unconditioned(nn.Module):
-    """The identity, in place of `FiLM` in a network without it."""
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Return x unchanged."""
-        return x
-
-
-def films(dim_emb: int | None, dim: int, n: int) -> nn.ModuleList:
-    """Make n `FiLM` layers, or n `Unconditioned` ones where dim_emb is None."""
-    return nn.ModuleList(
-        Unconditioned() if dim_emb is None else FiLM(dim_emb, dim) for _ in range(n)
-    )
-
-
-def with_speaker(x: Tensor, embedding: Tensor) -> Tensor:
-    """Append embedding (B, dim_emb) to every frame of x (B, C, T) -> (B, C + dim_emb, T)."""
-    return torch.cat([x, embedding[:, :, None].expand(-1, -1, x.shape[-1])], dim=1)

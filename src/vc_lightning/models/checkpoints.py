@@ -1,22 +1,15 @@
-"""Weight files, ours and public ones: the only module that reads or writes weights.
+"""Networks from weight files, ours and public ones, and weight files of our own.
 
-Our files are safetensors with a `Card` in the header. Public files are PyTorch checkpoints; they
-are opened with `weights_only=True`, so that no code in them ever runs.
+Our files are safetensors with a `Card` in the header; public ones are PyTorch checkpoints.
 """
 
-import contextlib
 import inspect
 import json
-import pickle
-import struct
-import warnings
-import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -28,9 +21,10 @@ from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.resources import settings
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.files import hub
-from vc_lightning.models.files.checksums import identity, require_listed
+from vc_lightning.models.files.checksums import identity
 from vc_lightning.models.files.formats import Card, identify
 from vc_lightning.models.files.kinds import KINDS, State, sizes_in
+from vc_lightning.models.files.opening import METADATA_KEY, content_of, require_undamaged
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
@@ -39,23 +33,6 @@ from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
-
-METADATA_KEY = "vc_lightning"
-UNREADABLE = (  # exceptions of torch.load and safe_open for damaged and hostile files
-    pickle.UnpicklingError,
-    SafetensorError,
-    struct.error,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -82,32 +59,31 @@ def load_speaker_encoder(path: Path | str = resources.SPEAKER_ENCODER) -> Speake
 
 def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWaveRNN:
     """Load a WaveRNN in eval mode, with the `mel_settings` of its training."""
-    return read_wavernn(path)[0]
-
-
-def load_vocoder(path: Path | str) -> Vocoder:
-    """Load a vocoder of any kind in eval mode, with the `mel_settings` of its training."""
-    return _read_for_mels(path, *(name for name, kind in KINDS.items() if kind.is_vocoder))[0]
+    return read_network(path, WaveRNN.kind, MultiBandWaveRNN.kind)[0]
 
 
 def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilter:
     """Load a source-filter vocoder in eval mode, with the `mel_settings` of its training."""
-    return read_source_filter(path)[0]
+    return read_network(path, SourceFilter.kind)[0]
 
 
 def load_griffin_lim(path: Path | str = resources.GRIFFIN_LIM) -> GriffinLimNet:
     """Load Griffin-Lim's network in eval mode, with the `mel_settings` of its training."""
-    network, card = _read_for_mels(path, GriffinLimNet.kind)
+    network, card = read_network(path, GriffinLimNet.kind)
     n_bins, n_fft = network.arguments["n_bins"], card.mel.get("n_fft")
     if n_fft not in (2 * n_bins - 2, 2 * n_bins - 1):
         raise InputError(f"{path}: its header says n_bins {n_bins}, but n_fft {n_fft} for the mels")
     return network
 
 
+def load_vocoder(path: Path | str) -> Vocoder:
+    """Load a vocoder of any kind in eval mode, with the `mel_settings` of its training."""
+    return read_network(path, *(name for name, kind in KINDS.items() if kind.is_vocoder))[0]
+
+
 def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
     """Load a recogniser in eval mode."""
-    state, card = read(path, Recogniser.kind)
-    return _network(card, state, path).requires_grad_(False)
+    return read_network(path, Recogniser.kind)[0].requires_grad_(False)
 
 
 def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) -> SpeakerCritic:
@@ -120,28 +96,14 @@ def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) 
     Raises:
         InputError: The file cannot be used, or it judges other mels.
     """
-    critic, card = _read_for_mels(path, SpeakerCritic.kind)
+    critic, card = read_network(path, SpeakerCritic.kind)
     require_same_settings(card.mel, mel, "the speaker critic", "this training")
     return critic.requires_grad_(False)
 
 
 def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
     """Load AutoVC and the file's card, see `load_autovc`."""
-    state, card = read(path, "autovc")
-    if "freq" not in card.network:
-        card = replace(card, network=card.network | {"freq": freq})
-    _require_sizes_of_mels(path, card)
-    return _network(card, state, path), card
-
-
-def read_wavernn(path: Path | str) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
-    """Load a WaveRNN and the file's card, see `load_wavernn`."""
-    return _read_for_mels(path, WaveRNN.kind, MultiBandWaveRNN.kind)
-
-
-def read_source_filter(path: Path | str) -> tuple[SourceFilter, Card]:
-    """Load a source-filter vocoder and the file's card, see `load_source_filter`."""
-    return _read_for_mels(path, SourceFilter.kind)
+    return read_network(path, AutoVC.kind, freq=freq)
 
 
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
@@ -154,13 +116,38 @@ def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
     return encoder, replace(card, speaker_encoder=identity(card.kind, encoder.state_dict()))
 
 
-def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
+def read_network(path: Path | str, *kinds: str, freq: int = 32) -> tuple[Any, Card]:
+    """Load a network in eval mode, with the `mel_settings` of its training, and the file's card.
+
+    Args:
+        path: See `read`.
+        kinds: See `read`.
+        freq: See `read`.
+
+    Raises:
+        InputError: The file cannot be used, see `read`.
+    """
+    state, card = read(path, *kinds, freq=freq)
+    for name in KINDS[card.kind].sizes_of_mels:
+        of_network, of_mels = card.network.get(name), card.mel.get(name)
+        if of_network != of_mels:
+            raise InputError(
+                f"{path}: its header says {name} {of_network} for the network, {of_mels} for the "
+                "mels"
+            )
+    network = _network(card, state, path)
+    network.mel_settings = card.mel
+    return network, card
+
+
+def read(path: Path | str, *kinds: str, freq: int = 32) -> tuple[State, Card]:
     """Read weights and card of a file of any known layout.
 
     Args:
         path: A file, or an address on a hub (hf://OWNER/REPO). Of a Lightning checkpoint the
             averaged weights are read.
         kinds: Kinds of network that are accepted, see `Card`.
+        freq: Frames per code, for public AutoVC files, which do not store it.
 
     Returns:
         The weights under our names, and the card.
@@ -169,9 +156,11 @@ def read(path: Path | str, *kinds: str) -> tuple[State, Card]:
         InputError: The file is missing, damaged, unsafe or of another kind.
     """
     path = require_file(hub.local_path(path))
-    state, card = identify(_open(path), path)
+    state, card = identify(content_of(path), path)
     if card.kind not in kinds:
         raise InputError(f"{path}: holds {card.kind} weights; {' or '.join(kinds)} are needed here")
+    if card.kind == AutoVC.kind and "freq" not in card.network:
+        card = replace(card, network=card.network | {"freq": freq})
     return state, card
 
 
@@ -182,8 +171,8 @@ def read_training(path: Path | str) -> tuple[Card, dict]:
         InputError: The file is damaged or holds weights only.
     """
     path = require_file(path)
-    content = _open(path)
-    _require_undamaged(path)
+    content = content_of(path)
+    require_undamaged(path)
     if not {"state_dict", "optimizer_states", "lr_schedulers", "loops"} <= content.keys():
         raise InputError(
             f"ckpt_path={path}: holds weights only; resume from a last.ckpt, or start from these "
@@ -191,72 +180,6 @@ def read_training(path: Path | str) -> tuple[Card, dict]:
         )
     config = content.get("config")
     return identify(content, path)[1], config if isinstance(config, dict) else {}
-
-
-def _open(path: Path) -> dict:
-    """Read the tensors and settings in a file without running any code in it."""
-    require_listed(path)
-    try:
-        with path.open("rb") as file:
-            magic = file.read(9)
-        if magic[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return {"state": state, "card": json.loads(metadata.get(METADATA_KEY, "null"))}
-        _require_unpacked(path)
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise InputError(
-            f"{path}: cannot be read as a checkpoint; it is cut short, of another kind, or holds "
-            f"code, which is never run ({type(error).__name__})"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
-    return content
-
-
-def _require_unpacked(path: Path) -> None:
-    """Raise ValueError for a compressed archive, which PyTorch never writes (a zip bomb)."""
-    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-            raise ValueError("it is compressed")
-
-
-def _require_undamaged(path: Path) -> None:
-    """Raise InputError when a PyTorch file does not match its checksums, which PyTorch ignores."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except zipfile.BadZipFile:
-        return  # not an archive; its content will be refused
-    except UNREADABLE as error:
-        damaged = type(error).__name__
-    if damaged:
-        raise InputError(
-            f"{path}: is damaged ({damaged}); use a copy of it, or train from the start"
-        )
-
-
-def _read_for_mels(path: Path | str, *kinds: str) -> tuple[Any, Card]:
-    """Load a network of one of several kinds that takes mels; check that its sizes are theirs."""
-    state, card = read(path, *kinds)
-    _require_sizes_of_mels(path, card)
-    built = _network(card, state, path)
-    built.mel_settings = card.mel
-    return built, card
-
-
-def _require_sizes_of_mels(path: Path | str, card: Card) -> None:
-    """Raise InputError unless a card's network and mels have the same sizes."""
-    for name in KINDS[card.kind].sizes_of_mels:
-        of_network, of_mels = card.network.get(name), card.mel.get(name)
-        if of_network != of_mels:
-            raise InputError(
-                f"{path}: its header says {name} {of_network} for the network, {of_mels} for the "
-                "mels"
-            )
 
 
 def _network(card: Card, state: State, path: Path | str) -> Any:

@@ -11,6 +11,7 @@ class Network(nn.Module):
     Attributes:
         kind: Name of the class in weight files.
         arguments: Arguments of the constructor, for the header of weight files.
+        mel_settings: Settings of the mels it was trained on; set when weights are loaded.
 
     Args:
         given: `locals()` at the start of a subclass's constructor, which are its arguments.
@@ -22,3 +23,4 @@ class Network(nn.Module):
         super().__init__()
         own = ("self", "__class__")
         self.arguments = {name: value for name, value in given.items() if name not in own}
+        self.mel_settings: dict = {}

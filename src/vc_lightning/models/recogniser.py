@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.audio.mel import mel_filters, power_spectra
+from vc_lightning.audio.mel_filters import mel_filters, power_spectra
 from vc_lightning.models.files.checksums import identity
 from vc_lightning.models.network import Network
 
@@ -105,7 +105,7 @@ class Recogniser(Network):
     def features(self, wav: np.ndarray, factor: float = 1.0) -> np.ndarray:
         """Compute features of a recording or of its VTLP copy.
 
-        The positions allow 30 s, so longer recordings are cut into stretches of equal length.
+        Longer recordings than 30 s are cut, see `stretch_samples`.
 
         Args:
             wav: float32 (n,) at 16 kHz.
@@ -117,9 +117,7 @@ class Recogniser(Network):
         device = self.window.device
         filters = self.vtlp_filters(factor).to(device)
         samples = torch.from_numpy(np.ascontiguousarray(wav, np.float32)).to(device)
-        n_stretches = math.ceil(len(wav) / (MAX_STRETCH_SECONDS * self.sample_rate))
-        n_frames = math.ceil(len(wav) * self.frame_rate / self.sample_rate / n_stretches)
-        step = n_frames * int(self.sample_rate / self.frame_rate)
+        step = stretch_samples(len(wav), self.sample_rate, self.frame_rate)
         stretches = [_at_least(part, N_FFT) for part in samples.split(step)]
         dtype = self.positions.dtype
         features = [self(self.mel(stretch, filters)[None].to(dtype))[0] for stretch in stretches]
@@ -168,6 +166,21 @@ class TransformerLayer(nn.Module):
         attended = F.scaled_dot_product_attention(query, key, value)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.ffn2(F.gelu(self.ffn1(self.ffn_norm(x))))
+
+
+def stretch_samples(n_samples: int, sample_rate: int, frame_rate: float) -> int:
+    """Return the length in samples of the stretches, about equal, into which a recording is cut.
+
+    Whisper takes at most 30 s. A stretch is a whole number of features long.
+
+    Args:
+        n_samples: Samples of the recording.
+        sample_rate: Their rate in Hz.
+        frame_rate: Rate of the features in Hz.
+    """
+    n_stretches = math.ceil(n_samples / (MAX_STRETCH_SECONDS * sample_rate))
+    n_frames = math.ceil(n_samples * frame_rate / sample_rate / n_stretches)
+    return n_frames * int(sample_rate / frame_rate)
 
 
 def interpolate(

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from vc_lightning.audio import voice_activity
 from vc_lightning.audio.files import io
-from vc_lightning.audio.mel import MelSpectrogram, PowerMel
+from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.audio.power_mel import PowerMel
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.lstm import run_lstm
@@ -117,7 +118,7 @@ class SpeakerEncoder(nn.Module):
                 self(torch.stack(partials[i : i + size])) for i in range(0, len(partials), size)
             ]
         by_copy = torch.cat(embeddings).float().cpu().split(counts)
-        means = np.stack([self._average(vectors.numpy()) for vectors in by_copy])
+        means = np.stack([self.average(vectors.numpy()) for vectors in by_copy])
         return means.reshape(len(speeches), len(factors), -1)
 
     def embed_recording(
@@ -159,16 +160,9 @@ class SpeakerEncoder(nn.Module):
             raise reasons[0]
         return self.average(embeddings) if len(embeddings) > 1 else embeddings[0]
 
-    def embed_speaker(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
-        """Embed a speaker: average over recordings (n,) at 16 kHz -> (embedding_size,)."""
-        return self.average([self.embed_utterance(wav) for wav in wavs])
-
-    def average(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
+    def average(self, embeddings: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Average embeddings of one speaker -> (embedding_size,)."""
-        return self._average(np.stack(embeddings))
-
-    def _average(self, embeddings: np.ndarray) -> np.ndarray:
-        mean = embeddings.mean(axis=0)
+        mean = np.mean(embeddings, axis=0)
         return mean / np.linalg.norm(mean) if self.unit_norm else mean
 
     def _partial_starts(self, n_samples: int) -> list[int]:

@@ -6,20 +6,19 @@ with the project. `docs/teachers.md` shows how to use another one, such as WavLM
 
 import functools
 import hashlib
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import whisper
-from vc_lightning.models.recogniser import interpolate
+from vc_lightning.models.recogniser import interpolate, stretch_samples
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
 
-MAX_STRETCH_SECONDS = 29
 INSTALL = "pip install 'vc-lightning[teach]'"
 
 
@@ -73,13 +72,10 @@ class WhisperTeacher:
     def features(self, wav: np.ndarray) -> np.ndarray:
         """Compute features (T, D), float32, 50 a second, of a recording wav (n,) at 16 kHz.
 
-        Whisper takes at most 30 s, so longer recordings are cut into stretches of equal length.
+        Longer recordings than 30 s are cut, see `stretch_samples`.
         """
         model = _whisper(self.folder)
-        n_stretches = math.ceil(len(wav) / (MAX_STRETCH_SECONDS * self.sample_rate))
-        n_frames = math.ceil(len(wav) * self.frame_rate / self.sample_rate / n_stretches)
-        n_samples = n_frames * int(self.sample_rate / self.frame_rate)
-        stretches = (wav[start : start + n_samples] for start in range(0, len(wav), n_samples))
+        stretches = blocks(wav, stretch_samples(len(wav), self.sample_rate, self.frame_rate))
         mels = (model.feature_extractor(stretch, padding=0) for stretch in stretches)
         return np.concatenate([np.array(model.encode(mel))[0] for mel in mels])
 

@@ -1,10 +1,18 @@
 """AutoVC's training loss, term by term."""
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from vc_lightning.data.crops.mel import CropBatch
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
+
+LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
+MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
 DISTANCES = {"l1": torch.abs, "l2": torch.square}
 
 
@@ -93,6 +101,115 @@ def autovc_losses(
         difference = (postnet_codes - codes).abs()
         terms["content"] = masked_mean(difference, valid.codes, valid.n_codes)
     return terms
+
+
+@torch.no_grad()
+def normalized_losses(
+    terms: dict[str, Tensor],
+    mel: Tensor,
+    mean_mel: Tensor,
+    codes: Tensor,
+    valid: Valid,
+    distance: str,
+) -> dict[str, Tensor]:
+    """Divide terms of the loss by those of a constant output, and compute the codes' std.
+
+    Args:
+        terms: See `autovc_losses`.
+        mel: (B, n_mels, T), the target.
+        mean_mel: The mean mel of the training data, of the same shape.
+        codes: (B, C, ⌈T/freq⌉), codes of the input.
+        valid: Masks of the elements that count.
+        distance: See `autovc_losses`.
+
+    Returns:
+        `postnet_ratio` and `decoder_ratio`, relative to the error of the mean mel; `content_ratio`,
+        relative to that of constant codes; `codes_std`.
+    """
+    deviation = DISTANCES[distance](mel - mean_mel)
+    mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
+    # (1, C, 1), mean of every channel over the codes that are not padding
+    centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
+    variance = masked_mean((codes - centre).square(), valid.codes, valid.n_codes)
+    ratios = {
+        "postnet_ratio": terms["postnet"] / mean_mel_error,
+        "decoder_ratio": terms["decoder"] / mean_mel_error,
+        "codes_std": variance.sqrt(),
+    }
+    if "content" in terms:
+        constant_codes_error = masked_mean((codes - centre).abs(), valid.codes, valid.n_codes)
+        ratios["content_ratio"] = terms["content"] / constant_codes_error.clamp(min=1e-8)
+    return ratios
+
+
+def live_loss(network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool, step: int) -> Tensor:
+    """Compare codes with those of the live encoder: a mean absolute error.
+
+    The live encoder learns from every second crop, to save time, and these crops are cut at a
+    random frame: in a stream, the sound also ends soon after the frames that are needed. While
+    the new encoder is being aligned, it learns from the live encoder instead, and from all
+    crops, whole.
+
+    Args:
+        network: A network that listens.
+        batch: The batch.
+        codes: (B, C, ⌈T/freq⌉), codes of what the recogniser hears.
+        aligns: Whether the gradient reaches `codes` instead of the live encoder.
+        step: Number of optimizer steps, on which alone the cut depends, for exact resume.
+    """
+    learns = torch.is_grad_enabled() and not aligns
+    part = slice(None, None, LIVE_EVERY if learns else 1)
+    n_frames = batch.target_mel.shape[-1]
+    shortest = max(MIN_LIVE_FRAMES, network.freq)
+    if learns and n_frames > shortest:
+        n_frames = random.Random(step).randint(shortest, n_frames)
+        n_frames -= n_frames % network.freq
+    input_mel, embedding = batch.input_mel[part, :, :n_frames], batch.input_embedding[part]
+    with torch.set_grad_enabled(learns):
+        live = network.encode_live(input_mel, embedding).float()
+    wanted = codes if aligns else codes[part, :, : live.shape[-1]].detach()
+    valid = valid_elements(batch.lengths[part].clamp(max=n_frames), n_frames, network.freq)
+    return masked_mean((live - wanted).abs(), valid.codes, valid.n_codes)
+
+
+def reference_losses(
+    network: AutoVC,
+    batch: CropBatch,
+    codes: Tensor,
+    mel: Tensor,
+    valid: Valid,
+    critics: Sequence[SpeakerCritic],
+) -> dict[str, Tensor]:
+    """Compare mels that are refined by other frames of the target with the recordings.
+
+    Args:
+        network: A network with `dim_reference`.
+        batch: The batch.
+        codes: (B, C, ⌈T/freq⌉), codes of the input.
+        mel: (B, n_mels, T), the postnet's mels.
+        valid: Masks of the elements that count.
+        critics: The speaker critic; empty without one.
+
+    Returns:
+        `refined`, the mean absolute error, and with a critic `critic_features` and
+        `critic_distance`, see `critic_losses`.
+    """
+    reference_mel = batch.reference_mel
+    content = batch.reference_heard if network.listens else reference_mel
+    with torch.no_grad():
+        spoken = network.encode(content, batch.target_embedding)
+        spoken = network.repeat_codes(spoken, reference_mel.shape[-1])
+    reference = network.reference.remember(spoken, reference_mel)
+    frames = torch.arange(reference_mel.shape[-1], device=mel.device)
+    is_frame = frames < batch.reference_lengths[:, None]
+    refined = network.refined(codes.detach(), mel.detach(), reference, is_frame).float()
+    difference = (refined - batch.target_mel).abs()
+    losses = {"refined": masked_mean(difference, valid.frames, valid.n_frames)}
+    for critic in critics:
+        losses["critic_features"], losses["critic_distance"] = critic_losses(
+            critic.to(mel.device), refined * valid.frames, batch.target_mel * valid.frames
+        )
+    return losses
 
 
 def average_counts(valid: Valid) -> Valid:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.models.autovc import KERNEL_SIZE
+from vc_lightning.models.autovc_layers import KERNEL_SIZE
 from vc_lightning.training.losses import Valid, masked_mean
 
 DIM_HEAD = 256

@@ -22,7 +22,7 @@ from vc_lightning.conversion.measuring import (
 from vc_lightning.conversion.recording import Recording, prefix_errors
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models.vocoders.base import Progress, no_progress
+from vc_lightning.models.vocoders.base import Progress, no_progress, part_of
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +42,6 @@ class PreparedTarget:
     voice: Voice
     reference: np.ndarray
     left_out: Path | None = None
-
-
-def within(progress: Progress, index: int, n_jobs: int, share: float) -> Progress:
-    """Make a progress callback for one of several equal jobs.
-
-    Args:
-        progress: Called with the share of the whole work that is done.
-        index: Index of the job.
-        n_jobs: Number of jobs.
-        share: Share of the whole work that all jobs make up together.
-    """
-    return lambda part: progress(share * (index + part) / n_jobs)
 
 
 class BatchConverter:
@@ -100,9 +88,8 @@ class BatchConverter:
             try:
                 target = self.target(job.target)
                 began = time.perf_counter()
-                analyzed = self._analyze(
-                    job.source, within(progress, index, len(jobs), ANALYSIS_SHARE)
-                )
+                first, last = (ANALYSIS_SHARE * n / len(jobs) for n in (index, index + 1))
+                analyzed = self._analyze(job.source, part_of(progress, first, last))
             except InputError as error:
                 rows[job] = replace(row_of(job), error=str(error))
             else:
@@ -116,7 +103,7 @@ class BatchConverter:
                 self.converter,
                 requests,
                 self.seed,
-                lambda part: progress(ANALYSIS_SHARE + (1 - ANALYSIS_SHARE) * part),
+                part_of(progress, ANALYSIS_SHARE, 1),
             )
             for (job, _, _, analysis_seconds), result in zip(ready, measured, strict=True):
                 rows[job] = self._write(job, result, analysis_seconds)

@@ -14,9 +14,9 @@ from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
 from vc_lightning.common.errors import InputError, require_flag, require_seed, require_within
 from vc_lightning.conversion.live.resampling import StreamResampler
 from vc_lightning.conversion.live.source import RunningPitch, RunningSource
-from vc_lightning.conversion.mel_converter import MelConverter
+from vc_lightning.conversion.mel_converter import MelConverter, require_embedding
 from vc_lightning.conversion.networks import Networks
-from vc_lightning.conversion.voices.voice import Voice, require_embedding
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.vocoders import overlap
 from vc_lightning.models.vocoders.base import PAST_FRAMES
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from vc_lightning.audio.pitch import PitchRange
-from vc_lightning.common.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -39,31 +38,3 @@ class VoiceSample:
     f0: np.ndarray
     seconds: float
     reference: np.ndarray | None = None
-
-
-def require_reference(reference: np.ndarray, dim: int) -> np.ndarray:
-    """Return a target's reference as float32.
-
-    Raises:
-        InputError: It does not have the shape (R, dim), or is not finite.
-    """
-    reference = np.asarray(reference, dtype=np.float32)
-    if reference.ndim != 2 or reference.shape[1] != dim or not np.isfinite(reference).all():
-        raise InputError(
-            f"a voice's reference has shape {reference.shape}; give finite frames of {dim} numbers"
-        )
-    return reference
-
-
-def require_embedding(embedding: np.ndarray, dim_emb: int) -> np.ndarray:
-    """Return a target's embedding as float32.
-
-    Raises:
-        InputError: It does not have the shape (dim_emb,), or is not finite.
-    """
-    embedding = np.asarray(embedding, dtype=np.float32)
-    if embedding.shape != (dim_emb,) or not np.isfinite(embedding).all():
-        raise InputError(
-            f"a voice's embedding has shape {embedding.shape}; give {dim_emb} finite numbers"
-        )
-    return embedding

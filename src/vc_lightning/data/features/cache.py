@@ -43,7 +43,7 @@ class FeatureCache:
     Args:
         root: Folder of the cache.
         needs: The features, and the models that compute them.
-        vtlp_factors: Factors of the VTLP copies, see `mel.mel_filters`.
+        vtlp_factors: Factors of the VTLP copies, see `mel_filters`.
         max_seconds: Longer recordings are cut at pauses into segments of at most this length.
         bf16: Whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
         keep_wavs: Whether waveforms are kept as well, as a vocoder needs them.

@@ -163,31 +163,23 @@ def _sentences(address: str) -> Iterator[None]:
     """Turn exceptions of the package into an InputError of one sentence about an address."""
     with needs_extra(f"{address}:", "hub"):
         from huggingface_hub import errors
+    known: dict[type[Exception], str] = {  # the more specific ones first
+        errors.GatedRepoError: "its owner grants access on request; accept the terms on its page, "
+        "then `hf auth login`",
+        errors.RepositoryNotFoundError: "there is no such repository, or it is private; check the "
+        "name, or log in by `hf auth login`",
+        errors.RevisionNotFoundError: "the repository has no such revision",
+        errors.RemoteEntryNotFoundError: "the repository has no such file; write "
+        "hf://OWNER/REPO/FILE",
+        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE forbids downloads; unset it",
+        errors.LocalEntryNotFoundError: "is not in the cache, and the hub cannot be reached; check "
+        "the network, HF_ENDPOINT and HF_HUB_OFFLINE",
+    }
     try:
         yield
-    except errors.GatedRepoError as error:
-        raise InputError(
-            f"{address}: its owner grants access on request; accept the terms on its page, then "
-            "`hf auth login`"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise InputError(
-            f"{address}: there is no such repository, or it is private; check the name, or log in "
-            "by `hf auth login`"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise InputError(f"{address}: the repository has no such revision") from error
-    except errors.RemoteEntryNotFoundError as error:
-        raise InputError(
-            f"{address}: the repository has no such file; write hf://OWNER/REPO/FILE"
-        ) from error
-    except errors.OfflineModeIsEnabled as error:
-        raise InputError(f"{address}: HF_HUB_OFFLINE forbids downloads; unset it") from error
-    except errors.LocalEntryNotFoundError as error:
-        raise InputError(
-            f"{address}: is not in the cache, and the hub cannot be reached; check the network, "
-            "HF_ENDPOINT and HF_HUB_OFFLINE"
-        ) from error
+    except tuple(known) as error:
+        sentence = next(known[kind] for kind in known if isinstance(error, kind))
+        raise InputError(f"{address}: {sentence}") from error
     except errors.HFValidationError as error:
         raise InputError(f"{address}: is not an address on a hub ({_first_line(error)})") from error
     except errors.HfHubHTTPError as error:

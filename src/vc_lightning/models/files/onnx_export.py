@@ -99,10 +99,9 @@ def example_inputs(autovc: AutoVC) -> tuple[dict[str, Tensor], dict[str, dict[in
     """
     batch, n_frames = 2, 2 * autovc.freq
     n_mels, dim_emb = autovc.arguments["n_mels"], autovc.arguments["dim_emb"]
-    inputs = {"mel": (torch.zeros(batch, n_mels, n_frames), FRAMES)}
+    inputs = {"mel": torch.zeros(batch, n_mels, n_frames)}
     for name in ("source_embedding", "target_embedding"):
-        inputs[name] = torch.zeros(batch, dim_emb), VOICE
+        inputs[name] = torch.zeros(batch, dim_emb)
     if autovc.f0:
-        inputs["harmonics"] = torch.zeros(batch, n_harmonics(n_mels), n_frames), FRAMES
-    examples = {name: example for name, (example, _) in inputs.items()}
-    return examples, {name: axes for name, (_, axes) in inputs.items()}
+        inputs["harmonics"] = torch.zeros(batch, n_harmonics(n_mels), n_frames)
+    return inputs, {name: FRAMES if one.dim() == 3 else VOICE for name, one in inputs.items()}

@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -37,9 +36,7 @@ def push_to_hub(path: Path | str, repo: str, *, private: bool = False, freq: int
     Raises:
         InputError: The file cannot be used, or the hub cannot be reached or refuses the upload.
     """
-    state, card = checkpoints.read(path, *KINDS, *ENCODERS)
-    if card.kind == "autovc" and "freq" not in card.network:
-        card = replace(card, network=card.network | {"freq": freq})
+    state, card = checkpoints.read(path, *KINDS, *ENCODERS, freq=freq)
     with tempfile.TemporaryDirectory() as folder:
         file = checkpoints.save(Path(folder, hub.FILE), state, card)
         return hub.upload(file, repo, model_card(card, repo), private=private)

@@ -18,6 +18,11 @@ def no_progress(share: float) -> None:
     """Ignore the progress."""
 
 
+def part_of(progress: Progress, start: float, stop: float) -> Progress:
+    """Make a progress callback for the part of the work from one share of it to another."""
+    return lambda share: progress(start + (stop - start) * share)
+
+
 class StreamVocoder(Protocol):
     """Interface of a vocoder for a mel that arrives in steps."""
 

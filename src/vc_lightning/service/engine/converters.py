@@ -9,7 +9,6 @@ from pathlib import Path
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import require_one_of, require_seed, require_within
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.networks import Networks
 from vc_lightning.models.vocoders.base import Vocoder
 
 KEPT_CONVERTERS = 3  # in memory; the shipped one takes about 60 MB
@@ -103,18 +102,5 @@ class Converters:
         converter = loaded[0] if loaded else self._load(self.checkpoints[checkpoint])
         if not loaded and vocoder == self._first_vocoder:
             return converter
-        return _sharing(converter, self.vocoders[vocoder](converter.mel), converter.guidance)
-
-
-def _sharing(converter: VoiceConverter, vocoder: Vocoder, guidance: float) -> VoiceConverter:
-    """Make a converter that shares the networks of another one."""
-    shared = converter.networks
-    networks = Networks(
-        shared.autovc,
-        shared.card,
-        shared.speaker_encoder,
-        shared.encoder_identity,
-        shared.mel,
-        vocoder,
-    )
-    return VoiceConverter(networks.to(shared.device), guidance, converter.checkpoint)
+        networks = converter.networks.with_vocoder(self.vocoders[vocoder](converter.mel))
+        return VoiceConverter(networks, converter.guidance, converter.checkpoint)

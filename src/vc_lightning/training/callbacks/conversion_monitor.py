@@ -5,19 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from pytorch_lightning import LightningModule, Trainer
 
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.network import Network
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.base import Vocoder
-from vc_lightning.training.callbacks.ema import averaged_network
 from vc_lightning.training.callbacks.regular import RegularCallback
 from vc_lightning.training.callbacks.samples import convert
-from vc_lightning.training.lightning_types import datamodule_of, require_instance
+from vc_lightning.training.lightning_types import require_instance
 from vc_lightning.training.tasks.autovc import AutoVCModule
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class ConversionMonitor(RegularCallback):
         speaker_encoder: Weight file of the speaker encoder; None is the shipped one.
     """
 
+    group = "callbacks.conversion_monitor"
+
     def __init__(
         self,
         every_n_steps: int,
@@ -55,11 +57,10 @@ class ConversionMonitor(RegularCallback):
         vocoder: Callable[..., Vocoder],
         speaker_encoder: Path | str | None,
     ):
-        group = "callbacks.conversion_monitor"
-        super().__init__(group, every_n_steps, n_speakers, max_frames)
-        require_at_least(1, group, patience=patience)
-        require_at_least(0, group, leak_after_steps=leak_after_steps)
-        require_within(0, 1, group, min_codes_std=min_codes_std, min_rise=min_rise)
+        super().__init__(every_n_steps, n_speakers, max_frames)
+        require_at_least(1, self.group, patience=patience)
+        require_at_least(0, self.group, leak_after_steps=leak_after_steps)
+        require_within(0, 1, self.group, min_codes_std=min_codes_std, min_rise=min_rise)
         self.min_codes_std = min_codes_std
         self.leak_after_steps = leak_after_steps
         self.patience = patience
@@ -85,43 +86,34 @@ class ConversionMonitor(RegularCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the recordings, make the vocoder, and load the speaker encoder."""
-        self.examples = datamodule_of(trainer).examples(self.n_speakers)
+        super().on_fit_start(trainer, pl_module)
         self.vocoder = self.make_vocoder(mel=require_instance(pl_module, AutoVCModule).mel)
         self.encoder = checkpoints.load_speaker_encoder(self.encoder_path)
 
-    def act(self, trainer: Trainer) -> None:
-        """Measure, log and check, in the first process."""
-        if not trainer.is_global_zero:
-            return
+    def act(self, trainer: Trainer, network: Network) -> None:
+        """Measure, log and check."""
         step = trainer.global_step
         self.check_codes(step, float(trainer.callback_metrics["train/codes_std"]))
         if len(self.examples) > 1:  # conversion needs another voice
-            measured = self.similarities(trainer)
+            mel = require_instance(trainer.lightning_module, AutoVCModule).mel
+            measured = self.similarities(require_instance(network, AutoVC), mel)
             names = ("val/similarity_to_target", "val/similarity_to_source")
             for logger in trainer.loggers:
                 logger.log_metrics(dict(zip(names, measured, strict=True)), step)
             self.check_similarity(step, *measured)
 
-    @torch.no_grad()
-    def similarities(self, trainer: Trainer) -> tuple[float, float]:
-        """Convert with the averaged network; return mean similarities to targets and to sources."""
-        module = require_instance(trainer.lightning_module, AutoVCModule)
-        network = require_instance(averaged_network(trainer), AutoVC)
-        was_training = network.training
-        network.eval()
-        targets = self.examples[1:] + self.examples[:1]
+    def similarities(self, network: AutoVC, mel: MelSpectrogram) -> tuple[float, float]:
+        """Convert with a network; return mean similarities to targets and to sources."""
         found = []
-        for source, target in zip(self.examples, targets, strict=True):
-            mel = convert(network, module.mel, source, target, self.max_frames)
-            wav = self.vocoder.generate(mel.float().clamp(0, 1).cpu())[0].numpy()
-            level = module.card.mel["level_dbfs"]
+        for source, target in self.pairs():
+            converted = convert(network, mel, source, target, self.max_frames)
+            wav = self.vocoder.generate(converted.float().clamp(0, 1).cpu())[0].numpy()
             try:
-                voice = self.encoder.embed_recording(wav, module.mel.sample_rate, level)
+                voice = self.encoder.embed_recording(wav, mel.sample_rate, mel.level_dbfs)
             except InputError:  # no speech, as from an untrained network
                 voice = np.zeros_like(target.embedding.numpy())
             others = [example.embedding.numpy() for example in (target, source)]
             found.append([similarity(voice, other) if voice.any() else 0 for other in others])
-        network.train(was_training)
         to_target, to_source = np.mean(found, axis=0).tolist()
         return to_target, to_source
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
@@ -17,64 +16,23 @@ from vc_lightning.data.crops.mel import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.network import Network
 from vc_lightning.models.vocoders.base import Vocoder
-from vc_lightning.training.callbacks.ema import averaged_network
 from vc_lightning.training.callbacks.regular import RegularCallback
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
 
 MAX_PROJECTED = 2_000  # embeddings; TensorBoard's projector is slow with more
 
 
-class Samples(RegularCallback):
-    """Writes the averaged network's output for held-out recordings to TensorBoard.
-
-    Subclasses define the output (`show`). For the arguments see `RegularCallback`.
-    """
-
-    def __init__(self, every_n_steps: int, n_speakers: int, max_frames: int):
-        super().__init__("callbacks.samples", every_n_steps, n_speakers, max_frames)
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the recordings."""
-        if tensorboard_writer(trainer):
-            self.examples = datamodule_of(trainer).examples(self.n_speakers)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last step."""
-        if trainer.global_step != self.last_step:
-            self.act(trainer)
-
-    @torch.no_grad()
-    def act(self, trainer: Trainer) -> None:
-        """Write the averaged network's output, in the first process."""
-        writer = tensorboard_writer(trainer)
-        if writer is None:
-            return
-        network = averaged_network(trainer)
-        was_training = network.training
-        network.eval()
-        self.show(writer, network, trainer.global_step, datamodule_of(trainer).mel)
-        network.train(was_training)
-
-    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
-        """Write the mels and sounds of a step.
-
-        Args:
-            writer: Writes TensorBoard's files.
-            network: The averaged network, in eval mode.
-            step: Number of optimizer steps.
-            mel: The mel-spectrogram of the recordings.
-        """
-        raise NotImplementedError
-
-
-class Conversions(Samples):
-    """AutoVC's conversions between held-out speakers, each into the next one's voice.
+class Conversions(RegularCallback):
+    """Writes AutoVC's conversions between held-out speakers, each into the next one's voice.
 
     For the other arguments see `RegularCallback`.
 
     Args:
         vocoder: Makes a vocoder from a mel-spectrogram.
     """
+
+    group = "callbacks.samples"
+    acts_at_end = True
 
     def __init__(
         self, every_n_steps: int, n_speakers: int, max_frames: int, vocoder: Callable[..., Vocoder]
@@ -91,11 +49,13 @@ class Conversions(Samples):
             embeddings, speakers = data.embeddings(MAX_PROJECTED)
             writer.add_embedding(embeddings, speakers, tag="speakers")
 
-    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
+    def act(self, trainer: Trainer, network: Network) -> None:
         """Write each source, its reconstruction and its conversion."""
+        if not (writer := tensorboard_writer(trainer)):
+            return
+        step, mel = trainer.global_step, datamodule_of(trainer).mel
         autovc = require_instance(network, AutoVC)
-        targets = self.examples[1:] + self.examples[:1]
-        for source, target in zip(self.examples, targets, strict=True):
+        for source, target in self.pairs():
             mels = {
                 "source": source.mel[None, :, : self.max_frames],
                 "reconstruction": convert(autovc, mel, source, source, self.max_frames),
@@ -133,11 +93,17 @@ def convert(
     return MelConverter(network, mel).convert(content, source.f0[:max_frames].numpy(), *voices)
 
 
-class CopySynthesis(Samples):
-    """Held-out recordings resynthesised from their mels by the vocoder being trained."""
+class CopySynthesis(RegularCallback):
+    """Writes held-out recordings that the vocoder being trained makes from their mels."""
 
-    def show(self, writer: SummaryWriter, network: Network, step: int, mel: MelSpectrogram) -> None:
+    group = "callbacks.samples"
+    acts_at_end = True
+
+    def act(self, trainer: Trainer, network: Network) -> None:
         """Write the mels of each recording and of the vocoder's output, and the output."""
+        if not (writer := tensorboard_writer(trainer)):
+            return
+        step, mel = trainer.global_step, datamodule_of(trainer).mel
         if not isinstance(network, Vocoder):
             raise TypeError(f"a {type(network).__name__} is not a vocoder")
         device = next(network.parameters()).device

@@ -1,15 +1,11 @@
 """Training AutoVC: reconstruction through the bottleneck, and a teacher of the codes."""
 
 import logging
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
@@ -23,19 +19,20 @@ from vc_lightning.common.errors import (
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import load_speaker_critic, read_autovc
+from vc_lightning.models.checkpoints import load_speaker_critic
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
+from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
-    Valid,
     autovc_losses,
     average_counts,
-    masked_mean,
+    live_loss,
+    normalized_losses,
+    reference_losses,
     valid_elements,
 )
-from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule
+from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings
 from vc_lightning.training.teacher_head import TeacherHead
 from vc_lightning.training.transfer import (
     add_f0_conditioning,
@@ -48,8 +45,6 @@ log = logging.getLogger(__name__)
 
 MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
 MIN_FEATURES_STD = 1e-3
-LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
-MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
 
 
 class AutoVCModule(BaseModule[AutoVC, CropBatch]):
@@ -83,7 +78,6 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     """
 
     align_until: Tensor
-
     mean_mel: Tensor
     trains = (AutoVC,)
     shipped = resources.AUTOVC
@@ -93,10 +87,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     def __init__(
         self,
         network: AutoVC,
-        card: Card,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler],
-        config: dict,
+        run: RunSettings,
         decoder_weight: float,
         content_weight: float,
         content_per_std: bool,
@@ -105,24 +96,33 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         reconstruction_reaches_encoder: bool,
         live_weight: float,
         align_steps: int,
-        reference_weight: float = 0.0,
-        critic_feature_weight: float = 0.0,
-        critic_similarity_weight: float = 0.0,
-        reference_only: bool = False,
+        reference_weight: float,
+        critic_feature_weight: float,
+        critic_similarity_weight: float,
+        reference_only: bool,
     ):
-        super().__init__(network, card, optimizer, scheduler, config)
-        weights = {"decoder_weight": decoder_weight, "content_weight": content_weight}
-        weights |= {"teacher_weight": teacher_weight, "live_weight": live_weight}
-        weights |= {"reference_weight": reference_weight}
-        critic = {
-            "critic_feature_weight": critic_feature_weight,
-            "critic_similarity_weight": critic_similarity_weight,
-        }
-        require_within(0, MAX_WEIGHT, "task", **weights, **critic)
+        super().__init__(network, run)
+        require_within(
+            0,
+            MAX_WEIGHT,
+            "task",
+            decoder_weight=decoder_weight,
+            content_weight=content_weight,
+            teacher_weight=teacher_weight,
+            live_weight=live_weight,
+            reference_weight=reference_weight,
+            critic_feature_weight=critic_feature_weight,
+            critic_similarity_weight=critic_similarity_weight,
+        )
         require_at_least(0, "task", align_steps=align_steps)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
         require_one_of(tuple(DISTANCES), "task", distance=distance)
         require_flag("task.reference_only", reference_only)
+        if content_weight > 0 and network.listens:
+            raise InputError(
+                f"task.content_weight={content_weight}: a network that listens cannot encode the "
+                "mels that it makes; set task.content_weight=0, as task=autovc_taught does"
+            )
         if reference_only and not (network.has_reference and reference_weight > 0):
             raise InputError(
                 "task.reference_only=true: there is nothing to train; it needs model.dim_reference "
@@ -141,10 +141,10 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.critic_feature_weight = critic_feature_weight
         self.critic_similarity_weight = critic_similarity_weight
         self.critics: tuple[SpeakerCritic, ...] = ()  # one; not a part of the checkpoints
-        if self.reference_weight > 0 and max(critic.values()) > 0:
-            self.critics = (load_speaker_critic(card.mel),)
+        if self.reference_weight > 0 and max(critic_feature_weight, critic_similarity_weight) > 0:
+            self.critics = (load_speaker_critic(self.card.mel),)
         self.head: TeacherHead | None = None
-        self.mel = MelSpectrogram(**card.mel)
+        self.mel = MelSpectrogram(**self.card.mel)
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
         self.register_buffer("align_until", torch.zeros((), dtype=torch.long))
@@ -192,10 +192,6 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     def trained_parameters(self) -> Iterable[nn.Parameter]:
         """List the parameters of the network and of the teacher's head."""
         return chain(self.network.parameters(), self.head.parameters() if self.head else ())
-
-    def read(self, path: Path | str, freq: int) -> tuple[AutoVC, Card]:
-        """Read the network and the card of an AutoVC file."""
-        return read_autovc(path, freq)
 
     def copy_weights(self, source: AutoVC, card: Card, name: str) -> None:
         """Copy the weights of a matching network, and log the differences that are allowed."""
@@ -260,8 +256,6 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
 
     def losses(self, network: AutoVC, batch: CropBatch) -> dict[str, Tensor]:
         """Compute the loss, its terms, and `normalized_losses`."""
-        speaker = batch.target_embedding
-        harmonics = self.mel.harmonics(batch.f0) if network.f0 else None
         n_frames = batch.target_mel.shape[-1]
         content = batch.heard if network.listens else batch.input_mel
         codes = network.encode(content, batch.input_embedding)
@@ -270,13 +264,13 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             decoder_mel, postnet_mel = network.decode(
                 codes if self.reconstruction_reaches_encoder else codes.detach(),
                 n_frames,
-                speaker,
-                harmonics,
+                batch.target_embedding,
+                self.mel.harmonics(batch.f0) if network.f0 else None,
                 batch.acoustics if network.arguments["dim_acoustics"] else None,
             )
         postnet_codes = None
         if self.content_weight > 0:
-            postnet_codes = network.encode(postnet_mel, speaker).float()
+            postnet_codes = network.encode(postnet_mel, batch.target_embedding).float()
         valid = average_counts(valid_elements(batch.lengths, n_frames, network.freq))
         terms = autovc_losses(
             batch.target_mel,
@@ -287,119 +281,28 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             valid,
             self.distance,
         )
-        normalized = self.normalized_losses(batch, codes.detach().float(), terms, valid)
-        unit = normalized["codes_std"].clamp(min=MIN_CODES_STD) if self.content_per_std else 1
-        loss = terms["postnet"] + self.decoder_weight * terms["decoder"]
-        if self.content_weight > 0:
-            loss = loss + self.content_weight * terms["content"] / unit
+        mean_mel = self.mean_mel[:, None].expand_as(batch.target_mel)
+        normalized = normalized_losses(
+            terms, batch.target_mel, mean_mel, codes.float(), valid, self.distance
+        )
         if self.head is not None:
             frame_codes = network.repeat_codes(codes, n_frames)
-            teacher_losses = self.head.losses(frame_codes, batch.teacher, valid)
-            loss = loss + self.teacher_weight * teacher_losses["teacher"]
-            terms |= teacher_losses
+            terms |= self.head.losses(frame_codes, batch.teacher, valid)
         if network.listens and (aligns or self.live_weight > 0):
-            terms["live"] = self.live_loss(network, batch, codes.float(), aligns)
-            loss = loss + (1 if aligns else self.live_weight) * terms["live"]
+            terms["live"] = live_loss(network, batch, codes.float(), aligns, self.global_step)
         if self.reference_weight > 0 and not aligns:
-            found = self.reference_losses(network, batch, codes, postnet_mel, valid)
-            loss = loss + self.reference_weight * found["refined"]
-            if self.critics:
-                loss = loss + self.critic_feature_weight * found["critic_features"]
-                loss = loss + self.critic_similarity_weight * found["critic_distance"]
-            terms |= found
-        return {"loss": loss, **terms, **normalized}
-
-    def reference_losses(
-        self, network: AutoVC, batch: CropBatch, codes: Tensor, mel: Tensor, valid: Valid
-    ) -> dict[str, Tensor]:
-        """Compare refined mels with the recordings.
-
-        Args:
-            network: A network with `dim_reference`.
-            batch: The batch.
-            codes: (B, C, ⌈T/freq⌉), codes of the input.
-            mel: (B, n_mels, T), the postnet's mels.
-            valid: Masks of the elements that count.
-
-        Returns:
-            `refined`, the mean absolute error, and with a critic `critic_features` and
-            `critic_distance`, see `critic_losses`.
-        """
-        reference_mel = batch.reference_mel
-        content = batch.reference_heard if network.listens else reference_mel
-        with torch.no_grad():
-            spoken = network.encode(content, batch.target_embedding)
-            spoken = network.repeat_codes(spoken, reference_mel.shape[-1])
-        reference = network.reference.remember(spoken, reference_mel)
-        frames = torch.arange(reference_mel.shape[-1], device=mel.device)
-        is_frame = frames < batch.reference_lengths[:, None]
-        refined = network.refined(codes.detach(), mel.detach(), reference, is_frame).float()
-        difference = (refined - batch.target_mel).abs()
-        losses = {"refined": masked_mean(difference, valid.frames, valid.n_frames)}
-        for critic in self.critics:
-            features, distance = critic_losses(
-                critic.to(mel.device), refined * valid.frames, batch.target_mel * valid.frames
-            )
-            losses |= {"critic_features": features, "critic_distance": distance}
-        return losses
-
-    def live_loss(self, network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool) -> Tensor:
-        """Compare codes with those of the live encoder: a mean absolute error.
-
-        The live encoder learns from every second crop, to save time, and these crops are cut at a
-        random frame: in a stream, the sound also ends soon after the frames that are needed. While
-        the new encoder is being aligned, it learns from the live encoder instead, and from all
-        crops, whole.
-
-        Args:
-            network: A network that listens.
-            batch: The batch.
-            codes: (B, C, ⌈T/freq⌉), codes of what the recogniser hears.
-            aligns: Whether the gradient reaches `codes` instead of the live encoder.
-        """
-        learns = torch.is_grad_enabled() and not aligns
-        part = slice(None, None, LIVE_EVERY if learns else 1)
-        n_frames = batch.target_mel.shape[-1]
-        shortest = max(MIN_LIVE_FRAMES, network.freq)
-        if learns and n_frames > shortest:  # depends on the step only, for exact resume
-            n_frames = random.Random(self.global_step).randint(shortest, n_frames)
-            n_frames -= n_frames % network.freq
-        input_mel, embedding = batch.input_mel[part, :, :n_frames], batch.input_embedding[part]
-        with torch.set_grad_enabled(learns):
-            live = network.encode_live(input_mel, embedding).float()
-        wanted = codes if aligns else codes[part, :, : live.shape[-1]].detach()
-        lengths = batch.lengths[part].clamp(max=n_frames)
-        valid = valid_elements(lengths, n_frames, network.freq)
-        return masked_mean((live - wanted).abs(), valid.codes, valid.n_codes)
-
-    @torch.no_grad()
-    def normalized_losses(
-        self, batch: CropBatch, codes: Tensor, terms: dict, valid: Valid
-    ) -> dict[str, Tensor]:
-        """Divide each term by that of a constant output, and compute the codes' std.
-
-        Args:
-            batch: The batch.
-            codes: (B, C, ⌈T/freq⌉), codes of the input.
-            terms: See `autovc_losses`.
-            valid: Masks of the elements that count.
-
-        Returns:
-            `postnet_ratio` and `decoder_ratio`, relative to the error of the mean mel;
-            `content_ratio`, relative to that of constant codes; `codes_std`.
-        """
-        deviation = DISTANCES[self.distance](batch.target_mel - self.mean_mel[:, None])
-        mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
-        # (1, C, 1), mean of every channel over the codes that are not padding
-        centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
-        variance = masked_mean((codes - centre).square(), valid.codes, valid.n_codes)
-        ratios = {
-            "postnet_ratio": terms["postnet"].detach() / mean_mel_error,
-            "decoder_ratio": terms["decoder"].detach() / mean_mel_error,
-            "codes_std": variance.sqrt(),
+            terms |= reference_losses(network, batch, codes, postnet_mel, valid, self.critics)
+        weights = {
+            "decoder": self.decoder_weight,
+            "content": self.content_weight,
+            "teacher": self.teacher_weight,
+            "live": 1 if aligns else self.live_weight,
+            "refined": self.reference_weight,
+            "critic_features": self.critic_feature_weight,
+            "critic_distance": self.critic_similarity_weight,
         }
-        if "content" in terms:
-            constant_codes_error = masked_mean((codes - centre).abs(), valid.codes, valid.n_codes)
-            content = terms["content"].detach()
-            ratios["content_ratio"] = content / constant_codes_error.clamp(min=1e-8)
-        return ratios
+        weighted = {name: weights[name] * terms[name] for name in weights if name in terms}
+        if self.content_per_std and "content" in weighted:
+            unit = normalized["codes_std"].clamp(min=MIN_CODES_STD)
+            weighted["content"] = weighted["content"] / unit
+        return {"loss": sum(weighted.values(), terms["postnet"]), **terms, **normalized}

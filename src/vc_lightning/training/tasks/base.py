@@ -1,7 +1,7 @@
 """Base of all tasks: first weights, optimizer, schedule, logging, and the weights' card."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.models.checkpoints import read_network
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.network import Network
 from vc_lightning.training.lightning_types import datamodule_of
@@ -25,40 +26,48 @@ AnyBatch = CropBatch | VocoderBatch
 BatchT = TypeVar("BatchT", CropBatch, VocoderBatch)
 NetworkT = TypeVar("NetworkT", bound=Network)
 
+N_FIRST_BATCHES = 16  # to which a vocoder's first output is fitted
 MAX_WEIGHT = 1e6  # of a term of the loss; with a larger weight the others vanish in rounding
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What every task needs of a run.
+
+    Attributes:
+        card: Header of the weight files: mel settings, speaker encoder, training data.
+        optimizer: Makes an optimizer from parameters.
+        scheduler: Makes a schedule from an optimizer; it steps after every optimizer step.
+        config: The configuration of the run, stored in `last.ckpt` and compared on resuming.
+    """
+
+    card: Card
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[[Optimizer], LRScheduler]
+    config: dict
 
 
 class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     """A network with its optimizer and schedule.
 
     Subclasses set the class attributes and define the loss (`losses`) and the first weights
-    (`read`, `initialize_from_data`).
+    (`initialize_from_data`).
 
     Args:
         network: The network to train.
-        card: Header of its weight files: mel settings, speaker encoder, training data.
-        optimizer: Makes an optimizer from parameters.
-        scheduler: Makes a schedule from an optimizer; it steps after every optimizer step.
-        config: The configuration of the run, stored in `last.ckpt` and compared on resuming.
+        run: The settings of the run.
 
     Raises:
         InputError: This class does not train the network, or its mels differ from the card's.
     """
 
-    trains: tuple[type[nn.Module], ...]  # classes of network
+    trains: tuple[type[Network], ...]  # classes of network
     shipped: Path  # the weights that come with the project
     free_arguments: tuple[str, ...]  # of the network; may differ in the weights of `init_from`
     is_averaged = False  # whether there is an `EMA` callback
     convert_with: str  # arguments of convert.py, to be followed by the path of a weight file
 
-    def __init__(
-        self,
-        network: NetworkT,
-        card: Card,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler],
-        config: dict,
-    ):
+    def __init__(self, network: NetworkT, run: RunSettings):
         super().__init__()
         if not isinstance(network, self.trains):
             raise InputError(
@@ -68,16 +77,15 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         sizes = {"n_mels": network.arguments["n_mels"]}
         sizes |= {"hop_length": network.hop_length} if hasattr(network, "hop_length") else {}
         for name, size in sizes.items():
-            if size != card.mel[name]:
+            if size != run.card.mel[name]:
                 raise InputError(
-                    f"model.{name}={size} does not match mel.{name}={card.mel[name]}; set "
+                    f"model.{name}={size} does not match mel.{name}={run.card.mel[name]}; set "
                     f"mel.{name} only, the model follows"
                 )
         self.network = network
-        self.card = card
-        self.make_optimizer = optimizer
-        self.make_scheduler = scheduler
-        self.config = config
+        self.run = run
+        self.card = run.card
+        self.config = run.config
 
     # For subclasses ------------------------------------------------------------------------------
 
@@ -90,18 +98,6 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
 
         Returns:
             `loss`, which is minimised, and further scalars to log.
-        """
-        raise NotImplementedError
-
-    def read(self, path: Path | str, freq: int) -> tuple[NetworkT, Card]:
-        """Read the network and the card of a weight file.
-
-        Args:
-            path: The weight file.
-            freq: `freq` of public AutoVC files, which do not hold it.
-
-        Raises:
-            InputError: The file is unreadable or holds another kind of network.
         """
         raise NotImplementedError
 
@@ -130,7 +126,8 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
             return "weights: from scratch"
         path = self.shipped if init_from == "shipped" else init_from
         name = f"init_from={init_from}"
-        source, source_card = self.read(path, freq)
+        kinds = (network.kind for network in self.trains)
+        source, source_card = read_network(path, *kinds, freq=freq)
         self.require_same_network(source, name)
         require_same_settings(source_card.mel, self.card.mel, name, "this training")
         self.copy_weights(source, source_card, name)
@@ -203,8 +200,8 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
             InputError: One of them refuses its arguments.
         """
         try:
-            optimizer = self.make_optimizer(self.trained_parameters())
-            scheduler = self.make_scheduler(optimizer)
+            optimizer = self.run.optimizer(self.trained_parameters())
+            scheduler = self.run.scheduler(optimizer)
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer or scheduler: {error}") from error
         return {
@@ -228,3 +225,10 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         if "VoiceDataModule" in checkpoint:
             name = type(datamodule_of(self.trainer)).__qualname__
             checkpoint.setdefault(name, checkpoint["VoiceDataModule"])
+
+
+def first_sound(data: TrainingDataModule) -> tuple[Tensor, Tensor]:
+    """Return samples and mels of the first batches of a vocoder's data."""
+    batches = data.first_batches(N_FIRST_BATCHES)
+    wav, mel = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("wav", "mel"))
+    return wav, mel

@@ -1,23 +1,16 @@
 """Training Griffin-Lim's network, which predicts magnitude spectra from mels."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models import checkpoints
-from vc_lightning.models.files.formats import Card
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet, log_spectral_distance
-from vc_lightning.training.tasks.base import BaseModule
+from vc_lightning.training.tasks.base import BaseModule, RunSettings
 
 
 class GriffinLimModule(BaseModule[GriffinLimNet, VocoderBatch]):
@@ -34,26 +27,15 @@ class GriffinLimModule(BaseModule[GriffinLimNet, VocoderBatch]):
     free_arguments = ()
     convert_with = "vocoder=griffin_lim vocoder.path="
 
-    def __init__(
-        self,
-        network: GriffinLimNet,
-        card: Card,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler],
-        config: dict,
-    ):
-        super().__init__(network, card, optimizer, scheduler, config)
-        self.mel = MelSpectrogram(**card.mel)
+    def __init__(self, network: GriffinLimNet, run: RunSettings):
+        super().__init__(network, run)
+        self.mel = MelSpectrogram(**self.card.mel)
         n_bins = self.mel.filters.shape[1]
         if network.arguments["n_bins"] != n_bins:
             raise InputError(
                 f"model.n_bins={network.arguments['n_bins']}: spectra of mel.n_fft="
-                f"{card.mel['n_fft']} have {n_bins} bins; set model.n_bins={n_bins}"
+                f"{self.card.mel['n_fft']} have {n_bins} bins; set model.n_bins={n_bins}"
             )
-
-    def read(self, path: Path | str, freq: int) -> tuple[GriffinLimNet, Card]:
-        """Read the network and the card of a file of Griffin-Lim's network."""
-        return checkpoints.load_griffin_lim(path), checkpoints.read(path, GriffinLimNet.kind)[1]
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output bias to the mean error of the rough spectra in the first batch."""

@@ -1,26 +1,20 @@
 """Training the source-filter vocoder: multi-resolution STFT, pitch and adversarial losses."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.common import resources
 from vc_lightning.common.errors import require_at_least, require_within
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models.checkpoints import read_source_filter
-from vc_lightning.models.files.formats import Card
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
-from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule
+from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings, first_sound
 
-N_FIRST_BATCHES = 16  # that the first output is fitted to
 FLOOR = 1e-3  # magnitude; quieter sound is inaudible
 
 
@@ -50,10 +44,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
     def __init__(
         self,
         network: SourceFilter,
-        card: Card,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler],
-        config: dict,
+        run: RunSettings,
         discriminators: nn.Module,
         n_ffts: Sequence[int],
         spectral_weight: float,
@@ -62,7 +53,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         feature_weight: float,
         adversarial_after: int,
     ):
-        super().__init__(network, card, optimizer, scheduler, config)
+        super().__init__(network, run)
         require_within(
             0,
             MAX_WEIGHT,
@@ -81,15 +72,9 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         self.feature_weight = feature_weight
         self.adversarial_after = adversarial_after
 
-    def read(self, path: Path | str, freq: int) -> tuple[SourceFilter, Card]:
-        """Read the network and the card of a source-filter file."""
-        return read_source_filter(path)
-
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Fit the filters to the average spectrum of the first batches."""
-        batches = data.first_batches(N_FIRST_BATCHES)
-        wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
-        self.network.initialize_output(wav, mel)
+        self.network.initialize_output(*first_sound(data))
 
     def trained_parameters(self) -> Iterable[nn.Parameter]:
         """List the parameters of the vocoder and of the discriminators."""

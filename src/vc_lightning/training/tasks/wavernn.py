@@ -1,21 +1,15 @@
 """Training WaveRNN on the likelihood of a recording's samples, given its mel."""
 
 import math
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vc_lightning.common import resources
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models.checkpoints import read_wavernn
-from vc_lightning.models.files.formats import Card
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
-from vc_lightning.training.tasks.base import BaseModule
-
-N_FIRST_BATCHES = 16  # from which the first output is estimated
+from vc_lightning.training.tasks.base import BaseModule, first_sound
 
 
 class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
@@ -29,15 +23,9 @@ class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
     free_arguments = ("temperature",)
     convert_with = "vocoder=wavernn vocoder.path="
 
-    def read(self, path: Path | str, freq: int) -> tuple[WaveRNN | MultiBandWaveRNN, Card]:
-        """Read the network and the card of a WaveRNN file."""
-        return read_wavernn(path)
-
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output to the distribution of the samples in the first batches."""
-        batches = data.first_batches(N_FIRST_BATCHES)
-        wav, mel = (torch.cat([getattr(b, name) for b in batches]) for name in ("wav", "mel"))
-        self.network.initialize_output(wav, mel)
+        self.network.initialize_output(*first_sound(data))
 
     def losses(self, network: WaveRNN | MultiBandWaveRNN, batch: VocoderBatch) -> dict[str, Tensor]:
         """Compute `loss` in bits per sample, given the mel and the samples before it."""

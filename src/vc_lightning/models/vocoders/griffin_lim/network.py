@@ -32,7 +32,6 @@ class GriffinLimNet(Network):
         self.output = nn.Conv1d(dim, n_bins, 1)
         for parameter in self.output.parameters():
             nn.init.zeros_(parameter)  # the untrained network returns the rough spectrum
-        self.mel_settings: dict = {}  # of the mels it was trained on; set when weights are loaded
 
     def forward(self, mel: Tensor, rough: Tensor) -> Tensor:
         """Refine rough (B, n_bins, T) with mel (B, n_mels, T) -> log-magnitude (B, n_bins, T)."""

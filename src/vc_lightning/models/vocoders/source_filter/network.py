@@ -36,9 +36,6 @@ class SourceFilter(Network):
         dim_pitch: Channels of the network that predicts the pitch.
         pitch_blocks: Number of its blocks.
 
-    Attributes:
-        mel_settings: Settings of the mels it was trained on; set when weights are loaded.
-
     Raises:
         InputError: A size is below 1, or `steps` or `n_fft` does not fit `hop_length`.
     """
@@ -70,7 +67,6 @@ class SourceFilter(Network):
                 f"model.n_fft={n_fft}: give an even number of at least "
                 f"{2 * hop_length // steps}, twice the distance of two filters"
             )
-        self.mel_settings: dict = {}
         self.hop_length = hop_length
         self.sample_rate = sample_rate
         self.n_fft = n_fft

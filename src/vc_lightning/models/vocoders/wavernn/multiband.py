@@ -81,7 +81,6 @@ class MultiBandWaveRNN(Network):
                 f"model.bands={bands}: does not divide mel.hop_length={hop_length}; "
                 f"{' or '.join(fitting) or 'no number below 9'} does"
             )
-        self.mel_settings: dict = {}  # of the mels it was trained on; set when weights are loaded
         self.hop_length = hop_length
         self.pad = pad
         self.bands = bands

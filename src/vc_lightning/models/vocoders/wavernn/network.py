@@ -74,7 +74,6 @@ class WaveRNN(Network):
         for factor in upsample_factors:
             require_at_least(1, "model", upsample_factors=factor)
         require_one_of(("RAW", "MOL"), "model", mode=mode)
-        self.mel_settings: dict = {}  # of the mels it was trained on; set when weights are loaded
         require_at_least(1, "model", bits=bits, n_mels=n_mels, rnn_dims=rnn_dims, fc_dims=fc_dims)
         require_layers("model", res_blocks=res_blocks)
         require_at_least(1, "model", compute_dims=compute_dims, res_out_dims=res_out_dims)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vc_lightning.conversion.chunking import Chunk, cross_fade, split_into_chunks
+from vc_lightning.conversion.recording import Chunk, cross_fade, split_into_chunks
 
 
 def test_chunks_of_known_lengths():
