@@ -34,6 +34,8 @@ from vc_lightning import VoiceConverter
 from vc_lightning.audio.files import io
 from vc_lightning.common import resources
 from vc_lightning.conversion import provenance
+from vc_lightning.conversion.live.pace import Pace, affordable
+from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.models.speaker_encoder import similarity
 
 ROOT = resources.ROOT
@@ -171,7 +173,11 @@ def speed(converter: VoiceConverter) -> dict[str, str]:
     source, target = EXAMPLES / "source.wav", converter.voice(EXAMPLES / "target.wav")
     seconds = len(converter.load(source)) / converter.sample_rate
     conversion = least(lambda: converter.convert_to(source, target), time.process_time)
-    stream = converter.stream(target)
+
+    def opened(pace: Pace) -> VoiceStream:
+        return converter.stream(target, pace.block_seconds, listens=pace.listens)
+
+    stream = opened(affordable(opened, None, None))
     steps = []
     piece = round(PIECE_SECONDS * converter.sample_rate)
     wav = np.tile(converter.load(source), 2)

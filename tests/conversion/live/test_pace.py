@@ -23,7 +23,7 @@ class Computer:
 
 
 class Stream:
-    block_samples = 2560
+    block_samples = 3840
 
     def __init__(self, computer, listens):
         self.computer, self.listens = computer, listens
@@ -41,10 +41,10 @@ class Stream:
     [
         (0.02, 0.005, (None, None), Pace(0.064, True)),  # a fast computer
         (0.06, 0.02, (None, None), Pace(0.12, True)),
-        (0.09, 0.02, (None, None), Pace(0.064, False)),  # it would have to listen for too long
+        (0.13, 0.02, (None, None), Pace(0.064, False)),  # it would have to listen for too long
         (0.2, 0.04, (None, None), Pace(0.08, False)),
-        (2.0, 1.0, (None, None), Pace(0.16, False)),  # too slow for anything
-        (0.2, 0.04, (None, True), Pace(0.16, True)),  # as asked for
+        (2.0, 1.0, (None, None), Pace(0.24, False)),  # too slow for anything
+        (0.2, 0.04, (None, True), Pace(0.24, True)),  # as asked for
         (0.02, 0.005, (None, False), Pace(0.064, False)),
         (0.06, 0.02, (0.08, None), Pace(0.08, False)),
         (0.06, 0.02, (0.32, None), Pace(0.32, True)),

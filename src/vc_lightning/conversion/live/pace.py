@@ -13,7 +13,7 @@ from vc_lightning.conversion.live.stream import VoiceStream
 log = logging.getLogger(__name__)
 
 SHORTEST_SECONDS = 0.064
-LONGEST_SECONDS = 0.16
+LONGEST_SECONDS = 0.24
 MOST_LOAD = 0.5  # share of a step's length that computing it may take
 N_FIRST = 10  # steps that fill the context of the network; the first ones are slow
 N_TIMED = 3  # steps after them
