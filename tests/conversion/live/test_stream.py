@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from vc_lightning import VoiceConverter
-from vc_lightning.audio.pitch import PitchRange
+from vc_lightning.audio.pitch import PitchRange, track
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.conversion.live.resampling import StreamResampler
 from vc_lightning.conversion.live.source import RunningPitch, RunningSource
+from vc_lightning.conversion.live.stream import REMEMBERED_SECONDS
+from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders import factory
 from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLimStream
@@ -76,6 +78,23 @@ def test_a_stream_agrees_with_the_offline_conversion(
     mels = [converter.mel.extract(recording, 16_000) for recording in (wav, whole)]
     shifted = np.abs(mels[0][:, 8:] - mels[1][:, :-8]).mean()
     assert np.abs(mels[0] - mels[1]).mean() < difference < 0.1 < shifted  # nothing is out of time
+
+
+@torch.inference_mode()
+def test_a_step_has_forgotten_what_is_older_than_its_context(converter, voice, speech):
+    """Without the recogniser a second of mel before a step is as good as two."""
+    networks, speaker = converter.networks, converter.voice(speech)
+    mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
+    f0 = track(speech, 16_000, 256)
+    made = MelConverter(networks.autovc, networks.mel)
+    n_step, n_remembered = 14, round(REMEMBERED_SECONDS * 62.5)
+    for stop in (150, 200, 260, 320):
+        steps = []
+        for n_frames in (n_step + 126, n_step + n_remembered):
+            heard = slice(stop - n_frames, stop)
+            codes = made.encode_live(mel[..., heard], speaker)
+            steps.append(made.decode_live(codes, f0[heard], speaker, voice)[..., -n_step:])
+        assert (steps[0] - steps[1]).abs().mean() < 5e-4
 
 
 def test_a_stream_that_listens_has_the_codes_of_the_recogniser(converter, voice, speech):

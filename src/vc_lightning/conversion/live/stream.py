@@ -20,6 +20,7 @@ from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.vocoders import overlap
 from vc_lightning.models.vocoders.base import PAST_FRAMES
 
+REMEMBERED_SECONDS = 1.0  # older mel changes a step by 0.0002 of the mel's range
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
 PITCH_AHEAD_FRAMES = 10  # and after it
@@ -52,7 +53,8 @@ class VoiceStream:
         sample_rate: Rate of the input and the output in Hz; None: that of the networks.
         block_seconds: Length of a step, rounded to whole mel frames.
         lookahead_seconds: Length of the mel after the kept frames that the network also gets.
-        context_seconds: Length of the mel before them that it gets.
+        context_seconds: Length of the mel before them that it gets; without the recogniser at most
+            `REMEMBERED_SECONDS`.
         listens: Whether the recogniser hears the sound of each step, where the network has one.
         source: The speaker's voice; None: the stream estimates it.
         seed: Seed of the vocoder.
@@ -86,6 +88,8 @@ class VoiceStream:
         require_seed("seed", seed)
         self.networks = networks
         self._recogniser = networks.recogniser if listens else None
+        if self._recogniser is None:
+            context_seconds = min(context_seconds, REMEMBERED_SECONDS)
         self._mel_converter = MelConverter(networks.autovc, mel, guidance)
         self.sample_rate = int(sample_rate)
         self._hop = mel.hop_length

@@ -28,7 +28,7 @@ def build(desk: Desk, settings: list[Component]) -> None:
             gr.HTML(fragments.heading(1, "Voice", "Ten seconds of speech are enough."))
             voice = voice_card(desk, "live_target", prefix="live_")
         with gr.Column(elem_classes="card", min_width=300):
-            gr.HTML(fragments.heading(2, "Speak", "You hear the voice a third of a second later."))
+            gr.HTML(fragments.heading(2, "Speak", "The voice comes within half a second."))
             with gr.Row():
                 start = gr.Button("Start", variant="primary", size="lg", elem_id="live_start")
                 stop = gr.Button("Stop", size="lg", elem_id="live_stop")
