@@ -2,6 +2,7 @@
 
 import pytest
 
+from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.live import pace
 from vc_lightning.conversion.live.pace import Pace, affordable
 
@@ -56,3 +57,18 @@ def test_words_first_then_little_delay(monkeypatch, listening, encoding, asked, 
     found = affordable(computer.open_stream, *asked)
     assert found.block_seconds == pytest.approx(expected.block_seconds)
     assert found.listens == expected.listens
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        (("abc", None), "block_seconds=abc: give a number from 0.01 to below 10"),
+        ((99, None), "block_seconds=99: give a number from 0.01 to below 10"),
+        ((None, "maybe"), "listens=maybe: give true or false"),
+    ],
+)
+def test_wrong_wishes_are_refused_before_anything_is_timed(asked, sentence):
+    computer = Computer(0.02, 0.005)
+    with pytest.raises(InputError, match=sentence):
+        affordable(computer.open_stream, *asked)
+    assert computer.opened == []

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vc_lightning.conversion.live.stream import VoiceStream
+from vc_lightning.common.errors import require_flag, require_within
+from vc_lightning.conversion.live.stream import BLOCK_RANGE, VoiceStream
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,11 @@ def affordable(
         block_seconds: Length of a step; None: the shortest, up to `LONGEST_SECONDS`, that takes
             half of its length to compute.
         listens: Whether the recogniser hears; None: if its steps take at most half of their length.
+
+    Raises:
+        InputError: A value is out of range.
     """
+    require_pace("", block_seconds, listens)
     longest = LONGEST_SECONDS if block_seconds is None else block_seconds
     for asked in (True, False) if listens is None else (listens,):
         stream = open_stream(Pace(LONGEST_SECONDS, asked))
@@ -54,6 +59,23 @@ def affordable(
     listener = "recogniser" if stream.listens else "live encoder"
     log.info("live speech in steps of %.0f ms, heard by the %s", 1000 * block_seconds, listener)
     return Pace(block_seconds, stream.listens)
+
+
+def require_pace(section: str, block_seconds: object, listens: object) -> None:
+    """Check what `affordable` is asked for.
+
+    Args:
+        section: Section of the configuration that has it, "" for none.
+        block_seconds: See `affordable`.
+        listens: See `affordable`.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+    if block_seconds is not None:
+        require_within(*BLOCK_RANGE, section, block_seconds=block_seconds)
+    if listens is not None:
+        require_flag(f"{section}.listens" if section else "listens", listens)
 
 
 def step_seconds(stream: VoiceStream) -> float:

@@ -20,6 +20,7 @@ from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.vocoders import overlap
 from vc_lightning.models.vocoders.base import PAST_FRAMES
 
+BLOCK_RANGE = (0.01, 10)  # seconds
 REMEMBERED_SECONDS = 1.0  # older mel changes a step by 0.0002 of the mel's range
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
@@ -82,7 +83,8 @@ class VoiceStream:
         require_within(
             audio.MIN_SAMPLE_RATE, audio.MAX_SAMPLE_RATE + 1, "", sample_rate=sample_rate
         )
-        require_within(0.01, 10, "", block_seconds=block_seconds, context_seconds=context_seconds)
+        lengths = {"block_seconds": block_seconds, "context_seconds": context_seconds}
+        require_within(*BLOCK_RANGE, "", **lengths)
         require_within(0, 10, "", lookahead_seconds=lookahead_seconds)
         require_flag("listens", listens)
         require_seed("seed", seed)

@@ -19,7 +19,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.conversion.live.pace import Pace, affordable
+from vc_lightning.conversion.live.pace import Pace, affordable, require_pace
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.service.access import Access
@@ -69,6 +69,9 @@ class LiveDesk:
         lookahead_seconds: Look-ahead of a step; None for that in conf/live.yaml.
         listens: See `affordable`.
 
+    Raises:
+        InputError: `block_seconds` or `listens` is out of range.
+
     Attributes:
         n_clients: Clients that speak or wait.
     """
@@ -83,6 +86,7 @@ class LiveDesk:
         lookahead_seconds: float | None = None,
         listens: bool | None = None,
     ):
+        require_pace("live", block_seconds, listens)
         self.service = service
         self.limits = limits
         self.n_clients = 0
