@@ -191,12 +191,9 @@ class RecordingAnalyzer:
 
     def _content(self, filtered: np.ndarray, chunk: Chunk) -> np.ndarray:
         """Compute what the content encoder reads of a chunk (last − first, C): mel or features."""
-        recogniser, mel = self.networks.recogniser, self.mel
-        if recogniser is None:
+        if self.networks.recogniser is None:
             return self._mel(filtered, chunk)[0].t().cpu().numpy()
-        wav = io.resample(filtered, mel.sample_rate, recogniser.sample_rate)
-        frame_rate = mel.sample_rate / mel.hop_length
-        return recogniser.hear(wav, chunk.last - chunk.first, frame_rate)
+        return self.networks.heard(filtered, chunk.last - chunk.first)
 
     def _f0(self, filtered: np.ndarray, chunk: Chunk) -> np.ndarray:
         """Track the pitch (stop − start,) of the frames that a chunk keeps."""

@@ -1,8 +1,10 @@
 """The networks of a conversion: AutoVC, speaker encoder, vocoder and, for some, a recogniser."""
 
+import numpy as np
 import torch
 from torch import nn
 
+from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
@@ -67,6 +69,18 @@ class Networks(nn.Module):
         self.threads = threads or ThreadChooser()
         self.recogniser = recogniser
         self.eval().requires_grad_(False)
+
+    def heard(self, wav: np.ndarray, n_frames: int) -> np.ndarray:
+        """Let the recogniser hear samples (n,) of a mel's level -> features (n_frames, dim).
+
+        Args:
+            wav: Samples at the rate of the mels, filtered as for them.
+            n_frames: Frames of the mel.
+        """
+        recogniser, mel = self.recogniser, self.mel
+        assert recogniser is not None
+        wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
+        return recogniser.hear(wav, n_frames, mel.sample_rate / mel.hop_length)
 
     def with_vocoder(self, vocoder: Vocoder) -> "Networks":
         """Return the same networks with another vocoder.

@@ -60,6 +60,9 @@ class VoiceStream:
         source: The speaker's voice; None: the stream estimates it.
         seed: Seed of the vocoder.
 
+    Attributes:
+        listens: Whether the recogniser hears the sound of each step.
+
     Raises:
         InputError: A value is out of range.
     """
@@ -89,8 +92,8 @@ class VoiceStream:
         require_flag("listens", listens)
         require_seed("seed", seed)
         self.networks = networks
-        self._recogniser = networks.recogniser if listens else None
-        if self._recogniser is None:
+        self.listens = listens and networks.recogniser is not None
+        if not self.listens:
             context_seconds = min(context_seconds, REMEMBERED_SECONDS)
         self._mel_converter = MelConverter(networks.autovc, mel, guidance)
         self.sample_rate = int(sample_rate)
@@ -139,11 +142,6 @@ class VoiceStream:
     def block_seconds(self) -> float:
         """Length of a step."""
         return self._n_step * self._hop / self.networks.sample_rate
-
-    @property
-    def listens(self) -> bool:
-        """Whether the recogniser hears the sound of each step."""
-        return self._recogniser is not None
 
     @property
     def block_samples(self) -> int:
@@ -309,13 +307,11 @@ class VoiceStream:
     def _codes(self, n_frames: int, source: Voice) -> Tensor:
         """Encode the newest frames -> codes (1, 2·dim_neck, n_frames / freq)."""
         mel = self._mel[..., -n_frames:]
-        if self._recogniser is None:
+        if not self.listens:
             return self._mel_converter.encode_live(mel, source)
         first = self._first + self._mel.shape[-1] - n_frames
         wav = self._wav[(first - self._wav_first) * self._hop :]
-        rate = self.networks.sample_rate
-        wav = audio.resample(wav, rate, self._recogniser.sample_rate)
-        heard = self._recogniser.hear(wav, n_frames, rate / self._hop)
+        heard = self.networks.heard(wav, n_frames)
         return self._mel_converter.encode(self._tensor(heard.T), source)
 
     def _drop_old(self) -> None:
@@ -327,7 +323,7 @@ class VoiceStream:
         first = min(
             self._n_pitch_learned - PITCH_PAST_FRAMES - 1, self._first + self._mel.shape[-1]
         )
-        if self._recogniser is not None:
+        if self.listens:
             first = min(first, self._first)
         first -= self._reach
         if first > self._wav_first:
