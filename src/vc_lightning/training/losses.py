@@ -10,8 +10,10 @@ from torch import Tensor
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
+from vc_lightning.models.word_critic import WordCritic
 
 LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
+HEARD_EVERY = 2  # crops of a batch, of which the recogniser hears one
 MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
 DISTANCES = {"l1": torch.abs, "l2": torch.square}
 
@@ -172,27 +174,17 @@ def live_loss(network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool, st
     return masked_mean((live - wanted).abs(), valid.codes, valid.n_codes)
 
 
-def reference_losses(
-    network: AutoVC,
-    batch: CropBatch,
-    codes: Tensor,
-    mel: Tensor,
-    valid: Valid,
-    critics: Sequence[SpeakerCritic],
-) -> dict[str, Tensor]:
-    """Compare mels that are refined by other frames of the target with the recordings.
+def refined_mel(network: AutoVC, batch: CropBatch, codes: Tensor, mel: Tensor) -> Tensor:
+    """Refine mels by other frames of the target; the gradient reaches that attention only.
 
     Args:
         network: A network with `dim_reference`.
         batch: The batch.
         codes: (B, C, ⌈T/freq⌉), codes of the input.
         mel: (B, n_mels, T), the postnet's mels.
-        valid: Masks of the elements that count.
-        critics: The speaker critic; empty without one.
 
     Returns:
-        `refined`, the mean absolute error, and with a critic `critic_features` and
-        `critic_distance`, see `critic_losses`.
+        (B, n_mels, T).
     """
     reference_mel = batch.reference_mel
     content = batch.reference_heard if network.listens else reference_mel
@@ -202,14 +194,61 @@ def reference_losses(
     reference = network.reference.remember(spoken, reference_mel)
     frames = torch.arange(reference_mel.shape[-1], device=mel.device)
     is_frame = frames < batch.reference_lengths[:, None]
-    refined = network.refined(codes.detach(), mel.detach(), reference, is_frame).float()
+    return network.refined(codes.detach(), mel.detach(), reference, is_frame).float()
+
+
+def reference_losses(
+    refined: Tensor, batch: CropBatch, valid: Valid, critics: Sequence[SpeakerCritic]
+) -> dict[str, Tensor]:
+    """Compare mels that are refined by other frames of the target with the recordings.
+
+    Args:
+        refined: (B, n_mels, T), a result of `refined_mel`.
+        batch: The batch.
+        valid: Masks of the elements that count.
+        critics: The speaker critic; empty without one.
+
+    Returns:
+        `refined`, the mean absolute error, and with a critic `critic_features` and
+        `critic_distance`, see `critic_losses`.
+    """
     difference = (refined - batch.target_mel).abs()
     losses = {"refined": masked_mean(difference, valid.frames, valid.n_frames)}
     for critic in critics:
         losses["critic_features"], losses["critic_distance"] = critic_losses(
-            critic.to(mel.device), refined * valid.frames, batch.target_mel * valid.frames
+            critic.to(refined.device), refined * valid.frames, batch.target_mel * valid.frames
         )
     return losses
+
+
+def word_loss(
+    critic: WordCritic, made: Sequence[Tensor], batch: CropBatch, valid: Valid, std: Tensor
+) -> Tensor:
+    """Compare what the recogniser hears in mels and in the recordings, see `WordCritic`.
+
+    It hears every second crop, to save time, of several kinds of mels in turns.
+
+    Args:
+        critic: The critic.
+        made: Kinds of mels, each (B, n_mels, T).
+        batch: The batch.
+        valid: Masks of the elements that count.
+        std: Standard deviation (D,) of the recogniser's features.
+
+    Returns:
+        The squared difference of the features relative to their variance over time.
+    """
+    step = HEARD_EVERY * len(made)
+    mels, recorded, frames = (
+        torch.cat([x[first::step] for first, x in enumerate(kinds)])
+        for kinds in (made, [batch.target_mel] * len(made), [valid.frames] * len(made))
+    )
+    critic.to(std.device)
+    scale = 1 / std[:, None]
+    with torch.no_grad():
+        wanted = critic(recorded * frames) * scale
+        variance = (wanted - wanted.mean(dim=2, keepdim=True)).square().mean()
+    return (critic(mels * frames) * scale - wanted).square().mean() / variance
 
 
 def average_counts(valid: Valid) -> Valid:

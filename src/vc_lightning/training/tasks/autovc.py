@@ -19,9 +19,10 @@ from vc_lightning.common.errors import (
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import load_speaker_critic
+from vc_lightning.models.checkpoints import load_recogniser, load_speaker_critic
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_critic import SpeakerCritic
+from vc_lightning.models.word_critic import WordCritic
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
@@ -30,7 +31,9 @@ from vc_lightning.training.losses import (
     live_loss,
     normalized_losses,
     reference_losses,
+    refined_mel,
     valid_elements,
+    word_loss,
 )
 from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings
 from vc_lightning.training.teacher_head import TeacherHead
@@ -71,6 +74,9 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         critic_feature_weight: Weight of the difference between what the speaker critic hears in
             these mels and in the recording, see `critic_losses`.
         critic_similarity_weight: Weight of 1 − cosine of the critic's two embeddings.
+        word_weight: Weight of what a listening network's recogniser hears otherwise in the mels
+            than in the recording, see `word_loss`; its gradient reaches decoder and postnet, and
+            the `ReferenceAttention` through refined mels.
         reference_only: Whether everything but the `ReferenceAttention` stays as it is.
         align_steps: First steps of a network that listens, if it starts from the weights of one
             that reads mels: the new encoder only learns the codes of the old one, which becomes
@@ -99,6 +105,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         reference_weight: float,
         critic_feature_weight: float,
         critic_similarity_weight: float,
+        word_weight: float,
         reference_only: bool,
     ):
         super().__init__(network, run)
@@ -113,6 +120,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             reference_weight=reference_weight,
             critic_feature_weight=critic_feature_weight,
             critic_similarity_weight=critic_similarity_weight,
+            word_weight=word_weight,
         )
         require_at_least(0, "task", align_steps=align_steps)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
@@ -122,6 +130,11 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             raise InputError(
                 f"task.content_weight={content_weight}: a network that listens cannot encode the "
                 "mels that it makes; set task.content_weight=0, as task=autovc_taught does"
+            )
+        if word_weight > 0 and not network.listens:
+            raise InputError(
+                f"task.word_weight={word_weight}: only a network that listens has a recogniser; "
+                "set task.word_weight=0, or model=autovc_listening"
             )
         if reference_only and not (network.has_reference and reference_weight > 0):
             raise InputError(
@@ -145,6 +158,10 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             self.critics = (load_speaker_critic(self.card.mel),)
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**self.card.mel)
+        self.word_weight = word_weight
+        self.word_critics: tuple[WordCritic, ...] = ()  # one; likewise
+        if word_weight > 0:
+            self.word_critics = (WordCritic(load_recogniser(), self.mel),)
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
         self.register_buffer("align_until", torch.zeros((), dtype=torch.long))
@@ -290,8 +307,12 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             terms |= self.head.losses(frame_codes, batch.teacher, valid)
         if network.listens and (aligns or self.live_weight > 0):
             terms["live"] = live_loss(network, batch, codes.float(), aligns, self.global_step)
+        made = [] if self.reference_only else [postnet_mel.float()]
         if self.reference_weight > 0 and not aligns:
-            terms |= reference_losses(network, batch, codes, postnet_mel, valid, self.critics)
+            made.append(refined_mel(network, batch, codes, postnet_mel))
+            terms |= reference_losses(made[-1], batch, valid, self.critics)
+        for critic in () if aligns else self.word_critics:
+            terms["words"] = word_loss(critic, made, batch, valid, network.features_std)
         weights = {
             "decoder": self.decoder_weight,
             "content": self.content_weight,
@@ -300,6 +321,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             "refined": self.reference_weight,
             "critic_features": self.critic_feature_weight,
             "critic_distance": self.critic_similarity_weight,
+            "words": self.word_weight,
         }
         weighted = {name: weights[name] * terms[name] for name in weights if name in terms}
         if self.content_per_std and "content" in weighted:
