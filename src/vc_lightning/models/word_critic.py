@@ -40,10 +40,12 @@ class WordCritic(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """Hear mels (B, n_mels, T) -> features (B, D, 50 a second)."""
-        bands = between_frames(self.between_bands @ mel.float(), self.steps)
-        power = (DB_PER_UNIT * (bands - 1) + self.ref_db) / 10 + LOUDER  # powers of ten
-        loudest = power.amax(dim=(1, 2), keepdim=True)
-        features = self.recogniser((torch.maximum(power, loudest - RANGE) + 4) / 4)
+        with torch.autocast(mel.device.type, enabled=False):
+            bands = between_frames(self.between_bands @ mel.float(), self.steps)
+            power = (DB_PER_UNIT * (bands - 1) + self.ref_db) / 10 + LOUDER  # powers of ten
+            loudest = power.amax(dim=(1, 2), keepdim=True)
+            heard = (torch.maximum(power, loudest - RANGE) + 4) / 4
+        features = self.recogniser(heard)
         return features.float().transpose(1, 2)
 
 
