@@ -273,6 +273,7 @@ def module(tiny_autovc, mel_settings):
         align_steps=0,
         reference_weight=0.0,
         critic_feature_weight=0.0,
+        word_weight=0.0,
         critic_similarity_weight=0.0,
         reference_only=False,
     )

@@ -1,17 +1,21 @@
 """Training a network that listens: live encoder, acoustics, and a start from another network."""
 
+import functools
 import random
 from dataclasses import replace
 
 import pytest
 import torch
 
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import DIM_LIVE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, read_autovc, save
 from vc_lightning.models.files.formats import Card
+from vc_lightning.models.recogniser import Recogniser
+from vc_lightning.models.word_critic import WordCritic
 from vc_lightning.training import losses as losses_module
 from vc_lightning.training.tasks.autovc import AutoVCModule
 from vc_lightning.training.tasks.base import RunSettings
@@ -72,6 +76,7 @@ def module():
         reference_weight=0.0,
         critic_feature_weight=0.0,
         critic_similarity_weight=0.0,
+        word_weight=0.0,
         reference_only=False,
     )
 
@@ -206,6 +211,62 @@ def test_attention_alone_is_trained():
     for changes in ({"reference_weight": 0.0}, {"network": listening()}):
         with pytest.raises(InputError, match=r"task\.reference_only=true: there is nothing"):
             attending_module(reference_only=True, **changes)
+
+
+def hearing_module(**changes):
+    """A module whose word critic is small and, unlike the shipped recogniser, fits the network."""
+    module = attending_module(word_weight=0.5, critic_feature_weight=0.0, **changes)
+    module.critic_similarity_weight, module.critics = 0.0, ()
+    recogniser = Recogniser(80, 6, n_layers=1, n_heads=1)
+    module.word_critics = (WordCritic(recogniser, module.mel),)
+    return module
+
+
+def test_words_train_decoder_and_postnet_but_not_the_encoder():
+    module = hearing_module(reference_weight=0.0, reconstruction_reaches_encoder=False)
+    module.network.train()
+    losses = module.losses(module.network, attending_batch())
+    rest = losses["postnet"] + losses["decoder"] + losses["live"]
+    torch.testing.assert_close(losses["loss"], rest + 0.5 * losses["words"])
+    losses["words"].backward()
+    names = {name for name, p in module.network.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in names} == {"decoder", "postnet"}
+    assert not any("critic" in name or "recogniser" in name for name in module.state_dict())
+
+
+def test_words_train_the_attention_through_refined_mels():
+    module = hearing_module(reference_only=True)
+    module.setup("fit")
+    module.losses(module.network, attending_batch())["words"].backward()
+    names = {name for name, p in module.network.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in names} == {"reference"}
+
+
+def test_recogniser_hears_every_second_crop_of_both_mels_in_turns():
+    given = attending_batch()
+    valid = losses_module.valid_elements(torch.tensor([20, 20, 13, 20]), 20, 2)
+    mel = MelSpectrogram(**settings("mel", "autovc"))
+    critic = WordCritic(Recogniser(80, 6, n_layers=1, n_heads=1), mel)
+    same, other = given.target_mel, torch.rand(4, 80, 20)
+    loss = functools.partial(
+        losses_module.word_loss, critic, batch=given, valid=valid, std=torch.ones(6)
+    )
+    assert loss([same]) == 0
+    assert loss([other]) > 0.1
+    mixed = same.clone()
+    mixed[1::2] = other[1::2]
+    assert loss([mixed]) == 0  # only crops 0 and 2 are heard
+    mixed = other.clone()
+    mixed[0] = same[0]
+    assert loss([mixed, torch.cat([other[:1], same[1:]])]) == 0  # crop 0 of one, 1 of the other
+    padded = same.clone()
+    padded[2, :, 13:] = 1
+    assert loss([padded]) == 0
+
+
+def test_words_need_a_recogniser():
+    with pytest.raises(InputError, match=r"task\.word_weight=0\.5: only a network that listens"):
+        attending_module(reading(), reference_weight=0.0, word_weight=0.5)
 
 
 def test_a_network_that_listens_has_no_content_term():
