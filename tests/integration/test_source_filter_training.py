@@ -1,13 +1,18 @@
 """Training the source-filter vocoder by train.py."""
 
+import csv
+
 import numpy as np
 import pytest
 import torch
 
 from helpers import SOURCE, TARGET, composed, require_same_result
+from vc_lightning.audio.files import io
+from vc_lightning.common.errors import InputError
+from vc_lightning.common.resources import settings
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.models import checkpoints
-from vc_lightning.models.checkpoints import Card
+from vc_lightning.models.checkpoints import Card, load_recogniser
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.training.discriminator import (
     SpectrogramDiscriminators,
@@ -15,7 +20,11 @@ from vc_lightning.training.discriminator import (
     generator_losses,
 )
 from vc_lightning.training.tasks.base import RunSettings
-from vc_lightning.training.tasks.source_filter import SourceFilterModule, multi_resolution_loss
+from vc_lightning.training.tasks.source_filter import (
+    SourceFilterModule,
+    multi_resolution_loss,
+    word_loss,
+)
 
 
 @pytest.fixture
@@ -86,6 +95,34 @@ def test_spectral_loss_equals_formula():
     assert multi_resolution_loss(a, a, [256, 64]).item() == 0
 
 
+def test_recogniser_judges_the_sound(run):
+    more = ("task.word_weight=3", "data.crop_frames=12", "trainer.max_steps=2")
+    folder = run(*more, name="words").parent
+    with next(folder.rglob("metrics.csv")).open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("train/words")]
+    train = {name: float(value) for name, value in rows[0].items() if value}
+    expected = 5 * train["train/spectral"] + 0.5 * train["train/pitch"] + 3 * train["train/words"]
+    assert train["train/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_words_are_compared_by_the_recogniser():
+    recogniser = load_recogniser().requires_grad_(False)
+    wav, sample_rate = io.load(SOURCE)
+    recorded = torch.from_numpy(io.resample(wav, sample_rate, 16_000)[:48_000]).reshape(2, -1)
+    generated = (recorded + 0.01 * torch.randn(2, 24_000)).requires_grad_()
+    loss = word_loss(recogniser, generated, recorded)
+    loss.backward()
+    assert 0.01 < loss.item() < 0.5
+    assert generated.grad.abs().max() > 0
+    assert word_loss(recogniser, recorded, recorded) == 0
+    assert word_loss(recogniser, recorded.flip(1), recorded) > 1
+    network = SourceFilter(80, 275, 22_050, 550, 5, 8, 1, 8, 1)
+    run = RunSettings(Card("", network.arguments, settings("mel", "wavernn")), None, None, {})
+    values = settings("task", "source_filter") | {"discriminators": None, "word_weight": 1}
+    with pytest.raises(InputError, match=r"task\.word_weight=1.*hears sound at 16000 Hz"):
+        SourceFilterModule(network, run, **values)
+
+
 def test_adversarial_losses_equal_formulas():
     recorded = [[torch.full((1, 2), 2.0), torch.tensor([2.0, 0.5])]]
     generated = [[torch.full((1, 2), 1.0), torch.tensor([-2.0, 0.0])]]
@@ -99,6 +136,7 @@ def test_adversarial_gradients_are_separate(mel_settings):
     network = SourceFilter(80, 256, 16_000, 512, 2, dim=8, n_blocks=1, dim_pitch=8, pitch_blocks=1)
     discriminators = SpectrogramDiscriminators([256], 2)
     weights = {"spectral_weight": 0, "pitch_weight": 0, "feature_weight": 0, "adversarial_after": 0}
+    weights |= {"word_weight": 0}
     batch = VocoderBatch(torch.rand(1, 80, 12), torch.randn(1, 12 * 256), 8, torch.zeros(1, 12))
 
     def gradients(**more):

@@ -11,6 +11,7 @@ from vc_lightning.audio.mel_filters import mel_frequencies
 from vc_lightning.models.recogniser import HOP_LENGTH, RANGE, Recogniser
 
 LOUDER = 0.75  # powers of ten by which the recogniser's bands are louder (median, 50 recordings)
+MIN_VARIANCE = 1e-6
 
 
 class WordCritic(nn.Module):
@@ -55,3 +56,18 @@ def between_frames(x: Tensor, step: float) -> Tensor:
     before = positions.long()
     after = (before + 1).clamp(max=x.shape[-1] - 1)
     return torch.lerp(x[..., before], x[..., after], positions - before)
+
+
+def feature_distance(heard: Tensor, wanted: Tensor) -> Tensor:
+    """Compare what a recogniser hears in generated and in recorded speech.
+
+    Args:
+        heard: Its features of what was generated (B, D, T).
+        wanted: Those of the recordings (B, D, T), without gradient.
+
+    Returns:
+        The squared difference relative to each feature's variance over the batch; 1 is the error
+        of its mean.
+    """
+    variance = wanted.var(dim=(0, 2), correction=0, keepdim=True).clamp(min=MIN_VARIANCE)
+    return ((heard - wanted).square() / variance).mean()

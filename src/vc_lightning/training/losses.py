@@ -10,7 +10,7 @@ from torch import Tensor
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
-from vc_lightning.models.word_critic import WordCritic
+from vc_lightning.models.word_critic import WordCritic, feature_distance
 
 LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
 HEARD_EVERY = 2  # crops of a batch, of which the recogniser hears one
@@ -221,10 +221,8 @@ def reference_losses(
     return losses
 
 
-def word_loss(
-    critic: WordCritic, made: Sequence[Tensor], batch: CropBatch, valid: Valid, std: Tensor
-) -> Tensor:
-    """Compare what the recogniser hears in mels and in the recordings, see `WordCritic`.
+def word_loss(critic: WordCritic, made: Sequence[Tensor], batch: CropBatch, valid: Valid) -> Tensor:
+    """Compare what the recogniser hears in mels and in the recordings, see `feature_distance`.
 
     It hears every second crop, to save time, of several kinds of mels in turns.
 
@@ -233,22 +231,16 @@ def word_loss(
         made: Kinds of mels, each (B, n_mels, T).
         batch: The batch.
         valid: Masks of the elements that count.
-        std: Standard deviation (D,) of the recogniser's features.
-
-    Returns:
-        The squared difference of the features relative to their variance over time.
     """
     step = HEARD_EVERY * len(made)
-    mels, recorded, frames = (
-        torch.cat([x[first::step] for first, x in enumerate(kinds)])
-        for kinds in (made, [batch.target_mel] * len(made), [valid.frames] * len(made))
-    )
-    critic.to(std.device)
-    scale = 1 / std[:, None]
+    parts = [slice(first, None, step) for first in range(len(made))]
+    mels = torch.cat([mel[part] for mel, part in zip(made, parts, strict=True)])
+    recorded = torch.cat([batch.target_mel[part] for part in parts])
+    frames = torch.cat([valid.frames[part] for part in parts])
+    critic.to(mels.device)
     with torch.no_grad():
-        wanted = critic(recorded * frames) * scale
-        variance = (wanted - wanted.mean(dim=2, keepdim=True)).square().mean()
-    return (critic(mels * frames) * scale - wanted).square().mean() / variance
+        wanted = critic(recorded * frames)
+    return feature_distance(critic(mels * frames), wanted)
 
 
 def average_counts(valid: Valid) -> Valid:

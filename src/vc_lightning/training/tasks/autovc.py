@@ -312,7 +312,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             made.append(refined_mel(network, batch, codes, postnet_mel))
             terms |= reference_losses(made[-1], batch, valid, self.critics)
         for critic in () if aligns else self.word_critics:
-            terms["words"] = word_loss(critic, made, batch, valid, network.features_std)
+            terms["words"] = word_loss(critic, made, batch, valid)
         weights = {
             "decoder": self.decoder_weight,
             "content": self.content_weight,

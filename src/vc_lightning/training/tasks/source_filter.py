@@ -8,10 +8,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vc_lightning.common import resources
-from vc_lightning.common.errors import require_at_least, require_within
+from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
+from vc_lightning.models.checkpoints import load_recogniser
+from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
+from vc_lightning.models.word_critic import feature_distance
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
 from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings, first_sound
 
@@ -33,6 +36,8 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         pitch_weight: Weight of the cross-entropy of the pitch.
         adversarial_weight: Weight of the adversarial loss, see `generator_losses`.
         feature_weight: Weight of the feature-matching loss, see `generator_losses`.
+        word_weight: Weight of what a recogniser hears in the sound otherwise than in the recording,
+            see `word_loss`; the sound must have its sample rate, 16 kHz.
         adversarial_after: Number of steps without discriminators at the beginning.
     """
 
@@ -51,6 +56,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         pitch_weight: float,
         adversarial_weight: float,
         feature_weight: float,
+        word_weight: float,
         adversarial_after: int,
     ):
         super().__init__(network, run)
@@ -62,6 +68,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
             pitch_weight=pitch_weight,
             adversarial_weight=adversarial_weight,
             feature_weight=feature_weight,
+            word_weight=word_weight,
         )
         require_at_least(0, "task", adversarial_after=adversarial_after)
         self.discriminators = discriminators
@@ -71,6 +78,16 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         self.adversarial_weight = adversarial_weight
         self.feature_weight = feature_weight
         self.adversarial_after = adversarial_after
+        self.word_weight = word_weight
+        self.recognisers: tuple[Recogniser, ...] = ()  # one; not a part of the checkpoints
+        if word_weight > 0:
+            self.recognisers = (load_recogniser().eval().requires_grad_(False),)
+            rate = self.recognisers[0].sample_rate
+            if network.sample_rate != rate:
+                raise InputError(
+                    f"task.word_weight={word_weight}: the recogniser hears sound at {rate} Hz, but "
+                    f"mel.sample_rate={network.sample_rate}; set task.word_weight=0, or mel=autovc"
+                )
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Fit the filters to the average spectrum of the first batches."""
@@ -97,8 +114,12 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         generated, recorded = generated[:, inner], recorded[:, inner]
         spectral = multi_resolution_loss(generated, recorded, self.n_ffts)
         pitch = network.pitch.loss(batch.mel, batch.f0)
-        loss = self.spectral_weight * spectral + self.pitch_weight * pitch
-        return {"loss": loss, "spectral": spectral, "pitch": pitch}, recorded, generated
+        losses = {"spectral": spectral, "pitch": pitch}
+        losses["loss"] = self.spectral_weight * spectral + self.pitch_weight * pitch
+        for recogniser in self.recognisers:
+            losses["words"] = word_loss(recogniser.to(generated.device), generated, recorded)
+            losses["loss"] = losses["loss"] + self.word_weight * losses["words"]
+        return losses, recorded, generated
 
     def training_step(self, batch: VocoderBatch, batch_idx: int) -> Tensor:
         """Compute and log the losses of vocoder and discriminators for a training batch."""
@@ -119,6 +140,14 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
             )
         self.log_losses("train", losses, batch)
         return losses["loss"]
+
+
+def word_loss(recogniser: Recogniser, generated: Tensor, recorded: Tensor) -> Tensor:
+    """Compare what a recogniser hears in sound (B, n) and in recordings, see `feature_distance`."""
+    with torch.no_grad():
+        wanted = recogniser(recogniser.mel(recorded))
+    heard = recogniser(recogniser.mel(generated))
+    return feature_distance(*(x.float().transpose(1, 2) for x in (heard, wanted)))
 
 
 def multi_resolution_loss(generated: Tensor, recorded: Tensor, n_ffts: Sequence[int]) -> Tensor:
