@@ -288,6 +288,37 @@ def test_older_weights_get_an_attention_that_changes_nothing(tmp_path):
     assert torch.equal(module.network.refined(codes, mel, reference), mel)
 
 
+def test_a_wider_bottleneck_begins_with_the_same_mels(tmp_path):
+    narrow = attending_module().network.eval()
+    with torch.no_grad():
+        for name, weight in narrow.named_parameters():
+            if "lstm" in name:
+                weight.normal_(std=0.3)
+    wide = AutoVC(**narrow.arguments | {"dim_neck": 6})
+    module = attending_module(wide)
+    card = Card("autovc", narrow.arguments, settings("mel", "autovc"))
+    module.require_same_network(narrow, "init_from")
+    module.copy_weights(narrow, card, "init_from")
+    wide.eval()
+    crops = batch()
+    codes = narrow.encode(crops.heard, None)
+    wider = wide.encode(crops.heard, None)
+    old, new = [0, 1, 2, 3, 6, 7, 8, 9], [4, 5, 10, 11]
+    torch.testing.assert_close(wider[:, old], codes)
+    assert (wider[:, new].std(dim=(0, 2)) > 1e-3).all()
+    harmonics = torch.randn(4, 82, 20)
+    voice = crops.target_embedding
+    expected = narrow.decode(codes, 20, voice, harmonics)
+    torch.testing.assert_close(wide.decode(wider, 20, voice, harmonics), expected)
+    live = narrow.encode_live(crops.input_mel, crops.input_embedding)
+    wider_live = wide.encode_live(crops.input_mel, crops.input_embedding)
+    torch.testing.assert_close(wider_live[:, old], live)
+    references = [n.remember(crops.heard, None, crops.target_mel) for n in (narrow, wide)]
+    torch.testing.assert_close(*references)
+    with pytest.raises(InputError, match=r"dim_neck 6 != 4"):
+        attending_module().require_same_network(wide, "init_from")
+
+
 def test_a_network_that_reads_mels_goes_on_as_the_live_half():
     source, network = reading(), listening()
     assert can_listen(source, network)

@@ -30,6 +30,39 @@ def add_reference(network: AutoVC, dim_reference: int) -> AutoVC:
     return attending
 
 
+@torch.no_grad()
+def widened(network: AutoVC, dim_neck: int) -> AutoVC:
+    """Give a network a wider bottleneck; its mels stay the same.
+
+    The new LSTM cells do not reach the old ones, and decoder and attention begin to read the new
+    channels with zero weights.
+
+    Args:
+        network: The network.
+        dim_neck: LSTM cells in each direction, at least those of the network.
+    """
+    made = AutoVC(**network.arguments | {"dim_neck": dim_neck})
+    old = network.arguments["dim_neck"]
+    cells = torch.arange(old)
+    channels = torch.cat([cells, dim_neck + cells])  # of the codes: forward and backward
+    gates = (dim_neck * torch.arange(4)[:, None] + cells).flatten()  # rows of an LSTM's weights
+    state = made.state_dict()
+    for name, weight in network.state_dict().items():
+        wide = state[name]
+        if "encoder.lstm.weight_hh" in name or "encoder.lstm.weight_ih_l1" in name:
+            wide[gates] = 0
+            wide[gates[:, None], cells if "_hh" in name else channels] = weight
+        elif "encoder.lstm." in name:
+            wide[gates] = weight
+        elif name in ("decoder.lstm1.weight_ih_l0", "reference.address.0.weight"):
+            wide.zero_()
+            wide[:, channels] = weight[:, : 2 * old]
+            wide[:, 2 * dim_neck :] = weight[:, 2 * old :]
+        else:
+            wide.copy_(weight)
+    return made
+
+
 def can_listen(source: AutoVC, network: AutoVC) -> bool:
     """Return whether weights of a network that reads mels fit one that listens."""
     new = ("dim_features", "dim_acoustics", "dim_encoder", "dim_reference", "contrast")

@@ -42,6 +42,7 @@ from vc_lightning.training.transfer import (
     add_reference,
     can_listen,
     listening_like,
+    widened,
 )
 
 log = logging.getLogger(__name__)
@@ -218,6 +219,10 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             log.warning(
                 "%s had freq %d, this training has %d", name, source.freq, self.network.freq
             )
+        dim_neck = self.network.arguments["dim_neck"]
+        if source.arguments["dim_neck"] < dim_neck:
+            log.info("%s has a narrower bottleneck: it gets further channels", name)
+            source = widened(source, dim_neck)
         if self.network.listens and not source.listens:
             log.info(
                 "%s reads mels: its encoder becomes the live encoder, and the new one learns its "
@@ -236,7 +241,9 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         super().copy_weights(source, card, name)
 
     def require_same_network(self, source: AutoVC, name: str) -> None:
-        """Raise InputError like `BaseModule`; F0 inputs may be added, but not removed."""
+        """Raise InputError like `BaseModule`; the neck may be wider, F0 inputs may be added."""
+        if source.arguments["dim_neck"] < self.network.arguments["dim_neck"]:
+            source = widened(source, self.network.arguments["dim_neck"])
         if self.network.listens and not source.listens and can_listen(source, self.network):
             return
         if self.network.has_reference and not source.has_reference:
