@@ -9,7 +9,8 @@ from vc_lightning.audio.mel_filters import mel_frequencies
 from vc_lightning.common import resources
 from vc_lightning.common.resources import settings
 from vc_lightning.models.checkpoints import load_recogniser
-from vc_lightning.models.word_critic import WordCritic, between_frames
+from vc_lightning.models.recogniser import Recogniser
+from vc_lightning.models.word_critic import WordCritic, between_frames, feature_distance
 
 
 @pytest.mark.parametrize("name", ["autovc", "wavernn"])
@@ -54,3 +55,17 @@ def test_bands_are_interpolated_by_their_frequencies():
     torch.testing.assert_close(frequencies[known], wanted[known])
     assert frequencies[0] == mel.band_centres[0]  # below it there is nothing to interpolate
     assert not any(p.requires_grad for p in critic.parameters())
+
+
+def test_hears_thirty_seconds_at_most():
+    mel = MelSpectrogram(**settings("mel", "autovc"))
+    critic = WordCritic(Recogniser(80, 6, n_layers=1, n_heads=1), mel)
+    assert critic(torch.rand(1, 80, 2500)).shape == (1, 6, 1500)  # of 40 s
+
+
+def test_distance_is_relative_to_the_variance_of_each_feature():
+    wanted = torch.tensor([[[0.0, 2.0], [10.0, 30.0]], [[0.0, 2.0], [10.0, 30.0]]])  # var 1, 100
+    heard = wanted + torch.tensor([0.5, 10.0])[:, None]
+    assert feature_distance(heard, wanted).item() == pytest.approx((0.25 + 1) / 2)
+    silent = torch.zeros(1, 2, 3)
+    assert feature_distance(silent + 0.1, silent).item() == pytest.approx(1)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from vc_lightning.audio.mel import DB_PER_UNIT, MelSpectrogram
 from vc_lightning.audio.mel_filters import mel_frequencies
-from vc_lightning.models.recogniser import HOP_LENGTH, RANGE, Recogniser
+from vc_lightning.models.recogniser import HOP_LENGTH, MAX_FRAMES, RANGE, Recogniser
 
 LOUDER = 0.75  # powers of ten by which the recogniser's bands are louder (median, 50 recordings)
-MIN_VARIANCE = 1e-6
+MIN_VARIANCE = 0.01  # of a feature; it is about 1, but for a silent batch
 
 
 class WordCritic(nn.Module):
@@ -40,9 +40,10 @@ class WordCritic(nn.Module):
         self.register_buffer("between_bands", torch.from_numpy(columns).float())
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Hear mels (B, n_mels, T) -> features (B, D, 50 a second)."""
+        """Hear mels (B, n_mels, T), 30 s of them at most -> features (B, D, 50 a second)."""
         with torch.autocast(mel.device.type, enabled=False):
             bands = between_frames(self.between_bands @ mel.float(), self.steps)
+            bands = bands[..., : 2 * MAX_FRAMES]
             power = (DB_PER_UNIT * (bands - 1) + self.ref_db) / 10 + LOUDER  # powers of ten
             loudest = power.amax(dim=(1, 2), keepdim=True)
             heard = (torch.maximum(power, loudest - RANGE) + 4) / 4

@@ -37,7 +37,7 @@ def network():
 
 def test_unvoiced_frames_continue_the_last_pitch():
     f0 = torch.tensor([[0.0, 100, 0, 0, 200, 0], [0, 0, 0, 0, 0, 0]])
-    expected = torch.tensor([[100.0, 100, 100, 100, 200, 200], [DEFAULT_HZ] * 6])
+    expected = torch.tensor([[DEFAULT_HZ, 100, 100, 100, 200, 200], [DEFAULT_HZ] * 6])
     assert torch.equal(without_gaps(f0), expected)
 
 

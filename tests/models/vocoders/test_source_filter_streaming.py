@@ -1,6 +1,7 @@
 """The source-filter vocoder in steps."""
 
 import numpy as np
+import pytest
 import torch
 
 from vc_lightning.audio.mel import MelSpectrogram
@@ -47,12 +48,16 @@ def sources(network, n_frames):
     return pulses, noise
 
 
+@pytest.fixture(scope="module")
+def vocoder():
+    return load_source_filter()
+
+
 @torch.inference_mode()
-def test_short_steps_change_less_than_another_noise(speech):
-    """Steps of 64 ms with 32 ms of look-ahead, the shipped weights, and speech."""
-    network = load_source_filter()
+def streamed_and_whole(network, speech, n_ahead, seeds):
+    """Mels of speech in steps of 64 ms, and as a whole for some seeds."""
     extractor = MelSpectrogram(**network.mel_settings)
-    n_step, n_ahead, reach = 4, 2, 2
+    n_step, reach = 4, 2
     mel = torch.from_numpy(extractor.extract(speech, 16_000))[None]
     mel = mel[..., : mel.shape[-1] // n_step * n_step]
     seen = torch.nn.functional.pad(mel, (0, n_step + reach + n_ahead))
@@ -62,6 +67,16 @@ def test_short_steps_change_less_than_another_noise(speech):
         steps = n_final - start, stop - n_final, n_step
         pieces.append(stream.step(seen[..., start : stop + n_ahead], *steps))
         n_final = stop
-    sounds = [torch.cat(pieces), *(network.generate(mel, seed)[0] for seed in (0, 1))]
-    streamed, whole, other = (extractor.extract(sound.numpy(), 16_000) for sound in sounds)
+    sounds = [torch.cat(pieces), *(network.generate(mel, seed)[0] for seed in seeds)]
+    return [extractor.extract(sound.numpy(), 16_000) for sound in sounds]
+
+
+def test_short_steps_change_less_than_another_noise(vocoder, speech):
+    """Steps of 64 ms with 32 ms of look-ahead, the shipped weights, and speech."""
+    streamed, whole, other = streamed_and_whole(vocoder, speech, 2, seeds=(0, 1))
     assert np.abs(streamed - whole).mean() < np.abs(other - whole).mean()
+
+
+def test_steps_that_hear_enough_are_the_whole(vocoder, speech):
+    streamed, whole = streamed_and_whole(vocoder, speech, vocoder.context, seeds=(0,))
+    assert np.abs(streamed - whole).mean() < 1e-4

@@ -12,7 +12,7 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.checkpoints import load_recogniser
-from vc_lightning.models.recogniser import Recogniser
+from vc_lightning.models.recogniser import MAX_FRAMES, Recogniser
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.word_critic import feature_distance
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
@@ -143,11 +143,18 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
 
 
 def word_loss(recogniser: Recogniser, generated: Tensor, recorded: Tensor) -> Tensor:
-    """Compare what a recogniser hears in sound (B, n) and in recordings, see `feature_distance`."""
+    """Compare what a recogniser hears in sound (B, n) and in recordings, see `feature_distance`.
+
+    It hears their first 30 s.
+    """
+
+    def features(wav: Tensor) -> Tensor:
+        mel = recogniser.mel(wav)[..., : 2 * MAX_FRAMES]
+        return recogniser(mel).float().transpose(1, 2)
+
     with torch.no_grad():
-        wanted = recogniser(recogniser.mel(recorded))
-    heard = recogniser(recogniser.mel(generated))
-    return feature_distance(*(x.float().transpose(1, 2) for x in (heard, wanted)))
+        wanted = features(recorded)
+    return feature_distance(features(generated), wanted)
 
 
 def multi_resolution_loss(generated: Tensor, recorded: Tensor, n_ffts: Sequence[int]) -> Tensor:

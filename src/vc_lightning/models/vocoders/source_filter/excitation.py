@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-DEFAULT_HZ = 150.0  # where nothing is voiced; there the filter silences the pulses
+DEFAULT_HZ = 150.0  # before anything is voiced; there the filter silences the pulses
 NEAR_ZERO = 1e-4  # sines below it: their quotient is replaced by its limit
 
 
@@ -16,12 +16,11 @@ def without_gaps(f0: Tensor) -> Tensor:
 
     Returns:
         (B, T): an unvoiced frame has the pitch of the last voiced frame before it, at the beginning
-        that of the first voiced frame.
+        `DEFAULT_HZ`: a stream does not know the first voiced frame either.
     """
     positions = torch.arange(f0.shape[1], device=f0.device)
-    first = (f0 > 0).int().argmax(dim=1, keepdim=True)
     last = torch.where(f0 > 0, positions, 0).cummax(dim=1).values
-    continued = f0.gather(1, torch.maximum(last, first))
+    continued = f0.gather(1, last)
     return torch.where(continued > 0, continued, DEFAULT_HZ)
 
 

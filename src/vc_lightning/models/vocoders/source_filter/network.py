@@ -264,7 +264,7 @@ class SourceFilterStream:
         device = vocoder.window.device
         self.generator = torch.Generator(device).manual_seed(seed)
         self.phase = torch.zeros(1, dtype=torch.float64, device=device)
-        self.f0 = torch.zeros(1, 1, device=device)  # of the frame after the newest committed one
+        self.f0: Tensor | None = None  # of the frame after the newest committed one
         self.past: Tensor | None = None  # committed mel frames
         self.pulses = self.noise = torch.zeros(1, 0, device=device)
         self.pulse_filter = self.noise_filter = torch.zeros(
@@ -281,7 +281,8 @@ class SourceFilterStream:
         seen = F.pad(seen, (0, vocoder.context), mode="replicate")
 
         found = F.pad(vocoder.pitch(seen)[None], (0, 1), mode="replicate")[0]
-        f0 = without_gaps(torch.cat([self.f0, found[:, new.start + 1 : new.stop + 1]], dim=1))
+        first = found[:, new.start : new.start + 1] if self.f0 is None else self.f0
+        f0 = without_gaps(torch.cat([first, found[:, new.start + 1 : new.stop + 1]], dim=1))
         pulses, self.phase = pulse_train(f0, hop, vocoder.sample_rate, self.phase)
         self.f0 = f0[:, -1:]
         noise = torch.randn(pulses.shape, generator=self.generator, device=mel.device)
