@@ -105,6 +105,14 @@ def test_recogniser_judges_the_sound(run):
     assert train["train/loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_crops_shorter_than_the_windows_are_refused(run, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("data.crop_frames=5")
+    assert stopped.value.code == 2
+    assert "data.crop_frames=5: too short for the windows" in capsys.readouterr().err
+    run("data.crop_frames=6", "trainer.max_steps=1", name="six")
+
+
 def test_words_are_compared_by_the_recogniser():
     recogniser = load_recogniser().requires_grad_(False)
     wav, sample_rate = io.load(SOURCE)

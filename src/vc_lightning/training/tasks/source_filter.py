@@ -105,7 +105,14 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         self, network: SourceFilter, batch: VocoderBatch
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Compute `losses`, the recorded and the generated sound (B, N · hop_length)."""
-        context = (batch.mel.shape[-1] - batch.n_frames // batch.size) // 2
+        crop_frames = batch.n_frames // batch.size
+        if (crop_frames - 1) * network.hop_length <= max(self.n_ffts) // 2:
+            shortest = max(self.n_ffts) // 2 // network.hop_length + 2
+            raise InputError(
+                f"data.crop_frames={crop_frames}: too short for the windows of the spectral loss "
+                f"(task.n_ffts, up to {max(self.n_ffts)} samples); give at least {shortest}"
+            )
+        context = (batch.mel.shape[-1] - crop_frames) // 2
         inner = slice(context * network.hop_length, -context * network.hop_length or None)
         # Noise depends on the step only, so that a training run resumes exactly.
         generator = torch.Generator(batch.mel.device).manual_seed(self.global_step)
