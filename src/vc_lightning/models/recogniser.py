@@ -92,9 +92,7 @@ class Recogniser(Network):
         filters = self.filters if filters is None else filters
         blocks = power_spectra(wav, N_FFT, HOP_LENGTH, self.window, pad_mode="reflect")
         power = torch.cat([filters @ block for block in blocks], dim=-1)[..., :-1]
-        logarithm = power.clamp(min=MIN_POWER).log10()
-        loudest = logarithm.amax(dim=(-2, -1), keepdim=True)
-        return (torch.maximum(logarithm, loudest - RANGE) + 4) / 4
+        return scaled(power.clamp(min=MIN_POWER).log10())
 
     def vtlp_filters(self, factor: float) -> Tensor:
         """Return mel filters (n_mels, 201) that multiply every frequency by a VTLP factor."""
@@ -166,6 +164,12 @@ class TransformerLayer(nn.Module):
         attended = F.scaled_dot_product_attention(query, key, value)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.ffn2(F.gelu(self.ffn1(self.ffn_norm(x))))
+
+
+def scaled(logarithm: Tensor) -> Tensor:
+    """Bring the power of each band (..., n_mels, T), in powers of ten, to Whisper's scale."""
+    loudest = logarithm.amax(dim=(-2, -1), keepdim=True)
+    return (torch.maximum(logarithm, loudest - RANGE) + 4) / 4
 
 
 def stretch_samples(n_samples: int, sample_rate: int, frame_rate: float) -> int:

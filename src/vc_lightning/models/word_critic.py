@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vc_lightning.audio.mel import DB_PER_UNIT, MelSpectrogram
 from vc_lightning.audio.mel_filters import mel_frequencies
-from vc_lightning.models.recogniser import HOP_LENGTH, MAX_FRAMES, RANGE, Recogniser
+from vc_lightning.models.recogniser import HOP_LENGTH, MAX_FRAMES, Recogniser, scaled
 
 LOUDER = 0.75  # powers of ten by which the recogniser's bands are louder (median, 50 recordings)
 MIN_VARIANCE = 0.01  # of a feature; it is about 1, but for a silent batch
@@ -45,8 +45,7 @@ class WordCritic(nn.Module):
             bands = between_frames(self.between_bands @ mel.float(), self.steps)
             bands = bands[..., : 2 * MAX_FRAMES]
             power = (DB_PER_UNIT * (bands - 1) + self.ref_db) / 10 + LOUDER  # powers of ten
-            loudest = power.amax(dim=(1, 2), keepdim=True)
-            heard = (torch.maximum(power, loudest - RANGE) + 4) / 4
+            heard = scaled(power)
         features = self.recogniser(heard)
         return features.float().transpose(1, 2)
 
