@@ -1,4 +1,5 @@
 import multiprocessing
+import threading
 import time
 
 import pytest
@@ -78,16 +79,20 @@ def test_the_users_number_stays(monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_torch_computes_alone_beside_a_second_thread():
+def test_a_second_thread_computes_beside_one_but_not_beside_several():
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(3)
-        with second_thread() as beside:
-            assert beside.submit(torch.get_num_threads).result() == 1
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 3
-        with pytest.raises(KeyError), second_thread():
-            raise KeyError
-        assert torch.get_num_threads() == 3
+        for n_threads in (1, 3):
+            torch.set_num_threads(n_threads)
+            with second_thread() as beside:
+                assert beside.submit(torch.get_num_threads).result() == n_threads
+                is_beside = beside.submit(threading.get_ident).result() != threading.get_ident()
+                assert is_beside == (n_threads == 1)
+                assert beside.submit(max, 1, 2, key=abs).result() == 2
+                failed = beside.submit(int, "no number")
+            assert isinstance(failed.exception(), ValueError)
+            with pytest.raises(KeyError), second_thread():
+                raise KeyError
+            assert torch.get_num_threads() == n_threads
     finally:
         torch.set_num_threads(before)

@@ -277,8 +277,7 @@ def test_older_weights_get_an_attention_that_changes_nothing(tmp_path):
     card = Card("autovc", source.arguments, settings("mel", "autovc"))
     path = save(tmp_path / "a.safetensors", source.state_dict(), card)
     read, card = read_autovc(path, 8)
-    module.require_same_network(read, "init_from")
-    module.copy_weights(read, card, "init_from")
+    module.take_weights(read, card, "init_from")
     module.network.eval()
     codes, mel = source.encode(torch.randn(1, 6, 16), None), torch.rand(1, 80, 16)
     reference = module.network.remember(torch.randn(1, 6, 30), None, torch.rand(1, 80, 30))
@@ -297,8 +296,7 @@ def test_a_wider_bottleneck_begins_with_the_same_mels(tmp_path):
     wide = AutoVC(**narrow.arguments | {"dim_neck": 6})
     module = attending_module(wide)
     card = Card("autovc", narrow.arguments, settings("mel", "autovc"))
-    module.require_same_network(narrow, "init_from")
-    module.copy_weights(narrow, card, "init_from")
+    module.take_weights(narrow, card, "init_from")
     wide.eval()
     crops = batch()
     codes = narrow.encode(crops.heard, None)
@@ -316,7 +314,7 @@ def test_a_wider_bottleneck_begins_with_the_same_mels(tmp_path):
     references = [n.remember(crops.heard, None, crops.target_mel) for n in (narrow, wide)]
     torch.testing.assert_close(*references)
     with pytest.raises(InputError, match=r"dim_neck 6 != 4"):
-        attending_module().require_same_network(wide, "init_from")
+        attending_module().take_weights(wide, card, "init_from")
 
 
 def test_a_network_that_reads_mels_goes_on_as_the_live_half():

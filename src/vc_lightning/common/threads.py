@@ -1,15 +1,16 @@
 """Choose how many threads PyTorch uses: those for which other programs leave cores free.
 
 PyTorch's threads wait for each other after every operation, and they wait by spinning. Beside a
-busy program on each core, two threads can take fifty times as long as one. Two large tasks that
-need not wait for each other cost nothing there: `second_thread`.
+busy program on each core, two threads can take fifty times as long as one. Two tasks that need not
+wait for each other cost nothing there: `second_thread`.
 """
 
 import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import torch
@@ -69,23 +70,37 @@ class ThreadChooser:
         return torch.get_num_threads()
 
 
+class AtOnce(Executor):
+    """Does every task at once, in the thread that submits it."""
+
+    def submit(self, task: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        """Do a task, and keep its result or its error."""
+        future: Future = Future()
+        try:
+            future.set_result(task(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 @contextmanager
-def second_thread() -> Iterator[ThreadPoolExecutor]:
-    """Open a thread beside the present one; PyTorch computes alone in each of them.
+def second_thread() -> Iterator[Executor]:
+    """Open a thread beside the present one, where PyTorch computes with one thread.
+
+    Where it computes with several, all of them share each task, one task after the other: two
+    tasks rarely take equally long, so that one core would wait.
 
     Yields:
-        An executor for tasks that take about as long as what the present thread does meanwhile.
+        An executor for tasks that need not wait for what the present thread does meanwhile.
     """
-    n_threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(1, "beside", use_one_thread) as thread:
-            use_one_thread()
-            yield thread
-    finally:
-        torch.set_num_threads(n_threads)  # in this thread, and in those that begin later
+    if torch.get_num_threads() > 1:
+        yield AtOnce()
+        return
+    with ThreadPoolExecutor(1, "beside", use_one_thread) as thread:
+        yield thread
 
 
 def use_one_thread() -> None:
-    """Let PyTorch compute alone in the present thread, and in those that begin later."""
+    """Let PyTorch compute alone in the present thread."""
     torch.set_num_threads(1)
     torch.get_num_threads()  # the first call in a thread applies the number there

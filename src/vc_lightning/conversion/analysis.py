@@ -84,7 +84,6 @@ class RecordingAnalyzer:
         wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
         contours, content = [], SpillBuffer()
-        # The recogniser takes about as long as embedding and pitch together.
         with second_thread() as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
             for chunk in chunks:

@@ -1,7 +1,6 @@
 """Run a command: its log, its exit codes, and errors as one sentence."""
 
 import functools
-import gc
 import logging
 import os
 import re
@@ -52,8 +51,6 @@ def run(main: Callable[[], object], config_name: str) -> None:
         main: The command, decorated by `hydra.main`.
         config_name: Its file in `conf/`, whose keys are suggested for misspelt ones.
     """
-    # Modules are never garbage; else Python would search all of PyTorch for it again and again.
-    gc.freeze()
     try:
         moved.require_current(config_name, sys.argv[1:])
         named = name_words(sys.argv[1:], config_name)

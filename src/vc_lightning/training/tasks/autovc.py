@@ -88,7 +88,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     mean_mel: Tensor
     trains = (AutoVC,)
     shipped = resources.AUTOVC
-    free_arguments = ("freq", "f0", "contrast")
+    free_arguments = ("freq", "contrast")
     convert_with = "ckpt="
 
     def __init__(
@@ -211,46 +211,39 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         """List the parameters of the network and of the teacher's head."""
         return chain(self.network.parameters(), self.head.parameters() if self.head else ())
 
-    def copy_weights(self, source: AutoVC, card: Card, name: str) -> None:
-        """Copy the weights of a matching network, and log the differences that are allowed."""
+    def adapted(self, source: AutoVC, card: Card, name: str) -> AutoVC:
+        """Add what only this network has, so that mels stay the same, and log what differs."""
+        network = self.network
         if card.speaker_encoder != self.card.speaker_encoder:
             log.warning("%s was trained with embeddings of another speaker encoder", name)
-        if source.freq != self.network.freq:
-            log.warning(
-                "%s had freq %d, this training has %d", name, source.freq, self.network.freq
-            )
-        dim_neck = self.network.arguments["dim_neck"]
+        if source.freq != network.freq:
+            log.warning("%s had freq %d, this training has %d", name, source.freq, network.freq)
+        dim_neck, dim_reference = (network.arguments[k] for k in ("dim_neck", "dim_reference"))
         if source.arguments["dim_neck"] < dim_neck:
             log.info("%s has a narrower bottleneck: it gets further channels", name)
             source = widened(source, dim_neck)
-        if self.network.listens and not source.listens:
+        if network.listens and not source.listens and can_listen(source, network):
             log.info(
                 "%s reads mels: its encoder becomes the live encoder, and the new one learns its "
                 "codes for %d steps",
                 name,
                 self.align_steps,
             )
-            source = listening_like(source, self.network)
+            source = listening_like(source, network)
             self.align_until.fill_(self.align_steps)
-        if self.network.f0 and not source.f0:
+        if network.f0 and not source.f0:
             log.info("%s has no F0 inputs: its decoder gets them, with zero weights", name)
             source = add_f0_conditioning(source)
-        if self.network.has_reference and not source.has_reference:
+        if network.has_reference and not source.has_reference:
             log.info("%s does not attend to the target's frames: it begins to learn that", name)
-            source = add_reference(source, self.network.arguments["dim_reference"])
-        super().copy_weights(source, card, name)
+            source = add_reference(source, dim_reference)
+        return source
 
     def require_same_network(self, source: AutoVC, name: str) -> None:
-        """Raise InputError like `BaseModule`; the neck may be wider, F0 inputs may be added."""
-        if source.arguments["dim_neck"] < self.network.arguments["dim_neck"]:
-            source = widened(source, self.network.arguments["dim_neck"])
-        if self.network.listens and not source.listens and can_listen(source, self.network):
-            return
-        if self.network.has_reference and not source.has_reference:
-            source = add_reference(source, self.network.arguments["dim_reference"])
-        super().require_same_network(source, name)
+        """Raise InputError like `BaseModule`."""
         if source.f0 and not self.network.f0:
             raise InputError(f"{name}: has F0 inputs; set model.f0=true")
+        super().require_same_network(source, name)
 
     def initialize(self, init_from: str | None, freq: int, data: TrainingDataModule) -> str:
         """Store the data's mean mel, and initialise the network like `BaseModule`."""

@@ -128,15 +128,29 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         name = f"init_from={init_from}"
         kinds = (network.kind for network in self.trains)
         source, source_card = read_network(path, *kinds, freq=freq)
-        self.require_same_network(source, name)
-        require_same_settings(source_card.mel, self.card.mel, name, "this training")
-        self.copy_weights(source, source_card, name)
+        self.take_weights(source, source_card, name)
         shown = "the shipped ones" if init_from == "shipped" else path
         return f"weights: from {shown}, step {source_card.step}, with their network"
 
-    def copy_weights(self, source: NetworkT, card: Card, name: str) -> None:
-        """Copy the weights of a network that has passed `require_same_network`."""
+    def take_weights(self, source: NetworkT, card: Card, name: str) -> None:
+        """Begin with the weights of another network.
+
+        Args:
+            source: The network, adapted first, see `adapted`.
+            card: Header of its file.
+            name: What messages call it.
+
+        Raises:
+            InputError: It is another network, or its mels differ.
+        """
+        source = self.adapted(source, card, name)
+        self.require_same_network(source, name)
+        require_same_settings(card.mel, self.card.mel, name, "this training")
         self.network.load_state_dict(source.state_dict())
+
+    def adapted(self, source: NetworkT, card: Card, name: str) -> NetworkT:
+        """Give the network of `init_from` what this one has beyond it; see `take_weights`."""
+        return source
 
     def require_same_network(self, source: NetworkT, name: str) -> None:
         """Raise InputError if a network differs from this one; the message names the arguments."""
