@@ -275,7 +275,8 @@ def module(tiny_autovc, mel_settings):
         critic_feature_weight=0.0,
         word_weight=0.0,
         critic_similarity_weight=0.0,
-        reference_only=False,
+        conversion_weight=0.0,
+        part=None,
     )
     module.mean_mel.fill_(0.4)
     return module

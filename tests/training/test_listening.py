@@ -15,10 +15,12 @@ from vc_lightning.models.autovc import DIM_LIVE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, read_autovc, save
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
+from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.word_critic import WordCritic
 from vc_lightning.training import losses as losses_module
 from vc_lightning.training.tasks.autovc import AutoVCModule
 from vc_lightning.training.tasks.base import RunSettings
+from vc_lightning.training.teacher_head import TeacherHead
 from vc_lightning.training.transfer import can_listen, listening_like
 
 SIZES = {
@@ -77,7 +79,8 @@ def module():
         critic_feature_weight=0.0,
         critic_similarity_weight=0.0,
         word_weight=0.0,
-        reference_only=False,
+        conversion_weight=0.0,
+        part=None,
     )
 
 
@@ -197,20 +200,37 @@ def test_attention_may_stay_as_it_is():
     assert "critic_features" not in losses
 
 
-def test_attention_alone_is_trained():
-    module = attending_module(reference_only=True, reference_weight=5.0)
+@pytest.mark.parametrize(
+    ("part", "modules"),
+    [
+        ("reference", {"reference"}),
+        ("decoder", {"decoder", "postnet"}),
+        ("encoders", {"encoder", "live_encoder"}),
+    ],
+)
+def test_one_part_is_trained_alone(part, modules):
+    module = attending_module(part=part, reference_weight=5.0, teacher_weight=1.0)
+    module.head = TeacherHead(8, 2, torch.ones(6)) if part == "encoders" else None
     module.setup("fit")
     module.on_train_start()
     before = {name: value.clone() for name, value in module.network.state_dict().items()}
     optimizer = torch.optim.Adam(module.trained_parameters(), lr=0.01)
-    module.losses(module.network, attending_batch())["loss"].backward()
+    given = replace(attending_batch(), teacher=torch.randn(4, 20, 6))
+    module.losses(module.network, given)["loss"].backward()
     optimizer.step()
     after = module.network.state_dict()
     changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
-    assert changed == {"reference"}
+    assert changed == modules
+
+
+def test_a_part_must_be_there_and_have_a_loss():
     for changes in ({"reference_weight": 0.0}, {"network": listening()}):
-        with pytest.raises(InputError, match=r"task\.reference_only=true: there is nothing"):
-            attending_module(reference_only=True, **changes)
+        with pytest.raises(InputError, match=r"task\.part=reference: there is nothing"):
+            attending_module(part="reference", **changes)
+    with pytest.raises(InputError, match=r"task\.part=encoders: only a teacher"):
+        attending_module(part="encoders", teacher_weight=0.0)
+    with pytest.raises(InputError, match=r"task\.part=all"):
+        attending_module(part="all")
 
 
 def hearing_module(**changes):
@@ -235,11 +255,48 @@ def test_words_train_decoder_and_postnet_but_not_the_encoder():
 
 
 def test_words_train_the_attention_through_refined_mels():
-    module = hearing_module(reference_only=True)
+    module = hearing_module(part="reference")
     module.setup("fit")
     module.losses(module.network, attending_batch())["words"].backward()
     names = {name for name, p in module.network.named_parameters() if p.grad is not None}
     assert {name.split(".")[0] for name in names} == {"reference"}
+
+
+def test_conversions_between_crops_are_judged_by_voice_and_words():
+    module = hearing_module(part="reference", conversion_weight=0.25)
+    critic = SpeakerCritic(80, 8, 8, 8).eval()
+    module.critics, module.critic_similarity_weight = (critic,), 3.0
+    module.setup("fit")
+    module.network.eval()
+    torch.nn.init.normal_(module.network.reference.output.weight, std=0.1)
+    given = attending_batch()
+    losses = module.losses(module.network, given)
+    rest = losses["postnet"] + losses["decoder"] + module.reference_weight * losses["refined"]
+    rest = rest + 0.5 * losses["words"] + 3 * losses["critic_distance"]
+    added = 0.25 * (3 * losses["converted_distance"] + 0.5 * losses["converted_words"])
+    torch.testing.assert_close(losses["loss"], rest + added)
+    (losses["converted_distance"] + losses["converted_words"]).backward()
+    names = {name for name, p in module.network.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in names} == {"reference"}
+
+    def converted(**changes):
+        with torch.no_grad():
+            found = module.losses(module.network, replace(given, **changes))
+        return float(found["converted_distance"]), float(found["converted_words"])
+
+    same = converted()
+    # Crop 0 gets the voice of crop 3, and crop 2 that of crop 1.
+    mel = given.target_mel.clone()
+    mel[[1, 3]] = torch.rand(2, 80, 20)
+    other = converted(target_mel=mel)
+    assert other[0] != same[0]
+    assert other[1] == same[1]
+    reference = given.reference_mel.clone()
+    reference[[1, 3]] = torch.rand_like(reference[[1, 3]])
+    assert converted(reference_mel=reference) != same
+    reference = given.reference_mel.clone()
+    reference[[0, 2]] = torch.rand_like(reference[[0, 2]])
+    assert converted(reference_mel=reference) == same
 
 
 def test_recogniser_hears_every_second_crop_of_both_mels_in_turns():

@@ -4,15 +4,19 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from vc_lightning.audio import pitch
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
 from vc_lightning.models.word_critic import WordCritic, feature_distance
 
 LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
+CONVERTED_EVERY = 2  # crops of a batch, of which one is converted into another voice
 HEARD_EVERY = 2  # crops of a batch, of which the recogniser hears one
 MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
 DISTANCES = {"l1": torch.abs, "l2": torch.square}
@@ -241,6 +245,62 @@ def word_loss(critic: WordCritic, made: Sequence[Tensor], batch: CropBatch, vali
     with torch.no_grad():
         wanted = critic(recorded * frames)
     return feature_distance(critic(mels * frames), wanted)
+
+
+def conversion_losses(
+    network: AutoVC,
+    batch: CropBatch,
+    codes: Tensor,
+    mel: MelSpectrogram,
+    valid: Valid,
+    speaker_critics: Sequence[SpeakerCritic],
+    word_critics: Sequence[WordCritic],
+) -> dict[str, Tensor]:
+    """Convert every second crop into the voice of the crop before it, and judge what is heard.
+
+    No recording says how that should sound, but its speaker is that of the other crop, and its
+    words are those of its own. The gradient reaches the `ReferenceAttention` only.
+
+    Args:
+        network: The network, of which all but that attention is in eval mode.
+        batch: The batch.
+        codes: (B, C, ⌈T/freq⌉), codes of the input.
+        mel: The mel-spectrogram.
+        valid: Masks of the elements that count.
+        speaker_critics: The speaker critic; empty without one.
+        word_critics: Likewise.
+
+    Returns:
+        With a speaker critic `converted_distance`, 1 − cosine of its embeddings of conversions and
+        of recordings of the voice; with a word critic `converted_words`, see `feature_distance`.
+    """
+    part = slice(None, None, CONVERTED_EVERY)
+    frames, recorded = valid.frames[part], batch.target_mel[part]
+    voice = batch.apply(lambda x: x.roll(1, 0)[part])
+    f0 = zip(batch.f0[part].cpu().numpy(), voice.f0.cpu().numpy(), strict=True)
+    moved = np.stack([pitch.moved(a, pitch.range_of([a]), pitch.range_of([b])) for a, b in f0])
+    with torch.no_grad():
+        unrefined = network.decode(
+            codes[part],
+            recorded.shape[-1],
+            voice.target_embedding,
+            mel.harmonics(torch.from_numpy(moved).to(recorded.device)) if network.f0 else None,
+            voice.acoustics if network.arguments["dim_acoustics"] else None,
+        )[1]
+    converted = refined_mel(network, voice, codes[part], unrefined) * frames
+    losses = {}
+    for speaker_critic in speaker_critics:
+        speaker_critic.to(converted.device)
+        with torch.no_grad():
+            wanted = speaker_critic(voice.target_mel * valid.frames.roll(1, 0)[part])[0]
+        cosines = (speaker_critic(converted)[0] * wanted).sum(dim=1)
+        losses["converted_distance"] = 1 - cosines.mean()
+    for word_critic in word_critics:
+        word_critic.to(converted.device)
+        with torch.no_grad():
+            heard = word_critic(recorded * frames)
+        losses["converted_words"] = feature_distance(word_critic(converted), heard)
+    return losses
 
 
 def average_counts(valid: Valid) -> Valid:

@@ -64,13 +64,17 @@ class CropBatch:
         """Number of frames of all crops, padding included."""
         return self.target_mel.shape[0] * self.target_mel.shape[-1]
 
+    def apply(self, change: Callable[[Tensor], Tensor]) -> "CropBatch":
+        """Change all tensors alike."""
+        return CropBatch(*(change(tensor) for tensor in vars(self).values()))
+
     def to(self, device: torch.device, non_blocking: bool = False) -> "CropBatch":
         """Move all tensors to a device."""
-        return CropBatch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
+        return self.apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "CropBatch":
         """Copy all tensors to page-locked memory."""
-        return CropBatch(*(tensor.pin_memory() for tensor in vars(self).values()))
+        return self.apply(Tensor.pin_memory)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ from vc_lightning.models.word_critic import WordCritic
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
+    Valid,
     autovc_losses,
     average_counts,
+    conversion_losses,
     live_loss,
     normalized_losses,
     reference_losses,
@@ -47,6 +49,11 @@ from vc_lightning.training.transfer import (
 
 log = logging.getLogger(__name__)
 
+PARTS = {  # of the network, that can be trained alone, and their modules
+    "encoders": ("encoder", "live_encoder"),
+    "decoder": ("decoder", "postnet"),
+    "reference": ("reference",),
+}
 MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
 MIN_FEATURES_STD = 1e-3
 
@@ -78,7 +85,12 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         word_weight: Weight of what a listening network's recogniser hears otherwise in the mels
             than in the recording, see `word_loss`; its gradient reaches decoder and postnet, and
             the `ReferenceAttention` through refined mels.
-        reference_only: Whether everything but the `ReferenceAttention` stays as it is.
+        conversion_weight: Weight, times their own weights, of what speaker critic and recogniser
+            hear in conversions between the crops of a batch, see `conversion_losses`; only where
+            the `ReferenceAttention` trains alone.
+        part: The only part of the network that trains, one of `PARTS`: the content encoders, by
+            teacher and live encoder; decoder and postnet, by the mels; or the
+            `ReferenceAttention`. None for all at once.
         align_steps: First steps of a network that listens, if it starts from the weights of one
             that reads mels: the new encoder only learns the codes of the old one, which becomes
             the live encoder, so that the decoder understands them.
@@ -107,7 +119,8 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         critic_feature_weight: float,
         critic_similarity_weight: float,
         word_weight: float,
-        reference_only: bool,
+        conversion_weight: float,
+        part: str | None,
     ):
         super().__init__(network, run)
         require_within(
@@ -122,11 +135,13 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             critic_feature_weight=critic_feature_weight,
             critic_similarity_weight=critic_similarity_weight,
             word_weight=word_weight,
+            conversion_weight=conversion_weight,
         )
         require_at_least(0, "task", align_steps=align_steps)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
         require_one_of(tuple(DISTANCES), "task", distance=distance)
-        require_flag("task.reference_only", reference_only)
+        if part is not None:
+            require_one_of(tuple(PARTS), "task", part=part)
         if content_weight > 0 and network.listens:
             raise InputError(
                 f"task.content_weight={content_weight}: a network that listens cannot encode the "
@@ -137,21 +152,30 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
                 f"task.word_weight={word_weight}: only a network that listens has a recogniser; "
                 "set task.word_weight=0, or model=autovc_listening"
             )
-        if reference_only and not (network.has_reference and reference_weight > 0):
+        if part == "reference" and not (network.has_reference and reference_weight > 0):
             raise InputError(
-                "task.reference_only=true: there is nothing to train; it needs model.dim_reference "
-                "and task.reference_weight above 0, as model=autovc_listening has them"
+                "task.part=reference: there is nothing to train; it needs model.dim_reference and "
+                "task.reference_weight above 0, as model=autovc_listening has them"
+            )
+        if part == "encoders" and teacher_weight == 0:
+            raise InputError(
+                "task.part=encoders: only a teacher trains the encoders alone; set teacher=whisper "
+                "and task.teacher_weight=1, as experiment=taught does"
             )
         self.decoder_weight = decoder_weight
         self.content_weight = content_weight
         self.content_per_std = content_per_std
         self.distance = distance
-        self.reference_only = reference_only
-        self.teacher_weight = 0.0 if reference_only else teacher_weight
-        self.reconstruction_reaches_encoder = reconstruction_reaches_encoder
-        self.live_weight = 0.0 if reference_only else live_weight
+        self.part = part
+        is_whole, of_encoders = part is None, part in (None, "encoders")
+        self.teacher_weight = teacher_weight if of_encoders else 0.0
+        self.live_weight = live_weight if of_encoders else 0.0
+        self.reconstruction_reaches_encoder = reconstruction_reaches_encoder and is_whole
         self.align_steps = align_steps
-        self.reference_weight = reference_weight if network.has_reference else 0.0
+        self.reference_weight = 0.0
+        if network.has_reference and (is_whole or part == "reference"):
+            self.reference_weight = reference_weight
+        self.conversion_weight = conversion_weight if part == "reference" else 0.0
         self.critic_feature_weight = critic_feature_weight
         self.critic_similarity_weight = critic_similarity_weight
         self.critics: tuple[SpeakerCritic, ...] = ()  # one; not a part of the checkpoints
@@ -172,26 +196,29 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         """Whether no term of the loss trains the encoder."""
         return self.teacher_weight == 0 and not self.reconstruction_reaches_encoder
 
+    def is_frozen(self, name: str) -> bool:
+        """Return whether a part of the network, such as "decoder", stays as it is."""
+        if name == "encoder" and self.encoder_is_frozen:
+            return True
+        if name == "reference" and self.reference_weight == 0:
+            return True
+        return self.part is not None and name not in PARTS[self.part]
+
     def on_train_start(self) -> None:
         """Keep what is frozen in eval mode, so that its BatchNorm statistics stay."""
-        if self.reference_only:
-            self.network.eval()
-        elif self.encoder_is_frozen:
-            self.network.encoder.eval()
+        for name, child in self.network.named_children():
+            if self.is_frozen(name):
+                child.eval()
 
     def setup(self, stage: str) -> None:
-        """Freeze an untrained encoder, and build the teacher's head before a checkpoint is loaded.
+        """Freeze what is not trained, and build the teacher's head before a checkpoint is loaded.
 
         Raises:
             InputError: The data have no teacher, but `teacher_weight` needs one.
         """
-        if self.encoder_is_frozen:
-            self.network.encoder.requires_grad_(False)
-        if self.network.has_reference and self.reference_weight == 0:
-            self.network.reference.requires_grad_(False)
-        if self.reference_only:
-            self.network.requires_grad_(False)
-            self.network.reference.requires_grad_(True)
+        for name, child in self.network.named_children():
+            if self.is_frozen(name):
+                child.requires_grad_(False)
         if self.teacher_weight == 0 or self.head is not None:
             return
         std = datamodule_of(self.trainer).teacher_std
@@ -277,6 +304,47 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         content = batch.heard if network.listens else batch.input_mel
         codes = network.encode(content, batch.input_embedding)
         aligns = bool(self.global_step < self.align_until)
+        valid = average_counts(valid_elements(batch.lengths, n_frames, network.freq))
+        terms = {}
+        if self.part != "encoders":
+            terms = self.mel_losses(network, batch, codes, valid, aligns)
+        if self.head is not None:
+            frame_codes = network.repeat_codes(codes, n_frames)
+            terms |= self.head.losses(frame_codes, batch.teacher, valid)
+        if network.listens and (aligns or self.live_weight > 0):
+            terms["live"] = live_loss(network, batch, codes.float(), aligns, self.global_step)
+        weights = {
+            "postnet": 1.0,
+            "decoder": self.decoder_weight,
+            "content": self.content_weight,
+            "teacher": self.teacher_weight,
+            "live": 1.0 if aligns else self.live_weight,
+            "refined": self.reference_weight,
+            "critic_features": self.critic_feature_weight,
+            "critic_distance": self.critic_similarity_weight,
+            "words": self.word_weight,
+            "converted_distance": self.conversion_weight * self.critic_similarity_weight,
+            "converted_words": self.conversion_weight * self.word_weight,
+        }
+        weighted = {name: weights[name] * terms[name] for name in weights if name in terms}
+        if self.content_per_std and "content" in weighted:
+            unit = terms["codes_std"].clamp(min=MIN_CODES_STD)
+            weighted["content"] = weighted["content"] / unit
+        return {"loss": torch.stack(list(weighted.values())).sum(), **terms}
+
+    def mel_losses(
+        self, network: AutoVC, batch: CropBatch, codes: Tensor, valid: Valid, aligns: bool
+    ) -> dict[str, Tensor]:
+        """Compute the terms that need mels: of decoder and postnet, refined, and converted.
+
+        Args:
+            network: The network.
+            batch: The batch.
+            codes: (B, C, ⌈T/freq⌉), codes of the input.
+            valid: Masks of the elements that count.
+            aligns: Whether only the encoder learns, see `align_steps`.
+        """
+        n_frames = batch.target_mel.shape[-1]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not aligns):
             decoder_mel, postnet_mel = network.decode(
                 codes if self.reconstruction_reaches_encoder else codes.detach(),
@@ -288,7 +356,6 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         postnet_codes = None
         if self.content_weight > 0:
             postnet_codes = network.encode(postnet_mel, batch.target_embedding).float()
-        valid = average_counts(valid_elements(batch.lengths, n_frames, network.freq))
         terms = autovc_losses(
             batch.target_mel,
             decoder_mel.float(),
@@ -299,32 +366,17 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             self.distance,
         )
         mean_mel = self.mean_mel[:, None].expand_as(batch.target_mel)
-        normalized = normalized_losses(
+        terms |= normalized_losses(
             terms, batch.target_mel, mean_mel, codes.float(), valid, self.distance
         )
-        if self.head is not None:
-            frame_codes = network.repeat_codes(codes, n_frames)
-            terms |= self.head.losses(frame_codes, batch.teacher, valid)
-        if network.listens and (aligns or self.live_weight > 0):
-            terms["live"] = live_loss(network, batch, codes.float(), aligns, self.global_step)
-        made = [] if self.reference_only else [postnet_mel.float()]
+        made = [] if self.part == "reference" else [postnet_mel.float()]
         if self.reference_weight > 0 and not aligns:
             made.append(refined_mel(network, batch, codes, postnet_mel))
             terms |= reference_losses(made[-1], batch, valid, self.critics)
         for critic in () if aligns else self.word_critics:
             terms["words"] = word_loss(critic, made, batch, valid)
-        weights = {
-            "decoder": self.decoder_weight,
-            "content": self.content_weight,
-            "teacher": self.teacher_weight,
-            "live": 1 if aligns else self.live_weight,
-            "refined": self.reference_weight,
-            "critic_features": self.critic_feature_weight,
-            "critic_distance": self.critic_similarity_weight,
-            "words": self.word_weight,
-        }
-        weighted = {name: weights[name] * terms[name] for name in weights if name in terms}
-        if self.content_per_std and "content" in weighted:
-            unit = normalized["codes_std"].clamp(min=MIN_CODES_STD)
-            weighted["content"] = weighted["content"] / unit
-        return {"loss": sum(weighted.values(), terms["postnet"]), **terms, **normalized}
+        if self.conversion_weight > 0:
+            terms |= conversion_losses(
+                network, batch, codes, self.mel, valid, self.critics, self.word_critics
+            )
+        return terms
