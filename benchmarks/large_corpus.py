@@ -133,7 +133,7 @@ def measure(what: str, options: argparse.Namespace) -> list[float]:
         data = ShardsSettings(**shared | own).build(needs)
     data.setup()
     setup = time.perf_counter() - started
-    batches = iter(data.train_dataloader())
+    batches = itertools.chain.from_iterable(itertools.repeat(data.train_dataloader()))
     next(batches)
     first = time.perf_counter() - started - setup
     started, cpu, n = time.perf_counter(), time.process_time(), 0

@@ -17,7 +17,7 @@ import torch
 
 from vc_lightning.common import resources
 from vc_lightning.models.checkpoints import read_autovc
-from vc_lightning.models.files.onnx_export import example_inputs, export_converter
+from vc_lightning.models.files.onnx_export import ConvertedMel, example_inputs, export_converter
 
 SECONDS = 6
 ROUNDS = 20
@@ -37,11 +37,12 @@ def milliseconds(work: Callable[[], object]) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network, card = read_autovc(resources.AUTOVC)
+    autovc, card = read_autovc(resources.AUTOVC)
+    network = ConvertedMel(autovc)
     n_frames = round(SECONDS * card.mel["sample_rate"] / card.mel["hop_length"])
     inputs = {
         name: torch.rand(1, example.shape[1], *[n_frames] * (example.ndim - 2))
-        for name, example in example_inputs(network)[0].items()
+        for name, example in example_inputs(autovc)[0].items()
     }
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     options = onnxruntime.SessionOptions()
@@ -49,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = export_converter(resources.AUTOVC, Path(folder) / "converter.onnx")
         session = onnxruntime.InferenceSession(str(path), options)
-    difference = np.abs(session.run(None, arrays)[0] - network(**inputs)[1].numpy()).max()
+    difference = np.abs(session.run(None, arrays)[0] - network(**inputs).numpy()).max()
     print(f"PyTorch {torch.__version__}: {milliseconds(lambda: network(**inputs)):.0f} ms")
     version = onnxruntime.__version__
     print(f"ONNX Runtime {version}: {milliseconds(lambda: session.run(None, arrays)):.0f} ms")

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 
 from vc_lightning.audio.files import io
 from vc_lightning.common import resources
+from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import read_speaker_encoder
 
@@ -86,10 +87,8 @@ def public(
 
     cfg = composed(overrides)
     encoder, card = read_speaker_encoder(resources.SPEAKER_ENCODER)
-    mel = instantiate(cfg.mel)
-    data = instantiate(
-        cfg.data, mel=mel, speaker_encoder=encoder, encoder_identity=card.speaker_encoder
-    )
+    needs = FeatureNeeds(instantiate(cfg.mel), encoder, card.speaker_encoder)
+    data = instantiate(cfg.data, _convert_="all").build(needs)
     quietly(data.setup)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sizes = (cfg.model[key] for key in ("dim_neck", "dim_emb", "dim_pre", "freq"))

@@ -7,6 +7,11 @@ HAS_AMX = torch.cpu.get_capabilities().get("amx_bf16", False)  # matrix units
 HAS_BFLOAT16_LSTM = torch.cpu.get_capabilities().get("avx512_bw", False)
 
 
+def has_bfloat16_products() -> bool:
+    """Return whether this CPU multiplies matrices much faster in bfloat16: AMX, AVX512-BF16."""
+    return HAS_AMX or torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
 def best_precision(accelerator: str) -> str:
     """Choose Lightning's `precision` for this machine.
 
@@ -20,7 +25,7 @@ def best_precision(accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "cpu"):
-        has_bf16 = HAS_AMX or torch.cpu.get_capabilities().get("avx512_bf16", False)
+        has_bf16 = has_bfloat16_products()
     else:
         has_bf16 = False
     return "bf16-mixed" if has_bf16 else "32-true"

@@ -68,15 +68,15 @@ class Recogniser(Network):
         return self.norm(x)
 
     def use_bfloat16(self) -> "Recogniser":
-        """Compute in bfloat16 from now on, apart from the mel.
+        """Compute the layers' matrix products in bfloat16 from now on, and the rest as before.
 
-        Features differ by 1.4 % (root mean square) from those in float32, the mels of conversions
-        by 0.0004 of their range. The identity is another one.
+        Features differ by 1.1 % (root mean square, of their deviation from the mean). The identity
+        is another one.
         """
         self.__dict__.pop("identity", None)
-        for part in (self.conv1, self.conv2, self.layers, self.norm):
-            part.bfloat16()
-        self.positions.data = self.positions.data.bfloat16()
+        for part in self.layers.modules():
+            if isinstance(part, Product):
+                part.bfloat16()
         return self
 
     def mel(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
@@ -117,9 +117,8 @@ class Recogniser(Network):
         samples = torch.from_numpy(np.ascontiguousarray(wav, np.float32)).to(device)
         step = stretch_samples(len(wav), self.sample_rate, self.frame_rate)
         stretches = [_at_least(part, N_FFT) for part in samples.split(step)]
-        dtype = self.positions.dtype
-        features = [self(self.mel(stretch, filters)[None].to(dtype))[0] for stretch in stretches]
-        return torch.cat(features).float().cpu().numpy()
+        features = [self(self.mel(stretch, filters)[None])[0] for stretch in stretches]
+        return torch.cat(features).cpu().numpy()
 
     def hear(
         self, wav: np.ndarray, n_frames: int, frames_per_second: float, factor: float = 1.0
@@ -139,6 +138,14 @@ class Recogniser(Network):
         return interpolate(features, self.frame_rate, n_frames, frames_per_second)
 
 
+class Product(nn.Linear):
+    """A linear layer that computes in the format of its weights, and returns that of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., dim_in) -> (..., dim_out)."""
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 class TransformerLayer(nn.Module):
     """Self-attention and a feed-forward part, each normalised before and added (pre-norm).
 
@@ -151,11 +158,11 @@ class TransformerLayer(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.attention_norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)  # the published keys have no bias: theirs is 0
-        self.out = nn.Linear(dim, dim)
+        self.qkv = Product(dim, 3 * dim)  # the published keys have no bias: theirs is 0
+        self.out = Product(dim, dim)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.ffn1 = nn.Linear(dim, 4 * dim)
-        self.ffn2 = nn.Linear(4 * dim, dim)
+        self.ffn1 = Product(dim, 4 * dim)
+        self.ffn2 = Product(4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x (B, T, dim) -> (B, T, dim)."""
