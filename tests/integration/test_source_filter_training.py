@@ -22,7 +22,6 @@ from vc_lightning.training.discriminator import (
 from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.tasks.source_filter import (
     SourceFilterModule,
-    held_after,
     multi_resolution_loss,
     word_loss,
 )
@@ -75,16 +74,6 @@ def test_trained_file_converts(run, tmp_path, tiny_checkpoint, mel_settings):
     settings += ["vocoder=source_filter", f"vocoder.path={path}"]
     convert.main(composed("convert", f"source={SOURCE}", f"target={TARGET}", *settings))
     assert (tmp_path / "a.wav").is_file()
-
-
-def test_every_second_crop_ends_as_in_a_stream():
-    mel = torch.rand(3, 4, 10)
-    held = held_after(mel, 7)
-    assert torch.equal(held[1], mel[1])
-    for i in (0, 2):
-        assert torch.equal(held[i, :, :7], mel[i, :, :7])
-        assert torch.equal(held[i, :, 7:], mel[i, :, 6:7].expand(4, 3))
-    assert torch.equal(held_after(mel, 10), mel)
 
 
 def test_resumes_exactly(run):

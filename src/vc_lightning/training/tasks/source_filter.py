@@ -19,8 +19,6 @@ from vc_lightning.training.discriminator import discriminator_loss, generator_lo
 from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings, first_sound
 
 FLOOR = 1e-3  # magnitude; quieter sound is inaudible
-STREAM_LOOKAHEAD = 4  # frames after a crop that it knows when it is heard as in a stream: 64 ms
-HELD_EVERY = 2  # crops of a batch, of which one is heard so
 
 
 class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
@@ -118,8 +116,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         inner = slice(context * network.hop_length, -context * network.hop_length or None)
         # Noise depends on the step only, so that a training run resumes exactly.
         generator = torch.Generator(batch.mel.device).manual_seed(self.global_step)
-        mel = held_after(batch.mel, context + crop_frames + STREAM_LOOKAHEAD)
-        generated = network(mel, batch.f0, generator)
+        generated = network(batch.mel, batch.f0, generator)
         recorded = batch.wav[:, : generated.shape[1]]
         generated, recorded = generated[:, inner], recorded[:, inner]
         spectral = multi_resolution_loss(generated, recorded, self.n_ffts)
@@ -150,23 +147,6 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
             )
         self.log_losses("train", losses, batch)
         return losses["loss"]
-
-
-def held_after(mel: Tensor, n_frames: int) -> Tensor:
-    """Hold frame `n_frames` of every second mel to its end, as streams do with the last they know.
-
-    See `SourceFilterStream`.
-
-    Args:
-        mel: (B, n_mels, T).
-        n_frames: Number of frames that stay; T or more leave the mels as they are.
-
-    Returns:
-        (B, n_mels, T).
-    """
-    held = mel.clone()
-    held[::HELD_EVERY, :, n_frames:] = mel[::HELD_EVERY, :, n_frames - 1 : n_frames]
-    return held
 
 
 def word_loss(recogniser: Recogniser, generated: Tensor, recorded: Tensor) -> Tensor:
