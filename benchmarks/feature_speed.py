@@ -38,7 +38,7 @@ from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.models import checkpoints
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 
-FACTORS = [0.8, 0.9, 1.1, 1.25]  # of the shipped recipe
+FACTORS = [0.8, 0.9, 1.1, 1.25]  # of experiment=taught
 
 
 def main() -> None:

@@ -46,7 +46,8 @@ def main() -> None:
         if step < options.first_step:
             continue
         similarity, nearer, character_errors, naturalness = measured(path, pairs)
-        elapsed = next(minutes[logged] for logged in sorted(minutes) if logged >= step - 1)
+        later = (minutes[logged] for logged in sorted(minutes) if logged >= step - 1)
+        elapsed = next(later, max(minutes.values()))  # the last steps may not be logged
         print(
             f"| {step} | {elapsed:.1f} | {similarity:.2f} | {nearer:.2f} | {character_errors:.2f} "
             f"| {naturalness:.2f} |",

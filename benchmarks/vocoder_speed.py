@@ -381,6 +381,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as of train.py: model=wavernn_small")
     arguments = parser.parse_intermixed_args()
 
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.cpu_time:
         Timer.now = time.process_time
     torch.manual_seed(0)
