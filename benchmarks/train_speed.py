@@ -94,7 +94,8 @@ def public(
     sizes = (cfg.model[key] for key in ("dim_neck", "dim_emb", "dim_pre", "freq"))
     generator = Generator(*sizes).to(device).train()
     optimizer = torch.optim.Adam(generator.parameters(), 1e-4)
-    batches = iter(data.train_dataloader())
+    loader = data.train_dataloader()
+    batches = itertools.chain.from_iterable(itertools.repeat(loader))  # epochs may be short
     ends, waits = [], []
     for _ in range(n_steps):
         start = now()

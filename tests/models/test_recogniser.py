@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from vc_lightning.audio.files import io
 from vc_lightning.common import resources
+from vc_lightning.models import recogniser as recogniser_module
 from vc_lightning.models.checkpoints import load_recogniser
 from vc_lightning.models.recogniser import Recogniser, interpolate
 
@@ -38,6 +39,14 @@ def test_equals_ctranslate2(recogniser, wav, tmp_path):
         expected = theirs(padded).last_hidden_state[0]
     assert (ours - expected).abs().max() < 2e-3
     assert expected.abs().max() > 5
+
+
+def test_onednn_hears_the_same(recogniser, wav, monkeypatch):
+    heard = []
+    for is_fast in (False, torch.backends.mkldnn.is_available()):
+        monkeypatch.setattr(recogniser_module, "HAS_FAST_ONEDNN", is_fast)
+        heard.append(recogniser.features(wav))
+    np.testing.assert_allclose(*heard, atol=1e-3)
 
 
 def test_bfloat16_hears_the_same(recogniser, wav):

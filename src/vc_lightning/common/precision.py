@@ -3,6 +3,12 @@
 import torch
 
 HAS_AMX = torch.cpu.get_capabilities().get("amx_bf16", False)  # matrix units
+# Whether oneDNN multiplies as fast as MKL or faster in float32; older processors were not measured.
+HAS_FAST_ONEDNN = (
+    torch.backends.mkldnn.is_available()
+    and torch.cpu.get_capabilities().get("avx512_bw", False)
+    and not HAS_AMX
+)
 # Whether oneDNN has a bfloat16 LSTM for this CPU: AVX-512 is enough, unlike for fast products.
 HAS_BFLOAT16_LSTM = torch.cpu.get_capabilities().get("avx512_bw", False)
 

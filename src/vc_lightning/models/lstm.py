@@ -99,20 +99,24 @@ def uncompiled_run_layer() -> Callable[..., Tensor]:
     return torch.compiler.disable(run_layer)
 
 
-def few_rows_product(rows: Tensor, weights: Tensor) -> Tensor:
-    """Compute rows @ weightsᵀ for a few rows, in the order in which oneDNN is faster in bfloat16.
+def repeated_product(weights: Tensor, n_rows: int) -> Callable[[Tensor], Tensor]:
+    """Prepare rows @ weightsᵀ, to be computed many times for a few rows at a time.
 
-    The weights' own rows run along the sum. With AMX, weights @ columns takes 0.7 of the time of
-    rows @ weightsᵀ; with AVX-512 alone it takes up to five times as long (docs/speed.md).
+    oneDNN brings weights into blocks of its own before each product, which takes as long as the
+    product of a few rows; here it does that once. With AMX, weights @ columns needs no blocks and
+    takes 0.7 of the time of rows @ weightsᵀ (docs/speed.md).
 
     Args:
-        rows: (B, n).
         weights: (m, n).
+        n_rows: Number of rows B.
 
     Returns:
-        Products (B, m).
+        A function of rows (B, n) that returns products (B, m).
     """
-    return torch.mm(weights, rows.t()).t() if HAS_AMX else torch.mm(rows, weights.t())
+    if HAS_AMX or not torch.backends.mkldnn.is_available():
+        return lambda rows: torch.mm(weights, rows.t()).t()
+    packed = torch.ops.mkldnn._reorder_linear_weight(weights.detach().contiguous(), n_rows)
+    return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, packed, None, "none", [], "")
 
 
 class TimeFirstLSTM(torch.autograd.Function):
@@ -133,8 +137,9 @@ class TimeFirstLSTM(torch.autograd.Function):
         squashed = torch.empty(n_frames, batch, hidden)  # tanh(cells)
         steps = zip(gates, by_gate, cells[1:], squashed, outputs[1:], strict=True)
         cell, output = cells[0], outputs[0]
+        recurrent_product = repeated_product(w_rec, batch)
         for gate, now, next_cell, tanh_cell, next_output in steps:
-            gate += few_rows_product(output, w_rec)
+            gate += recurrent_product(output)
             i, f, g, o = now.unbind(1)  # (B, H)
             gate[:, : 2 * hidden].sigmoid_()
             g.tanh_()
@@ -167,14 +172,14 @@ class TimeFirstLSTM(torch.autograd.Function):
         grad_gates = x.new_empty(n_frames, batch, 4, hidden)
         grad_cell = torch.zeros(batch, hidden)
         recurrent = x.new_zeros(batch, hidden)
-        w_rec_rows = w_rec.t().contiguous()  # (H, 4H)
+        recurrent_product = repeated_product(w_rec.t().contiguous(), batch)  # of (H, 4H)
         for t in reversed(range(n_frames)):
             grad_output = grad_outputs[t].add_(recurrent)
             grad_cell.addcmul_(grad_output, to_cell[t])
             torch.mul(grad_cell[:, None], to_gates[t], out=grad_gates[t, :, :3])
             torch.mul(grad_output, to_o[t], out=grad_gates[t, :, 3])
             grad_cell *= f[t]
-            recurrent = few_rows_product(grad_gates[t].flatten(1), w_rec_rows)
+            recurrent = recurrent_product(grad_gates[t].flatten(1))
         grad_gates = grad_gates.flatten(2)  # (T, B, 4H)
         rows = grad_gates.flatten(0, 1)  # (T·B, 4H)
         grad_x = grad_gates @ w_in
