@@ -7,7 +7,7 @@ from vc_lightning.audio.files import io
 from vc_lightning.common import resources
 from vc_lightning.models import recogniser as recogniser_module
 from vc_lightning.models.checkpoints import load_recogniser
-from vc_lightning.models.recogniser import Recogniser, interpolate
+from vc_lightning.models.recogniser import Recogniser, attend, interpolate
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,19 @@ def test_onednn_hears_the_same(recogniser, wav, monkeypatch):
         monkeypatch.setattr(recogniser_module, "HAS_FAST_ONEDNN", is_fast)
         heard.append(recogniser.features(wav))
     np.testing.assert_allclose(*heard, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_frames", [50, 300])
+def test_attention_in_bfloat16_is_that_in_float32(n_frames):
+    torch.manual_seed(0)
+    given = torch.randn(3, 2, 4, n_frames, 16, requires_grad=True)
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        attended = attend(*given.to(dtype)).float()
+        gradient = torch.autograd.grad(attended.square().sum(), given)[0]
+        results.append((attended, gradient))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=0.03, rtol=0.03)
 
 
 def test_bfloat16_hears_the_same(recogniser, wav):
