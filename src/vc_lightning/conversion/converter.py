@@ -13,7 +13,6 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
-from vc_lightning.common.precision import has_bfloat16_products
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.analysis import REFERENCE_SECONDS, RecordingAnalyzer
 from vc_lightning.conversion.live.pace import SHORTEST_SECONDS
@@ -27,7 +26,6 @@ from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import MAX_CONTRAST, AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
 from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, part_of, vocode
 from vc_lightning.models.vocoders.factory import default_vocoder
@@ -120,7 +118,7 @@ class VoiceConverter(nn.Module):
             encoder_card.speaker_encoder,
             mel,
             (vocoder or default_vocoder)(mel),
-            recogniser_of(autovc),
+            checkpoints.load_fast_recogniser() if autovc.listens else None,
             threads,
         )
         return cls(networks, guidance, fingerprint(path))
@@ -379,11 +377,3 @@ class VoiceConverter(nn.Module):
     def load(self, recording: RecordingLike) -> np.ndarray:
         """Load and check a recording as float32 (n,) at `sample_rate`."""
         return self.analyzer.load(recording)
-
-
-def recogniser_of(autovc: AutoVC) -> Recogniser | None:
-    """Load the recogniser that a network listens through, for fast conversions; None if none."""
-    if not autovc.listens:
-        return None
-    recogniser = checkpoints.load_recogniser()
-    return recogniser.use_bfloat16() if has_bfloat16_products() else recogniser

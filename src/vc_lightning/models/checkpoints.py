@@ -18,6 +18,7 @@ from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources, validation
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
+from vc_lightning.common.precision import has_bfloat16_products
 from vc_lightning.common.resources import settings
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.files import hub
@@ -84,6 +85,15 @@ def load_vocoder(path: Path | str) -> Vocoder:
 def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
     """Load a recogniser in eval mode."""
     return read_network(path, Recogniser.kind)[0].requires_grad_(False)
+
+
+def load_fast_recogniser() -> Recogniser:
+    """Load the recogniser of conversions and critics, see `Recogniser.use_bfloat16`.
+
+    Features that networks are trained on are cached, and computed by `load_recogniser`.
+    """
+    recogniser = load_recogniser()
+    return recogniser.use_bfloat16() if has_bfloat16_products() else recogniser
 
 
 def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) -> SpeakerCritic:

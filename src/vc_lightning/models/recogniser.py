@@ -141,7 +141,7 @@ class Recogniser(Network):
 
 
 class Product(nn.Linear):
-    """A linear layer that computes in the format of its weights, and returns that of its input.
+    """A linear layer in the format of its weights; it returns that of its input, or autocast's.
 
     PyTorch multiplies float32 matrices by MKL, which on processors of AMD takes twice as long as
     oneDNN; no gradient is known for oneDNN's operator.
@@ -154,8 +154,8 @@ class Product(nn.Linear):
             multiply = torch.ops.mkldnn._linear_pointwise
             product = multiply(rows, self.weight, self.bias, "none", [], "")
         else:
-            product = super().forward(rows)  # in bfloat16 under autocast
-        return product if rows.dtype == x.dtype else product.to(x.dtype)
+            product = super().forward(rows)
+        return product if torch.is_autocast_enabled(x.device.type) else product.to(x.dtype)
 
 
 class TransformerLayer(nn.Module):

@@ -19,7 +19,7 @@ from vc_lightning.common.errors import (
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import load_recogniser, load_speaker_critic
+from vc_lightning.models.checkpoints import load_fast_recogniser, load_speaker_critic
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.word_critic import WordCritic
@@ -186,7 +186,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.word_weight = word_weight
         self.word_critics: tuple[WordCritic, ...] = ()  # one; likewise
         if word_weight > 0:
-            self.word_critics = (WordCritic(load_recogniser(), self.mel),)
+            self.word_critics = (WordCritic(load_fast_recogniser(), self.mel),)
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
         self.register_buffer("align_until", torch.zeros((), dtype=torch.long))

@@ -11,7 +11,7 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.models.checkpoints import load_recogniser
+from vc_lightning.models.checkpoints import load_fast_recogniser
 from vc_lightning.models.recogniser import MAX_FRAMES, Recogniser
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.word_critic import feature_distance
@@ -81,7 +81,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
         self.word_weight = word_weight
         self.recognisers: tuple[Recogniser, ...] = ()  # one; not a part of the checkpoints
         if word_weight > 0:
-            self.recognisers = (load_recogniser().eval().requires_grad_(False),)
+            self.recognisers = (load_fast_recogniser(),)
             rate = self.recognisers[0].sample_rate
             if network.sample_rate != rate:
                 raise InputError(
