@@ -171,7 +171,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.teacher_weight = teacher_weight if of_encoders else 0.0
         self.live_weight = live_weight if of_encoders else 0.0
         self.reconstruction_reaches_encoder = reconstruction_reaches_encoder and is_whole
-        self.align_steps = align_steps
+        self.align_steps = align_steps if of_encoders else 0
         self.reference_weight = 0.0
         if network.has_reference and (is_whole or part == "reference"):
             self.reference_weight = reference_weight
@@ -183,9 +183,9 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             self.critics = (load_speaker_critic(self.card.mel),)
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**self.card.mel)
-        self.word_weight = word_weight
+        self.word_weight = 0.0 if part == "encoders" else word_weight
         self.word_critics: tuple[WordCritic, ...] = ()  # one; likewise
-        if word_weight > 0:
+        if self.word_weight > 0:
             self.word_critics = (WordCritic(load_fast_recogniser(), self.mel),)
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
