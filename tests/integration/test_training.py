@@ -275,6 +275,7 @@ def module(tiny_autovc, mel_settings):
         critic_feature_weight=0.0,
         word_weight=0.0,
         critic_similarity_weight=0.0,
+        voice_weight=0.0,
         conversion_weight=0.0,
         part=None,
     )

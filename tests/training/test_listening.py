@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from vc_lightning.audio.mel import MelSpectrogram
+from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import DIM_LIVE, AutoVC
-from vc_lightning.models.checkpoints import load_autovc, read_autovc, save
+from vc_lightning.models.checkpoints import load_autovc, read_autovc, read_speaker_encoder, save
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.word_critic import WordCritic
 from vc_lightning.training import losses as losses_module
+from vc_lightning.training.losses import Critics
 from vc_lightning.training.tasks.autovc import AutoVCModule
 from vc_lightning.training.tasks.base import RunSettings
 from vc_lightning.training.teacher_head import TeacherHead
@@ -79,6 +81,7 @@ def module():
         critic_feature_weight=0.0,
         critic_similarity_weight=0.0,
         word_weight=0.0,
+        voice_weight=0.0,
         conversion_weight=0.0,
         part=None,
     )
@@ -147,12 +150,12 @@ def test_alignment_trains_the_new_encoder_only(module):
             assert not has_gradient, name
 
 
-def attending_module(network=None, **changes):
+def attending_module(network=None, speaker_encoder="", **changes):
     torch.manual_seed(0)
     if network is None:
         network = AutoVC(**SIZES, dim_encoder=8, dim_features=6, dim_acoustics=9, dim_reference=16)
         torch.nn.init.normal_(network.reference.output.weight, std=0.1)
-    card = Card("autovc", network.arguments, settings("mel", "autovc"))
+    card = Card("autovc", network.arguments, settings("mel", "autovc"), speaker_encoder)
     values = settings("task", "autovc")
     values |= {"distance": "l1", "content_weight": 0.0, "teacher_weight": 0.0, "align_steps": 0}
     adam, constant = torch.optim.Adam, torch.optim.lr_scheduler.ConstantLR
@@ -236,9 +239,9 @@ def test_a_part_must_be_there_and_have_a_loss():
 def hearing_module(**changes):
     """A module whose word critic is small and, unlike the shipped recogniser, fits the network."""
     module = attending_module(word_weight=0.5, critic_feature_weight=0.0, **changes)
-    module.critic_similarity_weight, module.critics = 0.0, ()
+    module.critic_similarity_weight = 0.0
     recogniser = Recogniser(80, 6, n_layers=1, n_heads=1)
-    module.word_critics = (WordCritic(recogniser, module.mel),)
+    module.critics = Critics(words=WordCritic(recogniser, module.mel))
     return module
 
 
@@ -264,8 +267,8 @@ def test_words_train_the_attention_through_refined_mels():
 
 def test_conversions_between_crops_are_judged_by_voice_and_words():
     module = hearing_module(part="reference", conversion_weight=0.25)
-    critic = SpeakerCritic(80, 8, 8, 8).eval()
-    module.critics, module.critic_similarity_weight = (critic,), 3.0
+    module.critics = replace(module.critics, speaker=SpeakerCritic(80, 8, 8, 8).eval())
+    module.critic_similarity_weight = 3.0
     module.setup("fit")
     module.network.eval()
     torch.nn.init.normal_(module.network.reference.output.weight, std=0.1)
@@ -297,6 +300,35 @@ def test_conversions_between_crops_are_judged_by_voice_and_words():
     reference = given.reference_mel.clone()
     reference[[0, 2]] = torch.rand_like(reference[[0, 2]])
     assert converted(reference_mel=reference) == same
+
+
+def test_conversions_are_heard_in_the_voice_of_their_target():
+    module = attending_module(
+        speaker_encoder=read_speaker_encoder(resources.SPEAKER_ENCODER)[1].speaker_encoder,
+        **{"part": "reference", "conversion_weight": 0.5, "voice_weight": 8.0},
+        **{"critic_feature_weight": 0.0, "critic_similarity_weight": 0.0},
+    )
+    assert module.critics.speaker is None
+    module.setup("fit")
+    module.network.eval()
+    torch.nn.init.normal_(module.network.reference.output.weight, std=0.1)
+    given = attending_batch()
+    losses = module.losses(module.network, given)
+    rest = losses["postnet"] + losses["decoder"] + module.reference_weight * losses["refined"]
+    torch.testing.assert_close(losses["loss"], rest + 0.5 * 8 * losses["converted_voice"])
+    losses["converted_voice"].backward()
+    names = {name for name, p in module.network.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in names} == {"reference"}
+    # Crop 0 gets the voice of crop 3, and crop 2 that of crop 1.
+    far = given.target_embedding.clone()
+    far[[1, 3]] = -far[[1, 3]]
+    with torch.no_grad():
+        assert (
+            module.losses(module.network, replace(given, target_embedding=far))["converted_voice"]
+            > 1.2
+        )
+    with pytest.raises(InputError, match=r"task\.voice_weight: .* set task\.voice_weight=0"):
+        attending_module(part="reference", conversion_weight=1.0, voice_weight=1.0)
 
 
 def test_recogniser_hears_every_second_crop_of_both_mels_in_turns():

@@ -34,6 +34,7 @@ from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
+from vc_lightning.models.voice_critic import VoiceCritic
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -109,6 +110,27 @@ def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) 
     critic, card = read_network(path, SpeakerCritic.kind)
     require_same_settings(card.mel, mel, "the speaker critic", "this training")
     return critic.requires_grad_(False)
+
+
+def load_voice_critic(card: Card) -> VoiceCritic:
+    """Load the voice critic of trainings: the shipped vocoder and speaker encoder.
+
+    Args:
+        card: Header of the weights to be trained, with their mel settings and speaker encoder.
+
+    Raises:
+        InputError: Mel settings or speaker encoder are others.
+    """
+    vocoder = load_source_filter()
+    require_same_settings(vocoder.mel_settings, card.mel, "the voice critic", "this training")
+    encoder, own = read_speaker_encoder(resources.SPEAKER_ENCODER)
+    if own.speaker_encoder != card.speaker_encoder:
+        raise InputError(
+            f"task.voice_weight: the voice critic hears by the speaker encoder "
+            f"{own.speaker_encoder}, but the embeddings of this training are of "
+            f"{card.speaker_encoder}; set task.voice_weight=0, or leave out speaker_encoder="
+        )
+    return VoiceCritic(vocoder, encoder)
 
 
 def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
+from vc_lightning.models.voice_critic import VoiceCritic
 from vc_lightning.models.word_critic import WordCritic, feature_distance
 
 LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
@@ -20,6 +22,29 @@ CONVERTED_EVERY = 2  # crops of a batch, of which one is converted into another 
 HEARD_EVERY = 2  # crops of a batch, of which the recogniser hears one
 MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
 DISTANCES = {"l1": torch.abs, "l2": torch.square}
+
+
+@dataclass(frozen=True)
+class Critics:
+    """Frozen networks that judge mels, None without one.
+
+    This is no module, so that they belong neither to checkpoints nor to the optimizer.
+
+    Attributes:
+        speaker: Tells speakers apart by mels.
+        words: Hears what is spoken in mels.
+        voice: Hears whose voice the sound of mels is.
+    """
+
+    speaker: SpeakerCritic | None = None
+    words: WordCritic | None = None
+    voice: VoiceCritic | None = None
+
+    def to(self, device: torch.device) -> None:
+        """Move all of them to a device."""
+        for critic in (self.speaker, self.words, self.voice):
+            if critic:
+                critic.to(device)
 
 
 @dataclass(frozen=True)
@@ -202,7 +227,7 @@ def refined_mel(network: AutoVC, batch: CropBatch, codes: Tensor, mel: Tensor) -
 
 
 def reference_losses(
-    refined: Tensor, batch: CropBatch, valid: Valid, critics: Sequence[SpeakerCritic]
+    refined: Tensor, batch: CropBatch, valid: Valid, critic: SpeakerCritic | None
 ) -> dict[str, Tensor]:
     """Compare mels that are refined by other frames of the target with the recordings.
 
@@ -210,7 +235,7 @@ def reference_losses(
         refined: (B, n_mels, T), a result of `refined_mel`.
         batch: The batch.
         valid: Masks of the elements that count.
-        critics: The speaker critic; empty without one.
+        critic: The speaker critic.
 
     Returns:
         `refined`, the mean absolute error, and with a critic `critic_features` and
@@ -218,9 +243,9 @@ def reference_losses(
     """
     difference = (refined - batch.target_mel).abs()
     losses = {"refined": masked_mean(difference, valid.frames, valid.n_frames)}
-    for critic in critics:
+    if critic:
         losses["critic_features"], losses["critic_distance"] = critic_losses(
-            critic.to(refined.device), refined * valid.frames, batch.target_mel * valid.frames
+            critic, refined * valid.frames, batch.target_mel * valid.frames
         )
     return losses
 
@@ -241,7 +266,6 @@ def word_loss(critic: WordCritic, made: Sequence[Tensor], batch: CropBatch, vali
     mels = torch.cat([mel[part] for mel, part in zip(made, parts, strict=True)])
     recorded = torch.cat([batch.target_mel[part] for part in parts])
     frames = torch.cat([valid.frames[part] for part in parts])
-    critic.to(mels.device)
     with torch.no_grad():
         wanted = critic(recorded * frames)
     return feature_distance(critic(mels * frames), wanted)
@@ -253,8 +277,7 @@ def conversion_losses(
     codes: Tensor,
     mel: MelSpectrogram,
     valid: Valid,
-    speaker_critics: Sequence[SpeakerCritic],
-    word_critics: Sequence[WordCritic],
+    critics: Critics,
 ) -> dict[str, Tensor]:
     """Convert every second crop into the voice of the crop before it, and judge what is heard.
 
@@ -267,39 +290,42 @@ def conversion_losses(
         codes: (B, C, ⌈T/freq⌉), codes of the input.
         mel: The mel-spectrogram.
         valid: Masks of the elements that count.
-        speaker_critics: The speaker critic; empty without one.
-        word_critics: Likewise.
+        critics: The critics.
 
     Returns:
         With a speaker critic `converted_distance`, 1 − cosine of its embeddings of conversions and
-        of recordings of the voice; with a word critic `converted_words`, see `feature_distance`.
+        of recordings of the voice; with a voice critic `converted_voice`, the same by the speaker
+        encoder; with a word critic `converted_words`, see `feature_distance`.
     """
     part = slice(None, None, CONVERTED_EVERY)
     frames, recorded = valid.frames[part], batch.target_mel[part]
     voice = batch.apply(lambda x: x.roll(1, 0)[part])
     f0 = zip(batch.f0[part].cpu().numpy(), voice.f0.cpu().numpy(), strict=True)
-    moved = np.stack([pitch.moved(a, pitch.range_of([a]), pitch.range_of([b])) for a, b in f0])
+    moved = torch.from_numpy(
+        np.stack([pitch.moved(a, pitch.range_of([a]), pitch.range_of([b])) for a, b in f0])
+    ).to(recorded.device)
     with torch.no_grad():
         unrefined = network.decode(
             codes[part],
             recorded.shape[-1],
             voice.target_embedding,
-            mel.harmonics(torch.from_numpy(moved).to(recorded.device)) if network.f0 else None,
+            mel.harmonics(moved) if network.f0 else None,
             voice.acoustics if network.arguments["dim_acoustics"] else None,
         )[1]
     converted = refined_mel(network, voice, codes[part], unrefined) * frames
     losses = {}
-    for speaker_critic in speaker_critics:
-        speaker_critic.to(converted.device)
+    if critics.speaker:
         with torch.no_grad():
-            wanted = speaker_critic(voice.target_mel * valid.frames.roll(1, 0)[part])[0]
-        cosines = (speaker_critic(converted)[0] * wanted).sum(dim=1)
+            wanted = critics.speaker(voice.target_mel * valid.frames.roll(1, 0)[part])[0]
+        cosines = F.cosine_similarity(critics.speaker(converted)[0], wanted)
         losses["converted_distance"] = 1 - cosines.mean()
-    for word_critic in word_critics:
-        word_critic.to(converted.device)
+    if critics.words:
         with torch.no_grad():
-            heard = word_critic(recorded * frames)
-        losses["converted_words"] = feature_distance(word_critic(converted), heard)
+            spoken = critics.words(recorded * frames)
+        losses["converted_words"] = feature_distance(critics.words(converted), spoken)
+    if critics.voice:
+        heard = critics.voice(network.sharpened(converted), moved)
+        losses["converted_voice"] = 1 - F.cosine_similarity(heard, voice.target_embedding).mean()
     return losses
 
 

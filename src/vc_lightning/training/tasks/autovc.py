@@ -19,13 +19,17 @@ from vc_lightning.common.errors import (
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import load_fast_recogniser, load_speaker_critic
+from vc_lightning.models.checkpoints import (
+    load_fast_recogniser,
+    load_speaker_critic,
+    load_voice_critic,
+)
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.word_critic import WordCritic
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,
+    Critics,
     Valid,
     autovc_losses,
     average_counts,
@@ -85,9 +89,11 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         word_weight: Weight of what a listening network's recogniser hears otherwise in the mels
             than in the recording, see `word_loss`; its gradient reaches decoder and postnet, and
             the `ReferenceAttention` through refined mels.
-        conversion_weight: Weight, times their own weights, of what speaker critic and recogniser
-            hear in conversions between the crops of a batch, see `conversion_losses`; only where
-            the `ReferenceAttention` trains alone.
+        voice_weight: Weight of 1 − cosine of the speaker embeddings of conversions' sound and of
+            their target, see `VoiceCritic`.
+        conversion_weight: Weight, times their own weights, of what speaker critic, voice critic and
+            recogniser hear in conversions between the crops of a batch, see `conversion_losses`;
+            only where the `ReferenceAttention` trains alone.
         part: The only part of the network that trains, one of `PARTS`: the content encoders, by
             teacher and live encoder; decoder and postnet, by the mels; or the
             `ReferenceAttention`. None for all at once.
@@ -119,6 +125,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         critic_feature_weight: float,
         critic_similarity_weight: float,
         word_weight: float,
+        voice_weight: float,
         conversion_weight: float,
         part: str | None,
     ):
@@ -135,6 +142,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             critic_feature_weight=critic_feature_weight,
             critic_similarity_weight=critic_similarity_weight,
             word_weight=word_weight,
+            voice_weight=voice_weight,
             conversion_weight=conversion_weight,
         )
         require_at_least(0, "task", align_steps=align_steps)
@@ -178,15 +186,19 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.conversion_weight = conversion_weight if part == "reference" else 0.0
         self.critic_feature_weight = critic_feature_weight
         self.critic_similarity_weight = critic_similarity_weight
-        self.critics: tuple[SpeakerCritic, ...] = ()  # one; not a part of the checkpoints
-        if self.reference_weight > 0 and max(critic_feature_weight, critic_similarity_weight) > 0:
-            self.critics = (load_speaker_critic(self.card.mel),)
+        self.word_weight = 0.0 if part == "encoders" else word_weight
+        self.voice_weight = voice_weight
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**self.card.mel)
-        self.word_weight = 0.0 if part == "encoders" else word_weight
-        self.word_critics: tuple[WordCritic, ...] = ()  # one; likewise
-        if self.word_weight > 0:
-            self.word_critics = (WordCritic(load_fast_recogniser(), self.mel),)
+        judges_speakers = max(critic_feature_weight, critic_similarity_weight) > 0
+        hears_voices = self.conversion_weight > 0 and voice_weight > 0
+        self.critics = Critics(
+            load_speaker_critic(self.card.mel)
+            if self.reference_weight > 0 and judges_speakers
+            else None,
+            WordCritic(load_fast_recogniser(), self.mel) if self.word_weight > 0 else None,
+            load_voice_critic(self.card) if hears_voices else None,
+        )
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
         self.register_buffer("align_until", torch.zeros((), dtype=torch.long))
@@ -325,6 +337,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             "words": self.word_weight,
             "converted_distance": self.conversion_weight * self.critic_similarity_weight,
             "converted_words": self.conversion_weight * self.word_weight,
+            "converted_voice": self.conversion_weight * self.voice_weight,
         }
         weighted = {name: weights[name] * terms[name] for name in weights if name in terms}
         if self.content_per_std and "content" in weighted:
@@ -345,6 +358,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             aligns: Whether only the encoder learns, see `align_steps`.
         """
         n_frames = batch.target_mel.shape[-1]
+        self.critics.to(batch.target_mel.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not aligns):
             decoder_mel, postnet_mel = network.decode(
                 codes if self.reconstruction_reaches_encoder else codes.detach(),
@@ -372,11 +386,9 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         made = [] if self.part == "reference" else [postnet_mel.float()]
         if self.reference_weight > 0 and not aligns:
             made.append(refined_mel(network, batch, codes, postnet_mel))
-            terms |= reference_losses(made[-1], batch, valid, self.critics)
-        for critic in () if aligns else self.word_critics:
-            terms["words"] = word_loss(critic, made, batch, valid)
+            terms |= reference_losses(made[-1], batch, valid, self.critics.speaker)
+        if self.critics.words and not aligns:
+            terms["words"] = word_loss(self.critics.words, made, batch, valid)
         if self.conversion_weight > 0:
-            terms |= conversion_losses(
-                network, batch, codes, self.mel, valid, self.critics, self.word_critics
-            )
+            terms |= conversion_losses(network, batch, codes, self.mel, valid, self.critics)
         return terms
