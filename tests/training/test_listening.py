@@ -219,7 +219,9 @@ def test_one_part_is_trained_alone(part, modules):
     before = {name: value.clone() for name, value in module.network.state_dict().items()}
     optimizer = torch.optim.Adam(module.trained_parameters(), lr=0.01)
     given = replace(attending_batch(), teacher=torch.randn(4, 20, 6))
-    module.losses(module.network, given)["loss"].backward()
+    losses = module.losses(module.network, given)
+    assert losses["codes_std"] > 0  # which the conversion monitor watches
+    losses["loss"].backward()
     optimizer.step()
     after = module.network.state_dict()
     changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}

@@ -143,7 +143,7 @@ def normalized_losses(
     valid: Valid,
     distance: str,
 ) -> dict[str, Tensor]:
-    """Divide terms of the loss by those of a constant output, and compute the codes' std.
+    """Divide terms of the loss by those of a constant output.
 
     Args:
         terms: See `autovc_losses`.
@@ -155,22 +155,31 @@ def normalized_losses(
 
     Returns:
         `postnet_ratio` and `decoder_ratio`, relative to the error of the mean mel; `content_ratio`,
-        relative to that of constant codes; `codes_std`.
+        relative to that of constant codes.
     """
     deviation = DISTANCES[distance](mel - mean_mel)
     mean_mel_error = masked_mean(deviation, valid.frames, valid.n_frames)
-    # (1, C, 1), mean of every channel over the codes that are not padding
-    centre = (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
-    variance = masked_mean((codes - centre).square(), valid.codes, valid.n_codes)
     ratios = {
         "postnet_ratio": terms["postnet"] / mean_mel_error,
         "decoder_ratio": terms["decoder"] / mean_mel_error,
-        "codes_std": variance.sqrt(),
     }
     if "content" in terms:
-        constant_codes_error = masked_mean((codes - centre).abs(), valid.codes, valid.n_codes)
+        deviation = (codes - codes_mean(codes, valid)).abs()
+        constant_codes_error = masked_mean(deviation, valid.codes, valid.n_codes)
         ratios["content_ratio"] = terms["content"] / constant_codes_error.clamp(min=1e-8)
     return ratios
+
+
+def codes_mean(codes: Tensor, valid: Valid) -> Tensor:
+    """Average codes (B, C, L) that are not padding -> (1, C, 1)."""
+    return (codes * valid.codes).sum(dim=(0, 2), keepdim=True) / valid.codes.sum()
+
+
+@torch.no_grad()
+def codes_std(codes: Tensor, valid: Valid) -> Tensor:
+    """Compute the standard deviation of codes (B, C, L) around their channels' means."""
+    deviation = (codes - codes_mean(codes, valid)).square()
+    return masked_mean(deviation, valid.codes, valid.n_codes).sqrt()
 
 
 def live_loss(network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool, step: int) -> Tensor:

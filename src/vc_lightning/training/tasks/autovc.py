@@ -33,6 +33,7 @@ from vc_lightning.training.losses import (
     Valid,
     autovc_losses,
     average_counts,
+    codes_std,
     conversion_losses,
     live_loss,
     normalized_losses,
@@ -317,9 +318,9 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         codes = network.encode(content, batch.input_embedding)
         aligns = bool(self.global_step < self.align_until)
         valid = average_counts(valid_elements(batch.lengths, n_frames, network.freq))
-        terms = {}
+        terms = {"codes_std": codes_std(codes.float(), valid)}
         if self.part != "encoders":
-            terms = self.mel_losses(network, batch, codes, valid, aligns)
+            terms |= self.mel_losses(network, batch, codes, valid, aligns)
         if self.head is not None:
             frame_codes = network.repeat_codes(codes, n_frames)
             terms |= self.head.losses(frame_codes, batch.teacher, valid)
