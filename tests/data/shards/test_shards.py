@@ -493,7 +493,8 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
         module_of_shards, "read_index", lambda _: replace(index, pitch_tracker=None)
     )
     module(f0=False)
-    with pytest.raises(InputError, match="the shards hold no pitch, this training needs pitch of"):
+    message = "the shards hold no pitch, this training run needs pitch of"
+    with pytest.raises(InputError, match=message):
         module(f0=True)
     monkeypatch.setattr(
         module_of_shards, "read_index", lambda _: replace(index, pitch_tracker="pyin")
