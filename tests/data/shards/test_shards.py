@@ -191,7 +191,7 @@ def test_vtlp_targets(module, folder):
 def test_chosen_vtlp_copies(module):
     assert module(vtlp_factors=[1.25]).cropping.copies.input == [2]
     assert module(vtlp_factors=[]).cropping.copies.input == []
-    with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is none of"):
+    with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is not in"):
         module(vtlp_factors=[1.25], vtlp_target_factors=[0.8])
     with pytest.raises(InputError, match=r"data\.vtlp_factors=0\.7"):
         module(vtlp_factors=[0.7])

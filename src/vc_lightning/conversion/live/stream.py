@@ -25,7 +25,7 @@ REMEMBERED_SECONDS = 1.0  # older mel changes a step by 0.0002 of the mel's rang
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
 PITCH_AHEAD_FRAMES = 10  # and after it
-MAX_AMPLITUDE = 8.0  # 18 dB above full scale; larger samples are no sound
+MAX_AMPLITUDE = 8.0  # 18 dB above full scale; larger samples are not sound
 SAMPLES_AT_ONCE = 2**16  # of one push
 
 
