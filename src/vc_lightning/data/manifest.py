@@ -99,7 +99,7 @@ def read_manifest(path: Path, root: Path | None) -> list[AudioFile]:
     for recording in recordings:
         if recording.split not in SPLITS:
             raise InputError(
-                f"data.manifest={path}: the split of {recording.path} is {recording.split}; choose "
+                f"data.manifest={path}: {recording.path} has the split {recording.split}; choose "
                 "train, val or test"
             )
     if len(recordings) < len(rows):
