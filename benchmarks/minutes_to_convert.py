@@ -2,11 +2,11 @@
 
     python benchmarks/minutes_to_convert.py RUN_DIR PAIRS.tsv [PAIRS.tsv …]
 
-Evaluates the averaged weights that a training has left in RUN_DIR, oldest first, on tables of pairs
-(see evaluation/pairs.py), until conversion adds at most 0.25 of the characters as errors (Whisper
-base) and 90 % of the conversions are nearer to the target than to the source (CAM++). The minutes
-are wall time from the first logged step on, read from the training's TensorBoard log; they do not
-include the preparation of the features.
+Evaluates the averaged weights that a training run has left in RUN_DIR, oldest first, on tables of
+pairs (see evaluation/pairs.py), until conversion adds at most 0.25 of the characters as errors
+(Whisper base) and 90 % of the conversions are nearer to the target than to the source (CAM++). The
+minutes are wall time from the first logged step on, read from the run's TensorBoard log; they do
+not include the preparation of the features.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SHOWN = (
 def main() -> None:
     """Print one line per weight file, and the first that is good enough."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run_dir", type=Path, help="of a training, with its weights and its log")
+    parser.add_argument("run_dir", type=Path, help="of a training run: its weights and log")
     parser.add_argument("pairs", type=Path, nargs="+", help="tables of pairs")
     parser.add_argument("--first-step", type=int, default=0, help="leave out earlier weights")
     options = parser.parse_args()

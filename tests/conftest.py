@@ -101,7 +101,7 @@ def quick_training(corpus: Path, cache_dir: Path, run_dir: Path) -> list[str]:
         "trainer.precision": "32-true",
         "trainer.val_check_interval": 2,
         "trainer.log_every_n_steps": 1,
-        "logger": "csv",  # drawing TensorBoard's pictures takes longer than the training
+        "logger": "csv",  # drawing TensorBoard's pictures takes longer than the training run
         "callbacks.samples.every_n_steps": 1000,
         "callbacks.samples.max_frames": 20,
         "callbacks.samples.vocoder.n_iter": 1,
@@ -112,7 +112,7 @@ def quick_training(corpus: Path, cache_dir: Path, run_dir: Path) -> list[str]:
 
 @pytest.fixture
 def arguments(corpus, cache_dir, tmp_path):
-    """Make the command line of a training of a tiny network into the folder tmp_path/name."""
+    """Make the command line of a training run of a tiny network into the folder tmp_path/name."""
 
     def arguments(*more, name="run"):
         return [*quick_training(corpus, cache_dir, tmp_path / name), *more]

@@ -110,6 +110,13 @@ def tiny_wavernn(mode="MOL", **changes):
     return network
 
 
+def joined(filterbank, bands):
+    """Join bands (B, L, bands) by a PQMF into sound (B, L · bands) without its delay."""
+    wav, tail = filterbank.continue_synthesis(bands, bands.new_zeros(len(bands), 0))
+    delay = filterbank.reach
+    return torch.cat([wav, tail], dim=1)[:, delay : delay + wav.shape[1]]
+
+
 def tiny_multiband(**changes):
     """A small random multi-band WaveRNN in float64, the same at every call."""
     torch.manual_seed(0)

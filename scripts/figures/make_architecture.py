@@ -121,7 +121,7 @@ def drawing(network: dict, mel: dict, millions: float, encoder_millions: float) 
 
 
 def training() -> list[str]:
-    """Draw the lines below, which explain the training."""
+    """Draw the lines below, which explain training."""
     return [
         f'<path d="M20 454H{WIDTH - 20}" stroke="{GREY}" stroke-width="0.5"/>',
         text(20, 480, "In training", ORANGE, weight="bold"),

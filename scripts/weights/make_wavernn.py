@@ -3,7 +3,7 @@
 python train.py experiment=wavernn data.manifest=MANIFEST.tsv
 python scripts/weights/make_wavernn.py RUN/checkpoints/wavernn_step<n>_average.safetensors 0.85
 
-The number is the best temperature, which is known only after the training.
+The number is the best temperature, which is known only after the training run.
 """
 
 import sys

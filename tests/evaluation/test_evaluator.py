@@ -334,7 +334,7 @@ def test_refuses_bad_inputs(run, tmp_path, corpus, capsys):
         ({"robustness": "yes please"}, "robustness=yes please: give true or false"),
         ({"data.pairs": f"[{tmp_path}/file,{tmp_path}/file]"}, "columns named source, target"),
         ({"data.manifest": "[1]"}, "data.manifest=1: name one file"),
-        ({"scorers": "taste"}, "scorers=taste: taste is none of campplus, distillmos"),
+        ({"scorers": "taste"}, "scorers=taste: taste is unknown; choose from campplus, distillmos"),
         ({"scorers": "words", "recogniser": "tinny"}, "recogniser=tinny"),
         ({"scorers": "'words,naturalness'"}, "naturalness is now distillmos"),
         ({"vocoder_alone": "perhaps"}, "vocoder_alone=perhaps: give true or false"),

@@ -86,10 +86,10 @@ def run(
 
 
 def first_trials(prepared: bench.Bench) -> list[trials.Trial]:
-    """Trainings that leave what others need: features, a last.ckpt, shards and compiled code."""
+    """Training runs that leave what others need: features, last.ckpt, shards and compiled code."""
     run_dir = prepared.last.parents[1]
     return [
-        trials.Trial("a training", "train", lambda _: prepared.train(run_dir=run_dir)),
+        trials.Trial("a training run", "train", lambda _: prepared.train(run_dir=run_dir)),
         trials.Trial(
             "shards",
             "prepare",

@@ -349,7 +349,7 @@ def served(
     if len(whole) > 1 or any(wav[:4] != b"RIFF" for wav in good):
         return "an answer is not whole"
     if any('"error"' not in text for text in others):
-        return f"a refusal is no sentence: {others[0][:100]}"
+        return f"a refusal is not a sentence: {others[0][:100]}"
     (folder / "out").unlink()
     child = launched("serve", keys, folder)
     address = address_of(child)

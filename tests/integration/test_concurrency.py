@@ -1,4 +1,4 @@
-"""Two conversions and a training at once, as processes with one cache, work as each alone."""
+"""Two conversions and a training run at once, as processes with one cache, work as each alone."""
 
 import os
 import subprocess

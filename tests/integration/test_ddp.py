@@ -1,4 +1,4 @@
-"""Trainings of several processes equal those of one."""
+"""Training runs of several processes equal those of one."""
 
 import multiprocessing
 import os
@@ -124,7 +124,7 @@ def test_two_processes_write_one_set_of_files(arguments, tmp_path):
 
 @pytest.fixture
 def two_nodes(arguments, free_port, monkeypatch, tmp_path):
-    """Start a training on two nodes, two processes with the variables that torchrun sets."""
+    """Start a training run on two nodes, two processes with the variables that torchrun sets."""
     processes = []
 
     def start(*more, name):

@@ -1,4 +1,4 @@
-"""Interrupted, killed and resumed trainings give the result of an uninterrupted one."""
+"""Interrupted, killed and resumed training runs give the result of an uninterrupted one."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from helpers import command, require_equal, require_same_result, state, weights
-from vc_lightning.commands.support import training_setup as training_data
+from vc_lightning.commands.support import training_setup
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
 from vc_lightning.training import precision_choice
@@ -163,7 +163,7 @@ def test_restores_signal_handlers(run):
     run()
     assert [signal.getsignal(number) for number in numbers] == before
     with pytest.raises(SystemExit):
-        run("checkpoint.best=val/x")  # ends by an error during the training
+        run("checkpoint.best=val/x")  # ends by an error during the run
     assert [signal.getsignal(number) for number in numbers] == before
 
 
@@ -389,9 +389,9 @@ def test_refuses_to_resume_weight_file(run, trained, capsys):
 
 
 def test_checkpoint_stores_measured_precision(run, monkeypatch, caplog):
-    """Float32 wins the first measurement; the resumed training measures nothing."""
+    """Float32 wins the first measurement; the resumed run measures nothing."""
     figures = iter([{"bf16-mixed": 0.2, "32-true": 0.1}])
-    monkeypatch.setattr(training_data, "best_precision", lambda _: "bf16-mixed")
+    monkeypatch.setattr(training_setup, "best_precision", lambda _: "bf16-mixed")
     monkeypatch.setattr(precision_choice, "measure_steps", lambda *_: next(figures))
     folder = run("trainer.precision=auto", "trainer.max_steps=2")
     last = folder / "checkpoints" / "last.ckpt"

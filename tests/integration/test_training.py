@@ -1,4 +1,4 @@
-"""AutoVCModule and the callbacks, in trainings of a tiny network by train.py."""
+"""AutoVCModule and the callbacks, in training runs of a tiny network by train.py."""
 
 import csv
 import shutil

@@ -77,7 +77,7 @@ def test_sigterm_leaves_a_whole_file(tiny_checkpoint, tmp_path):
     [
         ([], "there is no target voice"),
         (["target=x.wav", "output_device=none"], "the conversion would be lost; add record=FILE"),
-        (["mode=sing"], "mode=sing: is none of speak, devices"),
+        (["mode=sing"], "mode=sing: choose one of speak, devices"),
         (["target=x.wav", "record=x.mp3"], "record=x.mp3"),
         (["target=x.wav", "monitor=1"], "monitor=1: give true or false"),
         (["target=x.wav", "input_rate=10"], "input_rate=10"),

@@ -1,4 +1,4 @@
-"""The critic that trainings compare mels by."""
+"""The critic that training compares mels by."""
 
 import pytest
 import torch
@@ -55,6 +55,6 @@ def test_losses_are_of_the_mel_alone(critic, mels):
 
 def test_refuses_other_mels():
     with pytest.raises(
-        InputError, match=r"mel settings of the speaker critic and this training differ \(fmin"
+        InputError, match=r"mel settings of the speaker critic and this training run differ \(fmin"
     ):
         load_speaker_critic(settings("mel", "autovc") | {"fmin": 0})

@@ -229,10 +229,10 @@ def test_failing_conversion_does_not_affect_next(build, tmp_path, caplog):
         (400, "guidance=x: give a number", form(), {"guidance": "x"}),
         (400, "guidance=nan", form(), {"guidance": "nan"}),
         (400, "seed=-1", form(), {"seed": "-1"}),
-        (400, "vocoder=loud: is none of auto,", form(), {"vocoder": "loud"}),
+        (400, "vocoder=loud: choose one of auto,", form(), {"vocoder": "loud"}),
         (400, "voice: give text", [form()[0], ("voice", form()[1][1])], {}),
         (400, "source: give a file", form()[1:], {"source": "a.wav"}),
-        (400, "'mp4' is none of wav", form(), {"format": "mp4"}),
+        (400, "format='mp4': choose one of wav", form(), {"format": "mp4"}),
         (400, "source.wav: is not audio", [("source", ("a.wav", b"RIFF")), form()[1]], {}),
         (400, "target1.wav: is not audio", [form()[0], ("target", ("a/../b", b"0"))], {}),
         (400, "name it by", form()[:1], {"voice": "../../etc/passwd"}),
@@ -458,7 +458,7 @@ def test_openapi_page_is_offline(service):
 def test_page_is_a_choice():
     assert serve.has_page(composed("app"))
     assert not serve.has_page(composed("serve", "page=false"))
-    with pytest.raises(InputError, match="page=maybe: is none of true, false, auto"):
+    with pytest.raises(InputError, match="page=maybe: choose one of true, false, auto"):
         serve.has_page(composed("serve", "page=maybe"))
 
 

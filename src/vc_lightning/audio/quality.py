@@ -67,7 +67,7 @@ def snr_db(wav: np.ndarray, voiced: np.ndarray) -> float:
         wav: Samples (n,) at 16 kHz.
         voiced: Whether each sample is speech (m,), m ≤ n.
     """
-    wav = wav.astype(np.float64) - wav.mean(dtype=np.float64)  # a constant offset is no noise
+    wav = wav.astype(np.float64) - wav.mean(dtype=np.float64)  # a constant offset is not noise
     size = voice_activity.VAD_SAMPLE_RATE * FRAME_MS // 1000
     power = np.sort(np.square(wav[: len(wav) // size * size]).reshape(-1, size).mean(axis=1))
     if not voiced.any():

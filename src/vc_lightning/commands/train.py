@@ -190,7 +190,7 @@ def log_audit(data: TrainingDataModule) -> None:
         log.info("%s", "\n".join(audit.summary(report)))
 
 
-# The training -------------------------------------------------------------------------------------
+# The training run ---------------------------------------------------------------------------------
 
 
 def find_checkpoint(cfg: DictConfig, files: WeightFiles) -> None:
@@ -278,7 +278,7 @@ def score(metric: str, trainer: Trainer, files: WeightFiles) -> float | None:
 
     Args:
         metric: Name of a logged value.
-        trainer: The Trainer, after the training.
+        trainer: The Trainer, after the training run.
         files: Keeps the lowest value of `checkpoint.best`.
 
     Returns:
@@ -313,11 +313,11 @@ def worst_score() -> float:
 def log_next_commands(
     trainer: Trainer, model: BaseModule, files: WeightFiles, run_dir: str
 ) -> None:
-    """Log the files of the training and the commands that use them."""
+    """Log the files of the training run and the commands that use them."""
     if not files.last.is_file():
         raise InputError(
             f"no step was taken after step {trainer.global_step}; raise trainer.max_steps or "
-            "another limit of the training"
+            "another limit of the training run"
         )
     best = files.path(None, "average")
     average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))

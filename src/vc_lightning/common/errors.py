@@ -67,7 +67,7 @@ def require_one_of(choices: Sequence[str], group: str, /, **values: object) -> N
     """Check that values are among the choices; see `require_at_least`."""
     for name, value in values.items():
         if value not in choices:
-            raise InputError(f"{_key(group, name)}={value}: is none of {', '.join(choices)}")
+            raise InputError(f"{_key(group, name)}={value}: choose one of {', '.join(choices)}")
 
 
 def require_flag(name: str, value: object) -> None:

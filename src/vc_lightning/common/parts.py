@@ -36,7 +36,7 @@ class Part:
             value: Text such as "3/8".
 
         Raises:
-            InputError: The value is no part.
+            InputError: The value is not a part.
         """
         found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(value))
         number, count = map(int, found.groups()) if found else (0, 0)

@@ -157,7 +157,7 @@ def _checked(note: Provenance) -> Provenance:
 
     Raises:
         ValueError: A text is not printable, or the note is another program's.
-        TypeError: The guidance is no number.
+        TypeError: The guidance is not a number.
     """
     *words, guidance = asdict(note).values()
     if not all(isinstance(word, str) and word.isprintable() for word in words):

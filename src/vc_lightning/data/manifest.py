@@ -99,8 +99,8 @@ def read_manifest(path: Path, root: Path | None) -> list[AudioFile]:
     for recording in recordings:
         if recording.split not in SPLITS:
             raise InputError(
-                f"data.manifest={path}: split {recording.split} of {recording.path} is none of "
-                "train, val and test"
+                f"data.manifest={path}: {recording.path} has the split {recording.split}; choose "
+                "train, val or test"
             )
     if len(recordings) < len(rows):
         log.warning("%d rows of %s lack a path or speaker", len(rows) - len(recordings), path)

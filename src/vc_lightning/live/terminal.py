@@ -47,7 +47,7 @@ def line(status: Status, is_muted: bool, is_paused: bool) -> str:
 
 
 class Meter:
-    """Shows a session in one line of a terminal; shows nothing if `file` is no terminal.
+    """Shows a session in one line of a terminal; shows nothing if `file` is not a terminal.
 
     Args:
         file: The terminal.
@@ -72,7 +72,7 @@ class Meter:
 
 
 class Keys:
-    """Reads single keys from a terminal, without Enter; none if `file` is no terminal.
+    """Reads single keys from a terminal, without Enter; none if `file` is not a terminal.
 
     Args:
         file: The terminal.

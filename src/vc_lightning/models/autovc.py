@@ -251,7 +251,7 @@ class AutoVC(Network):
             codes: Codes of the source (B, 2·dim_neck, ⌈T/freq⌉).
             mel: Mel of the postnet (B, n_mels, T).
             reference: (B, D, R), a result of `remember`.
-            valid: (B, R), which frames of the reference are no padding; None for all.
+            valid: (B, R), which frames of the reference are not padding; None for all.
 
         Returns:
             (B, n_mels, T).

@@ -98,7 +98,7 @@ def load_fast_recogniser() -> Recogniser:
 
 
 def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) -> SpeakerCritic:
-    """Load the speaker critic of trainings in eval mode.
+    """Load the speaker critic of training runs in eval mode.
 
     Args:
         mel: Settings of the mels that it will judge.
@@ -108,12 +108,12 @@ def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) 
         InputError: The file cannot be used, or it judges other mels.
     """
     critic, card = read_network(path, SpeakerCritic.kind)
-    require_same_settings(card.mel, mel, "the speaker critic", "this training")
+    require_same_settings(card.mel, mel, "the speaker critic", "this training run")
     return critic.requires_grad_(False)
 
 
 def load_voice_critic(card: Card) -> VoiceCritic:
-    """Load the voice critic of trainings: the shipped vocoder and speaker encoder.
+    """Load the voice critic of training runs: the shipped vocoder and speaker encoder.
 
     Args:
         card: Header of the weights to be trained, with their mel settings and speaker encoder.
@@ -122,12 +122,12 @@ def load_voice_critic(card: Card) -> VoiceCritic:
         InputError: Mel settings or speaker encoder are others.
     """
     vocoder = load_source_filter()
-    require_same_settings(vocoder.mel_settings, card.mel, "the voice critic", "this training")
+    require_same_settings(vocoder.mel_settings, card.mel, "the voice critic", "this training run")
     encoder, own = read_speaker_encoder(resources.SPEAKER_ENCODER)
     if own.speaker_encoder != card.speaker_encoder:
         raise InputError(
             f"task.voice_weight: the voice critic hears by the speaker encoder "
-            f"{own.speaker_encoder}, but the embeddings of this training are of "
+            f"{own.speaker_encoder}, but the embeddings of this training run are of "
             f"{card.speaker_encoder}; set task.voice_weight=0, or leave out speaker_encoder="
         )
     return VoiceCritic(vocoder, encoder)

@@ -75,7 +75,7 @@ class ReferenceAttention(nn.Module):
             codes: (B, dim_codes, T), codes of the source, one per frame.
             mel: (B, n_mels, T), the mel to refine.
             reference: (B, D, R), a result of `remember`.
-            valid: (B, R), which frames of the reference are no padding; None for all.
+            valid: (B, R), which frames of the reference are not padding; None for all.
 
         Returns:
             (B, n_mels, T).

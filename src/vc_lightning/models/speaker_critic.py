@@ -17,7 +17,7 @@ class SpeakerCritic(Network):
     """Convolutions over time, attentive statistics, and an embedding (after ECAPA-TDNN).
 
     See Desplanques et al. 2020, arXiv 2005.07143. The mean over time is taken from every band, so
-    that the critic hears voices and not microphones. Trainings compare what it hears in a converted
+    that the critic hears voices and not microphones. Training compares what it hears in a converted
     mel and in the recording, layer by layer; no conversion needs it.
 
     Args:

@@ -170,7 +170,7 @@ def _saved(form: FormData, accept: str, folder: Path) -> ConversionForm:
         )
     format = texts.pop("format").lower() if "format" in texts else preferred(accept)
     if format not in FORMATS:
-        raise RefusedError(400, f"format: {format[:40]!r} is none of {', '.join(FORMATS)}")
+        raise RefusedError(400, f"format={format[:40]!r}: choose one of {', '.join(FORMATS)}")
     settings = {field: _number(field, text) for field, text in texts.items()}
     source = _write(sources[0], folder / "source")
     if voice:

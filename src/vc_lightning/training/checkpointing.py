@@ -24,14 +24,14 @@ EXIT_SIGNALLED = 128  # plus the signal's number, as shells expect
 
 
 class Interrupted(SystemExit):
-    """Ends the program after Ctrl-C or SIGTERM, when the training is saved."""
+    """Ends the program after Ctrl-C or SIGTERM, when the training run is saved."""
 
 
 class WeightFiles(Callback):
     """Writes weights and `last.ckpt`, regularly and at the end.
 
     `<name>_step<n>_original.safetensors` holds the network at that step,
-    `<name>_step<n>_average.safetensors` its moving average; `last.ckpt` resumes the training.
+    `<name>_step<n>_average.safetensors` its moving average; `last.ckpt` resumes the run.
     After Ctrl-C or SIGTERM the current step is finished and saved, and the program ends; a second
     Ctrl-C ends it at once. The class name is a key in `last.ckpt` files: do not rename it.
 
@@ -94,8 +94,8 @@ class WeightFiles(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Handle Ctrl-C and SIGTERM."""
         self.saved_step = self.weights_step = trainer.global_step  # 0 unless resumed
-        # Lightning's handlers would end the training without saving. When the training ends, even
-        # by an error, Lightning restores the handlers from before its own.
+        # Lightning's handlers would end the run without saving. When the run ends, even by an
+        # error, Lightning restores the handlers from before its own.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         if datamodule_of(trainer).start[1] == 0:
@@ -176,7 +176,7 @@ class WeightFiles(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last step's weights, if the program was killed between `last.ckpt` and them.
 
-        A training that is resumed after its last step calls no hook of a training but this one.
+        A run that is resumed after its last step calls no hook of training but this one.
         """
         step = trainer.global_step
         written = [self.path(step, weights).is_file() for weights in ("original", "average")]
@@ -184,7 +184,7 @@ class WeightFiles(Callback):
             self._save_step(trainer, step)
 
     def _save_planned(self, trainer: Trainer) -> None:
-        """Save, or log an error and continue the training, for example on a full disk."""
+        """Save, or log an error and continue the run, for example on a full disk."""
         planned, self.planned = self.planned, ""
         if not planned:
             return
@@ -194,7 +194,7 @@ class WeightFiles(Callback):
             if trainer.world_size > 1:
                 raise  # the other processes would wait for this one
             log.error(
-                "step %d could not be saved (%s); the training continues",
+                "step %d could not be saved (%s); the training run continues",
                 trainer.global_step,
                 error,
             )

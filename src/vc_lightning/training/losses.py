@@ -28,7 +28,7 @@ DISTANCES = {"l1": torch.abs, "l2": torch.square}
 class Critics:
     """Frozen networks that judge mels, None without one.
 
-    This is no module, so that they belong neither to checkpoints nor to the optimizer.
+    This is not a module, so that they belong neither to checkpoints nor to the optimizer.
 
     Attributes:
         speaker: Tells speakers apart by mels.

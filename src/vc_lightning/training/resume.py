@@ -13,7 +13,7 @@ from vc_lightning.models.files.formats import Card
 
 log = logging.getLogger(__name__)
 
-FREE_KEYS = (  # may differ: they do not change the result of a number of steps
+FREE_KEYS = (  # may differ: they do not affect what a given number of steps learns
     *("run_dir", "ckpt_path", "init_from", "ckpt_freq", "speaker_encoder", "compile"),
     *("task_name", "tags", "print_config", "monitor", "optimized_metric", "trained_on", "licence"),
     *("checkpoint", "logger", "callbacks.samples", "callbacks.progress", "callbacks.throughput"),
@@ -79,7 +79,7 @@ def begin_epoch(trainer: Trainer) -> None:
 
 
 def require_same_training(path: str, card: Card, config: dict) -> None:
-    """Compare a checkpoint with the training that resumes it; warn of keys that differ.
+    """Compare a checkpoint with the run that resumes it; warn of keys that differ.
 
     Args:
         path: The checkpoint, perhaps of an older version.
@@ -93,8 +93,8 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
     for name in ("network", "mel", "speaker_encoder"):
         if getattr(stored, name) != getattr(card, name):
             raise InputError(
-                f"ckpt_path={path}: its {name} is {getattr(stored, name)}, this training's is "
-                f"{getattr(card, name)}; resume with the settings it was started with"
+                f"ckpt_path={path}: its {name} is {getattr(stored, name)}, that of this training "
+                f"run {getattr(card, name)}; resume with the settings it was started with"
             )
     before, now = with_bare_targets(stored_config), with_bare_targets(config)
     differing = dict(changed_keys(before, now)) if stored_config else {}
@@ -102,8 +102,8 @@ def require_same_training(path: str, card: Card, config: dict) -> None:
         if _below(key, STORED_KEYS):
             raise InputError(
                 f"ckpt_path={path}: {key} was {old} and is {new} now, but the checkpoint holds "
-                f"the state of the old one; give {key}={old}, or start a new training from the "
-                "weights with init_from="
+                f"the state of the old one; give {key}={old}, or start a new training run "
+                "from the weights with init_from="
             )
     for key, (old, new) in differing.items():
         log.warning("resuming with another %s: %s, was %s", key, new, old)

@@ -155,7 +155,9 @@ def test_refuses_list_of_checkpoints():
         train.find_checkpoint(cfg, None)
 
 
-@pytest.mark.parametrize("argument", ["optimizer=[1,2]", "model=[null]", "vocoder=-1", "mel={a:1}"])
+@pytest.mark.parametrize(
+    "argument", ["optimizer=[1,2]", "model=[null]", "vocoder=-1", "mel={a:1}", "+mel=null"]
+)
 def test_a_group_needs_a_name(argument):
     with pytest.raises(InputError, match="choose one of"):
         overrides.require_choice(argument)

@@ -10,7 +10,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.conversion.live.resampling import StreamResampler
 from vc_lightning.conversion.live.source import RunningPitch, RunningSource
-from vc_lightning.conversion.live.stream import REMEMBERED_SECONDS
+from vc_lightning.conversion.live.stream import MAX_AMPLITUDE, REMEMBERED_SECONDS
 from vc_lightning.conversion.mel_converter import MelConverter
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders import factory
@@ -162,13 +162,15 @@ def test_nothing_in_gives_nothing_out(quick, voice):
         stream.push(np.zeros(1, np.float32))
 
 
-def test_broken_samples_are_replaced_and_counted(quick, voice, speech):
-    stream = quick.stream(voice)
+def test_broken_samples_are_replaced(quick, voice, speech):
+    """Those that are not finite by silence, those far above full scale by the largest allowed."""
     broken = speech[:32_000].astype(np.float64)
-    broken[1000:1003] = [np.nan, np.inf, -1e300]
-    wav = converted(stream, broken, [2560])
-    assert stream.n_repaired == 3
+    repaired = broken.copy()
+    broken[1000:1004] = [np.nan, np.inf, -1e300, 1e4]
+    repaired[1000:1004] = [0, 0, 0, MAX_AMPLITUDE]
+    wav = converted(quick.stream(voice), broken, [2560])
     assert np.isfinite(wav).all()
+    assert np.array_equal(wav, converted(quick.stream(voice), repaired, [2560]))
 
 
 def test_silence_stays_finite_and_nothing_grows(quick, voice):

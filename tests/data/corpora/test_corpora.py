@@ -101,7 +101,7 @@ def test_librispeech(tmp_path):
     expected = ("19", "train", "en", "F", "NORTHANGER ABBEY", "CC-BY-4.0")
     assert facts(found["19-198-0000.flac"]) == expected
     assert facts(found["84-121-0000.flac"])[:4] == ("84", "val", "en", "")
-    assert left == {"are in a folder that is no part of the corpus": ("raw-mp3/1-2-0000.flac", 1)}
+    assert left == {"are in a folder that is not part of the corpus": ("raw-mp3/1-2-0000.flac", 1)}
 
 
 def test_libritts(tmp_path):

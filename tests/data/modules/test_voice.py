@@ -519,7 +519,7 @@ def test_refuses_impossible_values(module, changes):
 
 def test_target_factors_must_be_factors(module):
     with pytest.raises(
-        InputError, match=r"data\.vtlp_target_factors=0\.9: is none of data\.vtlp_factors=\[0\.8\]"
+        InputError, match=r"data\.vtlp_target_factors=0\.9: is not in data\.vtlp_factors=\[0\.8\]"
     ):
         module(dir="x", vtlp_factors=[0.8], vtlp_target_factors=[0.9])
 

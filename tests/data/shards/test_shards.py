@@ -191,7 +191,7 @@ def test_vtlp_targets(module, folder):
 def test_chosen_vtlp_copies(module):
     assert module(vtlp_factors=[1.25]).cropping.copies.input == [2]
     assert module(vtlp_factors=[]).cropping.copies.input == []
-    with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is none of"):
+    with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is not in"):
         module(vtlp_factors=[1.25], vtlp_target_factors=[0.8])
     with pytest.raises(InputError, match=r"data\.vtlp_factors=0\.7"):
         module(vtlp_factors=[0.7])
@@ -493,7 +493,8 @@ def test_refuses_mismatched_shards(module, folder, tmp_path, monkeypatch):
         module_of_shards, "read_index", lambda _: replace(index, pitch_tracker=None)
     )
     module(f0=False)
-    with pytest.raises(InputError, match="the shards hold no pitch, this training needs pitch of"):
+    message = "the shards hold no pitch, this training run needs pitch of"
+    with pytest.raises(InputError, match=message):
         module(f0=True)
     monkeypatch.setattr(
         module_of_shards, "read_index", lambda _: replace(index, pitch_tracker="pyin")

@@ -60,7 +60,7 @@ def trials(bench: Bench, seed: int) -> list[Trial]:
 
 
 def long_trials(bench: Bench) -> list[Trial]:
-    """Two hours of speech as source, as target and among the recordings of a training."""
+    """Two hours of speech as source, as target and among the recordings of a training run."""
 
     def write(folder: Path) -> Path:
         speech, rate = audio.load(bench.source)
@@ -78,7 +78,7 @@ def long_trials(bench: Bench) -> list[Trial]:
 
     return [
         *(Trial(f"two hours as {role}", "convert", _giving(bench, role, write)) for role in ROLES),
-        Trial("two hours in a training", "train", train, may_be_refused=False),
+        Trial("two hours in a training run", "train", train, may_be_refused=False),
     ]
 
 
@@ -160,7 +160,7 @@ def _conversion(name: str, bench: Bench, role: str, content: Content, suffix: st
 
 
 def _training(bench: Bench, start: int, files: list[tuple[str, Content]]) -> Trial:
-    """Damaged files among the recordings of a training, which goes on without them."""
+    """Damaged files among the recordings of a training run, which goes on without them."""
 
     def make(folder: Path) -> list[str]:
         shutil.copytree(bench.corpus, folder / "corpus")

@@ -74,7 +74,7 @@ def readers(bench: Bench) -> dict[str, Given]:
         "speaker_encoder": lambda path: bench.convert(speaker_encoder=path),
         "vocoder.path": lambda path: bench.convert(**vocoder, **{"vocoder.path": path}),
         "griffin_lim's path": lambda path: bench.convert(**{"vocoder.path": path}),
-        "training's encoder": lambda path: bench.train(speaker_encoder=path),
+        "training run's encoder": lambda path: bench.train(speaker_encoder=path),
         "init_from": lambda path: bench.train(init_from=path, **two_steps),
         "ckpt_path": lambda path: bench.train(ckpt_path=path, **two_steps),
     }

@@ -104,7 +104,7 @@ class Requests:
         )
 
     def upload(self, rng: random.Random, address: str) -> str:
-        """Recordings that are none."""
+        """Uploads that are not recordings."""
         content = rng.choice(
             (
                 rng.choice(self._media),
@@ -165,7 +165,7 @@ class Requests:
         return self._judged("POST", f"{address}{PAGE}/queue/join", json=body)
 
     def hello(self, rng: random.Random, address: str) -> str:
-        """First messages over a WebSocket that are none."""
+        """First messages over a WebSocket that break the protocol."""
         values = {rng.choice((*KEYS, "x")): rng.choice(LIES) for _ in range(rng.randrange(1, 4))}
         first = rng.choice(
             (
@@ -182,7 +182,7 @@ class Requests:
         return self._live(address, [first])
 
     def sound(self, rng: random.Random, address: str) -> str:
-        """Sound that is none, after a good first message."""
+        """Blocks that are not sound, after a good first message."""
         kinds = (
             np.full(4_000, np.nan, np.float32).tobytes(),
             np.full(4_000, np.inf, np.float32).tobytes(),

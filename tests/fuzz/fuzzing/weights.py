@@ -27,8 +27,8 @@ SMALL_BANDS = SMALL | {"n_mels": 80, "hop_length": 256, "frame_dims": 8, "frame_
 def whole_files(bench: Bench) -> Iterator[tuple[str, str, bytes]]:
     """Name, the key that reads it (see `checkpoints.readers`) and content of every file.
 
-    They are the shipped ones, a checkpoint of a training and the public layouts; the networks are
-    small where their layout leaves the sizes open.
+    They are the shipped ones, a checkpoint of a training run and the public layouts; the networks
+    are small where their layout leaves the sizes open.
     """
     torch.manual_seed(0)
     tiny, last = bench.checkpoint.read_bytes(), bench.last.read_bytes()
@@ -37,8 +37,8 @@ def whole_files(bench: Bench) -> Iterator[tuple[str, str, bytes]]:
     yield "shipped AutoVC", "ckpt", resources.AUTOVC.read_bytes()
     yield "shipped encoder", "speaker_encoder", resources.SPEAKER_ENCODER.read_bytes()
     yield (
-        "shipped encoder in a training",
-        "training's encoder",
+        "shipped encoder in a training run",
+        "training run's encoder",
         (resources.SPEAKER_ENCODER.read_bytes()),
     )
     yield "shipped WaveRNN", "vocoder.path", resources.WAVERNN.read_bytes()

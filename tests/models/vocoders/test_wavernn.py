@@ -156,7 +156,7 @@ def test_public_sizes():
 
 
 def test_refuses_impossible_settings():
-    with pytest.raises(InputError, match=r"model.mode=raw: is none of RAW, MOL"):
+    with pytest.raises(InputError, match=r"model.mode=raw: choose one of RAW, MOL"):
         tiny_wavernn("raw")
     with pytest.raises(InputError, match=r"model.rnn_dims=0"):
         tiny_wavernn(rnn_dims=0)

@@ -192,8 +192,8 @@ def test_settings_share_one_network(converters):
     assert other.speaker_encoder is first.speaker_encoder
     assert (other.guidance, first.guidance) == (0.5, default.guidance)
     for wrong, sentence in {
-        ("checkpoint", "/etc/passwd"): "checkpoint=/etc/passwd: is none of tiny",
-        ("vocoder", "loud"): "vocoder=loud: is none of auto,",
+        ("checkpoint", "/etc/passwd"): "checkpoint=/etc/passwd: choose one of tiny",
+        ("vocoder", "loud"): "vocoder=loud: choose one of auto,",
         ("guidance", 99): "guidance=99",
         ("seed", -1): "seed=-1",
     }.items():

@@ -1,4 +1,4 @@
-"""The conversion monitor: warnings for given numbers, and measurements in a tiny training."""
+"""The conversion monitor: warnings for given numbers, and measurements in a tiny training run."""
 
 import csv
 import logging

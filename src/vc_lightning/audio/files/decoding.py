@@ -31,8 +31,8 @@ AUDIO_SUFFIXES = SNDFILE_SUFFIXES | SOUND_SUFFIXES | FILM_SUFFIXES
 MIN_SAMPLE_RATE = 8_000  # Hz
 MAX_SAMPLE_RATE = 192_000
 MAX_HOURS = 24
-# A file that unpacks to more than both of these is no recording: Opus has at most 100 samples per
-# byte of speech. 2**28 samples are 93 minutes of 48 kHz.
+# A file that unpacks to more than both of these is not a recording: Opus has at most 100 samples
+# per byte of speech. 2**28 samples are 93 minutes of 48 kHz.
 ALWAYS_ALLOWED_SAMPLES = 2**28
 MAX_SAMPLES_PER_BYTE = 1000
 

@@ -68,7 +68,7 @@ def save(
         The path.
 
     Raises:
-        InputError: The suffix is none of `OUTPUT_SUFFIXES`.
+        InputError: The suffix is not one of `OUTPUT_SUFFIXES`.
         OSError: The file cannot be written.
     """
     path = Path(path)

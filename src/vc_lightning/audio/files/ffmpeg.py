@@ -111,7 +111,7 @@ def open_audio(path: Path, index: int) -> Iterator[FFmpegAudio]:
             raise InputError("holds no audio stream")
         if index >= len(streams):
             raise InputError(
-                f"has {len(streams)} audio streams, counted from 0; stream={index} is none of them"
+                f"has {len(streams)} audio streams, counted from 0, but no stream={index}"
             )
         stream = streams[index]
         if stream.codec_context is None:

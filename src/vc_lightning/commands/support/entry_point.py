@@ -82,7 +82,7 @@ def run(main: Callable[[], object], config_name: str) -> None:
         failed_jobs.append(str(error))  # unless it ran in another process, it is there already
     except ValueError as error:
         if str(error).startswith("Config group override must be"):
-            fail("a group was given null or a number; --help lists its choices")
+            fail("name a choice for each group, not null or a number; --help lists the choices")
         if not failed_jobs:
             raise  # a bug: show its traceback
     if failed_jobs:

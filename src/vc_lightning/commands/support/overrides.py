@@ -209,7 +209,7 @@ def require_choice(argument: str) -> None:
         InputError: The value cannot be a name; the message lists the choices.
     """
     group, _, choice = argument.partition("=")
-    choices = group_choices(group)
+    choices = group_choices(group.removeprefix("+"))
     if not choices or (choice.startswith("[") and group in GROUPS_OF_SEVERAL):
         return
     if re.match(r"[\[{\d.+-]|null$", choice):
@@ -271,7 +271,7 @@ def explain_unknown_choice(message: str, keys: Sequence[str]) -> str:
     if not choices:
         return f"there is no group {group}{suggestion(group, keys)}"
     listed = ", ".join(choices)
-    return f"{group}={choice} does not exist{suggestion(choice, choices)}; there are {listed}"
+    return f"{group}={choice} does not exist{suggestion(choice, choices)}; choose one of {listed}"
 
 
 def suggestion(name: str, names: Sequence[str]) -> str:

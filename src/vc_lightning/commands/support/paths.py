@@ -79,7 +79,7 @@ def split_choices(value: str, key: str, allowed: Sequence[str]) -> list[str]:
     words = [word.strip() for word in str(value or "").split(",") if word.strip()]
     for word in words:
         if word not in allowed:
-            raise InputError(f"{key}={value}: {word} is none of {', '.join(allowed)}")
+            raise InputError(f"{key}={value}: {word} is unknown; choose from {', '.join(allowed)}")
     return words
 
 
@@ -127,7 +127,7 @@ def writable_path(value: object, key: str, *suffixes: str) -> Path:
         The path with symbolic links resolved; its folder exists.
 
     Raises:
-        InputError: The path has another suffix, is no regular file or cannot be written.
+        InputError: The path has another suffix, is not a regular file or cannot be written.
     """
     path = single_path(value, key).resolve()
     if path.suffix.lower() not in suffixes:

@@ -25,7 +25,7 @@ REMEMBERED_SECONDS = 1.0  # older mel changes a step by 0.0002 of the mel's rang
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
 PITCH_AHEAD_FRAMES = 10  # and after it
-MAX_AMPLITUDE = 8.0  # 18 dB above full scale; larger samples are no sound
+MAX_AMPLITUDE = 8.0  # 18 dB above full scale; larger samples are not sound
 SAMPLES_AT_ONCE = 2**16  # of one push
 
 
@@ -135,7 +135,6 @@ class VoiceStream:
         self._n_final = 0  # frames that are final for the vocoder
         self._n_pitch_learned = 0
         self._n_in = self._n_out = 0
-        self._n_repaired = 0
         self._is_closed = False
 
     @property
@@ -163,11 +162,6 @@ class VoiceStream:
         delay = self._delay / self.networks.sample_rate
         delay += (self._input.delay + self._input.is_active) / self.sample_rate
         return delay + (self._output.delay + self._output.is_active) / self.networks.sample_rate
-
-    @property
-    def n_repaired(self) -> int:
-        """Number of samples that were replaced: not finite, or far above full scale."""
-        return self._n_repaired
 
     @property
     def level_dbfs(self) -> float:
@@ -230,11 +224,8 @@ class VoiceStream:
         """Replace samples that are not finite by 0, and limit those far above full scale."""
         with np.errstate(over="ignore"):
             samples = samples.astype(np.float32)
-        is_sound = np.abs(samples) <= MAX_AMPLITUDE  # NaN is not
-        self._n_repaired += len(samples) - int(is_sound.sum())
-        return np.where(is_sound, samples, np.nan_to_num(samples, nan=0, posinf=0, neginf=0)).clip(
-            -MAX_AMPLITUDE, MAX_AMPLITUDE
-        )
+        finite = np.nan_to_num(samples, nan=0, posinf=0, neginf=0)
+        return finite.clip(-MAX_AMPLITUDE, MAX_AMPLITUDE)
 
     @property
     def _n_wanted(self) -> int:

@@ -165,19 +165,19 @@ def read_of_0_3(path: Path, recording: Path, name: str) -> LearnedVoice:
 def _header(header: object) -> dict:
     """Return a header whose values are of the right types and lengths."""
     if not isinstance(header, dict):
-        raise ValueError("its header describes no voice")
+        raise ValueError("its header does not describe a voice")
     header.setdefault("network", "")  # voices before 0.4 have none
     for key in (*TEXTS, "consent", "consent_given"):
         text = header[key]
         if not isinstance(text, str):
-            raise ValueError(f"{key} in its header is no text")
+            raise ValueError(f"{key} in its header is not text")
         if text or key not in (*OPTIONAL_TEXTS, "consent", "consent_given"):
             consents.require_words(text, f"{key} in its header")
     n, seconds = header["n_recordings"], header["seconds"]
     if not isinstance(n, int) or not 1 <= n < 10**9:
-        raise ValueError("n_recordings in its header is no count")
+        raise ValueError("n_recordings in its header is not a count")
     if not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:  # NaN, too
-        raise ValueError("seconds in its header is no length")
+        raise ValueError("seconds in its header is not a duration")
     return header
 
 

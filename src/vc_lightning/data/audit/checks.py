@@ -185,7 +185,7 @@ def _amounts(data: UtteranceTable) -> Iterator[Finding]:
     if n_speakers == 1:
         yield Finding(
             SERIOUS,
-            "there is one speaker: the training cannot separate the voice from the words",
+            "there is one speaker: a training run cannot separate the voice from the words",
             f"add speakers, or {finetune}",
         )
     elif n_speakers < FEW_SPEAKERS:

@@ -63,7 +63,7 @@ def _recording(
     part, speaker = path.relative_to(folder).parts[:2]
     split = split_of(part)
     if not split:
-        return LeftOut("are in a folder that is no part of the corpus", f"{part}/{path.name}")
+        return LeftOut("are in a folder that is not part of the corpus", f"{part}/{path.name}")
     return Recording(path, speaker, split, "en", sexes.get(speaker, ""), text, licence)
 
 

@@ -117,7 +117,7 @@ class FeatureCache:
             batch_size=None,
             collate_fn=self.compute,
             num_workers=min(num_workers, len(batches)),
-            generator=torch.Generator(),  # leaves the training's random numbers alone
+            generator=torch.Generator(),  # leaves the training run's random numbers alone
         )
         reasons: dict[Path, str] = {}
         progress = tqdm(

@@ -97,15 +97,15 @@ class CropSettings(LoadingSettings):
             available: VTLP factors of all copies 1, 2, … in the cache or the shards.
 
         Raises:
-            InputError: A factor is out of its range, or a target factor is none of `factors`.
+            InputError: A factor is out of its range, or a target factor is not one of `factors`.
         """
         for factor in factors:
             require_within(0.5, 2, "data", vtlp_factors=factor)
         for factor in self.vtlp_target_factors:
             if factor not in factors:
                 raise InputError(
-                    f"data.vtlp_target_factors={factor}: is none of "
-                    f"data.vtlp_factors={list(factors)}"
+                    f"data.vtlp_target_factors={factor}: is not in "
+                    f"data.vtlp_factors={list(factors)}; add it there, or leave it out"
                 )
         copies = VtlpCopies(
             input=[1 + available.index(factor) for factor in factors],

@@ -24,7 +24,7 @@ from vc_lightning.models.checkpoints import require_same_encoder
 
 log = logging.getLogger(__name__)
 
-MAX_EPOCHS = 2**31  # more than any training has: the Trainer ends it
+MAX_EPOCHS = 2**31  # more than any training run has: the Trainer ends it
 MAX_SHOWN = 256  # utterances read for examples and embeddings; remote shards are slow to read
 
 
@@ -79,7 +79,7 @@ class ShardsDataModule(TrainingDataModule):
         """Read the index of the shards.
 
         Raises:
-            InputError: The index cannot be read, or the shards do not fit this training.
+            InputError: The index cannot be read, or the shards do not fit this training run.
         """
         if hasattr(self, "index"):
             return  # the Trainer calls this again
@@ -88,7 +88,7 @@ class ShardsDataModule(TrainingDataModule):
                 import huggingface_hub  # noqa: F401 - webdataset uses it
         index = read_index(self.dir)
         name = f"data.dir={self.dir}"
-        require_same_settings(index.mel, self.mel.settings, name, "this training")
+        require_same_settings(index.mel, self.mel.settings, name, "this training run")
         require_same_encoder(index.speaker_encoder, self.encoder_identity, name)
         self._require_features(index, name)
         held, wanted = index.vtlp_factors, self.settings.vtlp_factors
@@ -112,12 +112,13 @@ class ShardsDataModule(TrainingDataModule):
         if self.needs.f0 and index.pitch_tracker != tracker_name():
             raise InputError(
                 f"{name}: the shards hold {_made_by('pitch', index.pitch_tracker)}, this training "
-                f"needs pitch of {tracker_name()}; write them again, or train with model.f0=false"
+                f"run needs pitch of {tracker_name()}; write them again, or train with "
+                "model.f0=false"
             )
         if teacher is not None and index.teacher != teacher.identity:
             raise InputError(
                 f"{name}: the shards hold {_made_by('teacher features', index.teacher)}, this "
-                f"training needs those of {teacher.identity}; write them again, or train with "
+                f"training run needs those of {teacher.identity}; write them again, or train with "
                 "teacher=none"
             )
         if recogniser is not None and index.recogniser != recogniser.identity:
@@ -232,7 +233,7 @@ class ShardsDataModule(TrainingDataModule):
         return self.resumed["epochs"], 0
 
     def _position(self) -> Position:
-        """Return how far the training has read, according to a restored checkpoint if any."""
+        """Return how far the run has read, according to a restored checkpoint if any."""
         resumed = self.resumed
         if resumed is None:
             return START

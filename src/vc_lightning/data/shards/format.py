@@ -162,7 +162,7 @@ def read_array(content: bytes) -> np.ndarray:
     same, are parsed once.
 
     Raises:
-        ValueError: The bytes are no .npy file of plain numbers.
+        ValueError: The bytes are not a .npy file of plain numbers.
     """
     dtype, shape, start = _array_header(content[:MAX_HEADER])
     count = math.prod(shape)

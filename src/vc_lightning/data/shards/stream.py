@@ -46,7 +46,7 @@ class CropStream(IterableDataset):
         seed: Seed of order and crops.
         shuffle_buffer: Number of crops from which a reader draws the next one; 0 keeps the order.
         process: Number of this process, and number of processes.
-        position: How far the training has read before.
+        position: How far the training run has read before.
     """
 
     source: Shards

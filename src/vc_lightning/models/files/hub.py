@@ -107,7 +107,7 @@ def download(address: HubAddress) -> Path:
         address: The address.
 
     Raises:
-        InputError: The file cannot be downloaded, is no safetensors file, or has a wrong hash.
+        InputError: The file cannot be downloaded, is not a safetensors file, or has a wrong hash.
     """
     with _sentences(str(address)):
         path = Path(_api().hf_hub_download(address.repo, address.file, revision=address.revision))

@@ -84,7 +84,7 @@ def read_hello(message: str | bytes) -> Hello:
         raise ProtocolError(POLICY, f"rate={_shown(rate)}: give an integer from {low} to {high}")
     if not isinstance(values["format"], str) or values["format"] not in FORMATS:
         given = _shown(values["format"])
-        raise ProtocolError(POLICY, f"format={given}: is none of {', '.join(FORMATS)}")
+        raise ProtocolError(POLICY, f"format={given}: choose one of {', '.join(FORMATS)}")
     for key in ("wait", "skip"):
         if not isinstance(values.get(key, False), bool):
             raise ProtocolError(POLICY, f"{key}={_shown(values[key])}: give true or false")

@@ -94,7 +94,7 @@ class Gate:
         deleted: at once if it is the only upload, else when it is too old to be one of the others.
 
         Raises:
-            RefusedError: There is no room, or the upload is none.
+            RefusedError: There is no room, or it is not an upload.
         """
         limits = self.service.limits
         self.uploads.delete_parts(limits.transfer_seconds)

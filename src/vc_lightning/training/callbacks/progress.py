@@ -17,7 +17,7 @@ class DivergedError(InputError):
 
 
 def total_steps(trainer: Trainer) -> int | None:
-    """Return the number of optimizer steps of the whole training; None if nothing limits it."""
+    """Return the number of optimizer steps of the whole run; None if nothing limits it."""
     steps = trainer.estimated_stepping_batches
     return int(steps) if math.isfinite(steps) else None
 
@@ -71,10 +71,10 @@ class Throughput(Callback):
 
 
 class StepBar(Callback):
-    """A progress bar of the whole training: steps, time left, loss and learning rate."""
+    """A progress bar of the whole training run: steps, time left, loss and learning rate."""
 
     def __init__(self) -> None:
-        self.bar = tqdm(disable=True)  # until the training starts
+        self.bar = tqdm(disable=True)  # until training starts
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar in the first process."""

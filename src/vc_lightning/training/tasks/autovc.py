@@ -257,7 +257,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         if card.speaker_encoder != self.card.speaker_encoder:
             log.warning("%s was trained with embeddings of another speaker encoder", name)
         if source.freq != network.freq:
-            log.warning("%s had freq %d, this training has %d", name, source.freq, network.freq)
+            log.warning("%s had freq %d, this training run has %d", name, source.freq, network.freq)
         dim_neck, dim_reference = (network.arguments[k] for k in ("dim_neck", "dim_reference"))
         if source.arguments["dim_neck"] < dim_neck:
             log.info("%s has a narrower bottleneck: it gets further channels", name)

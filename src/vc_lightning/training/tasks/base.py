@@ -145,7 +145,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         """
         source = self.adapted(source, card, name)
         self.require_same_network(source, name)
-        require_same_settings(card.mel, self.card.mel, name, "this training")
+        require_same_settings(card.mel, self.card.mel, name, "this training run")
         self.network.load_state_dict(source.state_dict())
 
     def adapted(self, source: NetworkT, card: Card, name: str) -> NetworkT:
@@ -156,7 +156,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         """Raise InputError if a network differs from this one; the message names the arguments."""
         if type(source) is not type(self.network):
             raise InputError(
-                f"{name}: is a {source.kind}, this training needs a {self.network.kind}"
+                f"{name}: is a {source.kind}, this training run needs a {self.network.kind}"
             )
         differing = [
             f"{key} {source.arguments[key]} != {value}"

@@ -17,7 +17,7 @@ from vc_lightning.models.vocoders.source_filter.convnext import ConvNeXt
 from vc_lightning.models.vocoders.source_filter.excitation import pulse_train, without_gaps
 from vc_lightning.models.vocoders.source_filter.pitch_net import PitchNet
 
-LOUDEST = 8.0  # limit of a filter's log-amplitude: a source of variance 1, times e⁸, is no sound
+LOUDEST = 8.0  # limit of a filter's log-amplitude: a source of variance 1, times e⁸, is not sound
 RIDGE = 1e-3  # of the least-squares initialisation, relative to the variance of the mel
 CHUNK_FRAMES = 1280
 

@@ -57,11 +57,6 @@ class PQMF(nn.Module):
             ..., : wav.shape[-1] // self.bands
         ].transpose(1, 2)
 
-    def synthesize(self, bands: Tensor) -> Tensor:
-        """Join bands (B, L, bands) into sound (B, L · bands)."""
-        wav, tail = self.continue_synthesis(bands, bands.new_zeros(len(bands), 0))
-        return torch.cat([wav, tail], dim=1)[:, self.reach : self.reach + wav.shape[1]]
-
     def continue_synthesis(self, bands: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """Join the next piece of bands; the sound is delayed by `reach` samples.
 
