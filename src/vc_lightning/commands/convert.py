@@ -19,13 +19,13 @@ from vc_lightning.commands.support.targets import NO_RECORDINGS, target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.common.parts import MERGE, Part
+from vc_lightning.common.progress import Progress
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.batch import jobs
 from vc_lightning.conversion.batch.converter import BatchConverter
 from vc_lightning.conversion.batch.jobs import Job, Target
 from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.conversion.voices.shelf import VoiceShelf
-from vc_lightning.models.vocoders.base import Progress
 
 log = logging.getLogger("convert")
 

@@ -12,6 +12,7 @@ from vc_lightning.audio.pitch_check import PitchCheck
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.audio.voice_activity import Level
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.progress import Progress, no_progress
 from vc_lightning.common.threads import second_thread
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.recording import (
@@ -25,7 +26,6 @@ from vc_lightning.conversion.recording import (
     whole_codes,
 )
 from vc_lightning.conversion.voices.voice import VoiceSample
-from vc_lightning.models.vocoders.base import Progress, no_progress
 
 CHUNK_SECONDS = 60  # processed at once
 CONTEXT_SECONDS = 4  # on each side of a chunk, processed with it and then dropped

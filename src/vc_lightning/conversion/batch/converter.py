@@ -10,6 +10,7 @@ import numpy as np
 
 from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.progress import Progress, no_progress, part_of
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.batch import advice
 from vc_lightning.conversion.batch.jobs import Job, Row, Target, row_of
@@ -22,7 +23,6 @@ from vc_lightning.conversion.measuring import (
 from vc_lightning.conversion.recording import Recording, prefix_errors
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models.vocoders.base import Progress, no_progress, part_of
 
 log = logging.getLogger(__name__)
 

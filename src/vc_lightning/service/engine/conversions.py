@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from vc_lightning.common.errors import require_at_least, require_within
+from vc_lightning.common.progress import Progress
 from vc_lightning.conversion.batch import advice
 from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
@@ -24,7 +25,6 @@ from vc_lightning.conversion.measuring import (
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models.vocoders.base import Progress
 from vc_lightning.service.engine.converters import Converters, Settings
 from vc_lightning.service.engine.priority import give_way, in_new_thread
 from vc_lightning.service.engine.queue import (
