@@ -23,9 +23,10 @@ from vc_lightning.common.progress import Progress
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.batch import jobs
 from vc_lightning.conversion.batch.converter import BatchConverter
-from vc_lightning.conversion.batch.jobs import Job, Target
+from vc_lightning.conversion.batch.jobs import Job
 from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.conversion.voices.shelf import VoiceShelf
+from vc_lightning.conversion.voices.voice import Target
 
 log = logging.getLogger("convert")
 

@@ -8,8 +8,8 @@ from vc_lightning.commands.support import paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.voices.shelf import VoiceShelf
+from vc_lightning.conversion.voices.voice import Target
 
 NO_RECORDINGS = "give recordings: source=FILE target=FILE; --help has more"
 

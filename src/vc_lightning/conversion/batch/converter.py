@@ -13,7 +13,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.progress import Progress, no_progress, part_of
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.batch import advice
-from vc_lightning.conversion.batch.jobs import Job, Row, Target, row_of
+from vc_lightning.conversion.batch.jobs import Job, Row, row_of
 from vc_lightning.conversion.converter import ANALYSIS_SHARE, VoiceConverter
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
@@ -22,7 +22,7 @@ from vc_lightning.conversion.measuring import (
 )
 from vc_lightning.conversion.recording import Recording, prefix_errors
 from vc_lightning.conversion.voices.shelf import VoiceShelf
-from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.conversion.voices.voice import Target, Voice, VoiceSample
 
 log = logging.getLogger(__name__)
 

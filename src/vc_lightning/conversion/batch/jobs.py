@@ -12,10 +12,9 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path
 from vc_lightning.common.parts import Part
 from vc_lightning.common.tables import SEPARATOR, table_rows
+from vc_lightning.conversion.voices.voice import Target
 
 TABLE = "conversions.csv"
-
-Target = tuple[Path, ...] | str  # recordings of one voice, or the name of a learned one
 
 
 @dataclass(frozen=True)

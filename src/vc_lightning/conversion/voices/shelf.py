@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.voices import consent as consents
 from vc_lightning.conversion.voices import file
 from vc_lightning.conversion.voices.consent import Consent
 from vc_lightning.conversion.voices.file import LearnedVoice
-from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.conversion.voices.voice import Target, Voice, VoiceSample
 from vc_lightning.models.checkpoints import require_same_encoder
 
 log = logging.getLogger(__name__)

@@ -1,10 +1,13 @@
-"""Voices, and what one recording contributes to a voice."""
+"""Voices, what names one, and what one recording contributes to it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from vc_lightning.audio.pitch import PitchRange
+
+Target = tuple[Path, ...] | str  # recordings of one voice, or the name of a learned one
 
 
 @dataclass(frozen=True)

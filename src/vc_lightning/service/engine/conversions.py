@@ -15,7 +15,6 @@ import torch
 from vc_lightning.common.errors import require_at_least, require_within
 from vc_lightning.common.progress import Progress
 from vc_lightning.conversion.batch import advice
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
@@ -24,7 +23,7 @@ from vc_lightning.conversion.measuring import (
 )
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.shelf import VoiceShelf
-from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.conversion.voices.voice import Target, Voice, VoiceSample
 from vc_lightning.service.engine.converters import Converters, Settings
 from vc_lightning.service.engine.priority import give_way, in_new_thread
 from vc_lightning.service.engine.queue import (

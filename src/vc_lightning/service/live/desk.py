@@ -17,11 +17,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.live.pace import Pace, affordable, require_pace
 from vc_lightning.conversion.live.stream import VoiceStream
-from vc_lightning.conversion.voices.voice import Voice
+from vc_lightning.conversion.voices.voice import Target, Voice
 from vc_lightning.service.access import Access
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import Settings
