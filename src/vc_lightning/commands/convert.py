@@ -15,7 +15,7 @@ from vc_lightning.audio import cleanup
 from vc_lightning.audio.files import io
 from vc_lightning.audio.watermark import embed
 from vc_lightning.commands.support import builders, cluster, entry_point, paths
-from vc_lightning.commands.support.targets import NO_RECORDINGS, target_of
+from vc_lightning.commands.support.targets import NO_RECORDINGS, as_voice, target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.common.parts import MERGE, Part
@@ -273,12 +273,6 @@ def pairs_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Ta
             raise InputError(f"bidirectional=true: the learned voice {target} has no recordings")
         return [(source, target) for source in sources]
     return jobs.matched(sources, target, cfg.match, cfg.bidirectional)
-
-
-def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
-    """Replace a table's path by a learned voice's name where no such file exists."""
-    path = target[0]
-    return path.name if len(target) == 1 and not path.exists() and path.name in known else target
 
 
 def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:

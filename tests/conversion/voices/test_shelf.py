@@ -30,7 +30,8 @@ class Converter:
         self.checkpoint = checkpoint
 
     def voice_from(self, samples):
-        return Voice(samples[0].embedding, reference=samples[0].reference)
+        first, *_ = samples
+        return Voice(first.embedding, reference=first.reference)
 
     def voice(self, recordings):
         return recordings
@@ -44,6 +45,8 @@ def test_stores_and_finds_voices(shelf):
         shelf.voice("Anna", Converter("ge2e-76543210"))
     assert shelf.find("Anna", Converter()).pitch == VOICE.pitch
     assert shelf.find(("a.wav",), Converter()) == ("a.wav",)
+    samples = {"a.wav": VoiceSample(np.ones(3), np.zeros(3), 1.0)}
+    assert shelf.find(("a.wav",), Converter(), samples.get).embedding is samples["a.wav"].embedding
 
 
 def test_learns_voices(shelf):

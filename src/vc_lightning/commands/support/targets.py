@@ -27,3 +27,9 @@ def target_of(value: str | Sequence[str] | None, folder: Path) -> Target:
             f"{resources.command('voices')} list names them"
         )
     return tuple(found)
+
+
+def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
+    """Replace a table's path by a learned voice's name where no such file exists."""
+    path = target[0]
+    return path.name if len(target) == 1 and not path.exists() and path.name in known else target

@@ -37,7 +37,7 @@ from vc_lightning.service.metrics import Metrics
 from vc_lightning.service.refusal import RefusedError
 
 Result = TypeVar("Result")
-Samples = Callable[[Path, VoiceConverter], VoiceSample | Recording]
+Analyze = Callable[[Path, VoiceConverter], VoiceSample | Recording]
 
 
 @dataclass(frozen=True)
@@ -156,18 +156,24 @@ class ConversionService:
         """Prepare a voice for live speech; see `prepare`."""
         return await self._in_thread(self._prepare_voice, target, settings)
 
-    def learned_voice(self, name: str, converter: VoiceConverter) -> Voice:
-        """Load a learned voice.
+    def find_voice(
+        self, target: Target, converter: VoiceConverter, analyze: Analyze | None = None
+    ) -> Voice:
+        """Return the voice of recordings, or a learned one.
 
         Args:
-            name: Its name.
+            target: Recordings of one speaker, or the name of a learned voice.
             converter: Converter that will use it.
+            analyze: Analyzes a recording; None: it is also kept, see `kept`.
 
         Raises:
-            InputError: There is no such voice, or it belongs to another speaker encoder.
+            InputError: There is no such voice, it belongs to another speaker encoder, or a
+                recording cannot be used. The message names no folder.
         """
+        analyze = analyze or self.kept.get
         with hidden_folders([self.voices]):
-            return VoiceShelf(self.voices).voice(name, converter)
+            shelf = VoiceShelf(self.voices)
+            return shelf.find(target, converter, lambda path: analyze(path, converter))
 
     async def convert(self, prepared: PreparedConversion, watch: Watch) -> MeasuredConversion:
         """Convert when the queue comes to it; see `ConversionQueue.convert`."""
@@ -201,7 +207,7 @@ class ConversionService:
         began = time.perf_counter()
         limits = self.limits.recordings
         converter = self._beside_streams(self.converters.get(settings))
-        voice = self._voice(target, converter, self.kept.get if keep else limits.sample)
+        voice = self.find_voice(target, converter, None if keep else limits.sample)
         reference = None
         if keep and not isinstance(target, str):
             reference = self.kept.get(target[0], converter)
@@ -229,12 +235,7 @@ class ConversionService:
 
     def _prepare_voice(self, target: Target, settings: Settings) -> tuple[VoiceConverter, Voice]:
         converter = self._beside_streams(self.converters.get(settings))
-        return converter, self._voice(target, converter, self.kept.get)
-
-    def _voice(self, target: Target, converter: VoiceConverter, sample: Samples) -> Voice:
-        if isinstance(target, str):
-            return self.learned_voice(target, converter)
-        return converter.voice_from(sample(path, converter) for path in target)
+        return converter, self.find_voice(target, converter)
 
     def _beside_streams(self, converter: VoiceConverter) -> VoiceConverter:
         """Let the calling thread and the converter leave time and cores to live streams."""

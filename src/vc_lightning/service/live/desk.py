@@ -205,7 +205,7 @@ class LiveDesk:
             speaker = None
             if hello.speaker is not None:
                 speaker = await asyncio.to_thread(
-                    self.service.learned_voice, hello.speaker, chosen.converter
+                    self.service.find_voice, hello.speaker, chosen.converter
                 )
         except InputError as error:
             raise ProtocolError(protocol.POLICY, str(error)) from None
