@@ -40,10 +40,11 @@ def main(cfg: DictConfig) -> None:
     """Convert one recording, or several."""
     require_valid(cfg)
     folder = paths.single_path(cfg.voices.dir, "voices.dir")
-    if is_single(cfg):
-        convert_one(cfg, folder)
+    sources = sources_of(cfg)
+    if is_single(cfg, sources):
+        convert_one(cfg, folder, *sources)
     else:
-        convert_many(cfg, folder)
+        convert_many(cfg, folder, sources)
 
 
 def require_valid(cfg: DictConfig) -> None:
@@ -63,22 +64,29 @@ def require_valid(cfg: DictConfig) -> None:
     cleanup.require_settings(**cfg.cleanup)
 
 
-def is_single(cfg: DictConfig) -> bool:
+def sources_of(cfg: DictConfig) -> list[Path]:
+    """Find the recordings that `source=` names; with `pairs=`, none."""
+    if cfg.pairs:
+        if cfg.source or cfg.target:
+            raise InputError(f"pairs={cfg.pairs}: give either pairs, or source and target")
+        return []
+    if not cfg.source:
+        raise InputError(NO_RECORDINGS)
+    return paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
+
+
+def is_single(cfg: DictConfig, sources: Sequence[Path]) -> bool:
     """Return whether the configuration names one conversion into one file."""
     if cfg.pairs or cfg.match != "one" or cfg.bidirectional or not isinstance(cfg.source, str):
         return False
-    if not cfg.source:
-        raise InputError(NO_RECORDINGS)
-    found = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
-    is_file = found == [paths.single_path(cfg.source, "source")]
+    is_file = sources == [paths.single_path(cfg.source, "source")]
     return is_file and (cfg.output is None or paths.names_a_file(str(cfg.output)))
 
 
-def convert_one(cfg: DictConfig, folder: Path) -> None:
+def convert_one(cfg: DictConfig, folder: Path, source: Path) -> None:
     """Convert one recording and log its similarity to both voices."""
     if cluster.is_split(cfg):
         raise InputError("part, cluster: one conversion cannot be split; name several recordings")
-    source = paths.single_path(cfg.source, "source")
     target = target_of(cfg.target, folder)
     also = list(cfg.also)
     if "target" in also and isinstance(target, str):
@@ -115,14 +123,14 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
         log.info("%s: %s through the vocoder alone", copy, path)
 
 
-def convert_many(cfg: DictConfig, folder: Path) -> None:
+def convert_many(cfg: DictConfig, folder: Path, sources: Sequence[Path]) -> None:
     """Convert recordings into a folder, with a table of all results."""
     if cfg.also:
         raise InputError(
             f"also={cfg.also}: works for one conversion only; leave it out for several"
         )
     output = paths.writable_folder(cfg.output or "outputs", "output")
-    listed = jobs.named(pairs_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
+    listed = jobs.named(pairs_of(cfg, folder, sources, output), output, f".{cfg.format or 'wav'}")
     if cfg.get("cluster"):
         if not cluster.run_parts(cfg, "convert"):
             return
@@ -251,17 +259,14 @@ def is_other(path: Path, note: Provenance) -> bool:
     return found is None or replace(found, made=note.made) != note
 
 
-def pairs_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
+def pairs_of(
+    cfg: DictConfig, folder: Path, sources: Sequence[Path], output: Path
+) -> list[tuple[Path, Target]]:
     """Pair sources with their targets; files in the output folder are never sources."""
     if cfg.pairs:
-        if cfg.source or cfg.target:
-            raise InputError(f"pairs={cfg.pairs}: give either pairs, or source and target")
         known = set(VoiceShelf(folder).names())
         pairs = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
         return [(source, as_voice(target, known)) for source, target in pairs]
-    if not cfg.source:
-        raise InputError(NO_RECORDINGS)
-    sources = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     sources = [path for path in sources if output.resolve() not in path.resolve().parents]
     if not sources:
         raise InputError(
