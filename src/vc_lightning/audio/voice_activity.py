@@ -92,13 +92,8 @@ def _raise_db(wav: np.ndarray, dbfs: float) -> float:
     return max(0.0, dbfs - rms_dbfs(wav))
 
 
-def speech_mask(wav: np.ndarray) -> np.ndarray:
-    """Mark speech in samples (n,) at 16 kHz, after scaling them to −30 dBFS."""
-    return np.repeat(speech_windows(wav), VAD_WINDOW)
-
-
 def speech_windows(wav: np.ndarray) -> np.ndarray:
-    """Return `speech_mask` as one flag for each window of 30 ms."""
+    """Mark the windows of 30 ms with speech in samples (n,) at 16 kHz, scaled to −30 dBFS."""
     return _voiced_windows(wav, VAD_LEVEL_DBFS - rms_dbfs(wav))
 
 

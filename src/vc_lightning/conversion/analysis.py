@@ -112,7 +112,7 @@ class RecordingAnalyzer:
         voice = embedding.result()
         self._check_pitch(recording if name is None else name, f0, level)
         reference = self._reference(filtered, start, voice, heard) if attends else None
-        return VoiceSample(voice, f0, len(wav) / self.mel.sample_rate, reference)
+        return VoiceSample(voice, f0, level.speech, len(wav) / self.mel.sample_rate, reference)
 
     @torch.inference_mode()
     def sample_of(self, recording: Recording) -> VoiceSample:
@@ -121,7 +121,7 @@ class RecordingAnalyzer:
         if self.networks.autovc.has_reference:
             start, filtered = self._start(one.wav, one.level)
             reference = self._reference(filtered, start, one.embedding, one.content)
-        return VoiceSample(one.embedding, one.f0, one.seconds, reference)
+        return VoiceSample(one.embedding, one.f0, one.level.speech, one.seconds, reference)
 
     def _start(self, wav: np.ndarray, level: Level) -> tuple[Chunk, np.ndarray]:
         """Return the first `REFERENCE_SECONDS` of wav (n,) as a chunk, with its samples (m,)."""

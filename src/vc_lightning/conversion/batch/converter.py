@@ -163,8 +163,11 @@ class BatchConverter:
             try:
                 wav = self._load(path)
                 with prefix_errors(path):
-                    usable.append((path, self.converter.sample(wav, path)))
-                self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
+                    sample = self.converter.sample(wav, path)
+                usable.append((path, sample))
+                self._advise(
+                    advice.of_recording(path, wav, self.converter.sample_rate, sample.speech)
+                )
                 self._advise(advice.of_speakers(path, wav, self.converter))
             except InputError as error:
                 reasons.append(error)
@@ -180,8 +183,10 @@ class BatchConverter:
         if self._last is None or self._last[0] != path:
             wav = self._load(path)
             with prefix_errors(path):
-                self._last = path, self.converter.analyze(wav, progress, path)
-            self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
+                analyzed = self.converter.analyze(wav, progress, path)
+            self._last = path, analyzed
+            rate, speech = self.converter.sample_rate, analyzed.level.speech
+            self._advise(advice.of_recording(path, wav, rate, speech))
         return self._last[1]
 
     def _advise(self, sentences: Iterable[str]) -> None:

@@ -224,8 +224,10 @@ class ConversionService:
 
     def _check(self, recording: Path) -> list[str]:
         converter = self._beside_streams(self.converters.get(self.converters.default))
-        wav = self.kept.get(recording, converter).wav
-        return advice.of_recording(recording.name, wav, converter.sample_rate, can_clean=False)
+        kept = self.kept.get(recording, converter)
+        return advice.of_recording(
+            recording.name, kept.wav, converter.sample_rate, kept.level.speech, can_clean=False
+        )
 
     def _check_voice(self, recordings: Sequence[Path]) -> list[str]:
         converter = self._beside_streams(self.converters.get(self.converters.default))
