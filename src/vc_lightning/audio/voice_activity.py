@@ -65,8 +65,7 @@ def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
     vad = webrtcvad.Vad(VAD_MODE)
     flags = []
     for windows in blocks(_windows(wav), WINDOWS_AT_ONCE):
-        pcm = np.round(amplify(windows, decibels) * INT16_MAX)
-        pcm = np.clip(pcm, -INT16_MAX, INT16_MAX).astype("<i2")
+        pcm = int16(amplify(windows, decibels))
         flags += [vad.is_speech(window.tobytes(), VAD_SAMPLE_RATE) for window in pcm]
     if not flags:
         return np.zeros(0, dtype=bool)
@@ -76,6 +75,11 @@ def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
     average = np.convolve(padded, np.ones(VAD_AVERAGE_WINDOWS), "valid") / VAD_AVERAGE_WINDOWS
     reach = VAD_DILATION_WINDOWS // 2
     return np.convolve(np.round(average), np.ones(VAD_DILATION_WINDOWS))[reach:-reach] > 0
+
+
+def int16(wav: np.ndarray) -> np.ndarray:
+    """Convert samples to the integers that WebRTC's detector takes; louder ones are clipped."""
+    return np.round(wav * INT16_MAX).clip(-INT16_MAX, INT16_MAX).astype("<i2")
 
 
 def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:
