@@ -21,7 +21,7 @@ from vc_lightning.common.errors import InputError, require_at_least, require_fla
 from vc_lightning.common.parts import MERGE, Part
 from vc_lightning.common.progress import Progress
 from vc_lightning.conversion import provenance
-from vc_lightning.conversion.batch import jobs
+from vc_lightning.conversion.batch import jobs, results_table
 from vc_lightning.conversion.batch.converter import BatchConverter
 from vc_lightning.conversion.batch.jobs import Job
 from vc_lightning.conversion.provenance import Provenance
@@ -137,7 +137,7 @@ def convert_many(cfg: DictConfig, folder: Path, sources: Sequence[Path]) -> None
         cfg.part = MERGE
     if cfg.part == MERGE:
         merge_parts(listed, output, required=True)
-        if jobs.count_errors(output, listed):
+        if results_table.count_errors(output, listed):
             sys.exit(entry_point.EXIT_SOME_FAILED)
         return
     part = None if cfg.part is None else Part.parse(cfg.part)
@@ -158,11 +158,11 @@ def convert_many(cfg: DictConfig, folder: Path, sources: Sequence[Path]) -> None
         for start in range(0, len(left), cfg.batch_size):
             some = left[start : start + cfg.batch_size]
             rows = batch.convert(some, bar.part(some))
-            jobs.write_table(output, rows, part)
+            results_table.write_table(output, rows, part)
             for row in filter(lambda row: row.error, rows):
                 log.error("not converted: %s", row.error)
                 failed += 1
-    table = jobs.table_path(output, part)
+    table = results_table.table_path(output, part)
     log.info("%d converted, %d failed; see %s", len(left) - failed, failed, table)
     if part is not None:
         merge_parts(listed, output, required=False)
@@ -183,10 +183,10 @@ def finished(own: Sequence[Job], output: Path, part: Part | None, note: Provenan
     if part is None:
         return done
     # A part that was killed may have written an output without its row.
-    recorded = jobs.recorded_outputs(output, part)
+    recorded = results_table.recorded_outputs(output, part)
     lacking = {job for job in done if str(job.output) not in recorded}
     kept = [job for job in own if job in lacking and is_other(job.output, note)]
-    jobs.write_table(output, map(jobs.row_of, kept), part)
+    results_table.write_table(output, map(results_table.row_of, kept), part)
     return done - lacking | set(kept)
 
 
@@ -201,14 +201,16 @@ def merge_parts(listed: Sequence[Job], output: Path, required: bool) -> None:
     Raises:
         InputError: Rows are missing and `required` is set.
     """
-    missing = jobs.merge_tables(output, listed)
+    missing = results_table.merge_tables(output, listed)
     if not missing:
-        log.info("all %d conversions are done; see %s", len(listed), jobs.table_path(output))
+        log.info(
+            "all %d conversions are done; see %s", len(listed), results_table.table_path(output)
+        )
         return
     state = f"{len(missing)} of {len(listed)} conversions of other parts are missing"
     if required:
         raise InputError(f"part=merge: {state}, {missing[0].output} first; run their parts")
-    log.info("%s; the last part writes %s", state, jobs.table_path(output))
+    log.info("%s; the last part writes %s", state, results_table.table_path(output))
 
 
 class ProgressBar:

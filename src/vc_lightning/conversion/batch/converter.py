@@ -13,7 +13,8 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.common.progress import Progress, no_progress, part_of
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.batch import advice
-from vc_lightning.conversion.batch.jobs import Job, Row, row_of
+from vc_lightning.conversion.batch.jobs import Job
+from vc_lightning.conversion.batch.results_table import Row, row_of
 from vc_lightning.conversion.converter import ANALYSIS_SHARE, VoiceConverter
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
