@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio.checks.pitch_check import PitchCheck
 from vc_lightning.audio.files import io
-from vc_lightning.audio.pitch_check import PitchCheck
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.audio.voice_activity import Level
 from vc_lightning.common.errors import InputError

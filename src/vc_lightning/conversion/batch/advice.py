@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import quality
+from vc_lightning.audio.checks import quality
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from vc_lightning.audio import quality, voice_activity
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.checks import quality
+from vc_lightning.audio.checks.quality import measure
 from vc_lightning.audio.files import io
-from vc_lightning.audio.quality import measure
 
 RATE = 16_000
 
