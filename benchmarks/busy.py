@@ -44,7 +44,7 @@ async def stays(_):
     return False
 async def answer():
     from vc_lightning.service.engine import conversions
-    limits = conversions.ServiceLimits(**{name: cfg[name] for name in serve.LIMITS})
+    limits = serve.limits_in(cfg, conversions.ServiceLimits)
     service = conversions.ConversionService(converters, pathlib.Path("voices"), limits)
     prepared = await service.prepare(
         folder / "source.wav", (folder / "target.wav",), converters.default

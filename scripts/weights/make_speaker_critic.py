@@ -22,8 +22,8 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
+from vc_lightning.models.critics.speaker import SpeakerCritic
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.speaker_critic import SpeakerCritic
 
 MIN_SNR_DB = 33
 MAX_RECORDINGS = 8  # of a speaker

@@ -8,6 +8,7 @@ import torch
 
 from helpers import SOURCE, TARGET, TINY, refusal
 from vc_lightning import VoiceConverter
+from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import analysis
 from vc_lightning.conversion.networks import Networks
@@ -140,6 +141,25 @@ def test_target_is_a_reference(listening, converter, speech, other_speech, monke
     assert len(first) == converter.analyzer.frames(2)
     assert len(both.reference) == converter.analyzer.frames(3)
     assert np.array_equal(both.reference[: len(first)], first)
+
+
+def test_filters_a_short_target_once(listening, recogniser_file, speech, monkeypatch):
+    attending(listening)
+    converter = VoiceConverter.from_checkpoint(listening)
+    lengths = []
+    filtered = MelSpectrogram.filtered
+
+    def counted(mel, wav):
+        lengths.append(len(wav))
+        return filtered(mel, wav)
+
+    monkeypatch.setattr(MelSpectrogram, "filtered", counted)
+    sample = converter.sample(speech)
+    assert lengths == [len(speech)]
+    monkeypatch.setattr(analysis, "REFERENCE_SECONDS", 2)  # a long one: its start and the whole
+    lengths.clear()
+    np.testing.assert_array_equal(converter.sample(speech).f0, sample.f0)
+    assert len(lengths) == 2
 
 
 def test_another_vocoder_keeps_the_networks(converter, speech):

@@ -14,10 +14,10 @@ from vc_lightning.common.resources import settings
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import DIM_LIVE, AutoVC
 from vc_lightning.models.checkpoints import load_autovc, read_autovc, read_speaker_encoder, save
+from vc_lightning.models.critics.speaker import SpeakerCritic
+from vc_lightning.models.critics.word import WordCritic
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
-from vc_lightning.models.speaker_critic import SpeakerCritic
-from vc_lightning.models.word_critic import WordCritic
 from vc_lightning.training import losses as losses_module
 from vc_lightning.training.losses import Critics
 from vc_lightning.training.tasks.autovc import AutoVCModule

@@ -65,8 +65,7 @@ def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
     vad = webrtcvad.Vad(VAD_MODE)
     flags = []
     for windows in blocks(_windows(wav), WINDOWS_AT_ONCE):
-        pcm = np.round(amplify(windows, decibels) * INT16_MAX)
-        pcm = np.clip(pcm, -INT16_MAX, INT16_MAX).astype("<i2")
+        pcm = int16(amplify(windows, decibels))
         flags += [vad.is_speech(window.tobytes(), VAD_SAMPLE_RATE) for window in pcm]
     if not flags:
         return np.zeros(0, dtype=bool)
@@ -76,6 +75,11 @@ def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
     average = np.convolve(padded, np.ones(VAD_AVERAGE_WINDOWS), "valid") / VAD_AVERAGE_WINDOWS
     reach = VAD_DILATION_WINDOWS // 2
     return np.convolve(np.round(average), np.ones(VAD_DILATION_WINDOWS))[reach:-reach] > 0
+
+
+def int16(wav: np.ndarray) -> np.ndarray:
+    """Convert samples to the integers that WebRTC's detector takes; louder ones are clipped."""
+    return np.round(wav * INT16_MAX).clip(-INT16_MAX, INT16_MAX).astype("<i2")
 
 
 def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:
@@ -92,13 +96,8 @@ def _raise_db(wav: np.ndarray, dbfs: float) -> float:
     return max(0.0, dbfs - rms_dbfs(wav))
 
 
-def speech_mask(wav: np.ndarray) -> np.ndarray:
-    """Mark speech in samples (n,) at 16 kHz, after scaling them to −30 dBFS."""
-    return np.repeat(speech_windows(wav), VAD_WINDOW)
-
-
 def speech_windows(wav: np.ndarray) -> np.ndarray:
-    """Return `speech_mask` as one flag for each window of 30 ms."""
+    """Mark the windows of 30 ms with speech in samples (n,) at 16 kHz, scaled to −30 dBFS."""
     return _voiced_windows(wav, VAD_LEVEL_DBFS - rms_dbfs(wav))
 
 

@@ -15,17 +15,18 @@ from vc_lightning.audio import cleanup
 from vc_lightning.audio.files import io
 from vc_lightning.audio.watermark import embed
 from vc_lightning.commands.support import builders, cluster, entry_point, paths
-from vc_lightning.commands.support.targets import NO_RECORDINGS, target_of
+from vc_lightning.commands.support.targets import NO_RECORDINGS, as_voice, target_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
 from vc_lightning.common.parts import MERGE, Part
+from vc_lightning.common.progress import Progress
 from vc_lightning.conversion import provenance
-from vc_lightning.conversion.batch import jobs
+from vc_lightning.conversion.batch import jobs, results_table
 from vc_lightning.conversion.batch.converter import BatchConverter
-from vc_lightning.conversion.batch.jobs import Job, Target
+from vc_lightning.conversion.batch.jobs import Job
 from vc_lightning.conversion.provenance import Provenance
 from vc_lightning.conversion.voices.shelf import VoiceShelf
-from vc_lightning.models.vocoders.base import Progress
+from vc_lightning.conversion.voices.voice import Target
 
 log = logging.getLogger("convert")
 
@@ -39,10 +40,11 @@ def main(cfg: DictConfig) -> None:
     """Convert one recording, or several."""
     require_valid(cfg)
     folder = paths.single_path(cfg.voices.dir, "voices.dir")
-    if is_single(cfg):
-        convert_one(cfg, folder)
+    sources = sources_of(cfg)
+    if is_single(cfg, sources):
+        convert_one(cfg, folder, *sources)
     else:
-        convert_many(cfg, folder)
+        convert_many(cfg, folder, sources)
 
 
 def require_valid(cfg: DictConfig) -> None:
@@ -62,22 +64,29 @@ def require_valid(cfg: DictConfig) -> None:
     cleanup.require_settings(**cfg.cleanup)
 
 
-def is_single(cfg: DictConfig) -> bool:
+def sources_of(cfg: DictConfig) -> list[Path]:
+    """Find the recordings that `source=` names; with `pairs=`, none."""
+    if cfg.pairs:
+        if cfg.source or cfg.target:
+            raise InputError(f"pairs={cfg.pairs}: give either pairs, or source and target")
+        return []
+    if not cfg.source:
+        raise InputError(NO_RECORDINGS)
+    return paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
+
+
+def is_single(cfg: DictConfig, sources: Sequence[Path]) -> bool:
     """Return whether the configuration names one conversion into one file."""
     if cfg.pairs or cfg.match != "one" or cfg.bidirectional or not isinstance(cfg.source, str):
         return False
-    if not cfg.source:
-        raise InputError(NO_RECORDINGS)
-    found = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
-    is_file = found == [paths.single_path(cfg.source, "source")]
+    is_file = sources == [paths.single_path(cfg.source, "source")]
     return is_file and (cfg.output is None or paths.names_a_file(str(cfg.output)))
 
 
-def convert_one(cfg: DictConfig, folder: Path) -> None:
+def convert_one(cfg: DictConfig, folder: Path, source: Path) -> None:
     """Convert one recording and log its similarity to both voices."""
     if cluster.is_split(cfg):
         raise InputError("part, cluster: one conversion cannot be split; name several recordings")
-    source = paths.single_path(cfg.source, "source")
     target = target_of(cfg.target, folder)
     also = list(cfg.also)
     if "target" in also and isinstance(target, str):
@@ -114,21 +123,21 @@ def convert_one(cfg: DictConfig, folder: Path) -> None:
         log.info("%s: %s through the vocoder alone", copy, path)
 
 
-def convert_many(cfg: DictConfig, folder: Path) -> None:
+def convert_many(cfg: DictConfig, folder: Path, sources: Sequence[Path]) -> None:
     """Convert recordings into a folder, with a table of all results."""
     if cfg.also:
         raise InputError(
             f"also={cfg.also}: works for one conversion only; leave it out for several"
         )
     output = paths.writable_folder(cfg.output or "outputs", "output")
-    listed = jobs.named(pairs_of(cfg, folder, output), output, f".{cfg.format or 'wav'}")
+    listed = jobs.named(pairs_of(cfg, folder, sources, output), output, f".{cfg.format or 'wav'}")
     if cfg.get("cluster"):
         if not cluster.run_parts(cfg, "convert"):
             return
         cfg.part = MERGE
     if cfg.part == MERGE:
         merge_parts(listed, output, required=True)
-        if jobs.count_errors(output, listed):
+        if results_table.count_errors(output, listed):
             sys.exit(entry_point.EXIT_SOME_FAILED)
         return
     part = None if cfg.part is None else Part.parse(cfg.part)
@@ -149,11 +158,11 @@ def convert_many(cfg: DictConfig, folder: Path) -> None:
         for start in range(0, len(left), cfg.batch_size):
             some = left[start : start + cfg.batch_size]
             rows = batch.convert(some, bar.part(some))
-            jobs.write_table(output, rows, part)
+            results_table.write_table(output, rows, part)
             for row in filter(lambda row: row.error, rows):
                 log.error("not converted: %s", row.error)
                 failed += 1
-    table = jobs.table_path(output, part)
+    table = results_table.table_path(output, part)
     log.info("%d converted, %d failed; see %s", len(left) - failed, failed, table)
     if part is not None:
         merge_parts(listed, output, required=False)
@@ -174,10 +183,10 @@ def finished(own: Sequence[Job], output: Path, part: Part | None, note: Provenan
     if part is None:
         return done
     # A part that was killed may have written an output without its row.
-    recorded = jobs.recorded_outputs(output, part)
+    recorded = results_table.recorded_outputs(output, part)
     lacking = {job for job in done if str(job.output) not in recorded}
     kept = [job for job in own if job in lacking and is_other(job.output, note)]
-    jobs.write_table(output, map(jobs.row_of, kept), part)
+    results_table.write_table(output, map(results_table.row_of, kept), part)
     return done - lacking | set(kept)
 
 
@@ -192,14 +201,16 @@ def merge_parts(listed: Sequence[Job], output: Path, required: bool) -> None:
     Raises:
         InputError: Rows are missing and `required` is set.
     """
-    missing = jobs.merge_tables(output, listed)
+    missing = results_table.merge_tables(output, listed)
     if not missing:
-        log.info("all %d conversions are done; see %s", len(listed), jobs.table_path(output))
+        log.info(
+            "all %d conversions are done; see %s", len(listed), results_table.table_path(output)
+        )
         return
     state = f"{len(missing)} of {len(listed)} conversions of other parts are missing"
     if required:
         raise InputError(f"part=merge: {state}, {missing[0].output} first; run their parts")
-    log.info("%s; the last part writes %s", state, jobs.table_path(output))
+    log.info("%s; the last part writes %s", state, results_table.table_path(output))
 
 
 class ProgressBar:
@@ -250,17 +261,14 @@ def is_other(path: Path, note: Provenance) -> bool:
     return found is None or replace(found, made=note.made) != note
 
 
-def pairs_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Target]]:
+def pairs_of(
+    cfg: DictConfig, folder: Path, sources: Sequence[Path], output: Path
+) -> list[tuple[Path, Target]]:
     """Pair sources with their targets; files in the output folder are never sources."""
     if cfg.pairs:
-        if cfg.source or cfg.target:
-            raise InputError(f"pairs={cfg.pairs}: give either pairs, or source and target")
         known = set(VoiceShelf(folder).names())
         pairs = jobs.from_table(paths.single_path(cfg.pairs, "pairs"))
         return [(source, as_voice(target, known)) for source, target in pairs]
-    if not cfg.source:
-        raise InputError(NO_RECORDINGS)
-    sources = paths.existing_paths(cfg.source, "source", io.AUDIO_SUFFIXES)
     sources = [path for path in sources if output.resolve() not in path.resolve().parents]
     if not sources:
         raise InputError(
@@ -272,12 +280,6 @@ def pairs_of(cfg: DictConfig, folder: Path, output: Path) -> list[tuple[Path, Ta
             raise InputError(f"bidirectional=true: the learned voice {target} has no recordings")
         return [(source, target) for source in sources]
     return jobs.matched(sources, target, cfg.match, cfg.bidirectional)
-
-
-def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
-    """Replace a table's path by a learned voice's name where no such file exists."""
-    path = target[0]
-    return path.name if len(target) == 1 and not path.exists() and path.name in known else target
 
 
 def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:

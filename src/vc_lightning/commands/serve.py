@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -11,7 +12,7 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import hydra
 from hydra.utils import instantiate
@@ -26,21 +27,16 @@ from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from vc_lightning.service.app import ConversionApi
     from vc_lightning.service.engine.converters import Converters
 
 log = logging.getLogger("serve")
 
 KEY_VARIABLE = "VC_API_KEY"  # no argument: all users of a computer can read arguments
+Limits = TypeVar("Limits", bound="DataclassInstance")
 EXAMPLES = resources.ROOT / "examples"  # a wheel has none
-LIMITS = (
-    *("max_seconds", "max_megabytes", "max_targets", "max_requests", "batch_size"),
-    *("batch_seconds", "transfer_seconds", "wait_seconds"),
-)
-LIVE_LIMITS = (
-    *("max_clients", "max_waiting", "max_seconds", "idle_seconds", "max_idle_seconds"),
-    *("max_unread_seconds", "max_message_kib"),
-)
 
 
 @hydra.main(version_base="1.3", config_path=str(resources.CONF), config_name="serve")
@@ -135,8 +131,7 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
     from vc_lightning.service.live.limits import LiveLimits
 
     access = Access(cfg.host, api_keys(cfg), cfg.public_name)
-    limits = ServiceLimits(**{name: cfg[name] for name in LIMITS})
-    live_limits = LiveLimits(**{name: cfg.live[name] for name in LIVE_LIMITS})
+    limits, live_limits = limits_in(cfg, ServiceLimits), limits_in(cfg.live, LiveLimits)
     voices = paths.single_path(cfg.voices.dir, "voices.dir")
     service = ConversionService(build_converters(cfg), voices, limits)
     target = None
@@ -146,6 +141,19 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
     lengths = (cfg.live.block_seconds, cfg.live.lookahead_seconds)
     live = LiveDesk(service, live_limits, access, target, *lengths, cfg.live.listens)
     return ConversionApi(service, live, access, folder)
+
+
+def limits_in(cfg: DictConfig, kind: type[Limits]) -> Limits:
+    """Make limits of the keys that are named like their fields.
+
+    Args:
+        cfg: The configuration `conf/serve.yaml`, or a part of it.
+        kind: The dataclass of the limits.
+
+    Raises:
+        InputError: A limit is out of range.
+    """
+    return kind(**{field.name: cfg[field.name] for field in dataclasses.fields(kind)})
 
 
 def build_converters(cfg: DictConfig) -> "Converters":

@@ -31,7 +31,7 @@ from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
 from vc_lightning.data.modules.recordings import RecordingsDataModule
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.network import Network
-from vc_lightning.training.callbacks.progress import DivergedError
+from vc_lightning.training.callbacks.throughput import DivergedError
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.resume import newest, require_same_training

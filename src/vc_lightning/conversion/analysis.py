@@ -1,5 +1,6 @@
 """Analysis of recordings before a conversion: level, speaker embedding, pitch and content."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import torch
 from torch import Tensor
 
 from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio.checks.pitch_check import PitchCheck
 from vc_lightning.audio.files import io
-from vc_lightning.audio.pitch_check import PitchCheck
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.audio.voice_activity import Level
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.progress import Progress, no_progress
 from vc_lightning.common.threads import second_thread
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.recording import (
@@ -25,7 +27,6 @@ from vc_lightning.conversion.recording import (
     whole_codes,
 )
 from vc_lightning.conversion.voices.voice import VoiceSample
-from vc_lightning.models.vocoders.base import Progress, no_progress
 
 CHUNK_SECONDS = 60  # processed at once
 CONTEXT_SECONDS = 4  # on each side of a chunk, processed with it and then dropped
@@ -105,29 +106,30 @@ class RecordingAnalyzer:
         with second_thread() as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
             if attends:
-                contour = beside.submit(self._contour, wav, level)
-                start, filtered = self._start(wav, level)
+                start = self._start(wav)
+                filtered = self._filtered(wav, level, start)
+                contour = beside.submit(self._contour, wav, level, {start: filtered})
                 heard = self._content(filtered, start)
-            f0 = contour.result() if attends else self._contour(wav, level)
+            f0 = contour.result() if attends else self._contour(wav, level, {})
         voice = embedding.result()
         self._check_pitch(recording if name is None else name, f0, level)
         reference = self._reference(filtered, start, voice, heard) if attends else None
-        return VoiceSample(voice, f0, len(wav) / self.mel.sample_rate, reference)
+        return VoiceSample(voice, f0, level.speech, len(wav) / self.mel.sample_rate, reference)
 
     @torch.inference_mode()
     def sample_of(self, recording: Recording) -> VoiceSample:
         """Return what an analyzed recording contributes to a voice."""
         one, reference = recording, None
         if self.networks.autovc.has_reference:
-            start, filtered = self._start(one.wav, one.level)
+            start = self._start(one.wav)
+            filtered = self._filtered(one.wav, one.level, start)
             reference = self._reference(filtered, start, one.embedding, one.content)
-        return VoiceSample(one.embedding, one.f0, one.seconds, reference)
+        return VoiceSample(one.embedding, one.f0, one.level.speech, one.seconds, reference)
 
-    def _start(self, wav: np.ndarray, level: Level) -> tuple[Chunk, np.ndarray]:
-        """Return the first `REFERENCE_SECONDS` of wav (n,) as a chunk, with its samples (m,)."""
+    def _start(self, wav: np.ndarray) -> Chunk:
+        """Return the first `REFERENCE_SECONDS` of wav (n,) as a chunk."""
         n_frames = min(self.n_frames(wav), self.frames(REFERENCE_SECONDS))
-        start = Chunk(0, 0, n_frames, n_frames)
-        return start, self._filtered(wav, level, start)
+        return Chunk(0, 0, n_frames, n_frames)
 
     def _reference(
         self, filtered: np.ndarray, start: Chunk, embedding: np.ndarray, heard: np.ndarray
@@ -199,10 +201,17 @@ class RecordingAnalyzer:
         f0 = pitch.track(filtered, self.mel.sample_rate, self.mel.hop_length)
         return f0[chunk.start - chunk.first : chunk.stop - chunk.first]
 
-    def _contour(self, wav: np.ndarray, level: Level) -> np.ndarray:
-        """Track the pitch (T,) of wav (n,)."""
-        chunks = self.chunks(wav)
-        return np.concatenate([self._f0(self._filtered(wav, level, c), c) for c in chunks])
+    def _contour(
+        self, wav: np.ndarray, level: Level, filtered: Mapping[Chunk, np.ndarray]
+    ) -> np.ndarray:
+        """Track the pitch (T,) of wav (n,), some chunks of which may be filtered already."""
+        contours = []
+        for chunk in self.chunks(wav):
+            samples = filtered.get(chunk)
+            if samples is None:
+                samples = self._filtered(wav, level, chunk)
+            contours.append(self._f0(samples, chunk))
+        return np.concatenate(contours)
 
     def _check_pitch(self, name: RecordingLike, f0: np.ndarray, level: Level) -> None:
         """Warn if a named recording has speech but hardly any pitch, which the network needs."""

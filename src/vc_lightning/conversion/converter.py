@@ -13,6 +13,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.spill_buffer import SpillBuffer
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_seed, require_within
+from vc_lightning.common.progress import Progress, no_progress, part_of
 from vc_lightning.common.threads import ThreadChooser
 from vc_lightning.conversion.analysis import REFERENCE_SECONDS, RecordingAnalyzer
 from vc_lightning.conversion.live.pace import SHORTEST_SECONDS
@@ -27,7 +28,7 @@ from vc_lightning.models.autovc import MAX_CONTRAST, AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
-from vc_lightning.models.vocoders.base import Progress, Vocoder, no_progress, part_of, vocode
+from vc_lightning.models.vocoders.base import Vocoder, vocode
 from vc_lightning.models.vocoders.factory import default_vocoder
 
 ANALYSIS_SHARE = 0.5  # of the computing time: embedding and pitch

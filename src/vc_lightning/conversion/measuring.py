@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.progress import Progress, no_progress
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.models.speaker_encoder import similarity
-from vc_lightning.models.vocoders.base import Progress, no_progress
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vc_lightning.audio import pitch
+from vc_lightning.audio.fading import faded
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.voice_activity import Level
 from vc_lightning.common.errors import InputError
@@ -115,8 +116,7 @@ def cross_fade(parts: Iterable[tuple[Chunk, Tensor]], fade: int) -> Iterator[Ten
     for chunk, values in parts:
         if held is not None:
             begin = chunk.start - chunk.first - fade
-            weight = torch.linspace(0, 1, fade, device=values.device)
-            fading = torch.lerp(held, values[..., begin : begin + fade], weight)
+            fading = faded(held, values[..., begin : begin + fade])
             values = torch.cat([fading, values[..., begin + fade :]], dim=-1)
             stop = chunk.stop - chunk.start + fade
         else:

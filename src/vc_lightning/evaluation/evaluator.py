@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from vc_lightning.evaluation.scorers.recognisers import phonemes, pocket_sphinx,
 from vc_lightning.evaluation.scores import Rate, ScoredConversion, Sounds
 from vc_lightning.evaluation.summary import Evaluation, combine
 
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 # Values of scorers=; GE2E, which is in the converter, always scores the voice.
@@ -165,9 +166,10 @@ class Evaluator:
         """
         conversions = {}
         for index, pair in show_progress(pairs.items(), "conversions"):
-            conversions[index] = self._converted(pair, self.sources[pair.source], None)
             if index < self.n_timed:  # no judge is loaded yet, whose threads would slow it down
-                self._time(conversions[index])
+                conversions[index] = self._timed(pair)
+            else:
+                conversions[index] = self._converted(pair, self.sources[pair.source], None)
         self._resynthesize(conversions.values())
         tested = {i: conversion for i, conversion in conversions.items() if i in robust}
         conditions, left_out = [], Counter(dict.fromkeys(self.missing, 0))
@@ -191,7 +193,10 @@ class Evaluator:
 
     def _converted(self, pair: Pair, source: Recording, voice: Voice | None) -> ScoredConversion:
         """Convert a source to a voice, by default that of the pair; let GE2E score the voice."""
-        wav = self.convert(pair, source, voice)
+        return self._scored(pair, source, self.convert(pair, source, voice))
+
+    def _scored(self, pair: Pair, source: Recording, wav: np.ndarray) -> ScoredConversion:
+        """Let GE2E score the voice of a conversion (n,)."""
         conversion = ScoredConversion(pair, Sounds(source.wav, wav))
         embedding = None
         with contextlib.suppress(InputError):  # there is no speech in it
@@ -205,12 +210,15 @@ class Evaluator:
 
         Evaluators of other converters override it.
         """
-        if voice is None:
-            if pair.voice not in self.voices:
-                own = [self.samples[path] for path in pair.voice]
-                self.voices[pair.voice] = self.converter.voice_from(own)
-            voice = self.voices[pair.voice]
+        voice = self._voice_of(pair) if voice is None else voice
         return self.converter.convert_analyzed([source], [voice], self.seed)[0]
+
+    def _voice_of(self, pair: Pair) -> Voice:
+        """Return the target's voice, which is made only once."""
+        if pair.voice not in self.voices:
+            own = [self.samples[path] for path in pair.voice]
+            self.voices[pair.voice] = self.converter.voice_from(own)
+        return self.voices[pair.voice]
 
     def _resynthesize(self, conversions: Iterable[ScoredConversion]) -> None:
         """Add the sources resynthesised by the vocoder alone."""
@@ -221,12 +229,13 @@ class Evaluator:
                 known[source] = self.converter.resynthesize(self.sources[source], self.seed)
             conversion.sounds_in_memory = Sounds(sounds.source, sounds.conversion, known[source])
 
-    def _time(self, conversion: ScoredConversion) -> None:
-        """Set the computing times of a conversion and of its steps."""
-        converter, pair = self.converter, conversion.pair
-        wav = self.sources[pair.source].wav
-        rate, scores = converter.sample_rate, conversion.scores
+    def _timed(self, pair: Pair) -> ScoredConversion:
+        """Convert and score a pair; the scores include computing times of all steps."""
+        converter, source = self.converter, self.sources[pair.source]
+        wav, rate = source.wav, self.converter.sample_rate
         duration = len(wav) / rate
+        voice = self._voice_of(pair)  # which is not timed: it serves many conversions
+        scores: dict[str, Rate] = {}
         steps: dict[str, Callable[[], object]] = {
             "speaker_encoder": lambda: converter.embed(wav),
             "mel": lambda: converter.mel.extract(wav, rate),
@@ -234,19 +243,21 @@ class Evaluator:
         if converter.autovc.f0:
             steps["pitch"] = lambda: pitch.track(wav, rate, converter.mel.hop_length)
         if not self.is_warm:  # the first calls are slower
-            self.convert(pair, converter.analyze(wav))
+            self.convert(pair, converter.analyze(wav), voice)
             converter.resynthesize(wav, self.seed)
             self.is_warm = True
         for name, step in steps.items():
-            scores[f"speed/{name}"] = Rate(_seconds(step), duration)
+            scores[f"speed/{name}"] = Rate(_seconds(step)[0], duration)
         with _stopwatch(converter.autovc) as network:
-            whole = _seconds(lambda: self.convert(pair, converter.analyze(wav)))
+            whole, made = _seconds(lambda: self.convert(pair, converter.analyze(wav), voice))
         scores["speed/autovc"] = Rate(sum(network), duration)
         scores["speed/conversion"] = Rate(whole, duration)
-        resynthesis = _seconds(lambda: converter.resynthesize(wav, self.seed))
-        mel = scores["speed/mel"]
-        assert isinstance(mel, Rate)
-        scores["speed/vocoder"] = Rate(max(0.0, resynthesis - mel.amount), duration)
+        resynthesis, _ = _seconds(lambda: converter.resynthesize(wav, self.seed))
+        vocoder = max(0.0, resynthesis - scores["speed/mel"].amount)
+        scores["speed/vocoder"] = Rate(vocoder, duration)
+        conversion = self._scored(pair, source, made)
+        conversion.scores.update(scores)
+        return conversion
 
     def _codes(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
         """Compute the codes (n_channels, T/freq) of recordings."""
@@ -309,11 +320,11 @@ def recordings(pair: Pair) -> list[Path]:
     return [pair.source, pair.source_reference, *pair.voice, pair.target_reference]
 
 
-def _seconds(function: Callable[[], object]) -> float:
-    """Return the time of a call in seconds."""
+def _seconds(function: Callable[[], Result]) -> tuple[float, Result]:
+    """Return the time of a call in seconds, and its result."""
     started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
+    result = function()
+    return time.perf_counter() - started, result
 
 
 @contextlib.contextmanager

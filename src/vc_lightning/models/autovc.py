@@ -44,7 +44,7 @@ class AutoVC(Network):
         dim_features: Size of a recogniser's features, which the content encoder then reads in
             place of mel and speaker embedding: the network listens. Such a network also has a
             `live_encoder`, which predicts the same codes from the mel. 0: it reads the mel.
-        dim_acoustics: Numbers that describe how the target was recorded (`audio.acoustics`), an
+        dim_acoustics: Numbers that describe how the target was recorded (`checks.acoustics`), an
             input of the decoder beside the embedding. Conversions use `clean`, those of clean
             recordings. 0: no such input.
         dim_reference: Width of the attention to the target's own frames, see `ReferenceAttention`;

@@ -21,20 +21,20 @@ from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.precision import has_bfloat16_products
 from vc_lightning.common.resources import settings
 from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.critics.speaker import SpeakerCritic
+from vc_lightning.models.critics.voice import VoiceCritic
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.checksums import identity
 from vc_lightning.models.files.formats import Card, identify
 from vc_lightning.models.files.kinds import KINDS, State, sizes_in
 from vc_lightning.models.files.opening import METADATA_KEY, content_of, require_undamaged
 from vc_lightning.models.recogniser import Recogniser
-from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
-from vc_lightning.models.voice_critic import VoiceCritic
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from vc_lightning.conversion.batch.jobs import Target
+from vc_lightning.conversion.voices.voice import Target
 from vc_lightning.service.refusal import RefusedError
 
 SETTINGS: dict[str, type[str] | type[float] | type[int]] = {

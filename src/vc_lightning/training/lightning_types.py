@@ -6,6 +6,7 @@ Its hooks take any LightningModule, and some attributes of its Trainer are not a
 from typing import TypeVar
 
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from vc_lightning.data.modules.base import TrainingDataModule
 
@@ -37,3 +38,8 @@ def callbacks_of(trainer: Trainer) -> list[Callback]:
 def log_interval(trainer: Trainer) -> int:
     """Return the number of steps between two logged steps."""
     return trainer.log_every_n_steps  # type: ignore[attr-defined]  # set elsewhere in Lightning
+
+
+def loss_of(outputs: STEP_OUTPUT) -> float:
+    """Return the loss of a training step from the `outputs` of a callback."""
+    return require_instance(outputs, dict)["loss"].item()

@@ -13,9 +13,9 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.speaker_critic import SpeakerCritic, critic_losses
-from vc_lightning.models.voice_critic import VoiceCritic
-from vc_lightning.models.word_critic import WordCritic, feature_distance
+from vc_lightning.models.critics.speaker import SpeakerCritic, critic_losses
+from vc_lightning.models.critics.voice import VoiceCritic
+from vc_lightning.models.critics.word import WordCritic, feature_distance
 
 LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
 CONVERTED_EVERY = 2  # crops of a batch, of which one is converted into another voice

@@ -30,7 +30,8 @@ class Converter:
         self.checkpoint = checkpoint
 
     def voice_from(self, samples):
-        return Voice(samples[0].embedding, reference=samples[0].reference)
+        first, *_ = samples
+        return Voice(first.embedding, reference=first.reference)
 
     def voice(self, recordings):
         return recordings
@@ -44,10 +45,13 @@ def test_stores_and_finds_voices(shelf):
         shelf.voice("Anna", Converter("ge2e-76543210"))
     assert shelf.find("Anna", Converter()).pitch == VOICE.pitch
     assert shelf.find(("a.wav",), Converter()) == ("a.wav",)
+    samples = {"a.wav": VoiceSample(np.ones(3), np.zeros(3), np.ones(1, bool), 1.0)}
+    assert shelf.find(("a.wav",), Converter(), samples.get).embedding is samples["a.wav"].embedding
 
 
 def test_learns_voices(shelf):
-    samples = [VoiceSample(VOICE.embedding, np.zeros(3), seconds) for seconds in (2.22, 3.3)]
+    known = VOICE.embedding, np.zeros(3), np.ones(1, bool)
+    samples = [VoiceSample(*known, seconds) for seconds in (2.22, 3.3)]
     learned = shelf.learn("Ben", samples, Converter(), made_by="me", licence="CC0")
     assert (learned.n_recordings, learned.seconds) == (2, 5.5)
     require_same(shelf.get("Ben"), learned)
@@ -56,7 +60,7 @@ def test_learns_voices(shelf):
 def test_reference_belongs_to_the_weights_that_made_it(shelf, caplog):
     """A voice learned with other weights converts without its reference, and says why."""
     reference = np.random.default_rng(0).standard_normal((50, 208)).astype(np.float32)
-    sample = VoiceSample(VOICE.embedding, np.zeros(3), 1.0, reference)
+    sample = VoiceSample(VOICE.embedding, np.zeros(3), np.ones(1, bool), 1.0, reference)
     learned = shelf.learn("Ben", [sample], Converter())
     assert learned.network == "autovc.safetensors 01234567"
     np.testing.assert_allclose(shelf.voice("Ben", Converter()).reference, reference, atol=1e-3)

@@ -11,8 +11,8 @@ import soundfile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import TINY_OVERRIDES, composed, write_wav
+from vc_lightning.audio.checks.quality import Quality
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.audio.quality import Quality
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.files import Segment

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from helpers import DATA_DEFAULTS, data_module, write_wav
-from vc_lightning.audio import acoustics, pitch
+from vc_lightning.audio import pitch
+from vc_lightning.audio.checks import acoustics
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError

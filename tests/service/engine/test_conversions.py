@@ -19,7 +19,7 @@ from vc_lightning.service.engine import conversions
 from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits
 from vc_lightning.service.engine.converters import KEPT_CONVERTERS, Converters
 from vc_lightning.service.engine.priority import NICENESS
-from vc_lightning.service.engine.recordings import KEPT_SECONDS, RecordingLimits
+from vc_lightning.service.engine.recordings import KEPT_SECONDS, RecordingLimits, hidden_folders
 
 
 async def no_watch(_):
@@ -73,6 +73,15 @@ def test_learned_voice(convert):
         with pytest.raises(InputError, match="voice") as caught:
             convert(target=name)
         assert str(convert.service.voices) not in str(caught.value)
+
+
+def test_a_folder_without_a_name_hides_nothing():
+    path = serve.Path("/somewhere/a.wav")
+    with (
+        pytest.raises(InputError, match=r"^a\.wav: is not audio\.$"),
+        hidden_folders([serve.Path(), serve.Path("/"), path]),
+    ):
+        raise InputError(f"{path}: is not audio.")
 
 
 def test_recordings_are_decoded_once(convert, monkeypatch):

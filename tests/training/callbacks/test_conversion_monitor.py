@@ -11,7 +11,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.mel import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.training.callbacks.conversion_monitor import ConversionMonitor
-from vc_lightning.training.callbacks.samples import convert
+from vc_lightning.training.conversion import convert
 
 DEFAULTS = {
     "every_n_steps": 10,

@@ -8,8 +8,8 @@ from vc_lightning.commands.support import paths
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.voices.shelf import VoiceShelf
+from vc_lightning.conversion.voices.voice import Target
 
 NO_RECORDINGS = "give recordings: source=FILE target=FILE; --help has more"
 
@@ -27,3 +27,9 @@ def target_of(value: str | Sequence[str] | None, folder: Path) -> Target:
             f"{resources.command('voices')} list names them"
         )
     return tuple(found)
+
+
+def as_voice(target: tuple[Path, ...], known: set[str]) -> Target:
+    """Replace a table's path by a learned voice's name where no such file exists."""
+    path = target[0]
+    return path.name if len(target) == 1 and not path.exists() and path.name in known else target

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import quality
+from vc_lightning.audio.checks import quality
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording
@@ -33,7 +33,11 @@ MAX_PART_SECONDS = 30.0
 
 
 def of_recording(
-    name: Path | str, wav: np.ndarray, sample_rate: int, can_clean: bool = True
+    name: Path | str,
+    wav: np.ndarray,
+    sample_rate: int,
+    speech: np.ndarray,
+    can_clean: bool = True,
 ) -> list[str]:
     """Advise on the quality of a source or target.
 
@@ -41,12 +45,13 @@ def of_recording(
         name: Name of the recording.
         wav: The recording (n,).
         sample_rate: Its sample rate in Hz.
+        speech: Whether each window of 30 ms holds speech, see `Level`.
         can_clean: Whether the noise can be removed by `cleanup.denoise=true`.
 
     Returns:
         Sentences with the remedy; none for a good recording.
     """
-    measured = quality.measure(wav, sample_rate)
+    measured = quality.measure(wav, sample_rate, speech)
     sentences = []
     if measured.snr_db < MIN_SNR_DB:
         remedy = ", or try cleanup.denoise=true" if can_clean else ""

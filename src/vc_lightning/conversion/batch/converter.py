@@ -10,9 +10,11 @@ import numpy as np
 
 from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.progress import Progress, no_progress, part_of
 from vc_lightning.conversion import provenance
 from vc_lightning.conversion.batch import advice
-from vc_lightning.conversion.batch.jobs import Job, Row, Target, row_of
+from vc_lightning.conversion.batch.jobs import Job
+from vc_lightning.conversion.batch.results_table import Row, row_of
 from vc_lightning.conversion.converter import ANALYSIS_SHARE, VoiceConverter
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
@@ -21,8 +23,7 @@ from vc_lightning.conversion.measuring import (
 )
 from vc_lightning.conversion.recording import Recording, prefix_errors
 from vc_lightning.conversion.voices.shelf import VoiceShelf
-from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models.vocoders.base import Progress, no_progress, part_of
+from vc_lightning.conversion.voices.voice import Target, Voice, VoiceSample
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +164,11 @@ class BatchConverter:
             try:
                 wav = self._load(path)
                 with prefix_errors(path):
-                    usable.append((path, self.converter.sample(wav, path)))
-                self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
+                    sample = self.converter.sample(wav, path)
+                usable.append((path, sample))
+                self._advise(
+                    advice.of_recording(path, wav, self.converter.sample_rate, sample.speech)
+                )
                 self._advise(advice.of_speakers(path, wav, self.converter))
             except InputError as error:
                 reasons.append(error)
@@ -180,8 +184,10 @@ class BatchConverter:
         if self._last is None or self._last[0] != path:
             wav = self._load(path)
             with prefix_errors(path):
-                self._last = path, self.converter.analyze(wav, progress, path)
-            self._advise(advice.of_recording(path, wav, self.converter.sample_rate))
+                analyzed = self.converter.analyze(wav, progress, path)
+            self._last = path, analyzed
+            rate, speech = self.converter.sample_rate, analyzed.level.speech
+            self._advise(advice.of_recording(path, wav, rate, speech))
         return self._last[1]
 
     def _advise(self, sentences: Iterable[str]) -> None:

@@ -83,9 +83,8 @@ class RunningSource:
         power = float(np.square(window, dtype=np.float64).mean())
         self._loudness.append(10 * np.log10(max(power, SILENT_POWER)))
         scaled = voice_activity.amplify(window, voice_activity.VAD_LEVEL_DBFS - self._possible_dbfs)
-        loudest = voice_activity.INT16_MAX
-        pcm = np.clip(np.round(scaled * loudest), -loudest, loudest)
-        is_speech = self._vad.is_speech(pcm.astype("<i2").tobytes(), voice_activity.VAD_SAMPLE_RATE)
+        pcm = voice_activity.int16(scaled).tobytes()
+        is_speech = self._vad.is_speech(pcm, voice_activity.VAD_SAMPLE_RATE)
         if not is_speech or power < 10 ** (QUIETEST_DBFS / 10):
             return False
         keep = 0.5 ** (1 / MEMORY_WINDOWS)

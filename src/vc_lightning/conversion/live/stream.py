@@ -23,8 +23,6 @@ from vc_lightning.models.vocoders.base import PAST_FRAMES
 BLOCK_RANGE = (0.01, 10)  # seconds
 REMEMBERED_SECONDS = 1.0  # older mel changes a step by 0.0002 of the mel's range
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
-PITCH_PAST_FRAMES = 11  # receptive field of SwiftF0 before a frame
-PITCH_AHEAD_FRAMES = 10  # and after it
 MAX_AMPLITUDE = 8.0  # 18 dB above full scale; larger samples are not sound
 SAMPLES_AT_ONCE = 2**16  # of one push
 
@@ -276,12 +274,12 @@ class VoiceStream:
     def _track(self, n_frames: int) -> None:
         """Compute the pitch of the frames that are not final yet, up to frame n_frames."""
         n_known = self._n_pitch_learned
-        first = max(self._wav_first, n_known - PITCH_PAST_FRAMES - 1)
+        first = max(self._wav_first, n_known - pitch.TRACKER_PAST_FRAMES - 1)
         stretch = self._wav[(first - self._wav_first) * self._hop :]
         f0 = pitch.track(stretch, self.networks.sample_rate, self._hop)
         f0 = f0[n_known - first : n_frames - first]
         self._f0 = np.concatenate([self._f0[: n_known - self._first], f0])
-        n_final = max(n_known, n_frames - PITCH_AHEAD_FRAMES)
+        n_final = max(n_known, n_frames - pitch.TRACKER_AHEAD_FRAMES)
         self._pitch_range.push(f0[: n_final - n_known])
         self._n_pitch_learned = n_final
 
@@ -312,7 +310,7 @@ class VoiceStream:
             n = first - self._first
             self._mel, self._f0, self._first = self._mel[..., n:].clone(), self._f0[n:], first
         first = min(
-            self._n_pitch_learned - PITCH_PAST_FRAMES - 1, self._first + self._mel.shape[-1]
+            self._n_pitch_learned - pitch.TRACKER_PAST_FRAMES - 1, self._first + self._mel.shape[-1]
         )
         if self.listens:
             first = min(first, self._first)

@@ -2,18 +2,18 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
+from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices import consent as consents
 from vc_lightning.conversion.voices import file
 from vc_lightning.conversion.voices.consent import Consent
 from vc_lightning.conversion.voices.file import LearnedVoice
-from vc_lightning.conversion.voices.voice import Voice, VoiceSample
+from vc_lightning.conversion.voices.voice import Target, Voice, VoiceSample
 from vc_lightning.models.checkpoints import require_same_encoder
 
 log = logging.getLogger(__name__)
@@ -99,19 +99,27 @@ class VoiceShelf:
             return replace(learned.voice, reference=None)
         return learned.voice
 
-    def find(self, target: Target, converter: VoiceConverter) -> Voice:
+    def find(
+        self,
+        target: Target,
+        converter: VoiceConverter,
+        analyze: Callable[[Path], VoiceSample | Recording] | None = None,
+    ) -> Voice:
         """Return the voice of recordings, or a learned one.
 
         Args:
             target: Recordings of one speaker, or the name of a learned voice.
             converter: The converter that will use it.
+            analyze: Reads and analyzes a recording; None for the converter's own `sample`.
 
         Raises:
             InputError: There is no such voice, or a recording cannot be used.
         """
         if isinstance(target, str):
             return self.voice(target, converter)
-        return converter.voice(target)
+        if analyze is None:
+            return converter.voice(target)
+        return converter.voice_from(map(analyze, target))
 
     def learn(
         self,

@@ -1,10 +1,13 @@
-"""Voices, and what one recording contributes to a voice."""
+"""Voices, what names one, and what one recording contributes to it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from vc_lightning.audio.pitch import PitchRange
+
+Target = tuple[Path, ...] | str  # recordings of one voice, or the name of a learned one
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class VoiceSample:
     Attributes:
         embedding: float32 (dim_emb,).
         f0: float32 (T,) in Hz, see `pitch.track`.
+        speech: Whether each window of 30 ms holds speech, see `Level`.
         seconds: Length of the recording.
         reference: float32 (R, D), see `Voice`; None where the network uses none.
     """
 
     embedding: np.ndarray
     f0: np.ndarray
+    speech: np.ndarray
     seconds: float
     reference: np.ndarray | None = None

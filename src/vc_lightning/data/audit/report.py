@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.audio.quality import Quality
+from vc_lightning.audio.checks.quality import Quality
 from vc_lightning.common import resources
 from vc_lightning.common.plots import histogram, pixels
 from vc_lightning.data.audit.checks import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vc_lightning.audio.quality import Quality
+from vc_lightning.audio.checks.quality import Quality
 from vc_lightning.data.manifest import Utterance
 
 SERIOUS, WARNING, HINT = SEVERITIES = ("serious", "warning", "hint")

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio.checks.quality import Quality, measure
 from vc_lightning.audio.files import containers, io
-from vc_lightning.audio.quality import Quality, measure
 from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.common.files import expand_user, require_file, require_writable, write_json
 from vc_lightning.data.features.files import FeatureFiles, Segment, read_json_or_empty

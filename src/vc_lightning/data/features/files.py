@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from vc_lightning.audio import acoustics
+from vc_lightning.audio.checks import acoustics
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, read_json
 

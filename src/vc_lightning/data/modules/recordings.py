@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vc_lightning.audio import acoustics
+from vc_lightning.audio.checks import acoustics
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.parts import Part
 from vc_lightning.data.crops.mel import Crops, Example

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.critics.speaker import SpeakerCritic
 from vc_lightning.models.network import Network
 from vc_lightning.models.recogniser import Recogniser
-from vc_lightning.models.speaker_critic import SpeakerCritic
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN

@@ -1,6 +1,6 @@
 """The interface of vocoders, and how mels of any length are turned into sound."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,18 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vc_lightning.audio.spill_buffer import SpillBuffer
+from vc_lightning.common.progress import Progress, no_progress
 
 PAST_FRAMES = 8  # mel frames before the new ones that a streaming vocoder also gets
-Progress = Callable[[float], None]  # takes the share of the work that is done, up to 1
-
-
-def no_progress(share: float) -> None:
-    """Ignore the progress."""
-
-
-def part_of(progress: Progress, start: float, stop: float) -> Progress:
-    """Make a progress callback for the part of the work from one share of it to another."""
-    return lambda share: progress(start + (stop - start) * share)
 
 
 class StreamVocoder(Protocol):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vc_lightning.audio.fading import faded
 from vc_lightning.audio.mel import AMPLITUDE_FLOOR
 from vc_lightning.models.vocoders.base import StreamVocoder, Vocoder
 
@@ -52,8 +53,7 @@ class OverlapStream:
         piece = wav[begin : begin + n_samples + self.hop]
         piece = F.pad(piece, (0, n_samples + self.hop - len(piece)))
         if self._tail is not None:
-            weight = torch.linspace(0, 1, self.hop, device=piece.device)
-            fading = torch.lerp(self._tail, piece[: self.hop], weight)
+            fading = faded(self._tail, piece[: self.hop])
             piece = torch.cat([fading, piece[self.hop :]])
         self._tail = piece[n_samples:]
         return piece[:n_samples]

@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 
 from vc_lightning.common.errors import require_at_least, require_within
+from vc_lightning.common.progress import Progress
 from vc_lightning.conversion.batch import advice
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.measuring import (
     ConversionRequest,
@@ -23,8 +23,7 @@ from vc_lightning.conversion.measuring import (
 )
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.shelf import VoiceShelf
-from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models.vocoders.base import Progress
+from vc_lightning.conversion.voices.voice import Target, Voice, VoiceSample
 from vc_lightning.service.engine.converters import Converters, Settings
 from vc_lightning.service.engine.priority import give_way, in_new_thread
 from vc_lightning.service.engine.queue import (
@@ -38,7 +37,7 @@ from vc_lightning.service.metrics import Metrics
 from vc_lightning.service.refusal import RefusedError
 
 Result = TypeVar("Result")
-Samples = Callable[[Path, VoiceConverter], VoiceSample | Recording]
+Analyze = Callable[[Path, VoiceConverter], VoiceSample | Recording]
 
 
 @dataclass(frozen=True)
@@ -157,18 +156,24 @@ class ConversionService:
         """Prepare a voice for live speech; see `prepare`."""
         return await self._in_thread(self._prepare_voice, target, settings)
 
-    def learned_voice(self, name: str, converter: VoiceConverter) -> Voice:
-        """Load a learned voice.
+    def find_voice(
+        self, target: Target, converter: VoiceConverter, analyze: Analyze | None = None
+    ) -> Voice:
+        """Return the voice of recordings, or a learned one.
 
         Args:
-            name: Its name.
+            target: Recordings of one speaker, or the name of a learned voice.
             converter: Converter that will use it.
+            analyze: Analyzes a recording; None: it is also kept, see `kept`.
 
         Raises:
-            InputError: There is no such voice, or it belongs to another speaker encoder.
+            InputError: There is no such voice, it belongs to another speaker encoder, or a
+                recording cannot be used. The message names no folder.
         """
+        analyze = analyze or self.kept.get
         with hidden_folders([self.voices]):
-            return VoiceShelf(self.voices).voice(name, converter)
+            shelf = VoiceShelf(self.voices)
+            return shelf.find(target, converter, lambda path: analyze(path, converter))
 
     async def convert(self, prepared: PreparedConversion, watch: Watch) -> MeasuredConversion:
         """Convert when the queue comes to it; see `ConversionQueue.convert`."""
@@ -202,7 +207,7 @@ class ConversionService:
         began = time.perf_counter()
         limits = self.limits.recordings
         converter = self._beside_streams(self.converters.get(settings))
-        voice = self._voice(target, converter, self.kept.get if keep else limits.sample)
+        voice = self.find_voice(target, converter, None if keep else limits.sample)
         reference = None
         if keep and not isinstance(target, str):
             reference = self.kept.get(target[0], converter)
@@ -219,8 +224,10 @@ class ConversionService:
 
     def _check(self, recording: Path) -> list[str]:
         converter = self._beside_streams(self.converters.get(self.converters.default))
-        wav = self.kept.get(recording, converter).wav
-        return advice.of_recording(recording.name, wav, converter.sample_rate, can_clean=False)
+        kept = self.kept.get(recording, converter)
+        return advice.of_recording(
+            recording.name, kept.wav, converter.sample_rate, kept.level.speech, can_clean=False
+        )
 
     def _check_voice(self, recordings: Sequence[Path]) -> list[str]:
         converter = self._beside_streams(self.converters.get(self.converters.default))
@@ -230,12 +237,7 @@ class ConversionService:
 
     def _prepare_voice(self, target: Target, settings: Settings) -> tuple[VoiceConverter, Voice]:
         converter = self._beside_streams(self.converters.get(settings))
-        return converter, self._voice(target, converter, self.kept.get)
-
-    def _voice(self, target: Target, converter: VoiceConverter, sample: Samples) -> Voice:
-        if isinstance(target, str):
-            return self.learned_voice(target, converter)
-        return converter.voice_from(sample(path, converter) for path in target)
+        return converter, self.find_voice(target, converter)
 
     def _beside_streams(self, converter: VoiceConverter) -> VoiceConverter:
         """Let the calling thread and the converter leave time and cores to live streams."""

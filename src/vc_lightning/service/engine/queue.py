@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from vc_lightning.common.progress import Progress
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.measuring import MeasuredConversion
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice
-from vc_lightning.models.vocoders.base import Progress
 from vc_lightning.service.engine.converters import Settings
 from vc_lightning.service.engine.priority import in_new_thread
 from vc_lightning.service.metrics import Metrics

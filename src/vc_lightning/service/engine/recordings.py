@@ -130,6 +130,6 @@ def hidden_folders(paths: Sequence[Path]) -> Iterator[None]:
         yield
     except InputError as error:
         sentence = str(error)
-        for path in paths:
+        for path in filter(lambda path: path.name, paths):  # "." and "/" have none
             sentence = sentence.replace(str(path), path.name)
         raise InputError(sentence) from None

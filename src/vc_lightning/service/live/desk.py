@@ -17,11 +17,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.live.pace import Pace, affordable, require_pace
 from vc_lightning.conversion.live.stream import VoiceStream
-from vc_lightning.conversion.voices.voice import Voice
+from vc_lightning.conversion.voices.voice import Target, Voice
 from vc_lightning.service.access import Access
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import Settings
@@ -206,7 +205,7 @@ class LiveDesk:
             speaker = None
             if hello.speaker is not None:
                 speaker = await asyncio.to_thread(
-                    self.service.learned_voice, hello.speaker, chosen.converter
+                    self.service.find_voice, hello.speaker, chosen.converter
                 )
         except InputError as error:
             raise ProtocolError(protocol.POLICY, str(error)) from None

@@ -10,8 +10,8 @@ from gradio.components import Component
 
 from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.voices.shelf import VoiceShelf
+from vc_lightning.conversion.voices.voice import Target
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import Converters, Settings
 from vc_lightning.service.live.desk import LiveDesk

@@ -12,8 +12,8 @@ from gradio.events import Dependency
 from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
-from vc_lightning.conversion.batch.jobs import Target
 from vc_lightning.conversion.measuring import MeasuredConversion
+from vc_lightning.conversion.voices.voice import Target
 from vc_lightning.service.engine.converters import Settings
 from vc_lightning.service.engine.queue import PreparedConversion
 from vc_lightning.service.page import html as fragments

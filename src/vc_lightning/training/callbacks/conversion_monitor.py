@@ -16,7 +16,7 @@ from vc_lightning.models.network import Network
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.callbacks.regular import RegularCallback
-from vc_lightning.training.callbacks.samples import convert
+from vc_lightning.training.conversion import convert
 from vc_lightning.training.lightning_types import require_instance
 from vc_lightning.training.tasks.autovc import AutoVCModule
 

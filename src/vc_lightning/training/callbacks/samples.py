@@ -4,19 +4,14 @@ from collections.abc import Callable
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.audio import pitch
-from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.plots import mel_figure, pixels
-from vc_lightning.conversion.mel_converter import MelConverter
-from vc_lightning.conversion.voices.voice import Voice
-from vc_lightning.data.crops.mel import Example
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.network import Network
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.training.callbacks.regular import RegularCallback
+from vc_lightning.training.conversion import convert
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
 
 MAX_PROJECTED = 2_000  # embeddings; TensorBoard's projector is slow with more
@@ -67,30 +62,6 @@ class Conversions(RegularCallback):
             for name, value in mels.items():
                 wav = self.vocoder.generate(value.float().clamp(0, 1).cpu())[0]
                 writer.add_audio(f"{title}/{name}", wav.clamp(-1, 1), step, mel.sample_rate)
-
-
-def convert(
-    network: AutoVC, mel: MelSpectrogram, source: Example, target: Example, max_frames: int
-) -> Tensor:
-    """Convert the source to the target's voice, in the target's pitch range.
-
-    Args:
-        network: AutoVC in eval mode.
-        mel: Mel-spectrogram of the examples.
-        source: Utterance to convert.
-        target: Utterance of the target voice.
-        max_frames: Frames of the source that are converted; later ones are cut off.
-
-    Returns:
-        The converted mel (1, n_mels, T).
-    """
-    device = next(network.parameters()).device
-    voices = [
-        Voice(example.embedding.numpy(), pitch.range_of([example.f0.numpy()]))
-        for example in (source, target)
-    ]
-    content = (source.heard if network.listens else source.mel)[None, :, :max_frames].to(device)
-    return MelConverter(network, mel).convert(content, source.f0[:max_frames].numpy(), *voices)
 
 
 class CopySynthesis(RegularCallback):

@@ -24,8 +24,8 @@ from vc_lightning.models.checkpoints import (
     load_speaker_critic,
     load_voice_critic,
 )
+from vc_lightning.models.critics.word import WordCritic
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.word_critic import WordCritic
 from vc_lightning.training.lightning_types import datamodule_of
 from vc_lightning.training.losses import (
     DISTANCES,

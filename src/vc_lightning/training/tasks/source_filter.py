@@ -12,9 +12,9 @@ from vc_lightning.common.errors import InputError, require_at_least, require_wit
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.checkpoints import load_fast_recogniser
+from vc_lightning.models.critics.word import feature_distance
 from vc_lightning.models.recogniser import MAX_FRAMES, Recogniser
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
-from vc_lightning.models.word_critic import feature_distance
 from vc_lightning.training.discriminator import discriminator_loss, generator_losses
 from vc_lightning.training.tasks.base import MAX_WEIGHT, BaseModule, RunSettings, first_sound
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from vc_lightning.audio.fading import faded
 from vc_lightning.audio.mel import AMPLITUDE_FLOOR, MelSpectrogram
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
@@ -160,8 +161,7 @@ class GriffinLim(nn.Module):
         if held is None:
             return wav
         hop, n_held = self.mel.hop_length, held.shape[1]
-        weight = torch.linspace(0, 1, hop, device=wav.device)
-        fading = torch.lerp(held[:, -hop:], wav[:, n_held - hop : n_held], weight)
+        fading = faded(held[:, -hop:], wav[:, n_held - hop : n_held])
         return torch.cat([held[:, :-hop], fading, wav[:, n_held:]], dim=1)
 
 

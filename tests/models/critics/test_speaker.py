@@ -9,7 +9,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.models.checkpoints import load_speaker_critic
-from vc_lightning.models.speaker_critic import critic_losses
+from vc_lightning.models.critics.speaker import critic_losses
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from helpers import SOURCE, TINY, write_wav
-from vc_lightning.audio import pitch_check, voice_activity
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.checks import pitch_check
+from vc_lightning.audio.checks.pitch_check import voiced_share
 from vc_lightning.audio.files import io
-from vc_lightning.audio.pitch_check import voiced_share
 from vc_lightning.audio.voice_activity import VAD_WINDOW, speech_windows
 from vc_lightning.conversion.batch.converter import BatchConverter
 from vc_lightning.conversion.batch.jobs import Job

@@ -8,7 +8,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.resources import settings
 from vc_lightning.models.checkpoints import load_source_filter, load_speaker_encoder
-from vc_lightning.models.voice_critic import VoiceCritic
+from vc_lightning.models.critics.voice import VoiceCritic
 
 
 def crop_of(name, mel):

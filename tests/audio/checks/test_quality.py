@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from vc_lightning.audio import quality, voice_activity
+from vc_lightning.audio import voice_activity
+from vc_lightning.audio.checks import quality
+from vc_lightning.audio.checks.quality import measure
 from vc_lightning.audio.files import io
-from vc_lightning.audio.quality import measure
 
 RATE = 16_000
 
@@ -14,7 +15,7 @@ def rms(wav):
 
 def with_noise(speech, snr_db, noise):
     """Speech in noise at a level that is given over its voiced part."""
-    mask = voice_activity.speech_mask(speech)
+    mask = np.repeat(voice_activity.speech_windows(speech), voice_activity.VAD_WINDOW)
     level = rms(speech[: len(mask)][mask]) / rms(noise) / 10 ** (snr_db / 20)
     return (speech + level * noise).astype(np.float32)
 
@@ -70,3 +71,13 @@ def test_length_peak_and_voiced_share(speech):
     assert padded.seconds == pytest.approx(3 * alone.seconds, abs=0.002)
     assert padded.peak_dbfs == pytest.approx(alone.peak_dbfs - 6, abs=0.1)
     assert alone.peak_dbfs == pytest.approx(20 * np.log10(np.abs(speech).max()), abs=0.06)
+
+
+@pytest.mark.parametrize("rate", [RATE, 22_050])
+def test_known_speech_is_not_detected_again(speech, rate, monkeypatch):
+    """The result is that of a detection; the level of a recording has detected the same."""
+    wav = io.resample(with_noise(speech, 20, np.ones(len(speech))), RATE, rate)
+    level = voice_activity.measure_level(wav, rate, -23.0)
+    expected = measure(wav, rate)
+    monkeypatch.delattr(voice_activity, "speech_windows")
+    assert measure(wav, rate, level.speech) == expected

@@ -9,8 +9,8 @@ from vc_lightning.audio.mel_filters import mel_frequencies
 from vc_lightning.common import resources
 from vc_lightning.common.resources import settings
 from vc_lightning.models.checkpoints import load_recogniser
+from vc_lightning.models.critics.word import WordCritic, between_frames, feature_distance
 from vc_lightning.models.recogniser import Recogniser
-from vc_lightning.models.word_critic import WordCritic, between_frames, feature_distance
 
 
 @pytest.mark.parametrize("name", ["autovc", "wavernn"])

@@ -1,6 +1,6 @@
 import torch
 
-from vc_lightning.audio import acoustics
+from vc_lightning.audio.checks import acoustics
 
 
 def speech(generator, floor=0.15, dull=0.0, smear=1):

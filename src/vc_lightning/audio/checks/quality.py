@@ -37,15 +37,18 @@ class Quality:
     voiced: float
 
 
-def measure(wav: np.ndarray, sample_rate: int) -> Quality:
+def measure(wav: np.ndarray, sample_rate: int, speech: np.ndarray | None = None) -> Quality:
     """Measure the quality of a recording.
 
     Args:
         wav: Samples (n,), n > 0.
         sample_rate: In Hz.
+        speech: Whether each window of 30 ms holds speech, see `Level`; None: it is detected.
     """
     wav16 = io.resample(wav, sample_rate, voice_activity.VAD_SAMPLE_RATE)
-    mask = voice_activity.speech_mask(wav16)
+    if speech is None:
+        speech = voice_activity.speech_windows(wav16)
+    mask = np.repeat(speech, voice_activity.VAD_WINDOW)
     return Quality(
         seconds=round(len(wav) / sample_rate, 3),
         sample_rate=sample_rate,
