@@ -48,6 +48,10 @@ def python(code, *arguments, **environment):
 
 def test_import_is_light():
     loaded = set(python("import sys, vc_lightning; print(*sys.modules)").split())
+    assert "vc_lightning" in loaded
+    assert loaded.isdisjoint(("torch", "numpy", *TRAINING_ONLY, *HEAVY))
+    used = "import sys; from vc_lightning import VoiceConverter; print(*sys.modules)"
+    loaded = set(python(used).split())
     assert {"torch", "vc_lightning.conversion.converter"} <= loaded
     assert loaded.isdisjoint(TRAINING_ONLY + HEAVY)
 

@@ -368,5 +368,11 @@ def test_bfloat16_features_of_a_recogniser_have_files_of_their_own(tmp_path, mel
 
     files = {opened(precision).files.path("heard", "a", 0) for precision in ("32", "auto", "bf16")}
     assert len(files) == 2
-    assert opened("bf16").needs.recogniser.positions.dtype == torch.bfloat16
-    assert opened("auto").needs.recogniser.positions.dtype == torch.float32
+
+    def product_dtypes(precision):
+        layers = opened(precision).needs.recogniser.layers
+        return {part.weight.dtype for part in layers.modules() if isinstance(part, nn.Linear)}
+
+    assert product_dtypes("bf16") == {torch.bfloat16}
+    assert product_dtypes("auto") == {torch.float32}
+    assert opened("bf16").needs.recogniser.positions.dtype == torch.float32
