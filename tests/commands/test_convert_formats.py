@@ -85,7 +85,7 @@ def test_refuses_unknown_output_formats(run, tmp_path, capsys):
             {"output": tmp_path / "a.mp3", "format": "flac"},
             "a.mp3 has another suffix; give only one",
         ),
-        ({"format": "wma"}, "none of wav, flac, mp3, ogg, opus, m4a"),
+        ({"format": "wma"}, "choose one of wav, flac, mp3, ogg, opus, m4a"),
         ({"output": tmp_path / "a.mp3", "match": "all"}, "several conversions need a folder"),
     ]:
         with pytest.raises(SystemExit) as stop:
