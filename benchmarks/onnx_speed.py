@@ -42,12 +42,13 @@ def main() -> None:
     torch.set_num_threads(1)
     autovc, card = read_autovc(resources.AUTOVC)
     network, mel, encoder = ConvertedMel(autovc), MelSpectrogram(**card.mel), load_speaker_encoder()
-    wav = mel.prepare(*io.load(SOURCE))
+    source, target = io.load(SOURCE), io.load(TARGET)
+    wav = mel.prepare(*source)
     f0 = torch.from_numpy(pitch.track(wav, mel.sample_rate, mel.hop_length)).float()
     known = {
         "mel": mel(torch.from_numpy(wav)),
-        "source_embedding": torch.from_numpy(encoder.embed_utterance(io.load(SOURCE)[0])),
-        "target_embedding": torch.from_numpy(encoder.embed_utterance(io.load(TARGET)[0])),
+        "source_embedding": torch.from_numpy(encoder.embed_utterance(source[0])),
+        "target_embedding": torch.from_numpy(encoder.embed_utterance(target[0])),
         "harmonics": mel.harmonics(f0[None])[0],
     }
     inputs = {name: known[name][None] for name in example_inputs(autovc)[0]}

@@ -331,6 +331,9 @@ def test_conversions_are_heard_in_the_voice_of_their_target():
         )
     with pytest.raises(InputError, match=r"task\.voice_weight: .* set task\.voice_weight=0"):
         attending_module(part="reference", conversion_weight=1.0, voice_weight=1.0)
+    unpitched = AutoVC(**SIZES | {"f0": False}, dim_encoder=8, dim_features=6, dim_reference=16)
+    with pytest.raises(InputError, match=r"task\.voice_weight=1\.0: .* or model\.f0=true"):
+        attending_module(unpitched, part="reference", conversion_weight=1.0, voice_weight=1.0)
 
 
 def test_recogniser_hears_every_second_crop_of_both_mels_in_turns():

@@ -191,14 +191,19 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.voice_weight = voice_weight
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**self.card.mel)
-        judges_speakers = max(critic_feature_weight, critic_similarity_weight) > 0
-        hears_voices = self.conversion_weight > 0 and voice_weight > 0
+        needs_speaker = max(critic_feature_weight, critic_similarity_weight) > 0
+        needs_voice = self.conversion_weight > 0 and voice_weight > 0
+        if needs_voice and not network.f0:
+            raise InputError(
+                f"task.voice_weight={voice_weight}: the voice critic hears sound at the pitch of "
+                "the recordings; set task.voice_weight=0, or model.f0=true"
+            )
         self.critics = Critics(
-            load_speaker_critic(self.card.mel)
-            if self.reference_weight > 0 and judges_speakers
+            speaker=load_speaker_critic(self.card.mel)
+            if needs_speaker and self.reference_weight > 0
             else None,
-            WordCritic(load_fast_recogniser(), self.mel) if self.word_weight > 0 else None,
-            load_voice_critic(self.card) if hears_voices else None,
+            words=WordCritic(load_fast_recogniser(), self.mel) if self.word_weight > 0 else None,
+            voice=load_voice_critic(self.card) if needs_voice else None,
         )
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
