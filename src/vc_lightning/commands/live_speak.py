@@ -13,11 +13,9 @@ from vc_lightning.commands.support import builders, paths
 from vc_lightning.commands.support.targets import target_of
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
-from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.live.pace import Pace, affordable
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.shelf import VoiceShelf
-from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.live import devices
 from vc_lightning.live.recorder import recording
 from vc_lightning.live.session import FileSource, Session, SilentSink, Sink, Source
@@ -32,9 +30,6 @@ REFRESH_SECONDS = 0.1  # between two checks of the keyboard
 def speak(cfg: DictConfig) -> None:
     """Convert the sound of a microphone or a file until it ends or the user stops it.
 
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-
     Raises:
         InputError: A value is wrong, or a device or file cannot be used.
     """
@@ -47,10 +42,23 @@ def speak(cfg: DictConfig) -> None:
     microphone, loudspeaker = device_of(cfg, "input"), device_of(cfg, "output")
     torch.set_num_threads(1)  # faster for small tensors
     converter = builders.build_converter(cfg)
-    target, speaker = voices_of(cfg, converter)
+    shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
+    target = shelf.find(target_of(cfg.target, shelf.folder), converter)
+    speaker = shelf.find(str(cfg.speaker), converter) if cfg.speaker else None  # None: estimated
 
     def opened(pace: Pace, rate: int = converter.sample_rate) -> VoiceStream:
-        return open_stream(cfg, converter, target, speaker, rate, pace)
+        return VoiceStream(
+            converter.networks,
+            target,
+            guidance=converter.guidance,
+            sample_rate=rate,
+            block_seconds=pace.block_seconds,
+            lookahead_seconds=cfg.lookahead_seconds,
+            context_seconds=cfg.context_seconds,
+            listens=pace.listens,
+            source=speaker,
+            seed=cfg.seed,
+        )
 
     pace = affordable(opened, cfg.block_seconds, cfg.listens)
     with contextlib.ExitStack() as stack:
@@ -68,62 +76,8 @@ def speak(cfg: DictConfig) -> None:
         log.info("recorded: %s (left: the input, right: the conversion)", cfg.record)
 
 
-def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice | None]:
-    """Load the target voice and, if it is known, that of the person who speaks.
-
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-        converter: Converter that will use them.
-
-    Raises:
-        InputError: A voice cannot be loaded.
-    """
-    shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
-    target = shelf.find(target_of(cfg.target, shelf.folder), converter)
-    return target, shelf.find(str(cfg.speaker), converter) if cfg.speaker else None
-
-
-def open_stream(
-    cfg: DictConfig,
-    converter: VoiceConverter,
-    target: Voice,
-    speaker: Voice | None,
-    rate: int,
-    pace: Pace,
-) -> VoiceStream:
-    """Open a stream with the settings of the configuration.
-
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-        converter: Its networks make the conversion.
-        target: The target voice.
-        speaker: Voice of the person who speaks; None: estimated while speaking.
-        rate: Sample rate in Hz of input and output.
-        pace: How it converts.
-
-    Raises:
-        InputError: A length or the rate is out of range.
-    """
-    return VoiceStream(
-        converter.networks,
-        target,
-        guidance=converter.guidance,
-        sample_rate=rate,
-        block_seconds=pace.block_seconds,
-        lookahead_seconds=cfg.lookahead_seconds,
-        context_seconds=cfg.context_seconds,
-        listens=pace.listens,
-        source=speaker,
-        seed=cfg.seed,
-    )
-
-
 def run_session(session: Session) -> None:
-    """Run a session to its end, show its state and react to the keys.
-
-    Args:
-        session: The session, not started yet.
-    """
+    """Start a session, run it to its end, show its state and react to the keys."""
     meter = Meter()
     with Keys() as keys, interruptions() as is_interrupted, stopped_at_the_end(session):
         log.info(
@@ -172,11 +126,7 @@ def interruptions() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def stopped_at_the_end(session: Session) -> Iterator[None]:
-    """Stop a session when the block ends, and log one line of statistics.
-
-    Args:
-        session: The session.
-    """
+    """Stop a session when the block ends, and log one line of statistics."""
     try:
         yield
     finally:
@@ -197,10 +147,6 @@ def stopped_at_the_end(session: Session) -> Iterator[None]:
 def device_of(cfg: DictConfig, kind: devices.Kind) -> tuple[int, int] | None:
     """Find the device that the configuration names.
 
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-        kind: The direction.
-
     Returns:
         Number and sample rate in Hz of the device; None if no device is needed.
 
@@ -215,12 +161,7 @@ def device_of(cfg: DictConfig, kind: devices.Kind) -> tuple[int, int] | None:
 
 
 def source_of(cfg: DictConfig, device: tuple[int, int] | None) -> Source:
-    """Open the microphone, or the file in its place.
-
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-        device: Result of `device_of` for the input.
-    """
+    """Open the microphone that `device_of` found, or the file in its place."""
     if device is not None:
         return devices.Microphone(*device, cfg.device_latency)
     path = paths.single_path(cfg.source, "source")
