@@ -176,7 +176,9 @@ def log_results(evaluation: Evaluation, folder: Path) -> None:
 
 def chosen_aspects(value: object) -> list[str]:
     """List the judges that `scorers=` names, by commas or as a list."""
-    names = ",".join(value) if isinstance(value, ListConfig) else str(value or "")
+    if value is None:
+        return []
+    names = ",".join(value) if isinstance(value, ListConfig) else str(value)
     words = [word.strip() for word in names.split(",") if word.strip()]
     for word in words:
         if word in RENAMED:
