@@ -13,9 +13,11 @@ from vc_lightning.commands.support import builders, paths
 from vc_lightning.commands.support.targets import target_of
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import provenance
+from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.live.pace import Pace, affordable
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.shelf import VoiceShelf
+from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.live import devices
 from vc_lightning.live.recorder import recording
 from vc_lightning.live.session import FileSource, Session, SilentSink, Sink, Source
@@ -42,23 +44,10 @@ def speak(cfg: DictConfig) -> None:
     microphone, loudspeaker = device_of(cfg, "input"), device_of(cfg, "output")
     torch.set_num_threads(1)  # faster for small tensors
     converter = builders.build_converter(cfg)
-    shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
-    target = shelf.find(target_of(cfg.target, shelf.folder), converter)
-    speaker = shelf.find(str(cfg.speaker), converter) if cfg.speaker else None  # None: estimated
+    target, speaker = voices_of(cfg, converter)
 
     def opened(pace: Pace, rate: int = converter.sample_rate) -> VoiceStream:
-        return VoiceStream(
-            converter.networks,
-            target,
-            guidance=converter.guidance,
-            sample_rate=rate,
-            block_seconds=pace.block_seconds,
-            lookahead_seconds=cfg.lookahead_seconds,
-            context_seconds=cfg.context_seconds,
-            listens=pace.listens,
-            source=speaker,
-            seed=cfg.seed,
-        )
+        return open_stream(cfg, converter, target, speaker, rate, pace)
 
     pace = affordable(opened, cfg.block_seconds, cfg.listens)
     with contextlib.ExitStack() as stack:
@@ -74,6 +63,52 @@ def speak(cfg: DictConfig) -> None:
         run_session(Session(stream, source, sink, recorder, is_muted=not cfg.monitor))
     if output is not None:
         log.info("recorded: %s (left: the input, right: the conversion)", cfg.record)
+
+
+def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice | None]:
+    """Load the target voice and, if it is known, that of the person who speaks.
+
+    Raises:
+        InputError: A voice cannot be loaded.
+    """
+    shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
+    target = shelf.find(target_of(cfg.target, shelf.folder), converter)
+    return target, shelf.find(str(cfg.speaker), converter) if cfg.speaker else None
+
+
+def open_stream(
+    cfg: DictConfig,
+    converter: VoiceConverter,
+    target: Voice,
+    speaker: Voice | None,
+    rate: int,
+    pace: Pace,
+) -> VoiceStream:
+    """Open a stream with the settings of the configuration.
+
+    Args:
+        cfg: The configuration `conf/live.yaml`.
+        converter: Its networks make the conversion.
+        target: The target voice.
+        speaker: Voice of the person who speaks; None: estimated while speaking.
+        rate: Sample rate in Hz of input and output.
+        pace: How it converts.
+
+    Raises:
+        InputError: A length or the rate is out of range.
+    """
+    return VoiceStream(
+        converter.networks,
+        target,
+        guidance=converter.guidance,
+        sample_rate=rate,
+        block_seconds=pace.block_seconds,
+        lookahead_seconds=cfg.lookahead_seconds,
+        context_seconds=cfg.context_seconds,
+        listens=pace.listens,
+        source=speaker,
+        seed=cfg.seed,
+    )
 
 
 def run_session(session: Session) -> None:
