@@ -135,7 +135,7 @@ class Evaluator:
             self.vocoded[path], others = speed.of_analysis(
                 converter, lambda: converter.resynthesize(source, self.seed)
             )
-            seconds = others | seconds  # with the mel, which networks that listen need only here
+            seconds["mel"] = others["mel"]  # for networks that listen, the first whole mel
         self.sources[path] = self.samples[path] = source
         self.seconds[path] = seconds
 

@@ -30,15 +30,16 @@ def of_analysis(
         Its result; and the seconds of the steps that it took, which may run side by side, and
         "whole".
     """
-    steps: dict[str, tuple[object, str]] = {
-        "speaker_encoder": (converter.speaker_encoder, "embed_recording"),
-        "mel": (converter.mel, "forward"),
-    }
+    steps: list[tuple[str, object, str]] = [
+        ("speaker_encoder", converter.speaker_encoder, "embed_recording"),
+        ("mel", converter.mel, "filtered"),
+        ("mel", converter.mel, "forward"),
+    ]
     if converter.autovc.f0:
-        steps["pitch"] = (pitch, "track")
+        steps.append(("pitch", pitch, "track"))
     seconds: dict[str, float] = defaultdict(float)
     with contextlib.ExitStack() as stack:
-        for name, (owner, function) in steps.items():
+        for name, owner, function in steps:
             measured = _adding(seconds, name, getattr(owner, function))
             stack.enter_context(mock.patch.object(owner, function, measured))
         started = now()
