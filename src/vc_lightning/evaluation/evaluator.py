@@ -37,6 +37,7 @@ from vc_lightning.evaluation.scores import Rate, ScoredConversion, Sounds
 
 log = logging.getLogger(__name__)
 
+WARM_UP_SECONDS = 2
 # Values of scorers=; GE2E, which is in the converter, always scores the voice.
 ASPECTS = (
     *("campplus", "distillmos", "words", pocket_sphinx.ASPECT, phonemes.ASPECT),
@@ -119,13 +120,20 @@ class Evaluator:
         listed = list(pairs)
         sources = {pair.source for pair in listed}
         paths = dict.fromkeys(chain.from_iterable(map(recordings, listed)))
-        # Sources last: their analysis is timed, and the first calls of the networks are slower.
-        for path in show_progress(sorted(paths, key=sources.__contains__), "recordings"):
+        if paths and not self.samples:
+            self._warm_up(next(iter(paths)))
+        for path in show_progress(paths, "recordings"):
             if path in sources and path not in self.sources:
                 self._analyze_source(path)
             elif path not in self.samples:
                 self.samples[path] = self.converter.sample(path)
             self.embeddings["ge2e"][path] = self.samples[path].embedding
+
+    def _warm_up(self, path: Path) -> None:
+        """Analyze the start of a recording, as the first calls of the networks are slower."""
+        with contextlib.suppress(InputError):  # there is no speech, or it is refused later
+            wav = self.converter.load(path)
+            self.converter.analyze(wav[: WARM_UP_SECONDS * self.converter.sample_rate])
 
     def _analyze_source(self, path: Path) -> None:
         """Analyze a source, resynthesise it by the vocoder alone, and keep the computing times."""
