@@ -109,7 +109,7 @@ def _difference(
     # Of two references (transcripts may differ by run) the first report's weighs.
     weights = [one["bases"].get(score, 1.0) for one, _ in measured]
     means = figure(first, weights).mean, figure(second, weights).mean
-    steps = np.subtract(second, first)  # of each pair
+    steps = np.subtract(second, first).tolist()  # of each pair
     return Difference(score, group, *means, figure(steps, weights))
 
 
