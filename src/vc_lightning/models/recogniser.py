@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vc_lightning.audio.mel_filters import mel_filters, power_spectra
 from vc_lightning.common.precision import HAS_FAST_ONEDNN
 from vc_lightning.models.files.checksums import identity
-from vc_lightning.models.network import Network
+from vc_lightning.models.network import Network, State, n_listed
 
 N_FFT = 400  # 25 ms
 HOP_LENGTH = 160  # 10 ms
@@ -54,6 +54,12 @@ class Recogniser(Network):
         self.norm = nn.LayerNorm(dim)
         self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        """Read arguments off the shapes of the weights, see `Network.sizes`."""
+        dim, n_mels, _ = state["conv1.weight"].shape
+        return {"n_mels": n_mels, "dim": dim, "n_layers": n_listed(state, "layers")}
 
     @functools.cached_property
     def identity(self) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
@@ -36,7 +37,7 @@ def griffin_lim(
     """
     network = None
     if path is not None:
-        file = resources.GRIFFIN_LIM if path == "shipped" else path
+        file = resources.weights("griffin_lim") if path == "shipped" else path
         network = checkpoints.load_griffin_lim(file)
         try:
             require_same_settings(network.mel_settings, mel.settings, str(file), "the converter")
@@ -46,6 +47,26 @@ def griffin_lim(
             log.info("Griffin-Lim without its network (%s)", error)
             network = None
     return GriffinLim(mel, network, sharpness, n_iter, momentum)
+
+
+def of_file(mel: MelSpectrogram, name: str, path: Path | str | None) -> Any:
+    """Build a vocoder that needs nothing but its weights, such as `vocoder=source_filter`.
+
+    Args:
+        mel: Mel-spectrogram to invert.
+        name: Its choice in `conf/vocoder/`.
+        path: Its file; None for the shipped one, `checkpoints/NAME.safetensors`.
+
+    Returns:
+        A `Vocoder`.
+
+    Raises:
+        InputError: The file is unreadable or for other mels.
+    """
+    path = path or resources.weights(name)
+    network = checkpoints.load_vocoder(path, name)
+    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
+    return network
 
 
 def wavernn(
@@ -61,9 +82,8 @@ def wavernn(
     Raises:
         InputError: The file is unreadable or for other mels, or has no temperature.
     """
-    path = path or resources.WAVERNN
-    network = checkpoints.load_wavernn(path)
-    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
+    path = path or resources.weights("wavernn")
+    network = of_file(mel, "wavernn", path)
     if temperature is not None:
         require_within(0, 2, "vocoder", temperature=temperature)
         if not hasattr(network, "temperature"):
@@ -72,22 +92,6 @@ def wavernn(
                 "leave it out"
             )
         network.temperature = temperature
-    return network
-
-
-def source_filter(mel: MelSpectrogram, path: Path | str | None) -> Vocoder:
-    """Build `vocoder=source_filter`.
-
-    Args:
-        mel: Mel-spectrogram to invert.
-        path: File of a source-filter vocoder; None for the shipped one.
-
-    Raises:
-        InputError: The file is unreadable or for other mels.
-    """
-    path = path or resources.SOURCE_FILTER
-    network = checkpoints.load_source_filter(path)
-    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
     return network
 
 
@@ -107,7 +111,7 @@ def auto_vocoder(
     """
     if path is None:
         return fallback(mel)
-    path = resources.SOURCE_FILTER if path == "shipped" else path
+    path = resources.weights("source_filter") if path == "shipped" else path
     network = checkpoints.load_vocoder(path)
     try:
         require_same_settings(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers
-from vc_lightning.models.network import Network
+from vc_lightning.models.network import Network, State, n_listed
 from vc_lightning.models.vocoders.source_filter.convnext import ConvNeXt
 from vc_lightning.models.vocoders.source_filter.excitation import pulse_train, without_gaps
 from vc_lightning.models.vocoders.source_filter.pitch_net import PitchNet
@@ -40,7 +40,9 @@ class SourceFilter(Network):
         InputError: A size is below 1, or `steps` or `n_fft` does not fit `hop_length`.
     """
 
-    kind = "source_filter"
+    kind = vocoder = "source_filter"
+    title = "Source-filter"
+    sizes_of_mels = ("n_mels", "hop_length", "sample_rate")
     f0 = True  # its training needs the pitch of the recordings
     window: Tensor  # (n_fft,)
 
@@ -79,6 +81,21 @@ class SourceFilter(Network):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.register_buffer("window", torch.hann_window(n_fft))  # stores n_fft in weight files
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        """Read arguments off the shapes of the weights, see `Network.sizes`."""
+        dim, n_mels, _ = state["backbone.input.weight"].shape
+        n_fft = len(state["window"])
+        return {
+            "n_mels": n_mels,
+            "n_fft": n_fft,
+            "steps": len(state["envelope.weight"]) // (n_fft // 2 + 1),
+            "dim": dim,
+            "n_blocks": n_listed(state, "backbone.blocks"),
+            "dim_pitch": len(state["pitch.backbone.input.weight"]),
+            "pitch_blocks": n_listed(state, "pitch.backbone.blocks"),
+        }
 
     @property
     def context(self) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
-from vc_lightning.models.network import Network
+from vc_lightning.models.network import Network, State, n_listed
 from vc_lightning.models.vocoders.wavernn import batched_generation
 from vc_lightning.models.vocoders.wavernn.distributions import (
     LEVEL_WIDTH,
@@ -51,6 +51,9 @@ class MultiBandWaveRNN(Network):
     """
 
     kind = "multiband_wavernn"
+    vocoder = "wavernn"
+    title = "WaveRNN"
+    sizes_of_mels = ("hop_length",)
 
     def __init__(
         self,
@@ -96,6 +99,24 @@ class MultiBandWaveRNN(Network):
         self.rnn = nn.GRU(bands * order + frame_dims, rnn_dims, batch_first=True)
         self.fc1 = nn.Linear(rnn_dims + frame_dims, fc_dims)
         self.fc2 = nn.Linear(fc_dims, bands * 3 * n_mixtures)
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        """Read arguments off the shapes of the weights, see `Network.sizes`."""
+        bands, n_mels = state["envelope"].shape
+        frame_dims = len(state["frames.convolution2.weight"])
+        return {
+            "n_mels": n_mels,
+            "bands": bands,
+            "order": (state["rnn.weight_ih_l0"].shape[1] - frame_dims) // bands,
+            "prediction_order": state["predictor.weight"].shape[0] // bands**2,
+            "pad": (state["frames.convolution1.weight"].shape[2] + 3) // 2,
+            "frame_dims": frame_dims,
+            "frame_blocks": n_listed(state, "frames.blocks"),
+            "rnn_dims": state["rnn.weight_hh_l0"].shape[1],
+            "fc_dims": state["fc1.weight"].shape[0],
+            "n_mixtures": state["fc2.weight"].shape[0] // (3 * bands),
+        }
 
     def log_prob(self, wav: Tensor, mel: Tensor) -> Tensor:
         """Compute the log probability of every sample of every band, given those before it.

@@ -14,7 +14,7 @@ from vc_lightning.common.errors import (
     require_one_of,
     require_within,
 )
-from vc_lightning.models.network import Network
+from vc_lightning.models.network import Network, State, n_listed
 from vc_lightning.models.vocoders.wavernn import batched_generation
 from vc_lightning.models.vocoders.wavernn.distributions import (
     mixture_log_prob,
@@ -52,7 +52,8 @@ class WaveRNN(Network):
         InputError: A value is impossible.
     """
 
-    kind = "wavernn"
+    kind = vocoder = "wavernn"
+    title = "WaveRNN"
 
     def __init__(
         self,
@@ -98,6 +99,25 @@ class WaveRNN(Network):
         self.fc1 = nn.Linear(rnn_dims + dim_aux, fc_dims)
         self.fc2 = nn.Linear(fc_dims + dim_aux, fc_dims)
         self.fc3 = nn.Linear(fc_dims, self.n_out)
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        """Read arguments off the shapes of the weights, see `Network.sizes`."""
+        n_out = state["fc3.weight"].shape[0]
+        compute_dims, n_mels, kernel_size = state["upsample.resnet.conv_in.weight"].shape
+        smoothing = sorted(key for key in state if key.startswith("upsample.smoothing."))
+        return {
+            "mode": "MOL" if n_out == 3 * N_MIXTURES else "RAW",
+            "bits": 9 if n_out == 3 * N_MIXTURES else n_out.bit_length() - 1,
+            "n_mels": n_mels,
+            "upsample_factors": [state[key].shape[-1] // 2 for key in smoothing],
+            "pad": kernel_size // 2,
+            "rnn_dims": state["rnn1.weight_hh_l0"].shape[1],
+            "fc_dims": state["fc3.weight"].shape[1],
+            "compute_dims": compute_dims,
+            "res_out_dims": state["upsample.resnet.conv_out.weight"].shape[0],
+            "res_blocks": n_listed(state, "upsample.resnet.layers"),
+        }
 
     def forward(self, wav: Tensor, mel: Tensor) -> Tensor:
         """Compute the logits of every sample from the true samples before it (teacher forcing).
