@@ -136,7 +136,6 @@ class AutoVC(Network):
 
     @classmethod
     def sizes(cls, state: State) -> dict:
-        """Read arguments off the shapes of the weights, see `Network.sizes`."""
         n_mels, dim_decoder = state["decoder.projection.weight"].shape
         dim_encoder, dim_in, _ = state["encoder.convolutions.0.conv.weight"].shape
         dim_neck = state["encoder.lstm.weight_hh_l0"].shape[1]

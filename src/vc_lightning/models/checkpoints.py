@@ -112,7 +112,7 @@ def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) 
 
     Args:
         mel: Settings of the mels that it will judge.
-        path: See `read`.
+        path: Its file.
 
     Raises:
         InputError: The file cannot be used, or it judges other mels.
@@ -157,13 +157,7 @@ def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
 def read_network(path: Path | str, *kinds: str, freq: int = 32) -> tuple[Any, Card]:
     """Load a network in eval mode, with the `mel_settings` of its training, and the file's card.
 
-    Args:
-        path: See `read`.
-        kinds: See `read`.
-        freq: See `read`.
-
-    Raises:
-        InputError: The file cannot be used, see `read`.
+    Arguments and errors are those of `read`.
     """
     state, card = read(path, *kinds, freq=freq)
     for name in KINDS[card.kind].sizes_of_mels:

@@ -17,6 +17,8 @@ from vc_lightning.common.precision import HAS_FAST_ONEDNN
 from vc_lightning.models.files.checksums import identity
 from vc_lightning.models.network import Network, State, n_listed
 
+SAMPLE_RATE = 16_000
+FRAME_RATE = 50.0  # Hz, of the features
 N_FFT = 400  # 25 ms
 HOP_LENGTH = 160  # 10 ms
 MIN_POWER = 1e-10
@@ -40,8 +42,8 @@ class Recogniser(Network):
     """
 
     kind = "recogniser"
-    sample_rate = 16_000
-    frame_rate = 50.0
+    sample_rate = SAMPLE_RATE
+    frame_rate = FRAME_RATE
     filters: Tensor
     window: Tensor
 
@@ -57,7 +59,6 @@ class Recogniser(Network):
 
     @classmethod
     def sizes(cls, state: State) -> dict:
-        """Read arguments off the shapes of the weights, see `Network.sizes`."""
         dim, n_mels, _ = state["conv1.weight"].shape
         return {"n_mels": n_mels, "dim": dim, "n_layers": n_listed(state, "layers")}
 
@@ -123,7 +124,7 @@ class Recogniser(Network):
         device = self.window.device
         filters = self.vtlp_filters(factor).to(device)
         samples = torch.from_numpy(np.ascontiguousarray(wav, np.float32)).to(device)
-        step = stretch_samples(len(wav), self.sample_rate, self.frame_rate)
+        step = stretch_samples(len(wav))
         stretches = [_at_least(part, N_FFT) for part in samples.split(step)]
         features = [self(self.mel(stretch, filters)[None])[0] for stretch in stretches]
         return torch.cat(features).cpu().numpy()
@@ -209,19 +210,14 @@ def scaled(logarithm: Tensor) -> Tensor:
     return (torch.maximum(logarithm, loudest - RANGE) + 4) / 4
 
 
-def stretch_samples(n_samples: int, sample_rate: int, frame_rate: float) -> int:
-    """Return the length in samples of the stretches, about equal, into which a recording is cut.
+def stretch_samples(n_samples: int) -> int:
+    """Return the length of the stretches, about equal, into which n_samples at 16 kHz are cut.
 
     Whisper takes at most 30 s. A stretch is a whole number of features long.
-
-    Args:
-        n_samples: Samples of the recording.
-        sample_rate: Their rate in Hz.
-        frame_rate: Rate of the features in Hz.
     """
-    n_stretches = math.ceil(n_samples / (MAX_STRETCH_SECONDS * sample_rate))
-    n_frames = math.ceil(n_samples * frame_rate / sample_rate / n_stretches)
-    return n_frames * int(sample_rate / frame_rate)
+    n_stretches = math.ceil(n_samples / (MAX_STRETCH_SECONDS * SAMPLE_RATE))
+    n_frames = math.ceil(n_samples * FRAME_RATE / SAMPLE_RATE / n_stretches)
+    return n_frames * int(SAMPLE_RATE / FRAME_RATE)
 
 
 def interpolate(

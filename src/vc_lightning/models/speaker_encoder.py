@@ -128,7 +128,7 @@ class SpeakerEncoder(Network):
             wav: float32 (n,).
             sample_rate: Rate of wav in Hz.
             level_dbfs: Level of the speech, in dB relative to full scale.
-            gain_db: Gain in dB for that level; None: measured by `voice_activity.level_gain`.
+            gain_db: Gain in dB for that level; None: measured, see `voice_activity.measure_level`.
 
         Returns:
             float32 (256,).
@@ -138,7 +138,7 @@ class SpeakerEncoder(Network):
         """
         wav = io.resample(wav, sample_rate, self.sample_rate)
         if gain_db is None:
-            gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
+            gain_db = voice_activity.measure_level(wav, self.sample_rate, level_dbfs).gain_db
         embeddings, reasons = [], []
         for piece in blocks(wav, self.sample_rate * SECONDS_AT_ONCE):
             try:

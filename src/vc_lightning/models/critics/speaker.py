@@ -52,7 +52,6 @@ class SpeakerCritic(Network):
 
     @classmethod
     def sizes(cls, state: State) -> dict:
-        """Read arguments off the shapes of the weights, see `Network.sizes`."""
         dim, n_mels, _ = state["input.weight"].shape
         dim_emb, n_statistics = state["linear.weight"].shape
         return {"n_mels": n_mels, "dim": dim, "dim_joined": n_statistics // 2, "dim_emb": dim_emb}

@@ -49,7 +49,7 @@ def griffin_lim(
     return GriffinLim(mel, network, sharpness, n_iter, momentum)
 
 
-def of_file(mel: MelSpectrogram, name: str, path: Path | str | None) -> Any:
+def from_file(mel: MelSpectrogram, name: str, path: Path | str | None) -> Any:
     """Build a vocoder that needs nothing but its weights, such as `vocoder=source_filter`.
 
     Args:
@@ -83,7 +83,7 @@ def wavernn(
         InputError: The file is unreadable or for other mels, or has no temperature.
     """
     path = path or resources.weights("wavernn")
-    network = of_file(mel, "wavernn", path)
+    network = from_file(mel, "wavernn", path)
     if temperature is not None:
         require_within(0, 2, "vocoder", temperature=temperature)
         if not hasattr(network, "temperature"):
@@ -124,11 +124,7 @@ def auto_vocoder(
 
 
 def default_vocoder(mel: MelSpectrogram) -> Vocoder:
-    """Build `vocoder=auto` with the settings in conf/vocoder.
-
-    Args:
-        mel: Mel-spectrogram to invert.
-    """
+    """Build `vocoder=auto` with the settings in conf/vocoder."""
     path = resources.settings("vocoder", "auto")["path"]
     settings = resources.settings("vocoder", "griffin_lim")
     return auto_vocoder(mel, path, lambda mel: griffin_lim(mel, **settings))

@@ -37,15 +37,9 @@ class GriffinLimNet(Network):
 
     @classmethod
     def sizes(cls, state: State) -> dict:
-        """Read arguments off the shapes of the weights, see `Network.sizes`."""
         dim, n_mels, _ = state["input.weight"].shape
-        n_bins = len(state["output.weight"])
-        return {
-            "n_mels": n_mels,
-            "n_bins": n_bins,
-            "dim": dim,
-            "n_blocks": n_listed(state, "blocks"),
-        }
+        n_bins, n_blocks = len(state["output.weight"]), n_listed(state, "blocks")
+        return {"n_mels": n_mels, "n_bins": n_bins, "dim": dim, "n_blocks": n_blocks}
 
     def forward(self, mel: Tensor, rough: Tensor) -> Tensor:
         """Refine rough (B, n_bins, T) with mel (B, n_mels, T) -> log-magnitude (B, n_bins, T)."""

@@ -84,7 +84,6 @@ class SourceFilter(Network):
 
     @classmethod
     def sizes(cls, state: State) -> dict:
-        """Read arguments off the shapes of the weights, see `Network.sizes`."""
         dim, n_mels, _ = state["backbone.input.weight"].shape
         n_fft = len(state["window"])
         return {
@@ -191,15 +190,7 @@ class SourceFilter(Network):
 
     @torch.inference_mode()
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Synthesize a mel in chunks, with memory that does not depend on T.
-
-        Args:
-            mel: Mel (B, n_mels, T).
-            seed: See `generate`.
-
-        Yields:
-            Consecutive samples (B, n), together (B, T · hop_length).
-        """
+        """Yield the same samples in pieces (B, n), with memory that does not depend on T."""
         generator = torch.Generator(mel.device).manual_seed(seed)
         phase = mel.new_zeros(len(mel), dtype=torch.float64)
         last = mel.new_zeros(len(mel), 1)  # pitch before the chunk

@@ -1,7 +1,7 @@
 """WaveRNN, which generates sample by sample (fatchord's model, after arXiv 1802.08435)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from vc_lightning.common.errors import (
     require_one_of,
     require_within,
 )
-from vc_lightning.models.network import Network, State, n_listed
-from vc_lightning.models.vocoders.wavernn import batched_generation
+from vc_lightning.models.network import State, n_listed
 from vc_lightning.models.vocoders.wavernn.distributions import (
     mixture_log_prob,
     mu_law_decode,
@@ -25,14 +24,14 @@ from vc_lightning.models.vocoders.wavernn.distributions import (
     uniforms,
 )
 from vc_lightning.models.vocoders.wavernn.recurrence import RunningSteps
-from vc_lightning.models.vocoders.wavernn.streaming import WaveRNNStream
+from vc_lightning.models.vocoders.wavernn.recurrent import RecurrentVocoder
 from vc_lightning.models.vocoders.wavernn.upsampling import Upsample
 
 N_MIXTURES = 10
 MAX_HOP_LENGTH = 2**16
 
 
-class WaveRNN(Network):
+class WaveRNN(RecurrentVocoder):
     """Two GRUs and three linear layers, conditioned by an upsampled mel-spectrogram.
 
     Args:
@@ -52,8 +51,7 @@ class WaveRNN(Network):
         InputError: A value is impossible.
     """
 
-    kind = vocoder = "wavernn"
-    title = "WaveRNN"
+    kind = "wavernn"
 
     def __init__(
         self,
@@ -102,7 +100,6 @@ class WaveRNN(Network):
 
     @classmethod
     def sizes(cls, state: State) -> dict:
-        """Read arguments off the shapes of the weights, see `Network.sizes`."""
         n_out = state["fc3.weight"].shape[0]
         compute_dims, n_mels, kernel_size = state["upsample.resnet.conv_in.weight"].shape
         smoothing = sorted(key for key in state if key.startswith("upsample.smoothing."))
@@ -161,12 +158,7 @@ class WaveRNN(Network):
 
     @torch.no_grad()
     def initialize_output(self, wav: Tensor, mel: Tensor) -> None:
-        """Initialise the output to the distribution of all samples.
-
-        Args:
-            wav: See `log_prob`.
-            mel: See `log_prob`.
-        """
+        """Initialise the output to the distribution of all samples, see `log_prob`."""
         self.fc3.weight *= 0.1
         if self.mode == "MOL":
             weights, means, log_scales = self.fc3.bias.chunk(3)
@@ -176,36 +168,6 @@ class WaveRNN(Network):
         else:
             counts = torch.bincount(mu_law_encode(wav, self.n_out).flatten(), minlength=self.n_out)
             self.fc3.bias.copy_(torch.log((counts + 1) / (counts + 1).sum()))
-
-    def generate(
-        self,
-        mel: Tensor,
-        seed: int = 0,
-        fold_frames: tuple[int, int] = batched_generation.FOLD_FRAMES,
-    ) -> Tensor:
-        """Turn mels into sound.
-
-        Args:
-            mel: Mels (B, n_mels, T), T ≥ 1.
-            seed: Seed of the random numbers.
-            fold_frames: See `batched_generation.generate`.
-
-        Returns:
-            Samples (B, T · hop_length) in −1…1.
-        """
-        return batched_generation.generate(self, mel, seed, fold_frames)
-
-    def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Yield samples in pieces (B, n), the first one early, with bounded memory."""
-        return batched_generation.stream(self, mel, seed)
-
-    def stream(self, reach: int, seed: int) -> WaveRNNStream:
-        """Make the streaming form, see `Vocoder`."""
-        return WaveRNNStream(self, reach, seed)
-
-    def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
-        """Generate padded mels (S, n_mels, N + 2·pad), with a generator each -> wavs (S, N·hop)."""
-        return self.begin(noise).advance(mel)
 
     def begin(self, noise: list[torch.Generator]) -> "RunningWaveRNN":
         """Begin one sequence per generator, from silence."""
