@@ -7,7 +7,7 @@ import inspect
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -33,8 +33,6 @@ from vc_lightning.models.speaker_encoder import GE2E, DVector, SpeakerEncoder
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
-
-Network = TypeVar("Network", bound=nn.Module)
 
 # Loading -----------------------------------------------------------------------------------------
 
@@ -249,7 +247,7 @@ class _Uninitialized(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _fill(network: Network, state: State, path: Path | str) -> Network:
+def _fill(network: nn.Module, state: State, path: Path | str) -> nn.Module:
     """Load all weights into the network and set it to eval mode."""
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
