@@ -85,8 +85,8 @@ def denoised(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     peak = max(float(np.abs(block).max()) for block in blocks(wav))
     if peak == 0:
         return wav
-    clean = resampled(_through_rnnoise(wav, sample_rate, 1 / peak), RNNOISE_RATE, sample_rate)
-    return collected(piece * np.float32(peak) for piece in clean)[: len(wav)]
+    cleaned = resampled(_through_rnnoise(wav, sample_rate, 1 / peak), RNNOISE_RATE, sample_rate)
+    return collected(piece * np.float32(peak) for piece in cleaned)[: len(wav)]
 
 
 def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator[np.ndarray]:

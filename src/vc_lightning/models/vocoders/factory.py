@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
@@ -11,6 +10,7 @@ from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLim
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +49,13 @@ def griffin_lim(
     return GriffinLim(mel, network, sharpness, n_iter, momentum)
 
 
-def from_file(mel: MelSpectrogram, name: str, path: Path | str | None) -> Any:
+def from_file(mel: MelSpectrogram, name: str, path: Path | str | None) -> Vocoder:
     """Build a vocoder that needs nothing but its weights, such as `vocoder=source_filter`.
 
     Args:
         mel: Mel-spectrogram to invert.
         name: Its choice in `conf/vocoder/`.
         path: Its file; None for the shipped one, `checkpoints/NAME.safetensors`.
-
-    Returns:
-        A `Vocoder`.
 
     Raises:
         InputError: The file is unreadable or for other mels.
@@ -86,7 +83,7 @@ def wavernn(
     network = from_file(mel, "wavernn", path)
     if temperature is not None:
         require_within(0, 2, "vocoder", temperature=temperature)
-        if not hasattr(network, "temperature"):
+        if not isinstance(network, MultiBandWaveRNN):
             raise InputError(
                 f"vocoder.temperature={temperature}: {path} is not a multi-band WaveRNN; "
                 "leave it out"
