@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vc_lightning.audio.mel_filters import mel_filters, power_spectra
 from vc_lightning.common.precision import HAS_FAST_ONEDNN
 from vc_lightning.models.files.checksums import identity
-from vc_lightning.models.network import Network, State, n_listed
+from vc_lightning.models.network import Network, State
 
 SAMPLE_RATE = 16_000
 FRAME_RATE = 50.0  # Hz, of the features
@@ -60,7 +60,8 @@ class Recogniser(Network):
     @classmethod
     def sizes(cls, state: State) -> dict:
         dim, n_mels, _ = state["conv1.weight"].shape
-        return {"n_mels": n_mels, "dim": dim, "n_layers": n_listed(state, "layers")}
+        n_layers = sum(key.endswith(".qkv.weight") for key in state)
+        return {"n_mels": n_mels, "dim": dim, "n_layers": n_layers}
 
     @functools.cached_property
     def identity(self) -> str:

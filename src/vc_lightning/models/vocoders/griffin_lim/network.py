@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.models.network import Network, State, n_listed
+from vc_lightning.models.network import Network, State
 
 KERNEL_SIZE = 3
 AUDIBLE_DB = 60  # range below the loudest bin in which spectra are compared
@@ -38,7 +38,8 @@ class GriffinLimNet(Network):
     @classmethod
     def sizes(cls, state: State) -> dict:
         dim, n_mels, _ = state["input.weight"].shape
-        n_bins, n_blocks = len(state["output.weight"]), n_listed(state, "blocks")
+        n_bins = len(state["output.weight"])
+        n_blocks = sum(key.startswith("blocks.") for key in state) // 2  # weight and bias
         return {"n_mels": n_mels, "n_bins": n_bins, "dim": dim, "n_blocks": n_blocks}
 
     def forward(self, mel: Tensor, rough: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers
-from vc_lightning.models.network import Network, State, n_listed
-from vc_lightning.models.vocoders.source_filter.convnext import ConvNeXt
+from vc_lightning.models.network import Network, State
+from vc_lightning.models.vocoders.source_filter.convnext import BLOCK_WEIGHTS, ConvNeXt
 from vc_lightning.models.vocoders.source_filter.excitation import pulse_train, without_gaps
 from vc_lightning.models.vocoders.source_filter.pitch_net import PitchNet
 
@@ -86,14 +86,18 @@ class SourceFilter(Network):
     def sizes(cls, state: State) -> dict:
         dim, n_mels, _ = state["backbone.input.weight"].shape
         n_fft = len(state["window"])
+
+        def n_tensors(prefix: str) -> int:
+            return sum(key.startswith(prefix) for key in state)
+
         return {
             "n_mels": n_mels,
             "n_fft": n_fft,
             "steps": len(state["envelope.weight"]) // (n_fft // 2 + 1),
             "dim": dim,
-            "n_blocks": n_listed(state, "backbone.blocks"),
+            "n_blocks": n_tensors("backbone.blocks.") // BLOCK_WEIGHTS,
             "dim_pitch": len(state["pitch.backbone.input.weight"]),
-            "pitch_blocks": n_listed(state, "pitch.backbone.blocks"),
+            "pitch_blocks": n_tensors("pitch.backbone.blocks.") // BLOCK_WEIGHTS,
         }
 
     @property
