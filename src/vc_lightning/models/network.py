@@ -39,7 +39,8 @@ class Network(nn.Module):
         """Read those arguments of the constructor that show in the shapes of weights; here none.
 
         Raises:
-            KeyError, ValueError or IndexError: Weights are missing, or of another shape.
+            KeyError: A weight is missing.
+            ValueError: A weight has another number of dimensions.
         """
         return {}
 
