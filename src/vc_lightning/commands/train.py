@@ -322,7 +322,8 @@ def log_next_commands(
     best = files.path(None, "average")
     average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))
     log.info("weights: %s", files.dir)
-    use = model.convert_with + average
+    vocoder = model.network.vocoder
+    use = f"vocoder={vocoder} vocoder.path={average}" if vocoder else f"ckpt={average}"
     log.info("convert: %s %s source=a.wav target=b.wav", resources.command("convert"), use)
     log.info(
         "resume:  %s ckpt_path=%s (and the same settings)",

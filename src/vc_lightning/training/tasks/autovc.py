@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
@@ -108,9 +107,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     align_until: Tensor
     mean_mel: Tensor
     trains = (AutoVC,)
-    shipped = resources.AUTOVC
     free_arguments = ("freq", "contrast")
-    convert_with = "ckpt="
 
     def __init__(
         self,
