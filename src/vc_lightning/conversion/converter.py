@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -100,6 +101,7 @@ class VoiceConverter(nn.Module):
                 range.
         """
         threads = ThreadChooser()  # measures what other programs do meanwhile
+        Thread(target=pitch.load).start()  # while the weights are read
         path = hub.local_path(path)
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
