@@ -25,6 +25,7 @@ from vc_lightning.common.errors import (
     require_flag,
     require_within,
 )
+from vc_lightning.common.memory import keep_freed_memory
 from vc_lightning.common.threads import SECONDS, ThreadChooser
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
@@ -78,6 +79,7 @@ def main(cfg: DictConfig) -> float | None:
     initialize(cfg, model, data)
     compile_network(cfg, network)
     choose_threads()
+    keep_freed_memory()
     made = {"callbacks": [*callbacks, files], "logger": own_loggers}
     trainer = instantiate(cfg.trainer, **made, _convert_="all")
     describe(cfg, trainer, model, has_validation=len(getattr(data, "val", ())) > 0)
