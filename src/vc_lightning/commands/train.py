@@ -25,7 +25,6 @@ from vc_lightning.common.errors import (
     require_flag,
     require_within,
 )
-from vc_lightning.common.memory import keep_freed_memory
 from vc_lightning.common.threads import SECONDS, ThreadChooser
 from vc_lightning.data.audit import report as audit
 from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
@@ -34,6 +33,7 @@ from vc_lightning.models.files.formats import Card
 from vc_lightning.models.network import Network
 from vc_lightning.training.callbacks.throughput import DivergedError
 from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.memory import keep_freed_memory
 from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.resume import newest, require_same_training
 from vc_lightning.training.tasks.base import BaseModule, RunSettings

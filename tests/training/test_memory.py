@@ -8,7 +8,7 @@ import pytest
 CODE = """
 import resource
 import torch
-from vc_lightning.common.memory import keep_freed_memory
+from vc_lightning.training.memory import keep_freed_memory
 
 def page_faults(n):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
