@@ -101,7 +101,8 @@ class VoiceConverter(nn.Module):
                 range.
         """
         threads = ThreadChooser()  # measures what other programs do meanwhile
-        Thread(target=pitch.load).start()  # while the weights are read
+        tracker = Thread(target=pitch.load)  # beside the weights
+        tracker.start()
         path = hub.local_path(path)
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
@@ -124,7 +125,9 @@ class VoiceConverter(nn.Module):
             checkpoints.load_fast_recogniser() if autovc.listens else None,
             threads,
         )
-        return cls(networks, guidance, fingerprint(path))
+        name = fingerprint(path)
+        tracker.join()  # or a process that is forked next might wait for it forever
+        return cls(networks, guidance, name)
 
     @property
     def autovc(self) -> AutoVC:
