@@ -33,6 +33,7 @@ from vc_lightning.models.files.formats import Card
 from vc_lightning.models.network import Network
 from vc_lightning.training.callbacks.throughput import DivergedError
 from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.memory import keep_freed_memory
 from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.resume import newest, require_same_training
 from vc_lightning.training.tasks.base import BaseModule, RunSettings
@@ -78,6 +79,7 @@ def main(cfg: DictConfig) -> float | None:
     initialize(cfg, model, data)
     compile_network(cfg, network)
     choose_threads()
+    keep_freed_memory()
     made = {"callbacks": [*callbacks, files], "logger": own_loggers}
     trainer = instantiate(cfg.trainer, **made, _convert_="all")
     describe(cfg, trainer, model, has_validation=len(getattr(data, "val", ())) > 0)

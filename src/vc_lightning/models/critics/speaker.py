@@ -79,19 +79,18 @@ class SpeakerCritic(Network):
         return F.normalize(self.linear(self.norm(statistics)), dim=1), layers
 
 
-def critic_losses(critic: SpeakerCritic, mel: Tensor, recorded: Tensor) -> tuple[Tensor, Tensor]:
+def critic_losses(
+    heard: tuple[Tensor, list[Tensor]], wanted: tuple[Tensor, list[Tensor]]
+) -> tuple[Tensor, Tensor]:
     """Compare what the critic hears in mels and in those of the same recorded speech.
 
     Args:
-        critic: The critic, frozen.
-        mel: (B, n_mels, T).
-        recorded: (B, n_mels, T).
+        heard: What `SpeakerCritic` returns for mels.
+        wanted: What it returns for the recordings, without gradient.
 
     Returns:
         Mean absolute difference of the layers' outputs, and 1 − cosine of the embeddings.
     """
-    embedding, layers = critic(mel)
-    with torch.no_grad():
-        wanted, wanted_layers = critic(recorded)
+    (embedding, layers), (wanted_embedding, wanted_layers) = heard, wanted
     differences = [F.l1_loss(a, b) for a, b in zip(layers, wanted_layers, strict=True)]
-    return torch.stack(differences).mean(), 1 - (embedding * wanted).sum(dim=1).mean()
+    return torch.stack(differences).mean(), 1 - (embedding * wanted_embedding).sum(dim=1).mean()
