@@ -297,3 +297,4 @@ def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:
 def run() -> None:
     """Run `python convert.py`, or `vc-convert` where the package is installed."""
     entry_point.run(main, "convert")
+    entry_point.exit_at_once()
