@@ -513,7 +513,7 @@ def test_server_that_hangs_is_overdue(build, tmp_path, monkeypatch, seconds):
     monkeypatch.setattr(server, "OVERDUE_SECONDS", 0.5)
     called = threading.Event()
     api = build(tmp_path)
-    made = server.make(api, 0.1, overdue=called.set)
+    made = server.Server(api, 0.1, overdue=called.set)
     monkeypatch.setattr(api.service, "abandon", lambda: called.wait(seconds))
     with server.bind("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
