@@ -37,7 +37,7 @@ def gradients(batch, rank=0, world_size=1, port=0):
     network = AutoVC(**TINY).eval()
     weighed = {"decoder_weight": 1.0, "content_weight": 1.0, "content_per_std": False}
     weighed |= {"distance": "l2", "teacher_weight": 0.0, "reconstruction_reaches_encoder": True}
-    weighed |= {"live_weight": 0.0, "align_steps": 0, "part": None}
+    weighed |= {"live_weight": 0.0, "align_steps": 0, "head_steps": 0, "part": None}
     weighed |= {"reference_weight": 0.0, "critic_feature_weight": 0.0, "word_weight": 0.0}
     weighed |= {"critic_similarity_weight": 0.0, "voice_weight": 0.0, "conversion_weight": 0.0}
     card = Card("autovc", network.arguments, resources.settings("mel", "autovc"))

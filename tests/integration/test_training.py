@@ -271,6 +271,7 @@ def module(tiny_autovc, mel_settings):
         reconstruction_reaches_encoder=True,
         live_weight=1.0,
         align_steps=0,
+        head_steps=0,
         reference_weight=0.0,
         critic_feature_weight=0.0,
         word_weight=0.0,

@@ -77,6 +77,7 @@ def module():
         reconstruction_reaches_encoder=True,
         live_weight=2.0,
         align_steps=5,
+        head_steps=0,
         reference_weight=0.0,
         critic_feature_weight=0.0,
         critic_similarity_weight=0.0,
@@ -226,6 +227,18 @@ def test_one_part_is_trained_alone(part, modules):
     after = module.network.state_dict()
     changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
     assert changed == modules
+
+
+def test_a_new_head_learns_the_codes_before_it_changes_them():
+    given = replace(attending_batch(), teacher=torch.randn(4, 20, 6))
+    for head_steps in (0, 1):
+        module = attending_module(part="encoders", teacher_weight=1.0, head_steps=head_steps)
+        module.head = TeacherHead(8, 2, torch.ones(6))
+        module.losses(module.network, given)["teacher"].backward()
+        reaches = [bool(p.grad.any()) for p in module.network.encoder.parameters()]
+        assert any(reaches) == (head_steps == 0)
+        assert all(p.grad is not None for p in module.network.encoder.parameters())
+        assert all(bool(p.grad.any()) for p in module.head.parameters())
 
 
 def test_a_part_must_be_there_and_have_a_loss():

@@ -101,6 +101,8 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         align_steps: First steps of a network that listens, if it starts from the weights of one
             that reads mels: the new encoder only learns the codes of the old one, which becomes
             the live encoder, so that the decoder understands them.
+        head_steps: First steps in which the teacher's gradient does not reach the encoder: the head
+            is new, even if the encoder is not, and must learn its codes before it can improve them.
     """
 
     align_until: Tensor
@@ -122,6 +124,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         reconstruction_reaches_encoder: bool,
         live_weight: float,
         align_steps: int,
+        head_steps: int,
         reference_weight: float,
         critic_feature_weight: float,
         critic_similarity_weight: float,
@@ -146,7 +149,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             voice_weight=voice_weight,
             conversion_weight=conversion_weight,
         )
-        require_at_least(0, "task", align_steps=align_steps)
+        require_at_least(0, "task", align_steps=align_steps, head_steps=head_steps)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
         require_one_of(tuple(DISTANCES), "task", distance=distance)
         if part is not None:
@@ -181,6 +184,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.live_weight = live_weight if of_encoders else 0.0
         self.reconstruction_reaches_encoder = reconstruction_reaches_encoder and is_whole
         self.align_steps = align_steps if of_encoders else 0
+        self.head_steps = head_steps
         self.reference_weight = 0.0
         if network.has_reference and (is_whole or part == "reference"):
             self.reference_weight = reference_weight
@@ -327,7 +331,10 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         if self.part != "encoders":
             terms |= self.mel_losses(network, batch, codes, valid, aligns)
         if self.head is not None:
-            frame_codes = network.repeat_codes(codes, n_frames)
+            # Times 0, not only detached: DDP waits for a gradient of every parameter.
+            reaches = float(self.global_step >= self.head_steps)
+            taught = codes.detach() + reaches * (codes - codes.detach())
+            frame_codes = network.repeat_codes(taught, n_frames)
             terms |= self.head.losses(frame_codes, batch.teacher, valid)
         if network.listens and (aligns or self.live_weight > 0):
             terms["live"] = live_loss(network, batch, codes.float(), aligns, self.global_step)
