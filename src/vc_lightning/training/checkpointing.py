@@ -15,7 +15,7 @@ from vc_lightning.models import checkpoints
 from vc_lightning.models.network import Network
 from vc_lightning.training.callbacks.ema import averaged_network
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
-from vc_lightning.training.resume import begin_epoch, place_loops
+from vc_lightning.training.resume import place_loops
 from vc_lightning.training.tasks.base import AnyBatch, BaseModule
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class WeightFiles(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         if datamodule_of(trainer).start[1] == 0:
-            begin_epoch(trainer)
+            trainer.fit_loop.epoch_loop.restarting = False  # of the epoch before
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

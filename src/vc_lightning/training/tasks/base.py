@@ -90,11 +90,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     # For subclasses ------------------------------------------------------------------------------
 
     def losses(self, network: NetworkT, batch: BatchT) -> dict[str, Tensor]:
-        """Compute the loss of a batch.
-
-        Args:
-            network: The network, or its moving average.
-            batch: The batch.
+        """Compute the loss of a batch, by the network or its moving average.
 
         Returns:
             `loss`, which is minimised, and further scalars to log.
