@@ -19,7 +19,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.features import cache as features
 from vc_lightning.data.features.cache import RECORDINGS_AT_ONCE, FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.modules.settings import RecordingSettings
+from vc_lightning.data.settings import RecordingSettings
 from vc_lightning.models.recogniser import Recogniser
 
 

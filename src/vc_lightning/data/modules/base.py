@@ -9,11 +9,10 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from vc_lightning.data.crops.mel import CropBatch, Example
+from vc_lightning.data.crops.mel import Example
 from vc_lightning.data.crops.order import EpochBatches
-from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.modules.settings import LoadingSettings
+from vc_lightning.data.settings import LoadingSettings
 
 
 def is_first_process() -> bool:
@@ -119,12 +118,6 @@ class TrainingDataModule(LightningDataModule):
         """Apply `trainer.limit_train_batches`, a number or a share, to the batches of an epoch."""
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return min(limit, n_batches) if isinstance(limit, int) else int(limit * n_batches)
-
-    def transfer_batch_to_device(
-        self, batch: CropBatch | VocoderBatch, device: torch.device, dataloader_idx: int
-    ) -> CropBatch | VocoderBatch:
-        """Copy a batch to a GPU asynchronously, which Lightning does for plain tensors only."""
-        return batch.to(device, non_blocking=device.type == "cuda")
 
 
 def ignore_signals(_worker: int) -> None:
