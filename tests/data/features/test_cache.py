@@ -327,7 +327,7 @@ def test_dead_worker_error(cache, recording, monkeypatch):
 
 def test_remembers_quality(cache, recording):
     (segment,) = prepared(cache, recording)
-    quality = cache.quality(segment)
+    quality = cache.quality(segment.content)
     assert (quality.seconds, quality.sample_rate) == (2.0, 16_000)
     (path,) = written(cache, "sounds")
     assert json.loads(path.read_text())["quality"]["seconds"] == 2.0

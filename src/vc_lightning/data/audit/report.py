@@ -82,8 +82,8 @@ class AuditReport:
 def audit(data: RecordingsDataModule) -> AuditReport:
     """Audit the recordings of a data module, after `setup`."""
     utterances = [*data.train, *data.val]
-    recordings = {u.segment.content: u.segment for u in utterances}
-    qualities = {content: data.features.quality(one) for content, one in recordings.items()}
+    contents = {u.segment.content for u in utterances}
+    qualities = {content: data.features.quality(content) for content in contents}
     voices = None
     if data.needs.speaker_encoder.unit_norm:  # GE2E; the thresholds do not fit D_VECTOR's cosines
         embeddings = [data.files.of(u.segment).read_embedding() for u in utterances]

@@ -1,6 +1,5 @@
 """The interface of training data, and what its processes have in common."""
 
-import itertools
 import signal
 from typing import Any
 
@@ -10,7 +9,6 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from vc_lightning.data.crops.mel import Example
-from vc_lightning.data.crops.order import EpochBatches
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.settings import LoadingSettings
 
@@ -77,18 +75,6 @@ class TrainingDataModule(LightningDataModule):
         """Keep the position of a checkpoint, where `train_dataloader` then starts."""
         self.resumed = state_dict
         vars(self).pop("start", None)  # where it is cached
-
-    def first_batches(self, number: int) -> list[Any]:
-        """Read training batches, also of later epochs where one has fewer."""
-        loader = self.train_dataloader()
-        batches: list[Any] = []
-        for epoch in itertools.count():
-            if isinstance(loader.batch_sampler, EpochBatches):
-                loader.batch_sampler.set_epoch(epoch)
-            batches += itertools.islice(loader, number - len(batches))
-            if len(batches) == number:
-                break
-        return batches
 
     def loader_options(self, num_workers: int) -> dict[str, Any]:
         """Return the arguments that all DataLoaders share."""
