@@ -18,8 +18,8 @@ from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.settings import CropSettings
 
-MIN_REFERENCE = 32  # frames
-TIME_LAST = ("target_mel", "input_mel", "heard", "reference_mel", "reference_heard")
+MIN_REFERENCE = 32  # frames of a reference that is not the crop itself
+TIME_LAST = ("target_mel", "input_mel", "heard", "reference_mel", "reference_heard")  # fields
 
 
 class CropBatch(NamedTuple):

@@ -239,7 +239,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
 
 
 def first_sound(data: TrainingDataModule) -> tuple[Tensor, Tensor]:
-    """Return samples and mels of a vocoder's first batches, also of later epochs if one has fewer."""
+    """Return samples and mels of a vocoder's first batches, taken from as many epochs as needed."""
     loader = data.train_dataloader()
     batches: list[VocoderBatch] = []
     for epoch in itertools.count():
