@@ -40,8 +40,9 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.griffin_lim.network import log_spectral_distance
+from vc_lightning.models.vocoders.wavernn import batched_generation
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
-from vc_lightning.models.vocoders.wavernn.network import WaveRNN, batched_generation
+from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 from vc_lightning.models.vocoders.wavernn.recurrence import RunningSteps, product_dtype
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -87,8 +87,8 @@ def made(name: str, mel: MelSpectrogram) -> Vocoder:
     """Build Griffin-Lim with its settings in conf/, a shipped network, or the network in a file."""
     if name == "griffin_lim":
         return griffin_lim(mel, **resources.settings("vocoder", "griffin_lim"))
-    shipped = {"source_filter": resources.SOURCE_FILTER, "wavernn": resources.WAVERNN}
-    return checkpoints.load_vocoder(shipped.get(name, name))
+    shipped = resources.weights(name)
+    return checkpoints.load_vocoder(shipped if shipped.is_file() else name)
 
 
 def copy(vocoder: Vocoder, mel: MelSpectrogram, wav: np.ndarray) -> np.ndarray:

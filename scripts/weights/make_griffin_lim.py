@@ -16,7 +16,7 @@ from vc_lightning.models import checkpoints
 def main(path: Path) -> None:
     """Write the weights as float16, with the same card."""
     state, card = checkpoints.read(path, "griffin_lim")
-    checkpoints.save(resources.GRIFFIN_LIM, state, card, torch.float16)
+    checkpoints.save(resources.weights("griffin_lim"), state, card, torch.float16)
 
 
 if __name__ == "__main__":

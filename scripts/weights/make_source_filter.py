@@ -23,9 +23,9 @@ def main(path: Path, former: Path | None = None, share: float = 0.0) -> None:
     card = replace(card, trained_on="see checkpoints/README.md", licence="CC BY-SA 4.0")
     state = network.state_dict()
     if former is not None:
-        before = checkpoints.load_source_filter(former).state_dict()
+        before = checkpoints.load_vocoder(former).state_dict()
         state = {name: torch.lerp(value, before[name], share) for name, value in state.items()}
-    checkpoints.save(resources.SOURCE_FILTER, state, card, torch.float16)
+    checkpoints.save(resources.weights("source_filter"), state, card, torch.float16)
 
 
 if __name__ == "__main__":

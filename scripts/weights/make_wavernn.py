@@ -20,7 +20,7 @@ def main(path: Path, temperature: float) -> None:
     """Write the weights as float16, with the temperature in the card."""
     network, card = checkpoints.read_network(path, "wavernn", "multiband_wavernn")
     card = replace(card, network=card.network | {"temperature": temperature})
-    checkpoints.save(resources.WAVERNN, network.state_dict(), card, torch.float16)
+    checkpoints.save(resources.weights("wavernn"), network.state_dict(), card, torch.float16)
 
 
 if __name__ == "__main__":

@@ -282,7 +282,7 @@ def test_griffin_lim_network_needs_same_mels(mel_settings, tmp_path, caplog):
     torch.testing.assert_close(without.magnitude(log_mel), other.amplitude(other.spectrum(log_mel)))
     assert griffin_lim(mel, None, **settings).network is None
     with pytest.raises(InputError, match="hop_length 256 != 275"):
-        griffin_lim(other, resources.GRIFFIN_LIM, **settings)
+        griffin_lim(other, resources.weights("griffin_lim"), **settings)
     with pytest.raises(InputError, match="no such file"):
         griffin_lim(mel, tmp_path / "missing", **settings)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from helpers import TINY, tiny_multiband
-from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.files import kinds
-from vc_lightning.models.speaker_encoder import d_vector
+from vc_lightning.models.speaker_encoder import DVector
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 
 
@@ -117,8 +117,8 @@ def test_public_wavernn_layouts(tmp_path, mode, factors, mel, wrapped):
         assert loaded.mel_settings == resources.settings("mel", mel)
 
 
-def test_public_d_vector(tmp_path, mel_settings):
-    encoder = d_vector(MelSpectrogram(**mel_settings))
+def test_public_d_vector(tmp_path):
+    encoder = DVector()
     names = {k.replace("linear.", "embedding."): v for k, v in encoder.state_dict().items()}
     torch.save({"model_b": {f"module.{k}": v for k, v in names.items()}}, tmp_path / "d.ckpt")
     loaded, card = checkpoints.read_speaker_encoder(tmp_path / "d.ckpt")
@@ -219,7 +219,7 @@ def test_multi_band_wavernn_round_trips(tmp_path, mel_settings):
 
 
 def test_shipped_wavernn_fits_shipped_autovc():
-    network, card = checkpoints.read_network(resources.WAVERNN, "multiband_wavernn")
+    network, card = checkpoints.read_network(resources.weights("wavernn"), "multiband_wavernn")
     assert card.mel == checkpoints.read_autovc(resources.AUTOVC)[1].mel
     assert card.licence
     assert network.generate(torch.rand(1, 80, 2)).shape == (1, 512)

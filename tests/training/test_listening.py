@@ -1,6 +1,5 @@
 """Training a network that listens: live encoder, acoustics, and a start from another network."""
 
-import functools
 import random
 from dataclasses import replace
 
@@ -316,6 +315,22 @@ def test_conversions_between_crops_are_judged_by_voice_and_words():
     assert converted(reference_mel=reference) == same
 
 
+def test_critics_hear_recordings_once_a_step():
+    module = hearing_module(part="reference", conversion_weight=0.25)
+    module.critics = replace(module.critics, speaker=SpeakerCritic(80, 8, 8, 8).eval())
+    module.setup("fit")
+    heard = {"speaker": [], "words": []}
+    for name, mels in heard.items():
+        critic = getattr(module.critics, name)
+        critic.register_forward_pre_hook(lambda _, given, mels=mels: mels.append(given[0]))
+    given = attending_batch()
+    module.losses(module.network, given)
+    recorded = given.target_mel * losses_module.valid_mask(given.lengths, 20)
+    for name, (first, *others) in heard.items():
+        assert len(others) == 2, name  # refined and converted mels
+        torch.testing.assert_close(first, recorded if name == "speaker" else recorded[::2])
+
+
 def test_conversions_are_heard_in_the_voice_of_their_target():
     module = attending_module(
         speaker_encoder=read_speaker_encoder(resources.SPEAKER_ENCODER)[1].speaker_encoder,
@@ -354,7 +369,11 @@ def test_recogniser_hears_every_second_crop_of_both_mels_in_turns():
     mel = MelSpectrogram(**settings("mel", "autovc"))
     critic = WordCritic(Recogniser(80, 6, n_layers=1, n_heads=1), mel)
     same, other = given.target_mel, torch.rand(4, 80, 20)
-    loss = functools.partial(losses_module.word_loss, critic, batch=given, valid=valid)
+
+    def loss(made):
+        heard = losses_module.hear(Critics(words=critic), given, valid, len(made))
+        return losses_module.word_loss(critic, made, valid, heard.words)
+
     assert loss([same]) == 0
     assert loss([other]) > 0.1
     mixed = same.clone()

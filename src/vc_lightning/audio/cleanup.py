@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import soxr
 
 from vc_lightning.audio import voice_activity
 from vc_lightning.audio.files import io
-from vc_lightning.audio.spill_buffer import SpillBuffer, blocks
+from vc_lightning.audio.resampling import resampled
+from vc_lightning.audio.spill_buffer import blocks, collected
 from vc_lightning.common.errors import InputError, require_flag, require_within
 
 log = logging.getLogger(__name__)
@@ -85,12 +85,8 @@ def denoised(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     peak = max(float(np.abs(block).max()) for block in blocks(wav))
     if peak == 0:
         return wav
-    down = soxr.ResampleStream(RNNOISE_RATE, sample_rate, 1, dtype="float32", quality="HQ")
-    buffer = SpillBuffer()
-    for piece in _through_rnnoise(wav, sample_rate, 1 / peak):
-        buffer.append(down.resample_chunk(piece) * np.float32(peak))
-    buffer.append(down.resample_chunk(np.zeros(0, np.float32), last=True) * np.float32(peak))
-    return buffer.array()[: len(wav)]
+    cleaned = resampled(_through_rnnoise(wav, sample_rate, 1 / peak), RNNOISE_RATE, sample_rate)
+    return collected(piece * np.float32(peak) for piece in cleaned)[: len(wav)]
 
 
 def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator[np.ndarray]:
@@ -98,13 +94,13 @@ def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator
     from pyrnnoise import rnnoise
 
     frame_size = rnnoise.FRAME_SIZE
-    up = soxr.ResampleStream(sample_rate, RNNOISE_RATE, 1, dtype="float32", quality="HQ")
+    loud = resampled((one * np.float32(gain) for one in blocks(wav)), sample_rate, RNNOISE_RATE)
     late = np.zeros(RNNOISE_LAG + frame_size, np.float32)  # flushes the last samples
     state = rnnoise.create()
     try:
         rest = np.zeros(0, np.float32)
         surplus = RNNOISE_LAG
-        for block in itertools.chain(_resampled(up, wav, gain), [late]):
+        for block in itertools.chain(loud, [late]):
             rest = np.concatenate([rest, block.clip(-1, 1)])
             frames = rest[: len(rest) // frame_size * frame_size].reshape(-1, frame_size)
             rest = rest[frames.size :]
@@ -114,12 +110,6 @@ def _through_rnnoise(wav: np.ndarray, sample_rate: int, gain: float) -> Iterator
             surplus = max(0, surplus - len(piece))
     finally:
         rnnoise.destroy(state)
-
-
-def _resampled(stream: soxr.ResampleStream, wav: np.ndarray, gain: float) -> Iterator[np.ndarray]:
-    for block in blocks(wav):
-        yield stream.resample_chunk(block * np.float32(gain))
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def trimmed(wav: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -172,10 +162,7 @@ def normalize_loudness(wav: np.ndarray, sample_rate: int, lufs: float) -> np.nda
             lufs,
             measured + gain,
         )
-    buffer = SpillBuffer()
-    for block in blocks(wav):
-        buffer.append(voice_activity.amplify(block, gain))
-    return buffer.array()
+    return collected(voice_activity.amplify(block, gain) for block in blocks(wav))
 
 
 def loudness(wav: np.ndarray, sample_rate: int) -> float:

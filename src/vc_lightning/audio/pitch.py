@@ -45,6 +45,11 @@ def tracker_name() -> str:
     return f"swift-f0 {version('swift-f0')}"
 
 
+def load() -> None:
+    """Load the tracker, so that the first call of `track` does not."""
+    _tracker()
+
+
 def track(wav: np.ndarray, sample_rate: int, hop_length: int) -> np.ndarray:
     """Track F0 with SwiftF0 (Nieradzik 2025, arXiv 2508.18440), in constant memory.
 

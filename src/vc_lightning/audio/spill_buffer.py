@@ -3,7 +3,7 @@
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import numpy as np
@@ -61,6 +61,14 @@ def _name_the_folder() -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
+
+
+def collected(pieces: Iterable[np.ndarray]) -> np.ndarray:
+    """Join arrays (n, …) along their first axis, see `SpillBuffer`."""
+    buffer = SpillBuffer()
+    for piece in pieces:
+        buffer.append(piece)
+    return buffer.array()
 
 
 def blocks(wav: np.ndarray, length: int = BLOCK) -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import webrtcvad
 
-from vc_lightning.audio.files.io import resample
+from vc_lightning.audio.resampling import resample
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
 
@@ -57,7 +57,12 @@ def voiced_mask(wav: np.ndarray) -> np.ndarray:
     Returns:
         Whether each sample is speech, bool (m,); m is n rounded down to whole windows.
     """
-    return np.repeat(_voiced_windows(wav, _raise_db(wav, VAD_LEVEL_DBFS)), VAD_WINDOW)
+    return np.repeat(_voiced_windows(wav, _gain_for_detector(wav)), VAD_WINDOW)
+
+
+def _gain_for_detector(wav: np.ndarray) -> float:
+    """Return the gain in dB that raises samples (n,) to at least −30 dBFS."""
+    return max(0.0, VAD_LEVEL_DBFS - rms_dbfs(wav))
 
 
 def _voiced_windows(wav: np.ndarray, decibels: float) -> np.ndarray:
@@ -87,15 +92,6 @@ def amplify(wav: np.ndarray, decibels: float) -> np.ndarray:
     return wav * np.float32(10 ** (decibels / 20))
 
 
-def raise_level(wav: np.ndarray, dbfs: float) -> np.ndarray:
-    """Scale samples so that their RMS is at least `dbfs`; louder ones stay as they are."""
-    return amplify(wav, _raise_db(wav, dbfs))
-
-
-def _raise_db(wav: np.ndarray, dbfs: float) -> float:
-    return max(0.0, dbfs - rms_dbfs(wav))
-
-
 def speech_windows(wav: np.ndarray) -> np.ndarray:
     """Mark the windows of 30 ms with speech in samples (n,) at 16 kHz, scaled to −30 dBFS."""
     return _voiced_windows(wav, VAD_LEVEL_DBFS - rms_dbfs(wav))
@@ -104,7 +100,7 @@ def speech_windows(wav: np.ndarray) -> np.ndarray:
 def trim_silences(wav: np.ndarray) -> np.ndarray:
     """Cut long pauses out of samples (n,) at 16 kHz and raise them to at least −30 dBFS."""
     mask = voiced_mask(wav)
-    return raise_level(wav, VAD_LEVEL_DBFS)[: len(mask)][mask]
+    return amplify(wav, _gain_for_detector(wav))[: len(mask)][mask]
 
 
 def level(wav: np.ndarray, sample_rate: int, dbfs: float) -> np.ndarray:
@@ -143,11 +139,6 @@ def measure_level(wav: np.ndarray, sample_rate: int, dbfs: float) -> Level:
     if not voiced.any():
         raise InputError("no speech found by the voice activity detector")
     return Level(dbfs - _decibels(window_energies(wav16)[voiced].mean() / VAD_WINDOW), voiced)
-
-
-def level_gain(wav: np.ndarray, sample_rate: int, dbfs: float) -> float:
-    """Return the gain of `measure_level` alone."""
-    return measure_level(wav, sample_rate, dbfs).gain_db
 
 
 def window_energies(wav: np.ndarray) -> np.ndarray:

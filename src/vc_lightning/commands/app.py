@@ -25,4 +25,4 @@ def main(cfg: DictConfig) -> None:
 def run() -> None:
     """Run `python app.py`, or `vc-app` where the package is installed."""
     entry_point.run(main, "app")
-    serve.exit_at_once()
+    entry_point.exit_at_once()

@@ -308,3 +308,4 @@ def marked(wav: np.ndarray, sample_rate: int, watermark: bool) -> np.ndarray:
 def run() -> None:
     """Run `python convert.py`, or `vc-convert` where the package is installed."""
     entry_point.run(main, "convert")
+    entry_point.exit_at_once()

@@ -12,7 +12,7 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import hydra
 from hydra.utils import instantiate
@@ -81,7 +81,7 @@ def serve(cfg: DictConfig, *, opens_browser: bool = False) -> None:
         def overdue() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             log.info("stopped late")
-            exit_at_once()
+            entry_point.exit_at_once()
 
         server.make(api, cfg.stop_seconds, opened, overdue).run(sockets=[listener])
     log.info("stopped")
@@ -213,11 +213,4 @@ def api_keys(cfg: DictConfig) -> list[str]:
 def run() -> None:
     """Run `python serve.py`, or `vc-serve` where the package is installed."""
     entry_point.run(main, "serve")
-    exit_at_once()
-
-
-def exit_at_once() -> NoReturn:
-    """End the program without waiting for a conversion whose client was refused meanwhile."""
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(0)
+    entry_point.exit_at_once()

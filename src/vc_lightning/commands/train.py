@@ -33,6 +33,7 @@ from vc_lightning.models.files.formats import Card
 from vc_lightning.models.network import Network
 from vc_lightning.training.callbacks.throughput import DivergedError
 from vc_lightning.training.checkpointing import WeightFiles
+from vc_lightning.training.memory import keep_freed_memory
 from vc_lightning.training.precision_choice import choose_precision
 from vc_lightning.training.resume import newest, require_same_training
 from vc_lightning.training.tasks.base import BaseModule, RunSettings
@@ -78,6 +79,7 @@ def main(cfg: DictConfig) -> float | None:
     initialize(cfg, model, data)
     compile_network(cfg, network)
     choose_threads()
+    keep_freed_memory()
     made = {"callbacks": [*callbacks, files], "logger": own_loggers}
     trainer = instantiate(cfg.trainer, **made, _convert_="all")
     describe(cfg, trainer, model, has_validation=len(getattr(data, "val", ())) > 0)
@@ -322,7 +324,8 @@ def log_next_commands(
     best = files.path(None, "average")
     average = quote(str(best if best.exists() else files.path(trainer.global_step, "average")))
     log.info("weights: %s", files.dir)
-    use = model.convert_with + average
+    vocoder = model.network.vocoder
+    use = f"vocoder={vocoder} vocoder.path={average}" if vocoder else f"ckpt={average}"
     log.info("convert: %s %s source=a.wav target=b.wav", resources.command("convert"), use)
     log.info(
         "resume:  %s ckpt_path=%s (and the same settings)",

@@ -10,13 +10,17 @@ ROOT = PACKAGE.parents[1] if IS_CHECKOUT else PACKAGE
 CONF = ROOT / "conf"
 CHECKPOINTS = ROOT / "checkpoints"
 WEIGHTS_LIST = CHECKPOINTS / "weights.json"
-AUTOVC = CHECKPOINTS / "autovc.safetensors"
-SPEAKER_ENCODER = CHECKPOINTS / "speaker_encoder.safetensors"
-WAVERNN = CHECKPOINTS / "wavernn.safetensors"
-GRIFFIN_LIM = CHECKPOINTS / "griffin_lim.safetensors"
-SOURCE_FILTER = CHECKPOINTS / "source_filter.safetensors"
-RECOGNISER = CHECKPOINTS / "recogniser.safetensors"
-SPEAKER_CRITIC = CHECKPOINTS / "speaker_critic.safetensors"
+
+
+def weights(name: str) -> Path:
+    """Return the path of shipped weights; those of a vocoder have its name in `conf/vocoder/`."""
+    return CHECKPOINTS / f"{name}.safetensors"
+
+
+AUTOVC = weights("autovc")
+SPEAKER_ENCODER = weights("speaker_encoder")
+RECOGNISER = weights("recogniser")
+SPEAKER_CRITIC = weights("speaker_critic")
 
 
 def settings(group: str, name: str) -> dict:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -100,6 +101,8 @@ class VoiceConverter(nn.Module):
                 range.
         """
         threads = ThreadChooser()  # measures what other programs do meanwhile
+        tracker = Thread(target=pitch.load)  # beside the weights
+        tracker.start()
         path = hub.local_path(path)
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
@@ -122,7 +125,9 @@ class VoiceConverter(nn.Module):
             checkpoints.load_fast_recogniser() if autovc.listens else None,
             threads,
         )
-        return cls(networks, guidance, fingerprint(path))
+        name = fingerprint(path)
+        tracker.join()  # or a process that is forked next might wait for it forever
+        return cls(networks, guidance, name)
 
     @property
     def autovc(self) -> AutoVC:

@@ -15,7 +15,7 @@ from vc_lightning.common.errors import (
 )
 from vc_lightning.models.autovc_layers import GAIN, KERNEL_SIZE, ConvNorm, films, with_speaker
 from vc_lightning.models.lstm import run_lstm
-from vc_lightning.models.network import Network
+from vc_lightning.models.network import Network, State
 from vc_lightning.models.reference import ReferenceAttention
 
 MAX_CONTRAST = 4
@@ -57,6 +57,7 @@ class AutoVC(Network):
     """
 
     kind = "autovc"
+    sizes_of_mels = ("n_mels",)
     live_encoder: "ContentEncoder"  # this and the next two only where the network listens
     features_mean: Tensor
     features_std: Tensor
@@ -132,6 +133,34 @@ class AutoVC(Network):
         """
         codes = self.encode(mel, source_embedding)  # (B, 2*dim_neck, ceil(T/freq))
         return *self.decode(codes, mel.shape[-1], target_embedding, harmonics), codes
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        n_mels, dim_decoder = state["decoder.projection.weight"].shape
+        dim_encoder, dim_in, _ = state["encoder.convolutions.0.conv.weight"].shape
+        dim_neck = state["encoder.lstm.weight_hh_l0"].shape[1]
+        dim_features = dim_in if "features_mean" in state else 0
+        dim_acoustics = len(state["clean"]) if "clean" in state else 0
+        if dim_features:
+            dim_in = state["live_encoder.convolutions.0.conv.weight"].shape[1]
+        dim_emb = dim_in - n_mels
+        dim_voice = dim_emb + dim_acoustics
+        has_reference = "reference.input.weight" in state
+        return {
+            "dim_neck": dim_neck,
+            "dim_emb": dim_emb,
+            "dim_pre": state["decoder.lstm1.weight_hh_l0"].shape[1],
+            "n_mels": n_mels,
+            "dim_encoder": dim_encoder,
+            "dim_decoder": dim_decoder,
+            "decoder_layers": sum(key.startswith("decoder.lstm2.weight_hh") for key in state),
+            "dim_postnet": state["postnet.convolutions.0.conv.weight"].shape[0],
+            "f0": state["decoder.lstm1.weight_ih_l0"].shape[1] > 2 * dim_neck + dim_voice,
+            "film": "decoder.films.0.linear.weight" in state,
+            "dim_features": dim_features,
+            "dim_acoustics": dim_acoustics,
+            "dim_reference": len(state["reference.input.weight"]) if has_reference else 0,
+        }
 
     @property
     def has_reference(self) -> bool:

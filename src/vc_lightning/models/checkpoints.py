@@ -7,36 +7,32 @@ import inspect
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.common import resources, validation
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
 from vc_lightning.common.precision import has_bfloat16_products
-from vc_lightning.common.resources import settings
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.critics.speaker import SpeakerCritic
 from vc_lightning.models.critics.voice import VoiceCritic
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.checksums import identity
 from vc_lightning.models.files.formats import Card, identify
-from vc_lightning.models.files.kinds import KINDS, State, sizes_in
+from vc_lightning.models.files.kinds import KINDS, sizes_in
 from vc_lightning.models.files.opening import METADATA_KEY, content_of, require_undamaged
+from vc_lightning.models.network import State
 from vc_lightning.models.recogniser import Recogniser
-from vc_lightning.models.speaker_encoder import SpeakerEncoder, d_vector, ge2e
-from vc_lightning.models.vocoders.base import Vocoder
+from vc_lightning.models.speaker_encoder import GE2E, DVector, SpeakerEncoder
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
-from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
-
-Network = TypeVar("Network", bound=nn.Module)
 
 # Loading -----------------------------------------------------------------------------------------
 
@@ -59,18 +55,14 @@ def load_speaker_encoder(path: Path | str = resources.SPEAKER_ENCODER) -> Speake
     return read_speaker_encoder(path)[0]
 
 
-def load_wavernn(path: Path | str = resources.WAVERNN) -> WaveRNN | MultiBandWaveRNN:
-    """Load a WaveRNN in eval mode, with the `mel_settings` of its training."""
-    return read_network(path, WaveRNN.kind, MultiBandWaveRNN.kind)[0]
+def load_wavernn(path: Path | str | None = None) -> WaveRNN | MultiBandWaveRNN:
+    """Load a WaveRNN, by default the shipped one, see `load_vocoder`."""
+    return load_vocoder(path or resources.weights("wavernn"), "wavernn")
 
 
-def load_source_filter(path: Path | str = resources.SOURCE_FILTER) -> SourceFilter:
-    """Load a source-filter vocoder in eval mode, with the `mel_settings` of its training."""
-    return read_network(path, SourceFilter.kind)[0]
-
-
-def load_griffin_lim(path: Path | str = resources.GRIFFIN_LIM) -> GriffinLimNet:
-    """Load Griffin-Lim's network in eval mode, with the `mel_settings` of its training."""
+def load_griffin_lim(path: Path | str | None = None) -> GriffinLimNet:
+    """Load Griffin-Lim's network, by default the shipped one, in eval mode."""
+    path = path or resources.weights("griffin_lim")
     network, card = read_network(path, GriffinLimNet.kind)
     n_bins, n_fft = network.arguments["n_bins"], card.mel.get("n_fft")
     if n_fft not in (2 * n_bins - 2, 2 * n_bins - 1):
@@ -78,9 +70,25 @@ def load_griffin_lim(path: Path | str = resources.GRIFFIN_LIM) -> GriffinLimNet:
     return network
 
 
-def load_vocoder(path: Path | str) -> Vocoder:
-    """Load a vocoder of any kind in eval mode, with the `mel_settings` of its training."""
-    return read_network(path, *(name for name, kind in KINDS.items() if kind.is_vocoder))[0]
+def load_vocoder(path: Path | str, name: str | None = None) -> Any:
+    """Load a vocoder in eval mode, with the `mel_settings` of its training.
+
+    Args:
+        path: See `read`.
+        name: Its choice in `conf/vocoder/`, such as "wavernn"; None for any.
+
+    Returns:
+        A `Vocoder`.
+
+    Raises:
+        InputError: The file cannot be used, see `read`.
+    """
+    kinds = [
+        kind
+        for kind, network in KINDS.items()
+        if hasattr(network, "generate") and name in (None, network.vocoder)
+    ]
+    return read_network(path, *kinds)[0]
 
 
 def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
@@ -102,7 +110,7 @@ def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) 
 
     Args:
         mel: Settings of the mels that it will judge.
-        path: See `read`.
+        path: Its file.
 
     Raises:
         InputError: The file cannot be used, or it judges other mels.
@@ -121,7 +129,7 @@ def load_voice_critic(card: Card) -> VoiceCritic:
     Raises:
         InputError: Mel settings or speaker encoder are others.
     """
-    vocoder = load_source_filter()
+    vocoder = load_vocoder(resources.weights("source_filter"))
     require_same_settings(vocoder.mel_settings, card.mel, "the voice critic", "this training run")
     encoder, own = read_speaker_encoder(resources.SPEAKER_ENCODER)
     if own.speaker_encoder != card.speaker_encoder:
@@ -140,24 +148,14 @@ def read_autovc(path: Path | str, freq: int = 32) -> tuple[AutoVC, Card]:
 
 def read_speaker_encoder(path: Path | str) -> tuple[SpeakerEncoder, Card]:
     """Load a speaker encoder and the file's card, with `speaker_encoder` set to its `identity`."""
-    state, card = read(path, "ge2e", "d_vector")
-    encoder = (
-        ge2e() if card.kind == "ge2e" else d_vector(MelSpectrogram(**settings("mel", "autovc")))
-    )
-    _fill(encoder, state, path)
+    encoder, card = read_network(path, GE2E.kind, DVector.kind)
     return encoder, replace(card, speaker_encoder=identity(card.kind, encoder.state_dict()))
 
 
 def read_network(path: Path | str, *kinds: str, freq: int = 32) -> tuple[Any, Card]:
     """Load a network in eval mode, with the `mel_settings` of its training, and the file's card.
 
-    Args:
-        path: See `read`.
-        kinds: See `read`.
-        freq: See `read`.
-
-    Raises:
-        InputError: The file cannot be used, see `read`.
+    Arguments and errors are those of `read`.
     """
     state, card = read(path, *kinds, freq=freq)
     for name in KINDS[card.kind].sizes_of_mels:
@@ -220,7 +218,7 @@ def _network(card: Card, state: State, path: Path | str) -> Any:
     The sizes in the card are compared with those of the weights first, because a network of the
     sizes in a damaged header might not fit into memory.
     """
-    network = KINDS[card.kind].network
+    network = KINDS[card.kind]
     parameters = inspect.signature(network).parameters.values()
     stated = {parameter.name: parameter.default for parameter in parameters} | card.network
     for name, value in sizes_in(state, card.kind, path).items():
@@ -249,7 +247,7 @@ class _Uninitialized(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _fill(network: Network, state: State, path: Path | str) -> Network:
+def _fill(network: nn.Module, state: State, path: Path | str) -> nn.Module:
     """Load all weights into the network and set it to eval mode."""
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)

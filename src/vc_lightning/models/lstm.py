@@ -185,4 +185,4 @@ class TimeFirstLSTM(torch.autograd.Function):
         grad_x = grad_gates @ w_in
         grad_w_in = rows.t() @ x.flatten(0, 1)
         grad_w_rec = rows.t() @ outputs[:-1].flatten(0, 1)
-        return grad_x, grad_w_in, grad_w_rec, rows.sum(dim=0, dtype=torch.float32).to(x.dtype)
+        return grad_x, grad_w_in, grad_w_rec, rows.sum(dim=0)

@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from vc_lightning.audio.mel_filters import mel_filters, power_spectra
 from vc_lightning.common.precision import HAS_FAST_ONEDNN
 from vc_lightning.models.files.checksums import identity
-from vc_lightning.models.network import Network
+from vc_lightning.models.network import Network, State
 
+SAMPLE_RATE = 16_000
+FRAME_RATE = 50.0  # Hz, of the features
 N_FFT = 400  # 25 ms
 HOP_LENGTH = 160  # 10 ms
 MIN_POWER = 1e-10
@@ -40,8 +42,8 @@ class Recogniser(Network):
     """
 
     kind = "recogniser"
-    sample_rate = 16_000
-    frame_rate = 50.0
+    sample_rate = SAMPLE_RATE
+    frame_rate = FRAME_RATE
     filters: Tensor
     window: Tensor
 
@@ -54,6 +56,12 @@ class Recogniser(Network):
         self.norm = nn.LayerNorm(dim)
         self.register_buffer("filters", self.vtlp_filters(1.0), persistent=False)
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        dim, n_mels, _ = state["conv1.weight"].shape
+        n_layers = sum(key.endswith(".qkv.weight") for key in state)
+        return {"n_mels": n_mels, "dim": dim, "n_layers": n_layers}
 
     @functools.cached_property
     def identity(self) -> str:
@@ -117,7 +125,7 @@ class Recogniser(Network):
         device = self.window.device
         filters = self.vtlp_filters(factor).to(device)
         samples = torch.from_numpy(np.ascontiguousarray(wav, np.float32)).to(device)
-        step = stretch_samples(len(wav), self.sample_rate, self.frame_rate)
+        step = stretch_samples(len(wav))
         stretches = [_at_least(part, N_FFT) for part in samples.split(step)]
         features = [self(self.mel(stretch, filters)[None])[0] for stretch in stretches]
         return torch.cat(features).cpu().numpy()
@@ -203,19 +211,14 @@ def scaled(logarithm: Tensor) -> Tensor:
     return (torch.maximum(logarithm, loudest - RANGE) + 4) / 4
 
 
-def stretch_samples(n_samples: int, sample_rate: int, frame_rate: float) -> int:
-    """Return the length in samples of the stretches, about equal, into which a recording is cut.
+def stretch_samples(n_samples: int) -> int:
+    """Return the length of the stretches, about equal, into which n_samples at 16 kHz are cut.
 
     Whisper takes at most 30 s. A stretch is a whole number of features long.
-
-    Args:
-        n_samples: Samples of the recording.
-        sample_rate: Their rate in Hz.
-        frame_rate: Rate of the features in Hz.
     """
-    n_stretches = math.ceil(n_samples / (MAX_STRETCH_SECONDS * sample_rate))
-    n_frames = math.ceil(n_samples * frame_rate / sample_rate / n_stretches)
-    return n_frames * int(sample_rate / frame_rate)
+    n_stretches = math.ceil(n_samples / (MAX_STRETCH_SECONDS * SAMPLE_RATE))
+    n_frames = math.ceil(n_samples * FRAME_RATE / SAMPLE_RATE / n_stretches)
+    return n_frames * int(SAMPLE_RATE / FRAME_RATE)
 
 
 def interpolate(

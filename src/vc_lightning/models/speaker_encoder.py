@@ -1,6 +1,7 @@
 """The speaker encoder: a voice as a vector (GE2E, Wan et al. 2018, arXiv 1710.10467)."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,56 +14,45 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.power_mel import PowerMel
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.resources import settings
 from vc_lightning.models.lstm import run_lstm
+from vc_lightning.models.network import Network
 
 MAX_PARTIALS_AT_ONCE = 48  # enough for fast matrix products; an hour of speech has 4 700
+N_LAYERS = 3
+EMBEDDING_SIZE = 256
+MIN_COVERAGE = 0.75  # share of the last partial that sound must fill; else it is left out
 SECONDS_AT_ONCE = 600  # longer recordings are embedded in parts
 
 
-class SpeakerEncoder(nn.Module):
+class SpeakerEncoder(Network):
     """An LSTM over overlapping parts ("partials") of an utterance, whose outputs are averaged.
 
-    The published GE2E weights and the D_VECTOR of the original AutoVC differ only in settings.
+    Attributes:
+        relu: Whether a ReLU keeps embeddings positive.
+        partial_frames: Length of a partial in frames.
+        partial_hop: Distance between two partials in frames.
+        unit_norm: Whether means are scaled to length 1.
 
     Args:
         mel: Computes the input features; it also normalises loudness and cuts long pauses.
         hidden_size: LSTM cells.
-        num_layers: LSTM layers.
-        embedding_size: Size of an embedding.
-        relu: Whether a ReLU keeps embeddings positive (GE2E) or not (D_VECTOR).
-        partial_frames: Length of a partial in frames.
-        partial_hop: Distance between two partials in frames.
-        min_coverage: Share of the last partial that sound must fill; else it is left out.
-        unit_norm: Whether means are scaled to length 1 (GE2E) or not (D_VECTOR).
     """
 
     sample_rate = PowerMel.sample_rate
+    relu: ClassVar[bool]
+    partial_frames: ClassVar[int]
+    partial_hop: ClassVar[int]
+    unit_norm: ClassVar[bool]
 
-    def __init__(
-        self,
-        mel: PowerMel | MelSpectrogram,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        embedding_size: int,
-        relu: bool,
-        partial_frames: int,
-        partial_hop: int,
-        min_coverage: float,
-        unit_norm: bool,
-    ):
-        super().__init__()
+    def __init__(self, mel: PowerMel | MelSpectrogram, hidden_size: int):
+        super().__init__({})
         self.mel = mel
-        self.relu = relu
-        self.partial_frames = partial_frames
-        self.partial_hop = partial_hop
-        self.min_coverage = min_coverage
-        self.unit_norm = unit_norm
-        self.lstm = nn.LSTM(mel.n_mels, hidden_size, num_layers, batch_first=True)
-        self.linear = nn.Linear(hidden_size, embedding_size)
+        self.lstm = nn.LSTM(mel.n_mels, hidden_size, N_LAYERS, batch_first=True)
+        self.linear = nn.Linear(hidden_size, EMBEDDING_SIZE)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Embed mel (B, n_mels, partial_frames) -> unit vectors (B, embedding_size)."""
+        """Embed mel (B, n_mels, partial_frames) -> unit vectors (B, 256)."""
         hidden = run_lstm(self.lstm, mel.transpose(1, 2))[:, -1]  # (B, hidden_size)
         embedding = self.linear(hidden)
         return F.normalize(F.relu(embedding) if self.relu else embedding)
@@ -74,7 +64,7 @@ class SpeakerEncoder(nn.Module):
             wav: float32 (n,) at 16 kHz.
 
         Returns:
-            float32 (embedding_size,), of unit length if `unit_norm`.
+            float32 (256,), of unit length if `unit_norm`.
 
         Raises:
             InputError: The recording holds too little speech.
@@ -99,7 +89,7 @@ class SpeakerEncoder(nn.Module):
                 fast on processors with AMX, cosine to the float32 result above 0.999.
 
         Returns:
-            float32 (len(speeches), len(factors), embedding_size).
+            float32 (len(speeches), len(factors), 256).
         """
         device = self.linear.weight.device
         filters = torch.stack([self.mel.vtlp_filters(factor) for factor in factors]).to(device)
@@ -138,17 +128,17 @@ class SpeakerEncoder(nn.Module):
             wav: float32 (n,).
             sample_rate: Rate of wav in Hz.
             level_dbfs: Level of the speech, in dB relative to full scale.
-            gain_db: Gain in dB for that level; None: measured by `voice_activity.level_gain`.
+            gain_db: Gain in dB for that level; None: measured, see `voice_activity.measure_level`.
 
         Returns:
-            float32 (embedding_size,).
+            float32 (256,).
 
         Raises:
             InputError: The recording holds too little speech.
         """
         wav = io.resample(wav, sample_rate, self.sample_rate)
         if gain_db is None:
-            gain_db = voice_activity.level_gain(wav, self.sample_rate, level_dbfs)
+            gain_db = voice_activity.measure_level(wav, self.sample_rate, level_dbfs).gain_db
         embeddings, reasons = [], []
         for piece in blocks(wav, self.sample_rate * SECONDS_AT_ONCE):
             try:
@@ -161,7 +151,7 @@ class SpeakerEncoder(nn.Module):
         return self.average(embeddings) if len(embeddings) > 1 else embeddings[0]
 
     def average(self, embeddings: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """Average embeddings of one speaker -> (embedding_size,)."""
+        """Average embeddings of one speaker -> (256,)."""
         mean = np.mean(embeddings, axis=0)
         return mean / np.linalg.norm(mean) if self.unit_norm else mean
 
@@ -171,7 +161,7 @@ class SpeakerEncoder(nn.Module):
         n_starts = max(1, n_frames - self.partial_frames + self.partial_hop + 1)
         starts = list(range(0, n_starts, self.partial_hop))
         covered = n_samples / self.mel.hop_length - starts[-1]
-        if covered < self.min_coverage * self.partial_frames and len(starts) > 1:
+        if covered < MIN_COVERAGE * self.partial_frames and len(starts) > 1:
             starts.pop()
         return starts
 
@@ -181,38 +171,31 @@ def similarity(embedding: np.ndarray, other: np.ndarray) -> float:
     return float(embedding @ other / (np.linalg.norm(embedding) * np.linalg.norm(other)))
 
 
-def ge2e() -> SpeakerEncoder:
-    """Build the untrained network of the published GE2E weights (Resemblyzer 0.1.4)."""
-    return SpeakerEncoder(
-        PowerMel(),
-        hidden_size=256,
-        num_layers=3,
-        embedding_size=256,
-        relu=True,
-        partial_frames=160,  # 1.6 s
-        partial_hop=77,  # 1.3 partials per second
-        min_coverage=0.75,
-        unit_norm=True,
-    )
+class GE2E(SpeakerEncoder):
+    """The network of the published GE2E weights (Resemblyzer 0.1.4)."""
+
+    kind = "ge2e"
+    relu = True
+    partial_frames = 160  # 1.6 s
+    partial_hop = 77  # 1.3 partials per second
+    unit_norm = True
+
+    def __init__(self) -> None:
+        super().__init__(PowerMel(), hidden_size=256)
 
 
-def d_vector(mel: MelSpectrogram) -> SpeakerEncoder:
-    """Build the untrained D_VECTOR network of the original AutoVC.
+class DVector(SpeakerEncoder):
+    """The D_VECTOR network of the original AutoVC, for mels of `mel=autovc`.
 
     Its authors embedded one random crop of 128 frames from each utterance. Here all crops that
     overlap by half are averaged, so that a recording always has the same embedding.
-
-    Args:
-        mel: Mel-spectrogram with the settings of `mel=autovc`.
     """
-    return SpeakerEncoder(
-        mel,
-        hidden_size=768,
-        num_layers=3,
-        embedding_size=256,
-        relu=False,
-        partial_frames=128,
-        partial_hop=64,
-        min_coverage=0.75,
-        unit_norm=False,
-    )
+
+    kind = "d_vector"
+    relu = False
+    partial_frames = 128
+    partial_hop = 64
+    unit_norm = False
+
+    def __init__(self) -> None:
+        super().__init__(MelSpectrogram(**settings("mel", "autovc")), hidden_size=768)

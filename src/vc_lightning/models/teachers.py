@@ -13,8 +13,7 @@ import numpy as np
 
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
-from vc_lightning.models import whisper
-from vc_lightning.models.recogniser import interpolate, stretch_samples
+from vc_lightning.models import recogniser, whisper
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -50,8 +49,8 @@ class WhisperTeacher:
         InputError: The model or its packages are missing.
     """
 
-    sample_rate = 16_000
-    frame_rate = 50.0
+    sample_rate = recogniser.SAMPLE_RATE
+    frame_rate = recogniser.FRAME_RATE
 
     def __init__(self, model: str):
         try:
@@ -75,7 +74,7 @@ class WhisperTeacher:
         Longer recordings than 30 s are cut, see `stretch_samples`.
         """
         model = _whisper(self.folder)
-        stretches = blocks(wav, stretch_samples(len(wav), self.sample_rate, self.frame_rate))
+        stretches = blocks(wav, recogniser.stretch_samples(len(wav)))
         mels = (model.feature_extractor(stretch, padding=0) for stretch in stretches)
         return np.concatenate([np.array(model.encode(mel))[0] for mel in mels])
 
@@ -114,4 +113,4 @@ def features_at_frames(
     """
     features = teacher.features(wav)
     features = features - features.mean(axis=0)
-    return interpolate(features, teacher.frame_rate, n_frames, frames_per_second)
+    return recogniser.interpolate(features, teacher.frame_rate, n_frames, frames_per_second)

@@ -18,8 +18,7 @@ from vc_lightning.models.critics.voice import VoiceCritic
 from vc_lightning.models.critics.word import WordCritic, feature_distance
 
 LIVE_EVERY = 2  # crops of a batch, of which one trains the live encoder
-CONVERTED_EVERY = 2  # crops of a batch, of which one is converted into another voice
-HEARD_EVERY = 2  # crops of a batch, of which the recogniser hears one
+HEARD_EVERY = 2  # crops of a batch, of which the recogniser hears one, and one is converted
 MIN_LIVE_FRAMES = 32  # of crops that are cut like the input of a stream
 DISTANCES = {"l1": torch.abs, "l2": torch.square}
 
@@ -45,6 +44,19 @@ class Critics:
         for critic in (self.speaker, self.words, self.voice):
             if critic:
                 critic.to(device)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What critics hear in the recorded crops of a batch, None without such a critic.
+
+    Attributes:
+        voices: Embeddings (B, dim_emb) and layers' outputs, see `SpeakerCritic`.
+        words: (about B / `HEARD_EVERY`, D, 50 a second), see `WordCritic` and `heard_parts`.
+    """
+
+    voices: tuple[Tensor, list[Tensor]] | None
+    words: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -235,8 +247,31 @@ def refined_mel(network: AutoVC, batch: CropBatch, codes: Tensor, mel: Tensor) -
     return network.refined(codes.detach(), mel.detach(), reference, is_frame).float()
 
 
+@torch.no_grad()
+def hear(critics: Critics, batch: CropBatch, valid: Valid, n_kinds: int) -> Heard:
+    """Let the critics hear the recorded crops, once for all terms of the loss.
+
+    Args:
+        critics: The critics.
+        batch: The batch.
+        valid: Masks of the elements that count.
+        n_kinds: Number of kinds of mels that are compared with the recordings.
+    """
+    recorded = batch.target_mel * valid.frames
+    parts = heard_parts(n_kinds)
+    return Heard(
+        critics.speaker(recorded) if critics.speaker else None,
+        critics.words(torch.cat([recorded[part] for part in parts])) if critics.words else None,
+    )
+
+
+def heard_parts(n_kinds: int) -> list[slice]:
+    """Choose every second crop, of several kinds of mels in turns, to save time."""
+    return [slice(first, None, HEARD_EVERY * n_kinds) for first in range(n_kinds)]
+
+
 def reference_losses(
-    refined: Tensor, batch: CropBatch, valid: Valid, critic: SpeakerCritic | None
+    refined: Tensor, batch: CropBatch, valid: Valid, critics: Critics, heard: Heard
 ) -> dict[str, Tensor]:
     """Compare mels that are refined by other frames of the target with the recordings.
 
@@ -244,40 +279,34 @@ def reference_losses(
         refined: (B, n_mels, T), a result of `refined_mel`.
         batch: The batch.
         valid: Masks of the elements that count.
-        critic: The speaker critic.
+        critics: The critics.
+        heard: What they hear in the recordings.
 
     Returns:
-        `refined`, the mean absolute error, and with a critic `critic_features` and
+        `refined`, the mean absolute error, and with a speaker critic `critic_features` and
         `critic_distance`, see `critic_losses`.
     """
     difference = (refined - batch.target_mel).abs()
     losses = {"refined": masked_mean(difference, valid.frames, valid.n_frames)}
-    if critic:
+    if critics.speaker and heard.voices:
         losses["critic_features"], losses["critic_distance"] = critic_losses(
-            critic, refined * valid.frames, batch.target_mel * valid.frames
+            critics.speaker(refined * valid.frames), heard.voices
         )
     return losses
 
 
-def word_loss(critic: WordCritic, made: Sequence[Tensor], batch: CropBatch, valid: Valid) -> Tensor:
+def word_loss(critic: WordCritic, made: Sequence[Tensor], valid: Valid, wanted: Tensor) -> Tensor:
     """Compare what the recogniser hears in mels and in the recordings, see `feature_distance`.
-
-    It hears every second crop, to save time, of several kinds of mels in turns.
 
     Args:
         critic: The critic.
         made: Kinds of mels, each (B, n_mels, T).
-        batch: The batch.
         valid: Masks of the elements that count.
+        wanted: What the critic hears in the recordings, see `hear`.
     """
-    step = HEARD_EVERY * len(made)
-    parts = [slice(first, None, step) for first in range(len(made))]
-    mels = torch.cat([mel[part] for mel, part in zip(made, parts, strict=True)])
-    recorded = torch.cat([batch.target_mel[part] for part in parts])
-    frames = torch.cat([valid.frames[part] for part in parts])
-    with torch.no_grad():
-        wanted = critic(recorded * frames)
-    return feature_distance(critic(mels * frames), wanted)
+    parts = zip(made, heard_parts(len(made)), strict=True)
+    heard = critic(torch.cat([mel[part] * valid.frames[part] for mel, part in parts]))
+    return feature_distance(heard, wanted)
 
 
 def conversion_losses(
@@ -287,6 +316,7 @@ def conversion_losses(
     mel: MelSpectrogram,
     valid: Valid,
     critics: Critics,
+    heard: Heard,
 ) -> dict[str, Tensor]:
     """Convert every second crop into the voice of the crop before it, and judge what is heard.
 
@@ -300,41 +330,38 @@ def conversion_losses(
         mel: The mel-spectrogram.
         valid: Masks of the elements that count.
         critics: The critics.
+        heard: What they hear in the recordings, for one kind of mels.
 
     Returns:
         With a speaker critic `converted_distance`, 1 − cosine of its embeddings of conversions and
         of recordings of the voice; with a voice critic `converted_voice`, the same by the speaker
         encoder; with a word critic `converted_words`, see `feature_distance`.
     """
-    part = slice(None, None, CONVERTED_EVERY)
-    frames, recorded = valid.frames[part], batch.target_mel[part]
+    (part,) = heard_parts(1)
     voice = batch.apply(lambda x: x.roll(1, 0)[part])
     f0 = zip(batch.f0[part].cpu().numpy(), voice.f0.cpu().numpy(), strict=True)
     moved = torch.from_numpy(
         np.stack([pitch.moved(a, pitch.range_of([a]), pitch.range_of([b])) for a, b in f0])
-    ).to(recorded.device)
+    ).to(codes.device)
     with torch.no_grad():
         unrefined = network.decode(
             codes[part],
-            recorded.shape[-1],
+            batch.target_mel.shape[-1],
             voice.target_embedding,
             mel.harmonics(moved) if network.f0 else None,
             voice.acoustics if network.arguments["dim_acoustics"] else None,
         )[1]
-    converted = refined_mel(network, voice, codes[part], unrefined) * frames
+    converted = refined_mel(network, voice, codes[part], unrefined) * valid.frames[part]
     losses = {}
-    if critics.speaker:
-        with torch.no_grad():
-            wanted = critics.speaker(voice.target_mel * valid.frames.roll(1, 0)[part])[0]
+    if critics.speaker and heard.voices:
+        wanted = heard.voices[0].roll(1, 0)[part]
         cosines = F.cosine_similarity(critics.speaker(converted)[0], wanted)
         losses["converted_distance"] = 1 - cosines.mean()
-    if critics.words:
-        with torch.no_grad():
-            spoken = critics.words(recorded * frames)
-        losses["converted_words"] = feature_distance(critics.words(converted), spoken)
+    if critics.words and heard.words is not None:
+        losses["converted_words"] = feature_distance(critics.words(converted), heard.words)
     if critics.voice:
-        heard = critics.voice(network.sharpened(converted), moved)
-        losses["converted_voice"] = 1 - F.cosine_similarity(heard, voice.target_embedding).mean()
+        sound = critics.voice(network.sharpened(converted), moved)
+        losses["converted_voice"] = 1 - F.cosine_similarity(sound, voice.target_embedding).mean()
     return losses
 
 

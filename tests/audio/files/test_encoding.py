@@ -75,7 +75,7 @@ def test_failed_write_keeps_old_file(tmp_path, monkeypatch, suffix):
         raise OSError("no space left")
         yield
 
-    monkeypatch.setattr(encoding, "_resampled", full_disk)
+    monkeypatch.setattr(encoding, "resampled", full_disk)
     with pytest.raises(OSError, match="space"):
         encoding.save(path, tone(), RATE)
     assert path.read_bytes() == before

@@ -11,12 +11,11 @@ from safetensors.torch import save as safetensors_of
 from torch import Tensor, nn
 
 from fuzzing.bench import TINY, Bench
-from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import METADATA_KEY, Card
-from vc_lightning.models.speaker_encoder import d_vector
+from vc_lightning.models.speaker_encoder import DVector
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 
@@ -41,7 +40,7 @@ def whole_files(bench: Bench) -> Iterator[tuple[str, str, bytes]]:
         "training run's encoder",
         (resources.SPEAKER_ENCODER.read_bytes()),
     )
-    yield "shipped WaveRNN", "vocoder.path", resources.WAVERNN.read_bytes()
+    yield "shipped WaveRNN", "vocoder.path", resources.weights("wavernn").read_bytes()
     yield "shipped Griffin-Lim", "griffin_lim's path", resources.GRIFFIN_LIM.read_bytes()
     yield "tiny WaveRNN", "vocoder.path", _tiny_multiband()
     yield "last.ckpt", "ckpt_path", last
@@ -55,8 +54,7 @@ def whole_files(bench: Bench) -> Iterator[tuple[str, str, bytes]]:
     yield "public WaveRNN", "vocoder.path", saved(public_wavernn(wavernn))
     encoder = checkpoints.load_speaker_encoder().state_dict()
     yield "public GE2E", "speaker_encoder", saved({"step": 1, "model_state": encoder})
-    mel = MelSpectrogram(**resources.settings("mel", "autovc"))
-    yield "public D_VECTOR", "speaker_encoder", saved({"model_b": public_d_vector(d_vector(mel))})
+    yield "public D_VECTOR", "speaker_encoder", saved({"model_b": public_d_vector(DVector())})
 
 
 def _tiny_multiband() -> bytes:

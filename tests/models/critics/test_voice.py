@@ -6,8 +6,8 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
-from vc_lightning.common.resources import settings
-from vc_lightning.models.checkpoints import load_source_filter, load_speaker_encoder
+from vc_lightning.common.resources import settings, weights
+from vc_lightning.models.checkpoints import load_speaker_encoder, load_vocoder
 from vc_lightning.models.critics.voice import VoiceCritic
 
 
@@ -20,7 +20,7 @@ def crop_of(name, mel):
 
 def test_hears_whose_voice_a_mel_is():
     mel, encoder = MelSpectrogram(**settings("mel", "autovc")), load_speaker_encoder()
-    critic = VoiceCritic(load_source_filter(), encoder)
+    critic = VoiceCritic(load_vocoder(weights("source_filter")), encoder)
     with torch.no_grad():
         heard, recorded = [], []
         for name in ("source.wav", "target.wav"):
@@ -36,7 +36,7 @@ def test_hears_whose_voice_a_mel_is():
 
 def test_a_step_along_the_gradient_sounds_more_like_the_voice():
     mel, encoder = MelSpectrogram(**settings("mel", "autovc")), load_speaker_encoder()
-    critic = VoiceCritic(load_source_filter(), encoder)
+    critic = VoiceCritic(load_vocoder(weights("source_filter")), encoder)
     frames, f0, _ = crop_of("source.wav", mel)
     with torch.no_grad():
         wanted = critic(*crop_of("target.wav", mel)[:2])

@@ -69,13 +69,13 @@ def test_shipped_network_beats_pseudo_inverse(shipped, mel_settings, path):
 
 
 def test_shipped_file(shipped, mel_settings):
-    assert resources.GRIFFIN_LIM.stat().st_size < 2 * 2**20
+    assert resources.weights("griffin_lim").stat().st_size < 2 * 2**20
     assert shipped.mel_settings == mel_settings
     assert not shipped.training
 
 
 def test_refuses_mismatched_files(tmp_path):
-    state, card = checkpoints.read(resources.GRIFFIN_LIM, "griffin_lim")
+    state, card = checkpoints.read(resources.weights("griffin_lim"), "griffin_lim")
     path = tmp_path / "a.safetensors"
     for mel in ({"n_mels": 40}, {"n_fft": 2048}, {"n_fft": "1024"}):
         checkpoints.save(path, state, replace(card, mel=card.mel | mel))
@@ -87,7 +87,7 @@ def test_refuses_mismatched_files(tmp_path):
     checkpoints.save(path, {k: v for k, v in state.items() if k != "input.weight"}, card)
     with pytest.raises(InputError, match="not a whole GriffinLimNet"):
         checkpoints.load_griffin_lim(path)
-    path.write_bytes(resources.GRIFFIN_LIM.read_bytes()[:-100])
+    path.write_bytes(resources.weights("griffin_lim").read_bytes()[:-100])
     with pytest.raises(InputError, match="cannot be read"):
         checkpoints.load_griffin_lim(path)
     with pytest.raises(InputError, match="holds ge2e weights; griffin_lim are needed"):

@@ -102,14 +102,14 @@ def test_initial_output_has_speech_spectrum(network, mel_settings, speech):
 def test_file_round_trips(network, tmp_path, mel_settings):
     card = Card("source_filter", network.arguments, mel_settings, step=5)
     path = checkpoints.save(tmp_path / "a.safetensors", network.state_dict(), card)
-    loaded = checkpoints.load_source_filter(path)
+    loaded = checkpoints.load_vocoder(path)
     mel = torch.rand(1, 80, 12)
     assert torch.equal(loaded.generate(mel), network.generate(mel))
     assert loaded.mel_settings == mel_settings
     wrong = Card("source_filter", network.arguments | {"hop_length": 128}, mel_settings)
     checkpoints.save(path, network.state_dict(), wrong)
     with pytest.raises(InputError, match="hop_length"):
-        checkpoints.load_source_filter(path)
+        checkpoints.load_vocoder(path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.models.checkpoints import load_source_filter
+from vc_lightning.common.resources import weights
+from vc_lightning.models.checkpoints import load_vocoder
 from vc_lightning.models.vocoders.base import PAST_FRAMES
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter, SourceFilterStream
 
@@ -50,7 +51,7 @@ def sources(network, n_frames):
 
 @pytest.fixture(scope="module")
 def vocoder():
-    return load_source_filter()
+    return load_vocoder(weights("source_filter"))
 
 
 @torch.inference_mode()

@@ -49,15 +49,7 @@ class PitchCheck:
         sample_rate: int,
         hop_length: int,
     ) -> None:
-        """Log one sentence if hardly any pitch was found.
-
-        Args:
-            name: Name of the recording's file.
-            f0: Pitch (T,) in Hz; see `voiced_share`.
-            speech: Whether each window of 30 ms holds speech.
-            sample_rate: Rate of the recording in Hz.
-            hop_length: Samples between two frames.
-        """
+        """Log one sentence if hardly any pitch was found in a file, see `voiced_share`."""
         share = voiced_share(f0, speech, sample_rate, hop_length)
         if share is None or share >= MIN_VOICED_SHARE or str(name) in self._warned:
             return

@@ -48,7 +48,17 @@ class Row:
 
     def read(self) -> bytes:
         """Read the recording's bytes."""
-        return _read_row(self)
+        stamp = None if is_on_hub(self.file) else Path(self.file).stat().st_mtime_ns
+        source = _Source(self.file, stamp, os.getpid())
+        first_rows = _first_rows(source)
+        if self.row >= first_rows[-1]:
+            raise LookupError(f"it has {first_rows[-1]} rows, counted from 0")
+        group = bisect.bisect_right(first_rows, self.row) - 1
+        value = _column(source, group, self.column)[self.row - first_rows[group]].as_py()
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(content, bytes):
+            raise LookupError(f"its column {self.column} holds no sound in this row")
+        return content
 
 
 @dataclass(frozen=True)
@@ -160,20 +170,6 @@ class _Source:
     file: str
     stamp: int | None
     pid: int
-
-
-def _read_row(address: Row) -> bytes:
-    stamp = None if is_on_hub(address.file) else Path(address.file).stat().st_mtime_ns
-    source = _Source(address.file, stamp, os.getpid())
-    first_rows = _first_rows(source)
-    if address.row >= first_rows[-1]:
-        raise LookupError(f"it has {first_rows[-1]} rows, counted from 0")
-    group = bisect.bisect_right(first_rows, address.row) - 1
-    value = _column(source, group, address.column)[address.row - first_rows[group]].as_py()
-    content = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(content, bytes):
-        raise LookupError(f"its column {address.column} holds no sound in this row")
-    return content
 
 
 @functools.lru_cache(maxsize=16)

@@ -8,7 +8,6 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -37,26 +36,8 @@ ALWAYS_ALLOWED_SAMPLES = 2**28
 MAX_SAMPLES_PER_BYTE = 1000
 
 
-class AudioStream(Protocol):
-    """One stream of sound.
-
-    Attributes:
-        sample_rate: In Hz.
-        n_channels: Number of channels.
-        seconds: Length that the file's header promises; None where it promises none.
-    """
-
-    sample_rate: int
-    n_channels: int
-    seconds: float | None
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield float32 blocks (n, n_channels) to the end; may be called once."""
-        ...
-
-
 class SndfileAudio:
-    """A file that libsndfile has opened; see `AudioStream`."""
+    """A file that libsndfile has opened, with the members of `ffmpeg.FFmpegAudio`."""
 
     def __init__(self, file: soundfile.SoundFile):
         self._file = file
@@ -78,6 +59,9 @@ class SndfileAudio:
                 ) from error
             n_read = len(block)
             yield block
+
+
+AudioStream = SndfileAudio | ffmpeg.FFmpegAudio
 
 
 def split_address(path: Path | str) -> tuple[Path, int | None]:

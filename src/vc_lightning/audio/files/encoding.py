@@ -1,14 +1,14 @@
 """Write sound as wav, flac, mp3, ogg, opus or m4a, chosen by the file's suffix."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from vc_lightning.audio.files import ffmpeg
+from vc_lightning.audio.resampling import resampled
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path
@@ -81,7 +81,7 @@ def save(
         default=form.rates[-1] if form.rates else sample_rate,
     )
     scaled = (block / scale for block in blocks(wav, WRITE_SAMPLES))
-    samples = _resampled(scaled, sample_rate, rate)
+    samples = resampled(scaled, sample_rate, rate)
     with atomic_path(path) as temporary:
         if form.container:
             _write_sndfile(temporary, samples, rate, form, len(wav), tags or {})
@@ -121,14 +121,3 @@ def _write_sndfile(
             setattr(file, name, text)
         for block in samples:
             file.write(block)
-
-
-def _resampled(samples: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
-    """Resample blocks from one rate in Hz to another."""
-    if from_rate == to_rate:
-        yield from samples
-        return
-    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
-    for block in samples:
-        yield stream.resample_chunk(block.astype(np.float32))
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)

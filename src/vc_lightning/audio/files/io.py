@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import soxr
 
 from vc_lightning.audio.files.decoding import (
     AUDIO_SUFFIXES,
@@ -17,7 +16,8 @@ from vc_lightning.audio.files.decoding import (
     stamp,
 )
 from vc_lightning.audio.files.encoding import OUTPUT_SUFFIXES, save, written_suffixes
-from vc_lightning.audio.spill_buffer import BLOCK, SpillBuffer, blocks
+from vc_lightning.audio.resampling import resample
+from vc_lightning.audio.spill_buffer import SpillBuffer, collected
 from vc_lightning.common.errors import InputError
 
 __all__ = [
@@ -62,10 +62,8 @@ def load(path: Path | str, max_seconds: float | None = None) -> tuple[np.ndarray
         if loudest is None:
             return check(wav), stream.sample_rate
     with open_audio(path) as stream:
-        buffer = SpillBuffer()
-        for block in bounded_blocks(stream, n_bytes, max_seconds):
-            buffer.append(block[:, loudest])
-        return check(buffer.array()), stream.sample_rate
+        blocks_read = bounded_blocks(stream, n_bytes, max_seconds)
+        return check(collected(block[:, loudest] for block in blocks_read)), stream.sample_rate
 
 
 def _read_mean(
@@ -109,26 +107,3 @@ def check(wav: np.ndarray) -> np.ndarray:
     if peak < SILENCE_PEAK:
         raise InputError(f"the recording is silent (peak {peak:.1e})")
     return wav
-
-
-def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resample a recording of any length (band-limited, by soxr).
-
-    Args:
-        wav: Samples (n,).
-        from_rate: Their rate in Hz.
-        to_rate: The wanted rate in Hz.
-
-    Returns:
-        Samples at the wanted rate; `wav` itself if the rates are equal.
-    """
-    if from_rate == to_rate:
-        return wav
-    if len(wav) <= BLOCK:
-        return soxr.resample(wav, from_rate, to_rate, quality="HQ")
-    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
-    buffer = SpillBuffer()
-    for block in blocks(wav):
-        buffer.append(stream.resample_chunk(block))
-    buffer.append(stream.resample_chunk(wav[:0], last=True))
-    return buffer.array()

@@ -209,6 +209,16 @@ def fail(sentence: str) -> NoReturn:
     sys.exit(EXIT_BAD_INPUT)
 
 
+def exit_at_once() -> NoReturn:
+    """End the program with exit code 0 now: no thread is waited for, and no memory is tidied up.
+
+    Python would delete all modules one by one, which takes a tenth of a second.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def explain(error: BaseException, config_name: str = "train") -> str:
     """Explain an error of the command line or the configuration in one sentence.
 

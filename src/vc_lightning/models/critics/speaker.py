@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import require_at_least
-from vc_lightning.models.network import Network
+from vc_lightning.models.network import Network, State
 
 DILATIONS = (1, 2, 3, 4)
 MEL_GAIN = 5.0  # brings mels of 0 to 1, less their mean, to a variance of about 1
@@ -31,6 +31,7 @@ class SpeakerCritic(Network):
     """
 
     kind = "speaker_critic"
+    sizes_of_mels = ("n_mels",)
 
     def __init__(self, n_mels: int = 80, dim: int = 192, dim_joined: int = 384, dim_emb: int = 128):
         super().__init__(locals())
@@ -48,6 +49,12 @@ class SpeakerCritic(Network):
         )
         self.norm = nn.BatchNorm1d(2 * dim_joined)
         self.linear = nn.Linear(2 * dim_joined, dim_emb)
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        dim, n_mels, _ = state["input.weight"].shape
+        dim_emb, n_statistics = state["linear.weight"].shape
+        return {"n_mels": n_mels, "dim": dim, "dim_joined": n_statistics // 2, "dim_emb": dim_emb}
 
     def forward(self, mel: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Hear the speaker of mels.
@@ -72,19 +79,18 @@ class SpeakerCritic(Network):
         return F.normalize(self.linear(self.norm(statistics)), dim=1), layers
 
 
-def critic_losses(critic: SpeakerCritic, mel: Tensor, recorded: Tensor) -> tuple[Tensor, Tensor]:
+def critic_losses(
+    heard: tuple[Tensor, list[Tensor]], wanted: tuple[Tensor, list[Tensor]]
+) -> tuple[Tensor, Tensor]:
     """Compare what the critic hears in mels and in those of the same recorded speech.
 
     Args:
-        critic: The critic, frozen.
-        mel: (B, n_mels, T).
-        recorded: (B, n_mels, T).
+        heard: What `SpeakerCritic` returns for mels.
+        wanted: What it returns for the recordings, without gradient.
 
     Returns:
         Mean absolute difference of the layers' outputs, and 1 − cosine of the embeddings.
     """
-    embedding, layers = critic(mel)
-    with torch.no_grad():
-        wanted, wanted_layers = critic(recorded)
+    (embedding, layers), (wanted_embedding, wanted_layers) = heard, wanted
     differences = [F.l1_loss(a, b) for a, b in zip(layers, wanted_layers, strict=True)]
-    return torch.stack(differences).mean(), 1 - (embedding * wanted).sum(dim=1).mean()
+    return torch.stack(differences).mean(), 1 - (embedding * wanted_embedding).sum(dim=1).mean()

@@ -13,10 +13,6 @@ class VoiceCritic(nn.Module):
     A loss of speaker consistency, as in zero-shot speech synthesis (Casanova et al. 2022, arXiv
     2112.02418). Read directly, by interpolation between bands, these mels tell the speaker encoder
     less (area under the curve 0.91, 0.99 for recordings): its frames are three times as short.
-
-    Args:
-        vocoder: The vocoder, frozen.
-        encoder: The speaker encoder, frozen.
     """
 
     def __init__(self, vocoder: SourceFilter, encoder: SpeakerEncoder):

@@ -21,9 +21,6 @@ def require_listed(path: Path) -> None:
     The list is a JSON file `{NAME: {"sha256": HEX, …}, …}`. Only the digests count, so that a file
     may be renamed.
 
-    Args:
-        path: The weight file.
-
     Raises:
         InputError: The list cannot be read, or it has another digest for the file or none.
     """

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
-from vc_lightning.models.files.kinds import State, sizes_in
+from vc_lightning.models.files.kinds import sizes_in
+from vc_lightning.models.network import State
 
 OLD_KINDS = {"magnitude": "griffin_lim"}  # of files before 0.4
 AUTOVC_RENAMES = {
@@ -30,7 +31,7 @@ class Card:
     """The header of a weight file.
 
     Attributes:
-        kind: One of `kinds.KINDS` or `kinds.ENCODERS`.
+        kind: One of `kinds.KINDS`.
         network: Arguments of the network.
         mel: Settings of its mels.
         speaker_encoder: Identity of the speaker encoder that it was trained with.

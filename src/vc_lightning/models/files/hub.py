@@ -103,9 +103,6 @@ def named(name: str, revision: str | None = None) -> HubAddress:
 def download(address: HubAddress) -> Path:
     """Return the cached file of an address; download it if it is missing or has changed.
 
-    Args:
-        address: The address.
-
     Raises:
         InputError: The file cannot be downloaded, is not a safetensors file, or has a wrong hash.
     """

@@ -89,14 +89,7 @@ def export_converter(path: Path | str, output: Path | str, freq: int = 32) -> Pa
 
 
 def example_inputs(autovc: AutoVC) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
-    """Make named inputs for tracing a network, and list their dynamic axes.
-
-    Args:
-        autovc: The network.
-
-    Returns:
-        Inputs by name, and the names of their dynamic axes by input and dimension.
-    """
+    """Make inputs by name for tracing, and list their dynamic axes by input and dimension."""
     batch, n_frames = 2, 2 * autovc.freq
     n_mels, dim_emb = autovc.arguments["n_mels"], autovc.arguments["dim_emb"]
     inputs = {"mel": torch.zeros(batch, n_mels, n_frames)}

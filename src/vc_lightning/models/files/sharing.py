@@ -7,10 +7,12 @@ from pathlib import Path
 import yaml
 
 from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.files.kinds import ENCODERS, KINDS
+from vc_lightning.models.files.kinds import KINDS
 
+CONVERT = "python convert.py source=source.wav target=target.wav"
 LICENCES = {  # patterns in file headers and the hub's names, the most specific first
     r"CC[ -]BY-SA[ -]4": "cc-by-sa-4.0",
     r"CC[ -]BY-NC[ -]4": "cc-by-nc-4.0",
@@ -36,7 +38,7 @@ def push_to_hub(path: Path | str, repo: str, *, private: bool = False, freq: int
     Raises:
         InputError: The file cannot be used, or the hub cannot be reached or refuses the upload.
     """
-    state, card = checkpoints.read(path, *KINDS, *ENCODERS, freq=freq)
+    state, card = checkpoints.read(path, *KINDS, freq=freq)
     with tempfile.TemporaryDirectory() as folder:
         file = checkpoints.save(Path(folder, hub.FILE), state, card)
         return hub.upload(file, repo, model_card(card, repo), private=private)
@@ -75,9 +77,8 @@ def model_card(card: Card, repo: str) -> str:
         + (f", the {card.weights} ones" if card.weights else "")
         + (f" after {card.step} steps of training." if card.step else "."),
     ]
-    use = KINDS[card.kind].use if card.kind in KINDS else ""
-    if use:
-        parts += ["## Use", f"```\n{use.format(repo=repo)}\n```"]
+    if use := _use(card.kind, repo):
+        parts += ["## Use", f"```\n{use}\n```"]
     parts += [
         "## Training data",
         card.trained_on or "Not stated in the file's header.",
@@ -92,6 +93,19 @@ def model_card(card: Card, repo: str) -> str:
     if card.speaker_encoder:
         parts.append(f"Speaker encoder: `{card.speaker_encoder}`")
     return "\n\n".join(parts) + "\n"
+
+
+def _use(kind: str, repo: str) -> str:
+    """Write an example of how the weights in a repository are used; "" for none."""
+    if kind == AutoVC.kind:
+        return (
+            "from vc_lightning import VoiceConverter\n\n"
+            f'converter = VoiceConverter.from_pretrained("{repo}")\n'
+            'wav = converter.convert("source.wav", "target.wav")'
+        )
+    if vocoder := KINDS[kind].vocoder:
+        return f"{CONVERT} vocoder={vocoder} vocoder.path=hf://{repo}"
+    return ""
 
 
 def _table(title: str, values: dict) -> str:

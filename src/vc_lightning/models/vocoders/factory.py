@@ -10,6 +10,7 @@ from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLim
+from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def griffin_lim(
     """
     network = None
     if path is not None:
-        file = resources.GRIFFIN_LIM if path == "shipped" else path
+        file = resources.weights("griffin_lim") if path == "shipped" else path
         network = checkpoints.load_griffin_lim(file)
         try:
             require_same_settings(network.mel_settings, mel.settings, str(file), "the converter")
@@ -46,6 +47,23 @@ def griffin_lim(
             log.info("Griffin-Lim without its network (%s)", error)
             network = None
     return GriffinLim(mel, network, sharpness, n_iter, momentum)
+
+
+def from_file(mel: MelSpectrogram, name: str, path: Path | str | None) -> Vocoder:
+    """Build a vocoder that needs nothing but its weights, such as `vocoder=source_filter`.
+
+    Args:
+        mel: Mel-spectrogram to invert.
+        name: Its choice in `conf/vocoder/`.
+        path: Its file; None for the shipped one, `checkpoints/NAME.safetensors`.
+
+    Raises:
+        InputError: The file is unreadable or for other mels.
+    """
+    path = path or resources.weights(name)
+    network = checkpoints.load_vocoder(path, name)
+    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
+    return network
 
 
 def wavernn(
@@ -61,33 +79,16 @@ def wavernn(
     Raises:
         InputError: The file is unreadable or for other mels, or has no temperature.
     """
-    path = path or resources.WAVERNN
-    network = checkpoints.load_wavernn(path)
-    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
+    path = path or resources.weights("wavernn")
+    network = from_file(mel, "wavernn", path)
     if temperature is not None:
         require_within(0, 2, "vocoder", temperature=temperature)
-        if not hasattr(network, "temperature"):
+        if not isinstance(network, MultiBandWaveRNN):
             raise InputError(
                 f"vocoder.temperature={temperature}: {path} is not a multi-band WaveRNN; "
                 "leave it out"
             )
         network.temperature = temperature
-    return network
-
-
-def source_filter(mel: MelSpectrogram, path: Path | str | None) -> Vocoder:
-    """Build `vocoder=source_filter`.
-
-    Args:
-        mel: Mel-spectrogram to invert.
-        path: File of a source-filter vocoder; None for the shipped one.
-
-    Raises:
-        InputError: The file is unreadable or for other mels.
-    """
-    path = path or resources.SOURCE_FILTER
-    network = checkpoints.load_source_filter(path)
-    require_same_settings(network.mel_settings, mel.settings, f"vocoder {path}", "the converter")
     return network
 
 
@@ -107,7 +108,7 @@ def auto_vocoder(
     """
     if path is None:
         return fallback(mel)
-    path = resources.SOURCE_FILTER if path == "shipped" else path
+    path = resources.weights("source_filter") if path == "shipped" else path
     network = checkpoints.load_vocoder(path)
     try:
         require_same_settings(
@@ -120,11 +121,7 @@ def auto_vocoder(
 
 
 def default_vocoder(mel: MelSpectrogram) -> Vocoder:
-    """Build `vocoder=auto` with the settings in conf/vocoder.
-
-    Args:
-        mel: Mel-spectrogram to invert.
-    """
+    """Build `vocoder=auto` with the settings in conf/vocoder."""
     path = resources.settings("vocoder", "auto")["path"]
     settings = resources.settings("vocoder", "griffin_lim")
     return auto_vocoder(mel, path, lambda mel: griffin_lim(mel, **settings))

@@ -12,14 +12,7 @@ SEARCH_HOPS = 0.5  # largest shift that aligns the overlap of two pieces
 
 
 def stream(vocoder: Vocoder, hop_length: int, reach: int, seed: int) -> StreamVocoder:
-    """Make the streaming form of a vocoder: its own (`stream`), or else `OverlapStream`.
-
-    Args:
-        vocoder: The vocoder.
-        hop_length: Hop length of its mels in samples.
-        reach: Number of frames by which the sound lies behind the newest committed frame.
-        seed: Seed of its random numbers.
-    """
+    """Make the streaming form of a vocoder: its own (`stream`), or else `OverlapStream`."""
     own = getattr(vocoder, "stream", None)
     return OverlapStream(vocoder, hop_length, reach, seed) if own is None else own(reach, seed)
 

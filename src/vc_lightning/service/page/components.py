@@ -12,6 +12,7 @@ from vc_lightning.audio.files import io as audio
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.voices.shelf import VoiceShelf
 from vc_lightning.conversion.voices.voice import Target
+from vc_lightning.models.files.kinds import NETWORKS
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import Converters, Settings
 from vc_lightning.service.live.desk import LiveDesk
@@ -20,12 +21,7 @@ from vc_lightning.service.page.uploads import Uploads
 from vc_lightning.service.refusal import RefusedError
 
 WAVEFORM = {"waveform_color": "#b79cc9", "waveform_progress_color": "#9e2f7f", "skip_length": 20}
-VOCODERS = {
-    "auto": "Automatic",
-    "source_filter": "Source-filter",
-    "griffin_lim": "Griffin-Lim",
-    "wavernn": "WaveRNN",
-}
+TITLES = {"auto": "Automatic"} | {one.vocoder: one.title for one in NETWORKS if one.vocoder}
 
 
 class EventOptions(TypedDict):
@@ -203,7 +199,7 @@ def settings(converters: Converters) -> list[Component]:
         converters: The checkpoints and vocoders to offer.
     """
     default = converters.default
-    vocoders = [(VOCODERS.get(name, name), name) for name in converters.vocoders]
+    vocoders = [(TITLES.get(name, name), name) for name in converters.vocoders]
     return [
         gr.Dropdown(list(converters.checkpoints), value=default.checkpoint, label="Checkpoint"),
         gr.Dropdown(vocoders, value=default.vocoder, label="Vocoder"),

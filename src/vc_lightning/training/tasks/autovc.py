@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
@@ -35,6 +34,7 @@ from vc_lightning.training.losses import (
     average_counts,
     codes_std,
     conversion_losses,
+    hear,
     live_loss,
     normalized_losses,
     reference_losses,
@@ -108,9 +108,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     align_until: Tensor
     mean_mel: Tensor
     trains = (AutoVC,)
-    shipped = resources.AUTOVC
     free_arguments = ("freq", "contrast")
-    convert_with = "ckpt="
 
     def __init__(
         self,
@@ -399,9 +397,13 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         made = [] if self.part == "reference" else [postnet_mel.float()]
         if self.reference_weight > 0 and not aligns:
             made.append(refined_mel(network, batch, codes, postnet_mel))
-            terms |= reference_losses(made[-1], batch, valid, self.critics.speaker)
-        if self.critics.words and not aligns:
-            terms["words"] = word_loss(self.critics.words, made, batch, valid)
+        if aligns:
+            return terms
+        heard = hear(self.critics, batch, valid, len(made))
+        if self.reference_weight > 0:
+            terms |= reference_losses(made[-1], batch, valid, self.critics, heard)
+        if self.critics.words and heard.words is not None:
+            terms["words"] = word_loss(self.critics.words, made, valid, heard.words)
         if self.conversion_weight > 0:
-            terms |= conversion_losses(network, batch, codes, self.mel, valid, self.critics)
+            terms |= conversion_losses(network, batch, codes, self.mel, valid, self.critics, heard)
         return terms

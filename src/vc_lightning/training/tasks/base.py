@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -14,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vc_lightning.audio.mel import require_same_settings
+from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.mel import CropBatch
 from vc_lightning.data.crops.vocoder import VocoderBatch
@@ -63,10 +63,8 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     """
 
     trains: tuple[type[Network], ...]  # classes of network
-    shipped: Path  # the weights that come with the project
     free_arguments: tuple[str, ...]  # of the network; may differ in the weights of `init_from`
     is_averaged = False  # whether there is an `EMA` callback
-    convert_with: str  # arguments of convert.py, to be followed by the path of a weight file
 
     def __init__(self, network: NetworkT, run: RunSettings):
         super().__init__()
@@ -121,7 +119,8 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         if init_from is None:
             self.initialize_from_data(data)
             return "weights: from scratch"
-        path = self.shipped if init_from == "shipped" else init_from
+        shipped = resources.weights(self.trains[0].vocoder or self.trains[0].kind)
+        path = shipped if init_from == "shipped" else init_from
         name = f"init_from={init_from}"
         kinds = (network.kind for network in self.trains)
         source, source_card = read_network(path, *kinds, freq=freq)

@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
@@ -23,9 +22,7 @@ class GriffinLimModule(BaseModule[GriffinLimNet, VocoderBatch]):
     """
 
     trains = (GriffinLimNet,)
-    shipped = resources.GRIFFIN_LIM
     free_arguments = ()
-    convert_with = "vocoder=griffin_lim vocoder.path="
 
     def __init__(self, network: GriffinLimNet, run: RunSettings):
         super().__init__(network, run)

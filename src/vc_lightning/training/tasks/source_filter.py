@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError, require_at_least, require_within
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
@@ -42,9 +41,7 @@ class SourceFilterModule(BaseModule[SourceFilter, VocoderBatch]):
     """
 
     trains = (SourceFilter,)
-    shipped = resources.SOURCE_FILTER
     free_arguments = ()
-    convert_with = "vocoder=source_filter vocoder.path="
 
     def __init__(
         self,

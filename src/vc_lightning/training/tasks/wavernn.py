@@ -4,7 +4,6 @@ import math
 
 from torch import Tensor
 
-from vc_lightning.common import resources
 from vc_lightning.data.crops.vocoder import VocoderBatch
 from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
@@ -19,9 +18,7 @@ class WaveRNNModule(BaseModule[WaveRNN | MultiBandWaveRNN, VocoderBatch]):
     """
 
     trains = (WaveRNN, MultiBandWaveRNN)
-    shipped = resources.WAVERNN
     free_arguments = ("temperature",)
-    convert_with = "vocoder=wavernn vocoder.path="
 
     def initialize_from_data(self, data: TrainingDataModule) -> None:
         """Initialise the output to the distribution of the samples in the first batches."""

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vc_lightning.models.network import Network
+from vc_lightning.models.network import Network, State
 
 KERNEL_SIZE = 3
 AUDIBLE_DB = 60  # range below the loudest bin in which spectra are compared
@@ -21,7 +21,9 @@ class GriffinLimNet(Network):
         n_blocks: Residual convolutions; each widens the receptive field by one frame a side.
     """
 
-    kind = "griffin_lim"
+    kind = vocoder = "griffin_lim"
+    title = "Griffin-Lim"
+    sizes_of_mels = ("n_mels",)
 
     def __init__(self, n_mels: int, n_bins: int, dim: int, n_blocks: int):
         super().__init__(locals())
@@ -32,6 +34,13 @@ class GriffinLimNet(Network):
         self.output = nn.Conv1d(dim, n_bins, 1)
         for parameter in self.output.parameters():
             nn.init.zeros_(parameter)  # the untrained network returns the rough spectrum
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        dim, n_mels, _ = state["input.weight"].shape
+        n_bins = len(state["output.weight"])
+        n_blocks = sum(key.startswith("blocks.") for key in state) // 2  # weight and bias
+        return {"n_mels": n_mels, "n_bins": n_bins, "dim": dim, "n_blocks": n_blocks}
 
     def forward(self, mel: Tensor, rough: Tensor) -> Tensor:
         """Refine rough (B, n_bins, T) with mel (B, n_mels, T) -> log-magnitude (B, n_bins, T)."""

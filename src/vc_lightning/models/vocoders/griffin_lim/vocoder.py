@@ -1,7 +1,7 @@
 """Griffin-Lim: sound from a mel by phase reconstruction, in chunks of bounded length."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -99,14 +99,8 @@ class GriffinLim(nn.Module):
             n_known = held.shape[1] // hop - math.ceil(self.mel.n_fft / (2 * hop))
             later = self.initial_phases(magnitude[..., n_known:], known[..., n_known])
             angles = torch.cat([known[..., :n_known], later], dim=-1)
-        phases = torch.polar(torch.ones_like(angles), angles)
-        before = torch.zeros_like(phases)
-        for _ in range(self.n_iter):
-            consistent = self.stft(self._continued(magnitude * phases, held))
-            phases = consistent - self.momentum / (1 + self.momentum) * before
-            phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
-            before = consistent
-        return self._continued(magnitude * phases, held)
+        spectrum = self.iterated(magnitude, angles, lambda x: self.stft(self._continued(x, held)))
+        return self._continued(spectrum, held)
 
     def magnitude(self, mel: Tensor) -> Tensor:
         """Estimate magnitudes from a mel (B, n_mels, T) -> (B, n_fft/2 + 1, T), without `gain`.
@@ -133,6 +127,29 @@ class GriffinLim(nn.Module):
         """Estimate phases (B, n_bins, T) for the first iteration, see `propagated`."""
         mel = self.mel
         return propagated(magnitude, mel.n_fft, mel.hop_length, mel.win_length, start)
+
+    def iterated(
+        self, magnitude: Tensor, angles: Tensor, consistent: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Improve phases by the iterations of fast Griffin-Lim.
+
+        Args:
+            magnitude: Magnitudes (B, n_bins, T).
+            angles: First phases (B, n_bins, T) in radians.
+            consistent: Returns the STFT, at these frames, of the sound of a spectrum.
+
+        Returns:
+            The spectrum (B, n_bins, T).
+        """
+        phases = torch.polar(torch.ones_like(angles), angles)
+        before = torch.zeros_like(phases)
+        pull = self.momentum / (1 + self.momentum)
+        for _ in range(self.n_iter):
+            now = consistent(magnitude * phases)
+            phases = now - pull * before
+            phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
+            before = now
+        return magnitude * phases
 
     def stft(self, wav: Tensor) -> Tensor:
         """Compute the STFT of samples (B, T · hop) -> (B, n_fft/2 + 1, T + 1)."""
@@ -194,16 +211,13 @@ class GriffinLimStream:
         first = max(0, n_past - 1)
         angles = vocoder.initial_phases(magnitude[..., first:], self.phase)[..., n_past - first :]
         magnitude = magnitude[..., n_past:]
-        phases = torch.polar(torch.ones_like(angles), angles)
-        before = torch.zeros_like(phases)
-        pull = vocoder.momentum / (1 + vocoder.momentum)
-        for _ in range(vocoder.n_iter):
-            spectrum = torch.cat([self.committed, magnitude * phases], dim=-1)
-            consistent = vocoder.stft(vocoder.istft(spectrum))[..., kept:]
-            phases = consistent - pull * before
-            phases = phases / phases.abs().clamp(min=AMPLITUDE_FLOOR**2)
-            before = consistent
-        final = torch.cat([self.committed, magnitude * phases], dim=-1)
+
+        def consistent(spectrum: Tensor) -> Tensor:
+            wav = vocoder.istft(torch.cat([self.committed, spectrum], dim=-1))
+            return vocoder.stft(wav)[..., kept:]
+
+        spectrum = vocoder.iterated(magnitude, angles, consistent)
+        final = torch.cat([self.committed, spectrum], dim=-1)
         wav = vocoder.istft(final)[0]
         end = kept + n_new  # frames from `end` on are not committed
         self.committed = final[..., end - kept : end]

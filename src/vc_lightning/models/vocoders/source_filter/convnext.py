@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 KERNEL_SIZE = 7
+BLOCK_WEIGHTS = 9  # tensors in a block
 
 
 class ConvNeXt(nn.Module):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers
-from vc_lightning.models.network import Network
-from vc_lightning.models.vocoders.source_filter.convnext import ConvNeXt
+from vc_lightning.models.network import Network, State
+from vc_lightning.models.vocoders.source_filter.convnext import BLOCK_WEIGHTS, ConvNeXt
 from vc_lightning.models.vocoders.source_filter.excitation import pulse_train, without_gaps
 from vc_lightning.models.vocoders.source_filter.pitch_net import PitchNet
 
@@ -40,7 +40,9 @@ class SourceFilter(Network):
         InputError: A size is below 1, or `steps` or `n_fft` does not fit `hop_length`.
     """
 
-    kind = "source_filter"
+    kind = vocoder = "source_filter"
+    title = "Source-filter"
+    sizes_of_mels = ("n_mels", "hop_length", "sample_rate")
     f0 = True  # its training needs the pitch of the recordings
     window: Tensor  # (n_fft,)
 
@@ -79,6 +81,24 @@ class SourceFilter(Network):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.register_buffer("window", torch.hann_window(n_fft))  # stores n_fft in weight files
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        dim, n_mels, _ = state["backbone.input.weight"].shape
+        n_fft = len(state["window"])
+
+        def n_tensors(prefix: str) -> int:
+            return sum(key.startswith(prefix) for key in state)
+
+        return {
+            "n_mels": n_mels,
+            "n_fft": n_fft,
+            "steps": len(state["envelope.weight"]) // (n_fft // 2 + 1),
+            "dim": dim,
+            "n_blocks": n_tensors("backbone.blocks.") // BLOCK_WEIGHTS,
+            "dim_pitch": len(state["pitch.backbone.input.weight"]),
+            "pitch_blocks": n_tensors("pitch.backbone.blocks.") // BLOCK_WEIGHTS,
+        }
 
     @property
     def context(self) -> int:
@@ -174,15 +194,7 @@ class SourceFilter(Network):
 
     @torch.inference_mode()
     def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Synthesize a mel in chunks, with memory that does not depend on T.
-
-        Args:
-            mel: Mel (B, n_mels, T).
-            seed: See `generate`.
-
-        Yields:
-            Consecutive samples (B, n), together (B, T · hop_length).
-        """
+        """Yield the same samples in pieces (B, n), with memory that does not depend on T."""
         generator = torch.Generator(mel.device).manual_seed(seed)
         phase = mel.new_zeros(len(mel), dtype=torch.float64)
         last = mel.new_zeros(len(mel), 1)  # pitch before the chunk

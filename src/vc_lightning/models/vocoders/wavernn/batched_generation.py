@@ -6,11 +6,14 @@ overlap the two are aligned by cross-correlation (as in WSOLA), by at most MAX_L
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from vc_lightning.models.vocoders.wavernn.recurrent import RecurrentVocoder
 
 FOLD_FRAMES = (12, 48)  # fewest and most new frames of a fold
 STREAM_FRAMES = (8, 48)  # the same for streams
@@ -23,39 +26,8 @@ FADE = 1  # frame: about a period of a low voice
 LAG_COST = 0.2  # subtracted from the correlation at the largest lag, so that noise is not moved
 
 
-class Running(Protocol):
-    """Interface of sequences that are being generated.
-
-    Attributes:
-        delay: Samples by which the sound is later than the mels.
-    """
-
-    delay: int
-
-    def advance(self, mel: Tensor) -> Tensor:
-        """Continue with padded mels (S, n_mels, N + 2·pad) -> wavs (S, N·hop)."""
-
-
-class Recurrent(Protocol):
-    """Interface of an autoregressive vocoder.
-
-    Attributes:
-        pad: Frames of context that its mels need on each side.
-        hop_length: Samples per frame.
-    """
-
-    pad: int
-    hop_length: int
-
-    def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
-        """Generate padded mels (S, n_mels, N + 2·pad), with a generator each -> wavs (S, N·hop)."""
-
-    def begin(self, noise: list[torch.Generator]) -> Running:
-        """Begin one sequence per generator, from silence."""
-
-
 def generate(
-    vocoder: Recurrent, mel: Tensor, seed: int, fold_frames: tuple[int, int] = FOLD_FRAMES
+    vocoder: "RecurrentVocoder", mel: Tensor, seed: int, fold_frames: tuple[int, int] = FOLD_FRAMES
 ) -> Tensor:
     """Generate the sound of mels.
 
@@ -72,17 +44,15 @@ def generate(
 
 
 def stream(
-    vocoder: Recurrent, mel: Tensor, seed: int, fold_frames: tuple[int, int] = STREAM_FRAMES
+    vocoder: "RecurrentVocoder",
+    mel: Tensor,
+    seed: int,
+    fold_frames: tuple[int, int] = STREAM_FRAMES,
 ) -> Iterator[Tensor]:
     """Generate the sound of mels in pieces, with bounded memory.
 
-    The first batches have few and short folds, so that the first piece is ready early.
-
-    Args:
-        vocoder: The vocoder.
-        mel: Mels (B, n_mels, T).
-        seed: Seed of the noise.
-        fold_frames: Fewest and most new frames of a fold.
+    The first batches have few and short folds, so that the first piece is ready early. The
+    arguments are those of `generate`.
 
     Yields:
         Consecutive samples (B, n), together (B, T·hop).
@@ -92,7 +62,7 @@ def stream(
 
 @torch.inference_mode()
 def _pieces(
-    vocoder: Recurrent, mel: Tensor, seed: int, shortest: int, longest: int, growing: bool
+    vocoder: "RecurrentVocoder", mel: Tensor, seed: int, shortest: int, longest: int, growing: bool
 ) -> Iterator[Tensor]:
     n_samples = mel.shape[-1] * vocoder.hop_length
     folds = run_batches(vocoder, mel, seed, shortest, longest, growing)
@@ -102,7 +72,7 @@ def _pieces(
 
 
 def run_batches(
-    vocoder: Recurrent, mel: Tensor, seed: int, shortest: int, longest: int, growing: bool
+    vocoder: "RecurrentVocoder", mel: Tensor, seed: int, shortest: int, longest: int, growing: bool
 ) -> Iterator[Tensor]:
     """Generate the folds that cover mels, in batches of folds of equal length.
 
@@ -111,10 +81,10 @@ def run_batches(
     Args:
         vocoder: The vocoder.
         mel: Mels (B, n_mels, T).
-        seed: Seed of the noise.
+        seed: See `generate`.
         shortest: Fewest new frames of a fold.
         longest: Most new frames of a fold.
-        growing: Whether to start with few and short folds.
+        growing: Whether to start with few and short folds, see `stream`.
 
     Yields:
         Samples of the folds (B, n), in the order of time.

@@ -1,15 +1,13 @@
 """Multi-band WaveRNN: a step generates a sample of every band (FeatherWave, arXiv 2005.05551)."""
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.common.errors import InputError, require_at_least, require_layers, require_within
-from vc_lightning.models.network import Network
-from vc_lightning.models.vocoders.wavernn import batched_generation
+from vc_lightning.models.network import State, n_listed
 from vc_lightning.models.vocoders.wavernn.distributions import (
     LEVEL_WIDTH,
     mixture_log_density,
@@ -18,15 +16,14 @@ from vc_lightning.models.vocoders.wavernn.distributions import (
     uniform_block,
 )
 from vc_lightning.models.vocoders.wavernn.pqmf import PQMF
-from vc_lightning.models.vocoders.wavernn.streaming import WaveRNNStream
+from vc_lightning.models.vocoders.wavernn.recurrent import RecurrentVocoder
 
 LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB
 LIMIT = 12.0  # of samples divided by their envelope; in speech 1 of 10 000 is above 10
-FOLD_FRAMES = (24, 192)  # a step generates several samples: long folds are fast enough
 FIT_STEPS, FIT_RATE = 300, 0.3
 
 
-class MultiBandWaveRNN(Network):
+class MultiBandWaveRNN(RecurrentVocoder):
     """A GRU over the samples of a few bands, each divided by its envelope.
 
     The mel determines the envelopes, the features and the coefficients of a linear predictor. The
@@ -51,6 +48,8 @@ class MultiBandWaveRNN(Network):
     """
 
     kind = "multiband_wavernn"
+    fold_frames = stream_frames = (24, 192)  # a step generates several samples: long ones are fast
+    sizes_of_mels = ("hop_length",)
 
     def __init__(
         self,
@@ -96,6 +95,23 @@ class MultiBandWaveRNN(Network):
         self.rnn = nn.GRU(bands * order + frame_dims, rnn_dims, batch_first=True)
         self.fc1 = nn.Linear(rnn_dims + frame_dims, fc_dims)
         self.fc2 = nn.Linear(fc_dims, bands * 3 * n_mixtures)
+
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        bands, n_mels = state["envelope"].shape
+        frame_dims = len(state["frames.convolution2.weight"])
+        return {
+            "n_mels": n_mels,
+            "bands": bands,
+            "order": (state["rnn.weight_ih_l0"].shape[1] - frame_dims) // bands,
+            "prediction_order": state["predictor.weight"].shape[0] // bands**2,
+            "pad": (state["frames.convolution1.weight"].shape[2] + 3) // 2,
+            "frame_dims": frame_dims,
+            "frame_blocks": n_listed(state, "frames.blocks"),
+            "rnn_dims": state["rnn.weight_hh_l0"].shape[1],
+            "fc_dims": state["fc1.weight"].shape[0],
+            "n_mixtures": state["fc2.weight"].shape[0] // (3 * bands),
+        }
 
     def log_prob(self, wav: Tensor, mel: Tensor) -> Tensor:
         """Compute the log probability of every sample of every band, given those before it.
@@ -156,20 +172,6 @@ class MultiBandWaveRNN(Network):
         before, after = frames[:, :-1, None], frames[:, 1:, None]
         return torch.lerp(before, after, way[:, None]).flatten(1, 2)
 
-    def generate(
-        self, mel: Tensor, seed: int = 0, fold_frames: tuple[int, int] = FOLD_FRAMES
-    ) -> Tensor:
-        """Turn mels into sound, see `WaveRNN.generate`."""
-        return batched_generation.generate(self, mel, seed, fold_frames)
-
-    def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Yield samples in pieces (B, n), the first one early, with bounded memory."""
-        return batched_generation.stream(self, mel, seed, FOLD_FRAMES)
-
-    def stream(self, reach: int, seed: int) -> WaveRNNStream:
-        """Make the streaming form, see `Vocoder`."""
-        return WaveRNNStream(self, reach, seed)
-
     def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
         """Generate padded mels (S, n_mels, N + 2·pad), with a generator each -> wavs (S, N·hop)."""
         running = self.begin(noise)
@@ -186,9 +188,7 @@ class MultiBandWaveRNN(Network):
     def initialize_output(self, wav: Tensor, mel: Tensor) -> float:
         """Fit the envelopes to recordings, before the other parts are trained.
 
-        Args:
-            wav: See `log_prob`.
-            mel: See `log_prob`.
+        The arguments are those of `log_prob`.
 
         Returns:
             Standard deviation of the fit in dB.

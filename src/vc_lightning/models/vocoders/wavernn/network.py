@@ -1,7 +1,7 @@
 """WaveRNN, which generates sample by sample (fatchord's model, after arXiv 1802.08435)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from vc_lightning.common.errors import (
     require_one_of,
     require_within,
 )
-from vc_lightning.models.network import Network
-from vc_lightning.models.vocoders.wavernn import batched_generation
+from vc_lightning.models.network import State, n_listed
 from vc_lightning.models.vocoders.wavernn.distributions import (
     mixture_log_prob,
     mu_law_decode,
@@ -25,14 +24,14 @@ from vc_lightning.models.vocoders.wavernn.distributions import (
     uniforms,
 )
 from vc_lightning.models.vocoders.wavernn.recurrence import RunningSteps
-from vc_lightning.models.vocoders.wavernn.streaming import WaveRNNStream
+from vc_lightning.models.vocoders.wavernn.recurrent import RecurrentVocoder
 from vc_lightning.models.vocoders.wavernn.upsampling import Upsample
 
 N_MIXTURES = 10
 MAX_HOP_LENGTH = 2**16
 
 
-class WaveRNN(Network):
+class WaveRNN(RecurrentVocoder):
     """Two GRUs and three linear layers, conditioned by an upsampled mel-spectrogram.
 
     Args:
@@ -99,6 +98,24 @@ class WaveRNN(Network):
         self.fc2 = nn.Linear(fc_dims + dim_aux, fc_dims)
         self.fc3 = nn.Linear(fc_dims, self.n_out)
 
+    @classmethod
+    def sizes(cls, state: State) -> dict:
+        n_out = state["fc3.weight"].shape[0]
+        compute_dims, n_mels, kernel_size = state["upsample.resnet.conv_in.weight"].shape
+        smoothing = sorted(key for key in state if key.startswith("upsample.smoothing."))
+        return {
+            "mode": "MOL" if n_out == 3 * N_MIXTURES else "RAW",
+            "bits": 9 if n_out == 3 * N_MIXTURES else n_out.bit_length() - 1,
+            "n_mels": n_mels,
+            "upsample_factors": [state[key].shape[-1] // 2 for key in smoothing],
+            "pad": kernel_size // 2,
+            "rnn_dims": state["rnn1.weight_hh_l0"].shape[1],
+            "fc_dims": state["fc3.weight"].shape[1],
+            "compute_dims": compute_dims,
+            "res_out_dims": state["upsample.resnet.conv_out.weight"].shape[0],
+            "res_blocks": n_listed(state, "upsample.resnet.layers"),
+        }
+
     def forward(self, wav: Tensor, mel: Tensor) -> Tensor:
         """Compute the logits of every sample from the true samples before it (teacher forcing).
 
@@ -141,12 +158,7 @@ class WaveRNN(Network):
 
     @torch.no_grad()
     def initialize_output(self, wav: Tensor, mel: Tensor) -> None:
-        """Initialise the output to the distribution of all samples.
-
-        Args:
-            wav: See `log_prob`.
-            mel: See `log_prob`.
-        """
+        """Initialise the output to the distribution of all samples, see `log_prob`."""
         self.fc3.weight *= 0.1
         if self.mode == "MOL":
             weights, means, log_scales = self.fc3.bias.chunk(3)
@@ -156,36 +168,6 @@ class WaveRNN(Network):
         else:
             counts = torch.bincount(mu_law_encode(wav, self.n_out).flatten(), minlength=self.n_out)
             self.fc3.bias.copy_(torch.log((counts + 1) / (counts + 1).sum()))
-
-    def generate(
-        self,
-        mel: Tensor,
-        seed: int = 0,
-        fold_frames: tuple[int, int] = batched_generation.FOLD_FRAMES,
-    ) -> Tensor:
-        """Turn mels into sound.
-
-        Args:
-            mel: Mels (B, n_mels, T), T ≥ 1.
-            seed: Seed of the random numbers.
-            fold_frames: See `batched_generation.generate`.
-
-        Returns:
-            Samples (B, T · hop_length) in −1…1.
-        """
-        return batched_generation.generate(self, mel, seed, fold_frames)
-
-    def generate_stream(self, mel: Tensor, seed: int = 0) -> Iterator[Tensor]:
-        """Yield samples in pieces (B, n), the first one early, with bounded memory."""
-        return batched_generation.stream(self, mel, seed)
-
-    def stream(self, reach: int, seed: int) -> WaveRNNStream:
-        """Make the streaming form, see `Vocoder`."""
-        return WaveRNNStream(self, reach, seed)
-
-    def recur(self, mel: Tensor, noise: list[torch.Generator]) -> Tensor:
-        """Generate padded mels (S, n_mels, N + 2·pad), with a generator each -> wavs (S, N·hop)."""
-        return self.begin(noise).advance(mel)
 
     def begin(self, noise: list[torch.Generator]) -> "RunningWaveRNN":
         """Begin one sequence per generator, from silence."""

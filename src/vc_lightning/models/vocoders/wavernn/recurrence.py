@@ -7,28 +7,18 @@ columns, one column per sequence, and the gates between them.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vc_lightning.common.precision import best_precision
-from vc_lightning.models.vocoders.wavernn.upsampling import Upsample
+
+if TYPE_CHECKING:
+    from vc_lightning.models.vocoders.wavernn.network import WaveRNN
 
 STEPS_AHEAD = 16  # steps whose conditioning is computed at once: more exceed the caches
-
-
-class Layers(Protocol):
-    """The layers of a `WaveRNN`, see there."""
-
-    upsample: Upsample
-    input: nn.Linear
-    rnn1: nn.GRU
-    rnn2: nn.GRU
-    fc1: nn.Linear
-    fc2: nn.Linear
-    fc3: nn.Linear
 
 
 class Weights(NamedTuple):
@@ -47,14 +37,14 @@ class Weights(NamedTuple):
     fc3_bias: Tensor  # (n_out, 1)
 
 
-def product_dtype(network: Layers) -> torch.dtype:
+def product_dtype(network: "WaveRNN") -> torch.dtype:
     """Choose the dtype of large products: bfloat16 for float32 weights if that is fast."""
     weight = network.fc3.weight
     fast = best_precision(weight.device.type) == "bf16-mixed" and weight.dtype == torch.float32
     return torch.bfloat16 if fast else weight.dtype
 
 
-def fuse_weights(network: Layers, dtype: torch.dtype) -> Weights:
+def fuse_weights(network: "WaveRNN", dtype: torch.dtype) -> Weights:
     """Compute the matrices of a step; those multiplied with states are in `dtype`."""
     w_in1, w_rec1, b_in1, b_rec1 = network.rnn1.all_weights[0]
     w_in2, w_rec2, b_in2, b_rec2 = network.rnn2.all_weights[0]
@@ -88,7 +78,9 @@ def fuse_weights(network: Layers, dtype: torch.dtype) -> Weights:
     )
 
 
-def conditioning(network: Layers, weights: Weights, mel: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def conditioning(
+    network: "WaveRNN", weights: Weights, mel: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Compute the contribution of the mel to the gates, fc1 and fc2, STEPS_AHEAD steps at a time.
 
     Upsampling is linear, so frames are projected in place of samples. A sample is then a weighted
@@ -131,7 +123,7 @@ class RunningSteps:
     """
 
     @torch.inference_mode()
-    def __init__(self, network: Layers, n_sequences: int, dtype: torch.dtype | None = None):
+    def __init__(self, network: "WaveRNN", n_sequences: int, dtype: torch.dtype | None = None):
         self.network = network
         self.dtype = dtype or product_dtype(network)
         self.weights = fuse_weights(network, self.dtype)

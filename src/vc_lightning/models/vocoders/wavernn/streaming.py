@@ -1,11 +1,15 @@
 """WaveRNNs for a mel that arrives in steps."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from vc_lightning.models.vocoders.wavernn.batched_generation import Recurrent, cut
+from vc_lightning.models.vocoders.wavernn.batched_generation import cut
+
+if TYPE_CHECKING:
+    from vc_lightning.models.vocoders.wavernn.recurrent import RecurrentVocoder
 
 
 class WaveRNNStream:
@@ -21,7 +25,7 @@ class WaveRNNStream:
         seed: Seed of the random numbers.
     """
 
-    def __init__(self, vocoder: Recurrent, reach: int, seed: int):
+    def __init__(self, vocoder: "RecurrentVocoder", reach: int, seed: int):
         self.vocoder = vocoder
         self.reach = reach
         self.running = vocoder.begin([torch.Generator().manual_seed(seed)])
