@@ -44,7 +44,8 @@ async def stays(_):
     return False
 async def answer():
     from vc_lightning.service.engine import conversions
-    limits = serve.limits_in(cfg, conversions.ServiceLimits)
+    from vc_lightning.service.limits import ServiceLimits
+    limits = serve.limits_in(cfg, ServiceLimits)
     service = conversions.ConversionService(converters, pathlib.Path("voices"), limits)
     prepared = await service.prepare(
         folder / "source.wav", (folder / "target.wav",), converters.default

@@ -145,7 +145,7 @@ def compare_starts(sizes: list[int]) -> None:
                 data = module(folder)
                 since = time.perf_counter()
                 data.setup()
-                audit.summary(audit.audit(data.train, data.val, data.unusable, data.features))
+                audit.summary(audit.audit(data))
                 next(iter(data.train_dataloader()))
                 seconds.append(time.perf_counter() - since)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

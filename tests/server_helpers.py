@@ -40,7 +40,7 @@ CLIENT = httpx.Client(verify=False, timeout=60)  # reading certificates takes lo
 @contextmanager
 def running(api, stop_seconds=20):
     """Serve an API in a thread; give its address and the server."""
-    made = server.make(api, stop_seconds)
+    made = server.Server(api, stop_seconds)
     with server.bind("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -39,7 +39,7 @@ def main() -> None:
     ):
         api = serve.build_api(cfg, Path(folder))
         with mounted(api, cfg.keep_minutes, sorted(serve.EXAMPLES.glob("*.wav"))):
-            made = server.make(api, cfg.stop_seconds)
+            made = server.Server(api, cfg.stop_seconds)
             thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
             thread.start()
             take_pictures(driver, server.address_of(listener))

@@ -60,7 +60,7 @@ def report(results, *arguments):
 
 def share(batch, rows):
     """Select utterances of a batch."""
-    return CropBatch(**{name: tensor[rows] for name, tensor in vars(batch).items()})
+    return batch.apply(lambda tensor: tensor[rows])
 
 
 @pytest.fixture

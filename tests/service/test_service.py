@@ -171,7 +171,7 @@ def test_wait_limit(build, slow, tmp_path):
 
 def test_wait_limit_covers_analysis(build, tmp_path, monkeypatch):
     may_go = threading.Event()
-    monkeypatch.setattr(ConversionService, "_prepare", lambda *_: may_go.wait(20))
+    monkeypatch.setattr(ConversionService, "find_voice", lambda *_: may_go.wait(20))
     with running(build(tmp_path, "wait_seconds=0.3")) as (address, _):
         assert "0.3 s" in error_of(ask(address), 503)
         may_go.set()
@@ -185,7 +185,7 @@ def test_does_not_analyse_for_clients_that_left(build, tmp_path, monkeypatch):
         may_go.wait(20)
         raise InputError("no")
 
-    monkeypatch.setattr(ConversionService, "_prepare", prepare)
+    monkeypatch.setattr(ConversionService, "find_voice", prepare)
     with running(build(tmp_path)) as (address, _), ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, address)
         eventually(lambda: calls == [1])
@@ -513,7 +513,7 @@ def test_server_that_hangs_is_overdue(build, tmp_path, monkeypatch, seconds):
     monkeypatch.setattr(server, "OVERDUE_SECONDS", 0.5)
     called = threading.Event()
     api = build(tmp_path)
-    made = server.make(api, 0.1, overdue=called.set)
+    made = server.Server(api, 0.1, overdue=called.set)
     monkeypatch.setattr(api.service, "abandon", lambda: called.wait(seconds))
     with server.bind("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})

@@ -164,8 +164,7 @@ def attending_module(network=None, speaker_encoder="", **changes):
 
 def attending_batch():
     torch.manual_seed(3)
-    return replace(
-        batch(),
+    return batch()._replace(
         reference_mel=torch.rand(4, 80, 30),
         reference_heard=torch.randn(4, 6, 30),
         reference_lengths=torch.tensor([30, 12, 30, 30]),
@@ -185,7 +184,7 @@ def test_refined_mels_train_the_attention_only():
         has_gradient = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
         assert has_gradient == name.startswith("reference."), name
     assert not any("critic" in name for name in module.state_dict())
-    padded = replace(given, reference_mel=given.reference_mel.clone())
+    padded = given._replace(reference_mel=given.reference_mel.clone())
     padded.reference_mel[1, :, 15:] = 9  # beyond the reach of the last frame's convolution
     again = module.losses(module.network.eval(), padded)["refined"]
     same = module.losses(module.network, given)["refined"]
@@ -218,7 +217,7 @@ def test_one_part_is_trained_alone(part, modules):
     module.on_train_start()
     before = {name: value.clone() for name, value in module.network.state_dict().items()}
     optimizer = torch.optim.Adam(module.trained_parameters(), lr=0.01)
-    given = replace(attending_batch(), teacher=torch.randn(4, 20, 6))
+    given = attending_batch()._replace(teacher=torch.randn(4, 20, 6))
     losses = module.losses(module.network, given)
     assert losses["codes_std"] > 0  # which the conversion monitor watches
     losses["loss"].backward()
@@ -229,7 +228,7 @@ def test_one_part_is_trained_alone(part, modules):
 
 
 def test_a_new_head_learns_the_codes_before_it_changes_them():
-    given = replace(attending_batch(), teacher=torch.randn(4, 20, 6))
+    given = attending_batch()._replace(teacher=torch.randn(4, 20, 6))
     for head_steps in (0, 1):
         module = attending_module(part="encoders", teacher_weight=1.0, head_steps=head_steps)
         module.head = TeacherHead(8, 2, torch.ones(6))
@@ -298,7 +297,7 @@ def test_conversions_between_crops_are_judged_by_voice_and_words():
 
     def converted(**changes):
         with torch.no_grad():
-            found = module.losses(module.network, replace(given, **changes))
+            found = module.losses(module.network, given._replace(**changes))
         return float(found["converted_distance"]), float(found["converted_words"])
 
     same = converted()
@@ -354,7 +353,7 @@ def test_conversions_are_heard_in_the_voice_of_their_target():
     far[[1, 3]] = -far[[1, 3]]
     with torch.no_grad():
         assert (
-            module.losses(module.network, replace(given, target_embedding=far))["converted_voice"]
+            module.losses(module.network, given._replace(target_embedding=far))["converted_voice"]
             > 1.2
         )
     with pytest.raises(InputError, match=r"task\.voice_weight: .* set task\.voice_weight=0"):

@@ -47,7 +47,16 @@ def speak(cfg: DictConfig) -> None:
     target, speaker = voices_of(cfg, converter)
 
     def opened(pace: Pace, rate: int = converter.sample_rate) -> VoiceStream:
-        return open_stream(cfg, converter, target, speaker, rate, pace)
+        return converter.stream(
+            target,
+            pace.block_seconds,
+            sample_rate=rate,
+            lookahead_seconds=cfg.lookahead_seconds,
+            context_seconds=cfg.context_seconds,
+            listens=pace.listens,
+            source=speaker,
+            seed=cfg.seed,
+        )
 
     pace = affordable(opened, cfg.block_seconds, cfg.listens)
     with contextlib.ExitStack() as stack:
@@ -74,41 +83,6 @@ def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice 
     shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
     target = shelf.find(target_of(cfg.target, shelf.folder), converter)
     return target, shelf.find(str(cfg.speaker), converter) if cfg.speaker else None
-
-
-def open_stream(
-    cfg: DictConfig,
-    converter: VoiceConverter,
-    target: Voice,
-    speaker: Voice | None,
-    rate: int,
-    pace: Pace,
-) -> VoiceStream:
-    """Open a stream with the settings of the configuration.
-
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-        converter: Its networks make the conversion.
-        target: The target voice.
-        speaker: Voice of the person who speaks; None: estimated while speaking.
-        rate: Sample rate in Hz of input and output.
-        pace: How it converts.
-
-    Raises:
-        InputError: A length or the rate is out of range.
-    """
-    return VoiceStream(
-        converter.networks,
-        target,
-        guidance=converter.guidance,
-        sample_rate=rate,
-        block_seconds=pace.block_seconds,
-        lookahead_seconds=cfg.lookahead_seconds,
-        context_seconds=cfg.context_seconds,
-        listens=pace.listens,
-        source=speaker,
-        seed=cfg.seed,
-    )
 
 
 def run_session(session: Session) -> None:

@@ -114,7 +114,7 @@ def check(data: RecordingsDataModule, folder: Path) -> None:
         folder: Its subfolder `tensorboard` gets the audit.
     """
     data.setup("fit")
-    report = audit.audit(data.train, data.val, data.unusable, data.features)
+    report = audit.audit(data)
     log.info("%s", audit.table(report))
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         audit.write(report, writer)

@@ -74,7 +74,7 @@ def serve(cfg: DictConfig, *, opens_browser: bool = False) -> None:
             log.info("stopped late")
             entry_point.exit_at_once()
 
-        server.make(api, cfg.stop_seconds, opened, overdue).run(sockets=[listener])
+        server.Server(api, cfg.stop_seconds, opened, overdue).run(sockets=[listener])
     log.info("stopped")
 
 
@@ -110,9 +110,9 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
     """
     from vc_lightning.service.access import Access
     from vc_lightning.service.app import ConversionApi
-    from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits
+    from vc_lightning.service.engine.conversions import ConversionService
+    from vc_lightning.service.limits import LiveLimits, ServiceLimits
     from vc_lightning.service.live.desk import LiveDesk
-    from vc_lightning.service.live.limits import LiveLimits
 
     access = Access(cfg.host, api_keys(cfg), cfg.public_name)
     limits, live_limits = limits_in(cfg, ServiceLimits), limits_in(cfg.live, LiveLimits)

@@ -186,7 +186,7 @@ def build_task(
 def log_audit(data: TrainingDataModule) -> None:
     """Log a summary of the audit of the recordings; shards have none."""
     if isinstance(data, RecordingsDataModule) and is_first_process():
-        report = audit.audit(data.train, data.val, data.unusable, data.features)
+        report = audit.audit(data)
         log.info("%s", "\n".join(audit.summary(report)))
 
 

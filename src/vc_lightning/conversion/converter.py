@@ -268,6 +268,7 @@ class VoiceConverter(nn.Module):
         *,
         sample_rate: int | None = None,
         lookahead_seconds: float | None = None,
+        context_seconds: float | None = None,
         listens: bool = False,
         source: Voice | None = None,
         seed: int = 0,
@@ -280,6 +281,7 @@ class VoiceConverter(nn.Module):
             sample_rate: Rate in Hz of input and output; None for `sample_rate`.
             lookahead_seconds: Sound after a step that the network also gets; None for the value in
                 conf/live.yaml.
+            context_seconds: Sound before a step that it also gets; None likewise.
             listens: Whether the recogniser hears every step, see `VoiceStream`; `pace.affordable`
                 measures whether the computer is fast enough.
             source: Voice of the speaker; None: the stream estimates it.
@@ -289,18 +291,18 @@ class VoiceConverter(nn.Module):
             An object with `push(samples)` and `flush()`.
         """
         settings = resources.settings("", "live")
-        if block_seconds is None:
-            block_seconds = SHORTEST_SECONDS
         if lookahead_seconds is None:
             lookahead_seconds = settings["lookahead_seconds"]
+        if context_seconds is None:
+            context_seconds = settings["context_seconds"]
         return VoiceStream(
             self.networks,
             voice,
             guidance=self.guidance,
-            sample_rate=sample_rate,
-            block_seconds=block_seconds,
+            sample_rate=self.sample_rate if sample_rate is None else sample_rate,
+            block_seconds=SHORTEST_SECONDS if block_seconds is None else block_seconds,
             lookahead_seconds=lookahead_seconds,
-            context_seconds=settings["context_seconds"],
+            context_seconds=context_seconds,
             listens=listens,
             source=source,
             seed=seed,

@@ -38,10 +38,6 @@ class MelConverter:
     def convert_recording(self, recording: Recording, target: Voice) -> Iterator[Tensor]:
         """Convert the mel of a recording chunk by chunk; the chunks are cross-faded.
 
-        Args:
-            recording: The source.
-            target: The target's voice.
-
         Yields:
             Pieces (1, n_mels, T) of the converted mel, in order.
         """

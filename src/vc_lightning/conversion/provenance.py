@@ -42,22 +42,17 @@ class Provenance:
 
 
 def of_conversion(checkpoint: str, vocoder: str, guidance: float) -> Provenance:
-    """Return the note of a conversion that is made now.
-
-    Args:
-        checkpoint: The weights, as `fingerprint` names them.
-        vocoder: Name of the vocoder's class.
-        guidance: Guidance of the conversion.
-    """
+    """Return the note of a conversion that is made now; see `Provenance`."""
+    try:
+        software = f"{SOFTWARE} {metadata.version(SOFTWARE)}"
+    except metadata.PackageNotFoundError:  # run from a checkout that was not installed
+        software = SOFTWARE
     made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Provenance(_software(), made, checkpoint, vocoder, float(guidance))
+    return Provenance(software, made, checkpoint, vocoder, float(guidance))
 
 
 def fingerprint(checkpoint: Path | str) -> str:
     """Return a weight file's name without its folder, and the first 8 digits of its SHA-256.
-
-    Args:
-        checkpoint: The weight file.
 
     Raises:
         InputError: The file cannot be read.
@@ -87,9 +82,6 @@ def strings(note: Provenance) -> dict[str, str]:
 def read(path: Path | str) -> Provenance | None:
     """Return the note in a file of any format, or None if the file has no note of this software.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: The file is missing or not audio.
     """
@@ -102,9 +94,6 @@ def read(path: Path | str) -> Provenance | None:
 
 def describe(path: Path | str) -> list[str]:
     """Describe a file's origin, as far as its tags state it, in lines for a person.
-
-    Args:
-        path: The file.
 
     Raises:
         InputError: The file is missing or not audio.
@@ -125,13 +114,9 @@ def describe(path: Path | str) -> list[str]:
 
 
 def describe_sound(path: Path | str) -> str:
-    """Say in a line for a person whether the sound itself is marked, see `audio.watermark`.
+    """Say in a line for a person whether the sound's first ten minutes are marked.
 
-    Args:
-        path: A file; its first ten minutes are searched.
-
-    Raises:
-        InputError: The file is missing or not audio.
+    See `audio.watermark`.
     """
     try:
         wav, rate = io.load(path)
@@ -142,14 +127,6 @@ def describe_sound(path: Path | str) -> str:
         f"watermark   {'found' if mark.found else 'not found'} (score {mark.score:.1f}; chance "
         f"stays below {watermark.THRESHOLD:g})"
     )
-
-
-def _software() -> str:
-    """Return the program's name and version."""
-    try:
-        return f"{SOFTWARE} {metadata.version(SOFTWARE)}"
-    except metadata.PackageNotFoundError:  # run from a checkout that was not installed
-        return SOFTWARE
 
 
 def _checked(note: Provenance) -> Provenance:

@@ -4,12 +4,16 @@ Each is a callable (mel (n_mels, T), rng) -> mel; `data.augmentations` lists tho
 order. All randomness comes from rng, so that a crop is the same whenever it is read again.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from vc_lightning.audio.mel import DB_PER_UNIT
 from vc_lightning.common.errors import require_at_least, require_within
+
+Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
 
 
 class Gain:

@@ -7,10 +7,7 @@ import numpy as np
 
 
 class CaptureBuffer:
-    """Holds samples of a microphone until they are read; drops the oldest when full.
-
-    Args:
-        max_samples: Maximum number of samples that are held.
+    """Holds up to `max_samples` of a microphone until they are read; drops the oldest when full.
 
     Attributes:
         n_dropped: Samples that were dropped.
@@ -26,11 +23,7 @@ class CaptureBuffer:
         self._changed = threading.Condition()
 
     def write(self, samples: np.ndarray) -> None:
-        """Append samples.
-
-        Args:
-            samples: Floats (n,); they are not copied.
-        """
+        """Append float samples (n,), which are not copied."""
         with self._changed:
             self._pieces.append(samples)
             self._n_held += len(samples)
@@ -41,14 +34,7 @@ class CaptureBuffer:
             self._changed.notify()
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take all samples; wait if there are none.
-
-        Args:
-            timeout_seconds: Longest wait.
-
-        Returns:
-            float32 (n,); n = 0 if nothing came in that time.
-        """
+        """Take all samples, float32 (n,); n = 0 if nothing came within the timeout."""
         with self._changed:
             self._changed.wait_for(lambda: self._pieces, timeout_seconds)
             pieces = [np.zeros(0, np.float32), *self._pieces]
@@ -88,11 +74,7 @@ class PlaybackBuffer:
         return len(self._samples)
 
     def write(self, samples: np.ndarray) -> None:
-        """Append samples.
-
-        Args:
-            samples: float32 (n,).
-        """
+        """Append float32 samples (n,)."""
         if not len(samples):
             return
         with self._lock:
@@ -104,14 +86,7 @@ class PlaybackBuffer:
             self.n_dropped += len(held) - len(self._samples)
 
     def read(self, n_samples: int) -> np.ndarray:
-        """Take samples for the device.
-
-        Args:
-            n_samples: Number of samples.
-
-        Returns:
-            float32 (n_samples,), zeros after the last sample that is held.
-        """
+        """Take samples for the device, float32 (n_samples,): zeros after the last that is held."""
         with self._lock:
             taken, self._samples = np.split(self._samples, [n_samples])
             self.n_read += n_samples

@@ -54,15 +54,12 @@ def listed() -> list[str]:
 
 
 def find(wanted: str | int | None, kind: Kind) -> int:
-    """Find a device.
+    """Find the number of a device.
 
     Args:
         wanted: The device's number, name or a part of its name (any case); None for the system's
             default.
         kind: Direction that it must support.
-
-    Returns:
-        The device's number.
 
     Raises:
         InputError: There is no such device, several have this name, or it lacks that direction.
@@ -101,15 +98,7 @@ def find(wanted: str | int | None, kind: Kind) -> int:
 
 
 def rate_of(device: int, kind: Kind, wanted: int | None) -> int:
-    """Check a sample rate, or choose the device's own.
-
-    Args:
-        device: The device's number.
-        kind: The direction.
-        wanted: In Hz; None for the device's usual rate.
-
-    Returns:
-        The rate in Hz.
+    """Check a sample rate in Hz, or choose the device's usual one.
 
     Raises:
         InputError: The device refuses the rate; the message names rates that it takes.
@@ -126,7 +115,7 @@ def rate_of(device: int, kind: Kind, wanted: int | None) -> int:
 
 
 class Microphone:
-    """Record sound; a `Source`.
+    """Record sound.
 
     Args:
         device: Number of the device.
@@ -134,12 +123,10 @@ class Microphone:
         latency: Latency of the device: low, high, or seconds.
 
     Attributes:
-        rate: In Hz.
-        is_finished: Always False.
         latency_seconds: Latency of the device as PortAudio states it.
     """
 
-    is_finished = False
+    is_finished = False  # it has no end
 
     def __init__(self, device: int, rate: int, latency: str | float):
         self.rate = rate
@@ -166,13 +153,7 @@ class Microphone:
         return self._n_overflows + self._buffer.n_gaps
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take the sound that was recorded since the last call.
-
-        Args:
-            timeout_seconds: Longest wait where there is none.
-
-        Returns:
-            float32 (n,).
+        """Take the sound since the last call, float32 (n,); wait that long if there is none.
 
         Raises:
             InputError: The device gave nothing for some seconds.
@@ -195,7 +176,7 @@ class Microphone:
 
 
 class Speaker:
-    """Play sound; a `Sink`.
+    """Play sound.
 
     Args:
         device: Number of the device.
@@ -205,7 +186,6 @@ class Speaker:
         max_seconds: Longest sound that waits to be played.
 
     Attributes:
-        rate: In Hz.
         buffer: Samples that wait to be played.
         latency_seconds: Latency of the device as PortAudio states it.
     """
@@ -237,10 +217,7 @@ class Speaker:
         self.latency_seconds = float(self._stream.latency)
 
     def write(self, samples: np.ndarray) -> None:
-        """Play samples after those that wait.
-
-        Args:
-            samples: float32 (n,).
+        """Play float32 samples (n,) after those that wait.
 
         Raises:
             InputError: The device took nothing for some seconds.

@@ -3,67 +3,19 @@
 import threading
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from vc_lightning.audio import voice_activity
 from vc_lightning.conversion.live.resampling import StreamResampler
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.live.buffers import PlaybackBuffer
+from vc_lightning.live.devices import Microphone, Speaker
 from vc_lightning.live.recorder import Recorder
 
 POLL_SECONDS = 0.1  # longest wait for sound between two checks for a stop
 JOIN_SECONDS = 30.0  # longest wait for the thread's last step
 SILENCE_DBFS = -100.0  # shown for digital silence
-
-
-class Source(Protocol):
-    """Interface of a source of the speaker's sound.
-
-    Attributes:
-        rate: In Hz.
-        latency_seconds: Latency of the device.
-    """
-
-    rate: int
-    latency_seconds: float
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether all sound was read."""
-
-    @property
-    def n_gaps(self) -> int:
-        """Number of times that sound was lost before its conversion."""
-
-    def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take float32 samples (n,); wait at most `timeout_seconds` for the first one."""
-
-    def close(self) -> None:
-        """Release the device."""
-
-
-class Sink(Protocol):
-    """Interface of an output of the conversion.
-
-    Attributes:
-        rate: In Hz.
-        buffer: Samples that wait to be played.
-        latency_seconds: Latency of the device.
-    """
-
-    rate: int
-    buffer: PlaybackBuffer
-    latency_seconds: float
-
-    def write(self, samples: np.ndarray) -> None:
-        """Play float32 samples (n,) after those that wait."""
-
-    def drain(self) -> None:
-        """Wait until everything was played."""
-
-    def close(self) -> None:
-        """Release the device."""
 
 
 class FileSource:
@@ -73,15 +25,10 @@ class FileSource:
         wav: float32 (n,).
         rate: In Hz.
         piece_seconds: Length of a piece.
-
-    Attributes:
-        rate: In Hz.
-        latency_seconds: 0, since there is no device.
-        n_gaps: 0, since no sound of a file is lost.
     """
 
-    latency_seconds = 0.0
-    n_gaps = 0
+    latency_seconds = 0.0  # there is no device
+    n_gaps = 0  # no sound of a file is lost
 
     def __init__(self, wav: np.ndarray, rate: int, piece_seconds: float):
         self.rate = rate
@@ -96,7 +43,7 @@ class FileSource:
         return self._position >= len(self._wav)
 
     def read(self, timeout_seconds: float) -> np.ndarray:
-        """Take the next piece once its last sample is due; see `Source.read`."""
+        """Take the next piece (n,) once its last sample is due; n = 0 if that is too late."""
         self._start = time.monotonic() if self._start is None else self._start
         stop = min(self._position + self._n_piece, len(self._wav))
         wait = self._start + stop / self.rate - time.monotonic()
@@ -120,12 +67,10 @@ class SilentSink:
         max_seconds: Longest sound that waits to be taken.
 
     Attributes:
-        rate: In Hz.
         buffer: Samples that wait to be taken.
-        latency_seconds: 0, since there is no device.
     """
 
-    latency_seconds = 0.0
+    latency_seconds = 0.0  # there is no device
 
     def __init__(self, rate: int, cushion_seconds: float, max_seconds: float):
         self.rate = rate
@@ -133,7 +78,7 @@ class SilentSink:
         self._start: float | None = None
 
     def write(self, samples: np.ndarray) -> None:
-        """Append samples; see `Sink.write`."""
+        """Append float32 samples (n,)."""
         now = time.monotonic()
         self._start = now if self._start is None else self._start
         self.buffer.read(round((now - self._start) * self.rate) - self.buffer.n_read)
@@ -145,6 +90,10 @@ class SilentSink:
 
     def close(self) -> None:
         """Do nothing: there is no device."""
+
+
+Source = Microphone | FileSource
+Sink = Speaker | SilentSink
 
 
 @dataclass(frozen=True)
@@ -310,6 +259,4 @@ class Session:
 
 def level_dbfs(samples: np.ndarray) -> float:
     """Return the RMS level of samples (n,) in dB relative to full scale, ≥ `SILENCE_DBFS`."""
-    finite = np.nan_to_num(samples.astype(np.float64), posinf=0, neginf=0)
-    power = float(np.square(finite).mean())
-    return max(SILENCE_DBFS, 10 * np.log10(power)) if power > 0 else SILENCE_DBFS
+    return max(SILENCE_DBFS, voice_activity.rms_dbfs(np.nan_to_num(samples, posinf=0, neginf=0)))

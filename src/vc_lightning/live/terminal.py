@@ -1,7 +1,6 @@
 """Terminal of a live session: a level meter and single keys."""
 
 import sys
-from types import TracebackType
 from typing import Self, TextIO
 
 from vc_lightning.live.session import Session, Status
@@ -12,24 +11,14 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 def bar(level_dbfs: float) -> str:
-    """Draw a level.
-
-    Args:
-        level_dbfs: In dB relative to full scale.
-    """
+    """Draw a level in dB relative to full scale."""
     share = 1 - min(max(level_dbfs / QUIETEST_DBFS, 0.0), 1.0)
     filled = round(share * BAR_WIDTH)
     return "█" * filled + "·" * (BAR_WIDTH - filled)
 
 
 def line(status: Status, is_muted: bool, is_paused: bool) -> str:
-    """Describe a session in one line.
-
-    Args:
-        status: State of the session.
-        is_muted: Whether silence is played.
-        is_paused: Whether silence is converted.
-    """
+    """Describe a session in one line."""
     words = [word for word, holds in (("PAUSED", is_paused), ("MUTED", is_muted)) if holds]
     minutes, seconds = divmod(int(status.seconds), 60)
     return "  ".join(
@@ -47,11 +36,7 @@ def line(status: Status, is_muted: bool, is_paused: bool) -> str:
 
 
 class Meter:
-    """Shows a session in one line of a terminal; shows nothing if `file` is not a terminal.
-
-    Args:
-        file: The terminal.
-    """
+    """Shows a session in one line of a terminal; shows nothing if `file` is not a terminal."""
 
     def __init__(self, file: TextIO = sys.stderr):
         self._file = file
@@ -72,11 +57,7 @@ class Meter:
 
 
 class Keys:
-    """Reads single keys from a terminal, without Enter; none if `file` is not a terminal.
-
-    Args:
-        file: The terminal.
-    """
+    """Reads single keys from a terminal, without Enter; none if `file` is not a terminal."""
 
     def __init__(self, file: TextIO | None = sys.stdin):
         self._terminal = file if file is not None and file.isatty() else None
@@ -92,12 +73,7 @@ class Keys:
             tty.setcbreak(self._terminal)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._terminal is not None and self._settings is not None:
             import termios
 

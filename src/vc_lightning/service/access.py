@@ -31,6 +31,7 @@ LIVE_ROUTE = "/live"
 COOKIE = "vc_lightning_key"
 COOKIE_SECONDS = 30 * 24 * 3600
 MAX_LOGIN_BYTES = 4_096
+ASK = "The key of this service"
 LOGIN = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>vc_lightning</title>
 <style>body{{font:17px system-ui;margin:20vh auto;max-width:22em;padding:0 1em;color:#231429}}
@@ -105,10 +106,7 @@ class Access:
         return False
 
     def admit(self, connection: HTTPConnection) -> None:
-        """Let a request pass or refuse it.
-
-        Args:
-            connection: The request; live clients may send their key later.
+        """Let a request pass or refuse it; live clients may send their key later.
 
         Raises:
             RefusedError: The key is missing or unknown, or the request is from another site's page.
@@ -128,23 +126,22 @@ class Access:
 
     async def login(self, request: Request) -> Response:
         """Ask a browser's user for the key; store a cookie that proves it."""
-        sentence = "The key of this service"
-        if request.method == "POST":
-            body = await body_of(request, MAX_LOGIN_BYTES)
-            key = parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0].strip()
-            if self.is_key(key):
-                answer = RedirectResponse("./", 303)
-                answer.set_cookie(
-                    COOKIE,
-                    _cookie_of(key.encode()).decode(),
-                    COOKIE_SECONDS,
-                    secure=request.url.scheme == "https",
-                    httponly=True,
-                    samesite="strict",
-                )
-                return answer
-            sentence = "This key is unknown; give another one"
-        return login_page(sentence, 200 if request.method == "GET" else 401)
+        if request.method == "GET":
+            return login_page(ASK, 200)
+        body = await body_of(request, MAX_LOGIN_BYTES)
+        key = parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0].strip()
+        if not self.is_key(key):
+            return login_page("This key is unknown; give another one", 401)
+        answer = RedirectResponse("./", 303)
+        answer.set_cookie(
+            COOKIE,
+            _cookie_of(key.encode()).decode(),
+            COOKIE_SECONDS,
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
 
     def _require_known_name(self, connection: HTTPConnection) -> None:
         """Refuse names of other computers, under which a foreign page could reach this one."""
@@ -158,25 +155,14 @@ class Access:
 
 
 class AccessMiddleware:
-    """ASGI middleware that applies the access rule to every request.
-
-    Args:
-        app: The application.
-        access: The rule.
-    """
+    """ASGI middleware that applies the access rule to every request."""
 
     def __init__(self, app: ASGIApp, access: Access):
         self.app = app
         self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it.
-
-        Args:
-            scope: The ASGI scope.
-            receive: Gives the messages of the request.
-            send: Takes the messages of the answer.
-        """
+        """Pass a request on, or refuse it."""
         if scope["type"] in ("http", "websocket"):
             try:
                 self.access.admit(HTTPConnection(scope))
@@ -189,7 +175,7 @@ class AccessMiddleware:
                 is_page = scope["path"] == "/" and "text/html" in request.headers.get("accept", "")
                 answer: Response = await answer_refusal(request, error)
                 if error.status == 401 and is_page:
-                    answer = login_page("The key of this service", 401)
+                    answer = login_page(ASK, 401)
                 await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -67,16 +67,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 class Result(FileResponse):
-    """A response that sends a file within a time limit and then releases it.
-
-    Args:
-        path: The file.
-        kind: Its media type.
-        name: File name proposed to the client.
-        seconds: Time limit for sending it.
-        headers: Further headers.
-        release: Called when the file was sent or the client has left.
-    """
+    """A response that sends a file within some seconds; `release` is called at the end."""
 
     def __init__(
         self,
@@ -92,13 +83,7 @@ class Result(FileResponse):
         self._release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the file.
-
-        Args:
-            scope: The ASGI scope.
-            receive: Gives the messages of the request.
-            send: Takes the messages of the answer.
-        """
+        """Send the file, unless the client leaves or takes too long."""
         try:
             async with asyncio.timeout(self._seconds):
                 await super().__call__(scope, receive, send)
@@ -119,7 +104,6 @@ class ConversionApi:
 
     Attributes:
         app: The ASGI application.
-        folder: See above.
     """
 
     def __init__(self, service: ConversionService, live: LiveDesk, access: Access, folder: Path):
@@ -127,11 +111,8 @@ class ConversionApi:
         self.live = live
         self.access = access
         self.folder = folder
-        converter = service.converters.get(service.converters.default)
-        self._about = {
-            "software": converter.note().software,
-            "checkpoint": converter.checkpoint,
-        }
+        note = service.converters.get(service.converters.default).note()
+        self._about = {"software": note.software, "checkpoint": note.checkpoint}
         self.app = self._make_app()
 
     def _make_app(self) -> FastAPI:
@@ -165,13 +146,7 @@ class ConversionApi:
             stack.enter_context(service.queue.place())
             folder = Path(tempfile.mkdtemp(dir=self.folder))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            form = await read_form(
-                request,
-                folder,
-                max_bytes=int(limits.max_megabytes * 1e6),
-                max_targets=limits.max_targets,
-                seconds=limits.transfer_seconds,
-            )
+            form = await read_form(request, folder, limits)
 
             async def watch(_: float | None) -> bool:
                 return await request.is_disconnected()

@@ -14,15 +14,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from vc_lightning.conversion.voices.voice import Target
+from vc_lightning.service.limits import ServiceLimits
 from vc_lightning.service.refusal import RefusedError
 
-SETTINGS: dict[str, type[str] | type[float] | type[int]] = {
-    "checkpoint": str,
-    "vocoder": str,
-    "guidance": float,
-    "seed": int,
-}
-FIELDS = ("source", "target", "voice", "format", *SETTINGS)
 FRAME_BYTES = 100_000  # largest size of a form's parts other than files
 MAX_TEXT_BYTES = 4_096  # of a text field
 SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
@@ -36,38 +30,29 @@ ACCEPTED = {  # media types in requests
     "audio/*": "wav",
     "*/*": "wav",
 }
-SCHEMA = {  # of the form, for the OpenAPI page
+FIELDS: dict[str, dict[str, Any]] = {  # of the form, as the OpenAPI page describes them
+    "source": {"type": "string", "format": "binary", "description": "The source recording."},
+    "target": {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": "One or several recordings of the target voice.",
+    },
+    "voice": {"type": "string", "description": "Name of a learned voice, instead of target."},
+    "format": {"type": "string", "enum": sorted(FORMATS)},
+    "checkpoint": {"type": "string", "description": "An offered checkpoint."},
+    "vocoder": {"type": "string", "description": "An offered vocoder."},
+    "guidance": {"type": "number"},
+    "seed": {"type": "integer"},
+}
+SCHEMA = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["source"],
-                "properties": {
-                    "source": {
-                        "type": "string",
-                        "format": "binary",
-                        "description": "The source recording.",
-                    },
-                    "target": {
-                        "type": "array",
-                        "items": {"type": "string", "format": "binary"},
-                        "description": "One or several recordings of the target voice.",
-                    },
-                    "voice": {
-                        "type": "string",
-                        "description": "Name of a learned voice, instead of target.",
-                    },
-                    "format": {"type": "string", "enum": sorted(FORMATS)},
-                    "checkpoint": {"type": "string", "description": "An offered checkpoint."},
-                    "vocoder": {"type": "string", "description": "An offered vocoder."},
-                    "guidance": {"type": "number"},
-                    "seed": {"type": "integer"},
-                },
-            }
+            "schema": {"type": "object", "required": ["source"], "properties": FIELDS}
         }
     },
 }
+READERS = {"string": str, "number": float, "integer": int}  # of the types in `FIELDS`
 
 
 @dataclass(frozen=True)
@@ -78,7 +63,7 @@ class ConversionForm:
         source: Path of the source recording.
         target: Paths of recordings of the target voice, or the name of a learned voice.
         format: "wav" or "flac".
-        settings: Values of the fields in `SETTINGS` that were sent.
+        settings: Values of the fields of `Settings` that were sent.
     """
 
     source: Path
@@ -87,17 +72,8 @@ class ConversionForm:
     settings: dict[str, Any]
 
 
-async def read_form(
-    request: Request, folder: Path, *, max_bytes: int, max_targets: int, seconds: float
-) -> ConversionForm:
-    """Read a form; write its files to disk while they arrive.
-
-    Args:
-        request: The request.
-        folder: Folder for the recordings.
-        max_bytes: Largest size of all recordings together.
-        max_targets: Most recordings of the target voice.
-        seconds: Longest time of the whole upload.
+async def read_form(request: Request, folder: Path, limits: ServiceLimits) -> ConversionForm:
+    """Read a form; write its recordings into a folder.
 
     Raises:
         RefusedError: The upload is too large, too slow or not a form; or a field is wrong.
@@ -107,8 +83,8 @@ async def read_form(
         raise RefusedError(
             415, "send a form: multipart/form-data with the files source and target", unread=True
         )
-    limit = max_bytes + FRAME_BYTES
-    too_large = f"the request is too large; give at most {max_bytes / 1e6:g} MB of recordings"
+    limit = limits.max_megabytes * 1e6 + FRAME_BYTES
+    too_large = f"the request is too large; give at most {limits.max_megabytes:g} MB of recordings"
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) > limit:
         raise RefusedError(413, too_large, unread=True)
@@ -123,12 +99,15 @@ async def read_form(
         return message
 
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(limits.transfer_seconds):
             form = await Request(request.scope, receive).form(
-                max_files=1 + max_targets, max_fields=len(FIELDS), max_part_size=MAX_TEXT_BYTES
+                max_files=1 + limits.max_targets,
+                max_fields=len(FIELDS),
+                max_part_size=MAX_TEXT_BYTES,
             )
     except TimeoutError:
-        raise RefusedError(408, f"the upload took longer than {seconds:g} s") from None
+        sentence = f"the upload took longer than {limits.transfer_seconds:g} s"
+        raise RefusedError(408, sentence) from None
     except ClientDisconnect:
         raise RefusedError(400, "the upload was cut short") from None
     except HTTPException as error:
@@ -182,7 +161,7 @@ def _saved(form: FormData, accept: str, folder: Path) -> ConversionForm:
 def _number(field: str, text: str) -> str | float | int:
     """Read the value of a setting."""
     try:
-        return SETTINGS[field](text)
+        return READERS[FIELDS[field]["type"]](text)
     except ValueError:
         raise RefusedError(400, f"{field}={text[:40]}: give a number") from None
 
@@ -197,10 +176,7 @@ def _write(upload: UploadFile, place: Path) -> Path:
 
 
 def preferred(accept: str) -> str:
-    """Choose the format that a header `Accept` prefers.
-
-    Args:
-        accept: The header, such as `audio/flac, audio/wav;q=0.5`; "" accepts everything.
+    """Choose the format that a header such as `audio/flac, audio/wav;q=0.5` prefers; "" takes any.
 
     Raises:
         RefusedError: The header accepts none of the formats (406).

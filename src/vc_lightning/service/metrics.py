@@ -21,16 +21,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """Counters and histograms of one server.
-
-    Attributes:
-        answers: Answers by endpoint and status.
-        request_seconds: Time from a request's headers to the end of its answer, by endpoint.
-        requests: Requests that are being uploaded, waiting or converted.
-        batch_sizes: Conversions in a batch.
-        conversion_seconds: Computing time of a batch.
-        sound_seconds: Total duration of the conversions.
-    """
+    """Counters and histograms of one server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -65,25 +56,14 @@ class Metrics:
 
 
 class CountAnswers:
-    """ASGI middleware that counts and times answers; if the server ends before one, it is a 503.
-
-    Args:
-        app: The application.
-        metrics: Metrics to update.
-    """
+    """ASGI middleware that counts and times answers; if the server ends before one, it is a 503."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics):
         self.app = app
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and count its answer.
-
-        Args:
-            scope: The ASGI scope.
-            receive: Gives the messages of the request.
-            send: Takes the messages of the answer.
-        """
+        """Pass a request on and count its answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

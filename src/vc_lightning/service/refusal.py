@@ -44,10 +44,7 @@ class RefusedError(Exception):
 async def answer_refusal(request: Request, error: RefusedError) -> JSONResponse:
     """Answer a refused request.
 
-    Args:
-        request: The request. The rest of its body is read and dropped, because many clients read no
-            answer while they are sending.
-        error: The reason.
+    The rest of its body is read and dropped, because many clients read no answer while they send.
     """
     if error.unread and "expect" not in request.headers:
         await _drop_body(request)
@@ -60,22 +57,12 @@ async def answer_refusal(request: Request, error: RefusedError) -> JSONResponse:
 
 
 async def answer_failure(_: Request, error: Exception) -> JSONResponse:
-    """Answer a request whose handling failed; the log gets what `without_message` gives.
-
-    Args:
-        _: The request.
-        error: What went wrong, a bug.
-    """
+    """Answer a request whose handling failed, a bug; the log gets what `without_message` gives."""
     return as_json(500, f"the service failed ({type(error).__name__}); its log has the reason", {})
 
 
 async def answer_full_disk(_: Request, error: OSError) -> JSONResponse:
-    """Answer a request whose files could not be written.
-
-    Args:
-        _: The request.
-        error: The reason, which goes to the log.
-    """
+    """Answer a request whose files could not be written; the log gets the reason."""
     log.error("a file could not be written: %s", error.strerror)
     return as_json(503, "the server cannot store recordings now; try again later", {})
 
@@ -91,34 +78,19 @@ def without_message(error: BaseException) -> str:
 
 
 async def answer_http_exception(_: Request, error: HTTPException) -> JSONResponse:
-    """Answer a request that the framework refuses, such as an unknown address.
-
-    Args:
-        _: The request.
-        error: The framework's exception.
-    """
+    """Answer a request that the framework refuses, such as an unknown address."""
     sentence = SENTENCES.get(error.status_code, str(error.detail))
     return as_json(error.status_code, sentence, dict(error.headers or {}))
 
 
 def as_json(status: int, sentence: str, headers: dict[str, str]) -> JSONResponse:
-    """Format an error as JSON.
-
-    Args:
-        status: HTTP status code.
-        sentence: Value of the key `error`; unprintable characters become spaces.
-        headers: Further headers.
-    """
+    """Format an error as JSON; unprintable characters of the sentence become spaces."""
     printable = "".join(letter if letter.isprintable() else " " for letter in sentence)
     return JSONResponse({"error": " ".join(printable.split())}, status, headers)
 
 
 async def body_of(request: Request, max_bytes: int) -> bytes:
     """Read a small body.
-
-    Args:
-        request: The request.
-        max_bytes: Its largest size.
 
     Raises:
         RefusedError: It is larger, or does not come within `UNREAD_SECONDS`.

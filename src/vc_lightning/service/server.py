@@ -29,22 +29,38 @@ class Server(uvicorn.Server):
     """Uvicorn server that, at a signal, refuses new requests and finishes the queue before it ends.
 
     Args:
-        config: Configuration of uvicorn.
         api: The endpoints.
         stop_seconds: Time limit for finishing; then the remaining requests are refused.
-        opened: Called with the address once the server listens; None: nothing is called.
+        opened: Called with the address, such as http://127.0.0.1:8000, once the server listens.
         overdue: Called in a thread if the server has not ended `OVERDUE_SECONDS` after the time
-            limit; None: nothing is called.
+            limit.
+
+    Raises:
+        InputError: `stop_seconds` is out of range.
     """
 
     def __init__(
         self,
-        config: uvicorn.Config,
         api: ConversionApi,
         stop_seconds: float,
         opened: Callable[[str], object] | None = None,
         overdue: Callable[[], object] | None = None,
     ):
+        require_within(0, 1e6, "", stop_seconds=stop_seconds)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        logging.getLogger("uvicorn.error").addFilter(NoMessages())
+        config = uvicorn.Config(
+            api.app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="websockets-sansio",
+            ws_max_size=1024 * api.live.limits.max_message_kib,
+            ws_ping_interval=None,  # a pong would wait behind unread sound; TCP probes connections
+            ws_per_message_deflate=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=CLOSE_SECONDS,
+        )
         super().__init__(config)
         self._api = api
         self._stop_seconds = stop_seconds
@@ -54,22 +70,14 @@ class Server(uvicorn.Server):
         self._overdue.daemon = True
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal.
-
-        Args:
-            sockets: Bound sockets.
-        """
+        """Serve until SIGTERM or SIGINT."""
         try:
             super().run(sockets)
         finally:
             self._overdue.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve and log the address.
-
-        Args:
-            sockets: Bound sockets.
-        """
+        """Begin to serve and log the address."""
         await super().startup(sockets)
         for listener in sockets or []:
             log.info("listening at %s (Ctrl-C stops)", address_of(listener))
@@ -77,12 +85,7 @@ class Server(uvicorn.Server):
                 self._opened(address_of(listener))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; at a second signal, stop at once.
-
-        Args:
-            sig: Number of the signal.
-            frame: Stack frame that the signal interrupted.
-        """
+        """Begin to stop; at a second signal, stop at once."""
         queue = self._api.service.queue
         if not queue.is_stopping:
             self._deadline = time.monotonic() + self._stop_seconds
@@ -93,11 +96,7 @@ class Server(uvicorn.Server):
         self._api.live.stop()
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to end; uvicorn calls this ten times a second.
-
-        Args:
-            counter: Number of the tick.
-        """
+        """Return whether to end; uvicorn calls this ten times a second."""
         queue = self._api.service.queue
         if queue.is_stopping:
             is_done = not queue.n_requests and not self._api.live.n_clients
@@ -111,35 +110,23 @@ class NoMessages(logging.Filter):
     """Replaces the tracebacks of a logger by type and place, see `without_message`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change a record that has a traceback; drop those of cut connections and invalid text.
-
-        Args:
-            record: The record.
-        """
+        """Change a record that has a traceback; drop those of cut connections and invalid text."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, asyncio.CancelledError) or record.getMessage().startswith("Cancel "):
             return False  # the page's connections have no end of their own
         if isinstance(error, UnicodeDecodeError):
             return False  # a client sent text that is not UTF-8, and was told so
         if error is not None:
-            record.msg, record.args = (
-                "%s: %s",
-                (record.getMessage().strip(), without_message(error)),
-            )
-            record.exc_info = record.exc_text = None
+            record.args = record.getMessage().strip(), without_message(error)
+            record.msg, record.exc_info, record.exc_text = "%s: %s", None, None
         return True
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind the server's address.
+    """Bind the server's address; port 0 takes any free one.
 
-    Args:
-        host: Name or address of this computer.
-        port: TCP port; 0 takes any free one.
-
-    Returns:
-        The bound socket. The connections that it accepts are cut if their client is gone, or reads
-        nothing for `UNREAD_SECONDS`.
+    The connections that the socket accepts are cut if their client is gone, or reads nothing for
+    `UNREAD_SECONDS`.
 
     Raises:
         InputError: The port is taken, or the host is not an address of this computer.
@@ -175,38 +162,3 @@ def address_of(listener: socket.socket) -> str:
     """Format the address of a bound socket, such as http://127.0.0.1:8000."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def make(
-    api: ConversionApi,
-    stop_seconds: float,
-    opened: Callable[[str], object] | None = None,
-    overdue: Callable[[], object] | None = None,
-) -> Server:
-    """Make a server, whose `run` serves until SIGTERM or SIGINT.
-
-    Args:
-        api: The endpoints.
-        stop_seconds: Longest time for finishing running requests.
-        opened: Called with the address once the server listens.
-        overdue: Called if the server ends too late; see `Server`.
-
-    Raises:
-        InputError: stop_seconds is out of range.
-    """
-    require_within(0, 1e6, "", stop_seconds=stop_seconds)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").addFilter(NoMessages())
-    config = uvicorn.Config(
-        api.app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="websockets-sansio",
-        ws_max_size=1024 * api.live.limits.max_message_kib,
-        ws_ping_interval=None,  # a pong would wait behind unread sound; TCP probes connections
-        ws_per_message_deflate=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=CLOSE_SECONDS,
-    )
-    return Server(config, api, stop_seconds, opened, overdue)

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 from pathlib import Path
 from shlex import quote
 from types import FrameType
@@ -15,16 +16,12 @@ from vc_lightning.models import checkpoints
 from vc_lightning.models.network import Network
 from vc_lightning.training.callbacks.ema import averaged_network
 from vc_lightning.training.lightning_types import datamodule_of, require_instance
-from vc_lightning.training.resume import begin_epoch, place_loops
+from vc_lightning.training.resume import place_loops
 from vc_lightning.training.tasks.base import AnyBatch, BaseModule
 
 log = logging.getLogger(__name__)
 
 EXIT_SIGNALLED = 128  # plus the signal's number, as shells expect
-
-
-class Interrupted(SystemExit):
-    """Ends the program after Ctrl-C or SIGTERM, when the training run is saved."""
 
 
 class WeightFiles(Callback):
@@ -99,7 +96,7 @@ class WeightFiles(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         if datamodule_of(trainer).start[1] == 0:
-            begin_epoch(trainer)
+            trainer.fit_loop.epoch_loop.restarting = False  # of the epoch before
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
@@ -125,7 +122,7 @@ class WeightFiles(Callback):
         if trainer.strategy.reduce_boolean_decision(self.signal > 0, all=False):
             self.save(trainer)
             log.warning("interrupted; resume with ckpt_path=%s", quote(str(self.last)))
-            raise Interrupted(EXIT_SIGNALLED + (self.signal or signal.SIGTERM))
+            sys.exit(EXIT_SIGNALLED + (self.signal or signal.SIGTERM))
         if step == self.saved_step:
             return  # gradients are being accumulated: no optimizer step was taken
         if step % self.every_n_steps == 0:

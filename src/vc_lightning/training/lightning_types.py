@@ -5,7 +5,7 @@ Its hooks take any LightningModule, and some attributes of its Trainer are not a
 
 from typing import TypeVar
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from vc_lightning.data.modules.base import TrainingDataModule
@@ -28,11 +28,6 @@ def datamodule_of(trainer: Trainer) -> TrainingDataModule:
     """Return the data module of a Trainer."""
     data = trainer.datamodule  # type: ignore[attr-defined]  # set elsewhere in Lightning
     return require_instance(data, TrainingDataModule)
-
-
-def callbacks_of(trainer: Trainer) -> list[Callback]:
-    """Return the callbacks of a Trainer."""
-    return trainer.callbacks  # type: ignore[attr-defined]  # set elsewhere in Lightning
 
 
 def log_interval(trainer: Trainer) -> int:

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Trainer
-
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.checkpoints import read_training
 from vc_lightning.models.files.formats import Card
@@ -51,7 +49,7 @@ def place_loops(checkpoint: dict, epoch: int, batch: int, batches_per_epoch: int
     A checkpoint may be saved at any place of a step. Lightning 2.6 counts on from some of these
     places wrongly, such as from the last batch of an epoch with `max_steps`; from the state written
     here it counts on rightly: in an epoch, the state at the end of a training step; before its
-    first batch (see also `begin_epoch`), that of whole epochs.
+    first batch (see also `WeightFiles.on_train_start`), that of whole epochs.
 
     Args:
         checkpoint: Content of a `last.ckpt`, which is changed.
@@ -71,11 +69,6 @@ def place_loops(checkpoint: dict, epoch: int, batch: int, batches_per_epoch: int
     }
     steps = checkpoint["global_step"]
     loops["epoch_loop.state_dict"]["_batches_that_stepped"] = steps - is_within
-
-
-def begin_epoch(trainer: Trainer) -> None:
-    """Begin an epoch after a resume, instead of going on in the one before."""
-    trainer.fit_loop.epoch_loop.restarting = False
 
 
 def require_same_training(path: str, card: Card, config: dict) -> None:

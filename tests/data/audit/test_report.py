@@ -10,14 +10,14 @@ import pytest
 import soundfile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers import TINY_OVERRIDES, composed, write_wav
+from helpers import DATA_DEFAULTS, TINY_OVERRIDES, composed, data_module, write_wav
 from vc_lightning.audio.checks.quality import Quality
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.data.audit import report as audit
-from vc_lightning.data.features.cache import FeatureCache
+from vc_lightning.data.audit.table import UtteranceTable
 from vc_lightning.data.features.files import Segment
-from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.manifest import Utterance, find_audio_files
+from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.modules.voice import VoiceSettings
 
 N_SPEAKERS, N_EACH = 24, 5
 GOOD = Quality(10.0, 16_000, -3.0, 40.0, 0.0, 0.9)
@@ -57,8 +57,9 @@ class Data:
 
     def report(self):
         n = self.n_train
-        known = (self.unusable, self.qualities, self.voices, self.mel, 30.0)
-        return audit.examine(self.utterances[:n], self.utterances[n:], *known)
+        known = (self.qualities, self.voices, self.mel)
+        table = UtteranceTable(self.utterances[:n], self.utterances[n:], *known)
+        return audit.examine(table, self.unusable, 30.0)
 
 
 @pytest.fixture
@@ -341,15 +342,11 @@ def defective(tmp_path_factory, speech, other_speech):
 
 
 def test_real_recordings_with_defects(defective, tmp_path, mel_settings, encoder):
-    cache = FeatureCache(tmp_path, FeatureNeeds(MelSpectrogram(**mel_settings), encoder, "ge2e-1"))
-    listed = find_audio_files(defective)
-    segments, unusable = cache.prepare([r.path for r in listed], 0, show_progress=False)
-    utterances = [
-        Utterance(r.path, r.speaker, r.split, segment)
-        for r in listed
-        for segment in segments.get(r.path, [])
-    ]
-    report = audit.audit(utterances, [], unusable, cache)
+    settings = DATA_DEFAULTS | {"dir": str(defective), "cache_dir": str(tmp_path)}
+    mel = MelSpectrogram(**mel_settings)
+    data = data_module(VoiceSettings, mel, encoder, "ge2e-1", **settings)
+    data.setup()
+    report = audit.audit(data)
     expected = {
         "flat at the peaks": "1 recording (0.1 minutes; man/clipped.wav) clipped",
         "more noise": "1 recording (0.1 minutes; man/noisy.wav) with more noise",

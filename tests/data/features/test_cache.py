@@ -19,7 +19,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.features import cache as features
 from vc_lightning.data.features.cache import RECORDINGS_AT_ONCE, FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.modules.settings import RecordingSettings
+from vc_lightning.data.settings import RecordingSettings
 from vc_lightning.models.recogniser import Recogniser
 
 
@@ -327,7 +327,7 @@ def test_dead_worker_error(cache, recording, monkeypatch):
 
 def test_remembers_quality(cache, recording):
     (segment,) = prepared(cache, recording)
-    quality = cache.quality(segment)
+    quality = cache.quality(segment.content)
     assert (quality.seconds, quality.sample_rate) == (2.0, 16_000)
     (path,) = written(cache, "sounds")
     assert json.loads(path.read_text())["quality"]["seconds"] == 2.0

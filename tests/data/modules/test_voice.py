@@ -1,8 +1,6 @@
-import dataclasses
 import logging
 from collections import Counter
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,8 +14,7 @@ from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
 from vc_lightning.data.crops.mel import (
-    CropChoice,
-    Cropping,
+    CropBatch,
     Crops,
     collate,
     reference_spans,
@@ -30,7 +27,6 @@ from vc_lightning.data.manifest import (
     read_manifest,
     split_utterances,
 )
-from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.data.modules.voice import VoiceSettings
 from vc_lightning.models.recogniser import Recogniser
 
@@ -181,10 +177,10 @@ def test_vtlp_input(module, corpus):
     changes = {"vtlp_factors": [0.8, 1.25], "vtlp_probability": 0.5, "val_fraction": 0.4}
     data = prepared(module(dir=str(corpus), **changes))
     files = data.features.files
-    crops = Crops(data.train, files, data.cropping, seed=0)
+    crops = Crops(data.features_of(data.train), data.cropping, seed=0)
     seen = Counter()
     for position in range(60):
-        mel, embedding, input_mel, input_embedding, *_ = crops[0, position, 0]
+        mel, _, embedding, input_mel, input_embedding, *_ = crops[0, position, 0]
         entry = data.train[0].segment
         copies = [
             i for i in range(3) if torch.equal(files.of(entry).read_embedding(i), input_embedding)
@@ -258,12 +254,11 @@ def test_crops_have_matching_pitch(module, corpus, mel_settings):
     expected = torch.from_numpy(pitch.track(prepared_wav, 16_000, hop_length))
     assert torch.equal(files.of(utterance.segment).read_f0(0, utterance.n_frames), expected)
     assert (expected > 0).float().mean() > 0.2
-    crops = Crops(data.train, files, data.cropping, seed=0)
-    mel, _, _, _, f0, *_ = crops[0, 5, 0]
-    starts = [
-        s for s in range(63) if torch.equal(files.of(utterance.segment).read_mel(s, s + 64), mel)
-    ]
-    assert torch.equal(f0, expected[starts[0] : starts[0] + 64])  # not that of the VTLP copy
+    crops = Crops(data.features_of(data.train), data.cropping, seed=0)
+    crop = crops[0, 5, 0]
+    mels = [files.of(utterance.segment).read_mel(s, s + 64) for s in range(63)]
+    starts = [s for s, mel in enumerate(mels) if torch.equal(mel, crop.target_mel)]
+    assert torch.equal(crop.f0, expected[starts[0] : starts[0] + 64])  # not that of the VTLP copy
     assert torch.equal(data.examples(1)[0].f0, expected)
     without = prepared(module(dir=str(corpus)))
     assert not next(iter(without.train_dataloader())).f0.any()
@@ -275,15 +270,16 @@ def test_vtlp_targets(module, corpus):
         "vtlp_target_factors": [1.25],
         "vtlp_target_probability": 0.5,
     }
-    data = prepared(module(dir=str(corpus), f0=True, vtlp_probability=1.0, **changes))
+    changes |= {"vtlp_probability": 1.0, "crop_frames": None}
+    data = prepared(module(dir=str(corpus), f0=True, **changes))
     files, utterance = data.files, data.train[0]
-    crops = Crops(data.train, files, dataclasses.replace(data.cropping, frames=None), seed=0)
+    crops = Crops(data.features_of(data.train), data.cropping, seed=0)
     mels = [files.of(utterance.segment).read_mel(0, utterance.n_frames, copy) for copy in range(3)]
     embeddings = [files.of(utterance.segment).read_embedding(copy) for copy in range(3)]
     f0 = files.of(utterance.segment).read_f0(0, utterance.n_frames)
     seen = Counter()
     for position in range(60):
-        mel, embedding, input_mel, input_embedding, target_f0, *_ = crops[0, position, 0]
+        mel, _, embedding, input_mel, input_embedding, target_f0, *_ = crops[0, position, 0]
         target_copy = [torch.equal(mel, other) for other in mels].index(True)
         input_copy = [torch.equal(input_mel, other) for other in mels].index(True)
         assert torch.equal(embedding, embeddings[target_copy])
@@ -323,10 +319,10 @@ def test_teacher_features_match_the_mel_frames(module, corpus, tmp_path):
     last = 100 - 1  # of two seconds at 50 Hz
     expected = (50 * seconds).clamp(max=last) - last / 2
     torch.testing.assert_close(features, torch.stack([expected, -expected], 1), atol=0.03, rtol=0)
-    crop = Crops(data.train, data.files, Cropping(64), seed=0)[0, 3, 0]
-    starts = [s for s in range(63) if torch.equal(features[s : s + 64], crop[5])]
+    crop = Crops(data.features_of(data.train), data.cropping, seed=0)[0, 3, 0]
+    starts = [s for s in range(63) if torch.equal(features[s : s + 64], crop.teacher)]
     assert torch.equal(
-        data.files.of(utterance.segment).read_mel(starts[0], starts[0] + 64), crop[0]
+        data.files.of(utterance.segment).read_mel(starts[0], starts[0] + 64), crop.target_mel
     )
     batch = next(iter(data.train_dataloader()))
     assert batch.teacher.shape == (2, batch.target_mel.shape[-1], 2)
@@ -369,17 +365,18 @@ def test_what_a_recogniser_hears_of_each_copy(module, corpus, tmp_path):
     teacher = files.of(utterance.segment).read_teacher(0, n_frames)  # the same, less its mean
     centred = torch.from_numpy(expected - expected.mean(axis=0))
     torch.testing.assert_close(teacher, centred, atol=3e-3, rtol=0)
-    crops = Crops(data.train, files, data.cropping, 0)
+    crops = Crops(data.features_of(data.train), data.cropping, 0)
     seen = set()
     for position in range(20):
-        target_mel, _, input_mel, _, _, _, features, described, *unused = crops[0, position, 0]
-        assert [reference.shape[-1] for reference in unused] == [0, 0]
+        crop = crops[0, position, 0]
+        target_mel, features = crop.target_mel, crop.heard
+        assert crop.reference_mel.shape[-1] == crop.reference_heard.shape[-1] == 0
         starts = [s for s in range(63) if torch.equal(heard[0][:4, s : s + 64], features[:4])]
         whole = files.of(utterance.segment).read_mel(0, n_frames)
         assert torch.equal(target_mel, whole[:, starts[0] : starts[0] + 64])
         seen.add(round(float(features[4, 0]), 2))
-        assert (float(features[4, 0]) == 1) == torch.equal(input_mel, target_mel)
-        torch.testing.assert_close(described, acoustics.describe(whole))
+        assert (float(features[4, 0]) == 1) == torch.equal(crop.input_mel, target_mel)
+        torch.testing.assert_close(crop.acoustics, acoustics.describe(whole))
     assert seen == {1.0, 0.8, 1.25}
     batch = next(iter(data.train_dataloader()))
     assert batch.heard.shape == (2, 8, batch.target_mel.shape[-1])
@@ -399,10 +396,10 @@ def test_reference_is_what_surrounds_the_crop_in_the_target_voice(module, corpus
     features, n_frames = data.files.of(utterance.segment), utterance.n_frames
     wholes = [features.read_mel(0, n_frames, copy) for copy in range(2)]
     heard = [features.read_heard(0, n_frames, copy) for copy in range(2)]
-    crops = Crops(data.train, data.files, data.cropping, 0)
+    crops = Crops(data.features_of(data.train), data.cropping, 0)
     seen = set()
     for position in range(12):
-        target, *_, mel, features_of_mel = crops[0, position, 0]
+        target, *_, mel, features_of_mel, length = crops[0, position, 0]
         copy = int(not any(torch.equal(wholes[0][:, s : s + 64], target) for s in range(n_frames)))
         seen.add(copy)
         start = next(s for s in range(n_frames) if torch.equal(wholes[copy][:, s : s + 64], target))
@@ -410,6 +407,7 @@ def test_reference_is_what_surrounds_the_crop_in_the_target_voice(module, corpus
         around = around[(around < start) | (around >= start + 64)]
         assert len(around) <= 100
         assert torch.equal(mel, wholes[copy][:, around])
+        assert length == len(around)
         assert torch.equal(features_of_mel, heard[copy][:, around])
     assert seen == {0, 1}
     batch = next(iter(data.train_dataloader()))
@@ -428,7 +426,7 @@ def test_reference_is_what_surrounds_the_crop_in_the_target_voice(module, corpus
     ],
 )
 def test_spans_of_a_reference(start, n_frames, expected):
-    assert reference_spans(CropChoice(start, start + 64, 0, 0), n_frames, 100) == expected
+    assert reference_spans(start, start + 64, n_frames, 100) == expected
 
 
 def test_excludes_files(module, corpus):
@@ -451,15 +449,17 @@ def test_short_files_and_whole_utterances(module, corpus):
     data = prepared(module(dir=str(corpus), crop_frames=500))
     batch = next(iter(data.train_dataloader()))
     assert batch.target_mel.shape[-1] == batch.lengths.max() == 126
-    whole = Crops(data.train, data.features.files, Cropping(None), 0)[0, 0, 0][0]
+    uncut = prepared(module(dir=str(corpus), crop_frames=None))
+    whole = Crops(uncut.features_of(uncut.train), uncut.cropping, 0)[0, 0, 0].target_mel
     assert whole.shape == (80, 126)
     zero, one = torch.zeros(4), torch.ones(4)
     short, f0, teacher = whole[:, :50], torch.full((126,), 100.0), torch.ones(126, 3)
     heard, described = torch.ones(2, 126), torch.zeros(9)
     around = torch.ones(80, 30), torch.ones(2, 30)
-    first = whole, zero, whole, one, f0, teacher, heard, described, *around
-    second = short, one, short, one, f0[:50], teacher[:50], heard[:, :50], described, *around
-    batch = collate([first, second])
+    lengths = torch.tensor(126), torch.tensor(50)
+    first = whole, lengths[0], zero, whole, one, f0, teacher, heard, described, *around, lengths[0]
+    second = short, lengths[1], one, short, one, f0[:50], teacher[:50], heard[:, :50], described
+    batch = collate([CropBatch(*first), CropBatch(*second, *around, lengths[1])])
     assert batch.heard.sum(dim=2).tolist() == [[126] * 2, [50] * 2]
     assert batch.teacher.sum(dim=1).tolist() == [[126] * 3, [50] * 3]
     assert batch.f0.sum() == 100 * (126 + 50)
@@ -530,9 +530,17 @@ def test_refuses_missing_data(module):
         module()
 
 
-@pytest.mark.parametrize(("device", "non_blocking"), [("cpu", False), ("cuda", True)])
-def test_non_blocking_copies_to_gpu_only(device, non_blocking):
-    batch, device = Mock(), torch.device(device)
-    moved = TrainingDataModule.transfer_batch_to_device(None, batch, device, 0)
-    batch.to.assert_called_once_with(device, non_blocking=non_blocking)
-    assert moved is batch.to.return_value
+def test_lightning_copies_batches_to_a_gpu_without_waiting(module, corpus):
+    """A tensor that remembers how it was moved; so Lightning moves it, as batches are tuples."""
+
+    class Moved(torch.Tensor):
+        def to(self, *arguments, **options):
+            self.moved = options.get("non_blocking", False)
+            return self
+
+    data = prepared(module(dir=str(corpus)))
+    batch = next(iter(data.train_dataloader())).apply(lambda x: x.as_subclass(Moved))
+    for device, non_blocking in (("cpu", False), ("cuda", True)):
+        moved = data.transfer_batch_to_device(batch, torch.device(device), 0)
+        assert isinstance(moved, CropBatch)
+        assert all(tensor.moved == non_blocking for tensor in moved)

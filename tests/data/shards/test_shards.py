@@ -21,7 +21,7 @@ from vc_lightning.commands import prepare, train
 from vc_lightning.commands.support.overrides import translate
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.augmentations import Gain
-from vc_lightning.data.crops.mel import Cropping, speaker_embeddings
+from vc_lightning.data.crops.mel import speaker_embeddings
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.modules import shards as module_of_shards
 from vc_lightning.data.modules.shards import ShardsSettings
@@ -160,7 +160,7 @@ def test_input_and_target_frames_match(module, folder):
     data = module(augmentations=[Gain(6)], vtlp_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, input_mel, input_embedding, f0, *_ = stream.crop(3, sample)
+        mel, _, embedding, input_mel, input_embedding, f0, *_ = stream.crop(3, sample)
         assert all(map(torch.equal, stream.crop(3, sample), stream.crop(3, sample)))
         assert len({stream.crop(e, sample)[0].numpy().tobytes() for e in range(5)}) > 1
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[0]))
@@ -179,7 +179,7 @@ def test_vtlp_targets(module, folder):
     data = module(vtlp_probability=1, vtlp_target_factors=[1.25], vtlp_target_probability=1)
     stream = data.train_dataloader().dataset
     for sample in data.train.read_all():
-        mel, embedding, _, input_embedding, f0, *_ = stream.crop(3, sample)
+        mel, _, embedding, _, input_embedding, f0, *_ = stream.crop(3, sample)
         assert torch.equal(embedding, torch.from_numpy(sample.embeddings[2]))
         assert not torch.equal(input_embedding, embedding)
         whole = torch.from_numpy(sample.mels[2]).float()
@@ -189,8 +189,8 @@ def test_vtlp_targets(module, folder):
 
 
 def test_chosen_vtlp_copies(module):
-    assert module(vtlp_factors=[1.25]).cropping.copies.input == [2]
-    assert module(vtlp_factors=[]).cropping.copies.input == []
+    assert module(vtlp_factors=[1.25]).cropping.input_copies == [2]
+    assert module(vtlp_factors=[]).cropping.input_copies == []
     with pytest.raises(InputError, match=r"data\.vtlp_target_factors=0\.8: is not in"):
         module(vtlp_factors=[1.25], vtlp_target_factors=[0.8])
     with pytest.raises(InputError, match=r"data\.vtlp_factors=0\.7"):
@@ -207,7 +207,7 @@ class Keys(CropStream):
 def stream_of(many, n_epochs, epoch=0, runs=(), **settings):
     position = Position(epoch, runs, batch_size=2)
     settings = {"seed": 0, "shuffle_buffer": 4} | settings
-    return Keys(many, n_epochs, Cropping(32), position=position, **settings)
+    return Keys(many, n_epochs, None, position=position, **settings)  # it cuts no crops
 
 
 def test_epoch_has_every_utterance_once(many):

@@ -16,10 +16,11 @@ from vc_lightning.commands import serve
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.measuring import convert_and_measure
 from vc_lightning.service.engine import conversions
-from vc_lightning.service.engine.conversions import ConversionService, ServiceLimits
+from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import KEPT_CONVERTERS, Converters
 from vc_lightning.service.engine.priority import NICENESS
-from vc_lightning.service.engine.recordings import KEPT_SECONDS, RecordingLimits, hidden_folders
+from vc_lightning.service.engine.recordings import KEPT_SECONDS, Recordings, hidden_folders
+from vc_lightning.service.limits import ServiceLimits
 
 
 async def no_watch(_):
@@ -101,7 +102,7 @@ def test_recordings_are_decoded_once(convert, monkeypatch):
     asyncio.run(convert.service.voice((TARGET,), convert.service.converters.default))
     assert opened == [SOURCE, TARGET]
     assert len(prepared.reference.wav) > 100_000
-    convert.service.kept.forget([SOURCE])
+    convert.service.recordings.forget([SOURCE])
     convert(keep=True)
     assert opened == [SOURCE, TARGET, SOURCE]
 
@@ -109,18 +110,16 @@ def test_recordings_are_decoded_once(convert, monkeypatch):
 def test_recording_of_closed_page_is_not_kept(convert, tmp_path, speech, monkeypatch):
     """Its file was deleted while it was analyzed."""
     path = write_wav(tmp_path / "gone.wav", speech[:40_000])
-    limits = RecordingLimits(20, 1)
-    analyzed = limits.analyzed(
-        path, convert.service.converters.get(convert.service.converters.default)
-    )
+    service = convert.service
+    analyzed = service.recordings.analyzed(path, service.converters.get(service.converters.default))
 
     def analyze(self, recording, converter):
         recording.unlink()
         return analyzed
 
-    monkeypatch.setattr(RecordingLimits, "analyzed", analyze)
-    asyncio.run(convert.service.check(path))
-    assert not convert.service.kept._kept
+    monkeypatch.setattr(Recordings, "analyzed", analyze)
+    asyncio.run(service.check(path))
+    assert not service.recordings._kept
 
 
 def test_checks_advise(convert, tmp_path, speech, other_speech):
@@ -142,15 +141,15 @@ def test_checks_advise(convert, tmp_path, speech, other_speech):
 
 
 def test_kept_recordings_are_bounded(convert, converter, monkeypatch, tmp_path):
-    kept = convert.service.kept
+    recordings = convert.service.recordings
     long = replace(converter.analyze(SOURCE), seconds=200.0)
-    monkeypatch.setattr(RecordingLimits, "analyzed", lambda *_: long)
+    monkeypatch.setattr(Recordings, "analyzed", lambda *_: long)
     for index in range(9):
         recording = tmp_path / f"{index}"
         recording.touch()
-        kept.get(recording, converter)
-    assert sum(recording.seconds for recording in kept._kept.values()) <= KEPT_SECONDS
-    assert [path.name for path, _ in kept._kept] == ["6", "7", "8"]
+        recordings.kept(recording, converter)
+    assert sum(kept.seconds for kept in recordings._kept.values()) <= KEPT_SECONDS
+    assert [path.name for path, _ in recordings._kept] == ["6", "7", "8"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives each thread a priority")
@@ -166,7 +165,7 @@ def test_gives_way_to_live_speech_only(convert, monkeypatch):
         return noted
 
     monkeypatch.setattr(conversions, "convert_and_measure", noting(convert_and_measure))
-    monkeypatch.setattr(RecordingLimits, "analyzed", noting(RecordingLimits.analyzed))
+    monkeypatch.setattr(Recordings, "analyzed", noting(Recordings.analyzed))
     convert()
     convert.service.n_streams = 1
     convert()

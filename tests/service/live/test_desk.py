@@ -16,8 +16,8 @@ from helpers import TARGET
 from server_helpers import LIVE_LIMITS, eventually, running
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.live.stream import VoiceStream
+from vc_lightning.service.limits import LiveLimits
 from vc_lightning.service.live import desk as live
-from vc_lightning.service.live.limits import LiveLimits
 
 ConnectionClosed = pytest.importorskip("websockets.exceptions").ConnectionClosed
 InvalidStatus = pytest.importorskip("websockets.exceptions").InvalidStatus

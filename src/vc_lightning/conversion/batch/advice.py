@@ -68,15 +68,11 @@ def of_recording(
 
 
 def of_speakers(name: Path | str, wav: np.ndarray, converter: VoiceConverter) -> list[str]:
-    """Advise on a recording of a target voice in which a second speaker follows the first.
-
-    Args:
-        name: Name of the recording.
-        wav: The recording (n,), at the converter's sample rate.
-        converter: Embeds its beginning and its end.
+    """Advise on a recording (n,) of a target voice in which a second speaker follows the first.
 
     Returns:
-        A sentence with the remedy; none if both sound alike, or are too short to tell.
+        A sentence with the remedy; none if beginning and end, which the converter embeds, sound
+        alike, or are too short to tell.
     """
     n = min(len(wav) // 3, int(MAX_PART_SECONDS * converter.sample_rate))
     if n < MIN_PART_SECONDS * converter.sample_rate:
@@ -94,10 +90,7 @@ def of_speakers(name: Path | str, wav: np.ndarray, converter: VoiceConverter) ->
 
 
 def of_target(samples: Sequence[tuple[Path | str, VoiceSample | Recording]]) -> list[str]:
-    """Advise on the recordings of a target voice.
-
-    Args:
-        samples: The recordings, each with its analysis.
+    """Advise on the recordings of a target voice, each with its analysis.
 
     Returns:
         Sentences with the remedy; none for a good voice.
@@ -110,14 +103,14 @@ def of_target(samples: Sequence[tuple[Path | str, VoiceSample | Recording]]) -> 
             "guess; give 10 s or more of that speaker"
         )
     pairs = itertools.combinations(samples, 2)
-    alike = {
-        (one, other): similarity(sample.embedding, other_sample.embedding)
+    alike = [
+        (similarity(sample.embedding, other_sample.embedding), one, other)
         for (one, sample), (other, other_sample) in pairs
-    }
-    if alike and min(alike.values()) < MIN_SIMILARITY:
-        one, other = min(alike, key=alike.__getitem__)
+    ]
+    least, one, other = min(alike, key=lambda pair: pair[0], default=(1.0, "", ""))
+    if least < MIN_SIMILARITY:
         sentences.append(
-            f"{one}, {other}: sound like two speakers (similarity {min(alike.values()):.2f}), so "
-            "the voice will be a mixture; give recordings of one speaker"
+            f"{one}, {other}: sound like two speakers (similarity {least:.2f}), so the voice will "
+            "be a mixture; give recordings of one speaker"
         )
     return sentences

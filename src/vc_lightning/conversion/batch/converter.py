@@ -32,17 +32,17 @@ Filter = Callable[[np.ndarray, int], np.ndarray]  # of wav (n,) and its sample r
 
 @dataclass(frozen=True)
 class PreparedTarget:
-    """A target voice and the embedding for measuring the similarity to it.
+    """A target voice and, of several recordings, the last one, which is left out of the voice.
 
     Attributes:
         voice: The voice.
-        reference: Embedding (dim_emb,) that conversions are compared with.
-        left_out: The recording of `reference` if it was left out of the voice, else None.
+        left_out: The recording that is left out, so that conversions can be compared with it.
+        reference: Its embedding (dim_emb,).
     """
 
     voice: Voice
-    reference: np.ndarray
     left_out: Path | None = None
+    reference: np.ndarray | None = None
 
 
 class BatchConverter:
@@ -90,23 +90,17 @@ class BatchConverter:
                 target = self.target(job.target)
                 began = time.perf_counter()
                 first, last = (ANALYSIS_SHARE * n / len(jobs) for n in (index, index + 1))
-                analyzed = self._analyze(job.source, part_of(progress, first, last))
+                source = self._analyze(job.source, part_of(progress, first, last))
             except InputError as error:
                 rows[job] = replace(row_of(job), error=str(error))
             else:
-                ready.append((job, analyzed, target, time.perf_counter() - began))
+                request = ConversionRequest(source, target.voice, target.reference)
+                ready.append((job, request, time.perf_counter() - began))
         if ready:
-            requests = [
-                ConversionRequest(source, target.voice, target.reference)
-                for _, source, target, _ in ready
-            ]
-            measured = convert_and_measure(
-                self.converter,
-                requests,
-                self.seed,
-                part_of(progress, ANALYSIS_SHARE, 1),
-            )
-            for (job, _, _, analysis_seconds), result in zip(ready, measured, strict=True):
+            requests = [request for _, request, _ in ready]
+            rest = part_of(progress, ANALYSIS_SHARE, 1)
+            measured = convert_and_measure(self.converter, requests, self.seed, rest)
+            for (job, _, analysis_seconds), result in zip(ready, measured, strict=True):
                 rows[job] = self._write(job, result, analysis_seconds)
         progress(1.0)
         return [rows[job] for job in jobs]
@@ -114,19 +108,12 @@ class BatchConverter:
     def target(self, target: Target) -> PreparedTarget:
         """Return the voice of a target, which is analyzed only once.
 
-        Args:
-            target: Recordings of one speaker, or the name of a learned voice.
-
         Raises:
             InputError: There is no such voice, or none of its recordings is usable.
         """
         if target not in self._targets:
             try:
-                self._targets[target] = (
-                    self._learned(target)
-                    if isinstance(target, str)
-                    else self._of_recordings(target)
-                )
+                self._targets[target] = self._prepared(target)
             except InputError as error:
                 self._targets[target] = error
         known = self._targets[target]
@@ -134,27 +121,17 @@ class BatchConverter:
             raise known
         return known
 
-    def _learned(self, name: str) -> PreparedTarget:
-        voice = self.shelf.voice(name, self.converter)
-        return PreparedTarget(voice, voice.embedding)
-
-    def _of_recordings(self, paths: Sequence[Path]) -> PreparedTarget:
-        """Prepare the voice of recordings; the last of several serves as the reference."""
-        usable = self.voice_samples(paths)
-        left_out = usable.pop() if len(usable) > 1 else None
-        voice = self.converter.voice_from([sample for _, sample in usable])
-        if left_out is None:
-            return PreparedTarget(voice, voice.embedding)
-        return PreparedTarget(voice, left_out[1].embedding, left_out[0])
+    def _prepared(self, target: Target) -> PreparedTarget:
+        if isinstance(target, str):
+            return PreparedTarget(self.shelf.voice(target, self.converter))
+        *own, (path, last) = self.voice_samples(target)
+        if not own:
+            return PreparedTarget(self.converter.voice_from([last]))
+        voice = self.converter.voice_from(sample for _, sample in own)
+        return PreparedTarget(voice, path, last.embedding)
 
     def voice_samples(self, paths: Sequence[Path]) -> list[tuple[Path, VoiceSample]]:
-        """Analyze a voice's recordings.
-
-        Args:
-            paths: The recordings. Unusable ones are logged and left out.
-
-        Returns:
-            The usable recordings, each with its analysis.
+        """Analyze a voice's recordings; unusable ones are logged and left out.
 
         Raises:
             InputError: None of them is usable.
@@ -166,9 +143,8 @@ class BatchConverter:
                 with prefix_errors(path):
                     sample = self.converter.sample(wav, path)
                 usable.append((path, sample))
-                self._advise(
-                    advice.of_recording(path, wav, self.converter.sample_rate, sample.speech)
-                )
+                rate = self.converter.sample_rate
+                self._advise(advice.of_recording(path, wav, rate, sample.speech))
                 self._advise(advice.of_speakers(path, wav, self.converter))
             except InputError as error:
                 reasons.append(error)

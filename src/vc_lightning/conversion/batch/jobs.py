@@ -93,11 +93,6 @@ def named(pairs: Sequence[tuple[Path, Target]], folder: Path, suffix: str = ".wa
 
     If files in several folders have the same name, the names of their folders are added.
 
-    Args:
-        pairs: Each source with its target.
-        folder: The output folder.
-        suffix: Suffix of the files, which selects their format.
-
     Raises:
         InputError: Two conversions would have the same name.
     """

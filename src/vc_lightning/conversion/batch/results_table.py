@@ -48,12 +48,7 @@ def row_of(job: Job) -> Row:
 
 
 def table_path(folder: Path, part: Part | None = None) -> Path:
-    """Return the path of the table: of the whole job, or of one part of it.
-
-    Args:
-        folder: The output folder.
-        part: The part; None for the whole job.
-    """
+    """Return the path of the table in the output folder: of the whole job, or of one part of it."""
     if part is None:
         return folder / TABLE
     return folder / parts.FOLDER / f"{Path(TABLE).stem}_{part.stem}.csv"
@@ -66,17 +61,9 @@ def recorded_outputs(folder: Path, part: Part) -> set[str]:
 
 
 def write_table(folder: Path, rows: Iterable[Row], part: Part | None = None) -> Path:
-    """Write rows into the table, in place of earlier rows of the same outputs.
+    """Write rows into the table, in place of earlier rows of the same outputs, and return its path.
 
     The file is replaced as a whole, so a killed process leaves the earlier one.
-
-    Args:
-        folder: The output folder.
-        rows: The rows.
-        part: The part of the rows, which has a table of its own; None for the whole job.
-
-    Returns:
-        Path of the table.
     """
     path = table_path(folder, part)
     table = {row["output"]: row for row in _read_table(path)}

@@ -62,12 +62,7 @@ def affordable(
 
 
 def require_pace(section: str, block_seconds: object, listens: object) -> None:
-    """Check what `affordable` is asked for.
-
-    Args:
-        section: Section of the configuration that has it, "" for none.
-        block_seconds: See `affordable`.
-        listens: See `affordable`.
+    """Check what `affordable` is asked for by a section of the configuration, "" for none.
 
     Raises:
         InputError: A value is out of range.
@@ -79,12 +74,9 @@ def require_pace(section: str, block_seconds: object, listens: object) -> None:
 
 
 def step_seconds(stream: VoiceStream) -> float:
-    """Measure the computing time of a step.
+    """Measure the computing time of a step of a stream, which is spent on noise.
 
     It hardly depends on the length of the step: the network hears the sound before it each time.
-
-    Args:
-        stream: The stream, which is spent on noise.
     """
     random = np.random.default_rng(0)
     seconds = []

@@ -22,39 +22,32 @@ class StreamResampler:
     Args:
         from_rate: Rate of the input in Hz.
         to_rate: Rate of the output in Hz.
+
+    Attributes:
+        delay: Number of later input samples that an output sample needs; 0 for equal rates.
     """
 
     def __init__(self, from_rate: int, to_rate: int):
         divisor = math.gcd(from_rate, to_rate)
         self.up, self.down = to_rate // divisor, from_rate // divisor
         lower = min(1.0, to_rate / from_rate)  # the lower rate, in input samples
-        self.reach = 0 if from_rate == to_rate else math.ceil(ZERO_CROSSINGS / lower)
-        self._buffer = np.zeros(self.reach, np.float32)  # silence before the first sample
-        self._first = -self.reach  # input index of the buffer's first sample
+        self.delay = 0 if from_rate == to_rate else math.ceil(ZERO_CROSSINGS / lower)
+        self._buffer = np.zeros(self.delay, np.float32)  # silence before the first sample
+        self._first = -self.delay  # input index of the buffer's first sample
         self._next = 0  # index of the next output sample
         phases = min(self.up, MAX_PHASES)
         self._phases = phases
-        offsets = np.arange(1 - self.reach, self.reach + 1)
+        offsets = np.arange(1 - self.delay, self.delay + 1)
         times = offsets - np.arange(phases + 1)[:, None] / phases  # (phases + 1, 2 * reach)
         window = np.i0(
-            KAISER_BETA * np.sqrt(np.maximum(0, 1 - (times / max(1, self.reach)) ** 2))
+            KAISER_BETA * np.sqrt(np.maximum(0, 1 - (times / max(1, self.delay)) ** 2))
         ) / np.i0(KAISER_BETA)
         cutoff = ROLLOFF * lower
         self._filters = (cutoff * np.sinc(cutoff * times) * window).astype(np.float32)
 
-    @property
-    def is_active(self) -> bool:
-        """Whether the rates differ."""
-        return self.reach > 0
-
-    @property
-    def delay(self) -> int:
-        """Number of later input samples that an output sample needs."""
-        return self.reach
-
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples (n,); return those that are complete, float32 (m,)."""
-        if self.reach == 0:
+        if self.delay == 0:
             return samples
         pieces = []
         step = max(1, OUTPUTS_AT_ONCE * self.down // self.up)
@@ -66,18 +59,18 @@ class StreamResampler:
         self._buffer = np.concatenate([self._buffer, samples])
         n_known = self._first + len(self._buffer)
         # Output m lies at input time m * down / up and needs the inputs up to floor() + reach.
-        n_ready = max(self._next, -(-(n_known - self.reach) * self.up // self.down))
+        n_ready = max(self._next, -(-(n_known - self.delay) * self.up // self.down))
         if n_ready == self._next:
             return np.zeros(0, np.float32)
         positions = np.arange(self._next, n_ready, dtype=np.int64) * self.down
         whole, rest = np.divmod(positions, self.up)
         phase = np.rint(rest * (self._phases / self.up)).astype(np.int64)
-        windows = np.lib.stride_tricks.sliding_window_view(self._buffer, 2 * self.reach)
+        windows = np.lib.stride_tricks.sliding_window_view(self._buffer, 2 * self.delay)
         result = np.einsum(
-            "mk,mk->m", windows[whole + 1 - self.reach - self._first], self._filters[phase]
+            "mk,mk->m", windows[whole + 1 - self.delay - self._first], self._filters[phase]
         )
         self._next = n_ready
-        keep = self._next * self.down // self.up + 1 - self.reach
+        keep = self._next * self.down // self.up + 1 - self.delay
         self._buffer = self._buffer[max(0, keep - self._first) :]
         self._first = max(self._first, keep)
         return result.astype(np.float32, copy=False)

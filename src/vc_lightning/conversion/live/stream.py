@@ -49,7 +49,7 @@ class VoiceStream:
         networks: The networks.
         voice: The target's voice.
         guidance: See `MelConverter`.
-        sample_rate: Rate of the input and the output in Hz; None: that of the networks.
+        sample_rate: Rate of the input and the output in Hz.
         block_seconds: Length of a step, rounded to whole mel frames.
         lookahead_seconds: Length of the mel after the kept frames that the network also gets.
         context_seconds: Length of the mel before them that it gets; without the recogniser at most
@@ -71,16 +71,15 @@ class VoiceStream:
         voice: Voice,
         *,
         guidance: float,
-        sample_rate: int | None,
+        sample_rate: int,
         block_seconds: float,
         lookahead_seconds: float,
         context_seconds: float,
         listens: bool,
-        source: Voice | None = None,
-        seed: int = 0,
+        source: Voice | None,
+        seed: int,
     ):
         mel, rate = networks.mel, networks.sample_rate
-        sample_rate = rate if sample_rate is None else sample_rate
         require_within(
             audio.MIN_SAMPLE_RATE, audio.MAX_SAMPLE_RATE + 1, "", sample_rate=sample_rate
         )
@@ -157,9 +156,10 @@ class VoiceStream:
     @property
     def lookahead_latency_seconds(self) -> float:
         """Part of `latency_seconds` that does not depend on the length of a step."""
+        before, after = self._input.delay, self._output.delay
         delay = self._delay / self.networks.sample_rate
-        delay += (self._input.delay + self._input.is_active) / self.sample_rate
-        return delay + (self._output.delay + self._output.is_active) / self.networks.sample_rate
+        delay += (before + bool(before)) / self.sample_rate
+        return delay + (after + bool(after)) / self.networks.sample_rate
 
     @property
     def level_dbfs(self) -> float:
@@ -188,7 +188,9 @@ class VoiceStream:
                 f"a block has shape {samples.shape} and type {samples.dtype}; give floats (n,)"
             )
         self._n_in += len(samples)
-        return self._returned(self._process(samples))
+        made = self._process(samples)
+        self._n_out += len(made)
+        return made
 
     @torch.inference_mode()
     def flush(self) -> np.ndarray:
@@ -202,11 +204,7 @@ class VoiceStream:
             pieces.append(self._process(silence))
             n += len(pieces[-1])
         self._is_closed = True
-        return self._returned(np.concatenate(pieces)[:missing] if pieces else silence[:0])
-
-    def _returned(self, samples: np.ndarray) -> np.ndarray:
-        self._n_out += len(samples)
-        return samples
+        return np.concatenate([silence[:0], *pieces])[:missing]
 
     def _process(self, samples: np.ndarray) -> np.ndarray:
         pieces = [np.zeros(0, np.float32)]

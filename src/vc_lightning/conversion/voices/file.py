@@ -67,15 +67,7 @@ class LearnedVoice:
 
 
 def write(learned: LearnedVoice, path: Path) -> Path:
-    """Write a voice; an existing file is replaced as a whole.
-
-    Args:
-        learned: The voice.
-        path: The file.
-
-    Returns:
-        path.
-    """
+    """Write a voice and return the path; an existing file is replaced as a whole."""
     tensors = {"embedding": learned.voice.embedding.astype(np.float32)}
     pitch, consent = learned.voice.pitch, learned.consent
     if pitch is not None:
@@ -97,9 +89,6 @@ def write(learned: LearnedVoice, path: Path) -> Path:
 
 def read(path: Path) -> LearnedVoice:
     """Read a voice.
-
-    Args:
-        path: The file.
 
     Raises:
         InputError: The file is missing, damaged, not a voice, or holds values that no voice has.
@@ -129,12 +118,7 @@ def read(path: Path) -> LearnedVoice:
 
 
 def read_of_0_3(path: Path, recording: Path, name: str) -> LearnedVoice:
-    """Read a learned voice of version 0.3 and before.
-
-    Args:
-        path: The JSON file.
-        recording: The file of a spoken consent.
-        name: The voice's name.
+    """Read a learned voice of version 0.3 and before: a JSON file, and that of a spoken consent.
 
     Raises:
         InputError: A file is damaged.

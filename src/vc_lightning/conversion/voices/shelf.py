@@ -23,11 +23,7 @@ OLD_SUFFIX, OLD_CONSENT_SUFFIX = ".voice.json", ".consent.flac"  # of version 0.
 
 
 class VoiceShelf:
-    """A folder of learned voices, one file each.
-
-    Args:
-        folder: The folder; it is created with the first voice.
-    """
+    """A folder of learned voices, one file each; it is created with the first voice."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -44,9 +40,6 @@ class VoiceShelf:
     def path_of(self, name: str) -> Path:
         """Return the file of a voice.
 
-        Args:
-            name: The voice's name.
-
         Raises:
             InputError: The name has characters that a file's name may not have, or too many.
         """
@@ -58,9 +51,6 @@ class VoiceShelf:
 
     def get(self, name: str) -> LearnedVoice:
         """Read a voice.
-
-        Args:
-            name: The voice's name.
 
         Raises:
             InputError: There is no such voice, or its file is damaged.
@@ -77,10 +67,6 @@ class VoiceShelf:
         """Return a voice for a converter.
 
         A reference that other weights made is left out, with a warning.
-
-        Args:
-            name: The voice's name.
-            converter: The converter that will use it.
 
         Raises:
             InputError: There is no such voice, its file is damaged, or another speaker encoder made
@@ -131,15 +117,9 @@ class VoiceShelf:
         licence: str = "",
         consent: Consent | None = None,
     ) -> LearnedVoice:
-        """Keep the voice of recordings; it replaces one of the same name.
+        """Keep the voice of recordings that a converter analyzed; it replaces one of the same name.
 
-        Args:
-            name: The voice's name.
-            samples: The recordings, see `VoiceConverter.sample`.
-            converter: The converter that analyzed them.
-            made_by: Who learns it.
-            licence: Terms of its use.
-            consent: Consent of the speaker.
+        See `LearnedVoice` for the other arguments.
 
         Raises:
             InputError: The name cannot be used.
@@ -197,14 +177,7 @@ class VoiceShelf:
         return self.put(replace(learned, name=name))
 
     def export(self, learned: LearnedVoice, path: Path) -> Path:
-        """Write a voice as a file that others can import.
-
-        Args:
-            learned: The voice.
-            path: The file.
-
-        Returns:
-            path.
+        """Write a voice as a file that others can import, and return its path.
 
         Raises:
             InputError: There is no consent, or the file exists.

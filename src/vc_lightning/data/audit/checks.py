@@ -30,21 +30,18 @@ FEW_MINUTES = 10.0  # half a minute of each of 20 speakers
 UNEQUAL = 10.0  # longest speaker's minutes, relative to the median
 
 
-def findings(
-    data: UtteranceTable, unusable: dict[Path, str], mel: dict, max_seconds: float
-) -> list[Finding]:
+def findings(data: UtteranceTable, unusable: dict[Path, str], max_seconds: float) -> list[Finding]:
     """Run all checks, and sort the findings by severity, serious ones first.
 
     Args:
         data: The utterances.
         unusable: Files that were left out, with the reasons.
-        mel: Settings of the mels.
         max_seconds: Length in seconds above which recordings were cut into segments.
     """
     found = [
         *_files(data, unusable),
         *_lengths(data, max_seconds),
-        *_rates(data, mel),
+        *_rates(data),
         *_sound(data),
         *_copies(data),
         *_amounts(data),
@@ -89,7 +86,8 @@ def _lengths(data: UtteranceTable, max_seconds: float) -> Iterator[Finding]:
         )
 
 
-def _rates(data: UtteranceTable, mel: dict) -> Iterator[Finding]:
+def _rates(data: UtteranceTable) -> Iterator[Finding]:
+    mel = data.mel
     top = mel["fmax"] or mel["sample_rate"] / 2
     dull = (data.rate > 0) & (data.rate < 2 * top)
     if dull.any():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from vc_lightning.audio.checks.quality import Quality
 from vc_lightning.common import resources
 from vc_lightning.common.plots import histogram, pixels
 from vc_lightning.data.audit.checks import (
@@ -22,8 +22,7 @@ from vc_lightning.data.audit.checks import (
     findings,
 )
 from vc_lightning.data.audit.table import SERIOUS, Finding, UtteranceTable, number
-from vc_lightning.data.features.cache import FeatureCache
-from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.modules.recordings import RecordingsDataModule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,56 +79,31 @@ class AuditReport:
     sizes: dict[str, tuple[int, int, float]]
 
 
-def audit(
-    train: Sequence[Utterance],
-    val: Sequence[Utterance],
-    unusable: dict[Path, str],
-    cache: FeatureCache,
-) -> AuditReport:
-    """Audit utterances whose features are cached.
-
-    Args:
-        train: Training utterances.
-        val: Validation utterances.
-        unusable: Files that were left out, with the reasons.
-        cache: The feature cache.
-    """
-    segments = [utterance.segment for utterance in (*train, *val)]
-    recordings = {segment.content: segment for segment in segments}
-    qualities = {content: cache.quality(segment) for content, segment in recordings.items()}
+def audit(data: RecordingsDataModule) -> AuditReport:
+    """Audit the recordings of a data module, after `setup`."""
+    utterances = [*data.train, *data.val]
+    contents = {u.segment.content for u in utterances}
+    qualities = {content: data.features.quality(content) for content in contents}
     voices = None
-    if cache.needs.speaker_encoder.unit_norm:  # GE2E; the thresholds do not fit D_VECTOR's cosines
-        voices = np.stack(
-            [cache.files.of(segment).read_embedding().numpy() for segment in segments]
-        )
-    return examine(train, val, unusable, qualities, voices, cache.mel.settings, cache.max_seconds)
+    if data.needs.speaker_encoder.unit_norm:  # GE2E; the thresholds do not fit D_VECTOR's cosines
+        embeddings = [data.files.of(u.segment).read_embedding() for u in utterances]
+        voices = torch.stack(embeddings).numpy()
+    table = UtteranceTable(data.train, data.val, qualities, voices, data.mel.settings)
+    return examine(table, data.unusable, data.settings.max_seconds)
 
 
-def examine(
-    train: Sequence[Utterance],
-    val: Sequence[Utterance],
-    unusable: dict[Path, str],
-    qualities: dict[str, Quality | None],
-    voices: np.ndarray | None,
-    mel: dict,
-    max_seconds: float,
-) -> AuditReport:
-    """Audit utterances without reading files.
+def examine(data: UtteranceTable, unusable: dict[Path, str], max_seconds: float) -> AuditReport:
+    """Audit utterances.
 
     Args:
-        train: Training utterances.
-        val: Validation utterances.
+        data: The utterances.
         unusable: Files that were left out, with the reasons.
-        qualities: Quality of every recording, see `UtteranceTable`.
-        voices: GE2E embeddings (n, dim_emb), see `UtteranceTable`; None skips their checks.
-        mel: Settings of the mels.
         max_seconds: Length in seconds above which recordings were cut into segments.
     """
-    data = UtteranceTable(train, val, qualities, voices, mel)
     return AuditReport(
         data,
         speakers=sorted(_speakers(data), key=lambda speaker: (-speaker.minutes, speaker.name)),
-        findings=findings(data, unusable, mel, max_seconds),
+        findings=findings(data, unusable, max_seconds),
         sizes={"training": data.size(~data.is_val), "validation": data.size(data.is_val)},
     )
 

@@ -41,7 +41,7 @@ class UtteranceTable:
 
     Attributes:
         utterances: The utterances (n,), those of `train` first.
-        embeddings: See the arguments.
+        embeddings, mel: See the arguments.
         names: Names of the speakers, sorted.
         is_val: Whether the utterance belongs to the validation set (n,).
         is_first: Whether the row is the first of its recording (n,).
@@ -65,6 +65,7 @@ class UtteranceTable:
     ):
         self.utterances = [*train, *val]
         self.embeddings = embeddings
+        self.mel = mel
         self.is_val = np.arange(len(self.utterances)) >= len(train)
         paths = [utterance.path for utterance in self.utterances]
         first = {path: row for row, path in reversed(list(enumerate(paths)))}

@@ -10,7 +10,6 @@ from vc_lightning.data.corpora.recordings import (
     LeftOut,
     Listed,
     Recording,
-    read_lines,
     read_text,
     require_folder,
     sex,
@@ -21,11 +20,7 @@ PARTS = "*-*/*/*/"  # such as dev-clean/84/121123/
 
 
 def read_librispeech(root: Path, licence: str) -> Listed:
-    """List the recordings of LibriSpeech.
-
-    Args:
-        root: The unpacked corpus, with any of its parts.
-        licence: Its licence.
+    """List the recordings of LibriSpeech as unpacked, with any of its parts.
 
     Raises:
         InputError: The folder is not LibriSpeech.
@@ -35,17 +30,14 @@ def read_librispeech(root: Path, licence: str) -> Listed:
     for chapter in sorted(folder.glob(PARTS)):
         texts: dict[str, str] = {}
         for table in chapter.glob("*.trans.txt"):
-            texts |= dict(line.split(" ", 1) for line in read_lines(table) if " " in line)
+            lines = read_text(table).splitlines()
+            texts |= dict(line.split(" ", 1) for line in lines if " " in line)
         for path in sorted(chapter.glob("*.flac")):
             yield _recording(path, folder, sexes, texts.get(path.stem, ""), licence)
 
 
 def read_libritts(root: Path, licence: str) -> Listed:
-    """List the recordings of LibriTTS or LibriTTS-R, with their normalised texts.
-
-    Args:
-        root: The unpacked corpus, with any of its parts.
-        licence: Its licence.
+    """List the recordings of LibriTTS or LibriTTS-R as unpacked, with their normalised texts.
 
     Raises:
         InputError: The folder is not LibriTTS.
@@ -73,6 +65,7 @@ def _sexes(folder: Path) -> dict[str, str]:
     for path in folder.iterdir():
         if path.name.lower() in ("speakers.txt", "speakers.tsv"):
             separator = "\t" if path.suffix == ".tsv" else "|"
-            rows = (line.split(separator) for line in read_lines(path) if line[:1] != ";")
+            lines = read_text(path).splitlines()
+            rows = (line.split(separator) for line in lines if line[:1] != ";")
             known |= {row[0].strip(): sex(row[1]) for row in rows if len(row) > 1}
     return known

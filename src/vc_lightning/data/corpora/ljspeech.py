@@ -6,7 +6,7 @@ from vc_lightning.data.corpora.recordings import (
     LeftOut,
     Listed,
     Recording,
-    read_lines,
+    read_text,
     require_folder,
 )
 
@@ -14,18 +14,14 @@ SPEAKER, SEX = "LJ", "F"
 
 
 def read(root: Path, licence: str) -> Listed:
-    """List the recordings of LJ Speech, with their normalised texts.
-
-    Args:
-        root: The unpacked corpus, with `metadata.csv` and `wavs/`.
-        licence: Its licence.
+    """List the recordings of LJ Speech as unpacked, with their normalised texts.
 
     Raises:
         InputError: The folder is not LJ Speech.
     """
     folder = require_folder(Path(root), "LJ Speech", "metadata.csv")
     named = set()
-    for line in read_lines(folder / "metadata.csv"):
+    for line in read_text(folder / "metadata.csv").splitlines():
         name, *texts = line.split("|")  # as written, normalised
         path = folder / "wavs" / f"{name}.wav"
         named.add(path)

@@ -84,7 +84,7 @@ def split_of(name: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Read the text that belongs to a recording; "" where there is none.
+    """Read a text, or a corpus's own table; "" where there is none.
 
     Raises:
         InputError: The file is not UTF-8 text.
@@ -93,18 +93,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
         return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-
-
-def read_lines(path: Path) -> list[str]:
-    """Read the lines of a corpus's own table.
-
-    Raises:
-        InputError: The file is missing or not UTF-8 text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
 

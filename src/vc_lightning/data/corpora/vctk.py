@@ -12,7 +12,6 @@ from vc_lightning.data.corpora.recordings import (
     LeftOut,
     Listed,
     Recording,
-    read_lines,
     read_text,
     require_folder,
     sex,
@@ -50,6 +49,6 @@ def read(root: Path, microphone: str, licence: str) -> Listed:
 
 def _sexes(path: Path) -> dict[str, str]:
     """Read the sex of each speaker; rows begin with "p225  23  F" or, before 0.92, "225  23  F"."""
-    rows = [line.split() for line in read_lines(path)[1:]] if path.is_file() else []
+    rows = [line.split() for line in read_text(path).splitlines()[1:]]
     known = {row[0]: sex(row[2]) for row in rows if len(row) > 2}
     return known | {f"p{name}": word for name, word in known.items() if name.isdigit()}

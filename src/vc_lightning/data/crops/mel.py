@@ -1,26 +1,29 @@
 """Random crops of mels with their speaker embeddings: chosen, cut, and joined to batches."""
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.data.crops.order import Item
-from vc_lightning.data.features.files import FeatureFiles, UtteranceFeatures
+from vc_lightning.data.features.files import CachedFeatures, FeatureFiles, UtteranceFeatures
+from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.settings import CropSettings
 
-Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
-MIN_REFERENCE = 32  # frames
+MIN_REFERENCE = 32  # frames of a reference that is not the crop itself
+TIME_LAST = ("target_mel", "input_mel", "heard", "reference_mel", "reference_heard")  # fields
 
 
-@dataclass(frozen=True)
-class CropBatch:
-    """Crops of one batch, zero-padded to the longest.
+class CropBatch(NamedTuple):
+    """Crops of one batch, zero-padded to the longest; or one crop, without the dimension B.
 
     Attributes:
         target_mel: (B, n_mels, T), the mel to reconstruct.
@@ -50,9 +53,9 @@ class CropBatch:
     teacher: Tensor
     heard: Tensor
     acoustics: Tensor
-    reference_mel: Tensor = field(default_factory=lambda: torch.zeros(0))
-    reference_heard: Tensor = field(default_factory=lambda: torch.zeros(0))
-    reference_lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    reference_mel: Tensor = torch.zeros(0)
+    reference_heard: Tensor = torch.zeros(0)
+    reference_lengths: Tensor = torch.zeros(0, dtype=torch.long)
 
     @property
     def size(self) -> int:
@@ -66,15 +69,7 @@ class CropBatch:
 
     def apply(self, change: Callable[[Tensor], Tensor]) -> "CropBatch":
         """Change all tensors alike."""
-        return CropBatch(*(change(tensor) for tensor in vars(self).values()))
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "CropBatch":
-        """Move all tensors to a device."""
-        return self.apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "CropBatch":
-        """Copy all tensors to page-locked memory."""
-        return self.apply(Tensor.pin_memory)
+        return CropBatch(*map(change, self))
 
 
 @dataclass(frozen=True)
@@ -103,116 +98,94 @@ class Example:
         return cls(speaker, features.read_mel(0, n), features.read_embedding(), f0, heard)
 
 
-@dataclass(frozen=True)
-class VtlpCopies:
-    """VTLP copies allowed as encoder input and as target; copy 0 is the recording itself.
-
-    VTLP is vocal tract length perturbation: the same words with a stretched frequency axis sound
-    like another speaker.
-
-    Attributes:
-        input: Numbers of the copies that may be the encoder's input.
-        input_probability: Share of the crops whose input is one of them.
-        target: Numbers of the copies that may be the target, as if recorded by further speakers.
-        target_probability: Share of the crops whose target is one of them.
-    """
-
-    input: Sequence[int] = ()
-    input_probability: float = 0.0
-    target: Sequence[int] = ()
-    target_probability: float = 0.0
-
-
-NO_COPIES = VtlpCopies()
-
-
-@dataclass(frozen=True)
-class CropChoice:
-    """A random crop: frames start…stop, and the numbers of its input and target copies."""
-
-    start: int
-    stop: int
-    input_copy: int
-    target_copy: int
-
-
-@dataclass(frozen=True)
 class Cropping:
-    """How crops are cut out of utterances.
+    """Cuts random crops out of utterances.
 
-    Attributes:
-        frames: Length of the crops; None gives whole utterances.
-        copies: VTLP copies allowed as input and as target.
-        factors: VTLP factors of all copies, 1 first.
-        augmentations: Further changes to the encoder's input.
-        with_acoustics: Whether the acoustics of the targets are needed.
-        reference_frames: Most frames around a crop that are its reference; 0 for none.
+    VTLP (vocal tract length perturbation) copies say the same words with a stretched frequency
+    axis, like another speaker. Copy 0 is the recording itself.
+
+    Args:
+        settings: The settings.
+        needs: The features that the network needs.
+        factors: VTLP factors of the copies allowed as input.
+        available: VTLP factors of all copies 1, 2, … in the cache or the shards.
+
+    Raises:
+        InputError: A factor is out of its range, or a target factor is not one of `factors`.
     """
 
-    frames: int | None
-    copies: VtlpCopies = NO_COPIES
-    factors: Sequence[float] = (1.0,)
-    augmentations: Sequence[Augmentation] = ()
-    with_acoustics: bool = False
-    reference_frames: int = 0
+    def __init__(
+        self,
+        settings: CropSettings,
+        needs: FeatureNeeds,
+        factors: Sequence[float],
+        available: Sequence[float],
+    ):
+        for factor in factors:
+            require_within(0.5, 2, "data", vtlp_factors=factor)
+        for factor in settings.vtlp_target_factors:
+            if factor not in factors:
+                raise InputError(
+                    f"data.vtlp_target_factors={factor}: is not in "
+                    f"data.vtlp_factors={list(factors)}; add it there, or leave it out"
+                )
+        self.settings = settings
+        self.factors = [1.0, *available]
+        self.input_copies = [1 + available.index(factor) for factor in factors]
+        self.target_copies = [1 + available.index(f) for f in settings.vtlp_target_factors]
+        self.with_acoustics = needs.acoustics
+        self.with_reference = needs.reference
 
     def plain(self) -> "Cropping":
         """Return the same without copies and augmentations, for validation."""
-        return replace(self, copies=NO_COPIES, augmentations=())
+        plain = copy.copy(self)
+        plain.settings = replace(self.settings, augmentations=())
+        plain.input_copies = plain.target_copies = []
+        return plain
 
-    def cut(self, features: UtteranceFeatures, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    def cut(self, features: UtteranceFeatures, rng: np.random.Generator) -> CropBatch:
         """Cut a random crop.
 
         Args:
             features: The utterance.
             rng: Source of all randomness.
-
-        Returns:
-            The tensors of a `CropBatch` without `lengths`, without the batch's dimension.
         """
-        crop = self._choose(features.n_frames, rng)
-        span = crop.start, crop.stop
-        target_mel = features.read_mel(*span, crop.target_copy)
-        input_mel = target_mel
-        if crop.input_copy != crop.target_copy:
-            input_mel = features.read_mel(*span, crop.input_copy)
-        for augment in self.augmentations:
-            input_mel = augment(input_mel, rng)
-        heard = features.read_heard(*span, crop.input_copy)
-        reference = target_mel[:, :0], heard[:, :0]
-        if self.reference_frames:
-            reference = self._reference(features, crop)
-        return (
-            target_mel,
-            features.read_embedding(crop.target_copy),
-            input_mel,
-            features.read_embedding(crop.input_copy),
-            # VTLP stretches all frequencies, the pitch among them.
-            features.read_f0(*span) * self.factors[crop.target_copy],
-            features.read_teacher(*span),
-            heard,
-            features.acoustics if self.with_acoustics else torch.zeros(0),
-            *reference,
-        )
-
-    def _choose(self, n_frames: int, rng: np.random.Generator) -> CropChoice:
-        """Choose frames; input and target are one copy only if both are copy 0, the recording."""
-        length = min(self.frames or n_frames, n_frames)
+        n_frames = features.n_frames
+        length = min(self.settings.crop_frames or n_frames, n_frames)
         start = int(rng.integers(n_frames - length + 1))
-        copies = self.copies
-        input_copy = _choose_copy(rng, copies.input, copies.input_probability)
-        target_copy = _choose_copy(rng, copies.target, copies.target_probability)
+        stop = start + length
+        input_copy = _choose_copy(rng, self.input_copies, self.settings.vtlp_probability)
+        target_copy = _choose_copy(rng, self.target_copies, self.settings.vtlp_target_probability)
         if input_copy == target_copy:
             input_copy = 0  # so that the input's voice differs from the target's
-        return CropChoice(start, start + length, input_copy, target_copy)
-
-    def _reference(self, features: UtteranceFeatures, crop: CropChoice) -> tuple[Tensor, Tensor]:
-        """Read mel (n_mels, R) and features (D, R) of the frames next to a crop, in its voice."""
-        spans = reference_spans(crop, features.n_frames, self.reference_frames)
-        copy = crop.target_copy
-        return (
-            torch.cat([features.read_mel(*span, copy) for span in spans], dim=-1),
-            torch.cat([features.read_heard(*span, copy) for span in spans], dim=-1),
+        target_mel = features.read_mel(start, stop, target_copy)
+        input_mel = target_mel
+        if input_copy != target_copy:
+            input_mel = features.read_mel(start, stop, input_copy)
+        for augment in self.settings.augmentations:
+            input_mel = augment(input_mel, rng)
+        heard = features.read_heard(start, stop, input_copy)
+        reference_mel, reference_heard = target_mel[:, :0], heard[:, :0]
+        if self.with_reference:
+            spans = reference_spans(start, stop, n_frames, self.settings.reference_frames)
+            reference_mel = torch.cat([features.read_mel(*s, target_copy) for s in spans], dim=-1)
+            reference_heard = torch.cat(
+                [features.read_heard(*s, target_copy) for s in spans], dim=-1
+            )
+        return CropBatch(
+            target_mel=target_mel,
+            lengths=torch.tensor(length),
+            target_embedding=features.read_embedding(target_copy),
+            input_mel=input_mel,
+            input_embedding=features.read_embedding(input_copy),
+            # VTLP stretches all frequencies, the pitch among them.
+            f0=features.read_f0(start, stop) * self.factors[target_copy],
+            teacher=features.read_teacher(start, stop),
+            heard=heard,
+            acoustics=features.acoustics if self.with_acoustics else torch.zeros(0),
+            reference_mel=reference_mel,
+            reference_heard=reference_heard,
+            reference_lengths=torch.tensor(reference_mel.shape[-1]),
         )
 
 
@@ -223,11 +196,12 @@ def _choose_copy(rng: np.random.Generator, copies: Sequence[int], probability: f
     return copies[int(rng.integers(len(copies)))]
 
 
-def reference_spans(crop: CropChoice, n_frames: int, longest: int) -> list[tuple[int, int]]:
+def reference_spans(start: int, stop: int, n_frames: int, longest: int) -> list[tuple[int, int]]:
     """Choose the frames next to a crop that show its voice, as evenly on both sides as possible.
 
     Args:
-        crop: The crop.
+        start: First frame of the crop.
+        stop: End of the crop.
         n_frames: Length of the utterance.
         longest: Most frames to choose, at least 1.
 
@@ -235,75 +209,56 @@ def reference_spans(crop: CropChoice, n_frames: int, longest: int) -> list[tuple
         First frame and end of the spans before and after the crop; of the crop itself where the
         utterance has fewer than `MIN_REFERENCE` other frames.
     """
-    n_before, n_after = crop.start, n_frames - crop.stop
+    n_before, n_after = start, n_frames - stop
     if n_before + n_after < MIN_REFERENCE:
-        return [(crop.start, min(crop.stop, crop.start + longest))]
+        return [(start, min(stop, start + longest))]
     before = min(n_before, max(longest // 2, longest - n_after))
     after = min(n_after, longest - before)
-    return [(crop.start - before, crop.start), (crop.stop, crop.stop + after)]
+    return [(start - before, start), (stop, stop + after)]
 
 
+@dataclass(eq=False)
 class Crops(Dataset):
     """Random crops of cached features; an item is a pure function of (seed, epoch, position).
 
-    Args:
-        utterances: The utterances to crop.
-        files: Reads the cached features.
+    Attributes:
+        features: The utterances to crop.
         cropping: How crops are cut.
         seed: Seed of all crops.
-        embeddings: Mean embeddings (n_copies, E) by speaker, used in place of each utterance's.
     """
 
-    def __init__(
-        self,
-        utterances: Sequence[Utterance],
-        files: FeatureFiles,
-        cropping: Cropping,
-        seed: int,
-        embeddings: dict[str, Tensor] | None = None,
-    ):
-        voices = embeddings or {}
-        self.features = [files.of(u.segment, voices.get(u.speaker)) for u in utterances]
-        self.cropping = cropping
-        self.seed = seed
+    features: Sequence[CachedFeatures]
+    cropping: Cropping
+    seed: int
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, item: Item) -> tuple[Tensor, ...]:
+    def __getitem__(self, item: Item) -> CropBatch:
         """Read a crop, for `collate`; `item` is (epoch, position, index of the utterance)."""
         epoch, position, index = item
         rng = np.random.default_rng((self.seed, epoch, position))
         return self.cropping.cut(self.features[index], rng)
 
-    def collate(self, items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
-        """Make a batch of items."""
-        return collate(items)
 
-
-def collate(items: Sequence[tuple[Tensor, ...]]) -> CropBatch:
+def collate(crops: Sequence[CropBatch]) -> CropBatch:
     """Make a batch of crops, zero-padded to the longest."""
-    columns = zip(*items, strict=True)
-    target_mels, target_embeddings, input_mels, input_embeddings, f0, teacher, *rest = columns
-    heard, acoustics, reference_mels, reference_heard = rest
-    return CropBatch(
-        target_mel=_padded(target_mels),
-        lengths=torch.tensor([mel.shape[-1] for mel in target_mels]),
-        target_embedding=torch.stack(target_embeddings),
-        input_mel=_padded(input_mels),
-        input_embedding=torch.stack(input_embeddings),
-        f0=pad_sequence(list(f0), batch_first=True),
-        teacher=pad_sequence(list(teacher), batch_first=True),
-        heard=_padded(heard),
-        acoustics=torch.stack(acoustics),
-        reference_mel=_padded(reference_mels),
-        reference_heard=_padded(reference_heard),
-        reference_lengths=torch.tensor([mel.shape[-1] for mel in reference_mels]),
-    )
+    columns = dict(zip(CropBatch._fields, zip(*crops, strict=True), strict=True))
+    joined = {
+        # Frame by frame in memory, as they were read.
+        name: _stacked([x.T for x in tensors]).mT if name in TIME_LAST else _stacked(tensors)
+        for name, tensors in columns.items()
+    }
+    return CropBatch(**joined)
 
 
-def _padded(mels: Sequence[Tensor]) -> Tensor:
-    return pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Stack tensors, zero-padded at the end of each dimension to the longest."""
+    longest = [max(sizes) for sizes in zip(*(x.shape for x in tensors), strict=True)]
+    made = tensors[0].new_zeros(len(tensors), *longest)
+    for row, tensor in zip(made, tensors, strict=True):
+        row[tuple(map(slice, tensor.shape))] = tensor
+    return made
 
 
 def speaker_embeddings(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +11,13 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from vc_lightning.data.crops.order import Item
-from vc_lightning.data.features.files import FeatureFiles
-from vc_lightning.data.manifest import Utterance
+from vc_lightning.data.features.files import CachedFeatures
 
 
-@dataclass(frozen=True)
-class VocoderBatch:
+class VocoderBatch(NamedTuple):
     """Crops of N frames, with the context frames that a vocoder needs on both sides.
+
+    One crop is the same without the dimension B.
 
     Attributes:
         mel: (B, n_mels, N + 2·context).
@@ -35,18 +36,6 @@ class VocoderBatch:
         """Number of crops B."""
         return len(self.mel)
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "VocoderBatch":
-        """Move the tensors to a device."""
-        mel, wav, f0 = (
-            tensor.to(device, non_blocking=non_blocking) for tensor in (self.mel, self.wav, self.f0)
-        )
-        return VocoderBatch(mel, wav, self.n_frames, f0)
-
-    def pin_memory(self) -> "VocoderBatch":
-        """Copy the tensors to page-locked memory."""
-        mel, wav, f0 = (tensor.pin_memory() for tensor in (self.mel, self.wav, self.f0))
-        return VocoderBatch(mel, wav, self.n_frames, f0)
-
 
 @dataclass(eq=False)
 class VocoderCrops(Dataset):
@@ -55,45 +44,37 @@ class VocoderCrops(Dataset):
     Frames and samples beyond the ends of an utterance are zeros.
 
     Attributes:
-        utterances: The utterances to crop.
-        files: Reads mels, waveforms and pitch from the feature cache.
+        features: The utterances to crop.
         n_frames: Length N of a crop, without context.
         context: Number of context frames on each side.
         seed: Seed of all crops.
     """
 
-    utterances: Sequence[Utterance]
-    files: FeatureFiles
+    features: Sequence[CachedFeatures]
     n_frames: int
     context: int
     seed: int
 
     def __len__(self) -> int:
-        return len(self.utterances)
+        return len(self.features)
 
-    def __getitem__(self, item: Item) -> tuple[Tensor, Tensor, Tensor]:
-        """Read a crop, for `collate`.
-
-        Args:
-            item: (epoch, position, index of the utterance).
-
-        Returns:
-            Mel (n_mels, T), waveform (T · hop_length,) and pitch (T,), where T = N + 2·context.
-        """
+    def __getitem__(self, item: Item) -> VocoderBatch:
+        """Read a crop, for `collate`; `item` is (epoch, position, index of the utterance)."""
         epoch, position, index = item
-        utterance = self.files.of(self.utterances[index].segment)
+        utterance = self.features[index]
         rng = np.random.default_rng((self.seed, epoch, position))
         start = int(rng.integers(max(1, utterance.n_frames - self.n_frames))) - self.context
         stop = start + self.n_frames + 2 * self.context
         first, last = max(0, start), min(stop, utterance.n_frames)
         missing = (first - start, stop - last)
-        hop = self.files.hop_length
+        hop = utterance.files.hop_length
         mel = F.pad(utterance.read_mel(first, last), missing)
         wav = utterance.read_wav(first, last)
         wav = F.pad(wav, tuple(frames * hop for frames in missing))
-        return mel, wav, F.pad(utterance.read_f0(first, last), missing)
+        return VocoderBatch(mel, wav, self.n_frames, F.pad(utterance.read_f0(first, last), missing))
 
-    def collate(self, items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> VocoderBatch:
-        """Stack crops to a batch."""
-        mels, wavs, pitches = (torch.stack(tensors) for tensors in zip(*items, strict=True))
-        return VocoderBatch(mels, wavs, len(mels) * self.n_frames, pitches)
+
+def collate(crops: Sequence[VocoderBatch]) -> VocoderBatch:
+    """Make a batch of crops."""
+    mels, wavs, n_frames, f0 = zip(*crops, strict=True)
+    return VocoderBatch(torch.stack(mels), torch.stack(wavs), sum(n_frames), torch.stack(f0))

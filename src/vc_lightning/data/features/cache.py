@@ -105,7 +105,7 @@ class FeatureCache:
             for path in missing:
                 found[path] = reasons[path] or self.lookup(path) or "its features are missing"
         segments = {path: result for path, result in found.items() if isinstance(result, list)}
-        return segments, {path: str(found[path]) for path in found.keys() - segments.keys()}
+        return segments, {path: str(why) for path, why in found.items() if path not in segments}
 
     def _compute_all(
         self, paths: list[Path], num_workers: int, show_progress: bool
@@ -157,9 +157,9 @@ class FeatureCache:
             self.key
         )
 
-    def quality(self, segment: Segment) -> Quality | None:
-        """Read the quality of a segment's recording; None where it was not measured."""
-        sound = self._sound(segment.content)
+    def quality(self, content: str) -> Quality | None:
+        """Read the quality of a recording by its hash; None where it was not measured."""
+        sound = self._sound(content)
         return Quality(**sound["quality"]) if "quality" in sound else None
 
     def compute(self, paths: Sequence[Path]) -> dict[Path, str]:

@@ -1,6 +1,5 @@
 """The interface of training data, and what its processes have in common."""
 
-import itertools
 import signal
 from typing import Any
 
@@ -9,11 +8,9 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from vc_lightning.data.crops.mel import CropBatch, Example
-from vc_lightning.data.crops.order import EpochBatches
-from vc_lightning.data.crops.vocoder import VocoderBatch
+from vc_lightning.data.crops.mel import Example
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.data.modules.settings import LoadingSettings
+from vc_lightning.data.settings import LoadingSettings
 
 
 def is_first_process() -> bool:
@@ -79,18 +76,6 @@ class TrainingDataModule(LightningDataModule):
         self.resumed = state_dict
         vars(self).pop("start", None)  # where it is cached
 
-    def first_batches(self, number: int) -> list[Any]:
-        """Read training batches, also of later epochs where one has fewer."""
-        loader = self.train_dataloader()
-        batches: list[Any] = []
-        for epoch in itertools.count():
-            if isinstance(loader.batch_sampler, EpochBatches):
-                loader.batch_sampler.set_epoch(epoch)
-            batches += itertools.islice(loader, number - len(batches))
-            if len(batches) == number:
-                break
-        return batches
-
     def loader_options(self, num_workers: int) -> dict[str, Any]:
         """Return the arguments that all DataLoaders share."""
         return {
@@ -119,12 +104,6 @@ class TrainingDataModule(LightningDataModule):
         """Apply `trainer.limit_train_batches`, a number or a share, to the batches of an epoch."""
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return min(limit, n_batches) if isinstance(limit, int) else int(limit * n_batches)
-
-    def transfer_batch_to_device(
-        self, batch: CropBatch | VocoderBatch, device: torch.device, dataloader_idx: int
-    ) -> CropBatch | VocoderBatch:
-        """Copy a batch to a GPU asynchronously, which Lightning does for plain tensors only."""
-        return batch.to(device, non_blocking=device.type == "cuda")
 
 
 def ignore_signals(_worker: int) -> None:

@@ -3,41 +3,41 @@
 import functools
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from vc_lightning.audio.checks import acoustics
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.parts import Part
-from vc_lightning.data.crops.mel import Crops, Example
+from vc_lightning.data.crops.mel import Example
 from vc_lightning.data.crops.order import EpochBatches, shares
-from vc_lightning.data.crops.vocoder import VocoderCrops
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.files import CachedFeatures, Segment
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.manifest import AudioFile, Utterance, split_utterances
 from vc_lightning.data.modules.base import TrainingDataModule, is_first_process
-from vc_lightning.data.modules.settings import RecordingSettings
+from vc_lightning.data.settings import RecordingSettings
 
 log = logging.getLogger(__name__)
 
 N_STATISTICS_UTTERANCES = 500  # that means are estimated from; more hardly change the mean mel
-EVERYTHING = Part(1, 1)
 
 
 class RecordingsDataModule(TrainingDataModule):
-    """Recordings of a folder or a manifest; subclasses define the crops.
+    """Recordings of a folder or a manifest; subclasses make batches of their crops.
 
     The order of the batches is a pure function of seed, epoch and position, so that a training run
     resumes exactly, in the middle of an epoch as well.
 
+    The arguments that are not listed here are those of `TrainingDataModule`.
+
     Args:
-        needs: The features that the network needs.
-        settings: The settings.
         features: Computes and caches the features.
     """
 
@@ -62,7 +62,7 @@ class RecordingsDataModule(TrainingDataModule):
         if self.train:
             return  # the Trainer calls this again
         settings = self.settings
-        listed, segments = self.prepare_part(EVERYTHING)
+        listed, segments = self.prepare_part(Part(1, 1))
         usable = [
             Utterance(r.path, r.speaker, r.split, segment)
             for r in listed
@@ -164,23 +164,17 @@ class RecordingsDataModule(TrainingDataModule):
 
     # Batches ------------------------------------------------------------------------------------
 
-    def make_crops(self, utterances: list[Utterance], training: bool) -> Crops | VocoderCrops:
-        """Make the data set of random crops; those for validation are not augmented."""
-        raise NotImplementedError
-
-    def train_dataloader(self) -> DataLoader:
+    def train_loader(self, crops: Dataset, collate: Callable[[list], Any]) -> DataLoader:
         """Load the batches of an epoch, without those that a resumed training run has used."""
-        settings = self.settings
-        likely = shares(self.train, settings.sampling)
-        batches = self._batches(self.train, settings.shuffle, likely, self.start)
-        return self._loader(self.make_crops(self.train, training=True), batches)
+        likely = shares(self.train, self.settings.sampling)
+        batches = self._batches(self.train, self.settings.shuffle, likely, self.start)
+        return self._loader(crops, batches, collate)
 
-    def val_dataloader(self) -> DataLoader | list:
+    def val_loader(self, crops: Dataset, collate: Callable[[list], Any]) -> DataLoader | list:
         """Load the validation set in order; [] where it is smaller than the number of processes."""
         if len(self.val) < self.process[1]:
             return []
-        batches = self._batches(self.val, shuffle=False)
-        return self._loader(self.make_crops(self.val, training=False), batches)
+        return self._loader(crops, self._batches(self.val, shuffle=False), collate)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -198,9 +192,11 @@ class RecordingsDataModule(TrainingDataModule):
         size, batch_size = len(utterances), self.settings.batch_size
         return EpochBatches(size, batch_size, shuffle, self.seed, likely, *self.process, start)
 
-    def _loader(self, crops: Crops | VocoderCrops, batches: EpochBatches) -> DataLoader:
-        options = self.loader_options(min(self.settings.num_workers, len(crops)))
-        return DataLoader(crops, batch_sampler=batches, collate_fn=crops.collate, **options)
+    def _loader(
+        self, crops: Dataset, batches: EpochBatches, collate: Callable[[list], Any]
+    ) -> DataLoader:
+        options = self.loader_options(min(self.settings.num_workers, batches.size))
+        return DataLoader(crops, batch_sampler=batches, collate_fn=collate, **options)
 
     # Resuming -----------------------------------------------------------------------------------
 

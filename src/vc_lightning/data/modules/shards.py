@@ -17,7 +17,7 @@ from vc_lightning.common.errors import InputError, needs_extra, require_at_least
 from vc_lightning.data.crops.mel import Cropping, Example, collate
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.modules.base import TrainingDataModule
-from vc_lightning.data.modules.settings import CropSettings
+from vc_lightning.data.settings import CropSettings
 from vc_lightning.data.shards.format import Index, Sample, Shards, read_index, require_webdataset
 from vc_lightning.data.shards.stream import START, CropStream, Position, StreamLoader
 from vc_lightning.models.checkpoints import require_same_encoder
@@ -56,12 +56,7 @@ class ShardsSettings(CropSettings):
 
 
 class ShardsDataModule(TrainingDataModule):
-    """A local or remote folder of shards as batches of mels and embeddings.
-
-    Args:
-        needs: The features that the shards must hold.
-        settings: The settings.
-    """
+    """A local or remote folder of shards as batches of mels and embeddings."""
 
     settings: ShardsSettings
     index: Index  # this and the next three are set by `setup`
@@ -98,7 +93,8 @@ class ShardsDataModule(TrainingDataModule):
                     f"data.vtlp_factors={factor}: the shards of {self.dir} hold only {held}; name "
                     "some of these, or write them again"
                 )
-        self.cropping = self.settings.cropping(self.needs, held if wanted is None else wanted, held)
+        factors = held if wanted is None else wanted
+        self.cropping = Cropping(self.settings, self.needs, factors, held)
         n_copies = 1 + len(held)
         self.train = Shards(self.dir, "train", index.train.shards, n_copies)
         self.val = Shards(self.dir, "val", index.val.shards, n_copies)

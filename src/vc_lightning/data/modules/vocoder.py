@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
+from torch.utils.data import DataLoader
+
 from vc_lightning.common.errors import require_at_least, require_within
-from vc_lightning.data.crops.vocoder import VocoderCrops
+from vc_lightning.data.crops.vocoder import VocoderCrops, collate
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.features.reconstruction import reconstruct
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.modules.recordings import RecordingsDataModule
-from vc_lightning.data.modules.settings import RecordingSettings
+from vc_lightning.data.settings import RecordingSettings
 
 MAX_CONTEXT_FRAMES = 1000  # no vocoder needs so many
 
@@ -41,9 +43,7 @@ class VocoderSettings(RecordingSettings):
 class VocoderDataModule(RecordingsDataModule):
     """Crops of mels with their waveforms and context frames on both sides.
 
-    Args:
-        needs: The features that the vocoder needs; the audit and `mels_from` need the embeddings.
-        settings: The settings.
+    The vocoder needs no embeddings, but the audit and `mels_from` do.
     """
 
     settings: VocoderSettings
@@ -60,7 +60,15 @@ class VocoderDataModule(RecordingsDataModule):
             segments = [u.segment for u in self.train + self.val]
             self.files = reconstruct(self.settings.mels_from, segments, self.files, self.mel)
 
-    def make_crops(self, utterances: list[Utterance], training: bool) -> VocoderCrops:
-        """Make the data set of random crops, the same for training and validation."""
+    def train_dataloader(self) -> DataLoader:
+        """Load training batches."""
+        return self.train_loader(self._crops(self.train), collate)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Load validation batches."""
+        return self.val_loader(self._crops(self.val), collate)
+
+    def _crops(self, utterances: list[Utterance]) -> VocoderCrops:
+        features = [self.files.of(utterance.segment) for utterance in utterances]
         frames, context = self.settings.crop_frames, self.settings.context_frames
-        return VocoderCrops(utterances, self.files, frames, context, self.seed)
+        return VocoderCrops(features, frames, context, self.seed)

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch.utils.data import DataLoader
 
 from vc_lightning.common.errors import require_one_of
-from vc_lightning.data.crops.mel import Crops, speaker_embeddings
+from vc_lightning.data.crops.mel import Cropping, Crops, collate, speaker_embeddings
+from vc_lightning.data.features.files import CachedFeatures
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.data.modules.recordings import RecordingsDataModule
-from vc_lightning.data.modules.settings import CropSettings, RecordingSettings
+from vc_lightning.data.settings import CropSettings, RecordingSettings
 
 SPEAKER_EMBEDDINGS = ("utterance", "speaker")
 
@@ -41,25 +42,28 @@ class VoiceDataModule(RecordingsDataModule):
     """Crops of mels with embeddings, VTLP copies, pitch and a teacher's features.
 
     The class name is a key in `last.ckpt` files: do not rename it.
-
-    Args:
-        needs: The features that the network needs.
-        settings: The settings.
     """
 
     def __init__(self, needs: FeatureNeeds, settings: VoiceSettings):
         factors = settings.vtlp_factors
-        self.cropping = settings.cropping(needs, factors, factors)
+        self.cropping = Cropping(settings, needs, factors, factors)
         super().__init__(needs, settings, settings.cache(needs, factors))
         self.speaker_embedding = settings.speaker_embedding
 
-    def make_crops(self, utterances: list[Utterance], training: bool) -> Crops:
-        """Make the data set of random crops; validation gets neither copies nor augmentations."""
-        cropping = self.cropping if training else self.cropping.plain()
-        return Crops(utterances, self.files, cropping, self.seed, self.voices(utterances))
+    def train_dataloader(self) -> DataLoader:
+        """Load training batches."""
+        crops = Crops(self.features_of(self.train), self.cropping, self.seed)
+        return self.train_loader(crops, collate)
 
-    def voices(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
-        """Average the embeddings of each speaker, if these replace the utterances' own; else {}."""
-        if self.speaker_embedding == "utterance":
-            return {}
-        return speaker_embeddings(utterances, self.files, self.needs.speaker_encoder.average)
+    def val_dataloader(self) -> DataLoader | list:
+        """Load validation batches, without copies and augmentations."""
+        crops = Crops(self.features_of(self.val), self.cropping.plain(), self.seed)
+        return self.val_loader(crops, collate)
+
+    def features_of(self, utterances: Sequence[Utterance]) -> list[CachedFeatures]:
+        """Return the features of utterances, with the embeddings of `speaker_embedding`."""
+        voices = {}
+        if self.speaker_embedding == "speaker":
+            average = self.needs.speaker_encoder.average
+            voices = speaker_embeddings(utterances, self.files, average)
+        return [self.files.of(u.segment, voices.get(u.speaker)) for u in utterances]

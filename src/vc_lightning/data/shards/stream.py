@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vc_lightning.data.crops.mel import Cropping
+from vc_lightning.data.crops.mel import CropBatch, Cropping
 from vc_lightning.data.shards.format import Sample, Shards, webdataset
 
 
@@ -57,7 +56,7 @@ class CropStream(IterableDataset):
     process: tuple[int, int] = (0, 1)
     position: Position = START
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> Iterator[CropBatch]:
         first, n_done = self.place()
         for epoch in range(first, first + self.epochs):
             yield from self.of_epoch(epoch, n_done if epoch == first else 0)
@@ -83,7 +82,7 @@ class CropStream(IterableDataset):
                 epoch, n_done = epoch + 1, 0
         return epoch, n_done
 
-    def of_epoch(self, epoch: int, n_done: int = 0) -> Iterator[tuple[Tensor, ...]]:
+    def of_epoch(self, epoch: int, n_done: int = 0) -> Iterator[CropBatch]:
         """Read this reader's crops of an epoch, without its first `n_done` shards."""
         epoch = epoch if self.shuffle_buffer else 0
         order = self._order(epoch)[n_done:]
@@ -109,7 +108,7 @@ class CropStream(IterableDataset):
         (rank, n_processes), (worker_id, n_workers) = self.process, _worker()
         return rank * n_workers + worker_id, n_processes * n_workers
 
-    def crop(self, epoch: int, sample: Sample) -> tuple[Tensor, ...]:
+    def crop(self, epoch: int, sample: Sample) -> CropBatch:
         """Crop an utterance, as `Crops.__getitem__` does."""
         rng = np.random.default_rng((self.seed, epoch, sample.key))
         return self.cropping.cut(sample, rng)

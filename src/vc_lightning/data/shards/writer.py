@@ -104,7 +104,7 @@ def _write_split(
     max_utterances: int,
 ) -> Split:
     """Write a split to shards of about equal size, in random order to mix the speakers."""
-    files, voices = data.features.files, data.voices(utterances)
+    files, features = data.features.files, data.features_of(utterances)
     n_numbers = len(files.factors) * (data.mel.n_mels + len(data.heard_statistics[0]))
     n_numbers += len(data.teacher_std)  # per frame
     n_bytes = sum(2 * n_numbers * u.n_frames for u in utterances)
@@ -121,9 +121,8 @@ def _write_split(
                 (folder / shard_name(split, len(counts))).open("wb") as file,
                 webdataset.TarWriter(file, user="", group="", mtime=0) as tar,
             ):
-                for utterance in (utterances[i] for i in part):
-                    features = files.of(utterance.segment, voices.get(utterance.speaker))
-                    tar.write(_files_of(utterance.speaker, features, key))
+                for i in part:
+                    tar.write(_files_of(utterances[i].speaker, features[i], key))
                     key += 1
                     progress.update()
             counts.append(len(part))

@@ -64,24 +64,16 @@ class Converters:
         guidance = self._converter(checkpoint, vocoder).guidance
         self.default = Settings(checkpoint, vocoder, guidance, seed)
 
-    def require(self, settings: Settings) -> None:
-        """Check settings without loading anything.
-
-        Raises:
-            InputError: A name is not offered, or a value is out of range.
-        """
-        require_one_of(list(self.checkpoints), "", checkpoint=settings.checkpoint)
-        require_one_of(list(self.vocoders), "", vocoder=settings.vocoder)
-        require_within(0, 10, "", guidance=settings.guidance)
-        require_seed("seed", settings.seed)
-
     def get(self, settings: Settings) -> VoiceConverter:
         """Return the converter for some settings; load what is not in memory.
 
         Raises:
-            InputError: See `require`; or a file cannot be used.
+            InputError: A name is not offered, a value is out of range, or a file cannot be used.
         """
-        self.require(settings)
+        require_one_of(list(self.checkpoints), "", checkpoint=settings.checkpoint)
+        require_one_of(list(self.vocoders), "", vocoder=settings.vocoder)
+        require_within(0, 10, "", guidance=settings.guidance)  # before anything is loaded
+        require_seed("seed", settings.seed)
         converter = self._converter(settings.checkpoint, settings.vocoder)
         if converter.guidance == settings.guidance:
             return converter

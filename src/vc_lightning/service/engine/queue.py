@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vc_lightning.common.progress import Progress
 from vc_lightning.conversion.converter import VoiceConverter
@@ -17,10 +18,13 @@ from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.service.engine.converters import Settings
 from vc_lightning.service.engine.priority import in_new_thread
+from vc_lightning.service.limits import ServiceLimits
 from vc_lightning.service.metrics import Metrics
 from vc_lightning.service.refusal import STOPPING, RefusedError, without_message
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 LOOK_SECONDS = 0.25  # between two checks of a client's connection
 MAX_RETRY_SECONDS = 60
@@ -59,21 +63,19 @@ class AbandonedError(Exception):
     """Ends a batch whose clients have all left."""
 
 
+@dataclass(eq=False)
 class Waiting:
     """A conversion in the queue.
 
-    Args:
+    Attributes:
         prepared: What is to be converted.
         result: Its result.
-
-    Attributes:
         share: Share of it that is done; None while it waits.
     """
 
-    def __init__(self, prepared: PreparedConversion, result: asyncio.Future[MeasuredConversion]):
-        self.prepared = prepared
-        self.result = result
-        self.share: float | None = None
+    prepared: PreparedConversion
+    result: asyncio.Future[MeasuredConversion]
+    share: float | None = None
 
 
 class ConversionQueue:
@@ -84,45 +86,25 @@ class ConversionQueue:
     Args:
         convert: Function that makes a batch of conversions.
         metrics: Metrics to update.
-        max_requests: Most requests that upload, wait or are converted at the same time.
-        batch_size: Most conversions in a batch.
-        batch_seconds: Largest product of a batch's size and its longest source, in seconds;
-            a batch of one is not limited.
-        wait_seconds: Longest time from a request's analysis to the end of its conversion.
+        limits: Limits of requests.
 
     Attributes:
+        n_requests: Requests that are being served.
         is_stopping: Whether new requests are refused.
         is_abandoned: Whether all requests are refused.
     """
 
-    def __init__(
-        self,
-        convert: Converts,
-        metrics: Metrics,
-        *,
-        max_requests: int,
-        batch_size: int,
-        batch_seconds: float,
-        wait_seconds: float,
-    ):
+    def __init__(self, convert: Converts, metrics: Metrics, limits: ServiceLimits):
         self._convert = convert
         self._metrics = metrics
-        self._max_requests = max_requests
-        self._batch_size = batch_size
-        self._batch_seconds = batch_seconds
-        self._wait_seconds = wait_seconds
+        self._limits = limits
         self._line = ThreadPoolExecutor(1, "conversions")
         self._waiting: deque[Waiting] = deque()
         self._batch: list[Waiting] = []
         self._worker: asyncio.Task | None = None
         self._seconds_each = 1.0  # running mean of the time of a conversion
-        self._n_requests = 0
+        self.n_requests = 0
         self.is_stopping = self.is_abandoned = False
-
-    @property
-    def n_requests(self) -> int:
-        """Requests that are being served."""
-        return self._n_requests
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -133,16 +115,16 @@ class ConversionQueue:
         """
         if self.is_stopping:
             raise self.stopping_error()
-        if self._n_requests >= self._max_requests:
-            sentence = f"{self._n_requests} requests are being served already; try again later"
+        if self.n_requests >= self._limits.max_requests:
+            sentence = f"{self.n_requests} requests are being served already; try again later"
             raise RefusedError(429, sentence, self._retry_seconds(), unread=True)
-        self._n_requests += 1
-        self._metrics.requests.set(self._n_requests)
+        self.n_requests += 1
+        self._metrics.requests.set(self.n_requests)
         try:
             yield
         finally:
-            self._n_requests -= 1
-            self._metrics.requests.set(self._n_requests)
+            self.n_requests -= 1
+            self._metrics.requests.set(self.n_requests)
 
     async def convert(self, prepared: PreparedConversion, watch: Watch) -> MeasuredConversion:
         """Wait for a conversion's turn and make it.
@@ -161,25 +143,38 @@ class ConversionQueue:
         self._waiting.append(waiting)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
-        try:
-            while not waiting.result.done():
-                await asyncio.wait([waiting.result], timeout=LOOK_SECONDS)
-                if not waiting.result.done() and await watch(waiting.share):
-                    raise RefusedError(400, "the client has left")
-                if not waiting.result.done():
-                    self.require_in_time(prepared.began)
-        finally:
-            waiting.result.cancel()
-        return waiting.result.result()
+        return await self.wait_for(waiting.result, prepared.began, lambda: watch(waiting.share))
 
-    def require_in_time(self, began: float) -> None:
-        """Raise RefusedError (503) if a request that began then has waited too long."""
-        if time.monotonic() - began > self._wait_seconds:
-            raise RefusedError(
-                503,
-                f"not converted within {self._wait_seconds:g} s; try again later",
-                self._retry_seconds(),
-            )
+    async def wait_for(
+        self,
+        made: asyncio.Future[Result],
+        began: float,
+        has_left: Callable[[], Awaitable[bool]] | None,
+    ) -> Result:
+        """Wait for a result of a request, which is dropped if nobody waits for it any more.
+
+        Args:
+            made: The result.
+            began: Time (`time.monotonic`) when the request began to wait.
+            has_left: Returns whether the client has left; None: it does not leave.
+
+        Raises:
+            RefusedError: It took too long, the client has left, or the service stops.
+        """
+        limit = self._limits.wait_seconds
+        try:
+            while not made.done():
+                await asyncio.wait([made], timeout=LOOK_SECONDS)
+                if not made.done() and self.is_abandoned:
+                    raise self.stopping_error()
+                if not made.done() and has_left is not None and await has_left():
+                    raise RefusedError(400, "the client has left")
+                if not made.done() and time.monotonic() - began > limit:
+                    sentence = f"not converted within {limit:g} s; try again later"
+                    raise RefusedError(503, sentence, self._retry_seconds())
+        finally:
+            made.cancel()  # if it has not begun
+        return made.result()
 
     def stop(self) -> None:
         """Refuse new requests from now on; finish those that are being served."""
@@ -214,14 +209,14 @@ class ConversionQueue:
     def _next_batch(self) -> list[Waiting]:
         """Take the first conversion and the following ones that fit into its batch."""
         batch: list[Waiting] = []
-        while self._waiting and len(batch) < self._batch_size:
+        while self._waiting and len(batch) < self._limits.batch_size:
             waiting = self._waiting[0]
             if not waiting.result.done():
                 works = [each.prepared for each in [*batch, waiting]]
                 if len({work.settings for work in works}) > 1:
                     break
                 longest = max(work.source.seconds for work in works)
-                if batch and longest * len(works) > self._batch_seconds:
+                if batch and longest * len(works) > self._limits.batch_seconds:
                     break
                 batch.append(waiting)
             self._waiting.popleft()
@@ -263,5 +258,5 @@ class ConversionQueue:
 
     def _retry_seconds(self) -> int:
         """Estimate the seconds until about half of the present requests are done."""
-        seconds = self._seconds_each * self._n_requests / 2
+        seconds = self._seconds_each * self.n_requests / 2
         return max(1, min(MAX_RETRY_SECONDS, math.ceil(seconds)))

@@ -3,20 +3,22 @@
 import asyncio
 import contextlib
 import copy
+import functools
 import json
 import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.threads import ThreadChooser
+from vc_lightning.common.threads import ThreadChooser, use_one_thread
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.live.pace import Pace, affordable, require_pace
 from vc_lightning.conversion.live.stream import VoiceStream
@@ -24,11 +26,10 @@ from vc_lightning.conversion.voices.voice import Target, Voice
 from vc_lightning.service.access import Access
 from vc_lightning.service.engine.conversions import ConversionService
 from vc_lightning.service.engine.converters import Settings
+from vc_lightning.service.limits import LiveLimits
 from vc_lightning.service.live import protocol
 from vc_lightning.service.live.inbox import Inbox, content_of
-from vc_lightning.service.live.limits import LiveLimits
 from vc_lightning.service.live.protocol import Hello, ProtocolError
-from vc_lightning.service.live.threads import computed, single_threaded
 from vc_lightning.service.refusal import STOPPING, RefusedError, without_message
 
 log = logging.getLogger(__name__)
@@ -43,13 +44,7 @@ HEARD_AMPLITUDE = 0.01  # -40 dBFS: softer sound counts as silence
 
 @dataclass(frozen=True)
 class Chosen:
-    """A voice and the converter for it.
-
-    Attributes:
-        converter: The converter.
-        voice: The target voice.
-        seed: Seed of the vocoder.
-    """
+    """A target voice, the converter for it, and the seed of the vocoder."""
 
     converter: VoiceConverter
     voice: Voice
@@ -122,11 +117,7 @@ class LiveDesk:
         self._is_stopping = True
 
     async def serve(self, socket: WebSocket) -> None:
-        """Serve one connection, from the first message to the last.
-
-        Args:
-            socket: The connection.
-        """
+        """Serve one connection, from the first message to the last."""
         await socket.accept()
         try:
             hello = await self._hello(socket)
@@ -161,7 +152,7 @@ class LiveDesk:
         inbox = Inbox(socket, hello)
         listening = asyncio.create_task(inbox.listen())
         try:
-            with await self._place(socket, hello, listening) as thread:
+            async with self._place(socket, hello, listening) as thread:
                 await self._stream(socket, hello, chosen, speaker, inbox, listening, thread)
         finally:
             listening.cancel()
@@ -222,10 +213,11 @@ class LiveDesk:
             raise InputError("this ticket is too old; press Start again")
         return chosen
 
+    @contextlib.asynccontextmanager
     async def _place(
         self, socket: WebSocket, hello: Hello, listening: asyncio.Task
-    ) -> contextlib.AbstractContextManager[ThreadPoolExecutor]:
-        """Wait for a free place, if the client wants to wait; return the place."""
+    ) -> AsyncIterator[ThreadPoolExecutor]:
+        """Hold a place while the block runs; wait for a free one, if the client wants to wait."""
         if not hello.wait and (self._line or not self._free):
             raise ProtocolError(
                 protocol.BUSY, f"{self.limits.max_clients} clients are speaking; try later"
@@ -244,13 +236,9 @@ class LiveDesk:
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             self._line.remove(socket)
-        return self._held(self._free.pop())
-
-    @contextlib.contextmanager
-    def _held(self, thread: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
-        """Hold a place while the block runs."""
+        thread = self._free.pop()
+        self.service.n_streams += 1
         try:
-            self.service.n_streams += 1
             yield thread
         finally:
             self.service.n_streams -= 1
@@ -267,8 +255,9 @@ class LiveDesk:
         thread: ThreadPoolExecutor,
     ) -> None:
         """Convert one client's sound."""
+        compute = functools.partial(asyncio.get_running_loop().run_in_executor, thread)
         try:
-            stream = await computed(thread, self._open, hello, chosen, speaker)
+            stream = await compute(self._open, hello, chosen, speaker)
         except InputError as error:
             raise ProtocolError(protocol.POLICY, str(error)) from None
         answer = {
@@ -297,11 +286,10 @@ class LiveDesk:
             # In short pieces, so that the end of a connection is noticed between them.
             for start in range(0, len(samples), stream.block_samples):
                 piece = samples[start : start + stream.block_samples]
-                made = await computed(thread, stream.push, piece)
-                await self._send_sound(socket, made, hello)
+                await self._send_sound(socket, await compute(stream.push, piece), hello)
         if inbox.is_over:
             await listening
-        await self._send_sound(socket, await computed(thread, stream.flush), hello)
+        await self._send_sound(socket, await compute(stream.flush), hello)
         if end is not None:
             raise end
 
@@ -375,6 +363,19 @@ class LiveDesk:
         except RuntimeError as error:  # Starlette's, after the client has left
             log.debug("a live client left: %s", without_message(error))
             raise WebSocketDisconnect from None
+
+
+def single_threaded() -> ThreadPoolExecutor:
+    """Make a thread in which torch computes alone.
+
+    A step has hundreds of small operations. If they were divided among several threads beside a
+    busy program, each operation would wait for its slowest thread.
+    """
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
+    n_threads = torch.get_num_threads()
+    thread.submit(use_one_thread).result()
+    torch.set_num_threads(n_threads)  # the call above also changed it here and for new threads
+    return thread
 
 
 def _ahead(n_clients: int) -> str:

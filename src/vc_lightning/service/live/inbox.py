@@ -19,10 +19,6 @@ KEPT_BEHIND_SECONDS = 0.1  # sound that is kept then: one long gap loses fewer w
 class Inbox:
     """The sound of one client that waits for its conversion.
 
-    Args:
-        socket: The connection.
-        hello: The client's first message.
-
     Attributes:
         is_over: Whether nothing more will come.
         received: Time of the last message.

@@ -64,10 +64,7 @@ class Hello:
 
 
 def read_hello(message: str | bytes) -> Hello:
-    """Read a client's first message.
-
-    Args:
-        message: Text: a JSON object with the keys of `Hello`.
+    """Read a client's first message: text, a JSON object with the keys of `Hello`.
 
     Raises:
         ProtocolError: The message is something else.
@@ -98,10 +95,7 @@ def read_hello(message: str | bytes) -> Hello:
 
 
 def require_end(message: str) -> None:
-    """Check that a text message ends the sound.
-
-    Args:
-        message: Text after the first message; only `{"end": true}` is valid.
+    """Check that a text message after the first one ends the sound: `{"end": true}`.
 
     Raises:
         ProtocolError: The message is something else.
@@ -111,14 +105,7 @@ def require_end(message: str) -> None:
 
 
 def decode(message: bytes, name: str) -> np.ndarray:
-    """Decode the samples of a binary message.
-
-    Args:
-        message: Raw PCM.
-        name: Its format, a key of `FORMATS`.
-
-    Returns:
-        float32 (n,).
+    """Decode the samples, float32 (n,), of a binary message in a format of `FORMATS`.
 
     Raises:
         ProtocolError: The message is not made of whole samples.
@@ -134,12 +121,7 @@ def decode(message: bytes, name: str) -> np.ndarray:
 
 
 def encode(samples: np.ndarray, name: str) -> bytes:
-    """Encode samples as a binary message; int16 clips samples above full scale.
-
-    Args:
-        samples: float32 (n,).
-        name: The format, a key of `FORMATS`.
-    """
+    """Encode float32 samples (n,) in a format of `FORMATS`; int16 clips those above full scale."""
     if name == "int16":
         samples = np.clip(np.rint(samples * INT16_SCALE), -INT16_SCALE, INT16_SCALE - 1)
     return samples.astype(FORMATS[name]).tobytes()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import gradio as gr
 from gradio.components import Component
@@ -79,12 +79,7 @@ class VoiceCard:
 
 
 def recording(label: str, name: str) -> gr.Audio:
-    """Make the component for one recording, from a file or the microphone.
-
-    Args:
-        label: Label on the page.
-        name: HTML id.
-    """
+    """Make the component for a recording, from a file or the microphone; `name` is its HTML id."""
     return gr.Audio(
         label=label,
         sources=["upload", "microphone"],
@@ -193,11 +188,7 @@ def _credits(desk: Desk, name: str) -> str:
 
 
 def settings(converters: Converters) -> list[Component]:
-    """Build the components of the settings, in the order of `Settings`.
-
-    Args:
-        converters: The checkpoints and vocoders to offer.
-    """
+    """Build the components of the settings, in the order of `Settings`."""
     default = converters.default
     vocoders = [(TITLES.get(name, name), name) for name in converters.vocoders]
     return [
@@ -219,10 +210,7 @@ def wanted(
     learned: str,
     target: str | None,
     more: Sequence[str] | None,
-    checkpoint: str,
-    vocoder: str,
-    guidance: float,
-    seed: int,
+    *settings: Any,
 ) -> tuple[Target, Settings]:
     """Return the voice and the settings that a person chose.
 
@@ -230,10 +218,7 @@ def wanted(
         learned: Name of a learned voice, or "".
         target: Path of a recording.
         more: Paths of more recordings.
-        checkpoint: See `Settings`, like the next three.
-        vocoder: Name of the vocoder.
-        guidance: Strength of the guidance.
-        seed: Seed of the vocoder.
+        settings: Values of `Settings`.
 
     Raises:
         InputError: There is no voice.
@@ -241,4 +226,4 @@ def wanted(
     recordings = tuple(Path(path) for path in (target, *(more or [])) if path)
     if not recordings and not learned:
         raise InputError("there is no voice yet; record or upload a recording of one")
-    return learned or recordings, Settings(checkpoint, vocoder, guidance, seed)
+    return learned or recordings, Settings(*settings)

@@ -49,13 +49,7 @@ class Gate:
         self._n_uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it.
-
-        Args:
-            scope: The ASGI scope.
-            receive: Gives the messages of the request.
-            send: Takes the messages of the answer.
-        """
+        """Pass a request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return

@@ -24,50 +24,28 @@ EMPTY = '<p class="hint">The result and its similarity to the voice will appear 
 
 
 def asset(name: str) -> str:
-    """Read HTML from a file of the package.
-
-    Args:
-        name: File name, such as `header.html`.
-    """
+    """Read HTML from a file of the package, such as `header.html`."""
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def heading(number: int, title: str, text: str) -> str:
-    """Make the heading of a column.
-
-    Args:
-        number: Number of the column.
-        title: One word.
-        text: One sentence of instruction.
-    """
+    """Make the heading of a column: one word as the title, and a sentence of instruction."""
     return f'<div class="step"><b>{number}</b><h2>{title}</h2><p>{text}</p></div>'
 
 
 def sentence(error: InputError | RefusedError) -> str:
-    """Format an error as HTML; its text is escaped, because file names may contain markup.
-
-    Args:
-        error: The error.
-    """
+    """Format an error as HTML; its text is escaped, because file names may contain markup."""
     return f'<p class="refusal" role="alert">{html.escape(capitalized(error))}</p>'
 
 
 def advice(sentences: Sequence[str]) -> str:
-    """Format advice on recordings that will convert badly; its text is escaped.
-
-    Args:
-        sentences: Without a full stop.
-    """
+    """Format advice on recordings, sentences without a full stop; their text is escaped."""
     lines = (f'<p class="advice" role="status">{html.escape(one)}.</p>' for one in sentences)
     return "".join(lines)
 
 
 def capitalized(error: InputError | RefusedError) -> str:
-    """Format an error as a sentence with a capital letter and a full stop.
-
-    Args:
-        error: The error.
-    """
+    """Format an error as a sentence with a capital letter and a full stop."""
     text = str(error).removesuffix(".")
     if ":" not in text:  # the word before a colon is a name, whose spelling is kept
         text = text[:1].upper() + text[1:]
@@ -75,11 +53,7 @@ def capitalized(error: InputError | RefusedError) -> str:
 
 
 def credits_of(voice: LearnedVoice) -> str:
-    """Describe who made a learned voice, under which licence and with whose consent.
-
-    Args:
-        voice: The voice.
-    """
+    """Describe who made a learned voice, under which licence and with whose consent."""
     parts = []
     if voice.made_by:
         parts.append(f"Made by {html.escape(voice.made_by)}")
@@ -96,36 +70,22 @@ def credits_of(voice: LearnedVoice) -> str:
 
 
 def made(result: MeasuredConversion, duration: float) -> str:
-    """Describe the duration and the computing time of a result.
-
-    Args:
-        result: The conversion.
-        duration: In seconds.
-    """
+    """Describe the duration, in seconds, and the computing time of a result."""
     return f'<p class="hint">{duration:.1f} s of sound, made in {result.seconds:.1f} s.</p>'
 
 
 def figures(result: MeasuredConversion, path: Path) -> str:
-    """Format the similarities before and after as numbers and bars, with the link to the file.
-
-    Args:
-        result: The conversion.
-        path: File of the conversion.
-    """
-    rows = {
-        "to the voice": (result.before, result.to_target),
-        "to the source": (1.0, result.to_source),
-    }
-    bars = "".join(_bars(*row) for row in rows.items())
+    """Format the similarities before and after as numbers and bars, with the link to the file."""
+    bars = _bars("to the voice", result.before, result.to_target)
+    bars += _bars("to the source", 1.0, result.to_source)
     address = html.escape(f"gradio_api/file={quote(str(path))}")
     name = html.escape(path.name)
     link = f'<a id="download" href="{address}" download="{name}">Download the result</a>'
     return f'<div class="figures">{bars}{link}</div>'
 
 
-def _bars(label: str, similarities: tuple[float, float | None]) -> str:
+def _bars(label: str, before: float, after: float | None) -> str:
     """Format one similarity before and after."""
-    before, after = similarities
     if after is None:
         return f'<p class="figure">Similarity {label}: too little speech to be measured</p>'
     width, mark = (f"{100 * max(0.0, value):.0f}%" for value in (after, before))
@@ -138,11 +98,7 @@ def _bars(label: str, similarities: tuple[float, float | None]) -> str:
 
 
 def spectrogram(mel: np.ndarray | None) -> str:
-    """Format a mel-spectrogram as a picture inside the page.
-
-    Args:
-        mel: Values 0…1 of shape (n_mels, T); None for no picture.
-    """
+    """Format a mel-spectrogram (n_mels, T) of values 0…1 as a picture; None for no picture."""
     if mel is None:
         return ""
     image = Image.fromarray(picture(torch.from_numpy(mel)[None])).resize(PICTURE_SIZE)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import torch
@@ -58,7 +59,15 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
             gr.HTML(fragments.heading(3, "Result", "The words in the voice."))
             button = gr.Button("Convert", variant="primary", size="lg", elem_id="convert")
             status = gr.HTML(fragments.EMPTY, elem_id="status")
-            result = _result()
+            result = gr.Audio(
+                label="Result",
+                interactive=False,
+                visible=False,
+                type="filepath",
+                buttons=[],
+                waveform_options=WAVEFORM,
+                elem_id="result",
+            )
             result_mel = gr.HTML(elem_classes="mel")
     figures = gr.HTML()
     shown = [status, result, figures, source_mel, voice.below, result_mel]
@@ -82,38 +91,19 @@ def build(desk: Desk, settings: list[Component], examples: Sequence[str]) -> Non
             convert_after(fill.then)
 
 
-def _result() -> gr.Audio:
-    """Make the player of the result, hidden until there is a result."""
-    return gr.Audio(
-        label="Result",
-        interactive=False,
-        visible=False,
-        type="filepath",
-        buttons=[],
-        waveform_options=WAVEFORM,
-        elem_id="result",
-    )
-
-
 def _converter(desk: Desk) -> Callable:
     """Make the event of the button Convert."""
 
     async def convert(
-        source: str | None,
-        learned: str,
-        target: str | None,
-        more: list[str] | None,
-        checkpoint: str,
-        vocoder: str,
-        guidance: float,
-        seed: int,
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
+        source: str | None = None,
+        *chosen: Any,
     ) -> list:
         try:
             if source is None:
                 raise InputError("there is no recording of the words yet; record or upload one")
-            voice, settings = wanted(learned, target, more, checkpoint, vocoder, guidance, seed)
+            voice, settings = wanted(*chosen)
             progress(0, desc="Analysing the recordings")
             prepared, result, path = await _converted(
                 desk, Path(source), voice, settings, request, _shown(progress)
@@ -130,11 +120,7 @@ def _converter(desk: Desk) -> Callable:
 
 
 def build_endpoint(desk: Desk) -> None:
-    """Offer the conversion to programs, as `/convert` of `gradio_client`.
-
-    Args:
-        desk: The objects that the page's events use.
-    """
+    """Offer the conversion to programs, as `/convert` of `gradio_client`."""
     default = desk.service.converters.default
 
     async def convert(
@@ -156,9 +142,7 @@ def build_endpoint(desk: Desk) -> None:
         try:
             paths = [str(_path(desk, file)) for file in (source, target, *(more or [])) if file]
             voice, settings = wanted(learned, None, paths[1:], checkpoint, vocoder, guidance, seed)
-            _, result, path = await _converted(
-                desk, Path(paths[0]), voice, settings, request, _not_shown
-            )
+            _, result, path = await _converted(desk, Path(paths[0]), voice, settings, request)
         except (InputError, RefusedError) as error:
             raise gr.Error(fragments.capitalized(error), print_exception=False) from None
         numbers = {
@@ -182,7 +166,7 @@ async def _converted(
     target: Target,
     settings: Settings,
     request: gr.Request,
-    show: Show,
+    show: Show = lambda _: None,
 ) -> tuple[PreparedConversion, MeasuredConversion, Path]:
     """Convert until the session ends and write the file, which is deleted with the session."""
     desk.claim(request, (source,))
@@ -217,10 +201,6 @@ def _shown(progress: gr.Progress) -> Show:
             progress(PREPARED + (1 - PREPARED) * share, desc="Converting")
 
     return show
-
-
-def _not_shown(_: float | None) -> None:
-    pass
 
 
 @torch.inference_mode()

@@ -13,31 +13,18 @@ class Messages(LRUCache[str, Queue]):
     """Messages to open pages; those to a closed page are dropped."""
 
     def __missing__(self, session: str) -> Queue:
-        """Make a queue that nobody reads.
-
-        Args:
-            session: Name of a closed page's session.
-        """
+        """Make a queue that nobody reads, for the session of a closed page."""
         return Queue()
 
 
 def bound(blocks: gr.Blocks) -> None:
-    """Limit how many sessions a page remembers; its clients choose the names.
-
-    Args:
-        blocks: The page, before it is mounted.
-    """
+    """Limit how many sessions a page remembers, before it is mounted; clients choose the names."""
     blocks.state_session_capacity = MAX_SESSIONS
     blocks._queue.pending_messages_per_session = Messages(MAX_SESSIONS)
 
 
 def forget(blocks: gr.Blocks, session: str | None) -> None:
-    """Drop everything that a page remembers of a session.
-
-    Args:
-        blocks: The page.
-        session: Name of the session; None where Gradio gives none, and remembers nothing.
-    """
+    """Drop all that a page remembers of a session; None where Gradio has none to remember."""
     if session is None:
         return
     blocks.state_holder.session_data.pop(session, None)

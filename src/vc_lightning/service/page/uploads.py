@@ -47,10 +47,9 @@ class Uploads:
         return total
 
     def delete_parts(self, seconds: float) -> None:
-        """Delete the files of uploads that broke off; Gradio moves whole ones into folders.
+        """Delete the files of uploads that broke off, to which nothing was written for so long.
 
-        Args:
-            seconds: Those to which nothing was written for so long.
+        Gradio moves whole ones into folders.
         """
         now = time.time()
         for path in self.folder.iterdir():
@@ -60,9 +59,6 @@ class Uploads:
 
     def require(self, path: object) -> Path:
         """Return a file that a request names, if the request may use it.
-
-        Args:
-            path: The path in the request.
 
         Raises:
             InputError: It is a URL, another file of this computer, or deleted.
@@ -75,12 +71,7 @@ class Uploads:
         raise InputError("only recordings that were uploaded here can be used; upload this one")
 
     def claim(self, session: str | None, paths: Iterable[Path]) -> None:
-        """Keep files for as long as a session lasts.
-
-        Args:
-            session: Name of the session; None where Gradio gives none.
-            paths: Its files; those outside the folder are ignored.
-        """
+        """Keep files, other than those outside the folder, for as long as a session lasts."""
         own = {path for path in paths if path.resolve().is_relative_to(self.folder)}
         with self._lock:
             self._files.setdefault(session, set()).update(own)
@@ -91,11 +82,7 @@ class Uploads:
             return session in self._files
 
     def release(self, session: str | None) -> None:
-        """Delete the files that only this session used.
-
-        Args:
-            session: Name of the session.
-        """
+        """Delete the files that only this session used."""
         with self._lock:
             kept = set().union(*(v for name, v in self._files.items() if name != session))
             gone = self._files.pop(session, set()) - kept

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vc_lightning.common.errors import require_within
 from vc_lightning.models.network import Network
-from vc_lightning.training.lightning_types import callbacks_of, require_instance
+from vc_lightning.training.lightning_types import require_instance
 from vc_lightning.training.tasks.base import AnyBatch, BaseModule
 
 
@@ -105,7 +105,7 @@ def _floats(network: nn.Module) -> list[Tensor]:
 
 def averaged_network(trainer: Trainer) -> Network:
     """Return the averaged network, or the trained one if there is no `EMA` callback."""
-    for callback in callbacks_of(trainer):
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set elsewhere in Lightning
         if isinstance(callback, EMA):
             return callback.network
     return require_instance(trainer.lightning_module, BaseModule).network

@@ -1,5 +1,6 @@
 """Base of all tasks: first weights, optimizer, schedule, logging, and the weights' card."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Generic, TypeVar
@@ -88,11 +89,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     # For subclasses ------------------------------------------------------------------------------
 
     def losses(self, network: NetworkT, batch: BatchT) -> dict[str, Tensor]:
-        """Compute the loss of a batch.
-
-        Args:
-            network: The network, or its moving average.
-            batch: The batch.
+        """Compute the loss of a batch, by the network or its moving average.
 
         Returns:
             `loss`, which is minimised, and further scalars to log.
@@ -241,7 +238,12 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
 
 
 def first_sound(data: TrainingDataModule) -> tuple[Tensor, Tensor]:
-    """Return samples and mels of the first batches of a vocoder's data."""
-    batches = data.first_batches(N_FIRST_BATCHES)
-    wav, mel = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("wav", "mel"))
-    return wav, mel
+    """Return samples and mels of a vocoder's first batches, taken from as many epochs as needed."""
+    loader = data.train_dataloader()
+    batches: list[VocoderBatch] = []
+    for epoch in itertools.count():
+        loader.batch_sampler.set_epoch(epoch)
+        batches += itertools.islice(loader, N_FIRST_BATCHES - len(batches))
+        if len(batches) == N_FIRST_BATCHES:
+            break
+    return torch.cat([batch.wav for batch in batches]), torch.cat([batch.mel for batch in batches])

@@ -17,7 +17,7 @@ from vc_lightning.common.errors import (
     require_within,
 )
 from vc_lightning.common.precision import best_precision
-from vc_lightning.data.crops.mel import Augmentation, Cropping, VtlpCopies
+from vc_lightning.data.augmentations import Augmentation
 from vc_lightning.data.crops.order import SAMPLINGS
 from vc_lightning.data.features.cache import FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
@@ -85,42 +85,6 @@ class CropSettings(LoadingSettings):
                 raise InputError(
                     f"data.augmentations: {augmentation} is not an augmentation; see data=augmented"
                 )
-
-    def cropping(
-        self, needs: FeatureNeeds, factors: Sequence[float], available: Sequence[float]
-    ) -> Cropping:
-        """Say how crops are cut.
-
-        Args:
-            needs: The features that the network needs.
-            factors: VTLP factors of the copies allowed as input.
-            available: VTLP factors of all copies 1, 2, … in the cache or the shards.
-
-        Raises:
-            InputError: A factor is out of its range, or a target factor is not one of `factors`.
-        """
-        for factor in factors:
-            require_within(0.5, 2, "data", vtlp_factors=factor)
-        for factor in self.vtlp_target_factors:
-            if factor not in factors:
-                raise InputError(
-                    f"data.vtlp_target_factors={factor}: is not in "
-                    f"data.vtlp_factors={list(factors)}; add it there, or leave it out"
-                )
-        copies = VtlpCopies(
-            input=[1 + available.index(factor) for factor in factors],
-            input_probability=self.vtlp_probability,
-            target=[1 + available.index(factor) for factor in self.vtlp_target_factors],
-            target_probability=self.vtlp_target_probability,
-        )
-        return Cropping(
-            self.crop_frames,
-            copies,
-            [1.0, *available],
-            self.augmentations,
-            needs.acoustics,
-            self.reference_frames if needs.reference else 0,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
