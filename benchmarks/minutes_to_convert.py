@@ -17,7 +17,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.evaluation.evaluator import evaluate
+from vc_lightning.evaluation.evaluator import Evaluator
 from vc_lightning.evaluation.pairs import Pair, from_table
 from vc_lightning.evaluation.scores import figures
 
@@ -76,8 +76,10 @@ def minutes_of_steps(run_dir: Path) -> dict[int, float]:
 def measured(path: Path, pairs: Sequence[Pair]) -> list[float]:
     """Compute the means of SHOWN over the conversions of a weight file."""
     converter = VoiceConverter.from_checkpoint(path)
-    report = evaluate(converter, pairs, ["campplus", "distillmos", "words"], "base", 0, 0, False)
-    means = figures(report.conversions)
+    evaluator = Evaluator(converter, ["campplus", "distillmos", "words"], "base", 0, False)
+    evaluator.analyze(pairs)
+    results = evaluator.score(dict(enumerate(pairs)), robust=[])
+    means = figures(list(results.conversions.values()))
     return [means[key].mean for key in SHOWN]
 
 

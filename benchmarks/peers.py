@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.progress import Progress, no_progress
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice
@@ -61,7 +62,13 @@ class PeerEvaluator(Evaluator):
         super().__init__(converter, aspects, "base", 0, vocoder_alone=False)
         self.files = files
 
-    def convert(self, pair: Pair, source: Recording, voice: Voice | None = None) -> np.ndarray:
+    def convert(
+        self,
+        pair: Pair,
+        source: Recording,
+        voice: Voice | None = None,
+        progress: Progress = no_progress,
+    ) -> np.ndarray:
         """Read the conversion of a pair."""
         return self.converter.load(self.files[identity(pair)])
 
@@ -108,8 +115,7 @@ def score(
     sound_files.write(output, results, converter.sample_rate, {})
     about = {"converter": peer, "pairs": f"{len(listed)} of {', '.join(map(str, tables))}"}
     evaluation = combine(listed, [results], aspects)
-    mel, load = converter.mel, converter.load
-    files.write(Contents(evaluation, output, about, mel, load, N_WORST))
+    files.write(Contents(evaluation, output, about, converter, N_WORST))
     print_table([output / "report.json"])
 
 

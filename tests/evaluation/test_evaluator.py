@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,14 +11,16 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import SOURCE, composed, refusal, write_wav
+from vc_lightning.audio import pitch
 from vc_lightning.commands import evaluate
 from vc_lightning.commands.support import overrides
 from vc_lightning.conversion.converter import VoiceConverter
-from vc_lightning.evaluation import domains, pairs
-from vc_lightning.evaluation.evaluator import evaluate as evaluate_pairs
+from vc_lightning.evaluation import domains, evaluator, pairs
+from vc_lightning.evaluation.evaluator import Evaluator
 from vc_lightning.evaluation.scorers import voices
 from vc_lightning.evaluation.scorers.availability import MissingScorerError
 from vc_lightning.evaluation.scores import TITLES, figures
+from vc_lightning.evaluation.summary import combine
 from vc_lightning.models.vocoders.factory import griffin_lim
 
 
@@ -55,7 +58,9 @@ def converter(tiny_checkpoint):
 
 
 def scored(converter, listed, *parts):
-    evaluation = evaluate_pairs(converter, listed, parts, "tiny.en", 0, 0)
+    judges = Evaluator(converter, parts, "tiny.en", 0)
+    judges.analyze(listed)
+    evaluation = combine(listed, [judges.score(dict(enumerate(listed)), [])], parts)
     return evaluation, {key: value.mean for key, value in figures(evaluation.conversions).items()}
 
 
@@ -161,6 +166,36 @@ def test_silent_converter(converter, listed, monkeypatch):
     assert found["words/word_errors"] == 1
     assert not {"ge2e/to_target", "prosody/correlation", "prosody/distance"} & found.keys()
     assert set(found) < set(TITLES)
+
+
+def test_each_source_is_analyzed_and_converted_once(converter, listed, monkeypatch):
+    """Although two pairs have the same source, and the steps of all conversions are timed."""
+    calls = Counter()
+
+    def counting(name, function):
+        def counted(*arguments, **named):
+            calls[name, isinstance(arguments[0], np.ndarray)] += 1
+            return function(*arguments, **named)
+
+        return counted
+
+    for name in ("analyze", "resynthesize", "convert_analyzed"):
+        monkeypatch.setattr(converter, name, counting(name, getattr(converter, name)))
+    monkeypatch.setattr(pitch, "track", counting("track", pitch.track))
+    recordings = {path for pair in listed for path in evaluator.recordings(pair)}
+    report, found = scored(converter, [*listed, listed[0]])
+    assert calls == {
+        ("analyze", False): 2,
+        ("analyze", True): 1,  # of two seconds, to warm up
+        ("resynthesize", False): 2,
+        ("convert_analyzed", False): 3,
+        ("track", True): len(recordings) + 1,
+    }
+    whole = [conversion.scores["speed/conversion"] for conversion in report.conversions]
+    assert len(whole) == 3
+    assert whole[0].base == pytest.approx(len(converter.load(listed[0].source)) / 16_000)
+    steps = [found[f"speed/{name}"] for name in ("autovc", "vocoder")]
+    assert 0 < sum(steps) < found["speed/conversion"]
 
 
 @pytest.mark.parametrize("robustness", ["false", "true"])

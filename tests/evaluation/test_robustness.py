@@ -1,5 +1,7 @@
 """Conversions and scores under worse recording conditions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from vc_lightning.evaluation import robustness
 from vc_lightning.evaluation.conditions import SECOND_SPEAKERS, SOURCES, TARGETS
 from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.robustness import CLEAN
+from vc_lightning.evaluation.scorers import naturalness
 from vc_lightning.evaluation.scores import Rate, ScoredConversion, Scores, Sounds
 
 
@@ -22,10 +25,14 @@ def conversion(tmp_path, name="man", domain=None):
 
 def test_sources_spread_over_domains(tmp_path):
     listed = [conversion(tmp_path, domain=name).pair for name in "aaaaabb"]
-    assert robustness.chosen(listed, 3, "domain") == [0, 2, 4, 5, 6]
-    assert robustness.chosen(listed, 1, "domain") == [0, 5]
-    assert robustness.chosen(listed, 3, "speakers") == [0, 3, 6]
-    assert robustness.chosen(listed, 0, "domain") == []
+    assert robustness.chosen(listed, 3) == [0, 2, 4, 5, 6]
+    assert robustness.chosen(listed, 1) == [0, 5]
+    assert robustness.chosen(listed, 0) == []
+
+
+def analyzed(wav):
+    level = voice_activity.Level(0.0, np.ones(1, dtype=bool))
+    return Recording(wav, level, np.ones(4), np.zeros(1), 1.0, [], np.zeros((0, 80)))
 
 
 class Analyzer:
@@ -36,8 +43,7 @@ class Analyzer:
     def analyze(self, wav):
         if np.abs(wav).max() < 0.5:
             raise InputError("too quiet")
-        level = voice_activity.Level(0.0, np.ones(1, dtype=bool))
-        return Recording(wav, level, np.ones(4), np.zeros(1), 1.0, [], np.zeros((0, 80)))
+        return analyzed(wav)
 
     def load(self, path):
         """Each recording of a voice has 2 s."""
@@ -57,9 +63,14 @@ def unchanged(pair, source, voice):
     )
 
 
+def converted(clean):
+    sources = {c.pair.source: analyzed(c.sounds.source) for c in clean.values()}
+    return robustness.convert(Analyzer(), clean, sources, unchanged)
+
+
 def test_counts_refused_sources(tmp_path):
     clean = {1: conversion(tmp_path, "boy")}
-    conditions = robustness.convert(Analyzer(), clean, unchanged)
+    conditions = converted(clean)
     # One pair has no second speaker, and a voice of 2 s only one of the lengths.
     lengths = [name for name in TARGETS if "0 s" not in name and "3 s" not in name]
     assert [results.condition for results in conditions] == [CLEAN, *SOURCES, *lengths]
@@ -78,7 +89,7 @@ def test_counts_refused_sources(tmp_path):
 
 def test_missing_mp3_encoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("soundfile.available_formats", lambda: {"WAV": ""})
-    conditions = robustness.convert(Analyzer(), {0: conversion(tmp_path)}, unchanged)
+    conditions = converted({0: conversion(tmp_path)})
     assert robustness.unavailable() == [
         "robustness, mp3 at 64 kbit/s: this libsndfile writes no MP3"
     ]
@@ -99,12 +110,14 @@ def test_word_errors_against_clean_source(tmp_path):
     clean = conversion(tmp_path)
     clean.scores["words/character_errors"] = Rate(1, 4)
     clean.transcripts = {"words/source": "abxy", "words/conversion": "abx"}
-    conditions = robustness.convert(Analyzer(), {0: clean}, unchanged)
+    conditions = converted({0: clean})
     for results in conditions[1:]:
         for found in results.conversions.values():
             found.scores["ge2e/speech"] = float("mp3" not in results.condition)
     robustness.score_words(ConstantScorer(), conditions, 16_000)
-    robustness.score_naturalness("distillmos", ConstantScorer(), conditions, 16_000)
+    mel = SimpleNamespace(sample_rate=16_000, leveled=lambda wav, _: wav)
+    tested = [c for results in conditions[1:] for c in results.conversions.values()]
+    naturalness.score("distillmos", ConstantScorer(), tested, mel)
     means = {t["condition"]: t["figures"] for t in robustness.to_json(conditions)}
     assert means[CLEAN]["words/character_errors"]["mean"] == 0.25
     assert "distillmos/conversion" not in means[CLEAN]
@@ -115,7 +128,7 @@ def test_word_errors_against_clean_source(tmp_path):
 
 
 def test_no_error_rate_without_words(tmp_path):
-    conditions = robustness.convert(Analyzer(), {0: conversion(tmp_path)}, unchanged)
+    conditions = converted({0: conversion(tmp_path)})
     robustness.score_words(ConstantScorer(), conditions, 16_000)
     for results in robustness.to_json(conditions):
         assert "words/character_errors" not in results["figures"]
@@ -123,7 +136,7 @@ def test_no_error_rate_without_words(tmp_path):
 
 def test_second_speaker_and_length_of_the_voice(tmp_path):
     clean = {0: conversion(tmp_path, "boy"), 1: conversion(tmp_path, "girl")}
-    found = {r.condition: r for r in robustness.convert(Analyzer(), clean, unchanged)}
+    found = {r.condition: r for r in converted(clean)}
     for (condition, level), peak in zip(SECOND_SPEAKERS.items(), (1, 10**-0.5), strict=True):
         assert level == pytest.approx(20 * np.log10(peak))
         mixed = found[condition].conversions

@@ -40,17 +40,3 @@ def test_threshold_has_equal_error_rates():
     assert rate == pytest.approx(0.25)
     assert 0.4 < threshold < 0.75
     assert statistics.equal_error([0.5], [0.5]) == pytest.approx((0.5, 0.5))
-
-
-def test_paired_difference_ignores_what_both_share():
-    """Scores that differ by 0.1 in each pair, while the pairs differ by much more."""
-    first = np.random.default_rng(0).normal(0, 5, 20)
-    found = statistics.paired_difference(first, first + 0.1 + 0.01 * np.arange(20))
-    assert found.mean == pytest.approx(0.195)
-    assert 0.15 < found.low < found.mean < found.high < 0.25
-    assert statistics.figure(first).high - statistics.figure(first).low > 2
-
-
-def test_paired_difference_of_rates_counts_characters():
-    found = statistics.paired_difference([0.5, 0.0], [0.0, 0.25], [90, 10])
-    assert found.mean == pytest.approx(-0.425)

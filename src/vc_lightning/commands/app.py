@@ -13,9 +13,6 @@ from vc_lightning.common import resources
 def main(cfg: DictConfig) -> None:
     """Serve as `serve.py` does, and open the page.
 
-    Args:
-        cfg: The configuration `conf/app.yaml`.
-
     Raises:
         InputError: A value is wrong, the port is taken, or the extra `demo` is missing.
     """

@@ -17,7 +17,7 @@ from vc_lightning.audio.watermark import embed
 from vc_lightning.commands.support import builders, cluster, entry_point, paths
 from vc_lightning.commands.support.targets import NO_RECORDINGS, as_voice, target_of
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError, require_at_least, require_flag, require_one_of
+from vc_lightning.common.errors import InputError, require_at_least, require_one_of
 from vc_lightning.common.parts import MERGE, Part
 from vc_lightning.common.progress import Progress
 from vc_lightning.conversion import provenance
@@ -50,8 +50,6 @@ def main(cfg: DictConfig) -> None:
 def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that would otherwise fail after hours of work."""
     require_one_of(("one", "all", "aligned"), "", match=cfg.match)
-    for key in ("bidirectional", "overwrite", "watermark"):
-        require_flag(key, cfg[key])
     if not isinstance(cfg.also, ListConfig):
         raise InputError(f"also={cfg.also}: give a list, such as also=[source,target]")
     for name in cfg.also:
@@ -214,11 +212,7 @@ def merge_parts(listed: Sequence[Job], output: Path, required: bool) -> None:
 
 
 class ProgressBar:
-    """Progress in seconds of converted sound, with the time left; shown on terminals only.
-
-    Args:
-        listed: All jobs.
-    """
+    """Progress in seconds of converted sound, with the time left; shown on terminals only."""
 
     def __init__(self, listed: Sequence[Job]):
         self.seconds = {source: duration(source) for source in {job.source for job in listed}}
@@ -284,25 +278,20 @@ def pairs_of(
 
 def made_batch(cfg: DictConfig, folder: Path) -> BatchConverter:
     """Build the batch converter that the configuration describes."""
+    cleaning = cfg.cleanup
+
+    def after(wav: np.ndarray, rate: int) -> np.ndarray:
+        if cleaning.loudness is not None:
+            wav = cleanup.normalize_loudness(wav, rate, cleaning.loudness)
+        return embed(wav, rate) if cfg.get("watermark", False) else wav
+
     return BatchConverter(
         builders.build_converter(cfg),
         folder,
         cfg.seed,
-        before=lambda wav, rate: cleanup.clean(wav, rate, cfg.cleanup.denoise, cfg.cleanup.trim),
-        after=lambda wav, rate: marked(
-            loud(wav, rate, cfg.cleanup.loudness), rate, cfg.get("watermark", False)
-        ),
+        before=lambda wav, rate: cleanup.clean(wav, rate, cleaning.denoise, cleaning.trim),
+        after=after,
     )
-
-
-def loud(wav: np.ndarray, sample_rate: int, lufs: float | None) -> np.ndarray:
-    """Normalise wav (n,) to a loudness in LUFS; None leaves it unchanged."""
-    return wav if lufs is None else cleanup.normalize_loudness(wav, sample_rate, lufs)
-
-
-def marked(wav: np.ndarray, sample_rate: int, watermark: bool) -> np.ndarray:
-    """Mark the sound of a conversion (n,) as synthetic, if that is wanted."""
-    return embed(wav, sample_rate) if watermark else wav
 
 
 def run() -> None:

@@ -14,7 +14,6 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
-    require_flag,
     require_one_of,
     require_seed,
 )
@@ -67,7 +66,7 @@ def main(cfg: DictConfig) -> None:
     evaluator = Evaluator(converter, aspects, recogniser, cfg.seed, cfg.vocoder_alone)
     folder = report_files.require_folder(cfg.output, "output", part=cfg.part is not None)
     log.info("%d pairs of %s", len(listed), origin)
-    robust = robustness.chosen(listed, cfg.n_robustness if cfg.robustness else 0, pairs.DOMAIN)
+    robust = robustness.chosen(listed, cfg.n_robustness if cfg.robustness else 0)
     note = provenance.strings(converter.note())
     if cfg.part is None:
         evaluator.analyze(listed)
@@ -91,16 +90,13 @@ def main(cfg: DictConfig) -> None:
             return
         found = combine(listed, parts, aspects)
     about = describe(cfg, converter, listed, origin)
-    mel, load = converter.mel, converter.load
-    report_files.write(Contents(found, folder, about, mel, load, cfg.n_worst))
+    report_files.write(Contents(found, folder, about, converter, cfg.n_worst))
     log_results(found, folder)
 
 
 def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that would otherwise fail after hours of work."""
     require_seed("seed", cfg.seed)
-    require_flag("robustness", cfg.robustness)
-    require_flag("vocoder_alone", cfg.vocoder_alone)
     for key in ("n_pairs", "n_targets", "n_robustness", "n_worst"):
         require_at_least(1, "", **{key: cfg[key]})
     if cfg.part is not None:
@@ -180,11 +176,17 @@ def log_results(evaluation: Evaluation, folder: Path) -> None:
 
 def chosen_aspects(value: object) -> list[str]:
     """List the judges that `scorers=` names, by commas or as a list."""
-    names = ",".join(value) if isinstance(value, ListConfig) else value
-    for old, new in RENAMED.items():
-        if isinstance(names, str) and old in map(str.strip, names.split(",")):
-            raise InputError(f"scorers={names}: {old} is now {new}")
-    return paths.split_choices("" if names is None else str(names), "scorers", ASPECTS)
+    if value is None:
+        return []
+    names = ",".join(value) if isinstance(value, ListConfig) else str(value)
+    words = [word.strip() for word in names.split(",") if word.strip()]
+    for word in words:
+        if word in RENAMED:
+            raise InputError(f"scorers={names}: {word} is now {RENAMED[word]}")
+        if word not in ASPECTS:
+            known = ", ".join(ASPECTS)
+            raise InputError(f"scorers={names}: {word} is unknown; choose from {known}")
+    return words
 
 
 def compare(cfg: DictConfig) -> None:

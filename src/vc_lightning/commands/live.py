@@ -14,7 +14,6 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
-    require_flag,
     require_one_of,
     require_within,
 )
@@ -30,9 +29,6 @@ MODES = ("speak", "devices")
 def main(cfg: DictConfig) -> None:
     """Convert, or list the devices, as `mode` says.
 
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-
     Raises:
         InputError: A value is wrong, a device or file cannot be used, or an extra is missing.
     """
@@ -46,16 +42,8 @@ def main(cfg: DictConfig) -> None:
 
 
 def require_valid(cfg: DictConfig) -> None:
-    """Check the values that are used only after the networks are loaded.
-
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-
-    Raises:
-        InputError: A value is wrong.
-    """
+    """Raise InputError for values that are used only after the networks are loaded."""
     require_one_of(MODES, "", mode=cfg.mode)
-    require_flag("monitor", cfg.monitor)
     require_within(0, 1, "", cushion_seconds=cfg.cushion_seconds)
     require_within(0.2, 60, "", max_buffered_seconds=cfg.max_buffered_seconds)
     for key in ("input_rate", "output_rate"):

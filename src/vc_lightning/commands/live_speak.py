@@ -32,9 +32,6 @@ REFRESH_SECONDS = 0.1  # between two checks of the keyboard
 def speak(cfg: DictConfig) -> None:
     """Convert the sound of a microphone or a file until it ends or the user stops it.
 
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-
     Raises:
         InputError: A value is wrong, or a device or file cannot be used.
     """
@@ -80,10 +77,6 @@ def speak(cfg: DictConfig) -> None:
 def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice | None]:
     """Load the target voice and, if it is known, that of the person who speaks.
 
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-        converter: Converter that will use them.
-
     Raises:
         InputError: A voice cannot be loaded.
     """
@@ -93,11 +86,7 @@ def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice 
 
 
 def run_session(session: Session) -> None:
-    """Run a session to its end, show its state and react to the keys.
-
-    Args:
-        session: The session, not started yet.
-    """
+    """Start a session, run it to its end, show its state and react to the keys."""
     meter = Meter()
     with Keys() as keys, interruptions() as is_interrupted, stopped_at_the_end(session):
         log.info(
@@ -146,11 +135,7 @@ def interruptions() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def stopped_at_the_end(session: Session) -> Iterator[None]:
-    """Stop a session when the block ends, and log one line of statistics.
-
-    Args:
-        session: The session.
-    """
+    """Stop a session when the block ends, and log one line of statistics."""
     try:
         yield
     finally:
@@ -171,10 +156,6 @@ def stopped_at_the_end(session: Session) -> Iterator[None]:
 def device_of(cfg: DictConfig, kind: devices.Kind) -> tuple[int, int] | None:
     """Find the device that the configuration names.
 
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-        kind: The direction.
-
     Returns:
         Number and sample rate in Hz of the device; None if no device is needed.
 
@@ -189,12 +170,7 @@ def device_of(cfg: DictConfig, kind: devices.Kind) -> tuple[int, int] | None:
 
 
 def source_of(cfg: DictConfig, device: tuple[int, int] | None) -> Source:
-    """Open the microphone, or the file in its place.
-
-    Args:
-        cfg: The configuration `conf/live.yaml`.
-        device: Result of `device_of` for the input.
-    """
+    """Open the microphone that `device_of` found, or the file in its place."""
     if device is not None:
         return devices.Microphone(*device, cfg.device_latency)
     path = paths.single_path(cfg.source, "source")

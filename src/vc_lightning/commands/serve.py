@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from vc_lightning.commands.support import builders, entry_point, paths
 from vc_lightning.commands.support.targets import target_of
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError, needs_extra, require_flag, require_one_of
+from vc_lightning.common.errors import InputError, needs_extra, require_one_of
 from vc_lightning.common.files import require_file
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.voices.shelf import VoiceShelf
@@ -44,9 +44,6 @@ EXAMPLES = resources.ROOT / "examples"  # a wheel has none
 def main(cfg: DictConfig) -> None:
     """Serve until the program is stopped, then finish the running requests.
 
-    Args:
-        cfg: The configuration `conf/serve.yaml`.
-
     Raises:
         InputError: A value is wrong, the port is taken, or an extra is missing.
     """
@@ -54,16 +51,10 @@ def main(cfg: DictConfig) -> None:
 
 
 def serve(cfg: DictConfig, *, opens_browser: bool = False) -> None:
-    """Serve; see `main`.
-
-    Args:
-        cfg: The configuration `conf/serve.yaml` or `conf/app.yaml`.
-        opens_browser: Whether the page is opened in this computer's browser.
-    """
+    """Serve; see `main`. The configuration may also be `conf/app.yaml`."""
     with needs_extra("the service", "serve"):
         from vc_lightning.service import server
         from vc_lightning.service.work_folder import work_folder
-    require_flag("browser", opens_browser)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it itself
     with (
         work_folder() as folder,
@@ -88,11 +79,7 @@ def serve(cfg: DictConfig, *, opens_browser: bool = False) -> None:
 
 
 def open_page(address: str) -> None:
-    """Open the page in this computer's browser, if it has a screen.
-
-    Args:
-        address: The page's address.
-    """
+    """Open the page in this computer's browser, if it has a screen."""
     has_screen = {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     if sys.platform != "linux" or has_screen:  # else Python opens a browser in the terminal
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
@@ -100,9 +87,6 @@ def open_page(address: str) -> None:
 
 def has_page(cfg: DictConfig) -> bool:
     """Return whether the configuration wants the page.
-
-    Args:
-        cfg: A configuration with `page`.
 
     Raises:
         InputError: The value is wrong.
@@ -144,11 +128,7 @@ def build_api(cfg: DictConfig, folder: Path) -> "ConversionApi":
 
 
 def limits_in(cfg: DictConfig, kind: type[Limits]) -> Limits:
-    """Make limits of the keys that are named like their fields.
-
-    Args:
-        cfg: The configuration `conf/serve.yaml`, or a part of it.
-        kind: The dataclass of the limits.
+    """Make limits, a dataclass, of the keys that are named like its fields.
 
     Raises:
         InputError: A limit is out of range.
@@ -158,9 +138,6 @@ def limits_in(cfg: DictConfig, kind: type[Limits]) -> Limits:
 
 def build_converters(cfg: DictConfig) -> "Converters":
     """Load the default converter, and offer the other checkpoints and vocoders.
-
-    Args:
-        cfg: The configuration `conf/serve.yaml`.
 
     Raises:
         InputError: A value is wrong or a file cannot be used.
@@ -188,9 +165,6 @@ def build_converters(cfg: DictConfig) -> "Converters":
 
 def api_keys(cfg: DictConfig) -> list[str]:
     """Read the accepted API keys from the environment and from a file.
-
-    Args:
-        cfg: A configuration with `api_key_file`.
 
     Raises:
         InputError: The file cannot be read, is empty or is not ASCII.

@@ -14,7 +14,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
-from torch import nn
 
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.commands.support import builders, entry_point, loggers, paths, training_setup
@@ -22,7 +21,6 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import (
     InputError,
     require_at_least,
-    require_flag,
     require_within,
 )
 from vc_lightning.common.threads import SECONDS, ThreadChooser
@@ -77,7 +75,9 @@ def main(cfg: DictConfig) -> float | None:
     if has_choice and is_one_cpu_process(cfg.trainer):
         cfg.trainer.precision = choose_precision(model, data, cfg.ckpt_path)
     initialize(cfg, model, data)
-    compile_network(cfg, network)
+    if cfg.compile:
+        for part in network.children():
+            part.compile()
     choose_threads()
     keep_freed_memory()
     made = {"callbacks": [*callbacks, files], "logger": own_loggers}
@@ -102,8 +102,6 @@ def main(cfg: DictConfig) -> float | None:
 
 def require_valid(cfg: DictConfig) -> None:
     """Raise InputError for values that Lightning would refuse late or with a traceback."""
-    for key in ("compile", "print_config"):
-        require_flag(key, cfg[key])
     require_accelerator(cfg.trainer.accelerator)
     whole = {name: (minimum, cfg.trainer[name]) for name, minimum in TRAINER_MINIMA.items()}
     if cfg.trainer.limit_train_batches is not None:
@@ -210,13 +208,6 @@ def initialize(cfg: DictConfig, model: BaseModule, data: TrainingDataModule) -> 
         require_same_training(cfg.ckpt_path, model.card, model.config)
     else:
         log.info(model.initialize(cfg.init_from, cfg.ckpt_freq, data))
-
-
-def compile_network(cfg: DictConfig, network: nn.Module) -> None:
-    """Compile the parts of the network, with compile=true."""
-    if cfg.compile:
-        for part in network.children():
-            part.compile()
 
 
 def choose_threads() -> None:

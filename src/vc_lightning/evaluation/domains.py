@@ -14,9 +14,6 @@ USUAL = ("manifest", "pairs")  # names of files that say nothing
 def names(paths: Sequence[Path]) -> list[str]:
     """Give manifests and tables short, distinct names.
 
-    Args:
-        paths: The files.
-
     Returns:
         The names of the files without suffix, or of the folders of MANIFEST.tsv and PAIRS.tsv, if
         these are distinct; else folder/file, else the whole paths.

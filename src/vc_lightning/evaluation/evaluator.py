@@ -3,24 +3,21 @@
 import contextlib
 import functools
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from vc_lightning.audio import pitch
 from vc_lightning.common.errors import InputError
+from vc_lightning.common.progress import Progress, no_progress
 from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.evaluation import robustness
-from vc_lightning.evaluation.pairs import DOMAIN, Pair
+from vc_lightning.evaluation import robustness, speed
+from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.part_files import PartialResults
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.robustness import ConditionResults
@@ -37,40 +34,15 @@ from vc_lightning.evaluation.scorers.availability import MissingScorerError
 from vc_lightning.evaluation.scorers.networks import campplus, distillmos
 from vc_lightning.evaluation.scorers.recognisers import phonemes, pocket_sphinx, whisper
 from vc_lightning.evaluation.scores import Rate, ScoredConversion, Sounds
-from vc_lightning.evaluation.summary import Evaluation, combine
 
-Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
+WARM_UP_SECONDS = 2
 # Values of scorers=; GE2E, which is in the converter, always scores the voice.
 ASPECTS = (
     *("campplus", "distillmos", "words", pocket_sphinx.ASPECT, phonemes.ASPECT),
     *("prosody", "tiny_en", "dnsmos", "codes"),
 )
-
-
-def evaluate(
-    converter: VoiceConverter,
-    pairs: Sequence[Pair],
-    aspects: Sequence[str],
-    recogniser: str,
-    seed: int,
-    n_robustness: int,
-    vocoder_alone: bool = True,
-) -> Evaluation:
-    """Convert and score pairs; `Evaluator` explains the arguments that are not named here.
-
-    Args:
-        pairs: The pairs.
-        n_robustness: Number of pairs of each domain to convert under worse conditions as well.
-
-    Raises:
-        InputError: A recording is unusable; all are read before any is converted.
-    """
-    evaluator = Evaluator(converter, aspects, recogniser, seed, vocoder_alone)
-    evaluator.analyze(pairs)
-    robust = robustness.chosen(pairs, n_robustness, DOMAIN)
-    return combine(pairs, [evaluator.score(dict(enumerate(pairs)), robust)], aspects)
 
 
 class Evaluator:
@@ -88,7 +60,7 @@ class Evaluator:
         InputError: There is no such recogniser.
     """
 
-    n_timed = 3  # first conversions of an evaluation, whose steps are timed
+    n_timed = 3  # first conversions of an evaluation, whose computing times are scored
 
     def __init__(
         self,
@@ -116,7 +88,8 @@ class Evaluator:
         self.samples: dict[Path, Recording | VoiceSample] = {}  # of all recordings
         self.voices: dict[tuple[Path, ...], Voice] = {}
         self.embeddings: dict[str, dict[Path, np.ndarray]] = {"ge2e": {}, "campplus": {}}
-        self.is_warm = False
+        self.vocoded: dict[Path, np.ndarray] = {}  # sources through the vocoder alone
+        self.seconds: dict[Path, dict[str, float]] = {}  # by step, see `speed.of_analysis`
 
     @functools.cached_property
     def _judges(self) -> dict[str, Any]:
@@ -147,12 +120,32 @@ class Evaluator:
         listed = list(pairs)
         sources = {pair.source for pair in listed}
         paths = dict.fromkeys(chain.from_iterable(map(recordings, listed)))
+        if paths and not self.samples:
+            self._warm_up(next(iter(paths)))
         for path in show_progress(paths, "recordings"):
             if path in sources and path not in self.sources:
-                self.sources[path] = self.samples[path] = self.converter.analyze(path)
+                self._analyze_source(path)
             elif path not in self.samples:
                 self.samples[path] = self.converter.sample(path)
             self.embeddings["ge2e"][path] = self.samples[path].embedding
+
+    def _warm_up(self, path: Path) -> None:
+        """Analyze the start of a recording, as the first calls of the networks are slower."""
+        with contextlib.suppress(InputError):  # there is no speech, or it is refused later
+            wav = self.converter.load(path)
+            self.converter.analyze(wav[: WARM_UP_SECONDS * self.converter.sample_rate])
+
+    def _analyze_source(self, path: Path) -> None:
+        """Analyze a source, resynthesise it by the vocoder alone, and keep the computing times."""
+        converter = self.converter
+        source, seconds = speed.of_analysis(converter, lambda: converter.analyze(path))
+        if self.vocoder_alone:
+            self.vocoded[path], others = speed.of_analysis(
+                converter, lambda: converter.resynthesize(source, self.seed)
+            )
+            seconds["mel"] = others["mel"]  # for networks that listen, the first whole mel
+        self.sources[path] = self.samples[path] = source
+        self.seconds[path] = seconds
 
     def score(self, pairs: Mapping[int, Pair], robust: Collection[int]) -> PartialResults:
         """Convert and score some of the pairs of an evaluation.
@@ -166,15 +159,12 @@ class Evaluator:
         """
         conversions = {}
         for index, pair in show_progress(pairs.items(), "conversions"):
-            if index < self.n_timed:  # no judge is loaded yet, whose threads would slow it down
-                conversions[index] = self._timed(pair)
-            else:
-                conversions[index] = self._converted(pair, self.sources[pair.source], None)
-        self._resynthesize(conversions.values())
+            # No judge is loaded yet, whose threads would slow the first ones down.
+            conversions[index] = self._as_recorded(pair, is_timed=index < self.n_timed)
         tested = {i: conversion for i, conversion in conversions.items() if i in robust}
         conditions, left_out = [], Counter(dict.fromkeys(self.missing, 0))
         if tested:
-            conditions = robustness.convert(self.converter, tested, self._converted)
+            conditions = robustness.convert(self.converter, tested, self.sources, self._converted)
             # Not |=, with which a Counter drops all reasons counted as 0.
             left_out.update(dict.fromkeys(robustness.unavailable(), 0))
         paths = dict.fromkeys(chain.from_iterable(map(recordings, pairs.values())))
@@ -191,27 +181,49 @@ class Evaluator:
 
     # Conversion ----------------------------------------------------------------------------------
 
+    def _as_recorded(self, pair: Pair, is_timed: bool) -> ScoredConversion:
+        """Convert a pair and let GE2E score the voice; may score computing times, too."""
+        source, seconds = self.sources[pair.source], self.seconds[pair.source]
+        voice = self._voice_of(pair) if is_timed else None  # not timed: it serves many conversions
+        wav, others = speed.of_conversion(
+            lambda progress: self.convert(pair, source, voice, progress)
+        )
+        sounds = Sounds(source.wav, wav, self.vocoded.get(pair.source))
+        conversion = self._scored(pair, sounds)
+        if is_timed:
+            steps = seconds | others
+            steps["conversion"] = steps.pop("whole") + sum(others.values())
+            rates = {f"speed/{name}": Rate(s, source.seconds) for name, s in steps.items()}
+            conversion.scores.update(rates)
+        return conversion
+
     def _converted(self, pair: Pair, source: Recording, voice: Voice | None) -> ScoredConversion:
         """Convert a source to a voice, by default that of the pair; let GE2E score the voice."""
-        return self._scored(pair, source, self.convert(pair, source, voice))
+        return self._scored(pair, Sounds(source.wav, self.convert(pair, source, voice)))
 
-    def _scored(self, pair: Pair, source: Recording, wav: np.ndarray) -> ScoredConversion:
-        """Let GE2E score the voice of a conversion (n,)."""
-        conversion = ScoredConversion(pair, Sounds(source.wav, wav))
+    def _scored(self, pair: Pair, sounds: Sounds) -> ScoredConversion:
+        """Let GE2E score the voice of a conversion."""
+        conversion = ScoredConversion(pair, sounds)
         embedding = None
         with contextlib.suppress(InputError):  # there is no speech in it
-            embedding = self.converter.embed(wav)
+            embedding = self.converter.embed(sounds.conversion)
         conversion.scores["ge2e/speech"] = float(embedding is not None)
         voices.score("ge2e", conversion.scores, pair, self.embeddings["ge2e"], embedding)
         return conversion
 
-    def convert(self, pair: Pair, source: Recording, voice: Voice | None = None) -> np.ndarray:
+    def convert(
+        self,
+        pair: Pair,
+        source: Recording,
+        voice: Voice | None = None,
+        progress: Progress = no_progress,
+    ) -> np.ndarray:
         """Convert a source to a voice, by default that of the pair -> float32 (n,).
 
         Evaluators of other converters override it.
         """
         voice = self._voice_of(pair) if voice is None else voice
-        return self.converter.convert_analyzed([source], [voice], self.seed)[0]
+        return self.converter.convert_analyzed([source], [voice], self.seed, progress)[0]
 
     def _voice_of(self, pair: Pair) -> Voice:
         """Return the target's voice, which is made only once."""
@@ -219,45 +231,6 @@ class Evaluator:
             own = [self.samples[path] for path in pair.voice]
             self.voices[pair.voice] = self.converter.voice_from(own)
         return self.voices[pair.voice]
-
-    def _resynthesize(self, conversions: Iterable[ScoredConversion]) -> None:
-        """Add the sources resynthesised by the vocoder alone."""
-        known: dict[Path, np.ndarray] = {}
-        for conversion in conversions if self.vocoder_alone else ():
-            source, sounds = conversion.pair.source, conversion.sounds
-            if source not in known:
-                known[source] = self.converter.resynthesize(self.sources[source], self.seed)
-            conversion.sounds_in_memory = Sounds(sounds.source, sounds.conversion, known[source])
-
-    def _timed(self, pair: Pair) -> ScoredConversion:
-        """Convert and score a pair; the scores include computing times of all steps."""
-        converter, source = self.converter, self.sources[pair.source]
-        wav, rate = source.wav, self.converter.sample_rate
-        duration = len(wav) / rate
-        voice = self._voice_of(pair)  # which is not timed: it serves many conversions
-        scores: dict[str, Rate] = {}
-        steps: dict[str, Callable[[], object]] = {
-            "speaker_encoder": lambda: converter.embed(wav),
-            "mel": lambda: converter.mel.extract(wav, rate),
-        }
-        if converter.autovc.f0:
-            steps["pitch"] = lambda: pitch.track(wav, rate, converter.mel.hop_length)
-        if not self.is_warm:  # the first calls are slower
-            self.convert(pair, converter.analyze(wav), voice)
-            converter.resynthesize(wav, self.seed)
-            self.is_warm = True
-        for name, step in steps.items():
-            scores[f"speed/{name}"] = Rate(_seconds(step)[0], duration)
-        with _stopwatch(converter.autovc) as network:
-            whole, made = _seconds(lambda: self.convert(pair, converter.analyze(wav), voice))
-        scores["speed/autovc"] = Rate(sum(network), duration)
-        scores["speed/conversion"] = Rate(whole, duration)
-        resynthesis, _ = _seconds(lambda: converter.resynthesize(wav, self.seed))
-        vocoder = max(0.0, resynthesis - scores["speed/mel"].amount)
-        scores["speed/vocoder"] = Rate(vocoder, duration)
-        conversion = self._scored(pair, source, made)
-        conversion.scores.update(scores)
-        return conversion
 
     def _codes(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
         """Compute the codes (n_channels, T/freq) of recordings."""
@@ -286,20 +259,19 @@ class Evaluator:
         if "prosody" in self.aspects:
             contours = {path: one.f0 for path, one in self.samples.items()}
             prosody.score(conversions, contours, rate, converter.mel.hop_length)
+        tested = [c for results in conditions[1:] for c in results.conversions.values()]
         if "campplus" in self.aspects:
-            tested = [c for results in conditions[1:] for c in results.conversions.values()]
             for conversion in show_progress([*conversions, *tested], "campplus"):
                 self._judge_by_campplus(conversion)
         judges = self._judges
         for name in ("distillmos", "dnsmos"):
             if judge := judges.get(name):
-                naturalness.score(name, judge, conversions, converter.mel)
-                robustness.score_naturalness(name, judge, conditions, rate)
+                naturalness.score(name, judge, [*conversions, *tested], converter.mel)
         if judge := judges.get("words"):
             left_out.update(words.score(judge, conversions, rate))
             robustness.score_words(judge, conditions, rate)
         if judge := judges.get("tiny_en"):
-            left_out.update(words.score(judge, conversions, rate, "tiny_en", False))
+            left_out.update(words.score(judge, conversions, rate, "tiny_en"))
         if judge := judges.get(pocket_sphinx.ASPECT):
             left_out.update(pocket_sphinx.score(judge, conversions, rate))
         if judge := judges.get(phonemes.ASPECT):
@@ -318,31 +290,3 @@ class Evaluator:
 def recordings(pair: Pair) -> list[Path]:
     """List all recordings of a pair."""
     return [pair.source, pair.source_reference, *pair.voice, pair.target_reference]
-
-
-def _seconds(function: Callable[[], Result]) -> tuple[float, Result]:
-    """Return the time of a call in seconds, and its result."""
-    started = time.perf_counter()
-    result = function()
-    return time.perf_counter() - started, result
-
-
-@contextlib.contextmanager
-def _stopwatch(network: nn.Module) -> Iterator[list[float]]:
-    """Measure the time in seconds of each call of a network's submodules inside the block."""
-    started, seconds = [], []
-
-    def now() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    hooks = []
-    for part in network.children():  # never nested: a conversion calls one after the other
-        hooks.append(part.register_forward_pre_hook(lambda *_: started.append(now())))
-        hooks.append(part.register_forward_hook(lambda *_: seconds.append(now() - started.pop())))
-    try:
-        yield seconds
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -89,12 +89,7 @@ class PartFiles:
         return results, [index for index in wanted if index not in done]
 
     def save(self, part: Part, results: PartialResults) -> None:
-        """Write results, without their sound.
-
-        Args:
-            part: The part that they belong to.
-            results: The results of some of its pairs.
-        """
+        """Write the results of some pairs of a part, without their sound."""
         path = self._folder / f"results_{part.stem}_{min(results.conversions):06d}.json"
         kinds = results.embeddings | {CODES: results.codes}
         names = list(dict.fromkeys(name for found in kinds.values() for name in found))

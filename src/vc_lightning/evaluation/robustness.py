@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -12,10 +13,9 @@ from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import conditions
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.scorers.naturalness import Listener
-from vc_lightning.evaluation.scorers.recognisers.phonemes import PhonemeRecogniser
+from vc_lightning.evaluation.scorers.recognisers.phonemes import Hama
 from vc_lightning.evaluation.scorers.recognisers.texts import character_errors, word_errors
-from vc_lightning.evaluation.scorers.words import WordRecogniser
+from vc_lightning.evaluation.scorers.recognisers.whisper import Recogniser
 from vc_lightning.evaluation.scores import ScoredConversion, figures
 from vc_lightning.evaluation.statistics import Figure
 
@@ -48,23 +48,14 @@ class ConditionResults:
     refused: list[str] = field(default_factory=list)
 
 
-def chosen(pairs: Sequence[Pair], n: int, kind: str) -> list[int]:
-    """Choose pairs, spread evenly over every group.
-
-    Args:
-        pairs: All pairs.
-        n: Largest number of pairs of each group.
-        kind: Kind of the groups, a key of `Pair.groups`.
-
-    Returns:
-        Numbers of the pairs.
-    """
-    groups = defaultdict(list)
+def chosen(pairs: Sequence[Pair], n: int) -> list[int]:
+    """Choose the numbers of at most n pairs of each domain, spread evenly over it."""
+    domains = defaultdict(list)
     for index, pair in enumerate(pairs):
-        groups[pair.groups.get(kind)].append(index)
+        domains[pair.domain].append(index)
     return [
         own[place]
-        for own in groups.values()
+        for own in domains.values()
         for place in np.unique(np.linspace(0, len(own) - 1, min(n, len(own))).round().astype(int))
     ]
 
@@ -79,7 +70,10 @@ def unavailable() -> list[str]:
 
 
 def convert(
-    converter: VoiceConverter, clean: Mapping[int, ScoredConversion], converted: Converted
+    converter: VoiceConverter,
+    clean: Mapping[int, ScoredConversion],
+    sources: Mapping[Path, Recording],
+    converted: Converted,
 ) -> list[ConditionResults]:
     """Convert sources under every condition to clean voices, then clean sources to worse voices.
 
@@ -89,6 +83,7 @@ def convert(
     Args:
         converter: The converter.
         clean: Conversions of the sources as recorded, by the number of their pair.
+        sources: These sources.
         converted: Converts a source to the voice of a pair, or to another one.
 
     Returns:
@@ -98,10 +93,9 @@ def convert(
     for condition, of_voices, changed in _changed(converter, clean):
         results = ConditionResults(condition)
         for index, wav in changed.items():
-            pair, source = clean[index].pair, clean[index].sounds.source
-            wav = wav.astype(np.float32)
+            pair, wav = clean[index].pair, wav.astype(np.float32)
             try:
-                analyzed = converter.analyze(source if of_voices else wav)
+                analyzed = sources[pair.source] if of_voices else converter.analyze(wav)
                 voice = converter.voice(wav) if of_voices else None
             except InputError as error:
                 path = pair.voice[0] if of_voices else pair.source
@@ -144,25 +138,8 @@ def _second_speakers(clean: Mapping[int, ScoredConversion]) -> dict[int, np.ndar
     }
 
 
-def score_naturalness(
-    judge: str, listener: Listener, conditions: Sequence[ConditionResults], sample_rate: int
-) -> None:
-    """Set the naturalness of conversions under every condition but the first, which has it already.
-
-    Args:
-        judge: Section of the scores, "distillmos" or "dnsmos".
-        listener: Scores naturalness.
-        conditions: The results, those for clean sources first.
-        sample_rate: Sample rate of the sound in Hz.
-    """
-    for results in conditions[1:]:
-        for conversion in results.conversions.values():
-            score = listener.naturalness(conversion.sounds.conversion, sample_rate)
-            conversion.scores[f"{judge}/conversion"] = score
-
-
 def score_words(
-    recogniser: WordRecogniser, conditions: Sequence[ConditionResults], sample_rate: int
+    recogniser: Recogniser, conditions: Sequence[ConditionResults], sample_rate: int
 ) -> None:
     """Set the character error rates; the references are transcripts of the clean sources.
 
@@ -178,7 +155,7 @@ def score_words(
 
 
 def score_phonemes(
-    recogniser: PhonemeRecogniser, conditions: Sequence[ConditionResults], sample_rate: int
+    recogniser: Hama, conditions: Sequence[ConditionResults], sample_rate: int
 ) -> None:
     """Set the phoneme error rates against the phonemes of the clean sources; see `score_words`."""
     for conversion, reference in _with_references(conditions, "phonemes/source"):

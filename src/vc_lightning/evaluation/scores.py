@@ -106,11 +106,6 @@ class Scores(dict[str, float | Rate]):
     The part of a name before the slash is the section of the report.
     """
 
-    def __init__(self, values: Mapping[str, float | Rate] | None = None):
-        super().__init__()
-        for name, score in (values or {}).items():
-            self[name] = score
-
     def __setitem__(self, name: str, score: float | Rate | None) -> None:
         """Set a score; None, which could not be measured, is left out."""
         if name not in TITLES:
@@ -129,6 +124,11 @@ class Scores(dict[str, float | Rate]):
         """Return a score as a number, also a rate; None where it was not measured."""
         score = self.get(name)
         return score.value if isinstance(score, Rate) else score
+
+    def margin(self, judge: str) -> float | None:
+        """Return a voice judge's similarity to the target less that to the source's speaker."""
+        to_target, to_source = self.value(f"{judge}/to_target"), self.value(f"{judge}/to_source")
+        return None if to_target is None or to_source is None else to_target - to_source
 
     def numbers(self) -> dict[str, float]:
         """Return all scores as numbers, in the order of `TITLES`."""
@@ -209,10 +209,6 @@ def figures(
     conversions: Sequence[ScoredConversion], names: Sequence[str] = tuple(TITLES)
 ) -> dict[str, Figure]:
     """Average scores.
-
-    Args:
-        conversions: The conversions.
-        names: Names of scores.
 
     Returns:
         Means with intervals by name, of all scores that were measured.

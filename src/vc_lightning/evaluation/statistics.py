@@ -96,16 +96,3 @@ class Verification:
     different: list[float]
     threshold: float
     error_rate: float
-
-
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], weights: Sequence[float] | None = None
-) -> Figure:
-    """Compute the weighted mean of second − first, with its 95 % paired bootstrap interval.
-
-    Args:
-        first: Scores of some conversions.
-        second: Scores of the same conversions by another converter, in the same order.
-        weights: Weight of each conversion, such as the characters of an error rate.
-    """
-    return figure(np.subtract(second, first).tolist(), weights)

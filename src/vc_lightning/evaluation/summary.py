@@ -11,23 +11,9 @@ from vc_lightning.evaluation.pairs import Pair
 from vc_lightning.evaluation.part_files import PartialResults
 from vc_lightning.evaluation.robustness import ConditionResults
 from vc_lightning.evaluation.scorers import codes, voices
+from vc_lightning.evaluation.scorers.codes import SpeakerProbe
 from vc_lightning.evaluation.scores import VOICE_JUDGES, ScoredConversion
-from vc_lightning.evaluation.statistics import Figure, Verification
-
-
-@dataclass(frozen=True)
-class SpeakerProbe:
-    """How well a linear classifier recognises the speaker from single codes.
-
-    Attributes:
-        accuracy: Share of an utterance's codes that are classified correctly, over utterances.
-        chance: Share of the most frequent speaker.
-        n_speakers: Number of speakers.
-    """
-
-    accuracy: Figure
-    chance: float
-    n_speakers: int
+from vc_lightning.evaluation.statistics import Verification
 
 
 @dataclass(frozen=True)
@@ -97,10 +83,6 @@ def combine(
 def probe_codes(pairs: Sequence[Pair], found: Mapping[Path, np.ndarray]) -> SpeakerProbe | None:
     """Measure how well speakers are recognised from codes with `codes.speaker_probe`.
 
-    Args:
-        pairs: The pairs.
-        found: Codes of their recordings.
-
     Returns:
         The accuracy; None with fewer than two speakers with two recordings each.
     """
@@ -115,5 +97,4 @@ def probe_codes(pairs: Sequence[Pair], found: Mapping[Path, np.ndarray]) -> Spea
     names = list(used.values())
     if len(set(names)) < 2:
         return None
-    accuracy, chance = codes.speaker_probe([found[path] for path in used], names)
-    return SpeakerProbe(accuracy, chance, len(set(names)))
+    return codes.speaker_probe([found[path] for path in used], names)

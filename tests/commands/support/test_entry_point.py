@@ -129,19 +129,19 @@ def test_known_keys_of_commands():
 
 def test_refuses_value_for_group_of_keys():
     cfg = composed("train")
-    overrides.require_groups(cfg, "train")
+    overrides.require_kinds(cfg, "train")
     for name in ("checkpoint", "mel"):
         with pytest.raises(InputError, match=f"{name}=null: has keys of its own"):
-            overrides.require_groups(OmegaConf.merge(cfg, {name: None}), "train")
+            overrides.require_kinds(OmegaConf.merge(cfg, {name: None}), "train")
 
 
 @pytest.mark.parametrize("name", ["voices", "cleanup"])  # of included files
 def test_refuses_text_for_group_of_keys(name):
     cfg = composed("convert")
-    overrides.require_groups(cfg, "convert")
+    overrides.require_kinds(cfg, "convert")
     cfg[name] = "x"
     with pytest.raises(InputError, match=f"{name}=x: has keys of its own"):
-        overrides.require_groups(cfg, "convert")
+        overrides.require_kinds(cfg, "convert")
 
 
 def test_refuses_number_for_logger():

@@ -1,5 +1,6 @@
 """Comparison of two reports whose differences are known."""
 
+import numpy as np
 import pytest
 
 from vc_lightning.common.errors import InputError
@@ -33,6 +34,23 @@ def test_steady_gain_is_better_although_pairs_differ_more():
     assert (one.verdict, one.difference.n) == (comparison.BETTER, 6)
     assert one.difference.mean == pytest.approx(0.05)
     assert (one.first, one.second) == (pytest.approx(0.45), pytest.approx(0.5))
+
+
+def test_interval_is_that_of_the_differences():
+    """Scores that differ by 0.1 in each pair, while the pairs differ by much more."""
+    first = np.random.default_rng(0).normal(0, 5, 20)
+    found = compared(pairs(first), pairs(first + 0.1 + 0.01 * np.arange(20)))
+    one = found["campplus/to_target", "all pairs"].difference
+    assert one.mean == pytest.approx(0.195)
+    assert 0.15 < one.low < one.mean < one.high < 0.25
+
+
+def test_difference_of_rates_counts_characters():
+    first, second = pairs([0.5, 0.0], "words/word_errors"), pairs([0.0, 0.25], "words/word_errors")
+    for pair, base in zip(first, (90, 10), strict=True):
+        pair["bases"] = {"words/word_errors": base}
+    found = compared(first, second)
+    assert found["words/word_errors", "all pairs"].difference.mean == pytest.approx(-0.425)
 
 
 def test_fewer_errors_are_better_and_noise_is_unclear():

@@ -14,13 +14,15 @@ def codes(means, n_each, seed=0):
 
 
 def test_probe_separates_speakers():
-    accuracy, chance = speaker_probe(*codes([0, 3, 6, 9], 4))
+    probe = speaker_probe(*codes([0, 3, 6, 9], 4))
+    accuracy, chance = probe.accuracy, probe.chance
     assert accuracy.mean > 0.95
     assert (accuracy.n, chance) == (16, 0.25)
 
 
 def test_probe_is_at_chance_on_noise():
-    accuracy, chance = speaker_probe(*codes([0, 0, 0, 0], 20))
+    probe = speaker_probe(*codes([0, 0, 0, 0], 20))
+    accuracy, chance = probe.accuracy, probe.chance
     assert accuracy.low < chance < accuracy.high
 
 
@@ -30,5 +32,5 @@ def test_probe_ignores_utterance_offsets():
     utterances = [
         10 * rng.standard_normal((8, 1)) + rng.standard_normal((8, 20)) for _ in range(40)
     ]
-    accuracy, _ = speaker_probe(utterances, ["a", "b"] * 20)
+    accuracy = speaker_probe(utterances, ["a", "b"] * 20).accuracy
     assert accuracy.mean < 0.75

@@ -64,7 +64,7 @@ def test_known_text_is_the_reference():
 
 def test_own_transcript_is_the_reference_without_text():
     listed = [conversion(8, 2, text="xyz"), conversion(4, 2)]
-    words.score(LengthRecogniser(), listed, 16_000, "tiny_en", known_texts=False)
+    words.score(LengthRecogniser(), listed, 16_000, "tiny_en")
     assert listed[0].scores["tiny_en/character_errors"] == Rate(6, 8)
     words.score(LengthRecogniser(), listed, 16_000)
     assert listed[1].scores["words/source_character_errors"] == Rate(0, 4)

@@ -15,9 +15,6 @@ from vc_lightning.conversion.converter import VoiceConverter
 def build_converter(cfg: DictConfig) -> VoiceConverter:
     """Build the converter that `conf/converter.yaml` and the group `vocoder` describe.
 
-    Args:
-        cfg: A configuration with these keys.
-
     Raises:
         InputError: A value is wrong or a weight file cannot be used.
     """
@@ -36,9 +33,6 @@ def build_converter(cfg: DictConfig) -> VoiceConverter:
 
 def require_valid_types(cfg: DictConfig) -> None:
     """Check all values against the type hints of the classes and functions that take them.
-
-    Args:
-        cfg: The composed configuration.
 
     Raises:
         InputError: A value has another type; the message names its full key.

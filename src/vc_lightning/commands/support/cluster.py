@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vc_lightning.commands.support import builders
+from vc_lightning.commands.support.overrides import key_of
 from vc_lightning.common.errors import InputError, require_at_least
 from vc_lightning.common.files import expand_user, require_writable
 from vc_lightning.common.parts import Part
@@ -114,7 +115,7 @@ def run_parts(cfg: DictConfig, command: str, *pinned: str) -> bool:
     cluster = instantiate(cfg.cluster, _convert_="all")
     given = [*HydraConfig.get().overrides.hydra, *HydraConfig.get().overrides.task]
     replaced = {"cluster", *(override.partition("=")[0] for override in pinned)}
-    kept = [override for override in given if _group(override) not in replaced]
+    kept = [one for one in given if key_of(one).partition(".")[0] not in replaced]
     program = f"from vc_lightning.commands.{command} import run; run()"
     parts = [
         PartOfCommand(
@@ -129,18 +130,8 @@ def run_parts(cfg: DictConfig, command: str, *pinned: str) -> bool:
     return cluster.wait
 
 
-def _group(override: str) -> str:
-    """Return the first part of the key of an override."""
-    return override.partition("=")[0].lstrip("+~").partition(".")[0]
-
-
 def submit(cluster: Cluster, parts: Sequence[PartOfCommand], name: str) -> list[Any]:
     """Submit parts as one array.
-
-    Args:
-        cluster: Place and limits.
-        parts: The parts.
-        name: Name of the jobs.
 
     Returns:
         submitit's jobs, in the order of the parts.
@@ -175,10 +166,7 @@ def submit(cluster: Cluster, parts: Sequence[PartOfCommand], name: str) -> list[
 
 
 def wait(jobs: Sequence[Any]) -> None:
-    """Wait for the parts and report each.
-
-    Args:
-        jobs: submitit's jobs, in the order of the parts.
+    """Wait for the parts, whose jobs are in their order, and report each.
 
     Raises:
         InputError: A part failed; the message names its log.

@@ -36,11 +36,7 @@ complete -o default -F _vc_lightning vc-lightning {programs} python python3
 
 
 def script(names: Sequence[str]) -> str:
-    """Make the script.
-
-    Args:
-        names: The commands; each has a file in `conf/`.
-    """
+    """Make the script."""
     cases = [f"            {name}) words='{' '.join(words(name))}' ;;" for name in names]
     programs = " ".join(f"vc-{name}" for name in names)
     return SCRIPT.format(names=" ".join(names), cases="\n".join(cases), programs=programs)

@@ -145,11 +145,12 @@ def reports_input_errors(main: Callable) -> Callable:
         The function with this error handling.
     """
 
+    config_name = main.__module__.rpartition(".")[2]  # each command has the name of its file
+
     @functools.wraps(main)
     def reporting(cfg: DictConfig) -> object:
         try:
-            if HydraConfig.initialized():  # tests compose the configuration themselves
-                overrides.require_groups(cfg, str(HydraConfig.get().job.config_name))
+            overrides.require_kinds(cfg, config_name)
             return main(cfg)
         except USERS_ERRORS as error:
             log.debug("traceback of the error", exc_info=True)  # hydra.verbose=true shows it

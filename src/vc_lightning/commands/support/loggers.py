@@ -53,10 +53,6 @@ def build_logger(name: str, cfg: object) -> Logger:
 def log_config(logger: Logger, config: dict) -> None:
     """Log the configuration, which also opens the logger's run.
 
-    Args:
-        logger: The logger.
-        config: The composed configuration.
-
     Raises:
         InputError: The logger's service refuses or cannot be reached.
         OSError: The folder cannot be written.
@@ -71,11 +67,7 @@ def log_config(logger: Logger, config: dict) -> None:
 
 
 def finish(loggers: Sequence[Logger]) -> None:
-    """End the runs of W&B, which would otherwise continue in the next job of a sweep.
-
-    Args:
-        loggers: The loggers of a training run that has ended.
-    """
+    """End the runs of W&B, which would otherwise continue in the next job of a sweep."""
     if any(type(logger).__name__ == "WandbLogger" for logger in loggers):
         sys.modules["wandb"].finish()
 

@@ -6,6 +6,7 @@ A key of the last version that now belongs to another command is refused with th
 from collections.abc import Sequence
 from shlex import quote
 
+from vc_lightning.commands.support.overrides import key_of
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 
@@ -77,7 +78,7 @@ def require_current(command: str, arguments: Sequence[str]) -> None:
     renamed = {**RENAMED_EVERYWHERE, **RENAMED_HERE.get(command, {})}
     renamed |= ELSEWHERE if command == "train" else {}
     for argument in arguments:
-        key = argument.partition("=")[0].lstrip("+~")
+        key = key_of(argument)
         for old, new in renamed.items():
             if key == old or key.startswith(f"{old}."):
                 raise InputError(f"{key}: this key is called {new}{key.removeprefix(old)}")

@@ -7,14 +7,14 @@ types, such as a path with spaces or `logger=null`, into that grammar.
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError
+from vc_lightning.common.errors import InputError, require_flag
 from vc_lightning.common.files import expand_user
 
 NOTHING = ("", "null")
@@ -63,9 +63,6 @@ def swept_keys(arguments: Sequence[str]) -> set[str]:
 def translate(arguments: Sequence[str]) -> list[str]:
     """Translate a command line into Hydra's grammar.
 
-    Args:
-        arguments: All arguments of the command.
-
     Raises:
         InputError: A value cannot be a choice of its group; the message lists the choices.
     """
@@ -79,11 +76,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
 
 
 def name_shards(arguments: Sequence[str]) -> list[str]:
-    """Take a manifest that is a data set on the Hub as its shards: `data=shards data.dir=hf://…`.
-
-    Args:
-        arguments: All arguments of the command.
-    """
+    """Take a manifest that is a data set on the Hub as its shards: `data=shards data.dir=hf://…`."""
     given = "data.manifest=hf://datasets/"
     named: list[str] = []
     for argument in arguments:
@@ -98,9 +91,6 @@ def add_new_keys(arguments: Sequence[str]) -> list[str]:
 
     Hydra wants `++` before keys that no file declares. With `callbacks.mine._target_=my.Callback`,
     every argument that begins with `callbacks.mine.` gets it.
-
-    Args:
-        arguments: All arguments of the command.
     """
     own = [key for key, _, _ in (a.partition("_target_=") for a in arguments) if key.endswith(".")]
     prefixes = tuple(prefix for prefix in own if prefix[0] not in "+~-")
@@ -171,39 +161,32 @@ def quote_value(value: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def require_groups(cfg: DictConfig, config_name: str) -> None:
-    """Check that no group of keys was replaced by a single value.
+def require_kinds(cfg: DictConfig, config_name: str) -> None:
+    """Check that groups of keys still have keys, and that flags are still true or false.
 
     Args:
         cfg: The composed configuration.
-        config_name: The command's file in `conf/`, without `.yaml`.
+        config_name: The command's file in `conf/`, without `.yaml`, which says what they are.
 
     Raises:
-        InputError: A group has no keys; the message names it and its value.
+        InputError: A value is of another kind; the message names its key.
     """
-    for name in groups_with_keys(config_name):
+    files = [resources.settings("", name) for name in _files(config_name)]
+    written = [(name, value) for file in files for name, value in file.items()]
+    groups = [name for name, value in written if isinstance(value, dict)]
+    groups += [name for name, choice in _defaults(config_name) if choice not in (None, "none")]
+    for name in groups:
         if name in cfg and not isinstance(cfg[name], DictConfig):
             shown = "null" if cfg[name] is None else cfg[name]
             raise InputError(f"{name}={shown}: has keys of its own; set those")
-
-
-def groups_with_keys(config_name: str) -> list[str]:
-    """List the groups of keys that a command always has, those of included files among them."""
-    written = resources.settings("", config_name)
-    groups = [name for name, value in written.items() if isinstance(value, dict)]
-    for default in written.get("defaults", []):
-        if isinstance(default, dict):
-            groups += [name for name, choice in default.items() if choice not in (None, "none")]
-        elif default != "_self_":
-            groups += groups_with_keys(default)
-    return groups
+    others = {name for name, value in written if not isinstance(value, bool)}
+    for name, _ in written:
+        if name not in others:
+            require_flag(name, cfg[name])
 
 
 def require_choice(argument: str) -> None:
     """Refuse null, a list or a number where a group needs the name of a choice.
-
-    Args:
-        argument: One argument of the command line.
 
     Raises:
         InputError: The value cannot be a name; the message lists the choices.
@@ -244,13 +227,24 @@ def described_choices(config_name: str) -> str:
 
 def groups_of(config_name: str) -> list[str]:
     """List the groups of which a command's user can choose a file."""
-    groups = []
+    groups = [group for group, _ in _defaults(config_name) if (resources.CONF / group).is_dir()]
+    return list(dict.fromkeys(groups))
+
+
+def _files(config_name: str) -> list[str]:
+    """List the file of a command and those that it includes."""
+    defaults = resources.settings("", config_name).get("defaults", [])
+    included = [name for name in defaults if isinstance(name, str) and name != "_self_"]
+    return [config_name, *(file for name in included for file in _files(name))]
+
+
+def _defaults(config_name: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the groups of a command and their choices, where included files have theirs."""
     for default in resources.settings("", config_name).get("defaults", []):
         if isinstance(default, dict):
-            groups += [g for g in default if (resources.CONF / g).is_dir()]
+            yield from default.items()
         elif default != "_self_":
-            groups += groups_of(default)
-    return list(dict.fromkeys(groups))
+            yield from _defaults(default)
 
 
 def explain_unknown_choice(message: str, keys: Sequence[str]) -> str:
@@ -289,21 +283,16 @@ def known_keys(config_name: str) -> list[str]:
     Returns:
         Dotted names, sorted.
     """
-    config = resources.settings("", config_name)
-    names = _flatten(config, "")
-    for default in config.get("defaults", []):
-        if isinstance(default, str) and default != "_self_":
-            names += known_keys(default)
-        group = next(iter(default)).removeprefix("optional ") if isinstance(default, dict) else ""
-        if (resources.CONF / group).is_dir() and group:
-            names.append(group)
-            for path in (resources.CONF / group).rglob("*.yaml"):
-                options: Any = OmegaConf.to_container(OmegaConf.load(path))
-                names += _flatten(options, f"{group}.")
+    names = [key for file in _files(config_name) for key in _flatten(resources.settings("", file))]
+    for group in groups_of(config_name):
+        names.append(group)
+        for path in (resources.CONF / group).rglob("*.yaml"):
+            options: Any = OmegaConf.to_container(OmegaConf.load(path))
+            names += _flatten(options, f"{group}.")
     return sorted(set(names))
 
 
-def _flatten(config: dict, prefix: str) -> list[str]:
+def _flatten(config: dict, prefix: str = "") -> list[str]:
     names = []
     for key, value in config.items():
         if str(key).startswith("_") or key == "defaults":

@@ -65,24 +65,6 @@ def single_path(value: object, key: str) -> Path:
     return expand_user(value)
 
 
-def split_choices(value: str, key: str, allowed: Sequence[str]) -> list[str]:
-    """Split a comma-separated value into words.
-
-    Args:
-        value: The words; spaces around them are ignored.
-        key: Name of the key, for error messages.
-        allowed: The allowed words.
-
-    Raises:
-        InputError: A word is not allowed.
-    """
-    words = [word.strip() for word in str(value or "").split(",") if word.strip()]
-    for word in words:
-        if word not in allowed:
-            raise InputError(f"{key}={value}: {word} is unknown; choose from {', '.join(allowed)}")
-    return words
-
-
 def writable_folder(value: object, key: str) -> Path:
     """Create an output folder and check that it is writable before any work starts.
 

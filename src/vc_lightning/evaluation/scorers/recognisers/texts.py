@@ -7,6 +7,8 @@ if TYPE_CHECKING:
 
 from vc_lightning.evaluation.scores import Rate
 
+ENGLISH = ("", "en")  # languages that judges of English accept: "" is unknown
+
 
 def plain_text(text: str) -> str:
     """Convert a text to lower case without punctuation and with single spaces."""
