@@ -68,3 +68,11 @@ def test_checks_lists_of_objects():
     gain = {"_target_": "vc_lightning.data.augmentations.Gain", "decibels": "loud"}
     with pytest.raises(InputError, match=r"data.augmentations\[1\].decibels=loud: give a number"):
         annotations.require_fitting({"data": {"augmentations": [gain | {"decibels": 6}, gain]}})
+
+
+def test_unknown_keys_are_named():
+    target = {"_target_": "vc_lightning.data.augmentations.Gain", "decibels": 3.0}
+    require_fitting(target)
+    with pytest.raises(InputError, match=r"^task\.words: Gain has no such key; leave it out"):
+        require_fitting(target | {"words": 1}, "task.")
+    require_fitting({"_target_": "builtins.dict", "any": 1})

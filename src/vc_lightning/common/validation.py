@@ -38,11 +38,13 @@ def require_fitting(config: Mapping, prefix: str = "") -> None:
         prefix: Dotted name of `config` with a dot at its end, or "".
 
     Raises:
-        InputError: A value does not fit, or an argument is missing; the message names the key.
+        InputError: A value does not fit, or an argument is missing or unknown; the message names
+            the key.
     """
     target = config.get("_target_")
     function = locate(target) if isinstance(target, str) else None
     if callable(function):
+        _require_known(function, config, prefix)
         require_arguments(function, config, prefix)
     for name, value in config.items():
         for place, part in _parts(f"{prefix}{name}", value):
@@ -75,6 +77,21 @@ def _parts(key: str, value: object) -> list[tuple[str, Mapping]]:
     listed = enumerate(value) if isinstance(value, list) else []
     found = [(key, value), *((f"{key}[{index}]", item) for index, item in listed)]
     return [(place, part) for place, part in found if isinstance(part, Mapping)]
+
+
+def _require_known(function: Callable, config: Mapping, prefix: str) -> None:
+    """Raise InputError for keys that a target does not take."""
+    if not _hints(function):
+        return
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in config:
+        if not name.startswith("_") and name not in parameters:
+            raise InputError(
+                f"{prefix}{name}: {function.__name__} has no such key; leave it out, or choose the "
+                "experiment= that belongs to it"
+            )
 
 
 def _require_whole(function: Callable, config: Mapping, prefix: str) -> None:
