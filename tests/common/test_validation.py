@@ -72,7 +72,7 @@ def test_checks_lists_of_objects():
 
 def test_unknown_keys_are_named():
     target = {"_target_": "vc_lightning.data.augmentations.Gain", "decibels": 3.0}
-    require_fitting(target)
+    annotations.require_fitting(target)
     with pytest.raises(InputError, match=r"^task\.words: Gain has no such key; leave it out"):
-        require_fitting(target | {"words": 1}, "task.")
-    require_fitting({"_target_": "builtins.dict", "any": 1})
+        annotations.require_fitting(target | {"words": 1}, "task.")
+    annotations.require_fitting({"_target_": "builtins.dict", "any": 1})
