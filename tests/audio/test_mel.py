@@ -7,8 +7,7 @@ from scipy import signal
 from vc_lightning.audio import voice_activity
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.audio.mel_filters import power_spectra
-from vc_lightning.audio.power_mel import PowerMel
+from vc_lightning.audio.mel_filters import PowerMel, power_spectra
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 

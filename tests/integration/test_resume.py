@@ -16,7 +16,7 @@ from helpers import command, require_equal, require_same_result, state, weights
 from vc_lightning.commands.support import training_setup
 from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
-from vc_lightning.training import precision_choice
+from vc_lightning.training import machine
 from vc_lightning.training.checkpointing import WeightFiles
 from vc_lightning.training.resume import changed_keys, newest
 
@@ -392,7 +392,7 @@ def test_checkpoint_stores_measured_precision(run, monkeypatch, caplog):
     """Float32 wins the first measurement; the resumed run measures nothing."""
     figures = iter([{"bf16-mixed": 0.2, "32-true": 0.1}])
     monkeypatch.setattr(training_setup, "best_precision", lambda _: "bf16-mixed")
-    monkeypatch.setattr(precision_choice, "measure_steps", lambda *_: next(figures))
+    monkeypatch.setattr(machine, "measure_steps", lambda *_: next(figures))
     folder = run("trainer.precision=auto", "trainer.max_steps=2")
     last = folder / "checkpoints" / "last.ckpt"
     caplog.set_level("INFO")

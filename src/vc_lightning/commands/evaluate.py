@@ -24,10 +24,10 @@ from vc_lightning.conversion.converter import VoiceConverter
 from vc_lightning.evaluation import domains, pairs, robustness
 from vc_lightning.evaluation.evaluator import ASPECTS, Evaluator
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.part_files import PartFiles, PartialResults
 from vc_lightning.evaluation.report import comparison, sound_files, worst
 from vc_lightning.evaluation.report import files as report_files
 from vc_lightning.evaluation.report.contents import Contents
+from vc_lightning.evaluation.report.part_files import PartFiles, PartialResults
 from vc_lightning.evaluation.scores import TITLES, figures
 from vc_lightning.evaluation.summary import Evaluation, combine
 

@@ -31,8 +31,7 @@ from vc_lightning.models.files.formats import Card
 from vc_lightning.models.network import Network
 from vc_lightning.training.callbacks.throughput import DivergedError
 from vc_lightning.training.checkpointing import WeightFiles
-from vc_lightning.training.memory import keep_freed_memory
-from vc_lightning.training.precision_choice import choose_precision
+from vc_lightning.training.machine import choose_precision, keep_freed_memory
 from vc_lightning.training.resume import newest, require_same_training
 from vc_lightning.training.tasks.base import BaseModule, RunSettings
 

@@ -18,8 +18,8 @@ from vc_lightning.conversion.recording import Recording
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
 from vc_lightning.evaluation import robustness, speed
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.part_files import PartialResults
 from vc_lightning.evaluation.progress import show_progress
+from vc_lightning.evaluation.report.part_files import PartialResults
 from vc_lightning.evaluation.robustness import ConditionResults
 from vc_lightning.evaluation.scorers import (
     distortion,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.part_files import PartialResults
+from vc_lightning.evaluation.report.part_files import PartialResults
 from vc_lightning.evaluation.robustness import ConditionResults
 from vc_lightning.evaluation.scorers import codes, voices
 from vc_lightning.evaluation.scorers.codes import SpeakerProbe

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vc_lightning.audio import voice_activity
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
-from vc_lightning.audio.power_mel import PowerMel
+from vc_lightning.audio.mel_filters import PowerMel
 from vc_lightning.audio.spill_buffer import blocks
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings

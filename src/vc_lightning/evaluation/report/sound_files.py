@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vc_lightning.audio.files import io as audio
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.part_files import PartialResults
+from vc_lightning.evaluation.report.part_files import PartialResults
 from vc_lightning.evaluation.scores import ScoredConversion
 
 FOLDER = "wavs"

@@ -1,7 +1,9 @@
-"""Choose the precision of a training run on a CPU, where bfloat16 is not always faster."""
+"""Fit a training run to a computer's CPU: the precision of products, and the memory it keeps."""
 
 import copy
+import ctypes
 import logging
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,6 +21,8 @@ log = logging.getLogger("train")
 BFLOAT16, FLOAT32 = PRECISIONS = ("bf16-mixed", "32-true")  # Lightning's names
 SECONDS = 2.0  # of the measurement, at least
 MIN_ROUNDS = 2  # steps of each precision; the first one also prepares kernels and memory
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h (glibc)
+ALL = 2**31 - 1  # bytes
 
 
 def choose_precision(model: BaseModule, data: LightningDataModule, ckpt_path: str | None) -> str:
@@ -78,3 +82,14 @@ def measure_steps(
                 seconds.append(clock() - start)
                 model.zero_grad()
     return {name: min(seconds) for name, seconds in taken.items()}
+
+
+def keep_freed_memory() -> None:
+    """Keep freed memory for the next step, where the C library can be told to (Linux, glibc).
+
+    It would return each tensor of more than 32 MB to the system, which clears all of its pages
+    when it lends them again.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(M_MMAP_MAX, 0)
+        ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, ALL)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -6,8 +8,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from vc_lightning.commands import train
-from vc_lightning.training import precision_choice
-from vc_lightning.training.precision_choice import (
+from vc_lightning.training import machine
+from vc_lightning.training.machine import (
     BFLOAT16,
     FLOAT32,
     choose_precision,
@@ -71,7 +73,7 @@ def test_measures_fastest_step_without_training():
     ("seconds", "precision"), [(FASTER_FLOAT32, FLOAT32), (FASTER_BFLOAT16, BFLOAT16)]
 )
 def test_chooses_and_stores_faster_precision(monkeypatch, caplog, data, seconds, precision):
-    monkeypatch.setattr(precision_choice, "measure_steps", lambda *_: seconds)
+    monkeypatch.setattr(machine, "measure_steps", lambda *_: seconds)
     task = Task()
     caplog.set_level("INFO")
     assert choose_precision(task, data, None) == precision
@@ -83,13 +85,13 @@ def test_chooses_and_stores_faster_precision(monkeypatch, caplog, data, seconds,
 @pytest.mark.parametrize("stored", [BFLOAT16, FLOAT32])
 def test_resumed_training_keeps_precision(monkeypatch, data, stored):
     content = (None, {"trainer": {"precision": stored}})
-    monkeypatch.setattr(precision_choice, "read_training", lambda _: content)
-    monkeypatch.delattr(precision_choice, "measure_steps")
+    monkeypatch.setattr(machine, "read_training", lambda _: content)
+    monkeypatch.delattr(machine, "measure_steps")
     assert choose_precision(Task(), data, "last.ckpt") == stored
 
 
 def test_no_measurement_without_bfloat16_units(monkeypatch, data):
-    monkeypatch.delattr(precision_choice, "measure_steps")
+    monkeypatch.delattr(machine, "measure_steps")
     task = Task()
     task.config["trainer"]["precision"] = FLOAT32
     assert choose_precision(task, data, None) == FLOAT32
@@ -110,3 +112,26 @@ def test_measures_for_one_process_on_a_cpu_only(monkeypatch, changes, expected):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     settings = {"accelerator": "auto", "devices": 1, "num_nodes": 1} | changes
     assert train.is_one_cpu_process(OmegaConf.create(settings)) == expected
+
+
+CODE = """
+import resource
+import torch
+from vc_lightning.training.machine import keep_freed_memory
+
+def page_faults(n):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(n)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+returned = page_faults(2**24)  # 64 MB
+keep_freed_memory()
+page_faults(2**24)
+print(page_faults(2**24 - 2**10) < returned / 10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told to")
+def test_large_tensors_take_the_memory_of_those_before():
+    printed = subprocess.run([sys.executable, "-c", CODE], capture_output=True, check=True)
+    assert printed.stdout.strip() == b"True", printed.stderr
