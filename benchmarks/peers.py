@@ -27,9 +27,9 @@ from vc_lightning.conversion.voices.voice import Voice
 from vc_lightning.evaluation import domains, pairs
 from vc_lightning.evaluation.evaluator import Evaluator
 from vc_lightning.evaluation.pairs import Pair
-from vc_lightning.evaluation.report.part_files import PartialResults
 from vc_lightning.evaluation.report import files, sound_files
 from vc_lightning.evaluation.report.contents import Contents
+from vc_lightning.evaluation.report.part_files import PartialResults
 from vc_lightning.evaluation.scores import ScoredConversion
 from vc_lightning.evaluation.summary import combine
 
