@@ -22,7 +22,7 @@ class LengthRecogniser:
         return language != "xx"
 
     def language_of(self, wav, sample_rate):
-        return "de"
+        return "de" if len(wav) < 9 else ""
 
     def transcript(self, wav, sample_rate, language="en"):
         self.heard.append((len(wav), language))
@@ -75,6 +75,14 @@ def test_language_of_the_source_is_that_of_the_conversion():
     recogniser = LengthRecogniser()
     words.score(recogniser, [conversion(8, 2, language="")], 16_000)
     assert recogniser.heard == [(8, "de"), (2, "de")]
+
+
+def test_a_source_in_no_language_is_left_out():
+    listed = [conversion(9, 2, language=""), conversion(9, 3, language=""), conversion(8, 2)]
+    left_out = words.score(LengthRecogniser(), listed, 16_000)
+    assert left_out == {"words: tiny only repeats itself; give a language": 2}
+    assert "words/character_errors" not in listed[0].scores
+    assert "words/character_errors" in listed[2].scores
 
 
 @pytest.mark.parametrize(("language", "n"), [("en", 1), ("zh", 0)])

@@ -45,8 +45,11 @@ def score(
             language = pair.language or recogniser.language_of(sounds.source, sample_rate)
             known[key] = {"language": language}
             for name, wav in sounds.named().items():
-                if name != "conversion":
+                if language and name != "conversion":
                     known[key][name] = recogniser.transcript(wav, sample_rate, language)
+        if not known[key]["language"]:
+            left_out[f"{judge}: {recogniser.name} only repeats itself; give a language"] += 1
+            continue
         heard = dict(known[key])
         language = heard.pop("language")
         heard["conversion"] = conversion.heard(recogniser.transcript, sample_rate, language)

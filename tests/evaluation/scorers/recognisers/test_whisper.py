@@ -1,7 +1,9 @@
 """Whisper tiny.en, whose model is in a wheel."""
 
 import importlib.util
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from vc_lightning.common.errors import InputError
@@ -27,6 +29,27 @@ def test_supports_english_only(recogniser, speech):
     answers = [recogniser.understands(language) for language in ("en", "", "de")]
     assert answers == [True, True, False]
     assert recogniser.language_of(speech, 16_000) == "en"
+
+
+@pytest.mark.parametrize(
+    ("looping", "language"), [((), "cy"), (("cy",), "en"), (("cy", "en", "de"), "")]
+)
+def test_a_language_in_which_it_repeats_itself_is_none(recogniser, monkeypatch, looping, language):
+    def transcribe(wav, language, **_):
+        ratio = 5.4 if language in looping else 1.1
+        return iter([SimpleNamespace(text="word", compression_ratio=ratio)]), None
+
+    likely = [("cy", 0.3), ("en", 0.29), ("de", 0.1), ("fr", 0.05)]
+    monkeypatch.setattr(
+        recogniser,
+        "model",
+        SimpleNamespace(
+            model=SimpleNamespace(is_multilingual=True),
+            detect_language=lambda _: (*likely[0], likely),
+            transcribe=transcribe,
+        ),
+    )
+    assert recogniser.language_of(np.zeros(16_000, np.float32), 16_000) == language
 
 
 @pytest.mark.parametrize(

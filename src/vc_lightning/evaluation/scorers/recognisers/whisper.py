@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from vc_lightning.models import whisper
 BASE = "base"  # the multilingual model that `download` puts into the cache
 TINY_EN = whisper.SHIPPED
 BEAM_SIZE = 5
+LIKELY_LANGUAGES = 3  # of a recording, to try
+MAX_COMPRESSION = 2.4  # of a transcript by zlib, as in Whisper; above, it repeats itself
 
 
 class Recogniser:
@@ -51,10 +54,20 @@ class Recogniser:
         return self.model.model.is_multilingual and language in self.model.supported_languages
 
     def language_of(self, wav: np.ndarray, sample_rate: int) -> str:
-        """Return the most likely language of a recording (n,), such as "en"."""
-        if not self.model.model.is_multilingual:
-            return "en"
-        return self.model.detect_language(audio.resample(wav, sample_rate, SAMPLE_RATE))[0]
+        """Return the most likely language of a recording (n,), such as "en".
+
+        Where the model only repeats itself, it has mistaken the language; the next one is tried.
+        The answer is "" if it does so in all of the likely languages.
+        """
+        wav = audio.resample(wav, sample_rate, SAMPLE_RATE)
+        likely = ["en"]
+        if self.model.model.is_multilingual:
+            likely = [name for name, _ in self.model.detect_language(wav)[2][:LIKELY_LANGUAGES]]
+        for language in likely:
+            segments = self._segments(wav, language)
+            if all(segment.compression_ratio <= MAX_COMPRESSION for segment in segments):
+                return language
+        return ""
 
     def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
         """Transcribe a recording.
@@ -67,7 +80,11 @@ class Recogniser:
         Returns:
             Lower-case text without punctuation.
         """
-        wav = audio.resample(wav, sample_rate, SAMPLE_RATE)
+        segments = self._segments(audio.resample(wav, sample_rate, SAMPLE_RATE), language)
+        return plain_text(" ".join(segment.text.strip() for segment in segments))
+
+    def _segments(self, wav: np.ndarray, language: str) -> list[Any]:
+        """Transcribe samples (n,) at 16 kHz."""
         segments, _ = self.model.transcribe(
             wav,
             language=language or None,
@@ -75,7 +92,7 @@ class Recogniser:
             beam_size=BEAM_SIZE,
             condition_on_previous_text=False,
         )
-        return plain_text(" ".join(segment.text.strip() for segment in segments))
+        return list(segments)
 
 
 def model_path(name: str) -> Path:
