@@ -27,7 +27,7 @@ def voice_converter(checkpoint=None):
 
 
 def speaker_encoder():
-    """Load the shipped GE2E encoder, a `vc_lightning.models.speaker_encoder.SpeakerEncoder`."""
+    """Load the shipped GE2E encoder, a `vc_lightning.models.speaker_encoder.GE2E`."""
     from vc_lightning.models import checkpoints
 
     return checkpoints.load_speaker_encoder()

@@ -167,7 +167,7 @@ encoder = torch.hub.load(root, "speaker_encoder", source="local")
 print(type(converter).__name__, converter.card.step, type(encoder).__name__)
 """
     step = VoiceConverter.from_pretrained().card.step
-    assert python(code, ROOT) == f"VoiceConverter {step} SpeakerEncoder\n"
+    assert python(code, ROOT) == f"VoiceConverter {step} GE2E\n"
     hubconf = runpy.run_path(str(ROOT / "hubconf.py"))
     assert {name for name, value in hubconf.items() if callable(value)} == {
         "voice_converter",
