@@ -7,9 +7,9 @@ from scipy import signal
 from vc_lightning.audio import voice_activity
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
-from vc_lightning.audio.mel_filters import PowerMel, power_spectra
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
+from vc_lightning.models.speaker_encoder import PowerMel, power_spectra
 
 
 def test_harmonics_of_tone(mel_settings):

@@ -21,8 +21,9 @@ class LengthRecogniser:
     def understands(self, language):
         return language != "xx"
 
-    def language_of(self, wav, sample_rate):
-        return "de" if len(wav) < 9 else ""
+    def recognised(self, wav, sample_rate, language=""):
+        language = language or ("de" if len(wav) < 9 else "")
+        return self.transcript(wav, sample_rate, language), language
 
     def transcript(self, wav, sample_rate, language="en"):
         self.heard.append((len(wav), language))

@@ -7,7 +7,7 @@ types, such as a path with spaces or `logger=null`, into that grammar.
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -171,10 +171,11 @@ def require_kinds(cfg: DictConfig, config_name: str) -> None:
     Raises:
         InputError: A value is of another kind; the message names its key.
     """
-    files = [resources.settings("", name) for name in _files(config_name)]
-    written = [(name, value) for file in files for name, value in file.items()]
+    written = [item for file in _files(config_name) for item in file.items()]
     groups = [name for name, value in written if isinstance(value, dict)]
-    groups += [name for name, choice in _defaults(config_name) if choice not in (None, "none")]
+    defaults = [one for name, value in written if name == "defaults" for one in value]
+    choices = [item for one in defaults if isinstance(one, dict) for item in one.items()]
+    groups += [name for name, choice in choices if choice not in (None, "none")]
     for name in groups:
         if name in cfg and not isinstance(cfg[name], DictConfig):
             shown = "null" if cfg[name] is None else cfg[name]
@@ -227,24 +228,21 @@ def described_choices(config_name: str) -> str:
 
 def groups_of(config_name: str) -> list[str]:
     """List the groups of which a command's user can choose a file."""
-    groups = [group for group, _ in _defaults(config_name) if (resources.CONF / group).is_dir()]
+    groups = []
+    for default in resources.settings("", config_name).get("defaults", []):
+        if isinstance(default, dict):
+            groups += [group for group in default if (resources.CONF / group).is_dir()]
+        elif default != "_self_":
+            groups += groups_of(default)
     return list(dict.fromkeys(groups))
 
 
-def _files(config_name: str) -> list[str]:
-    """List the file of a command and those that it includes."""
-    defaults = resources.settings("", config_name).get("defaults", [])
+def _files(config_name: str) -> list[dict]:
+    """Read the file of a command and those that it includes."""
+    own = resources.settings("", config_name)
+    defaults = own.get("defaults", [])
     included = [name for name in defaults if isinstance(name, str) and name != "_self_"]
-    return [config_name, *(file for name in included for file in _files(name))]
-
-
-def _defaults(config_name: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the groups of a command and their choices, where included files have theirs."""
-    for default in resources.settings("", config_name).get("defaults", []):
-        if isinstance(default, dict):
-            yield from default.items()
-        elif default != "_self_":
-            yield from _defaults(default)
+    return [own, *(file for name in included for file in _files(name))]
 
 
 def explain_unknown_choice(message: str, keys: Sequence[str]) -> str:
@@ -283,7 +281,7 @@ def known_keys(config_name: str) -> list[str]:
     Returns:
         Dotted names, sorted.
     """
-    names = [key for file in _files(config_name) for key in _flatten(resources.settings("", file))]
+    names = [key for file in _files(config_name) for key in _flatten(file)]
     for group in groups_of(config_name):
         names.append(group)
         for path in (resources.CONF / group).rglob("*.yaml"):

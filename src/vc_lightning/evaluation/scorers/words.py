@@ -42,11 +42,11 @@ def score(
             continue
         key = pair.source, pair.language
         if key not in known:
-            language = pair.language or recogniser.language_of(sounds.source, sample_rate)
-            known[key] = {"language": language}
-            for name, wav in sounds.named().items():
-                if language and name != "conversion":
-                    known[key][name] = recogniser.transcript(wav, sample_rate, language)
+            said, language = recogniser.recognised(sounds.source, sample_rate, pair.language)
+            known[key] = {"language": language, "source": said}
+            if language and sounds.vocoder is not None:
+                vocoded = recogniser.transcript(sounds.vocoder, sample_rate, language)
+                known[key]["vocoder"] = vocoded
         if not known[key]["language"]:
             left_out[f"{judge}: {recogniser.name} only repeats itself; give a language"] += 1
             continue

@@ -28,7 +28,7 @@ def test_transcribes(recogniser, speech):
 def test_supports_english_only(recogniser, speech):
     answers = [recogniser.understands(language) for language in ("en", "", "de")]
     assert answers == [True, True, False]
-    assert recogniser.language_of(speech, 16_000) == "en"
+    assert recogniser.recognised(speech, 16_000)[1] == "en"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,9 @@ def test_a_language_in_which_it_repeats_itself_is_none(recogniser, monkeypatch, 
             transcribe=transcribe,
         ),
     )
-    assert recogniser.language_of(np.zeros(16_000, np.float32), 16_000) == language
+    expected = ("word" if language else "", language)
+    assert recogniser.recognised(np.zeros(16_000, np.float32), 16_000) == expected
+    assert recogniser.recognised(np.zeros(16_000, np.float32), 16_000, "cy") == ("word", "cy")
 
 
 @pytest.mark.parametrize(

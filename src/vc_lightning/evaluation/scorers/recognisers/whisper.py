@@ -53,41 +53,42 @@ class Recogniser:
             return True
         return self.model.model.is_multilingual and language in self.model.supported_languages
 
-    def language_of(self, wav: np.ndarray, sample_rate: int) -> str:
-        """Return the most likely language of a recording (n,), such as "en".
-
-        Where the model only repeats itself, it has mistaken the language; the next one is tried.
-        The answer is "" if it does so in all of the likely languages.
-        """
-        wav = audio.resample(wav, sample_rate, SAMPLE_RATE)
-        likely = ["en"]
-        if self.model.model.is_multilingual:
-            likely = [name for name, _ in self.model.detect_language(wav)[2][:LIKELY_LANGUAGES]]
-        for language in likely:
-            segments = self._segments(wav, language)
-            if all(segment.compression_ratio <= MAX_COMPRESSION for segment in segments):
-                return language
-        return ""
-
     def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
+        """Transcribe a recording, see `recognised`."""
+        return self.recognised(wav, sample_rate, language)[0]
+
+    def recognised(self, wav: np.ndarray, sample_rate: int, language: str = "") -> tuple[str, str]:
         """Transcribe a recording.
 
         Args:
             wav: The recording (n,).
             sample_rate: Its sample rate in Hz.
-            language: Its language; "" lets the model detect it.
+            language: Its language; "": the likeliest in which the model does not only repeat
+                itself, as it does where it has mistaken the language.
 
         Returns:
-            Lower-case text without punctuation.
+            Lower-case text without punctuation, and the language such as "en"; both are "" if the
+            model only repeats itself in all of the likely languages.
         """
-        segments = self._segments(audio.resample(wav, sample_rate, SAMPLE_RATE), language)
-        return plain_text(" ".join(segment.text.strip() for segment in segments))
+        wav = audio.resample(wav, sample_rate, SAMPLE_RATE)
+        for likely in [language] if language else self._likely_languages(wav):
+            segments = self._segments(wav, likely)
+            repeats = any(segment.compression_ratio > MAX_COMPRESSION for segment in segments)
+            if language or not repeats:
+                return plain_text(" ".join(segment.text.strip() for segment in segments)), likely
+        return "", ""
+
+    def _likely_languages(self, wav: np.ndarray) -> list[str]:
+        """List the likeliest languages of samples (n,) at 16 kHz, the first one first."""
+        if not self.model.model.is_multilingual:
+            return ["en"]
+        return [name for name, _ in self.model.detect_language(wav)[2][:LIKELY_LANGUAGES]]
 
     def _segments(self, wav: np.ndarray, language: str) -> list[Any]:
         """Transcribe samples (n,) at 16 kHz."""
         segments, _ = self.model.transcribe(
             wav,
-            language=language or None,
+            language=language,
             temperature=0,
             beam_size=BEAM_SIZE,
             condition_on_previous_text=False,
