@@ -71,6 +71,7 @@ VOCODER_DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
     "crop_frames": 4,
     "context_frames": 0,
     "mels_from": None,
+    "mels_from_share": 1.0,
 }
 NEEDS = {"f0", "teacher", "recogniser", "acoustics", "reference"}
 LEARNT = (

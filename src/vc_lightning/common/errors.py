@@ -57,6 +57,14 @@ def require_within(low: float, high: float, group: str, /, **values: object) -> 
             raise InputError(f"{key}={value}: give a number from {low} to below {high}")
 
 
+def require_share(group: str, /, **values: object) -> None:
+    """Check that values are numbers from 0 to 1; see `require_at_least`."""
+    for name, value in values.items():
+        # Written so that NaN is refused.
+        if isinstance(value, bool) or not isinstance(value, Real) or value < 0 or not value <= 1:
+            raise InputError(f"{_key(group, name)}={value}: give a number from 0 to 1")
+
+
 def require_layers(group: str, /, **values: object) -> None:
     """Check numbers of layers: 1 to `MAX_LAYERS`; see `require_at_least`."""
     require_at_least(1, group, **values)

@@ -14,6 +14,7 @@ from vc_lightning.common.errors import (
     require_at_least,
     require_one_of,
     require_seed,
+    require_share,
     require_within,
 )
 from vc_lightning.common.precision import best_precision
@@ -79,7 +80,7 @@ class CropSettings(LoadingSettings):
         if self.crop_frames is not None:
             require_at_least(1, "data", crop_frames=self.crop_frames)
         for name in ("vtlp_probability", "vtlp_target_probability"):
-            require_within(0, 1 + 1e-9, "data", **{name: getattr(self, name)})
+            require_share("data", **{name: getattr(self, name)})
         for augmentation in self.augmentations:
             if not callable(augmentation):
                 raise InputError(

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,17 +145,28 @@ def test_mels_reconstructed_by_autovc(module, tiny_autovc, tiny_checkpoint):
     recorded = plain.files.of(segment).read_mel(0, segment.n_frames)
     with torch.no_grad():
         expected = tiny_autovc(recorded[None], voice, voice)[1][0].clamp(0, 1)
-    reconstructed = data.files.of(segment).read_mel(0, segment.n_frames)
+    reconstructed = data.reconstructed.of(segment).read_mel(0, segment.n_frames)
     torch.testing.assert_close(reconstructed, expected, atol=1e-3, rtol=0)
     assert not torch.allclose(reconstructed, recorded, atol=0.05)
-    batch = next(iter(data.train_dataloader()))
-    assert torch.equal(batch.wav, next(iter(plain.train_dataloader())).wav)
+    batch, recordings = (next(iter(one.train_dataloader())) for one in (data, plain))
+    assert torch.equal(batch.wav, recordings.wav)
+    assert not torch.isclose(batch.mel, recordings.mel).flatten(1).all(dim=1).any()
     # Reconstructions of other weights are in another folder.
     path = Path(tiny_checkpoint)
     state = {key: value + 0.01 for key, value in tiny_autovc.state_dict().items()}
     card = Card("autovc", tiny_autovc.arguments, data.mel.settings)
     checkpoints.save(path, state, card)
-    assert module(mels_from=str(path)).files.folders != data.files.folders
+    assert module(mels_from=str(path)).reconstructed.folders != data.reconstructed.folders
+
+
+def test_a_share_of_the_crops_has_reconstructed_mels(module, tiny_checkpoint):
+    data = module(mels_from=str(tiny_checkpoint), mels_from_share=0.25)
+    crops = data.train_dataloader().dataset
+    recordings = replace(crops, reconstructed=())
+    pairs = [(crops[0, i, 0], recordings[0, i, 0]) for i in range(400)]
+    share = sum(not torch.equal(one.mel, other.mel) for one, other in pairs) / len(pairs)
+    assert 0.2 < share < 0.3
+    assert all(torch.equal(one.wav, other.wav) for one, other in pairs)
 
 
 def test_refuses_autovc_for_other_mels(module, tiny_autovc, tmp_path, mel_settings):
@@ -166,7 +178,13 @@ def test_refuses_autovc_for_other_mels(module, tiny_autovc, tmp_path, mel_settin
 
 
 @pytest.mark.parametrize(
-    "changes", [{"crop_frames": 0}, {"context_frames": -1}, {"context_frames": 2**31}]
+    "changes",
+    [
+        {"crop_frames": 0},
+        {"context_frames": -1},
+        {"context_frames": 2**31},
+        {"mels_from_share": 1.5},
+    ],
 )
 def test_refuses_impossible_values(module, changes):
     ((name, value),) = changes.items()

@@ -48,12 +48,16 @@ class VocoderCrops(Dataset):
         n_frames: Length N of a crop, without context.
         context: Number of context frames on each side.
         seed: Seed of all crops.
+        reconstructed: The same utterances with other mels, which a share of the crops has; or none.
+        share: That share.
     """
 
     features: Sequence[CachedFeatures]
     n_frames: int
     context: int
     seed: int
+    reconstructed: Sequence[CachedFeatures] = ()
+    share: float = 0.0
 
     def __len__(self) -> int:
         return len(self.features)
@@ -68,7 +72,9 @@ class VocoderCrops(Dataset):
         first, last = max(0, start), min(stop, utterance.n_frames)
         missing = (first - start, stop - last)
         hop = utterance.files.hop_length
-        mel = F.pad(utterance.read_mel(first, last), missing)
+        has_other_mel = len(self.reconstructed) > 0 and rng.random() < self.share
+        of_mel = self.reconstructed[index] if has_other_mel else utterance
+        mel = F.pad(of_mel.read_mel(first, last), missing)
         wav = utterance.read_wav(first, last)
         wav = F.pad(wav, tuple(frames * hop for frames in missing))
         return VocoderBatch(mel, wav, self.n_frames, F.pad(utterance.read_f0(first, last), missing))

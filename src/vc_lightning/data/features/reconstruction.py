@@ -1,4 +1,4 @@
-"""Mels reconstructed by a trained AutoVC, to train a vocoder on mels as blurred as its input."""
+"""Mels reconstructed by a trained AutoVC, to train a vocoder on mels like those of conversions."""
 
 import copy
 import logging
@@ -8,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.data.features.files import FeatureFiles, Segment, is_whole, save
+from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import identity, load_recogniser, read_autovc
 
 log = logging.getLogger(__name__)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not in inference mode: filters made here are kept for training
 def reconstruct(
     path: Path | str, segments: Iterable[Segment], files: FeatureFiles, mel: MelSpectrogram
 ) -> FeatureFiles:
@@ -45,7 +47,9 @@ def reconstruct(
     reconstructed = copy.copy(files)
     name = identity("autovc", network.state_dict())
     mels = files.folders["mels"]
-    reconstructed.folders = files.folders | {"mels": mels.with_name(f"{mels.name}-{name}")}
+    reconstructed.folders = files.folders | {
+        "mels": mels.with_name(f"{mels.name}-converted-{name}")
+    }
     by_content = defaultdict(list)
     for segment in segments:
         by_content[segment.content].append(segment)
@@ -69,7 +73,44 @@ def reconstruct(
                 wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
                 rate = mel.sample_rate / mel.hop_length
                 heard = torch.from_numpy(recogniser.hear(wav, segment.n_frames, rate).T)[None]
-            postnet_mel = network(heard, embedding, embedding, harmonics)[1]
-            whole[span] = postnet_mel[0].T.clamp(0, 1)
+            acoustics = features.acoustics[None] if network.arguments["dim_acoustics"] else None
+            made = reconstructed_mel(network, heard, segment_mel, embedding, harmonics, acoustics)
+            whole[span] = made[0].T.clamp(0, 1)
         save(reconstructed.path("mels", content), {"mel": whole.numpy().astype(np.float16)})
     return reconstructed
+
+
+def reconstructed_mel(
+    network: AutoVC,
+    content: Tensor,
+    mel: Tensor,
+    embedding: Tensor,
+    harmonics: Tensor | None,
+    acoustics: Tensor | None,
+) -> Tensor:
+    """Convert a recording into its own voice, by all steps of a conversion.
+
+    Each half attends to the frames of the other one, as no frame may find itself.
+
+    Args:
+        network: The network.
+        content: (1, C, T), what its content encoder reads.
+        mel: (1, n_mels, T), the recorded mel.
+        embedding: (1, dim_emb), of the speaker.
+        harmonics: (1, n_mels + 2, T), of the pitch, where the network needs it.
+        acoustics: (1, A), of the recording, where the network needs them.
+
+    Returns:
+        (1, n_mels, T).
+    """
+    n_frames = mel.shape[-1]
+    codes = network.encode(content, embedding)
+    made = network.decode(codes, n_frames, embedding, harmonics, acoustics)[1]
+    n_codes = codes.shape[-1] // 2
+    if network.has_reference and n_codes > 0:
+        half = n_codes * network.freq
+        remembered = network.remember(content, embedding, mel)
+        first = network.refined(codes[..., :n_codes], made[..., :half], remembered[..., half:])
+        second = network.refined(codes[..., n_codes:], made[..., half:], remembered[..., :half])
+        made = torch.cat([first, second], dim=-1)
+    return network.sharpened(made)
