@@ -7,6 +7,7 @@ from scipy import signal
 from vc_lightning.audio import voice_activity
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.audio.mel_filters import mel_filters
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.speaker_encoder import PowerMel, power_spectra
@@ -175,3 +176,13 @@ def test_estimated_spectrum_has_same_mel(mel_settings, speech, monkeypatch):
     bands = mel.amplitude(wanted[:, 50]) * mel_settings["gain"] / mel.filters.sum(dim=1)
     expected = (mel.filters[:, 100] * bands).sum() / mel.filters[:, 100].sum()
     torch.testing.assert_close(mel.spectrum(wanted)[100, 50], mel.logarithm(expected))
+
+
+def test_training_can_use_filters_that_a_conversion_made():
+    """Filters are made once; those of an inference mode could not be saved for a backward pass."""
+    with torch.inference_mode():
+        filters = mel_filters(16_000, 400, 80, 0, 8_000, 1.0625)
+    assert mel_filters(16_000, 400, 80, 0, 8_000, 1.0625) is filters
+    power = torch.rand(201, 3, requires_grad=True)
+    (filters @ power).sum().backward()
+    torch.testing.assert_close(power.grad, filters.sum(dim=0)[:, None].expand(-1, 3))

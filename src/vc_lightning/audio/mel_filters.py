@@ -70,4 +70,6 @@ def mel_filters(
     filters = (triangles * 2 / (upper_edges - lower_edges)).astype(np.float32)  # of equal area
     n_recorded = int((upper_edges <= sample_rate * factor / 2 * (1 + 1e-6)).sum())
     filters[n_recorded:] = filters[n_recorded - 1]
-    return torch.from_numpy(filters * np.float32(factor))  # the area is that of unstretched bins
+    filters *= np.float32(factor)  # the area is that of unstretched bins
+    with torch.inference_mode(False):  # they are kept, and training may need them next
+        return torch.from_numpy(filters)

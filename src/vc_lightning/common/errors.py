@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from numbers import Real
+from typing import TypeGuard
 
 MAX_LAYERS = 1_000  # building more would take minutes
 
@@ -47,12 +48,7 @@ def require_within(low: float, high: float, group: str, /, **values: object) -> 
     """Check that values are numbers with low ≤ value < high; see `require_at_least`."""
     for name, value in values.items():
         # Written so that NaN is refused.
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, Real)
-            or value < low
-            or not value < high
-        ):
+        if not _is_number(value) or value < low or not value < high:
             key = _key(group, name)
             raise InputError(f"{key}={value}: give a number from {low} to below {high}")
 
@@ -61,7 +57,7 @@ def require_share(group: str, /, **values: object) -> None:
     """Check that values are numbers from 0 to 1; see `require_at_least`."""
     for name, value in values.items():
         # Written so that NaN is refused.
-        if isinstance(value, bool) or not isinstance(value, Real) or value < 0 or not value <= 1:
+        if not _is_number(value) or value < 0 or not value <= 1:
             raise InputError(f"{_key(group, name)}={value}: give a number from 0 to 1")
 
 
@@ -88,6 +84,10 @@ def require_seed(name: str, value: object) -> None:
     """Raise InputError unless a value is a seed that NumPy and PyTorch accept."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise InputError(f"{name}={value}: give an integer from 0 to below 2^32")
+
+
+def _is_number(value: object) -> TypeGuard[Real]:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _key(group: str, name: str) -> str:

@@ -21,7 +21,7 @@ from vc_lightning.models.checkpoints import identity, load_recogniser, read_auto
 log = logging.getLogger(__name__)
 
 
-@torch.no_grad()  # not in inference mode: filters made here are kept for training
+@torch.inference_mode()
 def reconstruct(
     path: Path | str, segments: Iterable[Segment], files: FeatureFiles, mel: MelSpectrogram
 ) -> FeatureFiles:
@@ -66,8 +66,12 @@ def reconstruct(
             wav = features.read_wav(0, segment.n_frames).numpy()
             harmonics = None
             if network.f0:
-                f0 = pitch.track(wav, mel.sample_rate, mel.hop_length)[: segment.n_frames]
-                harmonics = mel.harmonics(torch.from_numpy(f0)[None])
+                if files.has("pitches"):
+                    f0 = features.read_f0(0, segment.n_frames)
+                else:
+                    track = pitch.track(wav, mel.sample_rate, mel.hop_length)
+                    f0 = torch.from_numpy(track[: segment.n_frames])
+                harmonics = mel.harmonics(f0[None])
             heard = segment_mel
             if recogniser is not None:
                 wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
@@ -109,7 +113,7 @@ def reconstructed_mel(
     n_codes = codes.shape[-1] // 2
     if network.has_reference and n_codes > 0:
         half = n_codes * network.freq
-        remembered = network.remember(content, embedding, mel)
+        remembered = network.reference.remember(network.repeat_codes(codes, n_frames), mel)
         first = network.refined(codes[..., :n_codes], made[..., :half], remembered[..., half:])
         second = network.refined(codes[..., n_codes:], made[..., half:], remembered[..., :half])
         made = torch.cat([first, second], dim=-1)
