@@ -70,12 +70,16 @@ class Recogniser(Network):
 
     def forward(self, mel: Tensor) -> Tensor:
         """Encode a log-mel (B, n_mels, T), T ≤ 3000 -> features (B, ⌈T/2⌉, dim)."""
-        x = F.gelu(self.conv1(mel))
-        x = F.gelu(self.conv2(x)).transpose(1, 2)  # (B, ceil(T/2), dim)
+        x = self.convolved(mel)
         x = x + self.positions[: x.shape[1]]
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)
+
+    def convolved(self, mel: Tensor) -> Tensor:
+        """Compute the input of the layers, without positions, (B, n_mels, T) -> (B, ⌈T/2⌉, dim)."""
+        x = F.gelu(self.conv1(mel))
+        return F.gelu(self.conv2(x)).transpose(1, 2)
 
     def use_bfloat16(self) -> "Recogniser":
         """Compute the layers' matrix products in bfloat16 from now on, and the rest as before.
@@ -99,10 +103,14 @@ class Recogniser(Network):
         Returns:
             (..., n_mels, n // 160): one and a quarter of the power of ten of each band's power.
         """
+        return scaled(self.logarithm(wav, filters))
+
+    def logarithm(self, wav: Tensor, filters: Tensor | None = None) -> Tensor:
+        """Compute the power of each band, in powers of ten, see `mel`."""
         filters = self.filters if filters is None else filters
         blocks = power_spectra(wav, N_FFT, HOP_LENGTH, self.window, pad_mode="reflect")
         power = torch.cat([filters @ block for block in blocks], dim=-1)[..., :-1]
-        return scaled(power.clamp(min=MIN_POWER).log10())
+        return power.clamp(min=MIN_POWER).log10()
 
     def vtlp_filters(self, factor: float) -> Tensor:
         """Return mel filters (n_mels, 201) that multiply every frequency by a VTLP factor."""
@@ -186,11 +194,25 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x (B, T, dim) -> (B, T, dim)."""
+        return self.extend(x, None)[0]
+
+    def extend(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Transform frames, which also attend to frames before them.
+
+        Args:
+            x: (B, T, dim).
+            past: Keys and values of the P frames before (2, B, n_heads, P, dim/n_heads); None: they
+                are the first ones.
+
+        Returns:
+            The frames (B, T, dim), and keys and values of all (2, B, n_heads, P + T, dim/n_heads).
+        """
         qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, n_heads, T, dim/n_heads)
-        attended = attend(query, key, value)
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, n_heads, T, dim/n_heads)
+        known = qkv[1:] if past is None else torch.cat([past, qkv[1:]], dim=3)
+        attended = attend(qkv[0], *known)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.ffn2(F.gelu(self.ffn1(self.ffn_norm(x))))
+        return x + self.ffn2(F.gelu(self.ffn1(self.ffn_norm(x)))), known
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -205,9 +227,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return scores.softmax(dim=-1) @ value
 
 
-def scaled(logarithm: Tensor) -> Tensor:
-    """Bring the power of each band (..., n_mels, T), in powers of ten, to Whisper's scale."""
-    loudest = logarithm.amax(dim=(-2, -1), keepdim=True)
+def scaled(logarithm: Tensor, loudest: Tensor | None = None) -> Tensor:
+    """Bring the power of each band (..., n_mels, T), in powers of ten, to Whisper's scale.
+
+    Args:
+        logarithm: See `Recogniser.logarithm`.
+        loudest: The most of the recording, broadcastable; None: the most of `logarithm`.
+    """
+    if loudest is None:
+        loudest = logarithm.amax(dim=(-2, -1), keepdim=True)
     return (torch.maximum(logarithm, loudest - RANGE) + 4) / 4
 
 
@@ -222,20 +250,25 @@ def stretch_samples(n_samples: int) -> int:
 
 
 def interpolate(
-    features: np.ndarray, frame_rate: float, n_frames: int, frames_per_second: float
+    features: np.ndarray,
+    frame_rate: float,
+    n_frames: int,
+    frames_per_second: float,
+    start: float = 0.0,
 ) -> np.ndarray:
     """Interpolate features at the frames of a mel.
 
     Args:
         features: (T, D); feature t is centred on t / frame_rate seconds.
         frame_rate: Rate of the features in Hz.
-        n_frames: Frames of the mel; frame t is centred on t / frames_per_second seconds.
+        n_frames: Frames of the mel; frame t is centred on start + t / frames_per_second seconds.
         frames_per_second: Frame rate of the mel in Hz.
+        start: Time of the first frame in seconds.
 
     Returns:
-        (n_frames, D).
+        (n_frames, D); before the first and after the last feature they are repeated.
     """
-    positions = np.arange(n_frames) * frame_rate / frames_per_second
+    positions = start * frame_rate + np.arange(n_frames) * frame_rate / frames_per_second
     positions = positions.clip(0, len(features) - 1)
     before = np.floor(positions).astype(int)
     after = np.minimum(before + 1, len(features) - 1)

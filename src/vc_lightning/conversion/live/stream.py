@@ -17,11 +17,14 @@ from vc_lightning.conversion.live.source import RunningPitch, RunningSource
 from vc_lightning.conversion.mel_converter import MelConverter, require_embedding
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.voices.voice import Voice
+from vc_lightning.models.running_recogniser import RunningRecogniser
 from vc_lightning.models.vocoders import overlap
 from vc_lightning.models.vocoders.base import PAST_FRAMES
 
 BLOCK_RANGE = (0.01, 10)  # seconds
-REMEMBERED_SECONDS = 1.0  # older mel changes a step by 0.0002 of the mel's range
+# Older sound changes a step by 0.0002 to 0.0004 of the mel's range.
+REMEMBERED_SECONDS = 1.0  # by the network with its live encoder
+LISTENING_REMEMBERED_SECONDS = 0.75  # by the network where the recogniser hears
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 MAX_AMPLITUDE = 8.0  # 18 dB above full scale; larger samples are not sound
 SAMPLES_AT_ONCE = 2**16  # of one push
@@ -30,17 +33,17 @@ SAMPLES_AT_ONCE = 2**16  # of one push
 class VoiceStream:
     """Convert sound while it is being recorded, in steps of equal length.
 
-    Every step runs the network over the last `context_seconds` of mel frames and keeps the new
-    ones. On whole recordings the network looks ahead 16 frames with the convolutions of its decoder
-    and postnet, 6 more with those of its encoder, to the end with the backward half of its LSTM,
-    and the vocoder looks ahead, too. Here the encoder gets `lookahead_seconds`, and after that the
-    zeros that its convolutions are padded with, as at the end of a recording: it was trained so.
-    Decoder and vocoder get the last frame over and over. The input ends at the newest frame and is
-    a whole number of codes long.
+    Every step runs the network over the last second of mel frames and keeps the new ones. On whole
+    recordings the network looks ahead 16 frames with the convolutions of its decoder and postnet,
+    6 more with those of its encoder, to the end with the backward half of its LSTM, and the vocoder
+    looks ahead, too. Here the encoder gets `lookahead_seconds`, and after that the zeros that its
+    convolutions are padded with, as at the end of a recording: it was trained so. Decoder and
+    vocoder get the last frame over and over. The input ends at the newest frame and is a whole
+    number of codes long.
 
-    Where the network listens, its recogniser may hear the same sound in every step (`listens`),
-    which keeps more words, but takes more time than the rest together. Else a live encoder predicts
-    the codes from the mel.
+    Where the network listens, its recogniser may hear the stream, too (`listens`, see
+    `RunningRecogniser`), which keeps more words and takes a third of the time of a step. Else a
+    live encoder predicts the codes from the mel.
 
     Sample n of the output is the conversion of sample n of the input: in total as many samples
     come out as went in. The result does not depend on the sizes of the blocks.
@@ -52,14 +55,14 @@ class VoiceStream:
         sample_rate: Rate of the input and the output in Hz.
         block_seconds: Length of a step, rounded to whole mel frames.
         lookahead_seconds: Length of the mel after the kept frames that the network also gets.
-        context_seconds: Length of the mel before them that it gets; without the recogniser at most
-            `REMEMBERED_SECONDS`.
-        listens: Whether the recogniser hears the sound of each step, where the network has one.
+        context_seconds: Length of the sound before a step that is remembered: by the recogniser all
+            of it, by the network at most a second.
+        listens: Whether the recogniser hears the stream, where the network has one.
         source: The speaker's voice; None: the stream estimates it.
         seed: Seed of the vocoder.
 
     Attributes:
-        listens: Whether the recogniser hears the sound of each step.
+        listens: Whether the recogniser hears the stream.
 
     Raises:
         InputError: A value is out of range.
@@ -90,20 +93,23 @@ class VoiceStream:
         require_seed("seed", seed)
         self.networks = networks
         self.listens = listens and networks.recogniser is not None
-        if not self.listens:
-            context_seconds = min(context_seconds, REMEMBERED_SECONDS)
         self._mel_converter = MelConverter(networks.autovc, mel, guidance)
         self.sample_rate = int(sample_rate)
         self._hop = mel.hop_length
         self._n_step = max(1, round(block_seconds * rate / self._hop))
         self._n_ahead = round(lookahead_seconds * rate / self._hop)
-        self._n_context = max(PAST_FRAMES, round(context_seconds * rate / self._hop))
+        remembered = LISTENING_REMEMBERED_SECONDS if self.listens else REMEMBERED_SECONDS
+        n_context = round(min(context_seconds, remembered) * rate / self._hop)
+        self._n_context = max(PAST_FRAMES, n_context)
         self._reach = math.ceil(mel.n_fft / 2 / self._hop)  # frames that share a sample
         # Samples beyond the end of a step that its last frame needs.
         self._delay = (self._reach - 1 + self._n_ahead) * self._hop + mel.n_fft // 2
         self._input = StreamResampler(self.sample_rate, rate)
         self._analysis = StreamResampler(rate, VAD_SAMPLE_RATE)
         self._output = StreamResampler(rate, self.sample_rate)
+        if self.listens:
+            self._hearing = RunningRecogniser(networks.recogniser, context_seconds)
+            self._to_hearing = StreamResampler(rate, networks.recogniser.sample_rate)
         dim_emb = networks.autovc.arguments["dim_emb"]
         self._source = RunningSource(
             networks.speaker_encoder,
@@ -260,7 +266,10 @@ class VoiceStream:
         unit = unit * (10 ** (gains / 20)) * mel.gain
         if self._highpass is not None:
             unit = self._highpass.push(unit)
-        self._wav = np.concatenate([self._wav, unit.astype(np.float32)])
+        unit = unit.astype(np.float32)
+        if self.listens:
+            self._hearing.push(self._to_hearing.push(unit))
+        self._wav = np.concatenate([self._wav, unit])
         n_frames = self._n_hops + self._n_step + self._reach + self._n_ahead  # of the stream
         n_known = self._first + self._mel.shape[-1]
         # Frames near the edges contain reflected samples and are left out.
@@ -293,12 +302,11 @@ class VoiceStream:
 
     def _codes(self, n_frames: int, source: Voice) -> Tensor:
         """Encode the newest frames -> codes (1, 2·dim_neck, n_frames / freq)."""
-        mel = self._mel[..., -n_frames:]
         if not self.listens:
-            return self._mel_converter.encode_live(mel, source)
+            return self._mel_converter.encode_live(self._mel[..., -n_frames:], source)
+        frames_per_second = self.networks.sample_rate / self._hop
         first = self._first + self._mel.shape[-1] - n_frames
-        wav = self._wav[(first - self._wav_first) * self._hop :]
-        heard = self.networks.heard(wav, n_frames)
+        heard = self._hearing.features(first / frames_per_second, n_frames, frames_per_second)
         return self._mel_converter.encode(self._tensor(heard.T), source)
 
     def _drop_old(self) -> None:
@@ -310,8 +318,6 @@ class VoiceStream:
         first = min(
             self._n_pitch_learned - pitch.TRACKER_PAST_FRAMES - 1, self._first + self._mel.shape[-1]
         )
-        if self.listens:
-            first = min(first, self._first)
         first -= self._reach
         if first > self._wav_first:
             self._wav = self._wav[(first - self._wav_first) * self._hop :]
