@@ -3,7 +3,8 @@
     python benchmarks/live_hour.py [PAIRS.tsv] [--minutes 60]
 
 PAIRS.tsv has the columns source and target, as for benchmarks/live_latency.py; its sources are
-converted repeatedly, one after another, to the voice of its first target, as fast as possible.
+converted repeatedly, one after another, to the voice of its first target, as fast as possible, in
+the shortest steps, heard by the recogniser.
 One line per minute of sound shows the memory of the process, the real-time factor, and the
 longest step as a share of its length, which must stay below 1. Computing time is CPU time, so
 that other programs do not count.
@@ -41,7 +42,7 @@ def main() -> None:
     speech = np.concatenate([converter.load(source) for source, _ in pairs])
     voice = converter.voice(pairs[0][1])
     n_samples = round(arguments.minutes * MINUTE * converter.sample_rate)
-    stream = converter.stream(voice)
+    stream = converter.stream(voice, listens=True)
     first, last = run(stream, speech, n_samples)
     for name, wav, start in (
         ("first", first, 0),

@@ -32,12 +32,12 @@ from vc_lightning.evaluation.scorers.recognisers import texts, whisper
 from vc_lightning.models.speaker_encoder import similarity
 
 SETTINGS = [  # block and lookahead in seconds, and whether the recogniser listens
-    (0.16, 0.19, False),
-    (0.16, 0.064, True),
+    (0.16, 0.19, True),
     (0.112, 0.064, True),
-    (0.112, 0.064, False),
+    (0.08, 0.064, True),
+    (0.064, 0.096, True),
+    (0.064, 0.064, True),
     (0.064, 0.064, False),
-    (0.064, 0.032, False),
 ]
 PIECE_SECONDS = 0.016  # length of the pieces of sound, as from a sound card
 PERCENTILES = [50, 95, 99, 100]
