@@ -9,6 +9,7 @@ from vc_lightning.models.recogniser import (
     MAX_FRAMES,
     SAMPLE_RATE,
     Recogniser,
+    TransformerLayer,
     interpolate,
     scaled,
 )
@@ -29,7 +30,8 @@ class RunningRecogniser:
     language model keeps them, and are computed again until they are `N_ACTIVE` frames old. Silence
     after the newest sound is closer to what the recogniser knows than an end within a word.
 
-    The recogniser has positions for 30 s. Then it hears the last `N_ANEW` frames anew, as the start.
+    The recogniser has positions for 30 s. After them it hears the last `N_ANEW` frames anew, as the
+    start of a recording.
 
     Args:
         recogniser: The recogniser.
@@ -40,12 +42,13 @@ class RunningRecogniser:
         self.recogniser = recogniser
         self._n_remembered = round(remembered_seconds * FRAME_RATE)
         self._wav = np.zeros(0, np.float32)
-        self._wav_first = 0  # all numbers here count features from the start of the stream
+        # Numbers count features from the start of the stream.
+        self._wav_first = 0  # the feature that the samples begin with
         self._features = np.zeros((0, recogniser.arguments["dim"]), np.float32)
         self._first = 0  # the oldest feature
         self._n_final = 0  # from here on features are computed again
         self._origin = 0  # the feature that has the first position
-        # Of the frames before `_n_final`: loudest band (P,), and each layer's keys and values.
+        # Of the frames before `_n_final`: loudest bands of their mels, keys and values per layer.
         self._loudness = recogniser.window.new_zeros(0)
         self._past: list[Tensor | None] = [None] * len(recogniser.layers)
 
@@ -112,9 +115,10 @@ class RunningRecogniser:
         x = one.convolved(scaled(logarithm, loudness.max())[None])
         x = x[:, n_lead : n_lead + n_frames - first + N_SILENCE]
         x = x + one.positions[first - self._origin :][: x.shape[1]]
-        n_known = 0 if self._past[0] is None else self._past[0].shape[3]
-        kept = slice(max(0, n_known + n_final - first - self._n_remembered), n_known + n_final - first)
+        n_past = len(self._loudness) // MELS_PER_FRAME + n_final - first
+        kept = slice(max(0, n_past - self._n_remembered), n_past)
         for i, layer in enumerate(one.layers):
+            assert isinstance(layer, TransformerLayer)
             x, known = layer.extend(x, self._past[i])
             self._past[i] = known[:, :, :, kept].clone()
         mels = slice(kept.start * MELS_PER_FRAME, kept.stop * MELS_PER_FRAME)

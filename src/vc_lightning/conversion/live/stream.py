@@ -92,7 +92,8 @@ class VoiceStream:
         require_flag("listens", listens)
         require_seed("seed", seed)
         self.networks = networks
-        self.listens = listens and networks.recogniser is not None
+        recogniser = networks.recogniser if listens else None
+        self.listens = recogniser is not None
         self._mel_converter = MelConverter(networks.autovc, mel, guidance)
         self.sample_rate = int(sample_rate)
         self._hop = mel.hop_length
@@ -107,9 +108,9 @@ class VoiceStream:
         self._input = StreamResampler(self.sample_rate, rate)
         self._analysis = StreamResampler(rate, VAD_SAMPLE_RATE)
         self._output = StreamResampler(rate, self.sample_rate)
-        if self.listens:
-            self._hearing = RunningRecogniser(networks.recogniser, context_seconds)
-            self._to_hearing = StreamResampler(rate, networks.recogniser.sample_rate)
+        if recogniser is not None:
+            self._hearing = RunningRecogniser(recogniser, context_seconds)
+            self._to_hearing = StreamResampler(rate, recogniser.sample_rate)
         dim_emb = networks.autovc.arguments["dim_emb"]
         self._source = RunningSource(
             networks.speaker_encoder,
