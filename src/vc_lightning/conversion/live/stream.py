@@ -42,7 +42,7 @@ class VoiceStream:
     number of codes long.
 
     Where the network listens, its recogniser may hear the stream, too (`listens`, see
-    `RunningRecogniser`), which keeps more words and takes a third of the time of a step. Else a
+    `RunningRecogniser`), which keeps more words and takes a quarter of the time of a step. Else a
     live encoder predicts the codes from the mel.
 
     Sample n of the output is the conversion of sample n of the input: in total as many samples
