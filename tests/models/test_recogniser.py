@@ -3,29 +3,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vc_lightning.audio.files import io
-from vc_lightning.common import resources
 from vc_lightning.models import recogniser as recogniser_module
 from vc_lightning.models.checkpoints import load_recogniser
 from vc_lightning.models.recogniser import Recogniser, attend, interpolate
 
 
-@pytest.fixture(scope="module")
-def recogniser():
-    return load_recogniser()
-
-
-@pytest.fixture(scope="module")
-def wav():
-    return io.resample(*io.load(resources.ROOT / "examples/source.wav"), 16_000)
-
-
-def test_equals_ctranslate2(recogniser, wav, tmp_path):
+def test_equals_ctranslate2(recogniser, speech, tmp_path):
     """The published model, run by its own engine, on the mel of its own package."""
     faster_whisper = pytest.importorskip("faster_whisper")
     feature_extractor = faster_whisper.feature_extractor.FeatureExtractor()
-    mel = feature_extractor(wav, padding=0)
-    assert np.abs(recogniser.mel(torch.from_numpy(wav)).numpy() - mel).max() < 1e-4
+    mel = feature_extractor(speech, padding=0)
+    assert np.abs(recogniser.mel(torch.from_numpy(speech)).numpy() - mel).max() < 1e-4
     # Hidden states of an independent implementation with the same weights.
     transformers = pytest.importorskip("transformers")
     config = transformers.WhisperConfig(
@@ -41,11 +29,11 @@ def test_equals_ctranslate2(recogniser, wav, tmp_path):
     assert expected.abs().max() > 5
 
 
-def test_onednn_hears_the_same(recogniser, wav, monkeypatch):
+def test_onednn_hears_the_same(recogniser, speech, monkeypatch):
     heard = []
     for is_fast in (False, torch.backends.mkldnn.is_available()):
         monkeypatch.setattr(recogniser_module, "HAS_FAST_ONEDNN", is_fast)
-        heard.append(recogniser.features(wav))
+        heard.append(recogniser.features(speech))
     np.testing.assert_allclose(*heard, atol=1e-3)
 
 
@@ -62,11 +50,11 @@ def test_attention_in_bfloat16_is_that_in_float32(n_frames):
         torch.testing.assert_close(found, expected, atol=0.03, rtol=0.03)
 
 
-def test_bfloat16_hears_the_same(recogniser, wav):
-    features = recogniser.features(wav)
+def test_bfloat16_hears_the_same(recogniser, speech):
+    features = recogniser.features(speech)
     other = load_recogniser()
     assert other.identity == recogniser.identity
-    rounded = other.use_bfloat16().features(wav)
+    rounded = other.use_bfloat16().features(speech)
     assert other.identity != recogniser.identity
     assert rounded.dtype == np.float32
     difference = np.square(rounded - features).mean() ** 0.5
@@ -97,25 +85,25 @@ def _their_names(state):
     return made
 
 
-def test_batches_give_the_same(recogniser, wav):
-    mel = recogniser.mel(torch.from_numpy(wav))
+def test_batches_give_the_same(recogniser, speech):
+    mel = recogniser.mel(torch.from_numpy(speech))
     with torch.inference_mode():
         both = recogniser(torch.stack([mel, mel.flip(-1)]))
         torch.testing.assert_close(both[:1], recogniser(mel[None]), atol=2e-4, rtol=1e-4)
 
 
-def test_long_recordings_are_cut(recogniser, wav):
-    long = np.concatenate([wav] * 6)  # 36 s: two stretches of 18 s
+def test_long_recordings_are_cut(recogniser, speech):
+    long = np.concatenate([speech] * 6)  # 36 s: two stretches of 18 s
     features = recogniser.features(long)
     assert len(features) == -(-len(long) // 320)
     half = -(-len(features) // 2)
     np.testing.assert_allclose(features[:half], recogniser.features(long[: half * 320]), atol=1e-3)
 
 
-def test_vtlp_copies_differ_but_keep_the_words(recogniser, wav):
-    features = recogniser.features(wav)
-    copy = recogniser.features(wav, 1.15)
-    other = recogniser.features(wav[::-1].copy(), 1.15)
+def test_vtlp_copies_differ_but_keep_the_words(recogniser, speech):
+    features = recogniser.features(speech)
+    copy = recogniser.features(speech, 1.15)
+    other = recogniser.features(speech[::-1].copy(), 1.15)
 
     def distance(a, b):
         return np.linalg.norm(a - b) / np.linalg.norm(a - a.mean(axis=0))
@@ -123,9 +111,9 @@ def test_vtlp_copies_differ_but_keep_the_words(recogniser, wav):
     assert 0.05 < distance(features, copy) < 0.8 * distance(features, other)
 
 
-def test_hears_at_the_frames_of_the_mel(recogniser, wav):
-    heard = recogniser.hear(wav, 100, 62.5)
-    features = recogniser.features(wav)
+def test_hears_at_the_frames_of_the_mel(recogniser, speech):
+    heard = recogniser.hear(speech, 100, 62.5)
+    features = recogniser.features(speech)
     assert heard.shape == (100, 512)
     np.testing.assert_array_equal(heard[0], features[0])
     np.testing.assert_allclose(heard[5], features[4], atol=1e-6)  # both 80 ms

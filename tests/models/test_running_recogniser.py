@@ -1,12 +1,8 @@
 """What a recogniser hears in a stream is what it hears in the whole, but for the newest frames."""
 
 import numpy as np
-import pytest
 
-from vc_lightning.audio.files import io
-from vc_lightning.common import resources
 from vc_lightning.models import running_recogniser
-from vc_lightning.models.checkpoints import load_recogniser
 from vc_lightning.models.running_recogniser import N_SILENCE, RunningRecogniser
 
 STEP = 1024  # samples: 64 ms
@@ -14,21 +10,11 @@ EVERY = 5  # steps of which one is compared
 NEWEST = 4  # features, of sound that a step looks ahead
 
 
-@pytest.fixture(scope="module")
-def recogniser():
-    return load_recogniser()
-
-
-@pytest.fixture(scope="module")
-def wav():
-    return io.resample(*io.load(resources.ROOT / "examples/source.wav"), 16_000)
-
-
-def heard(running, wav):
+def heard(running, speech):
     """The features that each step has of the 50 before its newest ones -> [(first, features)]."""
     steps = []
-    for stop in range(STEP, len(wav) + 1, STEP):
-        running.push(wav[stop - STEP : stop])
+    for stop in range(STEP, len(speech) + 1, STEP):
+        running.push(speech[stop - STEP : stop])
         first = max(0, stop // 320 - NEWEST - 50)
         steps.append((first, running.features(first / 50, stop // 320 - NEWEST - first, 50.0)))
     return steps
@@ -41,55 +27,57 @@ def error(steps, whole):
     return float(np.square(wrong).mean())
 
 
-def test_one_step_hears_the_recording_before_a_silence(recogniser, wav):
+def test_one_step_hears_the_recording_before_a_silence(recogniser, speech):
     running = RunningRecogniser(recogniser, 4.0)
-    running.push(wav)
-    whole = recogniser.features(np.pad(wav, (0, N_SILENCE * 320)))
-    n = len(wav) // 320
+    running.push(speech)
+    whole = recogniser.features(np.pad(speech, (0, N_SILENCE * 320)))
+    n = len(speech) // 320
     np.testing.assert_allclose(running.features(0.0, n, 50.0), whole[:n], atol=2e-3)
     between = running.features(1.0, 2, 100.0)  # the second frame lies between two features
     np.testing.assert_allclose(between, [whole[50], (whole[50] + whole[51]) / 2], atol=2e-3)
 
 
-def test_short_steps_hear_what_two_seconds_of_sound_heard_again_do_not(recogniser, wav):
+def test_short_steps_hear_what_two_seconds_of_sound_heard_again_do_not(recogniser, speech):
     """The features that a stream used to have, of the last two seconds without silence."""
-    whole = recogniser.features(wav)
-    steps = heard(RunningRecogniser(recogniser, 4.0), wav)
+    whole = recogniser.features(speech)
+    steps = heard(RunningRecogniser(recogniser, 4.0), speech)
     again = []
-    for stop in range(STEP, len(wav) + 1, EVERY * STEP):
+    for stop in range(STEP, len(speech) + 1, EVERY * STEP):
         begin = max(0, stop - 32_000) // 320
-        features = recogniser.features(wav[begin * 320 : stop])
+        features = recogniser.features(speech[begin * 320 : stop])
         first = max(0, stop // 320 - NEWEST - 50)
         again.append((first, features[first - begin : stop // 320 - NEWEST - begin]))
     assert error(steps[::EVERY], whole) < 0.7 * error(again, whole)
 
 
-def test_where_the_positions_end_the_last_sound_is_heard_as_a_start(recogniser, wav, monkeypatch):
+def test_where_the_positions_end_the_last_sound_is_heard_as_a_start(
+    recogniser, speech, monkeypatch
+):
     monkeypatch.setattr(running_recogniser, "MAX_FRAMES", 200)
     running = RunningRecogniser(recogniser, 4.0)
-    steps = heard(running, wav)
+    steps = heard(running, speech)
     begin = running._origin
     assert begin > 0
     anew = [(first - begin, features) for first, features in steps if first > begin + 20]
     assert len(anew) > 20
-    own = error(anew, recogniser.features(wav[begin * 320 :]))
-    assert own < 0.6 * error(steps[-len(anew) :], recogniser.features(wav))
+    own = error(anew, recogniser.features(speech[begin * 320 :]))
+    assert own < 0.6 * error(steps[-len(anew) :], recogniser.features(speech))
 
 
-def test_nothing_grows(recogniser, wav):
+def test_nothing_grows(recogniser, speech):
     running = RunningRecogniser(recogniser, 1.0)
     sizes = []
-    for stop in range(1600, len(wav) + 1, 1600):  # 5 features
-        running.push(wav[stop - 1600 : stop])
+    for stop in range(1600, len(speech) + 1, 1600):  # 5 features
+        running.push(speech[stop - 1600 : stop])
         running.features(stop / 16_000 - 1, 50, 50.0)
         held = len(running._wav), running._features.size, running._past[0], running._loudness
         sizes.append([one if isinstance(one, int) else one.numel() for one in held])
     assert (np.max(sizes[40:], axis=0) <= np.max(sizes[25:40], axis=0)).all()
 
 
-def test_frames_outside_what_is_remembered_repeat_the_nearest(recogniser, wav):
+def test_frames_outside_what_is_remembered_repeat_the_nearest(recogniser, speech):
     running = RunningRecogniser(recogniser, 1.0)
-    running.push(wav[:16_000])
+    running.push(speech[:16_000])
     features = running.features(-0.1, 10, 50.0)
     assert (features[:6] == features[5]).all()
     assert not np.allclose(features[5], features[6])

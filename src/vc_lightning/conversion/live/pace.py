@@ -76,7 +76,7 @@ def require_pace(section: str, block_seconds: object, listens: object) -> None:
 def step_seconds(stream: VoiceStream) -> float:
     """Measure the computing time of a step of a stream, which is spent on noise.
 
-    It hardly depends on the length of the step: the network hears the sound before it each time.
+    It depends little on the length of the step: the network hears the sound before it each time.
     """
     random = np.random.default_rng(0)
     seconds = []
