@@ -58,6 +58,8 @@ RECORDINGS_DEFAULTS = {  # of `data=folder` and `data=vocoder`
     "seed": 1,
 }
 DATA_DEFAULTS = RECORDINGS_DEFAULTS | {
+    "conversions_from": None,
+    "conversions_share": 0.5,
     "crop_frames": 64,
     "speaker_embedding": "utterance",
     "vtlp_factors": [],

@@ -40,6 +40,7 @@ def gradients(batch, rank=0, world_size=1, port=0):
     weighed |= {"live_weight": 0.0, "align_steps": 0, "head_steps": 0, "part": None}
     weighed |= {"reference_weight": 0.0, "critic_feature_weight": 0.0, "word_weight": 0.0}
     weighed |= {"critic_similarity_weight": 0.0, "voice_weight": 0.0, "conversion_weight": 0.0}
+    weighed |= {"decoder_similarity_weight": 0.0}
     card = Card("autovc", network.arguments, resources.settings("mel", "autovc"))
     module = Loss(AutoVCModule(network, RunSettings(card, None, None, {}), **weighed))
     if world_size > 1:

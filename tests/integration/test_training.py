@@ -278,6 +278,7 @@ def module(tiny_autovc, mel_settings):
         critic_similarity_weight=0.0,
         voice_weight=0.0,
         conversion_weight=0.0,
+        decoder_similarity_weight=0.0,
         part=None,
     )
     module.mean_mel.fill_(0.4)

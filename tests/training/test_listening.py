@@ -83,6 +83,7 @@ def module():
         word_weight=0.0,
         voice_weight=0.0,
         conversion_weight=0.0,
+        decoder_similarity_weight=0.0,
         part=None,
     )
 
@@ -313,6 +314,30 @@ def test_conversions_between_crops_are_judged_by_voice_and_words():
     reference = given.reference_mel.clone()
     reference[[0, 2]] = torch.rand_like(reference[[0, 2]])
     assert converted(reference_mel=reference) == same
+
+
+def test_conversions_train_a_decoder_that_trains_alone():
+    module = hearing_module(part="decoder", decoder_similarity_weight=0.75)
+    module.critics = replace(module.critics, speaker=SpeakerCritic(80, 8, 8, 8).eval())
+    module.setup("fit")
+    module.network.eval()
+    given = attending_batch()
+    losses = module.losses(module.network, given)
+    rest = losses["postnet"] + losses["decoder"] + 0.5 * losses["words"]
+    added = 0.75 * losses["converted_distance"] + 0.5 * losses["converted_words"]
+    torch.testing.assert_close(losses["loss"], rest + added)
+    (losses["converted_distance"] + losses["converted_words"]).backward()
+    names = {name for name, p in module.network.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in names} == {"decoder", "postnet"}
+    # Crop 0 is heard in the voice of crop 3, and crop 2 in that of crop 1; no frame refines it.
+    with torch.no_grad():
+        reference = torch.rand_like(given.reference_mel)
+        same = module.losses(module.network, given._replace(reference_mel=reference))
+        far = given.target_embedding.clone()
+        far[[1, 3]] = -far[[1, 3]]
+        other = module.losses(module.network, given._replace(target_embedding=far))
+    for name in ("converted_distance", "converted_words"):
+        assert same[name] == losses[name] != other[name]
 
 
 def test_critics_hear_recordings_once_a_step():

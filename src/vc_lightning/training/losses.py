@@ -317,20 +317,23 @@ def conversion_losses(
     valid: Valid,
     critics: Critics,
     heard: Heard,
+    refines: bool,
 ) -> dict[str, Tensor]:
     """Convert every second crop into the voice of the crop before it, and judge what is heard.
 
     No recording says how that should sound, but its speaker is that of the other crop, and its
-    words are those of its own. The gradient reaches the `ReferenceAttention` only.
+    words are those of its own.
 
     Args:
-        network: The network, of which all but that attention is in eval mode.
+        network: The network, of which all is in eval mode but what trains.
         batch: The batch.
         codes: (B, C, ⌈T/freq⌉), codes of the input.
         mel: The mel-spectrogram.
         valid: Masks of the elements that count.
         critics: The critics.
         heard: What they hear in the recordings, for one kind of mels.
+        refines: Whether frames of the voice refine the conversions; the gradient then reaches the
+            `ReferenceAttention` only, else decoder and postnet.
 
     Returns:
         With a speaker critic `converted_distance`, 1 − cosine of its embeddings of conversions and
@@ -343,15 +346,17 @@ def conversion_losses(
     moved = torch.from_numpy(
         np.stack([pitch.moved(a, pitch.range_of([a]), pitch.range_of([b])) for a, b in f0])
     ).to(codes.device)
-    with torch.no_grad():
-        unrefined = network.decode(
-            codes[part],
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not refines):
+        converted = network.decode(
+            codes[part].detach(),
             batch.target_mel.shape[-1],
             voice.target_embedding,
             mel.harmonics(moved) if network.f0 else None,
             voice.acoustics if network.arguments["dim_acoustics"] else None,
         )[1]
-    converted = refined_mel(network, voice, codes[part], unrefined) * valid.frames[part]
+    if refines:
+        converted = refined_mel(network, voice, codes[part], converted)
+    converted = converted.float() * valid.frames[part]
     losses = {}
     if critics.speaker and heard.voices:
         wanted = heard.voices[0].roll(1, 0)[part]

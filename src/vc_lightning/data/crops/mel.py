@@ -29,8 +29,8 @@ class CropBatch(NamedTuple):
         target_mel: (B, n_mels, T), the mel to reconstruct.
         lengths: (B,), number of frames that are not padding.
         target_embedding: (B, E), speaker embedding of `target_mel`.
-        input_mel: (B, n_mels, T), the encoder's input: `target_mel`, or a VTLP copy of the same
-            frames, possibly augmented.
+        input_mel: (B, n_mels, T), the encoder's input: `target_mel`, or a VTLP copy or conversion
+            of the same frames, possibly augmented.
         input_embedding: (B, E), speaker embedding of `input_mel`.
         f0: (B, T), pitch of `target_mel` in Hz, 0 where unvoiced or not computed.
         teacher: (B, T, D), the teacher's features; D is 0 without a teacher.
@@ -102,13 +102,15 @@ class Cropping:
     """Cuts random crops out of utterances.
 
     VTLP (vocal tract length perturbation) copies say the same words with a stretched frequency
-    axis, like another speaker. Copy 0 is the recording itself.
+    axis, like another speaker; conversions say them in another speaker's voice. Copy 0 is the
+    recording itself.
 
     Args:
         settings: The settings.
         needs: The features that the network needs.
         factors: VTLP factors of the copies allowed as input.
         available: VTLP factors of all copies 1, 2, … in the cache or the shards.
+        conversions_share: Share of the crops whose input is a conversion, a further copy.
 
     Raises:
         InputError: A factor is out of its range, or a target factor is not one of `factors`.
@@ -120,6 +122,7 @@ class Cropping:
         needs: FeatureNeeds,
         factors: Sequence[float],
         available: Sequence[float],
+        conversions_share: float = 0.0,
     ):
         for factor in factors:
             require_within(0.5, 2, "data", vtlp_factors=factor)
@@ -133,6 +136,7 @@ class Cropping:
         self.factors = [1.0, *available]
         self.input_copies = [1 + available.index(factor) for factor in factors]
         self.target_copies = [1 + available.index(f) for f in settings.vtlp_target_factors]
+        self.conversions_share = conversions_share
         self.with_acoustics = needs.acoustics
         self.with_reference = needs.reference
 
@@ -141,6 +145,7 @@ class Cropping:
         plain = copy.copy(self)
         plain.settings = replace(self.settings, augmentations=())
         plain.input_copies = plain.target_copies = []
+        plain.conversions_share = 0.0
         return plain
 
     def cut(self, features: UtteranceFeatures, rng: np.random.Generator) -> CropBatch:
@@ -158,6 +163,8 @@ class Cropping:
         target_copy = _choose_copy(rng, self.target_copies, self.settings.vtlp_target_probability)
         if input_copy == target_copy:
             input_copy = 0  # so that the input's voice differs from the target's
+        if self.conversions_share > 0 and rng.random() < self.conversions_share:
+            input_copy = len(self.factors)
         target_mel = features.read_mel(start, stop, target_copy)
         input_mel = target_mel
         if input_copy != target_copy:

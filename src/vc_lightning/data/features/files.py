@@ -61,8 +61,8 @@ class FeatureFiles:
       recogniser that a network listens through.
 
     A key covers only the settings of its own feature: changing them leaves the other features
-    valid. Copy 0 is the recording; copy i is stretched by the i-th VTLP factor. Waveforms, pitch
-    and teacher features are kept for copy 0 only.
+    valid. Copy 0 is the recording; copy i is stretched by the i-th VTLP factor; `with_conversions`
+    adds one in another voice. Waveforms, pitch and teacher features are kept for copy 0 only.
 
     Args:
         root: Folder of the cache.
@@ -78,7 +78,20 @@ class FeatureFiles:
         self.root = root
         self.folders = {feature: root / f"{feature}-{key}" for feature, key in keys.items()}
         self.factors = [1.0, *vtlp_factors]  # of copies 0, 1, …
+        self.converted_by = ""  # name of the weights that converted the last copy
         self.hop_length = hop_length
+
+    def with_conversions(self, converted_by: str) -> "FeatureFiles":
+        """Return the same with one more copy, converted into another voice by some weights."""
+        files = FeatureFiles(self.root, {}, self.factors[1:], self.hop_length)
+        files.folders = self.folders
+        files.converted_by = converted_by
+        return files
+
+    @property
+    def converted(self) -> int:
+        """The copy that is converted into another voice."""
+        return len(self.factors)
 
     def has(self, feature: str) -> bool:
         """Return whether a feature is needed, and so is there."""
@@ -86,7 +99,10 @@ class FeatureFiles:
 
     def path(self, feature: str, content: str, copy: int = 0) -> Path:
         """Name the file of a feature of a recording's copy."""
-        name = f"{content}_{self.factors[copy]:g}" if feature in OF_EVERY_COPY else content
+        name = content
+        if feature in OF_EVERY_COPY:
+            is_converted = copy == self.converted
+            name += f"_{self.converted_by}" if is_converted else f"_{self.factors[copy]:g}"
         return self.folders[feature] / content[:2] / f"{name}.safetensors"
 
     def missing(self, feature: str, content: str, first: int = 0) -> list[int]:
@@ -131,7 +147,7 @@ class FeatureFiles:
 
 
 class UtteranceFeatures:
-    """Features of an utterance and its VTLP copies; copy 0 is the recording itself.
+    """Features of an utterance and its copies; copy 0 is the recording itself.
 
     `CachedFeatures` reads those of the feature cache, `Sample` holds those of a shard.
     """
@@ -173,12 +189,13 @@ class UtteranceFeatures:
 
 @dataclass(frozen=True, eq=False)
 class CachedFeatures(UtteranceFeatures):
-    """Reads the features of a segment, and of its VTLP copies.
+    """Reads the features of a segment, and of its copies.
 
     Attributes:
         files: Names the files.
         segment: The segment.
-        embeddings: Speaker embeddings (n_copies, E) in place of the segment's own.
+        embeddings: Speaker embeddings (n_copies, E) in place of the segment's own; a conversion
+            keeps that of its voice.
     """
 
     files: FeatureFiles
@@ -206,7 +223,7 @@ class CachedFeatures(UtteranceFeatures):
 
     def read_embedding(self, copy: int = 0) -> Tensor:
         """Read the speaker embedding (E,) of a copy."""
-        if self.embeddings is not None:
+        if self.embeddings is not None and copy < len(self.embeddings):
             return self.embeddings[copy]
         with _opened(self.files.path("voices", self.segment.content, copy)) as file:
             return file.get_slice(ARRAYS["voices"])[self.segment.index]

@@ -95,6 +95,9 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         conversion_weight: Weight, times their own weights, of what speaker critic, voice critic and
             recogniser hear in conversions between the crops of a batch, see `conversion_losses`;
             only where the `ReferenceAttention` trains alone.
+        decoder_similarity_weight: Where the decoder trains alone: weight of 1 − cosine of the
+            speaker critic's embeddings of conversions between the crops of a batch and of their
+            voice; above 0, `word_weight` also counts for these conversions.
         part: The only part of the network that trains, one of `PARTS`: the content encoders, by
             teacher and live encoder; decoder and postnet, by the mels; or the
             `ReferenceAttention`. None for all at once.
@@ -129,6 +132,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         word_weight: float,
         voice_weight: float,
         conversion_weight: float,
+        decoder_similarity_weight: float,
         part: str | None,
     ):
         super().__init__(network, run)
@@ -146,6 +150,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             word_weight=word_weight,
             voice_weight=voice_weight,
             conversion_weight=conversion_weight,
+            decoder_similarity_weight=decoder_similarity_weight,
         )
         require_at_least(0, "task", align_steps=align_steps, head_steps=head_steps)
         require_flag("task.reconstruction_reaches_encoder", reconstruction_reaches_encoder)
@@ -186,30 +191,48 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.reference_weight = 0.0
         if network.has_reference and (is_whole or part == "reference"):
             self.reference_weight = reference_weight
-        self.conversion_weight = conversion_weight if part == "reference" else 0.0
         self.critic_feature_weight = critic_feature_weight
         self.critic_similarity_weight = critic_similarity_weight
         self.word_weight = 0.0 if part == "encoders" else word_weight
         self.voice_weight = voice_weight
+        self.conversion_weight = conversion_weight
+        self.decoder_similarity_weight = decoder_similarity_weight
         self.head: TeacherHead | None = None
         self.mel = MelSpectrogram(**self.card.mel)
-        needs_speaker = max(critic_feature_weight, critic_similarity_weight) > 0
-        needs_voice = self.conversion_weight > 0 and voice_weight > 0
+        hears_refined = max(critic_feature_weight, critic_similarity_weight) > 0
+        needs_speaker = self.reference_weight > 0 and hears_refined
+        needs_speaker |= self.converted_weights.get("converted_distance", 0.0) > 0
+        needs_voice = self.converted_weights.get("converted_voice", 0.0) > 0
         if needs_voice and not network.f0:
             raise InputError(
                 f"task.voice_weight={voice_weight}: the voice critic hears sound at the pitch of "
                 "the recordings; set task.voice_weight=0, or model.f0=true"
             )
         self.critics = Critics(
-            speaker=load_speaker_critic(self.card.mel)
-            if needs_speaker and self.reference_weight > 0
-            else None,
+            speaker=load_speaker_critic(self.card.mel) if needs_speaker else None,
             words=WordCritic(load_fast_recogniser(), self.mel) if self.word_weight > 0 else None,
             voice=load_voice_critic(self.card) if needs_voice else None,
         )
         # Mean mel of the data that training began with; its error is the unit of `*_ratio`.
         self.register_buffer("mean_mel", torch.zeros(network.arguments["n_mels"]))
         self.register_buffer("align_until", torch.zeros((), dtype=torch.long))
+
+    @property
+    def converted_weights(self) -> dict[str, float]:
+        """Weights of the terms of `conversion_losses`; none where nothing is converted."""
+        weight = self.conversion_weight
+        if self.part == "reference" and weight > 0:
+            return {
+                "converted_distance": weight * self.critic_similarity_weight,
+                "converted_words": weight * self.word_weight,
+                "converted_voice": weight * self.voice_weight,
+            }
+        if self.part == "decoder" and self.decoder_similarity_weight > 0:
+            return {
+                "converted_distance": self.decoder_similarity_weight,
+                "converted_words": self.word_weight,
+            }
+        return {}
 
     @property
     def encoder_is_frozen(self) -> bool:
@@ -346,9 +369,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             "critic_features": self.critic_feature_weight,
             "critic_distance": self.critic_similarity_weight,
             "words": self.word_weight,
-            "converted_distance": self.conversion_weight * self.critic_similarity_weight,
-            "converted_words": self.conversion_weight * self.word_weight,
-            "converted_voice": self.conversion_weight * self.voice_weight,
+            **self.converted_weights,
         }
         weighted = {name: weights[name] * terms[name] for name in weights if name in terms}
         if self.content_per_std and "content" in weighted:
@@ -404,6 +425,8 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             terms |= reference_losses(made[-1], batch, valid, self.critics, heard)
         if self.critics.words and heard.words is not None:
             terms["words"] = word_loss(self.critics.words, made, valid, heard.words)
-        if self.conversion_weight > 0:
-            terms |= conversion_losses(network, batch, codes, self.mel, valid, self.critics, heard)
+        if self.converted_weights:
+            judged = (self.mel, valid, self.critics, heard)
+            refines = self.part == "reference"
+            terms |= conversion_losses(network, batch, codes, *judged, refines)
         return terms
