@@ -50,7 +50,7 @@ def convert(
     """Convert each recording into the voice of another speaker.
 
     The conversions are cached like copies of the recordings, named by the weights. The voice of
-    each is an utterance of another speaker, chosen at random when it is made.
+    each is an utterance of another speaker, chosen by the hash of the recording.
 
     Args:
         path: AutoVC weight file.
@@ -134,8 +134,8 @@ class ConversionWriter:
         content = utterances[0].segment.content
         if self.has_written(content):
             return
-        rng = random.Random(os.urandom(8))
-        voice = rng.choice([v for v in self.voices if v.speaker != utterances[0].speaker])
+        others = [voice for voice in self.voices if voice.speaker != utterances[0].speaker]
+        voice = random.Random(content).choice(others)
         target = files.of(voice.segment)
         mels = files.read_whole("mels", content)  # (T, n_mels)
         heard = files.read_whole("heard", content) if self.recogniser else None
