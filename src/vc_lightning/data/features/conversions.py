@@ -16,6 +16,7 @@ from tqdm import tqdm
 from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
+from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.features.files import (
     ARRAYS,
@@ -53,7 +54,7 @@ def convert(
     each is an utterance of another speaker, chosen by the hash of the recording.
 
     Args:
-        path: AutoVC weight file.
+        path: AutoVC weight file; "shipped" for the shipped one.
         utterances: The utterances to convert; they are also the voices.
         files: Reads the cached features.
         mel: Mel-spectrogram of the features.
@@ -67,7 +68,7 @@ def convert(
         InputError: The file is unreadable, was trained on mels of other settings, or needs features
             that the data do not have; or nobody else has an utterance of two seconds.
     """
-    network, card = read_autovc(path)
+    network, card = read_autovc(resources.AUTOVC if path == "shipped" else path)
     key = f"data.conversions_from={path}"
     require_same_settings(card.mel, mel.settings, key, "mel=")
     if network.listens != files.has("heard") or (network.f0 and not files.has("pitches")):

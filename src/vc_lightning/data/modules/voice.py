@@ -26,8 +26,8 @@ class VoiceSettings(CropSettings, RecordingSettings):
         speaker_embedding: "utterance", each utterance's own, or "speaker", the speaker's mean.
         vtlp_factors: Factors by which VTLP copies stretch the frequency axis. A copy as the
             encoder's input has another voice than the target, so codes must not carry the voice.
-        conversions_from: AutoVC file that converts every recording into the voice of another
-            speaker, for the encoder to hear; None for no conversions.
+        conversions_from: AutoVC file, or "shipped", that converts every recording into the voice
+            of another speaker, for the encoder to hear; None for no conversions.
         conversions_share: Share of the crops whose input is such a conversion, drawn before
             `vtlp_probability`.
     """
