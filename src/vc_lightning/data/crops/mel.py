@@ -164,7 +164,7 @@ class Cropping:
         if input_copy == target_copy:
             input_copy = 0  # so that the input's voice differs from the target's
         if self.conversions_share > 0 and rng.random() < self.conversions_share:
-            input_copy = len(self.factors)
+            input_copy = len(self.factors)  # `FeatureFiles.converted`
         target_mel = features.read_mel(start, stop, target_copy)
         input_mel = target_mel
         if input_copy != target_copy:

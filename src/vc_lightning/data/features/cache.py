@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vc_lightning.audio import pitch, voice_activity
@@ -22,6 +20,7 @@ from vc_lightning.common.errors import InputError, require_within
 from vc_lightning.common.files import expand_user, require_file, require_writable, write_json
 from vc_lightning.data.features.files import FeatureFiles, Segment, read_json_or_empty
 from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.data.features.processes import in_processes
 from vc_lightning.data.features.writer import FeatureWriter, PreparedRecording
 
 log = logging.getLogger(__name__)
@@ -112,13 +111,6 @@ class FeatureCache:
     ) -> dict[Path, str]:
         """Compute the features of recordings in parallel; see `prepare` and `compute`."""
         batches = _batches(paths, num_workers)
-        loader: DataLoader = DataLoader(
-            batches,  # type: ignore[arg-type]  # a list will do
-            batch_size=None,
-            collate_fn=self.compute,
-            num_workers=min(num_workers, len(batches)),
-            generator=torch.Generator(),  # leaves the training run's random numbers alone
-        )
         reasons: dict[Path, str] = {}
         progress = tqdm(
             total=len(paths),
@@ -127,18 +119,10 @@ class FeatureCache:
             dynamic_ncols=True,
             disable=not show_progress,
         )
-        try:
-            with progress:
-                for of_batch in loader:
-                    reasons |= of_batch
-                    progress.update(len(of_batch))
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise InputError(
-                f"a process that computed features died ({error}): it was killed or ran out of "
-                "memory; lower data.num_workers and start again, finished features are kept"
-            ) from error
+        with progress:
+            for of_batch in in_processes(self.compute, batches, num_workers):
+                reasons |= of_batch
+                progress.update(len(of_batch))
         return reasons
 
     def lookup(self, path: Path) -> list[Segment] | str | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vc_lightning.audio import pitch
@@ -27,6 +26,7 @@ from vc_lightning.data.features.files import (
     is_whole,
     save,
 )
+from vc_lightning.data.features.processes import in_processes
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import identity, load_recogniser, read_autovc
@@ -66,7 +66,8 @@ def convert(
 
     Raises:
         InputError: The file is unreadable, was trained on mels of other settings, or needs features
-            that the data do not have; or nobody else has an utterance of two seconds.
+            that the data do not have; nobody else has an utterance of two seconds; or a process
+            died.
     """
     network, card = read_autovc(resources.AUTOVC if path == "shipped" else path)
     key = f"data.conversions_from={path}"
@@ -90,14 +91,10 @@ def convert(
         return found
     log.info("converting %d of %d recordings", len(missing), len(by_content))
     random.Random(os.urandom(8)).shuffle(missing)  # processes that convert the same share the work
-    loader: DataLoader = DataLoader(
-        missing,  # type: ignore[arg-type]  # a list will do
-        batch_size=None,
-        collate_fn=writer.write,
-        num_workers=min(num_workers, len(missing)),
-        generator=torch.Generator(),  # leaves the training run's random numbers alone
-    )
-    for _ in tqdm(loader, desc="conversions", unit="file", disable=not show_progress):
+    done = in_processes(writer.write, missing, num_workers)
+    for _ in tqdm(
+        done, desc="conversions", total=len(missing), unit="file", disable=not show_progress
+    ):
         pass
     return found
 
@@ -155,7 +152,7 @@ class ConversionWriter:
 
     def _converted(self, source: CachedFeatures, target: CachedFeatures) -> Tensor:
         """Convert an utterance -> mel (1, n_mels, T)."""
-        network, n, n_shown = self.network, source.n_frames, target.n_frames
+        network, n = self.network, source.n_frames
         content = self._content(source, n)
         embedding = target.read_embedding()[None]
         harmonics = None
@@ -167,7 +164,7 @@ class ConversionWriter:
         codes = network.encode(content, source.read_embedding()[None])
         made = network.decode(codes, n, embedding, harmonics)[1]
         if network.has_reference:
-            shown = min(n_shown, MAX_VOICE_FRAMES)
+            shown = min(target.n_frames, MAX_VOICE_FRAMES)
             shown_mel = target.read_mel(0, shown)[None]
             reference = network.remember(self._content(target, shown), embedding, shown_mel)
             made = network.refined(codes, made, reference)

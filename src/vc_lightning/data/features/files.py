@@ -1,6 +1,7 @@
 """Files of the feature cache: names, reading and writing."""
 
 import contextlib
+import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,8 +84,7 @@ class FeatureFiles:
 
     def with_conversions(self, converted_by: str) -> "FeatureFiles":
         """Return the same with one more copy, converted into another voice by some weights."""
-        files = FeatureFiles(self.root, {}, self.factors[1:], self.hop_length)
-        files.folders = self.folders
+        files = copy.copy(self)
         files.converted_by = converted_by
         return files
 
