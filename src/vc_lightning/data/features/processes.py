@@ -1,19 +1,18 @@
 """Work on recordings in parallel processes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
 
 from vc_lightning.common.errors import InputError
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def in_processes(
-    work: Callable[[Item], Result], items: Sequence[Item], num_workers: int
+    work: Callable[[Any], Result], items: Sequence[Any], num_workers: int
 ) -> Iterator[Result]:
     """Do the same with every item, and yield the results in order.
 
