@@ -244,6 +244,7 @@ def test_a_client_that_never_reads_is_cut_off(serve):
         eventually(lambda: desk.n_clients == 1)
         threading.Thread(target=send_on_and_on, args=(client,), daemon=True).start()
         eventually(lambda: desk.n_clients == 0)
+        client.socket.shutdown(socket.SHUT_RDWR)  # else closing waits for unread messages
 
 
 def test_a_cut_connection_frees_its_place(serve):

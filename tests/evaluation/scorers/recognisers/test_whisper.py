@@ -54,6 +54,17 @@ def test_a_language_in_which_it_repeats_itself_is_none(recogniser, monkeypatch, 
     assert recogniser.recognised(np.zeros(16_000, np.float32), 16_000, "cy") == ("word", "cy")
 
 
+def test_a_known_language_is_transcribed_again_without_repetitions(recogniser, speech):
+    word = np.tile(speech[8_000:20_000], 25)
+    repeating = recogniser._segments(word, "en")
+    assert max(segment.compression_ratio for segment in repeating) > whisper.MAX_COMPRESSION
+    words = recogniser.transcript(word, 16_000).split()
+    length = whisper.MAX_REPEATED_TOKENS + 1
+    runs = [tuple(words[i : i + length]) for i in range(len(words) - length + 1)]
+    assert 0 < len(words) < len(" ".join(s.text for s in repeating).split())
+    assert len(set(runs)) == len(runs)
+
+
 @pytest.mark.parametrize(
     ("package", "make"),
     [

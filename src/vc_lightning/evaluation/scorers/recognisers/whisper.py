@@ -19,6 +19,7 @@ TINY_EN = whisper.SHIPPED
 BEAM_SIZE = 5
 LIKELY_LANGUAGES = 3  # of a recording, to try
 MAX_COMPRESSION = 2.4  # of a transcript by zlib, as in Whisper; above, it repeats itself
+MAX_REPEATED_TOKENS = 4  # in a row, that may come again where a transcript had repeated itself
 
 
 class Recogniser:
@@ -63,7 +64,8 @@ class Recogniser:
         Args:
             wav: The recording (n,).
             sample_rate: Its sample rate in Hz.
-            language: Its language; "": the likeliest in which the model does not only repeat
+            language: Its language, in which a transcript that repeats itself without end is made
+                again without repetitions; "": the likeliest in which the model does not repeat
                 itself, as it does where it has mistaken the language.
 
         Returns:
@@ -73,9 +75,11 @@ class Recogniser:
         wav = audio.resample(wav, sample_rate, SAMPLE_RATE)
         for likely in [language] if language else self._likely_languages(wav):
             segments = self._segments(wav, likely)
-            repeats = any(segment.compression_ratio > MAX_COMPRESSION for segment in segments)
-            if language or not repeats:
-                return plain_text(" ".join(segment.text.strip() for segment in segments)), likely
+            if any(segment.compression_ratio > MAX_COMPRESSION for segment in segments):
+                if not language:
+                    continue
+                segments = self._segments(wav, likely, no_repeat_ngram_size=MAX_REPEATED_TOKENS + 1)
+            return plain_text(" ".join(segment.text.strip() for segment in segments)), likely
         return "", ""
 
     def _likely_languages(self, wav: np.ndarray) -> list[str]:
@@ -84,14 +88,15 @@ class Recogniser:
             return ["en"]
         return [name for name, _ in self.model.detect_language(wav)[2][:LIKELY_LANGUAGES]]
 
-    def _segments(self, wav: np.ndarray, language: str) -> list[Any]:
-        """Transcribe samples (n,) at 16 kHz."""
+    def _segments(self, wav: np.ndarray, language: str, **options: Any) -> list[Any]:
+        """Transcribe samples (n,) at 16 kHz, with further options of the model's `transcribe`."""
         segments, _ = self.model.transcribe(
             wav,
             language=language,
             temperature=0,
             beam_size=BEAM_SIZE,
             condition_on_previous_text=False,
+            **options,
         )
         return list(segments)
 
