@@ -79,20 +79,25 @@ def test_the_users_number_stays(monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_a_second_thread_computes_beside_one_but_not_beside_several():
+@pytest.mark.parametrize(
+    ("n_threads", "takes_half", "is_beside"),
+    [(1, False, True), (1, True, True), (2, False, False), (2, True, True), (3, True, False)],
+)
+def test_a_second_thread_computes_beside_one(n_threads, takes_half, is_beside):
     before = torch.get_num_threads()
     try:
-        for n_threads in (1, 3):
-            torch.set_num_threads(n_threads)
-            with second_thread() as beside:
-                assert beside.submit(torch.get_num_threads).result() == n_threads
-                is_beside = beside.submit(threading.get_ident).result() != threading.get_ident()
-                assert is_beside == (n_threads == 1)
-                assert beside.submit(max, 1, 2, key=abs).result() == 2
-                failed = beside.submit(int, "no number")
-            assert isinstance(failed.exception(), ValueError)
-            with pytest.raises(KeyError), second_thread():
-                raise KeyError
-            assert torch.get_num_threads() == n_threads
+        torch.set_num_threads(n_threads)
+        with second_thread(takes_half) as beside:
+            expected = 1 if is_beside else n_threads
+            assert beside.submit(torch.get_num_threads).result() == expected
+            assert torch.get_num_threads() == expected
+            found = beside.submit(threading.get_ident).result() != threading.get_ident()
+            assert found == is_beside
+            assert beside.submit(max, 1, 2, key=abs).result() == 2
+            failed = beside.submit(int, "no number")
+        assert isinstance(failed.exception(), ValueError)
+        with pytest.raises(KeyError), second_thread(takes_half):
+            raise KeyError
+        assert torch.get_num_threads() == n_threads
     finally:
         torch.set_num_threads(before)

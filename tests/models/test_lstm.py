@@ -59,32 +59,59 @@ def test_narrow_layers_stay_in_float32_without_a_bfloat16_lstm(network, monkeypa
     torch.testing.assert_close(outputs, run_lstm(network, x), atol=0, rtol=0)
 
 
+@pytest.fixture
+def without_amx(monkeypatch):
+    monkeypatch.setattr(lstm, "HAS_AMX", False)
+
+
 @torch.inference_mode()
-@pytest.mark.parametrize("n_frames", [192, 300, 449])
-def test_segments_equal_one_run(n_frames):
+@pytest.mark.parametrize("n_frames", [576, 700])
+def test_segments_equal_one_run(n_frames, without_amx):
     torch.manual_seed(0)
     network = nn.LSTM(8, 512, num_layers=2, batch_first=True)
     x = torch.randn(2, n_frames, 8)
     calls = []
     network.register_forward_hook(lambda _, inputs, __: calls.append(inputs[0].shape))
     outputs = run_lstm(network, x)
-    assert [shape[1] for shape in calls] == [96]  # frames of a segment and its warm-up
+    n_segments = 2 * -(-n_frames // 96)
+    assert calls == [(n_segments, 96, 8)] * 2  # passes
     torch.testing.assert_close(outputs, network(x)[0], atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()
-def test_a_network_that_remembers_runs_frame_by_frame():
+@pytest.mark.parametrize(("forgetting", "n_passes"), [(1.3, 3), (10, 4)])
+def test_a_network_that_remembers_gets_more_passes_then_one_run(forgetting, n_passes, without_amx):
     torch.manual_seed(0)
     network = nn.LSTM(8, 512, batch_first=True)
-    network.bias_hh_l0[512:1024] = 10  # gates that forget nothing
-    x = torch.randn(1, 300, 8)
-    torch.testing.assert_close(run_lstm(network, x), network(x)[0], atol=0, rtol=0)
+    network.bias_hh_l0[512:1024] = forgetting  # at 10, gates that forget nothing
+    x = torch.randn(1, 600, 8)
+    calls = []
+    network.register_forward_hook(lambda _, inputs, __: calls.append(inputs[0].shape[1]))
+    outputs = run_lstm(network, x)
+    assert calls == [96, 96, 96, 600][:n_passes]
+    atol = 0 if n_passes == 4 else 1e-4
+    torch.testing.assert_close(outputs, network(x)[0], atol=atol, rtol=0)
 
 
-def test_training_runs_frame_by_frame():
+def test_training_and_short_inputs_run_once(without_amx):
     network = nn.LSTM(8, 512, batch_first=True)
-    x = torch.randn(1, 300, 8)
-    assert not lstm.pays_in_segments(network, x)
+    calls = []
+    network.register_forward_hook(lambda _, inputs, __: calls.append(inputs[0].shape[1]))
+    run_lstm(network, torch.randn(1, 600, 8))
     with torch.inference_mode():
-        assert lstm.pays_in_segments(network, x)
-        assert not lstm.pays_in_segments(network, x[:, :190])
+        run_lstm(network, torch.randn(1, 570, 8))
+        run_lstm(network, torch.randn(8, 600, 8))  # a batch reads the weights for all at once
+    assert calls == [600, 570, 600]
+
+
+@pytest.mark.skipif(not lstm.HAS_BFLOAT16_LSTM, reason="oneDNN has no such LSTM for this processor")
+def test_matrix_units_run_wide_layers_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(lstm, "HAS_AMX", True)
+    torch.manual_seed(0)
+    network, x = nn.LSTM(8, 512, batch_first=True), torch.randn(1, 600, 8)
+    trained = run_lstm(network, x)
+    with torch.inference_mode():
+        outputs = run_lstm(network, x)
+    assert outputs.dtype == torch.float32
+    assert 0 < (outputs - trained).std() < 0.01 * trained.std()
+    torch.testing.assert_close(trained, network(x)[0], atol=0, rtol=0)

@@ -209,6 +209,7 @@ def test_attention_may_stay_as_it_is():
         ("reference", {"reference"}),
         ("decoder", {"decoder", "postnet"}),
         ("encoders", {"encoder", "live_encoder"}),
+        ("mels", {"decoder", "postnet", "reference"}),
     ],
 )
 def test_one_part_is_trained_alone(part, modules):
@@ -242,8 +243,9 @@ def test_a_new_head_learns_the_codes_before_it_changes_them():
 
 def test_a_part_must_be_there_and_have_a_loss():
     for changes in ({"reference_weight": 0.0}, {"network": listening()}):
-        with pytest.raises(InputError, match=r"task\.part=reference: there is nothing"):
-            attending_module(part="reference", **changes)
+        for part in ("reference", "mels"):
+            with pytest.raises(InputError, match=rf"task\.part={part}: there is nothing"):
+                attending_module(part=part, **changes)
     with pytest.raises(InputError, match=r"task\.part=encoders: only a teacher"):
         attending_module(part="encoders", teacher_weight=0.0)
     with pytest.raises(InputError, match=r"task\.part=all"):
@@ -271,16 +273,24 @@ def test_words_train_decoder_and_postnet_but_not_the_encoder():
     assert not any("critic" in name or "recogniser" in name for name in module.state_dict())
 
 
-def test_words_train_the_attention_through_refined_mels():
-    module = hearing_module(part="reference")
+@pytest.mark.parametrize(
+    ("part", "modules"),
+    [("reference", {"reference"}), ("mels", {"decoder", "postnet", "reference"})],
+)
+def test_words_train_through_refined_mels(part, modules):
+    module = hearing_module(part=part)
     module.setup("fit")
     module.losses(module.network, attending_batch())["words"].backward()
     names = {name for name, p in module.network.named_parameters() if p.grad is not None}
-    assert {name.split(".")[0] for name in names} == {"reference"}
+    assert {name.split(".")[0] for name in names} == modules
 
 
-def test_conversions_between_crops_are_judged_by_voice_and_words():
-    module = hearing_module(part="reference", conversion_weight=0.25)
+@pytest.mark.parametrize(
+    ("part", "modules"),
+    [("reference", {"reference"}), ("mels", {"decoder", "postnet", "reference"})],
+)
+def test_conversions_between_crops_are_judged_by_voice_and_words(part, modules):
+    module = hearing_module(part=part, conversion_weight=0.25)
     module.critics = replace(module.critics, speaker=SpeakerCritic(80, 8, 8, 8).eval())
     module.critic_similarity_weight = 3.0
     module.setup("fit")
@@ -294,7 +304,7 @@ def test_conversions_between_crops_are_judged_by_voice_and_words():
     torch.testing.assert_close(losses["loss"], rest + added)
     (losses["converted_distance"] + losses["converted_words"]).backward()
     names = {name for name, p in module.network.named_parameters() if p.grad is not None}
-    assert {name.split(".")[0] for name in names} == {"reference"}
+    assert {name.split(".")[0] for name in names} == modules
 
     def converted(**changes):
         with torch.no_grad():

@@ -84,20 +84,31 @@ class AtOnce(Executor):
 
 
 @contextmanager
-def second_thread() -> Iterator[Executor]:
-    """Open a thread beside the present one, where PyTorch computes with one thread.
+def second_thread(takes_half: bool) -> Iterator[Executor]:
+    """Open a thread beside the present one, where PyTorch computes with one thread in each.
 
-    Where it computes with several, all of them share each task, one task after the other: two
+    Where it computes with several, all of them share each task, one task after the other, as two
     tasks rarely take equally long, so that one core would wait.
+
+    Args:
+        takes_half: Whether the tasks of both threads take about equally long; two threads of
+            PyTorch then become one in each.
 
     Yields:
         An executor for tasks that need not wait for what the present thread does meanwhile.
     """
-    if torch.get_num_threads() > 1:
+    n_threads = torch.get_num_threads()
+    if n_threads > (2 if takes_half else 1):
         yield AtOnce()
         return
-    with ThreadPoolExecutor(1, "beside", use_one_thread) as thread:
-        yield thread
+    try:
+        if n_threads == 2:
+            torch.set_num_threads(1)
+        with ThreadPoolExecutor(1, "beside", use_one_thread) as thread:
+            yield thread
+    finally:
+        if n_threads == 2:
+            torch.set_num_threads(2)
 
 
 def use_one_thread() -> None:

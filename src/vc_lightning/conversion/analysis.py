@@ -85,7 +85,7 @@ class RecordingAnalyzer:
         wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
         contours, content = [], SpillBuffer()
-        with second_thread() as beside:
+        with second_thread(self.networks.hears_fast) as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
             for chunk in chunks:
                 filtered = self._filtered(wav, level, chunk)
@@ -103,7 +103,7 @@ class RecordingAnalyzer:
         """Analyze a recording of a target's voice, whose sound is not kept; see `analyze`."""
         wav, level = self.leveled(recording)
         attends = self.networks.autovc.has_reference
-        with second_thread() as beside:
+        with second_thread(self.networks.hears_fast) as beside:
             embedding = beside.submit(self._embedding, recording, wav, level)
             if attends:
                 start = self._start(wav)

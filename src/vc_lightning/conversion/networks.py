@@ -82,6 +82,11 @@ class Networks(nn.Module):
         wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
         return recogniser.hear(wav, n_frames, mel.sample_rate / mel.hop_length)
 
+    @property
+    def hears_fast(self) -> bool:
+        """Whether hearing takes about as long as pitch and speaker embedding do."""
+        return self.recogniser is not None and self.recogniser.is_fast
+
     def with_vocoder(self, vocoder: Vocoder) -> "Networks":
         """Return the same networks with another vocoder.
 

@@ -1,4 +1,4 @@
-"""Run an `nn.LSTM`, also fast when it trains in bfloat16 on a CPU: same weights, same results."""
+"""Run an `nn.LSTM` fast on a CPU, also when it trains in bfloat16: same weights, same results."""
 
 import functools
 from collections.abc import Callable
@@ -13,14 +13,18 @@ from vc_lightning.common.precision import HAS_AMX, HAS_BFLOAT16_LSTM
 
 MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN trains faster in float32 than in bfloat16
-SEGMENT = 48  # frames
-WARM_UP = 48  # frames before a segment, after which the state depends on them only
-CHECKED = 4  # of them, compared with those of the segment before
-MAX_DRIFT = 1e-4  # largest difference there; an output is between −1 and 1
+SEGMENT = 96  # frames
+MIN_SEGMENTS = 6  # below it, one run is faster
+MAX_PASSES = 3  # over all segments
+MAX_DRIFT = 1e-4  # of states; an output is between −1 and 1
 
 
 def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
-    """Run a batch-first LSTM, with a faster implementation for autocast on a CPU.
+    """Run a batch-first LSTM, on a CPU with faster implementations for some sizes.
+
+    A wide layer reads more weights in each frame than the processor's fast memory holds. Outside
+    of training it computes in bfloat16 where the processor has matrix units, which makes them half
+    as large, else in segments.
 
     Under autocast, the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in
     float32. Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small
@@ -33,9 +37,17 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
     Returns:
         Outputs (B, T, cells of all directions).
     """
-    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return run_in_segments(lstm, x) if pays_in_segments(lstm, x) else lstm(x)[0]
-    if lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional:
+    is_wide = lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional
+    if x.device.type != "cpu":
+        return lstm(x)[0]
+    if not torch.is_autocast_enabled("cpu"):
+        if not is_wide or torch.is_grad_enabled() or torch.jit.is_tracing():
+            return lstm(x)[0]
+        if HAS_AMX:
+            with torch.autocast("cpu", torch.bfloat16):
+                return lstm(x)[0].to(x.dtype)
+        return run_in_segments(lstm, x) if pays_in_segments(x) else lstm(x)[0]
+    if is_wide:
         dtype = torch.get_autocast_dtype("cpu")
         x = x.to(dtype).transpose(0, 1)
         for weights in lstm.all_weights:
@@ -47,21 +59,18 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
         return lstm(x.float())[0]
 
 
-def pays_in_segments(lstm: nn.LSTM, x: Tensor) -> bool:
+def pays_in_segments(x: Tensor) -> bool:
     """Return whether `run_in_segments` is faster for x (B, T, dim_in)."""
-    is_inference = not torch.is_grad_enabled() and not torch.jit.is_tracing()
-    is_wide = lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional
-    is_long = x.shape[1] >= 2 * (WARM_UP + SEGMENT) and x.shape[0] < MIN_BATCH
-    return is_inference and is_wide and is_long and x.device.type == "cpu"
+    return x.shape[1] >= MIN_SEGMENTS * SEGMENT and x.shape[0] < MIN_BATCH
 
 
 def run_in_segments(lstm: nn.LSTM, x: Tensor) -> Tensor:
-    """Run a few long sequences as a batch of short ones, which takes half the time or less.
+    """Run a few long sequences as a batch of short ones, which takes half the time.
 
-    Frame by frame a processor reads all recurrent weights for one row. Networks trained on short
-    crops forget within a second, so segments can run side by side, each after a warm-up on the
-    frames before it. Where the outputs at the end of the warm-ups are not those of the segment
-    before, the state has not been forgotten, and the LSTM runs once more, frame by frame.
+    Frame by frame a processor reads all recurrent weights for one row. So segments run side by
+    side, again and again, each time from the states in which the segments before them ended. When
+    these states no longer change, they are those of one run. Networks trained on short crops forget
+    within a second or two, so that two passes are enough; one that remembers runs frame by frame.
 
     Args:
         lstm: A batch-first LSTM of one direction.
@@ -71,17 +80,17 @@ def run_in_segments(lstm: nn.LSTM, x: Tensor) -> Tensor:
         Outputs (B, T, cells), as of `lstm` up to `MAX_DRIFT`.
     """
     batch, n_frames, _ = x.shape
-    padded = F.pad(x, (0, 0, 0, -(n_frames - WARM_UP) % SEGMENT))
-    segments = padded.unfold(1, WARM_UP + SEGMENT, SEGMENT).transpose(
-        2, 3
-    )  # (B, S, frames, dim_in)
-    outputs = lstm(segments.flatten(0, 1))[0].unflatten(0, (batch, -1))  # (B, S, n, cells)
-    ends = outputs[:, :-1, -CHECKED:]
-    starts = outputs[:, 1:, WARM_UP - CHECKED : WARM_UP]
-    if (ends - starts).abs().max() > MAX_DRIFT:
-        return lstm(x)[0]
-    first, rest = outputs[:, 0, :WARM_UP], outputs[:, :, WARM_UP:].flatten(1, 2)
-    return torch.cat([first, rest], dim=1)[:, :n_frames]
+    padded = F.pad(x, (0, 0, 0, -n_frames % SEGMENT))
+    segments = padded.unflatten(1, (-1, SEGMENT)).flatten(0, 1)  # (B · S, SEGMENT, dim_in)
+    starts = x.new_zeros(2, lstm.num_layers, len(segments), lstm.hidden_size)
+    for _ in range(MAX_PASSES):
+        outputs, ends = lstm(segments, tuple(starts))
+        ends = torch.stack(ends).unflatten(2, (batch, -1))
+        ends = F.pad(ends[..., :-1, :], (0, 0, 1, 0)).flatten(2, 3)  # of the segments before
+        if (ends - starts).abs().max() <= MAX_DRIFT:
+            return outputs.unflatten(0, (batch, -1)).flatten(1, 2)[:, :n_frames]
+        starts = ends
+    return lstm(x)[0]
 
 
 def run_layer(x: Tensor, w_in: Tensor, w_rec: Tensor, b_in: Tensor, b_rec: Tensor) -> Tensor:

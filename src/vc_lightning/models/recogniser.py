@@ -68,6 +68,11 @@ class Recogniser(Network):
         """Name with a hash of the weights, part of the key of cached features."""
         return identity("whisper", self.state_dict())
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether its products are in bfloat16, see `use_bfloat16`."""
+        return any(weights.dtype == torch.bfloat16 for weights in self.layers.parameters())
+
     def forward(self, mel: Tensor) -> Tensor:
         """Encode a log-mel (B, n_mels, T), T ≤ 3000 -> features (B, ⌈T/2⌉, dim)."""
         x = self.convolved(mel)

@@ -225,7 +225,7 @@ def live_loss(network: AutoVC, batch: CropBatch, codes: Tensor, aligns: bool, st
 
 
 def refined_mel(network: AutoVC, batch: CropBatch, codes: Tensor, mel: Tensor) -> Tensor:
-    """Refine mels by other frames of the target; the gradient reaches that attention only.
+    """Refine mels by other frames of the target; the gradient does not reach the codes.
 
     Args:
         network: A network with `dim_reference`.
@@ -244,7 +244,7 @@ def refined_mel(network: AutoVC, batch: CropBatch, codes: Tensor, mel: Tensor) -
     reference = network.reference.remember(spoken, reference_mel)
     frames = torch.arange(reference_mel.shape[-1], device=mel.device)
     is_frame = frames < batch.reference_lengths[:, None]
-    return network.refined(codes.detach(), mel.detach(), reference, is_frame).float()
+    return network.refined(codes.detach(), mel, reference, is_frame).float()
 
 
 @torch.no_grad()
@@ -318,6 +318,7 @@ def conversion_losses(
     critics: Critics,
     heard: Heard,
     refines: bool,
+    decoder_learns: bool,
 ) -> dict[str, Tensor]:
     """Convert every second crop into the voice of the crop before it, and judge what is heard.
 
@@ -332,8 +333,8 @@ def conversion_losses(
         valid: Masks of the elements that count.
         critics: The critics.
         heard: What they hear in the recordings, for one kind of mels.
-        refines: Whether frames of the voice refine the conversions; the gradient then reaches the
-            `ReferenceAttention` only, else decoder and postnet.
+        refines: Whether frames of the voice refine the conversions.
+        decoder_learns: Whether the gradient reaches decoder and postnet.
 
     Returns:
         With a speaker critic `converted_distance`, 1 − cosine of its embeddings of conversions and
@@ -346,7 +347,7 @@ def conversion_losses(
     moved = torch.from_numpy(
         np.stack([pitch.moved(a, pitch.range_of([a]), pitch.range_of([b])) for a, b in f0])
     ).to(codes.device)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not refines):
+    with torch.set_grad_enabled(torch.is_grad_enabled() and decoder_learns):
         converted = network.decode(
             codes[part].detach(),
             batch.target_mel.shape[-1],

@@ -58,7 +58,9 @@ PARTS = {  # of the network, that can be trained alone, and their modules
     "encoders": ("encoder", "live_encoder"),
     "decoder": ("decoder", "postnet"),
     "reference": ("reference",),
+    "mels": ("decoder", "postnet", "reference"),
 }
+OF_REFINED_MELS = ("reference", "mels")  # the parts that only refined mels train
 MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
 MIN_FEATURES_STD = 1e-3
 
@@ -167,9 +169,9 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
                 f"task.word_weight={word_weight}: only a network that listens has a recogniser; "
                 "set task.word_weight=0, or model=autovc_listening"
             )
-        if part == "reference" and not (network.has_reference and reference_weight > 0):
+        if part in OF_REFINED_MELS and not (network.has_reference and reference_weight > 0):
             raise InputError(
-                "task.part=reference: there is nothing to train; it needs model.dim_reference and "
+                f"task.part={part}: there is nothing to train; it needs model.dim_reference and "
                 "task.reference_weight above 0, as model=autovc_listening has them"
             )
         if part == "encoders" and teacher_weight == 0:
@@ -189,7 +191,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         self.align_steps = align_steps if of_encoders else 0
         self.head_steps = head_steps
         self.reference_weight = 0.0
-        if network.has_reference and (is_whole or part == "reference"):
+        if network.has_reference and (is_whole or part in OF_REFINED_MELS):
             self.reference_weight = reference_weight
         self.critic_feature_weight = critic_feature_weight
         self.critic_similarity_weight = critic_similarity_weight
@@ -221,7 +223,7 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
     def converted_weights(self) -> dict[str, float]:
         """Weights of the terms of `conversion_losses`; none where nothing is converted."""
         weight = self.conversion_weight
-        if self.part == "reference" and weight > 0:
+        if self.part in OF_REFINED_MELS and weight > 0:
             return {
                 "converted_distance": weight * self.critic_similarity_weight,
                 "converted_words": weight * self.word_weight,
@@ -415,9 +417,10 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
         terms |= normalized_losses(
             terms, batch.target_mel, mean_mel, codes.float(), valid, self.distance
         )
-        made = [] if self.part == "reference" else [postnet_mel.float()]
+        made = [] if self.part in OF_REFINED_MELS else [postnet_mel.float()]
         if self.reference_weight > 0 and not aligns:
-            made.append(refined_mel(network, batch, codes, postnet_mel))
+            to_refine = postnet_mel if self.part == "mels" else postnet_mel.detach()
+            made.append(refined_mel(network, batch, codes, to_refine))
         if aligns:
             return terms
         heard = hear(self.critics, batch, valid, len(made))
@@ -427,6 +430,12 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             terms["words"] = word_loss(self.critics.words, made, valid, heard.words)
         if self.converted_weights:
             judged = (self.mel, valid, self.critics, heard)
-            refines = self.part == "reference"
-            terms |= conversion_losses(network, batch, codes, *judged, refines)
+            terms |= conversion_losses(
+                network,
+                batch,
+                codes,
+                *judged,
+                refines=self.part in OF_REFINED_MELS,
+                decoder_learns=self.part != "reference",
+            )
         return terms
