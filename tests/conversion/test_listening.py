@@ -67,6 +67,32 @@ def test_file_is_heard_by_the_recogniser(converter, speech, other_speech):
     assert np.isfinite(wav).all()
 
 
+def test_the_source_is_embedded_on_demand(
+    listening, converter, tiny_checkpoint, speech, other_speech, monkeypatch
+):
+    """By guidance, by who asks for it, and where the network reads mels; else nobody needs it."""
+    voice = converter.voice(other_speech)
+    encoder, calls = converter.speaker_encoder, []
+    embed = encoder.embed_recording
+    monkeypatch.setattr(
+        type(encoder), "embed_recording", lambda _, *given: calls.append(1) or embed(*given)
+    )
+    converter.convert_to(speech, voice)
+    recording = converter.analyze(speech)
+    assert converter.codes(recording).shape[0] == 2 * converter.autovc.arguments["dim_neck"]
+    assert not calls
+    np.testing.assert_array_equal(recording.embedding, converter.embed(speech))
+    assert recording.embedding is recording.embedding
+    assert len(calls) == 2
+    now = converter.analyze(speech, embeds=True)
+    assert len(calls) == 3
+    np.testing.assert_array_equal(now.embedding, recording.embedding)
+    VoiceConverter(converter.networks, 0.5, "").convert_to(speech, voice)
+    assert len(calls) == 4
+    VoiceConverter.from_checkpoint(tiny_checkpoint).analyze(speech)
+    assert len(calls) == 5
+
+
 def test_chunks_are_heard_one_by_one(converter, speech, other_speech, monkeypatch):
     whole = converter.analyze(other_speech)
     monkeypatch.setattr(analysis, "CHUNK_SECONDS", 4)

@@ -32,7 +32,7 @@ def test_sources_spread_over_domains(tmp_path):
 
 def analyzed(wav):
     level = voice_activity.Level(0.0, np.ones(1, dtype=bool))
-    return Recording(wav, level, np.ones(4), np.zeros(1), 1.0, [], np.zeros((0, 80)))
+    return Recording(wav, level, lambda: np.ones(4), np.zeros(1), 1.0, [], np.zeros((0, 80)))
 
 
 class Analyzer:

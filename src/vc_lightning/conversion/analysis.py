@@ -1,6 +1,7 @@
 """Analysis of recordings before a conversion: level, speaker embedding, pitch and content."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ class RecordingAnalyzer:
         recording: RecordingLike,
         progress: Progress = no_progress,
         name: Path | str | None = None,
+        embeds: bool = False,
     ) -> Recording:
         """Analyze a recording for conversions.
 
@@ -78,6 +80,8 @@ class RecordingAnalyzer:
             recording: See `load`.
             progress: Called with the share of the pitch tracking that is done, up to 1.
             name: Name of the recording in the warning that hardly any pitch was found.
+            embeds: Whether the speaker embedding is computed at once, and not when it is first
+                asked for. A network that reads mels always needs it.
 
         Raises:
             InputError: The recording cannot be used; the message names it.
@@ -85,18 +89,23 @@ class RecordingAnalyzer:
         wav, level = self.leveled(recording)
         chunks = self.chunks(wav)
         contours, content = [], SpillBuffer()
+        embed: Callable = functools.partial(self._embedding, recording, wav, level)
         with second_thread(self.networks.hears_fast) as beside:
-            embedding = beside.submit(self._embedding, recording, wav, level)
+            embedding = None
+            if embeds or not self.networks.autovc.listens:
+                embedding = beside.submit(embed)
             for chunk in chunks:
                 filtered = self._filtered(wav, level, chunk)
                 contours.append(beside.submit(self._f0, filtered, chunk))
                 content.append(self._content(filtered, chunk))
                 progress(chunk.stop / chunks[-1].stop)
-        voice = embedding.result()
+        if embedding is not None:
+            embedding.result()  # or its error
+            embed = embedding.result
         f0 = np.concatenate([contour.result() for contour in contours])
         self._check_pitch(recording if name is None else name, f0, level)
         seconds = len(wav) / self.mel.sample_rate
-        return Recording(wav, level, voice, f0, seconds, chunks, content.array())
+        return Recording(wav, level, embed, f0, seconds, chunks, content.array())
 
     @torch.inference_mode()
     def sample(self, recording: RecordingLike, name: Path | str | None = None) -> VoiceSample:

@@ -252,11 +252,11 @@ class VoiceConverter(nn.Module):
             float32 (2·dim_neck, ⌈T/freq⌉).
         """
         freq = self.autovc.freq
-        embedding = torch.from_numpy(recording.embedding)[None].to(self.networks.device)
+        converter = MelConverter(self.autovc, self.mel)
         found = []
         for chunk, content, _ in recording.parts():
             heard = content.to(self.networks.device)
-            codes = self.autovc.encode(heard, embedding)[0].float().cpu().numpy()
+            codes = converter.encode(heard, recording)[0].float().cpu().numpy()
             first = (chunk.start - chunk.first) // freq
             found.append(codes[:, first : first + math.ceil((chunk.stop - chunk.start) / freq)])
         return np.concatenate(found, axis=1)
@@ -373,10 +373,11 @@ class VoiceConverter(nn.Module):
         recording: RecordingLike,
         progress: Progress = no_progress,
         name: Path | str | None = None,
+        embeds: bool = False,
     ) -> Recording:
         """Analyze a recording for conversions, see `RecordingAnalyzer.analyze`."""
         self.networks.threads.choose()
-        return self.analyzer.analyze(recording, progress, name)
+        return self.analyzer.analyze(recording, progress, name, embeds)
 
     def embed(self, recording: RecordingLike) -> np.ndarray:
         """Compute the speaker embedding (dim_emb,) of a recording."""

@@ -13,7 +13,7 @@ from vc_lightning.audio import pitch
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.recording import FADE_SECONDS, Recording, cross_fade, whole_codes
-from vc_lightning.conversion.voices.voice import Voice
+from vc_lightning.conversion.voices.voice import Speaker, Voice
 from vc_lightning.models.autovc import AutoVC
 
 
@@ -42,12 +42,12 @@ class MelConverter:
             Pieces (1, n_mels, T) of the converted mel, in order.
         """
         converted = (
-            (chunk, self.convert(content.to(self._device), f0, recording.voice, target))
+            (chunk, self.convert(content.to(self._device), f0, recording, target))
             for chunk, content, f0 in recording.parts()
         )
         return cross_fade(converted, whole_codes(FADE_SECONDS, self.mel, self.autovc.freq))
 
-    def convert(self, content: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
+    def convert(self, content: Tensor, f0: np.ndarray, source: Speaker, target: Voice) -> Tensor:
         """Convert the mel of a recording, or of a part of one.
 
         Args:
@@ -55,7 +55,7 @@ class MelConverter:
                 network listens, what the recogniser hears in it.
             f0: Pitch (T,) of the source in Hz, 0 in unvoiced frames; a network without F0 inputs
                 ignores it.
-            source: The source's voice.
+            source: Who speaks it. A network that listens needs the embedding for guidance only.
             target: The target's voice. With an unknown pitch range the pitch is not moved.
 
         Returns:
@@ -66,15 +66,16 @@ class MelConverter:
         """
         return self._decoded(self.encode(content, source), f0, source, target)
 
-    def encode_live(self, mel: Tensor, source: Voice) -> Tensor:
+    def encode_live(self, mel: Tensor, source: Speaker) -> Tensor:
         """Encode the mel (1, n_mels, T) of live speech, see `AutoVC.encode_live`."""
         return self.autovc.encode_live(mel, self._embedding(source))
 
-    def encode(self, content: Tensor, source: Voice) -> Tensor:
+    def encode(self, content: Tensor, source: Speaker) -> Tensor:
         """Encode what the content encoder reads (1, C, T), see `AutoVC.encode`."""
-        return self.autovc.encode(content, self._embedding(source))
+        listens = self.autovc.listens
+        return self.autovc.encode(content, None if listens else self._embedding(source))
 
-    def decode_live(self, codes: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
+    def decode_live(self, codes: Tensor, f0: np.ndarray, source: Speaker, target: Voice) -> Tensor:
         """Decode codes of live speech (1, 2·dim_neck, ⌈T/freq⌉), see `convert`.
 
         The decoder also reads later frames, which are not spoken yet: it gets the last code and the
@@ -86,19 +87,19 @@ class MelConverter:
         f0_and_more = np.pad(f0, (0, n_more * self.autovc.freq), mode="edge")
         return self._decoded(codes, f0_and_more, source, target)[..., : len(f0)]
 
-    def _decoded(self, codes: Tensor, f0: np.ndarray, source: Voice, target: Voice) -> Tensor:
+    def _decoded(self, codes: Tensor, f0: np.ndarray, source: Speaker, target: Voice) -> Tensor:
         """Decode codes (1, 2·dim_neck, ⌈T/freq⌉) -> the converted mel (1, n_mels, T).
 
         It is refined by the target's own frames, and sharpened.
         """
-        source_embedding, target_embedding = self._embedding(source), self._embedding(target)
+        target_embedding = self._embedding(target)
         harmonics = self._harmonics(f0, source, target)
         if self.guidance == 0:
             mel = self.autovc.decode(codes, len(f0), target_embedding, harmonics)[1]
         else:
             both = codes.expand(2, -1, -1)
             harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
-            embeddings = torch.cat([target_embedding, source_embedding])
+            embeddings = torch.cat([target_embedding, self._embedding(source)])
             converted, unconverted = self.autovc.decode(both, len(f0), embeddings, harmonics)[1]
             mel = (converted + self.guidance * (converted - unconverted))[None]
         if self.autovc.has_reference and target.reference is not None:
@@ -107,14 +108,14 @@ class MelConverter:
             mel = self.autovc.refined(codes, mel, reference)
         return self.autovc.sharpened(mel)
 
-    def _harmonics(self, f0: np.ndarray, source: Voice, target: Voice) -> Tensor | None:
+    def _harmonics(self, f0: np.ndarray, source: Speaker, target: Voice) -> Tensor | None:
         """Compute the harmonics (1, n_mels + 2, T) of the moved pitch; None if not needed."""
         if not self.autovc.f0:
             return None
         moved = torch.from_numpy(pitch.moved(f0, source.pitch, target.pitch))[None]
         return self.mel.harmonics(moved.to(self.mel.window.device)).to(self._device)
 
-    def _embedding(self, voice: Voice) -> Tensor:
+    def _embedding(self, voice: Speaker) -> Tensor:
         """Return a voice's embedding as (1, dim_emb)."""
         checked = require_embedding(voice.embedding, self.autovc.arguments["dim_emb"])
         return torch.from_numpy(checked)[None].to(self._device)

@@ -6,7 +6,7 @@ Long ones are processed in overlapping chunks, so that memory does not grow with
 import contextlib
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from vc_lightning.audio.fading import faded
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.audio.voice_activity import Level
 from vc_lightning.common.errors import InputError
-from vc_lightning.conversion.voices.voice import Voice
 
 FADE_SECONDS = 0.25  # cross-fade from one chunk's mel to the next one's
 RecordingLike = Path | str | np.ndarray  # a file, or float samples (n,)
@@ -32,7 +31,7 @@ class Recording:
     Attributes:
         wav: float32 (n,) at the rate of the mels.
         level: Level and speech of `wav`.
-        embedding: float32 (dim_emb,), of the speaker.
+        embed: Computes the speaker embedding.
         f0: float32 (T,) in Hz, see `pitch.track`.
         seconds: Length.
         chunks: The chunks in which the recording is converted.
@@ -43,16 +42,25 @@ class Recording:
 
     wav: np.ndarray
     level: Level
-    embedding: np.ndarray
+    embed: Callable[[], np.ndarray]
     f0: np.ndarray
     seconds: float
     chunks: list["Chunk"]
     content: np.ndarray
 
     @functools.cached_property
-    def voice(self) -> Voice:
-        """The speaker's voice as this recording shows it."""
-        return Voice(self.embedding, pitch.range_of([self.f0]))
+    def embedding(self) -> np.ndarray:
+        """Embedding of the speaker, float32 (dim_emb,); few conversions need it.
+
+        Raises:
+            InputError: The recording holds too little speech.
+        """
+        return self.embed()
+
+    @functools.cached_property
+    def pitch(self) -> pitch.PitchRange | None:
+        """The speaker's pitch range as this recording shows it."""
+        return pitch.range_of([self.f0])
 
     @property
     def n_frames(self) -> int:

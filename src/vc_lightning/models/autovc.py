@@ -178,18 +178,19 @@ class AutoVC(Network):
         n_convolutions = len(self.decoder.convolutions) + len(self.postnet.convolutions)
         return n_convolutions * (KERNEL_SIZE // 2)
 
-    def encode(self, mel: Tensor, embedding: Tensor) -> Tensor:
+    def encode(self, mel: Tensor, embedding: Tensor | None) -> Tensor:
         """Encode speech, padded with zeros to a multiple of `freq` frames.
 
         Args:
             mel: Mel (B, n_mels, T); where the network listens, a recogniser's features instead
                 (B, dim_features, T).
-            embedding: Embedding of the speaker (B, dim_emb); not used where the network listens.
+            embedding: Embedding of the speaker (B, dim_emb); not needed where the network listens.
 
         Returns:
             Codes (B, 2·dim_neck, ⌈T/freq⌉).
         """
         if not self.listens:
+            assert embedding is not None
             return self.encoder(with_speaker(self._padded(mel), embedding))
         features = (mel - self.features_mean[:, None]) / self.features_std[:, None]
         return self.encoder(self._padded(features))

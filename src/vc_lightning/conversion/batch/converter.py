@@ -160,7 +160,7 @@ class BatchConverter:
         if self._last is None or self._last[0] != path:
             wav = self._load(path)
             with prefix_errors(path):
-                analyzed = self.converter.analyze(wav, progress, path)
+                analyzed = self.converter.analyze(wav, progress, path, embeds=True)
             self._last = path, analyzed
             rate, speech = self.converter.sample_rate, analyzed.level.speech
             self._advise(advice.of_recording(path, wav, rate, speech))

@@ -2,12 +2,27 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from vc_lightning.audio.pitch import PitchRange
 
 Target = tuple[Path, ...] | str  # recordings of one voice, or the name of a learned one
+
+
+class Speaker(Protocol):
+    """Who speaks a source: a known voice, or the recording itself, which embeds on demand."""
+
+    @property
+    def embedding(self) -> np.ndarray:
+        """Speaker embedding, float32 (dim_emb,)."""
+        ...
+
+    @property
+    def pitch(self) -> PitchRange | None:
+        """Pitch range; None if it is unknown."""
+        ...
 
 
 @dataclass(frozen=True)

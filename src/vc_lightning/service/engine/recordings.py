@@ -38,7 +38,7 @@ class Recordings:
                 not name its folder.
         """
         with self._read(path, converter) as wav:
-            return converter.analyze(wav)
+            return converter.analyze(wav, embeds=True)
 
     def sample(self, path: Path, converter: VoiceConverter) -> VoiceSample:
         """Decode a recording of a target's voice once, and analyze it; see `analyzed`."""
