@@ -96,13 +96,14 @@ class AutoVCModule(BaseModule[AutoVC, CropBatch]):
             their target, see `VoiceCritic`.
         conversion_weight: Weight, times their own weights, of what speaker critic, voice critic and
             recogniser hear in conversions between the crops of a batch, see `conversion_losses`;
-            only where the `ReferenceAttention` trains alone.
+            only where the `ReferenceAttention` trains alone or with the decoder.
         decoder_similarity_weight: Where the decoder trains alone: weight of 1 − cosine of the
             speaker critic's embeddings of conversions between the crops of a batch and of their
             voice; above 0, `word_weight` also counts for these conversions.
         part: The only part of the network that trains, one of `PARTS`: the content encoders, by
-            teacher and live encoder; decoder and postnet, by the mels; or the
-            `ReferenceAttention`. None for all at once.
+            teacher and live encoder; decoder and postnet, by the mels; the
+            `ReferenceAttention`, by the mels that it refines; or "mels", decoder, postnet and
+            attention, by these mels, too. None for all at once.
         align_steps: First steps of a network that listens, if it starts from the weights of one
             that reads mels: the new encoder only learns the codes of the old one, which becomes
             the live encoder, so that the decoder understands them.
