@@ -90,18 +90,17 @@ class RecordingAnalyzer:
         chunks = self.chunks(wav)
         contours, content = [], SpillBuffer()
         embed: Callable = functools.partial(self._embedding, recording, wav, level)
+        embeds = embeds or not self.networks.autovc.listens
         with second_thread(self.networks.hears_fast) as beside:
-            embedding = None
-            if embeds or not self.networks.autovc.listens:
-                embedding = beside.submit(embed)
+            if embeds:
+                embed = beside.submit(embed).result
             for chunk in chunks:
                 filtered = self._filtered(wav, level, chunk)
                 contours.append(beside.submit(self._f0, filtered, chunk))
                 content.append(self._content(filtered, chunk))
                 progress(chunk.stop / chunks[-1].stop)
-        if embedding is not None:
-            embedding.result()  # or its error
-            embed = embedding.result
+        if embeds:
+            embed()  # or its error
         f0 = np.concatenate([contour.result() for contour in contours])
         self._check_pitch(recording if name is None else name, f0, level)
         seconds = len(wav) / self.mel.sample_rate

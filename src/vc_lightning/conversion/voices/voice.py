@@ -17,12 +17,10 @@ class Speaker(Protocol):
     @property
     def embedding(self) -> np.ndarray:
         """Speaker embedding, float32 (dim_emb,)."""
-        ...
 
     @property
     def pitch(self) -> PitchRange | None:
         """Pitch range; None if it is unknown."""
-        ...
 
 
 @dataclass(frozen=True)
