@@ -60,7 +60,7 @@ PARTS = {  # of the network, that can be trained alone, and their modules
     "reference": ("reference",),
     "mels": ("decoder", "postnet", "reference"),
 }
-OF_REFINED_MELS = ("reference", "mels")  # the parts that only refined mels train
+OF_REFINED_MELS = tuple(part for part, modules in PARTS.items() if "reference" in modules)
 MIN_CODES_STD = 1e-4  # a hundredth of that of trained networks
 MIN_FEATURES_STD = 1e-3
 
