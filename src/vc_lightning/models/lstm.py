@@ -1,4 +1,4 @@
-"""Run an `nn.LSTM` fast on a CPU, in training and after it: same weights, results up to rounding."""
+"""Run an `nn.LSTM` fast on a CPU, in training and after: same weights, results up to rounding."""
 
 import functools
 from collections.abc import Callable
