@@ -15,6 +15,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.recording import FADE_SECONDS, Recording, cross_fade, whole_codes
 from vc_lightning.conversion.voices.voice import Speaker, Voice
 from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.running_decoder import RunningDecoder
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class MelConverter:
         Raises:
             InputError: An embedding has another shape, or is not finite.
         """
-        return self._decoded(self.encode(content, source), f0, source, target)
+        return self._decoded(self.autovc, self.encode(content, source), f0, source, target)
 
     def encode_live(self, mel: Tensor, source: Speaker) -> Tensor:
         """Encode the mel (1, n_mels, T) of live speech, see `AutoVC.encode_live`."""
@@ -75,19 +76,41 @@ class MelConverter:
         listens = self.autovc.listens
         return self.autovc.encode(content, None if listens else self._embedding(source))
 
-    def decode_live(self, codes: Tensor, f0: np.ndarray, source: Speaker, target: Voice) -> Tensor:
-        """Decode codes of live speech (1, 2·dim_neck, ⌈T/freq⌉), see `convert`.
+    def live_decoder(self, n_open: int) -> RunningDecoder:
+        """Make what `decode_live` decodes with, see `RunningDecoder`."""
+        return RunningDecoder(self.autovc, n_open + self._n_more)
+
+    def decode_live(
+        self,
+        decoder: RunningDecoder,
+        codes: Tensor,
+        f0: np.ndarray,
+        source: Speaker,
+        target: Voice,
+    ) -> Tensor:
+        """Decode the next codes of live speech (1, 2·dim_neck, T/freq), see `convert`.
 
         The decoder also reads later frames, which are not spoken yet: it gets the last code and the
         last pitch over and over, which is much closer to them than the zeros that its convolutions
         are padded with.
         """
-        n_more = math.ceil(self.autovc.lookahead / self.autovc.freq)  # codes
-        codes = F.pad(codes, (0, n_more), mode="replicate")
-        f0_and_more = np.pad(f0, (0, n_more * self.autovc.freq), mode="edge")
-        return self._decoded(codes, f0_and_more, source, target)[..., : len(f0)]
+        codes = F.pad(codes, (0, self._n_more // self.autovc.freq), mode="replicate")
+        f0_and_more = np.pad(f0, (0, self._n_more), mode="edge")
+        return self._decoded(decoder, codes, f0_and_more, source, target)[..., : len(f0)]
 
-    def _decoded(self, codes: Tensor, f0: np.ndarray, source: Speaker, target: Voice) -> Tensor:
+    @property
+    def _n_more(self) -> int:
+        """Frames that the decoder gets after the newest one of live speech; whole codes."""
+        return self.autovc.freq * math.ceil(self.autovc.lookahead / self.autovc.freq)
+
+    def _decoded(
+        self,
+        network: AutoVC | RunningDecoder,
+        codes: Tensor,
+        f0: np.ndarray,
+        source: Speaker,
+        target: Voice,
+    ) -> Tensor:
         """Decode codes (1, 2·dim_neck, ⌈T/freq⌉) -> the converted mel (1, n_mels, T).
 
         It is refined by the target's own frames, and sharpened.
@@ -95,17 +118,17 @@ class MelConverter:
         target_embedding = self._embedding(target)
         harmonics = self._harmonics(f0, source, target)
         if self.guidance == 0:
-            mel = self.autovc.decode(codes, len(f0), target_embedding, harmonics)[1]
+            mel = network.decode(codes, len(f0), target_embedding, harmonics)[1]
         else:
             both = codes.expand(2, -1, -1)
             harmonics = None if harmonics is None else harmonics.expand(2, -1, -1)
             embeddings = torch.cat([target_embedding, self._embedding(source)])
-            converted, unconverted = self.autovc.decode(both, len(f0), embeddings, harmonics)[1]
+            converted, unconverted = network.decode(both, len(f0), embeddings, harmonics)[1]
             mel = (converted + self.guidance * (converted - unconverted))[None]
         if self.autovc.has_reference and target.reference is not None:
             frames = require_reference(target.reference, self.autovc.reference.dim_remembered)
             reference = torch.from_numpy(frames.T)[None].to(self._device)
-            mel = self.autovc.refined(codes, mel, reference)
+            mel = network.refined(codes, mel, reference)
         return self.autovc.sharpened(mel)
 
     def _harmonics(self, f0: np.ndarray, source: Speaker, target: Voice) -> Tensor | None:

@@ -175,8 +175,7 @@ class AutoVC(Network):
     @property
     def lookahead(self) -> int:
         """Later frames that the convolutions of decoder and postnet read for a frame."""
-        n_convolutions = len(self.decoder.convolutions) + len(self.postnet.convolutions)
-        return n_convolutions * (KERNEL_SIZE // 2)
+        return self.decoder.reach + self.postnet.reach
 
     def encode(self, mel: Tensor, embedding: Tensor | None) -> Tensor:
         """Encode speech, padded with zeros to a multiple of `freq` frames.
@@ -235,13 +234,19 @@ class AutoVC(Network):
             ValueError: The network has F0 inputs, and `harmonics` is None.
         """
         voice = self.voice(embedding, acoustics)
-        inputs = with_speaker(self.repeat_codes(codes, n_frames), voice)
-        if self.f0:
-            if harmonics is None:
-                raise ValueError("the network has F0 inputs: give harmonics")
-            inputs = torch.cat([inputs, harmonics], dim=1)
-        decoder_mel = self.decoder(inputs, voice)
+        decoder_mel = self.decoder(self.decoder_inputs(codes, n_frames, voice, harmonics), voice)
         return decoder_mel, decoder_mel + self.postnet(decoder_mel, voice)
+
+    def decoder_inputs(
+        self, codes: Tensor, n_frames: int, voice: Tensor, harmonics: Tensor | None
+    ) -> Tensor:
+        """Join what the decoder reads, see `decode` and `voice` -> (B, dim_in, n_frames)."""
+        inputs = with_speaker(self.repeat_codes(codes, n_frames), voice)
+        if not self.f0:
+            return inputs
+        if harmonics is None:
+            raise ValueError("the network has F0 inputs: give harmonics")
+        return torch.cat([inputs, harmonics], dim=1)
 
     def voice(self, embedding: Tensor, acoustics: Tensor | None = None) -> Tensor:
         """Join embeddings (B, dim_emb) and acoustics -> (B, dim_emb + dim_acoustics).
@@ -385,10 +390,19 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Decode x (B, dim_in, T) with embedding (B, dim_film) -> mel (B, n_mels, T)."""
         x = run_lstm(self.lstm1, x.transpose(1, 2)).transpose(1, 2)  # (B, dim, T)
+        x = run_lstm(self.lstm2, self.convolved(x, embedding).transpose(1, 2))  # (B, T, dim_out)
+        return self.projection(x).transpose(1, 2)
+
+    def convolved(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Convolve x (B, dim, T), between the LSTMs, with embedding (B, dim_film)."""
         for convolution, film in zip(self.convolutions, self.films, strict=True):
             x = F.relu(film(convolution(x), embedding))
-        x = run_lstm(self.lstm2, x.transpose(1, 2))  # (B, T, dim_out)
-        return self.projection(x).transpose(1, 2)
+        return x
+
+    @property
+    def reach(self) -> int:
+        """Frames on each side that the convolutions read for a frame."""
+        return len(self.convolutions) * (KERNEL_SIZE // 2)
 
 
 class Postnet(nn.Module):
@@ -416,3 +430,8 @@ class Postnet(nn.Module):
         for convolution, film in zip(self.convolutions[:-1], self.films, strict=True):
             x = torch.tanh(film(convolution(x), embedding))
         return self.convolutions[-1](x)
+
+    @property
+    def reach(self) -> int:
+        """Frames on each side that are read for a frame."""
+        return len(self.convolutions) * (KERNEL_SIZE // 2)

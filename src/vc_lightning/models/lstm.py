@@ -37,17 +37,17 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
     Returns:
         Outputs (B, T, cells of all directions).
     """
-    is_wide = lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional
+    wide = is_wide(lstm)
     if x.device.type != "cpu":
         return lstm(x)[0]
     if not torch.is_autocast_enabled("cpu"):
-        if not is_wide or torch.is_grad_enabled() or torch.jit.is_tracing():
+        if not wide or torch.is_grad_enabled() or torch.jit.is_tracing():
             return lstm(x)[0]
         if HAS_AMX:
             with torch.autocast("cpu", torch.bfloat16):
                 return lstm(x)[0].to(x.dtype)
         return run_in_segments(lstm, x) if pays_in_segments(x) else lstm(x)[0]
-    if is_wide:
+    if wide:
         dtype = torch.get_autocast_dtype("cpu")
         x = x.to(dtype).transpose(0, 1)
         for weights in lstm.all_weights:
@@ -57,6 +57,33 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
         return lstm(x)[0]
     with torch.autocast("cpu", enabled=False):
         return lstm(x.float())[0]
+
+
+def is_wide(lstm: nn.LSTM) -> bool:
+    """Return whether reading the weights in every frame is what takes the time."""
+    return lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional
+
+
+def run_on(
+    lstm: nn.LSTM, x: Tensor, states: tuple[Tensor, Tensor] | None, n_settled: int
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Go on with a sequence whose newest frames may still change.
+
+    Args:
+        lstm: A batch-first LSTM of one direction, not in training.
+        x: Inputs (B, T, dim_in).
+        states: The LSTM's states before x; None at the start.
+        n_settled: Frames that do not change any more, at least 1 and less than T.
+
+    Returns:
+        Outputs (B, T, cells), and the states after the settled frames. Only the other frames are
+        in bfloat16 where `run_lstm` is, so that states do not become less exact step by step.
+    """
+    settled, states = lstm(x[:, :n_settled], states)
+    in_bfloat16 = HAS_AMX and x.device.type == "cpu" and is_wide(lstm)
+    with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+        rest = lstm(x[:, n_settled:], states)[0]
+    return torch.cat([settled, rest.to(x.dtype)], dim=1), states
 
 
 def pays_in_segments(x: Tensor) -> bool:

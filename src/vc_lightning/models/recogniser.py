@@ -162,7 +162,7 @@ class Recogniser(Network):
 
 
 class Product(nn.Linear):
-    """A linear layer in the format of its weights; it returns that of its input, or autocast's.
+    """A linear layer in the format of its weights, or autocast's.
 
     PyTorch multiplies float32 matrices by MKL, which on processors of AMD takes twice as long as
     oneDNN; no gradient is known for oneDNN's operator.
@@ -173,10 +173,8 @@ class Product(nn.Linear):
         rows = x.to(self.weight.dtype)
         if HAS_FAST_ONEDNN and torch.is_inference_mode_enabled() and x.device.type == "cpu":
             multiply = torch.ops.mkldnn._linear_pointwise
-            product = multiply(rows, self.weight, self.bias, "none", [], "")
-        else:
-            product = super().forward(rows)
-        return product if torch.is_autocast_enabled(x.device.type) else product.to(x.dtype)
+            return multiply(rows, self.weight, self.bias, "none", [], "")
+        return super().forward(rows)
 
 
 class TransformerLayer(nn.Module):
@@ -223,10 +221,11 @@ class TransformerLayer(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Compute scaled dot-product attention (B, n_heads, T, dim) of three such tensors.
 
-    On a CPU in bfloat16, forward and backward of a short crop take a fifth of the time of PyTorch's
-    own function, which is there to save memory.
+    In training on a CPU in bfloat16, forward and backward of a short crop take a fifth of the time
+    of PyTorch's own function, which is there to save memory.
     """
-    if query.dtype != torch.bfloat16 or query.device.type != "cpu" or query.shape[2] > MAX_SHORT:
+    is_crop = query.dtype == torch.bfloat16 and query.shape[2] <= MAX_SHORT
+    if torch.is_inference_mode_enabled() or query.device.type != "cpu" or not is_crop:
         return F.scaled_dot_product_attention(query, key, value)
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     return scores.softmax(dim=-1) @ value

@@ -54,6 +54,12 @@ class ReferenceAttention(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.get_parameter("bias"))
 
+    @property
+    def reach(self) -> int:
+        """Frames on each side that are read for a frame of the converted mel."""
+        convolutions = [*self.address, self.input, *self.residuals, self.output]
+        return sum(one.kernel_size[0] // 2 for one in convolutions)
+
     def remember(self, codes: Tensor, mel: Tensor) -> Tensor:
         """Turn frames of the target into what the attention needs of them.
 

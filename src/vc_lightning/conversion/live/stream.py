@@ -33,7 +33,8 @@ SAMPLES_AT_ONCE = 2**16  # of one push
 class VoiceStream:
     """Convert sound while it is being recorded, in steps of equal length.
 
-    Every step runs the network over the last second of mel frames and keeps the new ones. On whole
+    Every step encodes the last second of mel frames, and decodes those that are new, or may still
+    change, see `RunningDecoder`. On whole
     recordings the network looks ahead 16 frames with the convolutions of its decoder and postnet,
     6 more with those of its encoder, to the end with the backward half of its LSTM, and the vocoder
     looks ahead, too. Here the encoder gets `lookahead_seconds`, and after that the zeros that its
@@ -126,6 +127,11 @@ class VoiceStream:
         if mel.highpass_hz is not None:
             self._highpass = RunningHighpass(rate, mel.highpass_hz)
         freq = networks.autovc.freq
+        # Newest frames that the next step decodes again, so that it decodes whole codes.
+        n_open = self._n_ahead + PAST_FRAMES
+        n_open += -(n_open + self._n_step) % freq
+        self._n_decoded = n_open + self._n_step  # of each step but the first
+        self._decoder = self._mel_converter.live_decoder(n_open)
         self._raw = np.zeros(0, np.float32)  # at the networks' rate, waits for a whole step
         # Everything below counts frames from `_first` on; before the stream there is silence.
         n_before = freq * math.ceil((PAST_FRAMES + 1) / freq)
@@ -241,7 +247,7 @@ class VoiceStream:
         self._analyze(unit)
         mel = self._converted()
         n_new = self._n_hops + self._n_step + self._reach - self._n_final
-        begin = self._n_final - self._first  # of the new frames
+        begin = self._n_final - self._first + mel.shape[-1] - self._mel.shape[-1]  # of the new frames
         n_known = min(FADE_FRAMES, self._lookahead.shape[-1])
         if n_known:
             weight = torch.arange(1, n_known + 1, device=mel.device) / (n_known + 1)
@@ -292,14 +298,15 @@ class VoiceStream:
         self._n_pitch_learned = n_final
 
     def _converted(self) -> Tensor:
-        """Convert the mel (1, n_mels, T) of the frames from `_first` on."""
+        """Convert the newest frames of the mel -> (1, n_mels, `_n_decoded`), at first all."""
         freq = self.networks.autovc.freq
         n_frames = self._mel.shape[-1] // freq * freq
+        n_decoded = self._n_decoded if self._n_hops else n_frames
         source = Voice(self._source.embedding, self._pitch_range.range)
-        made = self._mel_converter.decode_live(
-            self._codes(n_frames, source), self._f0[-n_frames:], source, self._target
-        )
-        return F.pad(made.clamp(0, 1), (self._mel.shape[-1] - n_frames, 0), mode="replicate")
+        codes = self._codes(n_frames, source)[..., -n_decoded // freq :]
+        f0 = self._f0[-n_decoded:]
+        made = self._mel_converter.decode_live(self._decoder, codes, f0, source, self._target)
+        return made.clamp(0, 1)
 
     def _codes(self, n_frames: int, source: Voice) -> Tensor:
         """Encode the newest frames -> codes (1, 2·dim_neck, n_frames / freq)."""
