@@ -78,7 +78,6 @@ def test_the_last_step_ends_as_the_whole(network, said):
 def test_a_step_depends_on_all_before_it(network, said):
     """Unlike a network that is given the frames of the step alone."""
     codes, harmonics, embedding, reference = said
-    _, steps = in_steps(network, said, 24, 6)
     alone = network.decode(codes[..., -15:], 30, embedding, harmonics[..., -30:])[1]
     alone = network.refined(codes[..., -15:], alone, reference)
     assert (alone - whole(network, *said)[..., -30:])[..., :12].abs().max() > 1e-3

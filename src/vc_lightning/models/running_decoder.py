@@ -14,13 +14,14 @@ class RunningDecoder:
     frames before the new ones that it reads. So what is decoded depends on all that was said
     before, as in a file.
 
-    `decode` and `refined` are those of `AutoVC` without training. In each step, they are called once
-    each, for the same frames: first the `n_open` last ones of the step before, then the new ones.
+    `decode` and `refined` are those of `AutoVC`, outside of training. Each step calls them once for
+    the same frames: the last `n_open` ones of the step before, which may have changed, then the new
+    ones.
 
     Args:
         autovc: The network, in eval mode.
-        n_open: Last frames of a step, which may still change: the next step decodes them again. At
-            least 1, and the first step must be longer.
+        n_open: Last frames of a step that the next one decodes again; at least 1, and less than the
+            first step has.
     """
 
     def __init__(self, autovc: AutoVC, n_open: int):

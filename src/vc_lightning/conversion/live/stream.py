@@ -5,7 +5,6 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io as audio
@@ -22,9 +21,9 @@ from vc_lightning.models.vocoders import overlap
 from vc_lightning.models.vocoders.base import PAST_FRAMES
 
 BLOCK_RANGE = (0.01, 10)  # seconds
-# Older sound changes a step by 0.0002 to 0.0004 of the mel's range.
-REMEMBERED_SECONDS = 1.0  # by the network with its live encoder
-LISTENING_REMEMBERED_SECONDS = 0.75  # by the network where the recogniser hears
+# Older sound changes codes so little that the mel of a step differs by 0.0002 to 0.0004.
+REMEMBERED_SECONDS = 1.0  # by the live encoder
+LISTENING_REMEMBERED_SECONDS = 0.75  # by the encoder where the recogniser hears
 FADE_FRAMES = 4  # from the last step's look-ahead to this step's mel
 MAX_AMPLITUDE = 8.0  # 18 dB above full scale; larger samples are not sound
 SAMPLES_AT_ONCE = 2**16  # of one push
@@ -33,14 +32,13 @@ SAMPLES_AT_ONCE = 2**16  # of one push
 class VoiceStream:
     """Convert sound while it is being recorded, in steps of equal length.
 
-    Every step encodes the last second of mel frames, and decodes those that are new, or may still
-    change, see `RunningDecoder`. On whole
-    recordings the network looks ahead 16 frames with the convolutions of its decoder and postnet,
-    6 more with those of its encoder, to the end with the backward half of its LSTM, and the vocoder
-    looks ahead, too. Here the encoder gets `lookahead_seconds`, and after that the zeros that its
-    convolutions are padded with, as at the end of a recording: it was trained so. Decoder and
-    vocoder get the last frame over and over. The input ends at the newest frame and is a whole
-    number of codes long.
+    Every step encodes the last second of mel frames, and decodes the frames that are new or may
+    still change (`RunningDecoder`). On whole recordings the network looks ahead 16 frames with the
+    convolutions of its decoder and postnet, 6 more with those of its encoder, to the end with the
+    backward half of its LSTM, and the vocoder looks ahead, too. Here the encoder gets
+    `lookahead_seconds`, and after that the zeros that its convolutions are padded with, as at the
+    end of a recording: it was trained so. Decoder and vocoder get the last frame over and over. The
+    input ends at the newest frame and is a whole number of codes long.
 
     Where the network listens, its recogniser may hear the stream, too (`listens`, see
     `RunningRecogniser`), which keeps more words and takes a quarter of the time of a step. Else a
@@ -57,7 +55,7 @@ class VoiceStream:
         block_seconds: Length of a step, rounded to whole mel frames.
         lookahead_seconds: Length of the mel after the kept frames that the network also gets.
         context_seconds: Length of the sound before a step that is remembered: by the recogniser all
-            of it, by the network at most a second.
+            of it, by the encoder at most a second.
         listens: Whether the recogniser hears the stream, where the network has one.
         source: The speaker's voice; None: the stream estimates it.
         seed: Seed of the vocoder.
@@ -247,7 +245,8 @@ class VoiceStream:
         self._analyze(unit)
         mel = self._converted()
         n_new = self._n_hops + self._n_step + self._reach - self._n_final
-        begin = self._n_final - self._first + mel.shape[-1] - self._mel.shape[-1]  # of the new frames
+        n_open = self._first + self._mel.shape[-1] - self._n_final
+        begin = mel.shape[-1] - n_open  # of the new frames
         n_known = min(FADE_FRAMES, self._lookahead.shape[-1])
         if n_known:
             weight = torch.arange(1, n_known + 1, device=mel.device) / (n_known + 1)
