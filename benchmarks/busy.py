@@ -5,7 +5,8 @@
 Converts the README's example, target known, with the threads that the converter chooses, and with
 fixed numbers of them (`OMP_NUM_THREADS`); and as the service answers a request, which also hears
 the target and measures similarities. All of them take turns, quiet and busy, so that they meet the
-same load of other programs. The busy programs are started and ended here; each has a session of its
+same load of other programs, and another one is first in each round: the first one after a rest is
+slower. The busy programs are started and ended here; each has a session of its
 own, like a program in another window.
 """
 
@@ -151,13 +152,15 @@ def main() -> None:
     }
     load = []
     try:
+        names = list(workers)
         for _ in range(options.rounds):
             load.append(others())
             for busy in (False, True):
                 with busy_programs(n_cores if busy else 0):
-                    for name, worker in workers.items():
+                    for name in names:
                         if sum(seconds for seconds, _ in rows[name, busy]) < ENOUGH:
-                            rows[name, busy].append(worker.convert())
+                            rows[name, busy].append(workers[name].convert())
+            names = names[1:] + names[:1]
     except KeyboardInterrupt:
         pass  # print what there is
     finally:
