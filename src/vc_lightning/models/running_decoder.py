@@ -36,8 +36,14 @@ class RunningDecoder:
     def decode(
         self, codes: Tensor, n_frames: int, embedding: Tensor, harmonics: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Decode the next codes, see `AutoVC.decode`."""
+        """Decode the next codes, see `AutoVC.decode`.
+
+        Raises:
+            ValueError: There are not more than `n_open` frames.
+        """
         network, n_settled = self.autovc, n_frames - self._n_open
+        if n_settled < 1:
+            raise ValueError(f"{n_frames} frames; give more than {self._n_open}")
         voice = network.voice(embedding)
         x = network.decoder_inputs(codes, n_frames, voice, harmonics)
         x = self._run_on(0, x, n_settled)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import TINY
 from vc_lightning import VoiceConverter
 from vc_lightning.audio.pitch import PitchRange, track
 from vc_lightning.common.errors import InputError
@@ -12,6 +13,9 @@ from vc_lightning.conversion.live.resampling import StreamResampler
 from vc_lightning.conversion.live.source import RunningPitch, RunningSource
 from vc_lightning.conversion.live.stream import MAX_AMPLITUDE, REMEMBERED_SECONDS
 from vc_lightning.conversion.mel_converter import MelConverter
+from vc_lightning.models import checkpoints
+from vc_lightning.models.autovc import AutoVC
+from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_encoder import similarity
 from vc_lightning.models.vocoders import factory
 from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLimStream
@@ -129,6 +133,20 @@ def test_a_stream_listens_to_the_same_sound_again(converter, voice, speech):
 
 def test_a_network_that_reads_mels_does_not_listen(quick, voice):
     assert not quick.stream(voice, listens=True).listens
+
+
+@pytest.mark.parametrize("block_seconds", [0.016, 0.064, 0.352, 0.48])
+def test_a_step_may_be_shorter_or_longer_than_a_code(tmp_path, mel_settings, speech, block_seconds):
+    """As of the published network, whose codes have 32 frames."""
+    network = AutoVC(**TINY | {"freq": 32})
+    identity = VoiceConverter.from_pretrained().card.speaker_encoder
+    card = Card("autovc", network.arguments, mel_settings, identity)
+    path = checkpoints.save(tmp_path / "rare.safetensors", network.state_dict(), card)
+    rare = VoiceConverter.from_checkpoint(path)
+    stream = rare.stream(rare.voice(speech), block_seconds)
+    wav = converted(stream, speech, [1000])
+    assert len(wav) == len(speech)
+    assert np.isfinite(wav).all()
 
 
 def test_blocks_of_any_size_give_the_same_sound(quick, voice, speech):

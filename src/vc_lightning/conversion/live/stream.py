@@ -132,7 +132,8 @@ class VoiceStream:
         self._decoder = self._mel_converter.live_decoder(n_open)
         self._raw = np.zeros(0, np.float32)  # at the networks' rate, waits for a whole step
         # Everything below counts frames from `_first` on; before the stream there is silence.
-        n_before = freq * math.ceil((PAST_FRAMES + 1) / freq)
+        # As many whole codes as make the first step longer than `n_open`.
+        n_before = freq * (1 + math.ceil((PAST_FRAMES + 1) / freq))
         self._first = -n_before
         self._mel = mel.window.new_zeros(1, mel.n_mels, n_before)
         self._f0 = np.zeros(n_before, np.float32)
