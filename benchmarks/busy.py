@@ -6,8 +6,8 @@ Converts the README's example, target known, with the threads that the converter
 fixed numbers of them (`OMP_NUM_THREADS`); and as the service answers a request, which also hears
 the target and measures similarities. All of them take turns, quiet and busy, so that they meet the
 same load of other programs, and another one is first in each round: the first one after a rest is
-slower. The busy programs are started and ended here; each has a session of its
-own, like a program in another window.
+slower. The busy programs are started and ended here; each has a session of its own, like a program
+in another window.
 """
 
 import argparse

@@ -75,8 +75,8 @@ def test_the_last_step_ends_as_the_whole(network, said):
 
 
 @torch.inference_mode()
-def test_a_step_depends_on_all_before_it(network, said):
-    """Unlike a network that is given the frames of the step alone."""
+def test_the_frames_of_a_step_alone_give_another_mel(network, said):
+    """So the tests above would see states and frames that are not kept."""
     codes, harmonics, embedding, reference = said
     alone = network.decode(codes[..., -15:], 30, embedding, harmonics[..., -30:])[1]
     alone = network.refined(codes[..., -15:], alone, reference)

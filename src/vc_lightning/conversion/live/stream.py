@@ -131,8 +131,8 @@ class VoiceStream:
         self._n_decoded = n_open + self._n_step  # of each step but the first
         self._decoder = self._mel_converter.live_decoder(n_open)
         self._raw = np.zeros(0, np.float32)  # at the networks' rate, waits for a whole step
-        # Everything below counts frames from `_first` on; before the stream there is silence.
-        # As many whole codes as make the first step longer than `n_open`.
+        # Everything below counts frames from `_first` on; before the stream there is silence, in as
+        # many whole codes as make the first step longer than `n_open`.
         n_before = freq * (1 + math.ceil((PAST_FRAMES + 1) / freq))
         self._first = -n_before
         self._mel = mel.window.new_zeros(1, mel.n_mels, n_before)
@@ -246,8 +246,8 @@ class VoiceStream:
         self._analyze(unit)
         mel = self._converted()
         n_new = self._n_hops + self._n_step + self._reach - self._n_final
-        n_open = self._first + self._mel.shape[-1] - self._n_final
-        begin = mel.shape[-1] - n_open  # of the new frames
+        n_not_final = self._first + self._mel.shape[-1] - self._n_final
+        begin = mel.shape[-1] - n_not_final  # of the new frames
         n_known = min(FADE_FRAMES, self._lookahead.shape[-1])
         if n_known:
             weight = torch.arange(1, n_known + 1, device=mel.device) / (n_known + 1)
