@@ -66,6 +66,32 @@ def test_ema_decay_warm_up():
     assert ema_decay(10**9, 0.9999) == 0.9999
 
 
+@pytest.mark.parametrize("resumes", [False, True])
+def test_average_keeps_a_share_of_its_start(run, trained, resumes):
+    path = trained / "checkpoints/autovc_step4_average.safetensors"
+    line = [f"init_from={path}", "optimizer.lr=1e-2"]
+    share = "callbacks.ema.start_share=0.25"
+    plain, shared = run(*line, name="plain"), run(*line, share, name="shared")
+    if resumes:
+        half = run(*line, share, "trainer.max_steps=2", name="half")
+        shared = run(*line, share, f"ckpt_path={half}/checkpoints/last.ckpt", name="resumed")
+    start = checkpoints.load_autovc(path).state_dict()
+    average = weights(plain, 4, "average")[0].state_dict()
+    found = weights(shared, 4, "average")[0].state_dict()
+    for name, value in found.items():
+        wanted = torch.lerp(average[name].float(), start[name].float(), 0.25)
+        torch.testing.assert_close(value.float(), wanted, atol=1e-6, rtol=1e-5)
+    changed = "encoder.convolutions.0.conv.weight"
+    assert not torch.allclose(found[changed], average[changed], atol=1e-5)
+
+
+def test_a_start_from_nothing_has_no_share(run, trained):
+    shared = run("callbacks.ema.start_share=0.5", name="shared")
+    found, wanted = (weights(folder, 4, "average")[0] for folder in (shared, trained))
+    for name, value in found.state_dict().items():
+        assert torch.equal(value, wanted.state_dict()[name])
+
+
 def test_training_lowers_losses(run):
     rarely = ("trainer.val_check_interval=50", "checkpoint.every_n_steps=150")
     folder = run("trainer.max_steps=150", "optimizer.lr=3e-3", *rarely)
@@ -198,6 +224,7 @@ STOPPING = ["++callbacks.early_stopping._target_=pytorch_lightning.callbacks.Ear
         (["optimizer.lr=abc"], "optimizer.lr=abc: give a number"),
         (["scheduler.warmup=0"], "scheduler.warmup=0"),
         (["callbacks.ema.decay=1"], "callbacks.ema.decay=1"),
+        (["callbacks.ema.start_share=1"], "callbacks.ema.start_share=1"),
         (["callbacks.samples.every_n_steps=0"], "callbacks.samples.every_n_steps=0"),
         (["callbacks.samples.vocoder.n_iter=0"], "vocoder.n_iter=0"),
         (["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0"),

@@ -36,25 +36,33 @@ class EMA(Callback):
 
     Args:
         decay: Upper limit of the decay, see `ema_decay`.
+        start_share: Share of the weights of `init_from` in the averaged ones, below 1. A network
+            that learns from little data forgets; the mean of before and after keeps most of both
+            (Wortsman et al. 2022, arXiv 2109.01903). Runs from nothing have no such share.
     """
 
     network: Network  # set by `setup`
 
-    def __init__(self, decay: float):
-        require_within(0, 1, "callbacks.ema", decay=decay)
+    def __init__(self, decay: float, start_share: float = 0.0):
+        require_within(0, 1, "callbacks.ema", decay=decay, start_share=start_share)
         self.decay = decay
+        self.start_share = start_share
+        self.start: list[Tensor] = []  # weights of init_from, if they have a share
         self.steps = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copy the network to be averaged."""
         if not hasattr(self, "network"):
-            network = require_instance(pl_module, BaseModule).network
-            require_instance(pl_module, BaseModule).is_averaged = True
-            self.network = copy.deepcopy(network).eval().requires_grad_(False)
+            module = require_instance(pl_module, BaseModule)
+            module.is_averaged = True
+            self.network = copy.deepcopy(module.network).eval().requires_grad_(False)
+            if module.starts_trained and self.start_share > 0:
+                self.start = [weights.clone() for weights in _floats(self.network)]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Move the copy to the device."""
+        """Move the copies to the device."""
         self.network.to(pl_module.device)
+        self.start = [weights.to(pl_module.device) for weights in self.start]
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -70,8 +78,10 @@ class EMA(Callback):
             return  # gradients are being accumulated: no optimizer step was taken
         weight = 1 - ema_decay(self.steps, self.decay)
         self.steps = trainer.global_step
-        current = require_instance(pl_module, BaseModule).network
-        torch._foreach_lerp_(_floats(self.network), _floats(current), weight)
+        current = _floats(require_instance(pl_module, BaseModule).network)
+        if self.start:
+            current = list(torch._foreach_lerp(current, self.start, self.start_share))
+        torch._foreach_lerp_(_floats(self.network), current, weight)
 
     def on_validation_batch_end(
         self,
@@ -89,11 +99,13 @@ class EMA(Callback):
 
     def state_dict(self) -> dict:
         """Return the averaged weights, for `last.ckpt`."""
-        return {"average": self.network.state_dict(), "steps": self.steps}
+        average = self.network.state_dict()
+        return {"average": average, "start": self.start, "steps": self.steps}
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Restore the averaged weights."""
         self.network.load_state_dict(state_dict["average"])
+        self.start = state_dict.get("start", [])  # version 0.3.0 had none
         self.steps = state_dict["steps"]
 
 

@@ -65,6 +65,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
     trains: tuple[type[Network], ...]  # classes of network
     free_arguments: tuple[str, ...]  # of the network; may differ in the weights of `init_from`
     is_averaged = False  # whether there is an `EMA` callback
+    starts_trained = False  # whether `init_from` gave the first weights
 
     def __init__(self, network: NetworkT, run: RunSettings):
         super().__init__()
@@ -125,6 +126,7 @@ class BaseModule(LightningModule, Generic[NetworkT, BatchT]):
         kinds = (network.kind for network in self.trains)
         source, source_card = read_network(path, *kinds, freq=freq)
         self.take_weights(source, source_card, name)
+        self.starts_trained = True
         shown = "the shipped ones" if init_from == "shipped" else path
         return f"weights: from {shown}, step {source_card.step}, with their network"
 
