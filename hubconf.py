@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 dependencies = [
-    *("torch", "numpy", "scipy", "soundfile", "soxr", "webrtcvad", "swift_f0", "onnxruntime"),
+    *("torch", "numpy", "scipy", "soundfile", "soxr", "webrtcvad"),
     *("safetensors", "yaml"),
 ]
 

@@ -29,13 +29,12 @@ import soundfile
 import torch
 from torch import Tensor
 
-from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.data.features.cache import RECORDINGS_AT_ONCE, FeatureCache
 from vc_lightning.data.features.needs import FeatureNeeds
-from vc_lightning.models import checkpoints
+from vc_lightning.models import checkpoints, pitch_tracker
 from vc_lightning.models.speaker_encoder import SpeakerEncoder, similarity
 
 FACTORS = [0.8, 0.9, 1.1, 1.25]  # of experiment=taught
@@ -186,7 +185,7 @@ def stages(
         ("level",): lambda: [mel.leveled(*recording) for recording in loaded],
         ("high-pass filter",): lambda: [mel.filtered(wav) for wav in leveled],
         ("pitch",): lambda: [
-            pitch.track(wav.numpy(), mel.sample_rate, mel.hop_length) for wav in filtered
+            pitch_tracker.track(wav.numpy(), mel.sample_rate, mel.hop_length) for wav in filtered
         ],
         ("cut pauses",): lambda: [encoder.mel.prepare(wav, mel.sample_rate) for wav in leveled],
     }

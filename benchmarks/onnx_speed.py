@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime
 import torch
 
-from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
+from vc_lightning.models import pitch_tracker
 from vc_lightning.models.checkpoints import load_speaker_encoder, read_autovc
 from vc_lightning.models.files.onnx_export import ConvertedMel, example_inputs, export_converter
 
@@ -44,7 +44,7 @@ def main() -> None:
     network, mel, encoder = ConvertedMel(autovc), MelSpectrogram(**card.mel), load_speaker_encoder()
     source, target = io.load(SOURCE), io.load(TARGET)
     wav = mel.prepare(*source)
-    f0 = torch.from_numpy(pitch.track(wav, mel.sample_rate, mel.hop_length)).float()
+    f0 = torch.from_numpy(pitch_tracker.track(wav, mel.sample_rate, mel.hop_length)).float()
     known = {
         "mel": mel(torch.from_numpy(wav)),
         "source_embedding": torch.from_numpy(encoder.embed_utterance(source[0])),

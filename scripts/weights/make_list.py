@@ -13,6 +13,7 @@ from vc_lightning.models.files.checksums import sha256
 
 TRAINED = "trained for this project on the data named in trained_on"
 ORIGINS = {  # where the numbers come from, if not trained for this project
+    "pitch_tracker": "model.onnx of the wheel swift-f0 0.3.0 (PyPI), converted",
     "recogniser": "the encoder of Whisper base (OpenAI, MIT), converted",
     "speaker_encoder": "pretrained.pt of the wheel Resemblyzer 0.1.4 (PyPI), converted",
 }

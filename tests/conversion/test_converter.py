@@ -14,7 +14,7 @@ from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion import analysis
 from vc_lightning.conversion.voices.voice import Voice
-from vc_lightning.models import checkpoints
+from vc_lightning.models import checkpoints, pitch_tracker
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import Card
 from vc_lightning.models.speaker_encoder import similarity
@@ -125,7 +125,7 @@ def test_f0_is_moved_to_target_range(tmp_path, mel_settings, encoder, speech, ot
     converter = VoiceConverter.from_checkpoint(path)
     voice = converter.voice(other_speech)
     contours = [
-        pitch.track(converter.mel.prepare(wav, 16_000), 16_000, 256)
+        pitch_tracker.track(converter.mel.prepare(wav, 16_000), 16_000, 256)
         for wav in (speech, other_speech)
     ]
     man, woman = (pitch.range_of([contour]) for contour in contours)

@@ -11,7 +11,6 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import SOURCE, composed, refusal, write_wav
-from vc_lightning.audio import pitch
 from vc_lightning.commands import evaluate
 from vc_lightning.commands.support import overrides
 from vc_lightning.conversion.converter import VoiceConverter
@@ -21,6 +20,7 @@ from vc_lightning.evaluation.scorers import voices
 from vc_lightning.evaluation.scorers.availability import MissingScorerError
 from vc_lightning.evaluation.scores import TITLES, figures
 from vc_lightning.evaluation.summary import combine
+from vc_lightning.models import pitch_tracker
 from vc_lightning.models.vocoders.factory import griffin_lim
 
 
@@ -181,7 +181,7 @@ def test_each_source_is_analyzed_and_converted_once(converter, listed, monkeypat
 
     for name in ("analyze", "resynthesize", "convert_analyzed"):
         monkeypatch.setattr(converter, name, counting(name, getattr(converter, name)))
-    monkeypatch.setattr(pitch, "track", counting("track", pitch.track))
+    monkeypatch.setattr(pitch_tracker, "track", counting("track", pitch_tracker.track))
     recordings = {path for pair in listed for path in evaluator.recordings(pair)}
     report, found = scored(converter, [*listed, listed[0]])
     assert calls == {

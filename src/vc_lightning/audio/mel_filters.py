@@ -51,6 +51,23 @@ def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
     return np.where(mels < KNEE_MEL, HZ_PER_MEL * mels, above)
 
 
+def triangles(bins: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Compute overlapping triangles of height 1.
+
+    Args:
+        bins: Frequencies (B,).
+        edges: Frequencies (n + 2,) in the same unit: triangle i rises from edge i to edge i + 1 and
+            falls to edge i + 2.
+
+    Returns:
+        Their values at the bins, (n, B).
+    """
+    lower_edges, centres, upper_edges = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising = (bins - lower_edges) / (centres - lower_edges)
+    falling = (upper_edges - bins) / (upper_edges - centres)
+    return np.minimum(rising, falling).clip(min=0)
+
+
 @functools.cache
 def mel_filters(
     sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, factor: float
@@ -62,12 +79,10 @@ def mel_filters(
     """
     # Reading the bins as those of another sample rate moves every frequency by the same factor.
     bins = np.fft.rfftfreq(n_fft, 1 / (sample_rate * factor))
-    edges = mel_frequencies(n_mels + 2, fmin, fmax)[:, None]
-    lower_edges, centres, upper_edges = edges[:-2], edges[1:-1], edges[2:]
-    rising = (bins - lower_edges) / (centres - lower_edges)
-    falling = (upper_edges - bins) / (upper_edges - centres)
-    triangles = np.minimum(rising, falling).clip(min=0)
-    filters = (triangles * 2 / (upper_edges - lower_edges)).astype(np.float32)  # of equal area
+    edges = mel_frequencies(n_mels + 2, fmin, fmax)
+    lower_edges, upper_edges = edges[:-2, None], edges[2:, None]
+    of_equal_area = triangles(bins, edges) * 2 / (upper_edges - lower_edges)
+    filters = of_equal_area.astype(np.float32)
     n_recorded = int((upper_edges <= sample_rate * factor / 2 * (1 + 1e-6)).sum())
     filters[n_recorded:] = filters[n_recorded - 1]
     filters *= np.float32(factor)  # the area is that of unstretched bins

@@ -1,23 +1,12 @@
-"""Pitch: track F0, estimate the range of a voice, and move a contour to another range."""
+"""Pitch: estimate the range of a voice, and move a contour to another range."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from swift_f0 import SwiftF0
-
 FMIN_HZ = 60
 FMAX_HZ = 500
-TRACKER_SAMPLE_RATE = 16_000
-TRACKER_HOP_LENGTH = 256
-TRACKER_PAST_FRAMES = 11  # receptive field before a frame
-TRACKER_AHEAD_FRAMES = 10  # and after it
-VOICED_CONFIDENCE = 0.5  # the threshold for which the tracker is calibrated
 MAX_STRETCH = 1.5  # of a contour, because the spread in one recording is an uncertain estimate
 IQR_OF_NORMAL = 1.349  # interquartile range of a normal distribution, in standard deviations
 MIN_VOICED_FRAMES = 10
@@ -35,42 +24,6 @@ class PitchRange:
 
     centre: float
     spread: float
-
-
-def tracker_name() -> str:
-    """Return the name and version of the pitch tracker, such as "swift-f0 0.3.0".
-
-    Cached features carry it, so that contours of two trackers are never mixed.
-    """
-    return f"swift-f0 {version('swift-f0')}"
-
-
-def load() -> None:
-    """Load the tracker, so that the first call of `track` does not."""
-    _tracker()
-
-
-def track(wav: np.ndarray, sample_rate: int, hop_length: int) -> np.ndarray:
-    """Track F0 with SwiftF0 (Nieradzik 2025, arXiv 2508.18440), in constant memory.
-
-    Args:
-        wav: Samples, float32 (n,), of any length.
-        sample_rate: In Hz.
-        hop_length: Samples between two frames of the result.
-
-    Returns:
-        F0 in Hz, float32 (n // hop_length + 1,), 0 in unvoiced frames. Frame t is centred on sample
-        t · hop_length, as in a mel.
-    """
-    found = _tracker().detect(
-        np.asarray(wav, dtype=np.float32), sample_rate, fmin=FMIN_HZ, fmax=FMAX_HZ
-    )
-    f0 = np.where(found.confidence >= VOICED_CONFIDENCE, found.pitch_hz, 0).astype(np.float32)
-    n_frames = len(wav) // hop_length + 1
-    if (sample_rate, hop_length) == (TRACKER_SAMPLE_RATE, TRACKER_HOP_LENGTH):
-        return np.pad(f0, (0, n_frames - len(f0)), mode="edge")
-    seconds = np.arange(n_frames) * hop_length / sample_rate
-    return resample_contour(f0, seconds * TRACKER_SAMPLE_RATE / TRACKER_HOP_LENGTH)
 
 
 def resample_contour(f0: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -94,17 +47,6 @@ def resample_contour(f0: np.ndarray, positions: np.ndarray) -> np.ndarray:
     between = np.exp2((1 - share) * octaves[before] + share * octaves[after])
     is_voiced = (f0[before] > 0) & (f0[after] > 0)
     return np.where(is_voiced, between, nearest).astype(np.float32)
-
-
-@functools.cache
-def _tracker() -> "SwiftF0":
-    """Return the tracker, loaded once per process.
-
-    It gets one thread: that is enough, and a process without a thread pool may be forked.
-    """
-    from swift_f0 import SwiftF0  # imports ONNX Runtime, which is slow
-
-    return SwiftF0(threads=1, spin=False)
 
 
 def range_of(contours: Sequence[np.ndarray]) -> PitchRange | None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio import voice_activity
 from vc_lightning.audio.checks.pitch_check import PitchCheck
 from vc_lightning.audio.files import io
 from vc_lightning.audio.spill_buffer import SpillBuffer
@@ -28,6 +28,7 @@ from vc_lightning.conversion.recording import (
     whole_codes,
 )
 from vc_lightning.conversion.voices.voice import VoiceSample
+from vc_lightning.models import pitch_tracker
 
 CHUNK_SECONDS = 60  # processed at once
 CONTEXT_SECONDS = 4  # on each side of a chunk, processed with it and then dropped
@@ -210,7 +211,7 @@ class RecordingAnalyzer:
 
     def _f0(self, filtered: np.ndarray, chunk: Chunk) -> np.ndarray:
         """Track the pitch (stop − start,) of the frames that a chunk keeps."""
-        f0 = pitch.track(filtered, self.mel.sample_rate, self.mel.hop_length)
+        f0 = pitch_tracker.track(filtered, self.mel.sample_rate, self.mel.hop_length)
         return f0[chunk.start - chunk.first : chunk.stop - chunk.first]
 
     def _contour(

@@ -24,7 +24,7 @@ from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recording import Recording, RecordingLike
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models import checkpoints
+from vc_lightning.models import checkpoints, pitch_tracker
 from vc_lightning.models.autovc import MAX_CONTRAST, AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
@@ -101,7 +101,7 @@ class VoiceConverter(nn.Module):
                 range.
         """
         threads = ThreadChooser()  # measures what other programs do meanwhile
-        tracker = Thread(target=pitch.load)  # beside the weights
+        tracker = Thread(target=pitch_tracker.load)  # beside the weights
         tracker.start()
         path = hub.local_path(path)
         autovc, card = checkpoints.read_autovc(path, freq)

@@ -32,7 +32,7 @@ class Recording:
         wav: float32 (n,) at the rate of the mels.
         level: Level and speech of `wav`.
         embed: Computes the speaker embedding.
-        f0: float32 (T,) in Hz, see `pitch.track`.
+        f0: float32 (T,) in Hz, see `pitch_tracker.track`.
         seconds: Length.
         chunks: The chunks in which the recording is converted.
         content: float32 (frames, C), what the content encoder reads: the mel, or what the

@@ -76,7 +76,7 @@ def every_frame(monkeypatch):
             f0[np.arange(len(f0)) % n != 0] = 0
             return f0
 
-        monkeypatch.setattr("vc_lightning.audio.pitch.track", track)
+        monkeypatch.setattr("vc_lightning.models.pitch_tracker.track", track)
 
     return install
 

@@ -6,14 +6,14 @@ import torch
 
 from helpers import TINY
 from vc_lightning import VoiceConverter
-from vc_lightning.audio.pitch import PitchRange, track
+from vc_lightning.audio.pitch import PitchRange
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import settings
 from vc_lightning.conversion.live.resampling import StreamResampler
 from vc_lightning.conversion.live.source import RunningPitch, RunningSource
 from vc_lightning.conversion.live.stream import MAX_AMPLITUDE, REMEMBERED_SECONDS
 from vc_lightning.conversion.mel_converter import MelConverter
-from vc_lightning.models import checkpoints
+from vc_lightning.models import checkpoints, pitch_tracker
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.speaker_encoder import similarity
@@ -89,7 +89,7 @@ def test_a_step_has_forgotten_what_is_older_than_its_context(converter, voice, s
     """Without the recogniser, codes that know a second of mel before a step are as good as any."""
     networks, speaker = converter.networks, converter.voice(speech)
     mel = torch.from_numpy(converter.mel.extract(speech, 16_000))[None]
-    f0 = track(speech, 16_000, 256)
+    f0 = pitch_tracker.track(speech, 16_000, 256)
     made = MelConverter(networks.autovc, networks.mel)
     n_step, n_remembered = 14, round(REMEMBERED_SECONDS * 62.5)
     for stop in (150, 200, 260, 320):

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from helpers import DATA_DEFAULTS, data_module, write_wav
-from vc_lightning.audio import pitch
 from vc_lightning.audio.checks import acoustics
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
@@ -28,6 +27,7 @@ from vc_lightning.data.manifest import (
     split_utterances,
 )
 from vc_lightning.data.modules.voice import VoiceSettings
+from vc_lightning.models import pitch_tracker
 from vc_lightning.models.recogniser import Recogniser
 
 
@@ -251,7 +251,7 @@ def test_crops_have_matching_pitch(module, corpus, mel_settings):
     files, utterance = data.files, data.train[0]
     hop_length = mel_settings["hop_length"]
     prepared_wav = data.mel.prepare(*io.load(utterance.path))
-    expected = torch.from_numpy(pitch.track(prepared_wav, 16_000, hop_length))
+    expected = torch.from_numpy(pitch_tracker.track(prepared_wav, 16_000, hop_length))
     assert torch.equal(files.of(utterance.segment).read_f0(0, utterance.n_frames), expected)
     assert (expected > 0).float().mean() > 0.2
     crops = Crops(data.features_of(data.train), data.cropping, seed=0)
@@ -304,7 +304,7 @@ def test_adds_pitch_to_cache(module, corpus, tmp_path):
 
 def test_ignores_pitch_of_other_tracker(module, corpus, tmp_path, monkeypatch):
     before = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), f0=True))
-    monkeypatch.setattr(pitch, "tracker_name", lambda: "another 1.0")
+    monkeypatch.setattr(pitch_tracker, "NAME", "another 1.0")
     after = prepared(module(dir=str(corpus), cache_dir=str(tmp_path), f0=True))
     assert after.files.folders["pitches"] != before.files.folders["pitches"]
     assert after.files.folders["mels"] == before.files.folders["mels"]

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from vc_lightning.audio import pitch
 from vc_lightning.evaluation.scorers import prosody
+from vc_lightning.models import pitch_tracker
 
 
 @pytest.fixture(scope="module")
 def contour(speech):
-    return pitch.track(speech[:48_000], 16_000, 256)
+    return pitch_tracker.track(speech[:48_000], 16_000, 256)
 
 
 def test_identical_contours(contour):

@@ -2,18 +2,18 @@
 
 import torch
 
-from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram
 from vc_lightning.common import resources
 from vc_lightning.common.resources import settings, weights
+from vc_lightning.models import pitch_tracker
 from vc_lightning.models.checkpoints import load_speaker_encoder, load_vocoder
 from vc_lightning.models.critics.voice import VoiceCritic
 
 
 def crop_of(name, mel):
     wav = mel.prepare(*io.load(resources.ROOT / "examples" / name))[: 3 * mel.sample_rate]
-    f0 = torch.from_numpy(pitch.track(wav, mel.sample_rate, mel.hop_length)).float()
+    f0 = torch.from_numpy(pitch_tracker.track(wav, mel.sample_rate, mel.hop_length)).float()
     frames = mel(torch.from_numpy(wav))
     return frames[None, :, : len(f0)], f0[None, : frames.shape[-1]], wav
 

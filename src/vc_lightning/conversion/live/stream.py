@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io as audio
 from vc_lightning.audio.highpass import RunningHighpass
 from vc_lightning.audio.voice_activity import VAD_SAMPLE_RATE
@@ -16,6 +15,7 @@ from vc_lightning.conversion.live.source import RunningPitch, RunningSource
 from vc_lightning.conversion.mel_converter import MelConverter, require_embedding
 from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.voices.voice import Voice
+from vc_lightning.models import pitch_tracker, swift_f0
 from vc_lightning.models.running_recogniser import RunningRecogniser
 from vc_lightning.models.vocoders import overlap
 from vc_lightning.models.vocoders.base import PAST_FRAMES
@@ -288,12 +288,12 @@ class VoiceStream:
     def _track(self, n_frames: int) -> None:
         """Compute the pitch of the frames that are not final yet, up to frame n_frames."""
         n_known = self._n_pitch_learned
-        first = max(self._wav_first, n_known - pitch.TRACKER_PAST_FRAMES - 1)
+        first = max(self._wav_first, n_known - swift_f0.PAST_FRAMES - 1)
         stretch = self._wav[(first - self._wav_first) * self._hop :]
-        f0 = pitch.track(stretch, self.networks.sample_rate, self._hop)
+        f0 = pitch_tracker.track(stretch, self.networks.sample_rate, self._hop)
         f0 = f0[n_known - first : n_frames - first]
         self._f0 = np.concatenate([self._f0[: n_known - self._first], f0])
-        n_final = max(n_known, n_frames - pitch.TRACKER_AHEAD_FRAMES)
+        n_final = max(n_known, n_frames - swift_f0.AHEAD_FRAMES)
         self._pitch_range.push(f0[: n_final - n_known])
         self._n_pitch_learned = n_final
 
@@ -324,7 +324,7 @@ class VoiceStream:
             n = first - self._first
             self._mel, self._f0, self._first = self._mel[..., n:].clone(), self._f0[n:], first
         first = min(
-            self._n_pitch_learned - pitch.TRACKER_PAST_FRAMES - 1, self._first + self._mel.shape[-1]
+            self._n_pitch_learned - swift_f0.PAST_FRAMES - 1, self._first + self._mel.shape[-1]
         )
         first -= self._reach
         if first > self._wav_first:

@@ -45,7 +45,7 @@ class VoiceSample:
 
     Attributes:
         embedding: float32 (dim_emb,).
-        f0: float32 (T,) in Hz, see `pitch.track`.
+        f0: float32 (T,) in Hz, see `pitch_tracker.track`.
         speech: Whether each window of 30 ms holds speech, see `Level`.
         seconds: Length of the recording.
         reference: float32 (R, D), see `Voice`; None where the network uses none.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from vc_lightning.audio import pitch, voice_activity
+from vc_lightning.audio import voice_activity
 from vc_lightning.audio.checks.quality import Quality, measure
 from vc_lightning.audio.files import containers, io
 from vc_lightning.common.errors import InputError, require_within
@@ -22,6 +22,7 @@ from vc_lightning.data.features.files import FeatureFiles, Segment, read_json_or
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.features.processes import in_processes
 from vc_lightning.data.features.writer import FeatureWriter, PreparedRecording
+from vc_lightning.models import pitch_tracker
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class FeatureCache:
         if keep_wavs:
             keys["wavs"] = keys["mels"]
         if needs.f0:
-            keys["pitches"] = _key(mels, max_seconds, pitch.tracker_name())
+            keys["pitches"] = _key(mels, max_seconds, pitch_tracker.NAME)
         if needs.teacher:
             keys["teacher"] = _key(mels, max_seconds, needs.teacher.identity)
         if needs.recogniser:

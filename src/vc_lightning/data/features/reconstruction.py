@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.data.features.files import FeatureFiles, Segment, is_whole, save
+from vc_lightning.models import pitch_tracker
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.checkpoints import identity, load_recogniser, read_autovc
 
@@ -69,7 +69,7 @@ def reconstruct(
                 if files.has("pitches"):
                     f0 = features.read_f0(0, segment.n_frames)
                 else:
-                    track = pitch.track(wav, mel.sample_rate, mel.hop_length)
+                    track = pitch_tracker.track(wav, mel.sample_rate, mel.hop_length)
                     f0 = torch.from_numpy(track[: segment.n_frames])
                 harmonics = mel.harmonics(f0[None])
             heard = segment_mel

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from vc_lightning.audio import pitch
 from vc_lightning.audio.files import io
 from vc_lightning.common.errors import InputError
 from vc_lightning.data.features.files import ARRAYS, INT16_SCALE, FeatureFiles, save
 from vc_lightning.data.features.needs import FeatureNeeds
+from vc_lightning.models import pitch_tracker
 from vc_lightning.models.teachers import features_at_frames
 
 Arrays = dict[str, np.ndarray]  # content of a file
@@ -117,7 +117,7 @@ class FeatureWriter:
 
     def _pitches(self, recording: PreparedRecording, _: list[int]) -> Iterable[Arrays]:
         rate, hop = self.mel.sample_rate, self.mel.hop_length
-        tracks = [pitch.track(wav, rate, hop) for wav in recording.spoken]
+        tracks = [pitch_tracker.track(wav, rate, hop) for wav in recording.spoken]
         return [{ARRAYS["pitches"]: np.concatenate(tracks)}]
 
     def _heard(self, recording: PreparedRecording, copies: list[int]) -> Iterator[Arrays]:

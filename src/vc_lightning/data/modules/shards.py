@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 
 from vc_lightning.audio.files import containers
 from vc_lightning.audio.mel import require_same_settings
-from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common.errors import InputError, needs_extra, require_at_least
 from vc_lightning.data.crops.mel import Cropping, Example, collate
 from vc_lightning.data.features.needs import FeatureNeeds
@@ -20,6 +19,7 @@ from vc_lightning.data.modules.base import TrainingDataModule
 from vc_lightning.data.settings import CropSettings
 from vc_lightning.data.shards.format import Index, Sample, Shards, read_index, require_webdataset
 from vc_lightning.data.shards.stream import START, CropStream, Position, StreamLoader
+from vc_lightning.models import pitch_tracker
 from vc_lightning.models.checkpoints import require_same_encoder
 
 log = logging.getLogger(__name__)
@@ -105,10 +105,10 @@ class ShardsDataModule(TrainingDataModule):
     def _require_features(self, index: Index, name: str) -> None:
         """Raise InputError where the shards lack features that the network needs."""
         teacher, recogniser = self.needs.teacher, self.needs.recogniser
-        if self.needs.f0 and index.pitch_tracker != tracker_name():
+        if self.needs.f0 and index.pitch_tracker != pitch_tracker.NAME:
             raise InputError(
                 f"{name}: the shards hold {_made_by('pitch', index.pitch_tracker)}, this training "
-                f"run needs pitch of {tracker_name()}; write them again, or train with "
+                f"run needs pitch of {pitch_tracker.NAME}; write them again, or train with "
                 "model.f0=false"
             )
         if teacher is not None and index.teacher != teacher.identity:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vc_lightning.audio.pitch import tracker_name
 from vc_lightning.common import resources
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import expand_user, require_writable, write_json
@@ -28,6 +27,7 @@ from vc_lightning.data.shards.format import (
     shard_name,
     webdataset,
 )
+from vc_lightning.models import pitch_tracker
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def write(data: VoiceDataModule, folder: str, max_megabytes: float, max_utteranc
         speaker_encoder=data.encoder_identity,
         speaker_embedding=data.speaker_embedding,
         vtlp_factors=data.features.files.factors[1:],
-        pitch_tracker=tracker_name() if data.needs.f0 else None,
+        pitch_tracker=pitch_tracker.NAME if data.needs.f0 else None,
         teacher=data.needs.teacher.identity if data.needs.teacher else None,
         teacher_std=data.teacher_std.tolist(),
         mean_mel=data.mean_mel().tolist(),

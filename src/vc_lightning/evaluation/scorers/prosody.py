@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vc_lightning.audio import pitch
 from vc_lightning.audio.pitch import MIN_VOICED_FRAMES
 from vc_lightning.evaluation.progress import show_progress
 from vc_lightning.evaluation.scores import ScoredConversion
+from vc_lightning.models import pitch_tracker
 
 SEMITONES_OF_AN_OCTAVE = 12
 
@@ -23,7 +23,7 @@ def score(
 
     Args:
         conversions: The conversions.
-        contours: F0 (T,) in Hz of all recordings of their pairs, see `pitch.track`.
+        contours: F0 (T,) in Hz of all recordings of their pairs, see `pitch_tracker.track`.
         sample_rate: Sample rate of the conversions in Hz.
         hop_length: Samples between two frames of the contours.
     """
@@ -31,7 +31,7 @@ def score(
         pair, scores = conversion.pair, conversion.scores
         source = contours[pair.source]
         target = np.concatenate([contours[path] for path in (*pair.voice, pair.target_reference)])
-        after = pitch.track(conversion.sounds.conversion, sample_rate, hop_length)
+        after = pitch_tracker.track(conversion.sounds.conversion, sample_rate, hop_length)
         scores["prosody/correlation"] = f0_correlation(source, after)
         scores["prosody/voiced_agreement"] = voiced_agreement(source, after)
         scores["prosody/range_source"] = f0_range(source)

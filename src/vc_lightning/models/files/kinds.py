@@ -12,6 +12,7 @@ from vc_lightning.models.critics.speaker import SpeakerCritic
 from vc_lightning.models.network import Network, State
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import GE2E, DVector
+from vc_lightning.models.swift_f0 import SwiftF0
 from vc_lightning.models.vocoders.griffin_lim.network import GriffinLimNet
 from vc_lightning.models.vocoders.source_filter.network import SourceFilter
 from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
@@ -22,6 +23,7 @@ NETWORKS: tuple[type[Network], ...] = (
     GE2E,
     DVector,
     Recogniser,
+    SwiftF0,
     SpeakerCritic,
     SourceFilter,
     WaveRNN,
