@@ -9,9 +9,9 @@ from unittest import mock
 
 import torch
 
-from vc_lightning.audio import pitch
 from vc_lightning.common.progress import Progress
 from vc_lightning.conversion.converter import NETWORK_SHARE, VoiceConverter
+from vc_lightning.models import pitch_tracker
 
 Result = TypeVar("Result")
 TOLERANCE = 1e-6  # of a share
@@ -36,7 +36,7 @@ def of_analysis(
         ("mel", converter.mel, "forward"),
     ]
     if converter.autovc.f0:
-        steps.append(("pitch", pitch, "track"))
+        steps.append(("pitch", pitch_tracker, "track"))
     seconds: dict[str, float] = defaultdict(float)
     with contextlib.ExitStack() as stack:
         for name, owner, function in steps:

@@ -97,10 +97,7 @@ def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
 
 
 def load_fast_recogniser() -> Recogniser:
-    """Load the recogniser of conversions and critics, see `Recogniser.use_bfloat16`.
-
-    Features that networks are trained on are cached, and computed by `load_recogniser`.
-    """
+    """Load the recogniser of conversions and critics, see `Recogniser.use_bfloat16`."""
     recogniser = load_recogniser()
     return recogniser.use_bfloat16() if has_bfloat16_products() else recogniser
 

@@ -23,6 +23,7 @@ from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.data.features.processes import in_processes
 from vc_lightning.data.features.writer import FeatureWriter, PreparedRecording
 from vc_lightning.models import pitch_tracker
+from vc_lightning.models.recogniser import Recogniser
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class FeatureCache:
         needs: The features, and the models that compute them.
         vtlp_factors: Factors of the VTLP copies, see `mel_filters`.
         max_seconds: Longer recordings are cut at pauses into segments of at most this length.
-        bf16: Whether embeddings are computed in bfloat16, see `SpeakerEncoder.embed_batch`.
+        bf16: Whether features are computed in bfloat16, see `SpeakerEncoder.embed_batch` and
+            `Recogniser.use_bfloat16`. Such embeddings have files of their own.
         keep_wavs: Whether waveforms are kept as well, as a vocoder needs them.
     """
 
@@ -76,6 +78,9 @@ class FeatureCache:
             keys["teacher"] = _key(mels, max_seconds, needs.teacher.identity)
         if needs.recogniser:
             keys["heard"] = _key(mels, max_seconds, needs.recogniser.identity)
+        for model in (needs.recogniser, needs.teacher):
+            if bf16 and isinstance(model, Recogniser):
+                model.use_bfloat16()
         self.key = f"{keys['mels']}-{keys['voices']}"
         self.files = FeatureFiles(self.root, keys, vtlp_factors, needs.mel.hop_length)
         self.writer = FeatureWriter(self.files, needs, bf16)

@@ -29,7 +29,7 @@ from vc_lightning.data.features.files import (
 from vc_lightning.data.features.processes import in_processes
 from vc_lightning.data.manifest import Utterance
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import identity, load_recogniser, read_autovc
+from vc_lightning.models.checkpoints import identity, load_fast_recogniser, read_autovc
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.vocoders.base import Vocoder, vocode
 from vc_lightning.models.vocoders.factory import default_vocoder
@@ -80,7 +80,7 @@ def convert(
     voices = [u for u in utterances if u.segment.n_frames >= MIN_VOICE_FRAMES]
     if len({u.speaker for u in voices}) < 2:
         raise InputError(f"{key}: needs two speakers, each with 2 s of speech; set it to null")
-    recogniser = load_recogniser() if network.listens else None
+    recogniser = load_fast_recogniser() if network.listens else None
     found = files.with_conversions(identity("autovc", network.state_dict()))
     writer = ConversionWriter(found, network, default_vocoder(mel), recogniser, mel, voices)
     by_content = defaultdict(list)

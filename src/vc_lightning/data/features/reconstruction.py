@@ -16,7 +16,7 @@ from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.data.features.files import FeatureFiles, Segment, is_whole, save
 from vc_lightning.models import pitch_tracker
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import identity, load_recogniser, read_autovc
+from vc_lightning.models.checkpoints import identity, load_fast_recogniser, read_autovc
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def reconstruct(
     """
     network, card = read_autovc(path)
     require_same_settings(card.mel, mel.settings, f"data.mels_from={path}", "mel=")
-    recogniser = load_recogniser() if network.listens else None
+    recogniser = load_fast_recogniser() if network.listens else None
     reconstructed = copy.copy(files)
     name = identity("autovc", network.state_dict())
     mels = files.folders["mels"]
