@@ -15,6 +15,7 @@ from vc_lightning.conversion.networks import Networks
 from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.files.formats import Card
+from vc_lightning.models.live_adapter import LiveAdapter
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.vocoders.factory import griffin_lim
 from vc_lightning.training.transfer import add_reference
@@ -112,6 +113,24 @@ def test_stream_uses_the_live_encoder(converter, speech, other_speech, monkeypat
     wav = np.concatenate([stream.push(speech[:16_000]), stream.flush()])
     assert wav.shape == (16_000,)
     assert set(calls) == {"live"}
+
+
+def test_streams_hear_by_a_recogniser_of_their_own(converter, speech, other_speech, monkeypatch):
+    """It is made for the first stream; files are heard as before."""
+    adapter = LiveAdapter(dim=8, n_layers=1, rank=1)
+    torch.nn.init.ones_(adapter.norm.bias)
+    loads = []
+    monkeypatch.setattr(checkpoints, "load_live_adapter", lambda: loads.append(1) or adapter)
+    before = converter.analyze(speech).content
+    voice = converter.voice(other_speech)
+    assert not loads
+    streams = [converter.stream(voice, listens=True) for _ in range(2)]
+    assert loads == [1]
+    own = converter.networks.live_recogniser()
+    assert all(stream._hearing.recogniser is own for stream in streams)
+    assert own is not converter.networks.recogniser
+    assert torch.equal(own.norm.bias, adapter.norm.bias)
+    np.testing.assert_array_equal(converter.analyze(speech).content, before)
 
 
 def attending(path):

@@ -26,8 +26,8 @@ from vc_lightning.common import resources
 TRAINING_ONLY = ("pytorch_lightning", "hydra", "omegaconf", "tensorboard", "sklearn")
 HEAVY = ("av", "torch._dynamo", "scipy.signal", "scipy.ndimage", "scipy.optimize", "numba")
 WEIGHTS = (
-    *("autovc", "griffin_lim", "pitch_tracker", "recogniser", "source_filter", "speaker_critic"),
-    *("speaker_encoder", "wavernn"),
+    *("autovc", "griffin_lim", "live_adapter", "pitch_tracker", "recogniser", "source_filter"),
+    *("speaker_critic", "speaker_encoder", "wavernn"),
 )
 SLOW = ("scipy.signal", "scipy.ndimage", "numba")  # to import
 COMMANDS = ("app", "prepare", "train", "convert", "voices", "evaluate", "export", "live")

@@ -20,6 +20,7 @@ def weights(name: str) -> Path:
 AUTOVC = weights("autovc")
 SPEAKER_ENCODER = weights("speaker_encoder")
 RECOGNISER = weights("recogniser")
+LIVE_ADAPTER = weights("live_adapter")
 PITCH_TRACKER = weights("pitch_tracker")
 SPEAKER_CRITIC = weights("speaker_critic")
 

@@ -8,8 +8,8 @@ from vc_lightning.audio.files import io
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.threads import ThreadChooser
+from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import AutoVC
-from vc_lightning.models.checkpoints import require_same_encoder
 from vc_lightning.models.files.formats import Card
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import SpeakerEncoder
@@ -47,7 +47,7 @@ class Networks(nn.Module):
         super().__init__()
         require_same_settings(card.mel, mel.settings, "the AutoVC checkpoint", "mel=")
         require_same_settings(vocoder.mel_settings, mel.settings, "the vocoder", "the checkpoint")
-        require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
+        checkpoints.require_same_encoder(card.speaker_encoder, encoder_identity, "the checkpoint")
         if autovc.arguments["dim_emb"] != speaker_encoder.linear.out_features:
             raise InputError(
                 f"the checkpoint takes embeddings of {autovc.arguments['dim_emb']} numbers, the "
@@ -68,6 +68,7 @@ class Networks(nn.Module):
         self.vocoder = vocoder
         self.threads = threads or ThreadChooser()
         self.recogniser = recogniser
+        self._live_recogniser: Recogniser | None = None
         self.eval().requires_grad_(False)
 
     def heard(self, wav: np.ndarray, n_frames: int) -> np.ndarray:
@@ -81,6 +82,13 @@ class Networks(nn.Module):
         assert recogniser is not None
         wav = io.resample(wav, mel.sample_rate, recogniser.sample_rate)
         return recogniser.hear(wav, n_frames, mel.sample_rate / mel.hop_length)
+
+    def live_recogniser(self) -> Recogniser | None:
+        """Return the recogniser of streams, which is made for the first one, see `LiveAdapter`."""
+        if self._live_recogniser is None and self.recogniser is not None:
+            adapter = checkpoints.load_live_adapter().to(self.device)
+            self._live_recogniser = adapter.adapted(self.recogniser)
+        return self._live_recogniser
 
     @property
     def hears_fast(self) -> bool:

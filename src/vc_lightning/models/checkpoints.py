@@ -27,6 +27,7 @@ from vc_lightning.models.files.checksums import identity
 from vc_lightning.models.files.formats import Card, identify
 from vc_lightning.models.files.kinds import KINDS, sizes_in
 from vc_lightning.models.files.opening import METADATA_KEY, content_of, require_undamaged
+from vc_lightning.models.live_adapter import LiveAdapter
 from vc_lightning.models.network import State
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import GE2E, DVector, SpeakerEncoder
@@ -100,6 +101,11 @@ def load_fast_recogniser() -> Recogniser:
     """Load the recogniser of conversions and critics, see `Recogniser.use_bfloat16`."""
     recogniser = load_recogniser()
     return recogniser.use_bfloat16() if has_bfloat16_products() else recogniser
+
+
+def load_live_adapter() -> LiveAdapter:
+    """Load what the recogniser learned of speech that goes on, in eval mode."""
+    return read_network(resources.LIVE_ADAPTER, LiveAdapter.kind)[0].requires_grad_(False)
 
 
 def load_speaker_critic(mel: dict, path: Path | str = resources.SPEAKER_CRITIC) -> SpeakerCritic:

@@ -91,7 +91,7 @@ class VoiceStream:
         require_flag("listens", listens)
         require_seed("seed", seed)
         self.networks = networks
-        recogniser = networks.recogniser if listens else None
+        recogniser = networks.live_recogniser() if listens else None
         self.listens = recogniser is not None
         self._mel_converter = MelConverter(networks.autovc, mel, guidance)
         self.sample_rate = int(sample_rate)

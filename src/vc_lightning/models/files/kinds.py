@@ -9,6 +9,7 @@ from pathlib import Path
 from vc_lightning.common.errors import InputError
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.critics.speaker import SpeakerCritic
+from vc_lightning.models.live_adapter import LiveAdapter
 from vc_lightning.models.network import Network, State
 from vc_lightning.models.recogniser import Recogniser
 from vc_lightning.models.speaker_encoder import GE2E, DVector
@@ -23,6 +24,7 @@ NETWORKS: tuple[type[Network], ...] = (
     GE2E,
     DVector,
     Recogniser,
+    LiveAdapter,
     SwiftF0,
     SpeakerCritic,
     SourceFilter,
