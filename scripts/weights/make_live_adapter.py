@@ -29,8 +29,8 @@ from vc_lightning.audio import voice_activity
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.live_adapter import PRODUCTS, Change, Layer, LiveAdapter
-from vc_lightning.models.recogniser import MAX_FRAMES, Recogniser, scaled
+from vc_lightning.models.live_adapter import Change, Layer, LiveAdapter
+from vc_lightning.models.recogniser import MAX_FRAMES, Recogniser, TransformerLayer, scaled
 from vc_lightning.models.running_recogniser import (
     FRAME_SAMPLES,
     MELS_PER_FRAME,
@@ -152,7 +152,7 @@ class Lesson:
     def _code_errors(self, codes: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """Return the error at each code, and that of what the decoder makes of it first."""
         errors = []
-        reads = self.network.decoder.lstm1.weight_ih_l0[:, : codes.shape[1]]
+        reads = self.network.decoder.lstm1.get_parameter("weight_ih_l0")[:, : codes.shape[1]]
         for weights in (torch.eye(codes.shape[1]), reads):
             given, wanted = weights @ codes, weights @ expected
             centred = wanted - wanted.mean(dim=(0, 2), keepdim=True)
@@ -173,9 +173,12 @@ class Student(nn.Module):
         self.recogniser = recogniser
         self.adapter = adapter
         for layer, own in zip(recogniser.layers, adapter.layers, strict=True):
+            assert isinstance(own, Layer)
+            assert isinstance(layer, TransformerLayer)
             layer.attention_norm, layer.ffn_norm = own.attention_norm, own.ffn_norm
-            for name in PRODUCTS:
-                setattr(layer, name, Changed(getattr(layer, name), own.products[name]))
+            for name, change in own.products.items():
+                assert isinstance(change, Change)
+                setattr(layer, name, Changed(getattr(layer, name), change))
         recogniser.norm = adapter.norm
 
     def hear_whole(self, log_mel: Tensor, position: int) -> tuple[list[Tensor], Tensor]:
@@ -184,6 +187,7 @@ class Student(nn.Module):
         x = one.convolved(log_mel[None])
         x = x + one.positions[position : position + x.shape[1]]
         for layer in one.layers:
+            assert isinstance(layer, TransformerLayer)
             x, of_layer = layer.extend(x, None)
             known.append(of_layer)
         return known, one.norm(x)[0]
@@ -209,6 +213,7 @@ class Student(nn.Module):
         is_past = F.pad((ages > 0) & (ages <= N_PAST), (0, n_new), value=True)
         mask = torch.zeros(is_past.shape).masked_fill(~is_past, -torch.inf)[:, None, None]
         for layer, past in zip(one.layers, known, strict=True):
+            assert isinstance(layer, TransformerLayer)
             qkv = layer.qkv(layer.attention_norm(x)).unflatten(-1, (3, layer.n_heads, -1))
             query, key, value = qkv.permute(2, 0, 3, 1, 4)
             key, value = (
@@ -247,6 +252,7 @@ def initial(recogniser: Recogniser) -> LiveAdapter:
     adapter.norm.load_state_dict(recogniser.norm.state_dict())
     for own, layer in zip(adapter.layers, recogniser.layers, strict=True):
         assert isinstance(own, Layer)
+        assert isinstance(layer, TransformerLayer)
         own.attention_norm.load_state_dict(layer.attention_norm.state_dict())
         own.ffn_norm.load_state_dict(layer.ffn_norm.state_dict())
     return adapter
@@ -320,7 +326,9 @@ class Teaching:
     @torch.no_grad()
     def errors(self, paths: list[Path]) -> str:
         """Describe the mean errors of the averaged changes over `N_VAL` recordings."""
-        student = Student(checkpoints.load_fast_recogniser(), copy.deepcopy(self.average.module))
+        averaged = copy.deepcopy(self.average.module)
+        assert isinstance(averaged, LiveAdapter)
+        student = Student(checkpoints.load_fast_recogniser(), averaged)
         rng = random.Random(0)
         lessons = [self.lesson(student, path, rng, 0) for path in rng.sample(paths, N_VAL)]
         found = [lesson.losses()[1:] for lesson in lessons if lesson is not None]
