@@ -4,10 +4,7 @@ import importlib.util
 import pathlib
 import sys
 
-dependencies = [
-    *("torch", "numpy", "scipy", "soundfile", "soxr", "webrtcvad"),
-    *("safetensors", "yaml"),
-]
+dependencies = ["torch", "numpy", "scipy", "soundfile", "soxr", "webrtcvad", "safetensors", "yaml"]
 
 if importlib.util.find_spec("vc_lightning") is None:
     sys.path.insert(0, str(pathlib.Path(__file__).parent / "src"))

@@ -29,7 +29,7 @@ from vc_lightning.audio import voice_activity
 from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 from vc_lightning.models.files.formats import Card
-from vc_lightning.models.live_adapter import Change, Layer, LiveAdapter
+from vc_lightning.models.live_adapter import Change, LiveAdapter
 from vc_lightning.models.recogniser import MAX_FRAMES, Recogniser, TransformerLayer, scaled
 from vc_lightning.models.running_recogniser import (
     FRAME_SAMPLES,
@@ -84,10 +84,10 @@ class Lesson:
         self.student, self.network, self.hop = student, converter.autovc, converter.mel.hop_length
         self.rate = self.hop / FRAME_SAMPLES  # features per frame of the mel
         with torch.no_grad():
-            log_mel = teacher.mel(torch.from_numpy(wav))
+            self.logarithm = teacher.logarithm(torch.from_numpy(wav))
+            log_mel = scaled(self.logarithm)
             self.target = teacher(log_mel[None])[0]
             self.position = min(position, MAX_FRAMES - len(self.target) - N_SILENCE)
-            self.logarithm = teacher.logarithm(torch.from_numpy(wav))
             self.known, self.whole = student.hear_whole(log_mel, self.position)
             frames = np.arange(len(wav) // self.hop // FREQ * FREQ)
             self.codes = self._encode(self._at(self.target[None], frames[None]))[0]
@@ -172,14 +172,10 @@ class Student(nn.Module):
         super().__init__()
         self.recogniser = recogniser
         self.adapter = adapter
-        for layer, own in zip(recogniser.layers, adapter.layers, strict=True):
-            assert isinstance(own, Layer)
-            assert isinstance(layer, TransformerLayer)
-            layer.attention_norm, layer.ffn_norm = own.attention_norm, own.ffn_norm
-            for name, change in own.products.items():
-                assert isinstance(change, Change)
+        adapter.use_normalisations_in(recogniser)
+        for own, layer in adapter.beside(recogniser):
+            for name, change in own.changes():
                 setattr(layer, name, Changed(getattr(layer, name), change))
-        recogniser.norm = adapter.norm
 
     def hear_whole(self, log_mel: Tensor, position: int) -> tuple[list[Tensor], Tensor]:
         """Hear a log-mel (n_mels, M) -> keys and values of each layer, and features (T, dim)."""
@@ -211,19 +207,10 @@ class Student(nn.Module):
         x = x + one.positions[rows]
         ages = torch.from_numpy(firsts)[:, None] - torch.arange(known[0].shape[3])
         is_past = F.pad((ages > 0) & (ages <= N_PAST), (0, n_new), value=True)
-        mask = torch.zeros(is_past.shape).masked_fill(~is_past, -torch.inf)[:, None, None]
+        mask = known[0].new_zeros(is_past.shape).masked_fill(~is_past, -torch.inf)[:, None, None]
         for layer, past in zip(one.layers, known, strict=True):
             assert isinstance(layer, TransformerLayer)
-            qkv = layer.qkv(layer.attention_norm(x)).unflatten(-1, (3, layer.n_heads, -1))
-            query, key, value = qkv.permute(2, 0, 3, 1, 4)
-            key, value = (
-                torch.cat([old.expand(len(x), -1, -1, -1), new], dim=2)
-                for old, new in zip(past, (key, value), strict=True)
-            )
-            scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-            attended = (scores.float() + mask).softmax(dim=-1).to(value.dtype) @ value
-            x = x + layer.out(attended.transpose(1, 2).flatten(2))
-            x = x + layer.ffn2(F.gelu(layer.ffn1(layer.ffn_norm(x))))
+            x = layer.extend(x, past.expand(-1, len(x), -1, -1, -1), mask)[0]
         return one.norm(x)[:, :N_ACTIVE]
 
 
@@ -249,13 +236,11 @@ def initial(recogniser: Recogniser) -> LiveAdapter:
     """Make an adapter that changes nothing."""
     sizes = {name: recogniser.arguments[name] for name in ("dim", "n_layers")}
     adapter = LiveAdapter(**sizes, rank=RANK)
-    adapter.norm.load_state_dict(recogniser.norm.state_dict())
-    for own, layer in zip(adapter.layers, recogniser.layers, strict=True):
-        assert isinstance(own, Layer)
-        assert isinstance(layer, TransformerLayer)
-        own.attention_norm.load_state_dict(layer.attention_norm.state_dict())
-        own.ffn_norm.load_state_dict(layer.ffn_norm.state_dict())
-    return adapter
+    adapter.norm = copy.deepcopy(recogniser.norm)
+    for own, layer in adapter.beside(recogniser):
+        own.attention_norm = copy.deepcopy(layer.attention_norm)
+        own.ffn_norm = copy.deepcopy(layer.ffn_norm)
+    return adapter.requires_grad_(True)
 
 
 def samples(converter: VoiceConverter, path: Path) -> np.ndarray:

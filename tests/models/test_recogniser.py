@@ -50,6 +50,21 @@ def test_attention_in_bfloat16_is_that_in_float32(n_frames):
         torch.testing.assert_close(found, expected, atol=0.03, rtol=0.03)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masked_frames_are_not_attended_to(dtype):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 4, 9, 16).to(dtype)
+    mask = torch.zeros(2, 1, 1, 9, dtype=dtype)
+    mask[1, ..., 6:] = -torch.inf
+    found = attend(query, key, value, mask)
+    for row, n_known in ((0, 9), (1, 6)):
+        expected = attend(
+            query[row : row + 1], key[row : row + 1, :, :n_known], value[row : row + 1, :, :n_known]
+        )
+        torch.testing.assert_close(found[row], expected[0], atol=0.02, rtol=0.02)
+    assert not torch.allclose(found[1], attend(query, key, value)[1], atol=0.1)
+
+
 def test_bfloat16_hears_the_same(recogniser, speech):
     features = recogniser.features(speech)
     other = load_recogniser()

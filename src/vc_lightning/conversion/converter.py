@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from vc_lightning.conversion.networks import Networks
 from vc_lightning.conversion.provenance import Provenance, fingerprint, of_conversion
 from vc_lightning.conversion.recording import Recording, RecordingLike
 from vc_lightning.conversion.voices.voice import Voice, VoiceSample
-from vc_lightning.models import checkpoints, pitch_tracker
+from vc_lightning.models import checkpoints
 from vc_lightning.models.autovc import MAX_CONTRAST, AutoVC
 from vc_lightning.models.files import hub
 from vc_lightning.models.files.formats import Card
@@ -101,8 +100,6 @@ class VoiceConverter(nn.Module):
                 range.
         """
         threads = ThreadChooser()  # measures what other programs do meanwhile
-        tracker = Thread(target=pitch_tracker.load)  # beside the weights
-        tracker.start()
         path = hub.local_path(path)
         autovc, card = checkpoints.read_autovc(path, freq)
         encoder, encoder_card = checkpoints.read_speaker_encoder(speaker_encoder)
@@ -126,7 +123,6 @@ class VoiceConverter(nn.Module):
             threads,
         )
         name = fingerprint(path)
-        tracker.join()  # or a process that is forked next might wait for it forever
         return cls(networks, guidance, name)
 
     @property

@@ -102,7 +102,9 @@ class Networks(nn.Module):
             InputError: It is for other mels.
         """
         own = (self.autovc, self.card, self.speaker_encoder, self.encoder_identity, self.mel)
-        return Networks(*own, vocoder, self.recogniser).to(self.device)
+        networks = Networks(*own, vocoder, self.recogniser)
+        networks._live_recogniser = self._live_recogniser
+        return networks.to(self.device)
 
     @property
     def sample_rate(self) -> int:

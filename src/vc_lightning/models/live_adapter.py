@@ -1,6 +1,7 @@
 """What a recogniser learned of speech that goes on: small changes of its weights."""
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -44,16 +45,24 @@ class LiveAdapter(Network):
         if not sizes.items() <= self.arguments.items():
             return recogniser
         made = copy.deepcopy(recogniser)
-        made.norm.load_state_dict(self.norm.state_dict())
-        for own, layer in zip(self.layers, made.layers, strict=True):
-            assert isinstance(own, Layer)
-            assert isinstance(layer, TransformerLayer)
-            layer.attention_norm.load_state_dict(own.attention_norm.state_dict())
-            layer.ffn_norm.load_state_dict(own.ffn_norm.state_dict())
-            for name, change in own.products.items():
-                assert isinstance(change, Change)
+        self.use_normalisations_in(made)
+        for own, layer in self.beside(made):
+            for name, change in own.changes():
                 layer.get_submodule(name).get_parameter("weight").add_(change())
         return made
+
+    def use_normalisations_in(self, recogniser: Recogniser) -> None:
+        """Put the normalisations themselves, not copies, into a recogniser."""
+        recogniser.norm = self.norm
+        for own, layer in self.beside(recogniser):
+            layer.attention_norm, layer.ffn_norm = own.attention_norm, own.ffn_norm
+
+    def beside(self, recogniser: Recogniser) -> Iterator[tuple["Layer", TransformerLayer]]:
+        """Yield each of the layers with that of a recogniser."""
+        for own, layer in zip(self.layers, recogniser.layers, strict=True):
+            assert isinstance(own, Layer)
+            assert isinstance(layer, TransformerLayer)
+            yield own, layer
 
 
 class Layer(nn.Module):
@@ -71,6 +80,12 @@ class Layer(nn.Module):
         dims = {"qkv": (dim, 3 * dim), "out": (dim, dim)}
         dims |= {"ffn1": (dim, 4 * dim), "ffn2": (4 * dim, dim)}
         self.products = nn.ModuleDict({name: Change(*dims[name], rank) for name in PRODUCTS})
+
+    def changes(self) -> Iterator[tuple[str, "Change"]]:
+        """Yield the name of each product with its change."""
+        for name, change in self.products.items():
+            assert isinstance(change, Change)
+            yield name, change
 
 
 class Change(nn.Module):
