@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vc_lightning.models import onednn
+
 KERNEL_SIZE = 5
 GAIN = 16  # the elements of an embedding, a unit vector of 256 numbers, are about 1/16
 
@@ -26,7 +28,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and normalize x (B, dim_in, T) -> (B, dim_out, T)."""
-        return self.norm(self.conv(x))
+        return self.norm(onednn.convolve(self.conv, x, torch.bfloat16))
 
 
 class FiLM(nn.Module):

@@ -10,6 +10,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vc_lightning.common.precision import HAS_AMX, HAS_BFLOAT16_LSTM
+from vc_lightning.models import onednn
+from vc_lightning.models.onednn import States
 
 MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN trains faster in float32 than in bfloat16
@@ -41,12 +43,11 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return lstm(x)[0]
     if not torch.is_autocast_enabled("cpu"):
-        if not wide or torch.is_grad_enabled() or torch.jit.is_tracing():
+        if torch.is_grad_enabled() or torch.jit.is_tracing():
             return lstm(x)[0]
-        if not HAS_AMX and pays_in_segments(x):
+        if wide and not HAS_AMX and pays_in_segments(x):
             return run_in_segments(lstm, x)
-        with autocast_if_wide(lstm, x):
-            return lstm(x)[0].to(x.dtype)
+        return run_from(lstm, x, None, fast=True)[0]
     if wide:
         dtype = torch.get_autocast_dtype("cpu")
         x = x.to(dtype).transpose(0, 1)
@@ -64,15 +65,31 @@ def is_wide(lstm: nn.LSTM) -> bool:
     return lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional
 
 
-def autocast_if_wide(lstm: nn.LSTM, x: Tensor) -> torch.autocast:
-    """Let a wide layer, outside of training, compute in bfloat16 for x on a CPU made for it."""
-    is_faster = HAS_AMX and x.device.type == "cpu" and is_wide(lstm)
-    return torch.autocast("cpu", torch.bfloat16, enabled=is_faster)
+def run_from(lstm: nn.LSTM, x: Tensor, states: States | None, fast: bool) -> tuple[Tensor, States]:
+    """Run a batch-first LSTM, not in training, from some states.
+
+    Args:
+        lstm: The LSTM.
+        x: Inputs (B, T, dim_in).
+        states: The states before x; None at the start.
+        fast: Whether a wide layer may compute in bfloat16, on a CPU made for it.
+
+    Returns:
+        Outputs (B, T, cells of all directions) in the type of x, and the states after x.
+    """
+    in_bfloat16 = fast and HAS_AMX and x.device.type == "cpu" and is_wide(lstm)
+    if onednn.computes(lstm, x):
+        dtype = torch.bfloat16 if in_bfloat16 else x.dtype
+        outputs, states = onednn.run_lstm(lstm, x, states, dtype)
+    else:
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+            outputs, states = lstm(x, states)
+    return outputs.to(x.dtype), states
 
 
 def run_on(
-    lstm: nn.LSTM, x: Tensor, states: tuple[Tensor, Tensor] | None, n_settled: int
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    lstm: nn.LSTM, x: Tensor, states: States | None, n_settled: int
+) -> tuple[Tensor, States]:
     """Go on with a sequence whose newest frames may still change.
 
     Args:
@@ -85,10 +102,9 @@ def run_on(
         Outputs (B, T, cells), and the states after the settled frames. Only the other frames are
         in bfloat16 where `run_lstm` is, so that states do not become less exact step by step.
     """
-    settled, states = lstm(x[:, :n_settled], states)
-    with autocast_if_wide(lstm, x):
-        rest = lstm(x[:, n_settled:], states)[0]
-    return torch.cat([settled, rest.to(x.dtype)], dim=1), states
+    settled, states = run_from(lstm, x[:, :n_settled], states, fast=False)
+    rest, _ = run_from(lstm, x[:, n_settled:], states, fast=True)
+    return torch.cat([settled, rest], dim=1), states
 
 
 def pays_in_segments(x: Tensor) -> bool:

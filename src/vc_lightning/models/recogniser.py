@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vc_lightning.audio.mel_filters import mel_filters, power_spectra
 from vc_lightning.common.precision import HAS_FAST_ONEDNN
+from vc_lightning.models import onednn
 from vc_lightning.models.files.checksums import identity
 from vc_lightning.models.network import Network, State
 
@@ -87,8 +88,8 @@ class Recogniser(Network):
 
     def convolved(self, mel: Tensor) -> Tensor:
         """Compute the input of the layers, without positions, (B, n_mels, T) -> (B, ⌈T/2⌉, dim)."""
-        x = F.gelu(self.conv1(mel)).to(self.conv2.weight.dtype)
-        return F.gelu(self.conv2(x)).transpose(1, 2)
+        x = F.gelu(onednn.convolve(self.conv1, mel, mel.dtype)).to(self.conv2.weight.dtype)
+        return F.gelu(onednn.convolve(self.conv2, x, x.dtype)).transpose(1, 2)
 
     def use_bfloat16(self) -> "Recogniser":
         """Compute the matrix products of the second convolution and of the layers in bfloat16.
@@ -174,6 +175,8 @@ class Product(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim_in) -> (..., dim_out)."""
         rows = x.to(self.weight.dtype)
+        if rows.dtype == torch.bfloat16 and onednn.computes(self, rows):
+            return onednn.multiply(self, rows)
         if HAS_FAST_ONEDNN and torch.is_inference_mode_enabled() and x.device.type == "cpu":
             multiply = torch.ops.mkldnn._linear_pointwise
             return multiply(rows, self.weight, self.bias, "none", [], "")

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vc_lightning.models import onednn
+
 N_HEADS = 4
 DIM_KEY = 32  # of a head
 DIM_VALUE = 64  # of a head
@@ -86,16 +88,17 @@ class ReferenceAttention(nn.Module):
         Returns:
             (B, n_mels, T).
         """
-        keys, values = reference[:, : -self.n_mels], self.value(reference[:, -self.n_mels :])
+        keys, mels = reference.split([self.dim_remembered - self.n_mels, self.n_mels], dim=1)
+        values = _convolved(self.value, mels)
         queries, keys, values = (
             x.unflatten(1, (N_HEADS, -1)) for x in (self._keys(codes, mel), keys, values)
         )
         pieces = [self._found(part, keys, values, valid) for part in queries.split(QUERIES, dim=-1)]
-        x = self.input(torch.cat([mel, torch.cat(pieces, dim=-1)], dim=1))
+        x = _convolved(self.input, torch.cat([mel, torch.cat(pieces, dim=-1)], dim=1))
         x = F.leaky_relu(x, SLOPE)
         for convolution in self.residuals:
-            x = x + F.leaky_relu(convolution(x), SLOPE)
-        return mel + self.output(x)
+            x = x + F.leaky_relu(_convolved(convolution, x), SLOPE)
+        return mel + _convolved(self.output, x)
 
     def _found(self, queries: Tensor, keys: Tensor, values: Tensor, valid: Tensor | None) -> Tensor:
         """Attend with queries (B, N_HEADS, DIM_KEY, T) -> values, and how few frames they are of.
@@ -114,5 +117,11 @@ class ReferenceAttention(nn.Module):
     def _keys(self, codes: Tensor, mel: Tensor) -> Tensor:
         """Address frames (B, dim_codes, T), (B, n_mels, T) -> (B, N_HEADS · DIM_KEY, T)."""
         first, second = self.address
-        keys = second(F.relu(first(torch.cat([codes, mel], dim=1)))).unflatten(1, (N_HEADS, -1))
+        read = F.relu(_convolved(first, torch.cat([codes, mel], dim=1)))
+        keys = _convolved(second, read).unflatten(1, (N_HEADS, -1))
         return F.normalize(keys, dim=2).flatten(1, 2)
+
+
+def _convolved(layer: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Conv1d)
+    return onednn.convolve(layer, x, torch.bfloat16)

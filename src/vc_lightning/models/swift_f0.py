@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vc_lightning.audio.mel_filters import power_spectra, triangles
+from vc_lightning.models import onednn
 from vc_lightning.models.network import Network
 
 SAMPLE_RATE = 16_000
@@ -63,13 +64,14 @@ class SwiftF0(Network):
             the limits, T = max(1, n // 256).
         """
         spectra = self.spectra(wav)
+        n_frames = spectra.shape[-1]
         dtype = self.input.weight.dtype
-        x = spectra.to(dtype).contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.input(x))
+        x = F.pad(spectra, (0, onednn.rounded_up(n_frames) - n_frames)).to(dtype)
+        x = activated(self.input, x.contiguous(memory_format=torch.channels_last), n_frames)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, n_frames)
         x = F.pad(x[:, :, :N_READ_BANDS], (0, 0, 1, 0))
-        x = F.relu(self.output(x)).float()  # (1, 4, N_PITCHES, T)
+        x = activated(self.output, x, n_frames)[..., :n_frames].float()  # (1, 4, N_PITCHES, T)
         scores = self.pitch(x)[0, 0].t()  # (T, N_PITCHES)
         loudness = spectra.mean(dim=(1, 2))[:, None]
         voicing = torch.cat([self.presence(x).amax(dim=2), loudness], dim=1)
@@ -119,9 +121,20 @@ class Block(nn.Module):
         self.first = convolution(DIM, DIM, kernel, dilation)
         self.second = convolution(DIM, DIM, kernel, dilation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform x (B, DIM, N_BANDS, T)."""
-        return F.relu(x + self.second(F.relu(self.first(x))))
+    def forward(self, x: Tensor, n_frames: int) -> Tensor:
+        """Transform x (B, DIM, N_BANDS, T), of which the frames after n_frames are zero."""
+        return activated(self.second, activated(self.first, x, n_frames), n_frames, x)
+
+
+def activated(layer: nn.Conv2d, x: Tensor, n_frames: int, residual: Tensor | None = None) -> Tensor:
+    """Convolve x (B, DIM, N_BANDS, T), add a residual, and keep what is positive.
+
+    The frames after n_frames, which are there to round T up, are zero again, as if there were none.
+    """
+    made = layer(x) if residual is None else residual + layer(x)
+    made = F.relu(made)
+    made[..., n_frames:] = 0
+    return made
 
 
 def convolution(dim_in: int, dim_out: int, kernel: tuple[int, int], dilation: int = 1) -> nn.Conv2d:
