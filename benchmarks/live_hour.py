@@ -3,8 +3,8 @@
     python benchmarks/live_hour.py [PAIRS.tsv] [--minutes 60]
 
 PAIRS.tsv has the columns source and target, as for benchmarks/live_latency.py; its sources are
-converted repeatedly, one after another, to the voice of its first target, as fast as possible, in
-the shortest steps, heard by the recogniser.
+converted repeatedly, one after another, to the voice of its first target, as fast as possible, at
+the pace that `live.py` chooses on this machine, as it is when the program starts.
 One line per minute of sound shows the memory of the process, the real-time factor, and the
 longest step as a share of its length, which must stay below 1. Computing time is CPU time, so
 that other programs do not count.
@@ -13,6 +13,7 @@ similarity to the target, their level.
 """
 
 import argparse
+import logging
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import torch
 from live_latency import read_pairs
 
 from vc_lightning import VoiceConverter
+from vc_lightning.conversion.live.pace import Pace, affordable
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.models.speaker_encoder import similarity
 
@@ -42,7 +44,12 @@ def main() -> None:
     speech = np.concatenate([converter.load(source) for source, _ in pairs])
     voice = converter.voice(pairs[0][1])
     n_samples = round(arguments.minutes * MINUTE * converter.sample_rate)
-    stream = converter.stream(voice, listens=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+    def opened(pace: Pace) -> VoiceStream:
+        return converter.stream(voice, pace.block_seconds, listens=pace.listens)
+
+    stream = opened(affordable(opened, None, None))
     first, last = run(stream, speech, n_samples)
     for name, wav, start in (
         ("first", first, 0),

@@ -34,6 +34,7 @@ from vc_lightning.models.speaker_encoder import similarity
 SETTINGS = [  # block and lookahead in seconds, and whether the recogniser listens
     (0.16, 0.19, True),
     (0.112, 0.064, True),
+    (0.096, 0.064, True),
     (0.08, 0.064, True),
     (0.064, 0.096, True),
     (0.064, 0.064, True),
