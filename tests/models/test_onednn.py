@@ -102,6 +102,7 @@ def test_networks_in_training_compute_as_ever():
         assert not onednn.computes(layer, x)
         made = onednn.convolve(layer, x, torch.bfloat16)
         torch.testing.assert_close(made, layer(x), atol=0, rtol=0)
+        assert not onednn.computes(frozen(layer).double(), x.double())
 
 
 def test_numbers_are_rounded_up_to_a_few():

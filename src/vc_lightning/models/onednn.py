@@ -33,6 +33,7 @@ def computes(layer: nn.Module, x: Tensor) -> bool:
         HAS_AMX
         and torch.is_inference_mode_enabled()
         and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
         and not torch.jit.is_tracing()
         and not any(weight.requires_grad for weight in layer.parameters(recurse=False))
     )
