@@ -172,8 +172,8 @@ def repeated_product(weights: Tensor, n_rows: int) -> Callable[[Tensor], Tensor]
     """
     if HAS_AMX or not torch.backends.mkldnn.is_available():
         return lambda rows: torch.mm(weights, rows.t()).t()
-    packed = torch.ops.mkldnn._reorder_linear_weight(weights.detach().contiguous(), n_rows)
-    return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, packed, None, "none", [], "")
+    blocks = onednn.arranged(weights, n_rows)
+    return lambda rows: onednn.product(rows, blocks, None)
 
 
 class TimeFirstLSTM(torch.autograd.Function):

@@ -39,17 +39,22 @@ def computes(layer: nn.Module, x: Tensor) -> bool:
     )
 
 
+def arranged(weight: Tensor, n_rows: int | None = None) -> Tensor:
+    """Bring a weight (m, n) into blocks for `product`, perhaps of a number of rows."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), n_rows)
+
+
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute rows (..., n) @ weightᵀ + bias by oneDNN; the weight may be `arranged`."""
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+
+
 def multiply(layer: nn.Linear, x: Tensor) -> Tensor:
     """Compute a linear layer of x (B, T, dim_in) where `computes` -> (B, T, dim_out)."""
-    weight, n_frames = layer.weight, x.shape[1]
-
-    def prepare() -> Tensor:
-        return torch.ops.mkldnn._reorder_linear_weight(weight.detach())
-
-    blocks = _once([weight], "product", prepare)
+    n_frames = x.shape[1]
+    blocks = _once([layer.weight], "product", lambda: arranged(layer.weight))
     rows = F.pad(x, (0, 0, 0, rounded_up(n_frames) - n_frames))
-    made = torch.ops.mkldnn._linear_pointwise(rows, blocks, layer.bias, "none", [], "")
-    return made[:, :n_frames]
+    return product(rows, blocks, layer.bias)[:, :n_frames]
 
 
 def convolve(layer: nn.Conv1d, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -178,8 +178,7 @@ class Product(nn.Linear):
         if rows.dtype == torch.bfloat16 and onednn.computes(self, rows):
             return onednn.multiply(self, rows)
         if HAS_FAST_ONEDNN and torch.is_inference_mode_enabled() and x.device.type == "cpu":
-            multiply = torch.ops.mkldnn._linear_pointwise
-            return multiply(rows, self.weight, self.bias, "none", [], "")
+            return onednn.product(rows, self.weight, self.bias)
         return super().forward(rows)
 
 
