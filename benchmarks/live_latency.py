@@ -3,13 +3,15 @@
     python benchmarks/live_latency.py [PAIRS.tsv] [--seconds 60] [--known] [--wall]
 
 PAIRS.tsv has the columns source and target, with paths relative to it (of several targets,
-separated by |, the first is used); without it the two examples are converted. Every row of the
+separated by |, the first is used), and may have the column language (such as en, which is assumed);
+without it the two examples are converted. Every row of the
 output is one setting. The latency "with computing" is the time from speaking a sample until its
 conversion could be played, if pieces of 16 ms arrive in real time and are converted one after
 another. Computing time is CPU time; with --wall it is wall time, which includes waiting for other
 programs. Quality is shown beside that of the offline conversion of the same recordings, as CAM++,
 Whisper base, DistillMOS and DNSMOS hear it (extra eval). Character errors are counted against
-Whisper's transcript of the source, at most 1 each: where it repeats itself endlessly, all is lost.
+Whisper's transcript of the source, in its language, at most 1 each: where it repeats itself
+endlessly, all is lost.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,9 +45,18 @@ SETTINGS = [  # block and lookahead in seconds, and whether the recogniser liste
 ]
 PIECE_SECONDS = 0.016  # length of the pieces of sound, as from a sound card
 PERCENTILES = [50, 95, 99, 100]
+ENGLISH = "en"
 
 Clock = Callable[[], float]  # seconds
 Setting = tuple[float, float, bool]
+
+
+class Pair(NamedTuple):
+    """A recording, whose voice it gets, and the language that is spoken in it."""
+
+    source: Path
+    target: Path
+    language: str
 
 
 def main() -> None:
@@ -62,27 +74,29 @@ def main() -> None:
     pairs = read_pairs(arguments.pairs)
     if arguments.seconds:
         clock = time.perf_counter if arguments.wall else time.thread_time
-        print_speed(converter, *pairs[0], arguments.seconds, clock)
+        print_speed(converter, pairs[0], arguments.seconds, clock)
     print_quality(converter, pairs, arguments.known)
 
 
-def read_pairs(table: Path | None) -> list[tuple[Path, Path]]:
-    """Read source and target of every conversion."""
+def read_pairs(table: Path | None) -> list[Pair]:
+    """Read the pairs of a table."""
     if table is None:
-        return [(ROOT / "examples" / "source.wav", ROOT / "examples" / "target.wav")]
+        return [Pair(ROOT / "examples" / "source.wav", ROOT / "examples" / "target.wav", ENGLISH)]
+    folder = table.parent
     with table.open(newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t")
         return [
-            (table.parent / row["source"], table.parent / row["target"].split("|")[0])
-            for row in rows
+            Pair(
+                folder / row["source"],
+                folder / row["target"].split("|")[0],
+                row.get("language") or ENGLISH,
+            )
+            for row in csv.DictReader(file, delimiter="\t")
         ]
 
 
-def print_speed(
-    converter: VoiceConverter, source: Path, target: Path, seconds: float, clock: Clock
-) -> None:
+def print_speed(converter: VoiceConverter, pair: Pair, seconds: float, clock: Clock) -> None:
     """Print real-time factor and latency of every setting over some seconds of speech."""
-    voice, speech = converter.voice(target), converter.load(source)
+    voice, speech = converter.voice(pair.target), converter.load(pair.source)
     speech = np.resize(speech, round(seconds * converter.sample_rate))
     print(f"{'':<36}algorithmic  with computing p50   p95   p99   max  real-time factor")
     for setting in SETTINGS:
@@ -133,16 +147,14 @@ def latencies(stream: VoiceStream, speech: np.ndarray, clock: Clock) -> tuple[np
     return np.array(waits), took
 
 
-def print_quality(
-    converter: VoiceConverter, pairs: list[tuple[Path, Path]], is_known: bool
-) -> None:
+def print_quality(converter: VoiceConverter, pairs: list[Pair], is_known: bool) -> None:
     """Print means over the pairs of the offline conversion and of every setting."""
     rows: dict[str, list[list[float]]] = {}
     judges = Judges(converter)
-    for source, target in pairs:
+    for source, target, language in pairs:
         speech, voice = converter.load(source), converter.voice(target)
         speaker = converter.voice(speech)
-        judges.hear(speech, converter.load(target))
+        judges.hear(speech, converter.load(target), language)
         offline = converter.convert_to(speech, voice)
         rows.setdefault("offline", []).append(judges.scores(offline))
         for setting in SETTINGS:
@@ -172,9 +184,10 @@ class Judges:
         self.listeners = (DistillMOSListener(), dnsmos.DNSMOSListener())
         self.rate = converter.sample_rate
 
-    def hear(self, source: np.ndarray, target: np.ndarray) -> None:
+    def hear(self, source: np.ndarray, target: np.ndarray, language: str) -> None:
         """Listen to source and target (n,), to which the next conversions are compared."""
-        self.said = self.recogniser.transcript(source, self.rate)
+        self.language = language
+        self.said = self.recogniser.transcript(source, self.rate, language)
         self.source = self.voices.embed(source, self.rate)
         self.target = self.voices.embed(target, self.rate)
         self.target_embedding = self.converter.embed(target)
@@ -182,7 +195,8 @@ class Judges:
     def scores(self, wav: np.ndarray) -> list[float]:
         """Score a conversion (n,) -> numbers in the order of `NAMES`."""
         voice = self.voices.embed(wav, self.rate)
-        errors = texts.character_errors(self.said, self.recogniser.transcript(wav, self.rate)).value
+        heard = self.recogniser.transcript(wav, self.rate, self.language)
+        errors = texts.character_errors(self.said, heard).value
         return [
             similarity(self.converter.embed(wav), self.target_embedding),
             similarity(voice, self.target),
