@@ -45,8 +45,8 @@ def main(paths: list[Path]) -> None:
         for source, target in pairs:
             source_heard = heard(source, rate, noise, denoise)
             conversion = converter.convert(source_heard, heard(target, rate, noise, denoise))
-            said = recogniser.transcript(source, rate)
-            found = texts.character_errors(said, recogniser.transcript(conversion, rate))
+            said = recogniser.transcript(source, rate, "en")
+            found = texts.character_errors(said, recogniser.transcript(conversion, rate, "en"))
             errors += found.amount, found.base
             measured.append(
                 [

@@ -2,7 +2,7 @@
 
     python benchmarks/live_hour.py [PAIRS.tsv] [--minutes 60]
 
-PAIRS.tsv has the columns source and target, as for benchmarks/live_latency.py; its sources are
+PAIRS.tsv is a table as for evaluate.py; without it the two examples are used. Its sources are
 converted repeatedly, one after another, to the voice of its first target, as fast as possible, at
 the pace that `live.py` chooses on this machine, as it is when the program starts.
 One line per minute of sound shows the memory of the process, the real-time factor, and the
@@ -41,8 +41,8 @@ def main() -> None:
     torch.set_num_threads(1)
     converter = VoiceConverter.from_pretrained()
     pairs = read_pairs(arguments.pairs)
-    speech = np.concatenate([converter.load(source) for source, _ in pairs])
-    voice = converter.voice(pairs[0][1])
+    speech = np.concatenate([converter.load(pair.source) for pair in pairs])
+    voice = converter.voice(pairs[0].voice[0])
     n_samples = round(arguments.minutes * MINUTE * converter.sample_rate)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 

@@ -2,32 +2,31 @@
 
     python benchmarks/live_latency.py [PAIRS.tsv] [--seconds 60] [--known] [--wall]
 
-PAIRS.tsv has the columns source and target, with paths relative to it (of several targets,
-separated by |, the first is used), and may have the column language (such as en, which is assumed);
-without it the two examples are converted. Every row of the
-output is one setting. The latency "with computing" is the time from speaking a sample until its
-conversion could be played, if pieces of 16 ms arrive in real time and are converted one after
-another. Computing time is CPU time; with --wall it is wall time, which includes waiting for other
-programs. Quality is shown beside that of the offline conversion of the same recordings, as CAM++,
-Whisper base, DistillMOS and DNSMOS hear it (extra eval). Character errors are counted against
-Whisper's transcript of the source, in its language, at most 1 each: where it repeats itself
+PAIRS.tsv is a table as for evaluate.py (of several targets, separated by |, the first is used);
+without it the two examples are converted. Every row of the output is one setting. The latency "with
+computing" is the time from speaking a sample until its conversion could be played, if pieces of
+16 ms arrive in real time and are converted one after another. Computing time is CPU time; with
+--wall it is wall time, which includes waiting for other programs. Quality is shown beside that of
+the offline conversion of the same recordings, as CAM++, Whisper base, DistillMOS and DNSMOS hear it
+(extra eval). Character errors are counted against Whisper's transcript of the source, in the
+table's language or else the one that Whisper hears, at most 1 each: where it repeats itself
 endlessly, all is lost.
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from vc_lightning import VoiceConverter
+from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import ROOT
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.conversion.voices.voice import Voice
+from vc_lightning.evaluation.pairs import Pair, from_table
 from vc_lightning.evaluation.scorers import dnsmos
 from vc_lightning.evaluation.scorers.networks.campplus import SpeakerJudge
 from vc_lightning.evaluation.scorers.networks.distillmos import DistillMOSListener
@@ -45,18 +44,9 @@ SETTINGS = [  # block and lookahead in seconds, and whether the recogniser liste
 ]
 PIECE_SECONDS = 0.016  # length of the pieces of sound, as from a sound card
 PERCENTILES = [50, 95, 99, 100]
-ENGLISH = "en"
 
 Clock = Callable[[], float]  # seconds
 Setting = tuple[float, float, bool]
-
-
-class Pair(NamedTuple):
-    """A recording, whose voice it gets, and the language that is spoken in it."""
-
-    source: Path
-    target: Path
-    language: str
 
 
 def main() -> None:
@@ -80,23 +70,15 @@ def main() -> None:
 
 def read_pairs(table: Path | None) -> list[Pair]:
     """Read the pairs of a table."""
-    if table is None:
-        return [Pair(ROOT / "examples" / "source.wav", ROOT / "examples" / "target.wav", ENGLISH)]
-    folder = table.parent
-    with table.open(newline="") as file:
-        return [
-            Pair(
-                folder / row["source"],
-                folder / row["target"].split("|")[0],
-                row.get("language") or ENGLISH,
-            )
-            for row in csv.DictReader(file, delimiter="\t")
-        ]
+    if table is not None:
+        return from_table(table, None)
+    source, target = (ROOT / "examples" / f"{name}.wav" for name in ("source", "target"))
+    return [Pair(source, (target,), target, source, "source", "target", "en")]
 
 
 def print_speed(converter: VoiceConverter, pair: Pair, seconds: float, clock: Clock) -> None:
     """Print real-time factor and latency of every setting over some seconds of speech."""
-    voice, speech = converter.voice(pair.target), converter.load(pair.source)
+    voice, speech = converter.voice(pair.voice[0]), converter.load(pair.source)
     speech = np.resize(speech, round(seconds * converter.sample_rate))
     print(f"{'':<36}algorithmic  with computing p50   p95   p99   max  real-time factor")
     for setting in SETTINGS:
@@ -151,10 +133,14 @@ def print_quality(converter: VoiceConverter, pairs: list[Pair], is_known: bool) 
     """Print means over the pairs of the offline conversion and of every setting."""
     rows: dict[str, list[list[float]]] = {}
     judges = Judges(converter)
-    for source, target, language in pairs:
-        speech, voice = converter.load(source), converter.voice(target)
+    for pair in pairs:
+        speech, voice = converter.load(pair.source), converter.voice(pair.voice[0])
         speaker = converter.voice(speech)
-        judges.hear(speech, converter.load(target), language)
+        judges.hear(speech, converter.load(pair.voice[0]), pair.language)
+        if not judges.said:
+            raise InputError(
+                f"{pair.source}: Whisper hears no words; name its language in a column"
+            )
         offline = converter.convert_to(speech, voice)
         rows.setdefault("offline", []).append(judges.scores(offline))
         for setting in SETTINGS:
@@ -185,9 +171,14 @@ class Judges:
         self.rate = converter.sample_rate
 
     def hear(self, source: np.ndarray, target: np.ndarray, language: str) -> None:
-        """Listen to source and target (n,), to which the next conversions are compared."""
-        self.language = language
-        self.said = self.recogniser.transcript(source, self.rate, language)
+        """Listen to source and target (n,), to which the next conversions are compared.
+
+        Args:
+            source: The source.
+            target: The target.
+            language: Language of the source, or "" where it is unknown.
+        """
+        self.said, self.language = self.recogniser.recognised(source, self.rate, language)
         self.source = self.voices.embed(source, self.rate)
         self.target = self.voices.embed(target, self.rate)
         self.target_embedding = self.converter.embed(target)

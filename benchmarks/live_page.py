@@ -165,7 +165,7 @@ def measure(said: np.ndarray, heard: np.ndarray, rate: int, target: Path) -> Non
     said, heard = said[: len(said) - n_late], heard[n_late:]
     converter = VoiceConverter.from_pretrained()
     recogniser = whisper.Recogniser(whisper.TINY_EN)
-    words = [recogniser.transcript(wav, rate) for wav in (said, heard)]
+    words = [recogniser.transcript(wav, rate, "en") for wav in (said, heard)]
     errors = texts.character_errors(*words).value if words[0] else float("nan")
     voice = converter.voice(target).embedding
     source, result = (

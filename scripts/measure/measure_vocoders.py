@@ -43,7 +43,7 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
     n_samples = sum(len(wav) for wav in wavs)
     listener, recogniser = dnsmos.DNSMOSListener(), whisper.Recogniser(whisper.TINY_EN)
     rate = mel.sample_rate
-    heard = [recogniser.transcript(wav, rate) for wav in wavs]
+    heard = [recogniser.transcript(wav, rate, "en") for wav in wavs]
     print(f"{len(wavs)} recordings of {manifest}, split {split}")
     print("| | DNSMOS | character errors | log-spectral distance | s per second of sound |")
     print("|---|---|---|---|---|")
@@ -51,7 +51,7 @@ def main(manifest: Path, split: str, names: list[str], n_each: int, folder: Path
         f"| recordings | {np.mean([listener.naturalness(wav, rate) for wav in wavs]):.2f} | | | |"
     )
     for name, made_of_mels in copies.items():
-        words = [recogniser.transcript(wav, rate) for wav in made_of_mels]
+        words = [recogniser.transcript(wav, rate, "en") for wav in made_of_mels]
         scores = [listener.naturalness(wav, rate) for wav in made_of_mels]
         distances = [distance(mel, *pair) for pair in zip(wavs, made_of_mels, strict=True)]
         print(

@@ -19,7 +19,7 @@ def recogniser():
 
 
 def test_agrees_with_whisper(recogniser, speech):
-    reference = whisper.Recogniser("tiny.en").transcript(speech, 16_000)
+    reference = whisper.Recogniser("tiny.en").transcript(speech, 16_000, "en")
     transcript = recogniser.transcript(speech, 16_000)
     assert texts.character_errors(reference, transcript).value < 0.4
     assert transcript == transcript.lower().strip()

@@ -18,11 +18,11 @@ def recogniser():
 
 
 def test_transcribes(recogniser, speech):
-    text = recogniser.transcript(speech, 16_000)
+    text = recogniser.transcript(speech, 16_000, "en")
     assert text == text.lower().strip()
     assert len(text.split()) > 5
     assert not set(text) & set(".,!?")
-    assert recogniser.transcript(speech, 16_000) == text
+    assert recogniser.transcript(speech, 16_000, "en") == text
 
 
 def test_supports_english_only(recogniser, speech):
@@ -58,7 +58,7 @@ def test_a_known_language_is_transcribed_again_without_repetitions(recogniser, s
     word = np.tile(speech[8_000:20_000], 25)
     repeating = recogniser._segments(word, "en")
     assert max(segment.compression_ratio for segment in repeating) > whisper.MAX_COMPRESSION
-    words = recogniser.transcript(word, 16_000).split()
+    words = recogniser.transcript(word, 16_000, "en").split()
     length = whisper.MAX_REPEATED_TOKENS + 1
     runs = [tuple(words[i : i + length]) for i in range(len(words) - length + 1)]
     assert 0 < len(words) < len(" ".join(s.text for s in repeating).split())

@@ -54,7 +54,7 @@ class Recogniser:
             return True
         return self.model.model.is_multilingual and language in self.model.supported_languages
 
-    def transcript(self, wav: np.ndarray, sample_rate: int, language: str = "en") -> str:
+    def transcript(self, wav: np.ndarray, sample_rate: int, language: str) -> str:
         """Transcribe a recording, see `recognised`."""
         return self.recognised(wav, sample_rate, language)[0]
 
