@@ -1,12 +1,14 @@
 """Latency, speed and quality of live conversion, for several lengths of step.
 
-    python benchmarks/live_latency.py [PAIRS.tsv] [--seconds 60] [--known] [--wall]
+    python benchmarks/live_latency.py [PAIRS.tsv] [--seconds 60] [--known] [--running] [--wall]
 
 PAIRS.tsv is a table as for evaluate.py (of several targets, separated by |, the first is used);
 without it the two examples are converted. Every row of the output is one setting. The latency "with
 computing" is the time from speaking a sample until its conversion could be played, if pieces of
 16 ms arrive in real time and are converted one after another. Computing time is CPU time; with
---wall it is wall time, which includes waiting for other programs. Quality is shown beside that of
+--wall it is wall time, which includes waiting for other programs. Each stream begins with the
+source; with --running it has heard another recording of the speaker before (source_reference in the
+table), as after the first seconds of talking. Quality is shown beside that of
 the offline conversion of the same recordings, as CAM++, Whisper base, DistillMOS and DNSMOS hear it
 (extra eval). Character errors are counted against Whisper's transcript of the source, in the
 table's language or else the one that Whisper hears, at most 1 each: where it repeats itself
@@ -57,6 +59,9 @@ def main() -> None:
         "--seconds", type=float, default=60, help="of sound for the speed; 0 skips it"
     )
     parser.add_argument("--known", action="store_true", help="the source's voice is given")
+    parser.add_argument(
+        "--running", action="store_true", help="the speaker has been talking before"
+    )
     parser.add_argument("--wall", action="store_true", help="waiting for other programs counts")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -65,7 +70,7 @@ def main() -> None:
     if arguments.seconds:
         clock = time.perf_counter if arguments.wall else time.thread_time
         print_speed(converter, pairs[0], arguments.seconds, clock)
-    print_quality(converter, pairs, arguments.known)
+    print_quality(converter, pairs, arguments.known, arguments.running)
 
 
 def read_pairs(table: Path | None) -> list[Pair]:
@@ -129,7 +134,9 @@ def latencies(stream: VoiceStream, speech: np.ndarray, clock: Clock) -> tuple[np
     return np.array(waits), took
 
 
-def print_quality(converter: VoiceConverter, pairs: list[Pair], is_known: bool) -> None:
+def print_quality(
+    converter: VoiceConverter, pairs: list[Pair], is_known: bool, is_running: bool
+) -> None:
     """Print means over the pairs of the offline conversion and of every setting."""
     rows: dict[str, list[list[float]]] = {}
     judges = Judges(converter)
@@ -141,17 +148,29 @@ def print_quality(converter: VoiceConverter, pairs: list[Pair], is_known: bool) 
             raise InputError(
                 f"{pair.source}: Whisper hears no words; name its language in a column"
             )
+        earlier = before(converter, pair) if is_running else speech[:0]
         offline = converter.convert_to(speech, voice)
         rows.setdefault("offline", []).append(judges.scores(offline))
         for setting in SETTINGS:
             stream = opened(converter, voice, setting, speaker if is_known else None)
-            wav = np.concatenate([stream.push(speech), stream.flush()])
-            rows.setdefault(name_of(setting), []).append(judges.scores(wav))
-    print(f"\n{len(pairs)} pairs, the source's voice is {'given' if is_known else 'learned'}")
+            wav = np.concatenate([stream.push(np.append(earlier, speech)), stream.flush()])
+            rows.setdefault(name_of(setting), []).append(judges.scores(wav[len(earlier) :]))
+    stream_is = "running" if is_running else "new"
+    speaker_is = "given" if is_known else "learned"
+    print(f"\n{len(pairs)} pairs, the stream is {stream_is}, the source's voice is {speaker_is}")
     print(f"{'':<36}" + "".join(f"{name:>12}" for name in Judges.NAMES))
     for name, values in rows.items():
         means = np.mean(values, axis=0)
         print(f"{name:<36}" + "".join(f"{mean:12.3f}" for mean in means), flush=True)
+
+
+def before(converter: VoiceConverter, pair: Pair) -> np.ndarray:
+    """Load another recording of the speaker (n,)."""
+    if pair.source_reference == pair.source:
+        raise InputError(
+            f"{pair.source}: name another recording of the speaker in the column source_reference"
+        )
+    return converter.load(pair.source_reference)
 
 
 class Judges:
