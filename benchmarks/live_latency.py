@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from vc_lightning import VoiceConverter
+from vc_lightning.commands.support import entry_point
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.resources import ROOT
 from vc_lightning.conversion.live.stream import VoiceStream
@@ -65,12 +66,24 @@ def main() -> None:
     parser.add_argument("--wall", action="store_true", help="waiting for other programs counts")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    converter = VoiceConverter.from_pretrained()
     pairs = read_pairs(arguments.pairs)
+    if arguments.running:
+        require_others(pairs)
+    converter = VoiceConverter.from_pretrained()
     if arguments.seconds:
         clock = time.perf_counter if arguments.wall else time.thread_time
         print_speed(converter, pairs[0], arguments.seconds, clock)
     print_quality(converter, pairs, arguments.known, arguments.running)
+
+
+def require_others(pairs: list[Pair]) -> None:
+    """Raise InputError for a pair without another recording of its speaker."""
+    for pair in pairs:
+        if pair.source_reference == pair.source:
+            raise InputError(
+                f"--running: {pair.source}: name another recording of the speaker in the column "
+                "source_reference"
+            )
 
 
 def read_pairs(table: Path | None) -> list[Pair]:
@@ -148,7 +161,7 @@ def print_quality(
             raise InputError(
                 f"{pair.source}: Whisper hears no words; name its language in a column"
             )
-        earlier = before(converter, pair) if is_running else speech[:0]
+        earlier = converter.load(pair.source_reference) if is_running else speech[:0]
         offline = converter.convert_to(speech, voice)
         rows.setdefault("offline", []).append(judges.scores(offline))
         for setting in SETTINGS:
@@ -162,15 +175,6 @@ def print_quality(
     for name, values in rows.items():
         means = np.mean(values, axis=0)
         print(f"{name:<36}" + "".join(f"{mean:12.3f}" for mean in means), flush=True)
-
-
-def before(converter: VoiceConverter, pair: Pair) -> np.ndarray:
-    """Load another recording of the speaker (n,)."""
-    if pair.source_reference == pair.source:
-        raise InputError(
-            f"{pair.source}: name another recording of the speaker in the column source_reference"
-        )
-    return converter.load(pair.source_reference)
 
 
 class Judges:
@@ -217,4 +221,7 @@ class Judges:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        entry_point.fail(str(error))
