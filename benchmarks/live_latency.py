@@ -6,13 +6,12 @@ PAIRS.tsv is a table as for evaluate.py (of several targets, separated by |, the
 without it the two examples are converted. Every row of the output is one setting. The latency "with
 computing" is the time from speaking a sample until its conversion could be played, if pieces of
 16 ms arrive in real time and are converted one after another. Computing time is CPU time; with
---wall it is wall time, which includes waiting for other programs. Each stream begins with the
-source; with --running it has heard another recording of the speaker before (source_reference in the
-table), as after the first seconds of talking. Quality is shown beside that of
+--wall it is wall time, which includes waiting for other programs. Quality is shown beside that of
 the offline conversion of the same recordings, as CAM++, Whisper base, DistillMOS and DNSMOS hear it
-(extra eval). Character errors are counted against Whisper's transcript of the source, in the
-table's language or else the one that Whisper hears, at most 1 each: where it repeats itself
-endlessly, all is lost.
+(extra eval). Each stream begins with the source; with --running it has heard another recording of
+the speaker before, that of the column source_reference. Character errors are counted against
+Whisper's transcript of the source, in the table's language or else the one that Whisper hears, at
+most 1 each: where it repeats itself endlessly, all is lost.
 """
 
 import argparse
