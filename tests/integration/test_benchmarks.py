@@ -1,6 +1,8 @@
 """Benchmarks that build networks and data themselves still fit the package."""
 
 import importlib.util
+import subprocess
+import sys
 import time
 
 import pytest
@@ -62,3 +64,18 @@ def test_exported_network_equals_the_shipped_one(monkeypatch, capsys):
         torch.set_num_threads(before)
     difference = capsys.readouterr().out.split("largest difference: ")[1]
     assert float(difference) < 1e-4
+
+
+@pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx2"), reason="this processor does not have AVX2"
+)
+def test_runs_a_program_as_on_another_processor(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, torch\n"
+        "from vc_lightning.common.precision import HAS_AMX, HAS_VNNI\n"
+        "print(sys.argv[1:], HAS_AMX, HAS_VNNI, torch.backends.cpu.get_cpu_capability())\n"
+    )
+    command = [sys.executable, ROOT / "benchmarks" / "as_processor.py", "AVX2", program, "--one"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed == "['--one'] False False AVX2\n"

@@ -3,6 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from vc_lightning.common.precision import HAS_BFLOAT16_LSTM, HAS_VNNI
+from vc_lightning.models import eight_bits, onednn
 from vc_lightning.models import recogniser as recogniser_module
 from vc_lightning.models.checkpoints import load_recogniser
 from vc_lightning.models.recogniser import Recogniser, attend, interpolate
@@ -76,6 +78,35 @@ def test_bfloat16_hears_the_same(recogniser, speech):
     assert 0.001 < difference / (features - features.mean(axis=0)).std() < 0.02
 
 
+def test_8_bits_hear_nearly_the_same(recogniser, speech, monkeypatch):
+    features = recogniser.features(speech)
+    other = load_recogniser()
+    assert not other.is_fast
+    assert other.use_8_bits().is_fast
+    monkeypatch.setattr(eight_bits, "HAS_FAST_BYTES", False)
+    np.testing.assert_array_equal(other.features(speech), features)
+    if not HAS_VNNI:
+        pytest.skip("this processor multiplies no bytes fast")
+    monkeypatch.setattr(eight_bits, "HAS_FAST_BYTES", True)
+    difference = np.square(other.features(speech) - features).mean() ** 0.5
+    assert 0.01 < difference / (features - features.mean(axis=0)).std() < 0.12
+
+
+def test_frames_that_are_appended_for_speed_are_not_heard(monkeypatch):
+    if not HAS_BFLOAT16_LSTM:
+        pytest.skip("oneDNN does not compute in bfloat16 on this processor")
+    torch.manual_seed(0)
+    network = Recogniser(n_mels=20, dim=16, n_layers=2, n_heads=2)
+    network.use_bfloat16().eval().requires_grad_(False)
+    mel = torch.randn(2, 20, 75)  # 38 frames, rounded up to 40
+    made = []
+    for has_matrix_units in (False, True):
+        monkeypatch.setattr(onednn, "HAS_AMX", has_matrix_units)
+        with torch.inference_mode():
+            made.append(network(mel))
+    torch.testing.assert_close(made[1], made[0], atol=0.03, rtol=0.03)
+
+
 def _their_names(state):
     made = {}
     for name, value in state.items():
@@ -116,9 +147,9 @@ def test_long_recordings_are_cut(recogniser, speech):
 
 
 def test_vtlp_copies_differ_but_keep_the_words(recogniser, speech):
-    features = recogniser.features(speech)
-    copy = recogniser.features(speech, 1.15)
-    other = recogniser.features(speech[::-1].copy(), 1.15)
+    features, copy = recogniser.features_of_copies(speech, [1.0, 1.15])
+    np.testing.assert_allclose(features, recogniser.features(speech), atol=1e-3)
+    other = recogniser.features_of_copies(speech[::-1].copy(), [1.15])[0]
 
     def distance(a, b):
         return np.linalg.norm(a - b) / np.linalg.norm(a - a.mean(axis=0))

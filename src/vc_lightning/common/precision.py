@@ -11,6 +11,11 @@ HAS_FAST_ONEDNN = (
 )
 # Whether oneDNN has a bfloat16 LSTM for this CPU: AVX-512 is enough, unlike for fast products.
 HAS_BFLOAT16_LSTM = torch.cpu.get_capabilities().get("avx512_bw", False)
+# Whether this CPU multiplies bytes much faster than float32.
+HAS_VNNI = any(
+    torch.cpu.get_capabilities().get(name, False) for name in ("avx512_vnni", "avx_vnni")
+)
+HAS_FAST_BYTES = HAS_VNNI and not HAS_AMX  # else bfloat16 is fast enough
 
 
 def has_bfloat16_products() -> bool:

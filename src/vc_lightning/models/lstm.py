@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vc_lightning.common.precision import HAS_AMX, HAS_BFLOAT16_LSTM
-from vc_lightning.models import onednn
+from vc_lightning.models import eight_bits, onednn
 from vc_lightning.models.onednn import States
 
 MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
@@ -26,7 +26,7 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
 
     A wide layer reads more weights in each frame than the processor's fast memory holds. Outside
     of training it computes in bfloat16 where the processor has matrix units, which makes them half
-    as large, else in segments.
+    as large, in 8 bits where it multiplies bytes fast, else in segments.
 
     Under autocast, the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in
     float32. Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small
@@ -45,7 +45,7 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
     if not torch.is_autocast_enabled("cpu"):
         if torch.is_grad_enabled() or torch.jit.is_tracing():
             return lstm(x)[0]
-        if wide and not HAS_AMX and pays_in_segments(x):
+        if wide and not (HAS_AMX or eight_bits.computes(lstm, x)) and pays_in_segments(x):
             return run_in_segments(lstm, x)
         return run_from(lstm, x, None, fast=True)[0]
     if wide:
@@ -72,11 +72,13 @@ def run_from(lstm: nn.LSTM, x: Tensor, states: States | None, fast: bool) -> tup
         lstm: The LSTM.
         x: Inputs (B, T, dim_in).
         states: The states before x; None at the start.
-        fast: Whether a wide layer may compute in bfloat16, on a CPU made for it.
+        fast: Whether a wide layer may compute in bfloat16 or 8 bits, on a CPU made for it.
 
     Returns:
         Outputs (B, T, cells of all directions) in the type of x, and the states after x.
     """
+    if fast and is_wide(lstm) and eight_bits.computes(lstm, x):
+        return eight_bits.run_lstm(lstm, x, states)
     in_bfloat16 = fast and HAS_AMX and x.device.type == "cpu" and is_wide(lstm)
     if onednn.computes(lstm, x):
         dtype = torch.bfloat16 if in_bfloat16 else x.dtype
@@ -100,7 +102,7 @@ def run_on(
 
     Returns:
         Outputs (B, T, cells), and the states after the settled frames. Only the other frames are
-        in bfloat16 where `run_lstm` is, so that states do not become less exact step by step.
+        in fewer bits where `run_lstm` is, so that states do not become less exact step by step.
     """
     settled, states = run_from(lstm, x[:, :n_settled], states, fast=False)
     rest, _ = run_from(lstm, x[:, n_settled:], states, fast=True)

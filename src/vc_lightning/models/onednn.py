@@ -29,11 +29,14 @@ _prepared = WeakTensorKeyDictionary()
 
 def computes(layer: nn.Module, x: Tensor) -> bool:
     """Return whether these functions do more than to call a layer: it is frozen, on such a CPU."""
+    return HAS_AMX and x.dtype in (torch.float32, torch.bfloat16) and is_frozen(layer, x)
+
+
+def is_frozen(layer: nn.Module, x: Tensor) -> bool:
+    """Return whether a layer is computed on a CPU, without gradients, and its weights stay."""
     return (
-        HAS_AMX
-        and torch.is_inference_mode_enabled()
+        torch.is_inference_mode_enabled()
         and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
         and not torch.jit.is_tracing()
         and not any(weight.requires_grad for weight in layer.parameters(recurse=False))
     )
@@ -51,10 +54,14 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def multiply(layer: nn.Linear, x: Tensor) -> Tensor:
     """Compute a linear layer of x (B, T, dim_in) where `computes` -> (B, T, dim_out)."""
-    n_frames = x.shape[1]
-    blocks = _once([layer.weight], "product", lambda: arranged(layer.weight))
-    rows = F.pad(x, (0, 0, 0, rounded_up(n_frames) - n_frames))
-    return product(rows, blocks, layer.bias)[:, :n_frames]
+    blocks = once([layer.weight], "product", lambda: arranged(layer.weight))
+    return product(with_room(x), blocks, layer.bias)[:, : x.shape[1]]
+
+
+def with_room(x: Tensor) -> Tensor:
+    """Append frames of zeros to x (B, T, dim), up to a number that `multiply` computes."""
+    n_more = rounded_up(x.shape[1]) - x.shape[1]
+    return F.pad(x, (0, 0, 0, n_more)) if n_more else x
 
 
 def convolve(layer: nn.Conv1d, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -78,7 +85,7 @@ def convolve(layer: nn.Conv1d, x: Tensor, dtype: torch.dtype) -> Tensor:
         blocks = torch.ops.mkldnn._reorder_convolution_weight(weight[:, :, None], *sizes)
         return blocks, bias if bias is None else bias.detach().to(dtype)
 
-    blocks, bias = _once([*layer.parameters()], ("convolution", dtype), prepare)
+    blocks, bias = once([*layer.parameters()], ("convolution", dtype), prepare)
     # The frames are an image of one line.
     image = F.pad(x.to(dtype), (0, rounded_up(n_frames) - n_frames))[:, :, None]
     made = torch.ops.mkldnn._convolution_pointwise(image, blocks, bias, *sizes, "none", [], "")
@@ -132,10 +139,10 @@ def _of_lstm(weights: Sequence[Tensor], is_reverse: bool, dtype: torch.dtype) ->
         )
         return [*blocks, *biases]
 
-    return _once(weights, ("lstm", dtype), prepare)
+    return once(weights, ("lstm", dtype), prepare)
 
 
-def _once(weights: Sequence[Tensor], form: Hashable, prepare: Callable[[], Any]) -> Any:
+def once(weights: Sequence[Tensor], form: Hashable, prepare: Callable[[], Any]) -> Any:
     """Return what was prepared of a layer's weights; it is kept until they change or are gone."""
     stamps = [_stamp(weight) for weight in weights]
     forms = _prepared.setdefault(weights[0], {})

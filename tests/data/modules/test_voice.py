@@ -342,9 +342,10 @@ class Loudness(Recogniser):
     def __init__(self):
         super().__init__(n_mels=4, dim=8, n_layers=1, n_heads=1)
 
-    def features(self, wav, factor=1.0):
-        mel = self.mel(torch.from_numpy(wav))[:, ::2].T
-        return np.concatenate([mel.numpy(), np.full((len(mel), 4), factor, np.float32)], axis=1)
+    def features_of_copies(self, wav, factors):
+        mel = self.mel(torch.from_numpy(wav))[:, ::2].T.numpy()
+        copies = [np.full((len(mel), 4), factor, np.float32) for factor in factors]
+        return np.stack([np.concatenate([mel, copy], axis=1) for copy in copies])
 
 
 def test_what_a_recogniser_hears_of_each_copy(module, corpus, tmp_path):

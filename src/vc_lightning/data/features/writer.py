@@ -1,6 +1,6 @@
 """The features of a few recordings: computed and written, each into a file of its own."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from vc_lightning.common.errors import InputError
 from vc_lightning.data.features.files import ARRAYS, INT16_SCALE, FeatureFiles, save
 from vc_lightning.data.features.needs import FeatureNeeds
 from vc_lightning.models import pitch_tracker
+from vc_lightning.models.recogniser import interpolate
 from vc_lightning.models.teachers import features_at_frames
 
 Arrays = dict[str, np.ndarray]  # content of a file
@@ -120,15 +121,20 @@ class FeatureWriter:
         tracks = [pitch_tracker.track(wav, rate, hop) for wav in recording.spoken]
         return [{ARRAYS["pitches"]: np.concatenate(tracks)}]
 
-    def _heard(self, recording: PreparedRecording, copies: list[int]) -> Iterator[Arrays]:
+    def _heard(self, recording: PreparedRecording, copies: list[int]) -> Iterable[Arrays]:
         recogniser = self.needs.recogniser
         assert recogniser is not None  # else its features are not missing
         sounds = self._sounds(recording, recogniser.sample_rate)
+        factors = [self.files.factors[copy] for copy in copies]
         frame_rate = self.mel.sample_rate / self.mel.hop_length
-        for copy in copies:
-            factor = self.files.factors[copy]
-            features = [recogniser.hear(sound, n, frame_rate, factor) for sound, n in sounds]
-            yield {ARRAYS["heard"]: np.concatenate(features).astype(np.float16)}
+        features = [
+            interpolate(
+                recogniser.features_of_copies(sound, factors), recogniser.frame_rate, n, frame_rate
+            )
+            for sound, n in sounds
+        ]
+        whole = np.concatenate(features, axis=1).astype(np.float16)  # (n_copies, T, dim)
+        return [{ARRAYS["heard"]: heard} for heard in whole]
 
     def _teacher(self, recording: PreparedRecording, _: list[int]) -> Iterable[Arrays]:
         teacher, recogniser = self.needs.teacher, self.needs.recogniser
