@@ -69,19 +69,15 @@ class Recogniser(Network):
     def identity(self) -> str:
         """Name with a hash of the weights, part of the key of cached features.
 
-        It is asked for before `use_bfloat16` or `use_8_bits`, which do not change it.
+        It is asked for before `use_bfloat16`, which does not change it.
         """
         assert not self.is_fast, "ask for the identity before the weights are rounded"
         return identity("whisper", self.state_dict())
 
     @property
     def is_fast(self) -> bool:
-        """Whether its products are in bfloat16 or 8 bits."""
-        return any(
-            part.in_8_bits or part.weight.dtype == torch.bfloat16
-            for part in self.modules()
-            if isinstance(part, Product)
-        )
+        """Whether its products are in bfloat16, see `use_bfloat16`."""
+        return self.conv2.weight.dtype == torch.bfloat16
 
     def forward(self, mel: Tensor) -> Tensor:
         """Encode a log-mel (B, n_mels, T), T ≤ 3000 -> features (B, ⌈T/2⌉, dim)."""
