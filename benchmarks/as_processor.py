@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("program", type=Path)
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
+    if not arguments.program.is_file():
+        parser.error(f"{arguments.program} is not a file; give the path of a Python program")
     vectors = arguments.processor.split("_")[0]
     os.environ["ONEDNN_MAX_CPU_ISA"] = arguments.processor
     os.environ["MKL_ENABLE_INSTRUCTIONS"] = vectors
