@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from unittest import mock
 
 LATER = {  # instructions that each processor lacks, by the start of their names
     "AVX2": ("avx512", "avx_vnni", "amx"),
@@ -39,10 +40,10 @@ def main() -> None:
     here = torch.cpu.get_capabilities()
     later = LATER[arguments.processor]
     there = {name: has for name, has in here.items() if not name.startswith(later)}
-    torch.cpu.get_capabilities = lambda: there  # type: ignore[assignment]
     sys.argv = [str(arguments.program), *arguments.arguments]
     sys.path[0] = str(arguments.program.resolve().parent)
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    with mock.patch("torch.cpu.get_capabilities", return_value=there):
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":

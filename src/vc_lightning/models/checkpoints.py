@@ -18,7 +18,7 @@ from vc_lightning.audio.mel import require_same_settings
 from vc_lightning.common import resources, validation
 from vc_lightning.common.errors import InputError
 from vc_lightning.common.files import atomic_path, require_file
-from vc_lightning.common.precision import HAS_FAST_BYTES, has_bfloat16_products
+from vc_lightning.common.precision import has_bfloat16_products
 from vc_lightning.models.autovc import AutoVC
 from vc_lightning.models.critics.speaker import SpeakerCritic
 from vc_lightning.models.critics.voice import VoiceCritic
@@ -100,9 +100,7 @@ def load_recogniser(path: Path | str = resources.RECOGNISER) -> Recogniser:
 def load_fast_recogniser() -> Recogniser:
     """Load the recogniser of conversions and critics, in bfloat16 or 8 bits if they are fast."""
     recogniser = load_recogniser()
-    if has_bfloat16_products():
-        return recogniser.use_bfloat16()
-    return recogniser.use_8_bits() if HAS_FAST_BYTES else recogniser
+    return recogniser.use_bfloat16() if has_bfloat16_products() else recogniser.use_8_bits()
 
 
 def load_live_adapter() -> LiveAdapter:

@@ -16,20 +16,13 @@ from vc_lightning.common.precision import HAS_FAST_BYTES
 from vc_lightning.models import onednn
 from vc_lightning.models.onednn import States
 
-ENGINE = "onednn"
 LARGEST = 127
 SMALLEST_SCALE = 1e-8
 
 
 def computes(layer: nn.Module, x: Tensor) -> bool:
     """Return whether a layer may be computed in 8 bits: it is frozen, on such a CPU."""
-    return (
-        HAS_FAST_BYTES
-        and hasattr(torch, "quantize_per_channel")  # deprecated in PyTorch 2.13
-        and ENGINE in torch.backends.quantized.supported_engines
-        and x.dtype == torch.float32
-        and onednn.is_frozen(layer, x)
-    )
+    return HAS_FAST_BYTES and x.dtype == torch.float32 and onednn.is_frozen(layer, x)
 
 
 def multiply(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -82,7 +75,7 @@ def _packed(weight: Tensor, bias: Tensor | None) -> torch.ScriptObject:
         warnings.simplefilter("ignore", UserWarning)
         rounded = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
     engine = torch.backends.quantized.engine
-    torch.backends.quantized.engine = ENGINE
+    torch.backends.quantized.engine = "onednn"
     try:
         return torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.detach())
     finally:

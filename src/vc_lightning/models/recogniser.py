@@ -107,7 +107,7 @@ class Recogniser(Network):
         return self
 
     def use_8_bits(self) -> "Recogniser":
-        """Compute the matrix products of the layers in 8 bits, see `eight_bits`.
+        """Compute the matrix products of the layers in 8 bits where `eight_bits.computes`.
 
         Features differ by 6 to 9 % (root mean square, of their deviation from the mean).
         """
@@ -187,7 +187,7 @@ class Product(nn.Linear):
     oneDNN; no gradient is known for oneDNN's operator.
 
     Attributes:
-        in_8_bits: Whether it computes in 8 bits where the processor is made for it.
+        in_8_bits: Whether it computes in 8 bits where `eight_bits.computes`.
     """
 
     in_8_bits = False
