@@ -8,8 +8,9 @@ computing" is the time from speaking a sample until its conversion could be play
 16 ms arrive in real time and are converted one after another. Computing time is CPU time; with
 --wall it is wall time, which includes waiting for other programs. Quality is shown beside that of
 the offline conversion of the same recordings, as CAM++, Whisper base, DistillMOS and DNSMOS hear it
-(extra eval). Each stream begins with the source; with --running it has heard another recording of
-the speaker before, that of the column source_reference. Character errors are counted against
+(extra eval). Each stream begins with the source. The column source_reference names another
+recording of the speaker: with --running the stream has converted it before, with --known it is
+known, as by speaker=RECORDING of live.py. Character errors are counted against
 Whisper's transcript of the source, in the table's language or else the one that Whisper hears, at
 most 1 each: where it repeats itself endlessly, all is lost.
 """
@@ -58,15 +59,16 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=60, help="of sound for the speed; 0 skips it"
     )
-    parser.add_argument("--known", action="store_true", help="the source's voice is given")
-    parser.add_argument(
+    before = parser.add_mutually_exclusive_group()
+    before.add_argument("--known", action="store_true", help="a recording of the speaker is known")
+    before.add_argument(
         "--running", action="store_true", help="the speaker has been talking before"
     )
     parser.add_argument("--wall", action="store_true", help="waiting for other programs counts")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pairs = read_pairs(arguments.pairs)
-    if arguments.running:
+    if arguments.running or arguments.known:
         require_others(pairs)
     converter = VoiceConverter.from_pretrained()
     if arguments.seconds:
@@ -80,7 +82,7 @@ def require_others(pairs: list[Pair]) -> None:
     for pair in pairs:
         if pair.source_reference == pair.source:
             raise InputError(
-                f"--running: {pair.source}: name another recording of the speaker in the column "
+                f"{pair.source}: name another recording of the speaker in the column "
                 "source_reference"
             )
 
@@ -99,7 +101,7 @@ def print_speed(converter: VoiceConverter, pair: Pair, seconds: float, clock: Cl
     speech = np.resize(speech, round(seconds * converter.sample_rate))
     print(f"{'':<36}algorithmic  with computing p50   p95   p99   max  real-time factor")
     for setting in SETTINGS:
-        stream = opened(converter, voice, setting, None)
+        stream = opened(converter, voice, setting)
         waits, took = latencies(stream, speech, clock)
         found = "  ".join(f"{1000 * value:4.0f}" for value in np.percentile(waits, PERCENTILES))
         print(
@@ -110,12 +112,17 @@ def print_speed(converter: VoiceConverter, pair: Pair, seconds: float, clock: Cl
 
 
 def opened(
-    converter: VoiceConverter, voice: Voice, setting: Setting, speaker: Voice | None
+    converter: VoiceConverter, voice: Voice, setting: Setting, known: Path | None = None
 ) -> VoiceStream:
-    """Open a stream with block, look-ahead and listener of a setting."""
+    """Open a stream with block, look-ahead and listener of a setting, of a known speaker or not."""
     block, lookahead, listens = setting
     return converter.stream(
-        voice, block, lookahead_seconds=lookahead, listens=listens, source=speaker
+        voice,
+        block,
+        lookahead_seconds=lookahead,
+        listens=listens,
+        source=None if known is None else converter.voice(known),
+        earlier=known,
     )
 
 
@@ -154,7 +161,6 @@ def print_quality(
     judges = Judges(converter)
     for pair in pairs:
         speech, voice = converter.load(pair.source), converter.voice(pair.voice[0])
-        speaker = converter.voice(speech)
         judges.hear(speech, converter.load(pair.voice[0]), pair.language)
         if not judges.said:
             raise InputError(
@@ -164,12 +170,12 @@ def print_quality(
         offline = converter.convert_to(speech, voice)
         rows.setdefault("offline", []).append(judges.scores(offline))
         for setting in SETTINGS:
-            stream = opened(converter, voice, setting, speaker if is_known else None)
+            stream = opened(converter, voice, setting, pair.source_reference if is_known else None)
             wav = np.concatenate([stream.push(np.append(earlier, speech)), stream.flush()])
             rows.setdefault(name_of(setting), []).append(judges.scores(wav[len(earlier) :]))
     stream_is = "running" if is_running else "new"
-    speaker_is = "given" if is_known else "learned"
-    print(f"\n{len(pairs)} pairs, the stream is {stream_is}, the source's voice is {speaker_is}")
+    speaker_is = "known" if is_known else "not known"
+    print(f"\n{len(pairs)} pairs, the stream is {stream_is}, its speaker is {speaker_is}")
     print(f"{'':<36}" + "".join(f"{name:>12}" for name in Judges.NAMES))
     for name, values in rows.items():
         means = np.mean(values, axis=0)

@@ -11,8 +11,10 @@ import pytest
 import soundfile
 
 from helpers import TARGET, composed
+from vc_lightning import VoiceConverter
 from vc_lightning.commands import live, live_speak
 from vc_lightning.conversion import provenance
+from vc_lightning.conversion.voices.shelf import VoiceShelf
 
 SILENT = ("output_device=none", "vocoder=griffin_lim", "vocoder.n_iter=1", "device=cpu")
 
@@ -87,6 +89,46 @@ def test_sigterm_leaves_a_whole_file(tiny_checkpoint, tmp_path):
 )
 def test_wrong_values_are_named_before_anything_is_loaded(capsys, arguments, words):
     assert words in refused(capsys, *arguments)
+
+
+def test_the_speaker_is_known_by_recordings_or_a_learned_voice(
+    tiny_checkpoint, short, tmp_path, monkeypatch
+):
+    opened = []
+
+    def stream(self, voice, *arguments, **settings):
+        opened.append(settings)
+        return real(self, voice, *arguments, **settings)
+
+    real = VoiceConverter.stream
+    monkeypatch.setattr(VoiceConverter, "stream", stream)
+    converter = VoiceConverter.from_checkpoint(tiny_checkpoint)
+    VoiceShelf(tmp_path).learn("Anna", [converter.sample(TARGET)], converter)
+    embeddings = {}
+    for speaker in (str(TARGET), "Anna", "null"):
+        main(
+            tiny_checkpoint,
+            *(f"source={short}", f"record={tmp_path / 'both.wav'}", f"speaker={speaker}"),
+            f"voices.dir={tmp_path}",
+            *SILENT,
+        )
+        settings = opened[-1]
+        if speaker == "null":
+            assert settings["source"] is settings["earlier"] is None
+        else:
+            embeddings[speaker] = settings["source"].embedding
+            is_recording = speaker != "Anna"
+            assert (settings["earlier"] is not None) == is_recording
+    np.testing.assert_allclose(*embeddings.values(), atol=1e-6)
+
+
+def test_a_speaker_that_is_neither_recording_nor_voice_is_named(tiny_checkpoint, capsys, tmp_path):
+    arguments = (
+        *(f"target={TARGET}", f"source={TARGET}", f"ckpt={tiny_checkpoint}"),
+        *(f"voices.dir={tmp_path}", *SILENT),
+    )
+    words = refused(capsys, "speaker=nobody.wav", f"record={tmp_path / 'both.wav'}", *arguments)
+    assert "speaker=nobody.wav: there is no such file, and no learned voice of this name" in words
 
 
 def test_a_third_interruption_ends_at_once():

@@ -50,6 +50,30 @@ def test_short_steps_hear_what_two_seconds_of_sound_heard_again_do_not(recognise
     assert error(steps[::EVERY], whole) < 0.7 * error(again, whole)
 
 
+def test_earlier_sound_is_heard_before_the_stream_and_its_end_is_remembered(recogniser, speech):
+    earlier, later = speech[:41_000], speech[48_000:64_000]
+    running = RunningRecogniser(recogniser, 2.0, earlier)
+    running.push(later)
+    known = RunningRecogniser(recogniser, 2.0)
+    known.push(earlier[-32_000:])
+    known.push(later)
+    features = running.features(0.0, 40, 50.0)
+    np.testing.assert_array_equal(features, known.features(2.0, 40, 50.0))
+    alone = RunningRecogniser(recogniser, 2.0)
+    alone.push(later)
+    whole = recogniser.features(speech)[150:190]
+    wrong = [np.square(one - whole).mean() for one in (features, alone.features(0.0, 40, 50.0))]
+    assert wrong[0] < 0.7 * wrong[1]
+
+
+def test_too_little_earlier_sound_is_none(recogniser, speech):
+    streams = [RunningRecogniser(recogniser, 2.0, one) for one in (None, speech[:300])]
+    for stream in streams:
+        stream.push(speech[:16_000])
+    first, second = (stream.features(0.0, 40, 50.0) for stream in streams)
+    np.testing.assert_allclose(first, second, atol=1e-4)
+
+
 def test_where_the_positions_end_the_last_sound_is_heard_as_a_start(
     recogniser, speech, monkeypatch
 ):

@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -44,7 +45,9 @@ def speak(cfg: DictConfig) -> None:
     microphone, loudspeaker = device_of(cfg, "input"), device_of(cfg, "output")
     torch.set_num_threads(1)  # faster for small tensors
     converter = builders.build_converter(cfg)
-    target, speaker = voices_of(cfg, converter)
+    shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
+    target = shelf.find(target_of(cfg.target, shelf.folder), converter)
+    speaker, earlier = speaker_of(cfg, shelf, converter)
 
     def opened(pace: Pace, rate: int = converter.sample_rate) -> VoiceStream:
         return converter.stream(
@@ -55,6 +58,7 @@ def speak(cfg: DictConfig) -> None:
             context_seconds=cfg.context_seconds,
             listens=pace.listens,
             source=speaker,
+            earlier=earlier,
             seed=cfg.seed,
         )
 
@@ -74,15 +78,19 @@ def speak(cfg: DictConfig) -> None:
         log.info("recorded: %s (left: the input, right: the conversion)", cfg.record)
 
 
-def voices_of(cfg: DictConfig, converter: VoiceConverter) -> tuple[Voice, Voice | None]:
-    """Load the target voice and, if it is known, that of the person who speaks.
+def speaker_of(
+    cfg: DictConfig, shelf: VoiceShelf, converter: VoiceConverter
+) -> tuple[Voice | None, np.ndarray | None]:
+    """Load what is known of the person who speaks: their voice, and a recording (n,) of them.
 
     Raises:
-        InputError: A voice cannot be loaded.
+        InputError: A recording or a learned voice cannot be loaded.
     """
-    shelf = VoiceShelf(paths.single_path(cfg.voices.dir, "voices.dir"))
-    target = shelf.find(target_of(cfg.target, shelf.folder), converter)
-    return target, shelf.find(str(cfg.speaker), converter) if cfg.speaker else None
+    if not cfg.speaker:
+        return None, None
+    found = target_of(cfg.speaker, shelf.folder, "speaker")
+    speech = None if isinstance(found, str) else converter.load(found[-1])
+    return shelf.find(found, converter), speech
 
 
 def run_session(session: Session) -> None:

@@ -33,6 +33,7 @@ from vc_lightning.models import pitch_tracker
 CHUNK_SECONDS = 60  # processed at once
 CONTEXT_SECONDS = 4  # on each side of a chunk, processed with it and then dropped
 REFERENCE_SECONDS = 30  # of a target's speech, which conversions attend to
+END_SECONDS = 10  # of a speaker's speech, which a stream may remember
 
 
 class RecordingAnalyzer:
@@ -171,6 +172,18 @@ class RecordingAnalyzer:
         with prefix_errors(recording):
             level = voice_activity.measure_level(wav, self.mel.sample_rate, self.mel.level_dbfs)
         return wav, level
+
+    def end_of_speech(self, recording: RecordingLike) -> np.ndarray:
+        """Return the last `END_SECONDS` of a recording's speech (n,), as the recogniser hears it.
+
+        Raises:
+            InputError: The recording cannot be used; the message names it.
+        """
+        wav, level = self.leveled(recording)
+        seconds = (np.flatnonzero(level.speech)[-1] + 1) * voice_activity.VAD_WINDOW_MS / 1000
+        stop = round(seconds * self.mel.sample_rate)
+        first = max(0, stop - round(END_SECONDS * self.mel.sample_rate))
+        return self.mel.filtered(voice_activity.amplify(wav[first:stop], level.gain_db))
 
     def mel_of(self, wav: np.ndarray, level: Level) -> Tensor:
         """Compute the mel (n_mels, T) of wav (n,)."""

@@ -267,6 +267,7 @@ class VoiceConverter(nn.Module):
         context_seconds: float | None = None,
         listens: bool = False,
         source: Voice | None = None,
+        earlier: RecordingLike | None = None,
         seed: int = 0,
     ) -> VoiceStream:
         """Open a live conversion, see `VoiceStream`.
@@ -281,10 +282,16 @@ class VoiceConverter(nn.Module):
             listens: Whether the recogniser hears every step, see `VoiceStream`; `pace.affordable`
                 measures whether the computer is fast enough.
             source: Voice of the speaker; None: the stream estimates it.
+            earlier: A recording of the speaker, best by the same microphone. Where the recogniser
+                hears the stream, it hears the recording's end first, and loses fewer of the first
+                words.
             seed: Seed of the vocoder.
 
         Returns:
             An object with `push(samples)` and `flush()`.
+
+        Raises:
+            InputError: A value is out of range, or the recording cannot be used.
         """
         settings = resources.settings("", "live")
         if lookahead_seconds is None:
@@ -301,6 +308,7 @@ class VoiceConverter(nn.Module):
             context_seconds=context_seconds,
             listens=listens,
             source=source,
+            earlier=None if earlier is None else self.analyzer.end_of_speech(earlier),
             seed=seed,
         )
 

@@ -36,13 +36,20 @@ class RunningRecogniser:
     Args:
         recogniser: The recogniser.
         remembered_seconds: Sound before the newest frames that these attend to.
+        earlier: Sound, float32 (n,) at 16 kHz, that is heard before the stream; the end of it is
+            remembered. None: there is none.
     """
 
-    def __init__(self, recogniser: Recogniser, remembered_seconds: float):
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        remembered_seconds: float,
+        earlier: np.ndarray | None = None,
+    ):
         self.recogniser = recogniser
         self._n_remembered = round(remembered_seconds * FRAME_RATE)
         self._wav = np.zeros(0, np.float32)
-        # Numbers count features from the start of the stream.
+        # Numbers count features from the start of the earlier sound.
         self._wav_first = 0  # the feature that the samples begin with
         self._features = np.zeros((0, recogniser.arguments["dim"]), np.float32)
         self._first = 0  # the oldest feature
@@ -51,6 +58,10 @@ class RunningRecogniser:
         # Of the frames before `_n_final`: loudest bands of their mels, keys and values per layer.
         self._loudness = recogniser.window.new_zeros(0)
         self._past: list[Tensor | None] = [None] * len(recogniser.layers)
+        self._n_earlier = 0
+        if earlier is not None:
+            self._n_earlier = min(len(earlier) // FRAME_SAMPLES, self._n_remembered)
+            self.push(earlier[len(earlier) - self._n_earlier * FRAME_SAMPLES :])
 
     @torch.inference_mode()
     def push(self, samples: np.ndarray) -> None:
@@ -75,13 +86,14 @@ class RunningRecogniser:
         """Return features at the frames of a mel, and forget those before them.
 
         Args:
-            start: Time of the first frame in seconds since the first sample.
+            start: Time of the first frame in seconds since the first sample of the stream.
             n_frames: Frames of the mel.
             frames_per_second: Frame rate of the mel in Hz.
 
         Returns:
             float32 (n_frames, dim); before the first and after the last feature they are repeated.
         """
+        start += self._n_earlier / FRAME_RATE
         n_old = min(int(start * FRAME_RATE) - self._first, len(self._features) - 1)
         if n_old > 0:
             self._features = self._features[n_old:]

@@ -1,4 +1,4 @@
-"""What `target=` names: recordings, or a learned voice."""
+"""What `target=` and `speaker=` name: recordings, or a learned voice."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +14,25 @@ from vc_lightning.conversion.voices.voice import Target
 NO_RECORDINGS = "give recordings: source=FILE target=FILE; --help has more"
 
 
-def target_of(value: str | Sequence[str] | None, folder: Path) -> Target:
-    """Find the recordings, or the learned voice, that `target=` names."""
+def target_of(value: str | Sequence[str] | None, folder: Path, key: str = "target") -> Target:
+    """Find the recordings, or the learned voice, that a key names.
+
+    Args:
+        value: Value of the key.
+        folder: Folder of the learned voices.
+        key: Name of the key in error messages.
+
+    Raises:
+        InputError: There is no such file, and no learned voice of this name.
+    """
     if not value:
         raise InputError(NO_RECORDINGS)
     if isinstance(value, str) and not Path(value).exists() and value in VoiceShelf(folder).names():
         return value
-    found = paths.existing_paths(value, "target", io.AUDIO_SUFFIXES)
+    found = paths.existing_paths(value, key, io.AUDIO_SUFFIXES)
     if found == [expand_user(str(value))] and not io.split_address(found[0])[0].exists():
         raise InputError(
-            f"target={value}: there is no such file, and no learned voice of this name; "
+            f"{key}={value}: there is no such file, and no learned voice of this name; "
             f"{resources.command('voices')} list names them"
         )
     return tuple(found)

@@ -58,6 +58,9 @@ class VoiceStream:
             of it, by the encoder at most a second.
         listens: Whether the recogniser hears the stream, where the network has one.
         source: The speaker's voice; None: the stream estimates it.
+        earlier: Speech of the speaker, float32 (n,), see `RecordingAnalyzer.end_of_speech`, which
+            the recogniser hears before the stream, so that it knows voice and microphone; None:
+            there is none.
         seed: Seed of the vocoder.
 
     Attributes:
@@ -79,6 +82,7 @@ class VoiceStream:
         context_seconds: float,
         listens: bool,
         source: Voice | None,
+        earlier: np.ndarray | None,
         seed: int,
     ):
         mel, rate = networks.mel, networks.sample_rate
@@ -108,7 +112,9 @@ class VoiceStream:
         self._analysis = StreamResampler(rate, VAD_SAMPLE_RATE)
         self._output = StreamResampler(rate, self.sample_rate)
         if recogniser is not None:
-            self._hearing = RunningRecogniser(recogniser, context_seconds)
+            if earlier is not None:
+                earlier = audio.resample(earlier, rate, recogniser.sample_rate)
+            self._hearing = RunningRecogniser(recogniser, context_seconds, earlier)
             self._to_hearing = StreamResampler(rate, recogniser.sample_rate)
         dim_emb = networks.autovc.arguments["dim_emb"]
         self._source = RunningSource(
