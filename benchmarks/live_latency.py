@@ -122,7 +122,7 @@ def opened(
         lookahead_seconds=lookahead,
         listens=listens,
         source=None if known is None else converter.voice(known),
-        earlier=known,
+        earlier=None if known is None else converter.end_of_speech(known),
     )
 
 

@@ -81,7 +81,7 @@ def speak(cfg: DictConfig) -> None:
 def speaker_of(
     cfg: DictConfig, shelf: VoiceShelf, converter: VoiceConverter
 ) -> tuple[Voice | None, np.ndarray | None]:
-    """Load what is known of the person who speaks: their voice, and a recording (n,) of them.
+    """Load what is known of the person who speaks: their voice, and earlier speech (n,).
 
     Raises:
         InputError: A recording or a learned voice cannot be loaded.
@@ -89,8 +89,8 @@ def speaker_of(
     if not cfg.speaker:
         return None, None
     found = target_of(cfg.speaker, shelf.folder, "speaker")
-    speech = None if isinstance(found, str) else converter.load(found[-1])
-    return shelf.find(found, converter), speech
+    earlier = None if isinstance(found, str) else converter.end_of_speech(found[-1])
+    return shelf.find(found, converter), earlier
 
 
 def run_session(session: Session) -> None:

@@ -174,7 +174,13 @@ class RecordingAnalyzer:
         return wav, level
 
     def end_of_speech(self, recording: RecordingLike) -> np.ndarray:
-        """Return the last `END_SECONDS` of a recording's speech (n,), as the recogniser hears it.
+        """Return the last seconds of a recording's speech, for a stream of the same speaker.
+
+        Args:
+            recording: See `load`.
+
+        Returns:
+            float32 (n,), at most `END_SECONDS`, at the rate and level of the mels, filtered.
 
         Raises:
             InputError: The recording cannot be used; the message names it.

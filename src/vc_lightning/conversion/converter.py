@@ -267,7 +267,7 @@ class VoiceConverter(nn.Module):
         context_seconds: float | None = None,
         listens: bool = False,
         source: Voice | None = None,
-        earlier: RecordingLike | None = None,
+        earlier: np.ndarray | None = None,
         seed: int = 0,
     ) -> VoiceStream:
         """Open a live conversion, see `VoiceStream`.
@@ -282,16 +282,16 @@ class VoiceConverter(nn.Module):
             listens: Whether the recogniser hears every step, see `VoiceStream`; `pace.affordable`
                 measures whether the computer is fast enough.
             source: Voice of the speaker; None: the stream estimates it.
-            earlier: A recording of the speaker, best by the same microphone. Where the recogniser
-                hears the stream, it hears the recording's end first, and loses fewer of the first
-                words.
+            earlier: Earlier speech of the speaker, float32 (n,), a result of `end_of_speech`, best
+                by the same microphone. Where the recogniser hears the stream, it hears this before,
+                and loses fewer of the first words.
             seed: Seed of the vocoder.
 
         Returns:
             An object with `push(samples)` and `flush()`.
 
         Raises:
-            InputError: A value is out of range, or the recording cannot be used.
+            InputError: A value is out of range.
         """
         settings = resources.settings("", "live")
         if lookahead_seconds is None:
@@ -308,7 +308,7 @@ class VoiceConverter(nn.Module):
             context_seconds=context_seconds,
             listens=listens,
             source=source,
-            earlier=None if earlier is None else self.analyzer.end_of_speech(earlier),
+            earlier=earlier,
             seed=seed,
         )
 
@@ -386,6 +386,10 @@ class VoiceConverter(nn.Module):
     def embed(self, recording: RecordingLike) -> np.ndarray:
         """Compute the speaker embedding (dim_emb,) of a recording."""
         return self.analyzer.embed(recording)
+
+    def end_of_speech(self, recording: RecordingLike) -> np.ndarray:
+        """Return what a stream may hear of its speaker before; see the analyzer's."""
+        return self.analyzer.end_of_speech(recording)
 
     def load(self, recording: RecordingLike) -> np.ndarray:
         """Load and check a recording as float32 (n,) at `sample_rate`."""

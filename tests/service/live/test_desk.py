@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import TARGET
+from helpers import SOURCE, TARGET
 from server_helpers import LIVE_LIMITS, eventually, running
+from vc_lightning import VoiceConverter
 from vc_lightning.common.errors import InputError
 from vc_lightning.conversion.live.stream import VoiceStream
 from vc_lightning.service.limits import LiveLimits
@@ -379,6 +380,33 @@ def test_tickets_are_used_once_and_soon(serve, monkeypatch):
     assert "too old" in refusal(address, json.dumps(HELLO | {"ticket": ticket("Ann")}))[1]
     with pytest.raises(InputError, match="voice Ben: not learned yet"):
         ticket("Ben")
+
+
+def test_a_ticket_knows_the_speaker(serve, monkeypatch, speech):
+    desk, address = serve()
+    settings = desk.service.converters.default
+    converter = desk.service.converters.get(settings)
+    opened = []
+    stream = VoiceConverter.stream
+
+    def spy(self, voice, *arguments, **options):
+        opened.append(options)
+        return stream(self, voice, *arguments, **options)
+
+    monkeypatch.setattr(VoiceConverter, "stream", spy)
+    block = speech[:16_000]
+    heard = {}
+    for speaker in (None, SOURCE):
+        hello = HELLO | {"ticket": asyncio.run(desk.ticket((TARGET,), settings, speaker))}
+        heard[speaker] = spoken(address, [block], hello)[1]
+        if speaker is None:
+            assert opened[-1]["source"] is opened[-1]["earlier"] is None
+    expected = converter.voice(SOURCE), converter.end_of_speech(SOURCE)
+    np.testing.assert_allclose(opened[-1]["source"].embedding, expected[0].embedding, atol=1e-6)
+    np.testing.assert_allclose(opened[-1]["earlier"], expected[1], atol=1e-6)
+    assert not np.array_equal(heard[None], heard[SOURCE])
+    with pytest.raises(InputError, match="no-such"):
+        asyncio.run(desk.ticket((TARGET,), settings, SOURCE.with_name("no-such.wav")))
 
 
 def test_the_thread_for_live_speech_computes_alone():

@@ -257,15 +257,25 @@ def test_live_speech_approaches_voice(visit, served, monkeypatch, tmp_path):
     """The browser's microphone hears the source; what its loudspeaker plays is compared."""
     converter = VoiceConverter.from_pretrained()
     monkeypatch.setattr(served[2].service.converters, "get", lambda _: converter)
+    earlier, opened = [], VoiceConverter.stream
+
+    def spy(self, *arguments, **options):
+        earlier.append(options["earlier"])
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(VoiceConverter, "stream", spy)
     tab = visit(script=RECORD_LOUDSPEAKER)
     tab.get_by_role("tab", name="Live").click()
     bring(tab, "live_target", TARGET)
+    tab.get_by_role("button", name="A recording of yourself").click()
+    bring(tab, "live_own", SOURCE)
     tab.locator("#live_start").focus()
     tab.keyboard.press("Enter")
     status = tab.locator("#live_status")
     status.filter(has_text="Speak now.").wait_for(timeout=60_000)
     tab.wait_for_timeout(6000)
-    stream = converter.stream(converter.voice(TARGET), LIVE_LIMITS["live.block_seconds"])
+    stream = opened(converter, converter.voice(TARGET), LIVE_LIMITS["live.block_seconds"])
+    np.testing.assert_array_equal(earlier[-1], converter.end_of_speech(SOURCE))
     delay = float(tab.locator("#live_delay").text_content().split(" s")[0])
     assert delay > stream.latency_seconds  # a measured delay below it cannot be true
     tab.keyboard.press("Tab")

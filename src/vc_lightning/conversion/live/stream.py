@@ -58,8 +58,8 @@ class VoiceStream:
             of it, by the encoder at most a second.
         listens: Whether the recogniser hears the stream, where the network has one.
         source: The speaker's voice; None: the stream estimates it.
-        earlier: Speech of the speaker, float32 (n,), see `RecordingAnalyzer.end_of_speech`, which
-            the recogniser hears before the stream, so that it knows voice and microphone; None:
+        earlier: Speech of the speaker, float32 (n,), see `RecordingAnalyzer.end_of_speech`. The
+            recogniser hears it before the stream, so that it knows voice and microphone. None:
             there is none.
         seed: Seed of the vocoder.
 

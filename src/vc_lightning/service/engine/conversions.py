@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from vc_lightning.common.progress import Progress
@@ -131,6 +132,15 @@ class ConversionService:
         def found() -> tuple[VoiceConverter, Voice]:
             converter = self._converter(settings)
             return converter, self.find_voice(target, converter)
+
+        return await self._in_thread(found)
+
+    async def speaker(self, recording: Path, converter: VoiceConverter) -> tuple[Voice, np.ndarray]:
+        """Prepare the voice and the speech (n,) of a person who will speak live; see `prepare`."""
+
+        def found() -> tuple[Voice, np.ndarray]:
+            kept = self.recordings.kept(recording, converter)
+            return converter.voice_from([kept]), converter.end_of_speech(kept.wav)
 
         return await self._in_thread(found)
 

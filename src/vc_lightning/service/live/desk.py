@@ -11,7 +11,8 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,11 +45,21 @@ HEARD_AMPLITUDE = 0.01  # -40 dBFS: softer sound counts as silence
 
 @dataclass(frozen=True)
 class Chosen:
-    """A target voice, the converter for it, and the seed of the vocoder."""
+    """What a stream converts with.
+
+    Attributes:
+        converter: The converter.
+        voice: The target voice.
+        seed: Seed of the vocoder.
+        speaker: Voice of the person who speaks; None: the stream estimates it.
+        earlier: Earlier speech of theirs (n,), see `VoiceStream`; None: there is none.
+    """
 
     converter: VoiceConverter
     voice: Voice
     seed: int
+    speaker: Voice | None = None
+    earlier: np.ndarray | None = None
 
 
 class LiveDesk:
@@ -95,21 +106,26 @@ class LiveDesk:
         self._line: list[WebSocket] = []  # the waiting ones
         self._is_stopping = False
 
-    async def ticket(self, target: Target, settings: Settings) -> str:
+    async def ticket(self, target: Target, settings: Settings, speaker: Path | None = None) -> str:
         """Issue a ticket for one stream, valid for `TICKET_SECONDS`.
 
         Args:
             target: The voice: recordings, or the name of a learned one.
             settings: Settings of the stream.
+            speaker: A recording of the person who speaks; None: the stream estimates their voice.
 
         Raises:
-            InputError: The voice cannot be used.
+            InputError: The voice or the recording cannot be used.
         """
         converter, voice = await self.service.voice(target, settings)
+        chosen = Chosen(converter, voice, settings.seed)
+        if speaker is not None:
+            known, earlier = await self.service.speaker(speaker, converter)
+            chosen = replace(chosen, speaker=known, earlier=earlier)
         while len(self._tickets) >= MAX_TICKETS:
             self._tickets.popitem(last=False)
         ticket = secrets.token_urlsafe(16)
-        self._tickets[ticket] = time.monotonic(), Chosen(converter, voice, settings.seed)
+        self._tickets[ticket] = time.monotonic(), chosen
         return ticket
 
     def stop(self) -> None:
@@ -148,12 +164,12 @@ class LiveDesk:
             self.n_clients -= 1
 
     async def _converse(self, socket: WebSocket, hello: Hello) -> None:
-        chosen, speaker = await self._voices(hello)
+        chosen = await self._chosen(hello)
         inbox = Inbox(socket, hello)
         listening = asyncio.create_task(inbox.listen())
         try:
             async with self._place(socket, hello, listening) as thread:
-                await self._stream(socket, hello, chosen, speaker, inbox, listening, thread)
+                await self._stream(socket, hello, chosen, inbox, listening, thread)
         finally:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, ProtocolError):
@@ -178,7 +194,7 @@ class LiveDesk:
                 raise ProtocolError(protocol.POLICY, "the token is missing or wrong")
         return hello
 
-    async def _voices(self, hello: Hello) -> tuple[Chosen, Voice | None]:
+    async def _chosen(self, hello: Hello) -> Chosen:
         """Find the voice that a client wants, and the one of its speaker."""
         try:
             if hello.ticket is not None:
@@ -193,16 +209,16 @@ class LiveDesk:
                 chosen = Chosen(converter, self._default, settings.seed)
             else:
                 raise InputError("voice: the server has no target; name a learned voice")
-            speaker = None
             if hello.speaker is not None:
                 speaker = await asyncio.to_thread(
                     self.service.find_voice, hello.speaker, chosen.converter
                 )
+                chosen = replace(chosen, speaker=speaker, earlier=None)
         except InputError as error:
             raise ProtocolError(protocol.POLICY, str(error)) from None
         except RefusedError as error:  # the service stops
             raise ProtocolError(protocol.GOING_AWAY, str(error)) from None
-        return chosen, speaker
+        return chosen
 
     def _ticket_holder(self, ticket: str) -> Chosen:
         try:
@@ -249,7 +265,6 @@ class LiveDesk:
         socket: WebSocket,
         hello: Hello,
         chosen: Chosen,
-        speaker: Voice | None,
         inbox: Inbox,
         listening: asyncio.Task,
         thread: ThreadPoolExecutor,
@@ -257,7 +272,7 @@ class LiveDesk:
         """Convert one client's sound."""
         compute = functools.partial(asyncio.get_running_loop().run_in_executor, thread)
         try:
-            stream = await compute(self._open, hello, chosen, speaker)
+            stream = await compute(self._open, hello, chosen)
         except InputError as error:
             raise ProtocolError(protocol.POLICY, str(error)) from None
         answer = {
@@ -293,7 +308,7 @@ class LiveDesk:
         if end is not None:
             raise end
 
-    def _open(self, hello: Hello, chosen: Chosen, speaker: Voice | None) -> VoiceStream:
+    def _open(self, hello: Hello, chosen: Chosen) -> VoiceStream:
         networks = copy.copy(chosen.converter.networks)  # the same ones, but for:
         networks.threads = ThreadChooser()
         networks.threads.most = 1
@@ -306,7 +321,8 @@ class LiveDesk:
                 sample_rate=hello.rate,
                 lookahead_seconds=self._lookahead_seconds,
                 listens=pace.listens,
-                source=speaker,
+                source=chosen.speaker,
+                earlier=chosen.earlier,
                 seed=chosen.seed,
             )
 

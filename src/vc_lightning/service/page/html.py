@@ -20,6 +20,10 @@ from vc_lightning.service.refusal import RefusedError
 PICTURE_SIZE = (960, 160)  # pixels of a mel-spectrogram
 ASSETS = Path(__file__).with_name("assets")
 TRY = '<p class="try">Try it:</p>'
+OWN = (
+    '<p class="hint">A few seconds by the microphone that you will use: '
+    "fewer of your first words are lost.</p>"
+)
 EMPTY = '<p class="hint">The result and its similarity to the voice will appear here.</p>'
 
 

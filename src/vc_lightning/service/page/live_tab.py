@@ -1,5 +1,6 @@
 """The tab "Live": convert live speech."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -7,7 +8,14 @@ from gradio.components import Component
 
 from vc_lightning.common.errors import InputError
 from vc_lightning.service.page import html as fragments
-from vc_lightning.service.page.components import QUICK, Desk, voice_card, wanted
+from vc_lightning.service.page.components import (
+    QUICK,
+    Desk,
+    check_at_once,
+    recording,
+    voice_card,
+    wanted,
+)
 from vc_lightning.service.refusal import RefusedError
 
 # Functions of live.js: the first runs in the click, the second when the server has answered.
@@ -29,6 +37,11 @@ def build(desk: Desk, settings: list[Component]) -> None:
             voice = voice_card(desk, "live_target", prefix="live_")
         with gr.Column(elem_classes="card", min_width=300):
             gr.HTML(fragments.heading(2, "Speak", "The voice comes within half a second."))
+            with gr.Accordion("A recording of yourself", open=False):
+                gr.HTML(fragments.OWN)
+                own = recording("Recording of yourself", "live_own")
+                advice = gr.HTML()
+                check_at_once(desk, own, advice)
             with gr.Row():
                 start = gr.Button("Start", variant="primary", size="lg", elem_id="live_start")
                 stop = gr.Button("Stop", size="lg", elem_id="live_stop")
@@ -40,14 +53,20 @@ def build(desk: Desk, settings: list[Component]) -> None:
             )
     ticket = gr.Textbox(visible=False)
 
-    async def let_speak(request: gr.Request, *values: Any) -> tuple[str, str]:
+    async def let_speak(
+        request: gr.Request, speaker: str | None = None, *values: Any
+    ) -> tuple[str, str]:
         try:
             target, settings = wanted(*values)
             desk.claim(request, target)
-            return await desk.live.ticket(target, settings), ""
+            known = None if speaker is None else Path(speaker)
+            if known is not None:
+                desk.claim(request, (known,))
+            return await desk.live.ticket(target, settings, known), ""
         except (InputError, RefusedError) as error:
             return "", fragments.sentence(error)
 
-    asked = start.click(let_speak, [*voice.inputs, *settings], [ticket, refusal], js=WAKE, **QUICK)
+    inputs = [own, *voice.inputs, *settings]
+    asked = start.click(let_speak, inputs, [ticket, refusal], js=WAKE, **QUICK)
     asked.then(None, [ticket, loudspeakers], js=START)
     stop.click(None, js=STOP)
