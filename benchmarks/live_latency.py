@@ -112,7 +112,11 @@ def print_speed(converter: VoiceConverter, pair: Pair, seconds: float, clock: Cl
 
 
 def opened(
-    converter: VoiceConverter, voice: Voice, setting: Setting, known: Path | None = None
+    converter: VoiceConverter,
+    voice: Voice,
+    setting: Setting,
+    speaker: Voice | None = None,
+    spoken: np.ndarray | None = None,
 ) -> VoiceStream:
     """Open a stream with block, look-ahead and listener of a setting, of a known speaker or not."""
     block, lookahead, listens = setting
@@ -121,8 +125,8 @@ def opened(
         block,
         lookahead_seconds=lookahead,
         listens=listens,
-        source=None if known is None else converter.voice(known),
-        earlier=None if known is None else converter.end_of_speech(known),
+        source=speaker,
+        earlier=spoken,
     )
 
 
@@ -167,10 +171,14 @@ def print_quality(
                 f"{pair.source}: Whisper hears no words; name its language in a column"
             )
         earlier = converter.load(pair.source_reference) if is_running else speech[:0]
+        known: tuple[Voice, np.ndarray] | tuple[()] = ()
+        if is_known:
+            other = pair.source_reference
+            known = converter.voice(other), converter.end_of_speech(other)
         offline = converter.convert_to(speech, voice)
         rows.setdefault("offline", []).append(judges.scores(offline))
         for setting in SETTINGS:
-            stream = opened(converter, voice, setting, pair.source_reference if is_known else None)
+            stream = opened(converter, voice, setting, *known)
             wav = np.concatenate([stream.push(np.append(earlier, speech)), stream.flush()])
             rows.setdefault(name_of(setting), []).append(judges.scores(wav[len(earlier) :]))
     stream_is = "running" if is_running else "new"

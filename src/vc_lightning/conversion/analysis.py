@@ -166,18 +166,20 @@ class RecordingAnalyzer:
         """Compute the speaker embedding (dim_emb,) of a recording."""
         return self._embedding(recording, *self.leveled(recording))
 
-    def leveled(self, recording: RecordingLike) -> tuple[np.ndarray, Level]:
-        """Load a recording and measure its level -> wav (n,) and its level."""
+    def leveled(self, recording: RecordingLike | Recording) -> tuple[np.ndarray, Level]:
+        """Load a recording and measure its level, if it is not analyzed -> wav (n,), its level."""
+        if isinstance(recording, Recording):
+            return recording.wav, recording.level
         wav = self.load(recording)
         with prefix_errors(recording):
             level = voice_activity.measure_level(wav, self.mel.sample_rate, self.mel.level_dbfs)
         return wav, level
 
-    def end_of_speech(self, recording: RecordingLike) -> np.ndarray:
+    def end_of_speech(self, recording: RecordingLike | Recording) -> np.ndarray:
         """Return the last seconds of a recording's speech, for a stream of the same speaker.
 
         Args:
-            recording: See `load`.
+            recording: A result of `analyze`, or what it takes.
 
         Returns:
             float32 (n,), at most `END_SECONDS`, at the rate and level of the mels, filtered.

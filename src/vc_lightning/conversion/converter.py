@@ -327,10 +327,7 @@ class VoiceConverter(nn.Module):
             InputError: The recording cannot be used; the message names it.
         """
         require_seed("seed", seed)
-        if isinstance(recording, Recording):
-            wav, level = recording.wav, recording.level
-        else:
-            wav, level = self.analyzer.leveled(recording)
+        wav, level = self.analyzer.leveled(recording)
         mel = self.analyzer.mel_of(wav, level)
         return vocode(self.vocoder, [mel], [len(wav)], self.analyzer.chunk_frames, seed)[0]
 
@@ -387,8 +384,8 @@ class VoiceConverter(nn.Module):
         """Compute the speaker embedding (dim_emb,) of a recording."""
         return self.analyzer.embed(recording)
 
-    def end_of_speech(self, recording: RecordingLike) -> np.ndarray:
-        """Return what a stream may hear of its speaker before; see the analyzer's."""
+    def end_of_speech(self, recording: RecordingLike | Recording) -> np.ndarray:
+        """Return the end of a speaker's speech, for `stream`; see the analyzer's."""
         return self.analyzer.end_of_speech(recording)
 
     def load(self, recording: RecordingLike) -> np.ndarray:

@@ -139,8 +139,8 @@ class ConversionService:
         """Prepare the voice and the speech (n,) of a person who will speak live; see `prepare`."""
 
         def found() -> tuple[Voice, np.ndarray]:
-            kept = self.recordings.kept(recording, converter)
-            return converter.voice_from([kept]), converter.end_of_speech(kept.wav)
+            earlier = converter.end_of_speech(self.recordings.kept(recording, converter))
+            return self.find_voice((recording,), converter), earlier
 
         return await self._in_thread(found)
 

@@ -53,16 +53,14 @@ def build(desk: Desk, settings: list[Component]) -> None:
             )
     ticket = gr.Textbox(visible=False)
 
-    async def let_speak(
-        request: gr.Request, speaker: str | None = None, *values: Any
-    ) -> tuple[str, str]:
+    async def let_speak(request: gr.Request, own: str | None, *values: Any) -> tuple[str, str]:
         try:
             target, settings = wanted(*values)
             desk.claim(request, target)
-            known = None if speaker is None else Path(speaker)
-            if known is not None:
-                desk.claim(request, (known,))
-            return await desk.live.ticket(target, settings, known), ""
+            speaker = Path(own) if own else None
+            if speaker is not None:
+                desk.claim(request, (speaker,))
+            return await desk.live.ticket(target, settings, speaker), ""
         except (InputError, RefusedError) as error:
             return "", fragments.sentence(error)
 
