@@ -1,9 +1,10 @@
 """Make checkpoints/wavernn.safetensors, in half precision, from a training run's averaged weights.
 
 python train.py experiment=wavernn data.manifest=MANIFEST.tsv
-python scripts/weights/make_wavernn.py RUN/checkpoints/wavernn_step<n>_average.safetensors 0.85
+python scripts/weights/make_wavernn.py FILE 0.7 0.9 1.0 1.0
 
-The number is the best temperature, which is known only after the training run.
+FILE is RUN/checkpoints/wavernn_step<n>_average.safetensors. The numbers are the best temperature,
+from the lowest band to the highest, which is known only after the training run.
 """
 
 import sys
@@ -16,7 +17,7 @@ from vc_lightning.common import resources
 from vc_lightning.models import checkpoints
 
 
-def main(path: Path, temperature: float) -> None:
+def main(path: Path, temperature: list[float]) -> None:
     """Write the weights as float16, with the temperature in the card."""
     network, card = checkpoints.read_network(path, "wavernn", "multiband_wavernn")
     card = replace(card, network=card.network | {"temperature": temperature})
@@ -24,4 +25,4 @@ def main(path: Path, temperature: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]), [float(number) for number in sys.argv[2:]])

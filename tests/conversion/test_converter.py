@@ -261,10 +261,15 @@ def test_wavernn_temperature(tmp_path, mel_settings, wavernn_file):
     mel = MelSpectrogram(**mel_settings)
     assert wavernn(mel, path).temperature == 0.6
     assert wavernn(mel, path, 0.3).temperature == 0.3
+    assert wavernn(mel, path, [0.7, 1.0]).temperature == [0.7, 1.0]
     with pytest.raises(InputError, match=r"vocoder.temperature=0.3: .* is not a multi-band"):
         wavernn(mel, wavernn_file, 0.3)
-    with pytest.raises(InputError, match=r"vocoder\.temperature=3"):
-        wavernn(mel, path, 3.0)
+    for wrong in (3.0, [0.7, 3.0]):
+        with pytest.raises(InputError, match=r"vocoder\.temperature=3.0: give a number from 0"):
+            wavernn(mel, path, wrong)
+    for wrong in ([], "0.7"):
+        with pytest.raises(InputError, match=r"vocoder\.temperature=.*: give a number from 0"):
+            wavernn(mel, path, wrong)
 
 
 def test_griffin_lim_network_needs_same_mels(mel_settings, tmp_path, caplog):

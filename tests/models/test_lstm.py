@@ -51,6 +51,24 @@ def test_autocast_within_bfloat16_precision(network, monkeypatch, min_width, bat
         torch.testing.assert_close(ours, theirs, atol=0.03 * theirs.abs().max().item(), rtol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("batch", "in_training", "is_ours"), [(8, True, True), (7, True, False), (8, False, False)]
+)
+def test_medium_layers_have_time_first_only_to_train_batches(
+    monkeypatch, batch, in_training, is_ours
+):
+    calls = []
+    monkeypatch.setattr(
+        lstm, "uncompiled_run_layer", lambda: lambda *given: calls.append(1) or run_layer(*given)
+    )
+    network = nn.LSTM(11, 256, batch_first=True)  # an odd number of inputs is slow by oneDNN
+    x = torch.randn(batch, 5, 11)
+    with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(in_training):
+        outputs = run_lstm(network, x)
+    assert bool(calls) == is_ours
+    torch.testing.assert_close(outputs.float(), network(x)[0], atol=0.02, rtol=0.05)
+
+
 def test_narrow_layers_stay_in_float32_without_a_bfloat16_lstm(network, monkeypatch):
     monkeypatch.setattr(lstm, "HAS_BFLOAT16_LSTM", False)
     x = torch.randn(16, 9, 12)

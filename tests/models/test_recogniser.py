@@ -91,13 +91,14 @@ def test_8_bits_hear_nearly_the_same(recogniser, speech, monkeypatch):
     assert 0.01 < difference / (features - features.mean(axis=0)).std() < 0.12
 
 
-def test_frames_that_are_appended_for_speed_are_not_heard(monkeypatch):
+@pytest.mark.parametrize("n_frames", [75, 1500])  # 38 and 750, rounded up to 40 and 768
+def test_frames_that_are_appended_for_speed_are_not_heard(monkeypatch, n_frames):
     if not HAS_BFLOAT16_LSTM:
         pytest.skip("oneDNN does not compute in bfloat16 on this processor")
     torch.manual_seed(0)
     network = Recogniser(n_mels=20, dim=16, n_layers=2, n_heads=2)
     network.use_bfloat16().eval().requires_grad_(False)
-    mel = torch.randn(2, 20, 75)  # 38 frames, rounded up to 40
+    mel = torch.randn(2, 20, n_frames)
     made = []
     for has_matrix_units in (False, True):
         monkeypatch.setattr(onednn, "HAS_AMX", has_matrix_units)

@@ -13,7 +13,8 @@ from vc_lightning.common.precision import HAS_AMX, HAS_BFLOAT16_LSTM
 from vc_lightning.models import eight_bits, onednn
 from vc_lightning.models.onednn import States
 
-MIN_WIDTH = 512  # hidden cells; below it oneDNN is faster than `TimeFirstLSTM`
+MIN_WIDTH = 512  # cells of a layer of which reading the weights takes most of the time
+MIN_TRAINED_WIDTH = 256  # cells; below it oneDNN trains faster than `TimeFirstLSTM`
 MIN_BATCH = 8  # below it oneDNN trains faster in float32 than in bfloat16
 SEGMENT = 96  # frames
 MIN_SEGMENTS = 6  # below it, one run is faster
@@ -28,9 +29,11 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
     of training it computes in bfloat16 where the processor has matrix units, which makes them half
     as large, in 8 bits where it multiplies bytes fast, else in segments.
 
-    Under autocast, the backward pass of PyTorch's own LSTM (oneDNN) is slower in bfloat16 than in
-    float32. Wide layers use `TimeFirstLSTM` instead; narrow ones stay in float32 for small
-    batches in training, and on processors for which oneDNN has no LSTM in bfloat16.
+    Under autocast, PyTorch's own LSTM (oneDNN) is slow in bfloat16: wide layers in the backward
+    pass, all with an odd number of inputs in the forward pass, too. Its gradients are wrong from
+    1 024 cells on, where there are matrix units (PyTorch 2.13). Wide layers and, in batches, those
+    of `MIN_TRAINED_WIDTH` use `TimeFirstLSTM` instead; the others stay in float32 for small batches
+    in training, and on processors for which oneDNN has no LSTM in bfloat16.
 
     Args:
         lstm: The LSTM.
@@ -48,7 +51,8 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
         if wide and not (HAS_AMX or eight_bits.computes(lstm, x)) and pays_in_segments(x):
             return run_in_segments(lstm, x)
         return run_from(lstm, x, None, fast=True)[0]
-    if wide:
+    trains_batch = torch.is_grad_enabled() and len(x) >= MIN_BATCH
+    if wide or (trains_batch and is_wide(lstm, MIN_TRAINED_WIDTH)):
         dtype = torch.get_autocast_dtype("cpu")
         x = x.to(dtype).transpose(0, 1)
         for weights in lstm.all_weights:
@@ -60,9 +64,9 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
         return lstm(x.float())[0]
 
 
-def is_wide(lstm: nn.LSTM) -> bool:
-    """Return whether reading the weights in every frame is what takes the time."""
-    return lstm.hidden_size >= MIN_WIDTH and not lstm.bidirectional
+def is_wide(lstm: nn.LSTM, min_width: int = MIN_WIDTH) -> bool:
+    """Return whether a layer of one direction has at least so many cells."""
+    return lstm.hidden_size >= min_width and not lstm.bidirectional
 
 
 def run_from(lstm: nn.LSTM, x: Tensor, states: States | None, fast: bool) -> tuple[Tensor, States]:

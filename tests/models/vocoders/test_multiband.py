@@ -14,10 +14,18 @@ from vc_lightning.models.vocoders.wavernn.multiband import LIMIT
 HOP, BANDS, STEPS = 32, 4, 8  # 8 steps of 4 bands a frame
 
 
-@pytest.mark.parametrize("n_frames", [1, 2, 5])
-def test_recurrence_equals_forward(n_frames):
+@pytest.mark.parametrize(
+    ("n_frames", "temperature", "of_bands"),
+    [
+        (1, 0.8, [0.8, 0.8, 0.8, 0.8]),
+        (2, 0.8, [0.8, 0.8, 0.8, 0.8]),
+        (5, [0.4, 1.0], [0.4, 0.6, 0.8, 1.0]),
+        (2, [0.4, 0.6, 1.0, 0.9], [0.4, 0.6, 1.0, 0.9]),
+    ],
+)
+def test_recurrence_equals_forward(n_frames, temperature, of_bands):
     """Every sample, drawn from teacher-forced mixtures of all samples before it."""
-    network = tiny_multiband()
+    network = tiny_multiband(temperature=temperature)
     mel = torch.rand(2, 5, n_frames).double()
     padded = F.pad(mel, (3, 3))
     # one draw a frame and mel: of every step and band, for the choice of a logistic and its value
@@ -38,7 +46,8 @@ def test_recurrence_equals_forward(n_frames):
             choice = (weights - torch.log(-torch.log(chances))).argmax(dim=-1, keepdim=True)
             mean = means.gather(-1, choice)[..., 0]
             scale = log_scales.gather(-1, choice)[..., 0].exp()
-            samples[:, t] = mean + 0.8 * scale * torch.log(value / (1 - value))
+            factor = torch.tensor(of_bands, dtype=torch.float64)
+            samples[:, t] = mean + factor * scale * torch.log(value / (1 - value))
             samples[:, t].clamp_(-LIMIT, LIMIT)
         bands = samples * torch.exp(network.log_scale(padded))
         wav = joined(network.filterbank, bands).clamp(-1, 1)

@@ -1,16 +1,19 @@
 """Build the vocoder that the config group `vocoder` names."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vc_lightning.audio.mel import MelSpectrogram, require_same_settings
 from vc_lightning.common import resources
-from vc_lightning.common.errors import InputError, require_within
+from vc_lightning.common.errors import InputError
 from vc_lightning.models import checkpoints
 from vc_lightning.models.vocoders.base import Vocoder
 from vc_lightning.models.vocoders.griffin_lim.vocoder import GriffinLim
-from vc_lightning.models.vocoders.wavernn.multiband import MultiBandWaveRNN
+from vc_lightning.models.vocoders.wavernn.multiband import (
+    MultiBandWaveRNN,
+    checked_temperature,
+)
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,9 @@ def from_file(mel: MelSpectrogram, name: str, path: Path | str | None) -> Vocode
 
 
 def wavernn(
-    mel: MelSpectrogram, path: Path | str | None, temperature: float | None = None
+    mel: MelSpectrogram,
+    path: Path | str | None,
+    temperature: float | Sequence[float] | None = None,
 ) -> Vocoder:
     """Build `vocoder=wavernn`.
 
@@ -82,7 +87,7 @@ def wavernn(
     path = path or resources.weights("wavernn")
     network = from_file(mel, "wavernn", path)
     if temperature is not None:
-        require_within(0, 2, "vocoder", temperature=temperature)
+        temperature = checked_temperature("vocoder", temperature)
         if not isinstance(network, MultiBandWaveRNN):
             raise InputError(
                 f"vocoder.temperature={temperature}: {path} is not a multi-band WaveRNN; "

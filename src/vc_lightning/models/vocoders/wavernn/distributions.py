@@ -72,12 +72,12 @@ def mixture_log_density(logits: Tensor, values: Tensor) -> Tensor:
     return torch.logsumexp(log_density + F.log_softmax(weights, dim=-1), dim=-1)
 
 
-def mixture_noise(uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def mixture_noise(uniform: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
     """Transform uniform numbers into the noise that `pick` needs.
 
     Args:
         uniform: Numbers between 0 and 1 (..., K + 1, S).
-        temperature: Factor of the logistic noise.
+        temperature: Factor of the logistic noise, broadcastable to (..., S).
 
     Returns:
         Gumbel noise (..., K, S) and logistic noise (..., S).

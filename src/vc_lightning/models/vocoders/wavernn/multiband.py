@@ -1,7 +1,10 @@
 """Multi-band WaveRNN: a step generates a sample of every band (FeatherWave, arXiv 2005.05551)."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +24,7 @@ from vc_lightning.models.vocoders.wavernn.recurrent import RecurrentVocoder
 LOG_POWER_PER_MEL = 10 * math.log(10)  # a mel of 1 is 100 dB
 LIMIT = 12.0  # of samples divided by their envelope; in speech 1 of 10 000 is above 10
 FIT_STEPS, FIT_RATE = 300, 0.3
+MAX_TEMPERATURE = 2
 
 
 class MultiBandWaveRNN(RecurrentVocoder):
@@ -41,7 +45,8 @@ class MultiBandWaveRNN(RecurrentVocoder):
         rnn_dims: Width of the GRU.
         fc_dims: Width of the layer above it.
         n_mixtures: Logistics per sample.
-        temperature: Factor of their scales in generation; below 1 there is less noise.
+        temperature: Factor of their scales in generation; below 1 there is less noise. A number, or
+            several, from the lowest band to the highest, which are spread evenly over the bands.
 
     Raises:
         InputError: A value is impossible.
@@ -64,12 +69,12 @@ class MultiBandWaveRNN(RecurrentVocoder):
         rnn_dims: int,
         fc_dims: int,
         n_mixtures: int,
-        temperature: float,
+        temperature: float | Sequence[float],
     ):
+        temperature = checked_temperature("model", temperature)
         super().__init__(locals())
         require_at_least(1, "model", n_mels=n_mels, bands=bands, order=order, rnn_dims=rnn_dims)
         require_at_least(1, "model", hop_length=hop_length)
-        require_within(0, 2, "model", temperature=temperature)
         require_layers("model", frame_blocks=frame_blocks)
         require_at_least(1, "model", fc_dims=fc_dims, frame_dims=frame_dims, n_mixtures=n_mixtures)
         require_within(0, order + 1, "model", prediction_order=prediction_order)
@@ -273,6 +278,7 @@ class RunningMultiBandWaveRNN:
         coefficients = coefficients.unflatten(1, (bands, bands, -1)).transpose(2, 3)
         coefficients = coefficients.flatten(2, 3)  # (N + 1, bands, rows of the recent past, S)
         way = torch.arange(n_steps, device=mel.device, dtype=mel.dtype) / n_steps
+        temperature = mel.new_tensor(of_bands(network.temperature, bands))[:, None]
 
         n_frames, batch = len(features) - 1, mel.shape[0]
         # Rows: the past samples, then those to be generated.
@@ -285,7 +291,7 @@ class RunningMultiBandWaveRNN:
                 for x in (gates_of_frames, above_of_frames, coefficients)
             )
             numbers = uniform_block(self.noise, (n_steps, bands, network.n_mixtures + 1), mel)
-            drawn = mixture_noise(numbers, network.temperature)
+            drawn = mixture_noise(numbers, temperature)
             for gate, hidden, predictor, gumbel, logistic in zip(
                 gates, above, predictors, *drawn, strict=True
             ):
@@ -306,6 +312,24 @@ class RunningMultiBandWaveRNN:
                 row += bands
         self.past, self.state = sound[row:].clone(), state
         return sound[order * bands :].T.unflatten(1, (-1, bands))
+
+
+def checked_temperature(group: str, temperature: Any) -> float | list[float]:
+    """Return a temperature, see `MultiBandWaveRNN`.
+
+    Raises:
+        InputError: It is something else, or out of range; the message names the key of the group.
+    """
+    several = isinstance(temperature, Sequence) and not isinstance(temperature, str)
+    for value in temperature if several and temperature else [temperature]:
+        require_within(0, MAX_TEMPERATURE, group, temperature=value)
+    return list(temperature) if several else temperature
+
+
+def of_bands(temperature: float | list[float], bands: int) -> np.ndarray:
+    """Spread a temperature evenly over the bands -> (bands,)."""
+    values = temperature if isinstance(temperature, list) else [temperature]
+    return np.interp(np.linspace(0, 1, bands), np.linspace(0, 1, len(values)), values)
 
 
 class FrameNetwork(nn.Module):
