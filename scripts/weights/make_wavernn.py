@@ -1,7 +1,7 @@
 """Make checkpoints/wavernn.safetensors, in half precision, from a training run's averaged weights.
 
 python train.py experiment=wavernn data.manifest=MANIFEST.tsv
-python scripts/weights/make_wavernn.py FILE 0.7 0.9 1.0 1.0
+python scripts/weights/make_wavernn.py FILE 0.6 0.85 1.0 1.0
 
 FILE is RUN/checkpoints/wavernn_step<n>_average.safetensors. The numbers are the best temperature,
 from the lowest band to the highest, which is known only after the training run.
